@@ -1,0 +1,514 @@
+package admission
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Config is what a Core is made from. All fields are in range and none is a default: package
+// limiter has seen to both.
+type Config struct {
+	Law              adaptive.Law
+	Queue            int           // how many may wait; 0: nobody waits
+	MaxWait          time.Duration // how long a caller waits at most
+	MaxPause         time.Duration // the longest pause that is waited for
+	PauseJitter      float64       // how much is added to a pause at most, as a share of it
+	IgnoreRetryAfter bool          // do not pause for a Retry-After
+	Seed             uint64        // for the jitter
+
+	// OnDecision, when set, is told of each decision that differs from the one before. It is
+	// called with the Core's lock held and must not call the Core.
+	OnDecision func(now time.Duration, d adaptive.Decision)
+}
+
+const (
+	// maxPauseJitter bounds what is added to a pause, so that a pause of an hour is not
+	// answered by minutes of idling.
+	maxPauseJitter = 2 * time.Second
+	// resumeSpread is the longest time over which the first limit starts after a pause are
+	// spread. Starting all of them at once is the herd that the pause was meant to end. The
+	// pause itself and the mean latency bound it, too: beyond one latency there is no herd.
+	resumeSpread = time.Second
+	// paceDepth is how many seconds of pace may start at once, and paceBurst how many
+	// starts at the most: enough to bridge the jitter of goroutines, too little to trip
+	// quotas that are enforced in slices of a second.
+	paceDepth = 1.0
+	paceBurst = 3.0
+	// tokenDepth is how many seconds of token pace may be spent at once.
+	tokenDepth = 2.0
+)
+
+// Core is the state of one guard. Init must be called before anything else.
+type Core struct {
+	slots   Slots
+	askAt   atomic.Int64  // when the law wants the next window
+	episode atomic.Uint32 // of the decision in force
+	meter   meter
+	// refusedFast counts refusals that were made without the lock.
+	refusedFast atomic.Uint64
+
+	// What follows needs the lock.
+
+	cfg      Config
+	law      adaptive.Law
+	decision adaptive.Decision
+	room     room
+	window   adaptive.Window // what the meter does not count; Start is the window's beginning
+	jitter   rand.PCG
+	closed   bool
+
+	gate       time.Duration // nothing starts before it
+	resumeNext time.Duration // after a pause: the next start
+	resumeEnd  time.Duration // after a pause: when its spreading ends
+	spread     time.Duration // after a pause: the time that its spreading takes
+	requests   pacer
+	tokens     pacer
+	latency    time.Duration // mean latency of the last window that timed a call
+
+	counts Counts
+}
+
+// Counts is what a Core has counted since it was made.
+type Counts struct {
+	// Outcomes is how many calls ended, by class.
+	Outcomes [feedback.NumClasses]uint64
+	// Refused is how many callers were refused, by reason.
+	Refused [NumReasons]uint64
+	// Canceled is how many callers gave up while they waited.
+	Canceled uint64
+	// Causes is how many times the decision changed, by cause.
+	Causes [adaptive.NumCauses]uint64
+	// Pauses is how many times an upstream's delay closed the gate or moved its end.
+	Pauses uint64
+	// Waited is how many callers waited and were granted a place; WaitSum is the time they
+	// waited together, and Waits how many waited less than 2^i ms, each counted once.
+	Waited  uint64
+	WaitSum time.Duration
+	Waits   [WaitBuckets]uint64
+}
+
+// WaitBuckets is the number of buckets of Counts.Waits. Bucket i holds waits of less than 2^i ms and, but
+// for the first, at least 2^(i-1) ms; the last holds all longer ones.
+const WaitBuckets = 20
+
+// Init makes c ready. Instants given to c later are never before 0.
+func (c *Core) Init(cfg Config) {
+	c.cfg = cfg
+	c.law = cfg.Law
+	c.jitter.Seed(cfg.Seed, 0x666c7962616c6c)
+	c.decision = c.law.Decision()
+	c.obey(0)
+}
+
+// Take takes a place without the lock, when one is free, nobody waits and nothing holds callers back.
+// The caller then reads the clock and calls Start. It may be called at any time.
+func (c *Core) Take() (n int, t Taken) {
+	n, t = c.slots.Take()
+	if t == TookPlace || t == Divert {
+		return n, t
+	}
+	c.meter.touchFull()
+	return n, t
+}
+
+// RefusedFast counts a caller that Take refused and that does not wait. It may be called at any time.
+func (c *Core) RefusedFast() { c.refusedFast.Add(1) }
+
+// Start returns the call that starts at now in the place that Take gave. It may be
+// called at any time.
+func (c *Core) Start(now time.Duration, n int) adaptive.Call {
+	return adaptive.Call{SentAt: now, Episode: c.episode.Load(), InFlight: n}
+}
+
+// Ask asks for a place for w. The answer is in w.State: Granted, Queued or Refused. The caller must
+// run Next afterwards, which may answer a w that was queued. It needs the lock.
+func (c *Core) Ask(now time.Duration, w *Waiter) {
+	if c.cfg.Queue == 0 {
+		c.Try(now, w)
+		return
+	}
+	w.Since, w.State, w.Reason, w.RetryAt = now, Idle, ReasonNone, 0
+	w.Deadline = now + c.cfg.MaxWait
+	if r := c.hopeless(now, w); r != ReasonNone {
+		c.refuse(w, r, c.gate)
+		return
+	}
+	if c.slots.Waiting() >= min(c.cfg.Queue, maxWaiting) {
+		c.refuse(w, ReasonQueueFull, c.soonest(now, w))
+		return
+	}
+	c.enter(w)
+}
+
+// Try asks for a place for a call that does not wait. The answer is in w.State: Granted or Refused.
+// The caller must run Next afterwards. It needs the lock.
+func (c *Core) Try(now time.Duration, w *Waiter) {
+	w.Since, w.State, w.Reason, w.RetryAt = now, Idle, ReasonNone, 0
+	w.Deadline = now
+	if r := c.hopeless(now, w); r != ReasonNone {
+		c.refuse(w, r, c.gate)
+		return
+	}
+	first := c.room.head == nil
+	c.enter(w)
+	if !first || !c.start(now, w) {
+		c.leave(w)
+		c.refuse(w, ReasonLimit, c.soonest(now, w))
+	}
+}
+
+// hopeless returns why w need not wait: what it waits for comes too late.
+func (c *Core) hopeless(now time.Duration, w *Waiter) Reason {
+	switch {
+	case c.closed:
+		return ReasonClosed
+	case c.gate > w.Deadline || c.gate > now && c.gate-now > c.cfg.MaxPause:
+		return ReasonPaused
+	case w.GiveUp != 0 && c.gate > w.GiveUp:
+		return ReasonDeadline
+	}
+	return ReasonNone
+}
+
+// Next answers one waiter that can be answered at now, and returns it; nil when there is none. A driver
+// runs it until then whenever something may have changed, and then asks Wake. It needs the lock.
+func (c *Core) Next(now time.Duration) *Waiter {
+	c.hold(now)
+	w := c.room.head
+	if w == nil {
+		return nil
+	}
+	if r := c.hopeless(now, w); r != ReasonNone {
+		c.leave(w)
+		c.refuse(w, r, c.gate)
+		return w
+	}
+	if c.start(now, w) {
+		return w
+	}
+	if now >= w.Deadline {
+		c.leave(w)
+		c.refuse(w, ReasonMaxWait, c.soonest(now, w))
+		return w
+	}
+	return nil
+}
+
+// Wake returns the next instant at which Next could answer somebody without anything having
+// happened before; ok is false when nobody waits. It needs the lock.
+func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
+	w := c.room.head
+	if w == nil {
+		return 0, false
+	}
+	at = w.Deadline
+	if c.slots.InFlight() < c.slots.Limit() {
+		at = min(at, c.earliest(now, w))
+	}
+	return max(at, now), true
+}
+
+// Undo takes back that w was granted a place: its caller gave up before it knew. The place and
+// what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
+func (c *Core) Undo(w *Waiter) {
+	c.requests.refund(1)
+	c.tokens.refund(float64(w.Call.Tokens))
+	c.counts.Canceled++
+	c.slots.Give()
+	w.State = Idle
+}
+
+// Cancel takes w out of the room, when it is there, because its caller gave up. It reports false when
+// w had been answered already; a place that it was granted is then the caller's to Undo.
+// It needs the lock. The caller must run Next afterwards: w may have been the head that others waited behind.
+func (c *Core) Cancel(w *Waiter) bool {
+	if w.State != Queued {
+		return false
+	}
+	c.leave(w)
+	w.State = Idle
+	c.counts.Canceled++
+	return true
+}
+
+// Finish ends a call. When it reports true, the caller must take the lock, call Settle with the same arguments, and run Next.
+// It may be called at any time, once for each call.
+func (c *Core) Finish(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) (locked bool) {
+	if !plain(now, call, o) {
+		return true
+	}
+	c.meter.add(now-call.SentAt, call.InFlight)
+	wake := c.slots.Give()
+	return wake || c.due(now)
+}
+
+// due reports whether the law is to be asked.
+func (c *Core) due(now time.Duration) bool {
+	return int64(now) >= c.askAt.Load() || c.meter.brimming()
+}
+
+// plain reports whether a call says nothing but how long it took.
+func plain(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) bool {
+	return o.Class == feedback.OK && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 &&
+		len(o.Windows) == 0 && call.Tokens == 0 && now-call.SentAt < meterLongest
+}
+
+// Settle does the part of Finish that needs the lock.
+func (c *Core) Settle(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
+	if plain(now, call, o) {
+		if c.due(now) {
+			c.flush(now)
+		}
+		return
+	}
+	if o.Class == feedback.OK {
+		c.count(now, call, o)
+	} else {
+		// The law sees what went well before it sees what did not.
+		c.flush(now)
+		c.counts.Outcomes[o.Class]++
+		c.decide(now, c.law.Ended(now, *call, *o))
+		c.pause(now, o)
+	}
+	for _, w := range o.Windows {
+		c.decide(now, c.law.Hint(now, w))
+	}
+	if o.Class == feedback.OK && c.due(now) {
+		c.flush(now)
+	}
+	// The place is given back last: a refused call's place must not start the next one
+	// before the law has answered.
+	c.slots.Give()
+}
+
+// Close refuses all who wait and all who ask from now on. Calls in flight end as ever. It needs the
+// lock; the caller must run Next afterwards.
+func (c *Core) Close() {
+	c.closed = true
+	c.slots.setHeld(true)
+}
+
+// Pause closes the gate until the instant until; a gate that is closed for longer stays so. It
+// needs the lock.
+func (c *Core) Pause(now, until time.Duration) {
+	if until <= now || until <= c.gate {
+		return
+	}
+	c.spread = min(resumeSpread, until-now)
+	if c.latency > 0 {
+		c.spread = min(c.spread, c.latency)
+	}
+	c.gate = until
+	c.resumeNext, c.resumeEnd = until, until+c.spread
+	c.counts.Pauses++
+	c.hold(now)
+}
+
+// Counts returns what c has counted. It needs the lock.
+func (c *Core) Counts() Counts {
+	n := c.counts
+	n.Outcomes[feedback.OK] += uint64(c.window.OK)
+	n.Refused[ReasonLimit] += c.refusedFast.Load()
+	n.Outcomes[feedback.OK] += c.meter.sum.Load() >> meterSumBits
+	return n
+}
+
+// Decision returns the decision in force. It needs the lock.
+func (c *Core) Decision() adaptive.Decision { return c.decision }
+
+// Gate returns the instant before which nothing starts. It needs the lock.
+func (c *Core) Gate() time.Duration { return c.gate }
+
+// InFlight, Limit and Waiting may be called at any time.
+
+// InFlight returns how many calls are in flight.
+func (c *Core) InFlight() int { return c.slots.InFlight() }
+
+// Limit returns how many calls may be in flight.
+func (c *Core) Limit() int { return c.slots.Limit() }
+
+// Waiting returns how many callers wait.
+func (c *Core) Waiting() int { return c.slots.Waiting() }
+
+// start moves w, which is queued, to a place when gate, pace and places allow it.
+func (c *Core) start(now time.Duration, w *Waiter) bool {
+	if c.earliest(now, w) > now {
+		return false
+	}
+	n, ok := c.slots.takeFor()
+	if !ok {
+		c.meter.touchFull()
+		return false
+	}
+	if n >= c.slots.Limit() {
+		c.meter.touchFull()
+	}
+	c.room.remove(w)
+	w.State = Granted
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, c.decision.Episode, n
+	c.requests.spend(now, 1)
+	c.tokens.spend(now, float64(w.Call.Tokens))
+	if now < c.resumeEnd {
+		c.resumeNext = max(c.resumeNext, now) + c.spread/time.Duration(c.slots.Limit())
+	}
+	if wait := now - w.Since; wait > 0 {
+		c.counts.Waited++
+		c.counts.WaitSum += wait
+		i := bits.Len64(uint64(wait / time.Millisecond))
+		c.counts.Waits[min(i, WaitBuckets-1)]++
+	}
+	return true
+}
+
+// earliest returns when gate and pace let w start, whatever places are free.
+func (c *Core) earliest(now time.Duration, w *Waiter) time.Duration {
+	at := max(now, c.gate)
+	if at < c.resumeEnd {
+		at = max(at, min(c.resumeNext, c.resumeEnd))
+	}
+	at = max(at, c.requests.at(now, 1))
+	if w.Call.Tokens > 0 {
+		at = max(at, c.tokens.at(now, float64(w.Call.Tokens)))
+	}
+	return at
+}
+
+// leave takes w, which is queued, out of the room.
+func (c *Core) leave(w *Waiter) {
+	c.room.remove(w)
+	c.slots.dropWaiting()
+}
+
+// enter puts w at the end of the queue.
+func (c *Core) enter(w *Waiter) {
+	w.State = Queued
+	c.room.push(w)
+	c.slots.addWaiting()
+}
+
+func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
+	w.State, w.Reason, w.RetryAt = Refused, r, retryAt
+	c.counts.Refused[r]++
+}
+
+// soonest returns the earliest instant at which w could have started; when only places were
+// missing, it is a guess: one mean latency from now. It is 0 when there is nothing to guess from.
+func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
+	if at := c.earliest(now, w); at > now {
+		return at
+	}
+	if c.latency == 0 {
+		return 0
+	}
+	return now + c.latency
+}
+
+// pause closes the gate for a delay that an answer named. A delay next to a limit on calls in
+// flight says when to try that call again; it is no reason to let free places stand empty.
+func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
+	if !o.HasRetryAfter || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
+		return
+	}
+	switch o.Class {
+	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
+	default:
+		return
+	}
+	until := now + o.RetryAfter
+	if until < now { // overflow
+		until = 1<<63 - 1 - maxPauseJitter - 2*resumeSpread
+	}
+	if until <= c.gate {
+		return // told before
+	}
+	if c.cfg.PauseJitter > 0 {
+		most := min(time.Duration(float64(o.RetryAfter)*c.cfg.PauseJitter), maxPauseJitter)
+		if most > 0 {
+			until += time.Duration(c.jitter.Uint64() % uint64(most))
+		}
+	}
+	c.Pause(now, until)
+}
+
+// count adds a call that ended well, and that tells more than its latency, to the window.
+func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
+	w := &c.window
+	latency := max(0, now-call.SentAt)
+	w.OK++
+	if w.Timed == 0 || latency < w.MinLatency {
+		w.MinLatency = latency
+	}
+	w.Timed++
+	w.Latency += latency
+	if o.FirstByte > 0 {
+		w.FirstBytes++
+		w.FirstByte += o.FirstByte
+	}
+	w.Tokens += o.Tokens()
+	w.OutputTokens += o.OutputTokens
+	w.MaxInFlight = max(w.MaxInFlight, call.InFlight)
+}
+
+// flush hands the window to the law.
+func (c *Core) flush(now time.Duration) {
+	w := c.window
+	n, sum, lowest, most, full := c.meter.collect()
+	if n > 0 {
+		if w.Timed == 0 || lowest < w.MinLatency {
+			w.MinLatency = lowest
+		}
+		w.OK += n
+		w.Timed += n
+		w.Latency += sum
+		w.MaxInFlight = max(w.MaxInFlight, most)
+	}
+	w.Full = w.Full || full
+	w.InFlight, w.Waiting = c.slots.InFlight(), c.slots.Waiting()
+	c.counts.Outcomes[feedback.OK] += uint64(w.OK)
+	if w.Timed > 0 {
+		c.latency = w.MeanLatency()
+	}
+	c.window = adaptive.Window{Start: now}
+	c.decide(now, c.law.Window(now, w))
+}
+
+// decide puts the law's decision in force.
+func (c *Core) decide(now time.Duration, d adaptive.Decision) {
+	old := c.decision
+	c.decision = d
+	c.askAt.Store(int64(d.AskAgain))
+	old.AskAgain = d.AskAgain
+	if old == d {
+		return
+	}
+	c.counts.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	c.obey(now)
+	if c.cfg.OnDecision != nil {
+		c.cfg.OnDecision(now, d)
+	}
+}
+
+// obey applies c.decision.
+func (c *Core) obey(now time.Duration) {
+	d := &c.decision
+	c.askAt.Store(int64(d.AskAgain))
+	c.episode.Store(d.Episode)
+	c.slots.setLimit(d.Limit)
+	c.requests.set(d.Pace, min(paceBurst, d.Pace*paceDepth))
+	c.tokens.set(d.TokenPace, d.TokenPace*tokenDepth)
+	if d.NotBefore > now {
+		c.Pause(now, d.NotBefore)
+	}
+	c.hold(now)
+}
+
+// hold sends callers to the lock while anything else than places may hold them back, and
+// lets them pass without it when nothing does.
+func (c *Core) hold(now time.Duration) {
+	c.slots.setHeld(c.closed || now < c.gate || now < c.resumeEnd || c.requests.perUnit > 0 || c.tokens.perUnit > 0)
+}

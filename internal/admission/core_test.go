@@ -1,0 +1,536 @@
+package admission
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+	"pgregory.net/rapid"
+)
+
+// script is a law that decides what the test tells it to.
+type script struct {
+	d       adaptive.Decision
+	windows []adaptive.Window
+	ended   []adaptive.Outcome
+}
+
+func (s *script) Window(_ time.Duration, w adaptive.Window) adaptive.Decision {
+	s.windows = append(s.windows, w)
+	return s.d
+}
+
+func (s *script) Ended(_ time.Duration, _ adaptive.Call, o adaptive.Outcome) adaptive.Decision {
+	s.ended = append(s.ended, o)
+	return s.d
+}
+func (s *script) Hint(time.Duration, feedback.Window) adaptive.Decision { return s.d }
+func (s *script) Decision() adaptive.Decision                           { return s.d }
+
+// bench is a Core with a clock, and with verbs that log what they do, so that a failure reads as a story.
+type bench struct {
+	t    testing.TB
+	core Core
+	law  *script
+	now  time.Duration
+	log  []string
+}
+
+func newBench(t testing.TB, limit int, edit func(*Config)) *bench {
+	b := &bench{t: t, law: &script{d: adaptive.Decision{Limit: limit}}}
+	cfg := Config{Law: b.law, Queue: 100, MaxWait: time.Minute, MaxPause: 5 * time.Minute, Seed: 1}
+	if edit != nil {
+		edit(&cfg)
+	}
+	b.core.Init(cfg)
+	return b
+}
+
+func (b *bench) logf(format string, a ...any) {
+	b.log = append(b.log, fmt.Sprintf("%8v ", b.now)+fmt.Sprintf(format, a...))
+}
+
+func (b *bench) fatalf(format string, a ...any) {
+	b.t.Helper()
+	for _, l := range b.log {
+		b.t.Log(l)
+	}
+	b.t.Fatalf(format, a...)
+}
+
+func (b *bench) after(d time.Duration) { b.now += d }
+
+// acquire is what limiter does.
+func (b *bench) acquire() *Waiter {
+	w := &Waiter{}
+	if n, t := b.core.Take(); t <= TookLast {
+		w.State, w.Call = Granted, b.core.Start(b.now, n)
+		b.logf("acquire: granted at once, %d in flight", n)
+		return w
+	}
+	b.core.Ask(b.now, w)
+	b.next()
+	b.logf("acquire: %v", stateName(w))
+	return w
+}
+
+// next answers all that can be answered, and returns them.
+func (b *bench) next() (answered []*Waiter) {
+	for w := b.core.Next(b.now); w != nil; w = b.core.Next(b.now) {
+		b.logf("  answered: %v", stateName(w))
+		answered = append(answered, w)
+	}
+	return answered
+}
+
+func (b *bench) finish(w *Waiter, o adaptive.Outcome) []*Waiter {
+	b.logf("finish: %v", o.Class)
+	if b.core.Finish(b.now, &w.Call, &o) {
+		b.core.Settle(b.now, &w.Call, &o)
+		return b.next()
+	}
+	return nil
+}
+
+func (b *bench) want(w *Waiter, s State, r Reason) {
+	b.t.Helper()
+	if w.State != s || w.Reason != r {
+		b.fatalf("waiter is %s, want %s", stateName(w), stateName(&Waiter{State: s, Reason: r}))
+	}
+}
+
+func (b *bench) wantWake(at time.Duration) {
+	b.t.Helper()
+	if got, ok := b.core.Wake(b.now); !ok || got != at {
+		b.fatalf("Wake() = %v, %v, want %v", got, ok, at)
+	}
+}
+
+func stateName(w *Waiter) string {
+	return [...]string{"idle", "queued", "granted", "refused: " + w.Reason.String()}[w.State]
+}
+
+func throttled(after time.Duration) adaptive.Outcome {
+	return adaptive.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown, HasRetryAfter: after >= 0, RetryAfter: max(0, after)}
+}
+
+func TestFirstInFirstOut(t *testing.T) {
+	b := newBench(t, 2, nil)
+	a, c := b.acquire(), b.acquire()
+	d, e := b.acquire(), b.acquire()
+	b.want(d, Queued, ReasonNone)
+	b.want(e, Queued, ReasonNone)
+	b.after(time.Second)
+	if got := b.finish(c, adaptive.Outcome{}); len(got) != 1 || got[0] != d {
+		b.fatalf("finish answered %v, want the first that waited", got)
+	}
+	if got := b.finish(a, adaptive.Outcome{}); len(got) != 1 || got[0] != e {
+		b.fatalf("finish answered %v, want the second that waited", got)
+	}
+	if n := b.core.Counts(); n.Waited != 2 || n.WaitSum != 2*time.Second || n.Waits[10] != 2 {
+		b.fatalf("Counts() = %+v, want two waits of 1 s", n)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	b := newBench(t, 1, func(c *Config) { c.Queue = 2 })
+	b.acquire()
+	b.want(b.acquire(), Queued, ReasonNone)
+	b.want(b.acquire(), Queued, ReasonNone)
+	b.want(b.acquire(), Refused, ReasonQueueFull)
+	if got := b.core.Counts().Refused[ReasonQueueFull]; got != 1 {
+		b.fatalf("refused for a full queue: %d, want 1", got)
+	}
+}
+
+func TestNobodyWaitsWithoutAQueue(t *testing.T) {
+	b := newBench(t, 1, func(c *Config) { c.Queue = 0 })
+	first := b.acquire()
+	b.want(b.acquire(), Refused, ReasonLimit)
+	if b.core.Waiting() != 0 {
+		b.fatalf("%d waiting, want 0", b.core.Waiting())
+	}
+	b.finish(first, adaptive.Outcome{})
+	b.want(b.acquire(), Granted, ReasonNone)
+}
+
+func TestMaxWait(t *testing.T) {
+	b := newBench(t, 1, nil)
+	b.acquire()
+	w := b.acquire()
+	b.wantWake(time.Minute)
+	b.after(time.Minute - 1)
+	if got := b.next(); got != nil {
+		b.fatalf("answered %v before the longest wait", got)
+	}
+	b.after(1)
+	b.next()
+	b.want(w, Refused, ReasonMaxWait)
+	if _, ok := b.core.Wake(b.now); ok {
+		b.fatalf("Wake() wants an instant while nobody waits")
+	}
+}
+
+func TestRetryAfterClosesTheGateForAll(t *testing.T) {
+	b := newBench(t, 4, nil)
+	a := b.acquire()
+	b.finish(a, throttled(10*time.Second))
+	early := b.acquire()
+	b.want(early, Queued, ReasonNone)
+	b.wantWake(10 * time.Second)
+	b.after(10*time.Second - 1)
+	if b.next() != nil {
+		b.fatalf("a call started inside a Retry-After")
+	}
+	b.after(1)
+	b.next()
+	b.want(early, Granted, ReasonNone)
+}
+
+// "closes one gate for everyone behind it, resumes with positive jitter and at the learned
+// pace: no herd".
+func TestResumeIsSpread(t *testing.T) {
+	b := newBench(t, 4, func(c *Config) { c.PauseJitter = 0.05 })
+	b.finish(b.acquire(), throttled(10*time.Second))
+	for range 4 {
+		b.acquire()
+	}
+	var starts []time.Duration
+	for at, ok := b.core.Wake(b.now); ok; at, ok = b.core.Wake(b.now) {
+		b.now = at
+		for range b.next() {
+			starts = append(starts, b.now)
+		}
+	}
+	if len(starts) != 4 || starts[0] < 10*time.Second || starts[0] > 10500*time.Millisecond {
+		b.fatalf("starts at %v, want the first within 10 s and 5 %% of it", starts)
+	}
+	for i := 1; i < len(starts); i++ {
+		if d := starts[i] - starts[i-1]; d != resumeSpread/4 {
+			b.fatalf("starts %v apart, want %v", d, resumeSpread/4)
+		}
+	}
+}
+
+func TestAShorterPauseDoesNotShorten(t *testing.T) {
+	b := newBench(t, 4, nil)
+	a, c := b.acquire(), b.acquire()
+	b.finish(a, throttled(10*time.Second))
+	b.finish(c, throttled(time.Second))
+	if b.core.Gate() != 10*time.Second {
+		b.fatalf("gate at %v, want 10s", b.core.Gate())
+	}
+}
+
+func TestDelayOfAConcurrencyLimitDoesNotPause(t *testing.T) {
+	b := newBench(t, 4, nil)
+	o := throttled(10 * time.Second)
+	o.Scope = feedback.ScopeConcurrency
+	b.finish(b.acquire(), o)
+	b.want(b.acquire(), Granted, ReasonNone)
+}
+
+func TestPauseBeyondMaxPauseRefuses(t *testing.T) {
+	b := newBench(t, 1, nil)
+	a := b.acquire()
+	w := b.acquire()
+	b.finish(a, throttled(24*time.Hour))
+	b.want(w, Refused, ReasonPaused)
+	if w.RetryAt != 24*time.Hour {
+		b.fatalf("RetryAt = %v, want 24h", w.RetryAt)
+	}
+	b.want(b.acquire(), Refused, ReasonPaused)
+	b.after(24*time.Hour - 30*time.Second)
+	b.want(b.acquire(), Queued, ReasonNone)
+}
+
+func TestRetryAfterSaturates(t *testing.T) {
+	b := newBench(t, 1, func(c *Config) { c.PauseJitter = 1 })
+	b.after(time.Hour)
+	b.finish(b.acquire(), throttled(1<<63-1))
+	w := b.acquire()
+	b.want(w, Refused, ReasonPaused)
+	if w.RetryAt < b.now {
+		b.fatalf("RetryAt = %v wrapped", w.RetryAt)
+	}
+}
+
+func TestDeadlineThatCannotBeMet(t *testing.T) {
+	b := newBench(t, 1, nil)
+	b.finish(b.acquire(), throttled(10*time.Second))
+	w := &Waiter{GiveUp: 5 * time.Second}
+	b.core.Ask(b.now, w)
+	b.want(w, Refused, ReasonDeadline)
+}
+
+func TestCancelLeavesNoTrace(t *testing.T) {
+	b := newBench(t, 1, nil)
+	a := b.acquire()
+	w, x := b.acquire(), b.acquire()
+	if !b.core.Cancel(w) || b.core.Cancel(w) {
+		b.fatalf("Cancel of one that waits: want true, then false")
+	}
+	b.next()
+	b.finish(a, adaptive.Outcome{})
+	b.want(x, Granted, ReasonNone)
+	b.core.Undo(x)
+	if b.core.InFlight() != 0 || b.core.Waiting() != 0 {
+		b.fatalf("%d in flight, %d waiting, want none", b.core.InFlight(), b.core.Waiting())
+	}
+}
+
+func TestPace(t *testing.T) {
+	b := newBench(t, 100, nil)
+	b.law.d.Pace = 10
+	b.finish(b.acquire(), adaptive.Outcome{})
+	start := b.now
+	for range 33 {
+		b.acquire()
+	}
+	for b.core.Waiting() > 0 {
+		at, _ := b.core.Wake(b.now)
+		b.now = at
+		b.next()
+	}
+	// Three at once, then ten a second.
+	if got, want := b.now-start, 3*time.Second; got < want-time.Millisecond || got > want+time.Millisecond {
+		b.fatalf("33 starts took %v, want %v", got, want)
+	}
+	if got := b.core.InFlight(); got != 33 {
+		b.fatalf("%d in flight, want 33", got)
+	}
+}
+
+func TestTokenPaceLetsALargeRequestBorrow(t *testing.T) {
+	b := newBench(t, 100, nil)
+	b.law.d.TokenPace = 1000
+	b.finish(b.acquire(), adaptive.Outcome{})
+	big := &Waiter{Call: adaptive.Call{Tokens: 10_000}}
+	b.core.Ask(b.now, big)
+	b.next()
+	b.want(big, Granted, ReasonNone)
+	small := &Waiter{Call: adaptive.Call{Tokens: 100}}
+	b.core.Ask(b.now, small)
+	b.next()
+	b.want(small, Queued, ReasonNone)
+	b.wantWake(8100 * time.Millisecond) // 10,000 were spent, 2,000 were there
+}
+
+func TestWindowIsToldBeforeARefusal(t *testing.T) {
+	b := newBench(t, 4, nil)
+	b.law.d.AskAgain = time.Hour
+	b.finish(b.acquire(), adaptive.Outcome{}) // takes AskAgain into force
+	b.law.windows = nil
+	a, c := b.acquire(), b.acquire()
+	b.after(time.Second)
+	b.finish(a, adaptive.Outcome{})
+	if len(b.law.windows) != 0 {
+		b.fatalf("window told before its end")
+	}
+	b.finish(c, throttled(-1))
+	if len(b.law.windows) != 1 || b.law.windows[0].OK != 1 || b.law.windows[0].MeanLatency() != time.Second {
+		b.fatalf("windows %+v, want one with one call of 1 s", b.law.windows)
+	}
+	if len(b.law.ended) != 1 {
+		b.fatalf("%d calls told, want 1", len(b.law.ended))
+	}
+}
+
+func TestWindowCountsBothPaths(t *testing.T) {
+	b := newBench(t, 4, nil)
+	b.law.d.AskAgain = 3 * time.Second
+	b.core.decide(0, b.law.d)
+	plain, rich, long := b.acquire(), b.acquire(), b.acquire()
+	b.after(time.Second)
+	b.finish(plain, adaptive.Outcome{})
+	b.after(time.Second / 2)
+	b.finish(rich, adaptive.Outcome{FirstByte: time.Second / 4, InputTokens: 100, OutputTokens: 20})
+	b.after(3 * time.Second)
+	b.finish(long, adaptive.Outcome{})
+	if len(b.law.windows) != 1 {
+		b.fatalf("%d windows, want 1", len(b.law.windows))
+	}
+	w := b.law.windows[0]
+	w.Latency = w.Latency.Round(time.Microsecond)
+	want := adaptive.Window{
+		OK: 3, Timed: 3, Latency: 7 * time.Second, MinLatency: time.Second,
+		FirstBytes: 1, FirstByte: time.Second / 4, Tokens: 120, OutputTokens: 20, MaxInFlight: 3, InFlight: 1,
+	}
+	if w != want {
+		b.fatalf("window\n got %+v\nwant %+v", w, want)
+	}
+}
+
+func TestClockThatGoesBack(t *testing.T) {
+	b := newBench(t, 1, nil)
+	b.after(10 * time.Second)
+	a := b.acquire()
+	w := b.acquire()
+	b.now = 5 * time.Second
+	b.finish(a, adaptive.Outcome{})
+	b.want(w, Granted, ReasonNone)
+	b.now = 0
+	b.finish(w, throttled(time.Second))
+	b.want(b.acquire(), Queued, ReasonNone)
+}
+
+// TestProperties runs random histories: no place is lost, no start goes over the limit, into a
+// pause or past somebody who waits, and everybody is answered.
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBench(t, rapid.IntRange(1, 5).Draw(rt, "limit"), func(c *Config) {
+			c.Queue = rapid.IntRange(0, 8).Draw(rt, "queue")
+			c.MaxWait = time.Duration(rapid.IntRange(1, 100).Draw(rt, "max wait")) * time.Second
+			c.PauseJitter = rapid.SampledFrom([]float64{0, 0.05, 1}).Draw(rt, "jitter")
+		})
+		var running, queue []*Waiter
+		closed := false
+		fatalf := func(format string, a ...any) {
+			for _, l := range b.log {
+				rt.Log(l)
+			}
+			rt.Fatalf(format, a...)
+		}
+		started := func(w *Waiter) {
+			if n := len(running); n >= b.core.Limit() {
+				fatalf("started with %d in flight at limit %d", n, b.core.Limit())
+			}
+			if b.now < b.core.Gate() {
+				fatalf("started at %v, inside a pause until %v", b.now, b.core.Gate())
+			}
+			if closed {
+				fatalf("started after Close")
+			}
+			running = append(running, w)
+		}
+		settle := func(answered []*Waiter) {
+			for _, w := range answered {
+				if len(queue) == 0 || queue[0] != w {
+					fatalf("answered one that was not the first in the queue")
+				}
+				queue = queue[1:]
+				if w.State == Granted {
+					started(w)
+				} else if w.Reason == ReasonMaxWait && b.now < w.Deadline {
+					fatalf("refused at %v for a wait until %v", b.now, w.Deadline)
+				}
+			}
+		}
+		check := func() {
+			if b.core.InFlight() != len(running) || b.core.Waiting() != len(queue) {
+				fatalf("core: %d in flight, %d waiting; model: %d, %d", b.core.InFlight(), b.core.Waiting(), len(running), len(queue))
+			}
+		}
+		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "which") }
+		for range rapid.IntRange(1, 80).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 9).Draw(rt, "step") {
+			case 0, 1, 2, 3:
+				w := &Waiter{}
+				if n, taken := b.core.Take(); taken <= TookLast {
+					if len(queue) > 0 {
+						fatalf("took a place past %d who wait", len(queue))
+					}
+					w.State, w.Call = Granted, b.core.Start(b.now, n)
+					started(w)
+					b.logf("acquire: granted at once")
+					break
+				}
+				b.core.Ask(b.now, w)
+				switch w.State {
+				case Queued:
+					queue = append(queue, w)
+				case Granted:
+					started(w)
+				}
+				b.logf("acquire: %s", stateName(w))
+				settle(b.next())
+			case 4, 5:
+				if len(running) == 0 {
+					break
+				}
+				i := pick(len(running))
+				w := running[i]
+				running = append(running[:i], running[i+1:]...)
+				o := adaptive.Outcome{Class: feedback.Class(rapid.IntRange(0, feedback.NumClasses-1).Draw(rt, "class"))}
+				if o.Class != feedback.OK && rapid.Bool().Draw(rt, "retry after?") {
+					o.HasRetryAfter, o.RetryAfter = true, time.Duration(rapid.IntRange(0, 400).Draw(rt, "retry after"))*time.Second
+				}
+				b.law.d.Limit = rapid.IntRange(1, 6).Draw(rt, "new limit")
+				b.law.d.Episode++
+				settle(b.finish(w, o))
+			case 6:
+				if len(queue) == 0 {
+					break
+				}
+				i := pick(len(queue))
+				b.logf("cancel the waiter at %d", i)
+				if !b.core.Cancel(queue[i]) {
+					fatalf("Cancel of a waiter that waits failed")
+				}
+				queue = append(queue[:i], queue[i+1:]...)
+				settle(b.next())
+			case 7:
+				b.after(time.Duration(rapid.IntRange(0, 50_000).Draw(rt, "ms")) * time.Millisecond)
+				b.logf("time passes")
+				settle(b.next())
+			case 8:
+				if at, ok := b.core.Wake(b.now); ok {
+					b.now = at
+					b.logf("wake")
+					settle(b.next())
+				}
+			case 9:
+				if rapid.IntRange(0, 9).Draw(rt, "close?") == 0 {
+					b.logf("close")
+					b.core.Close()
+					closed = true
+					settle(b.next())
+				}
+			}
+			check()
+		}
+		// Let everything come to its end: nobody may be left.
+		for range 10_000 {
+			if len(running) > 0 {
+				w := running[0]
+				running = running[1:]
+				settle(b.finish(w, adaptive.Outcome{}))
+			} else if at, ok := b.core.Wake(b.now); ok {
+				b.now = at
+				settle(b.next())
+			} else {
+				break
+			}
+			check()
+		}
+		if len(queue) > 0 || len(running) > 0 {
+			fatalf("%d wait and %d run at the end", len(queue), len(running))
+		}
+	})
+}
+
+func TestNoAllocations(t *testing.T) {
+	b := newBench(t, 1, nil)
+	b.law.d.AskAgain = 1 << 62
+	b.core.decide(0, b.law.d)
+	w := &Waiter{}
+	o := adaptive.Outcome{}
+	if n := testing.AllocsPerRun(100, func() {
+		n, _ := b.core.Take()
+		call := b.core.Start(b.now, n)
+		b.core.Ask(b.now, w)
+		b.now += time.Millisecond
+		if b.core.Finish(b.now, &call, &o) {
+			b.core.Settle(b.now, &call, &o)
+		}
+		for b.core.Next(b.now) != nil {
+		}
+		if b.core.Finish(b.now, &w.Call, &o) {
+			b.core.Settle(b.now, &w.Call, &o)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for two calls, one of which waits; want 0", n)
+	}
+}
