@@ -1,0 +1,112 @@
+package limiter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+)
+
+// Config is what a guard is made from. It is a plain value; the zero Config means all defaults
+// and is a good start. Package config fills it from limits.toml.
+type Config struct {
+	// Name says which upstream the guard is for, in errors, metrics and logs. Empty means "default".
+	Name string
+
+	// Adaptive holds the parameters of flyball's own law; it is ignored when Law is set.
+	Adaptive adaptive.Config
+
+	// Law is the control law; nil means flyball's own, made from Adaptive. A Law belongs to
+	// one guard: it must not be given to two.
+	Law adaptive.Law
+
+	// Queue is how many callers may wait (1 to 1,000,000). Zero means 1024; -1 means that nobody
+	// waits: Acquire then refuses at once when it finds no place. Smaller refuses sooner;
+	// larger holds more memory, and callers that may have given up.
+	Queue int
+
+	// MaxWait is how long a caller waits at most (1 ms to 24 h). Zero means 60 s. A context
+	// that ends sooner goes first. Smaller fails fast; larger turns bursts into delay.
+	MaxWait time.Duration
+
+	// MaxPause is the longest Retry-After that the guard waits for (1 ms to 24 h). Zero means
+	// 5 min. Beyond it, callers are refused with the instant to come back at, until that instant.
+	MaxPause time.Duration
+
+	// PauseJitter is how much of a pause is added to it at random, at most, as a ratio (0 to 1), and
+	// never more than 2 s. Zero means 0.05; a negative value means none. It keeps
+	// processes that were told the same delay from coming back in the same instant.
+	PauseJitter float64
+
+	// IgnoreRetryAfter leaves a Retry-After to the caller: the guard does not pause for
+	// it. It is for comparisons with limiters that do not read it.
+	IgnoreRetryAfter bool
+
+	// Retry says how often and when a call that failed is sent again.
+	Retry Retry
+
+	// Seed seeds the jitter. Zero means a seed drawn at random when the guard is made.
+	Seed uint64
+}
+
+// Defaults returns c with each zero field set to its default. Law and Seed stay as they are.
+func (c Config) Defaults() Config {
+	if c.Name == "" {
+		c.Name = "default"
+	}
+	if c.Queue == 0 {
+		c.Queue = 1024
+	}
+	if c.MaxWait == 0 {
+		c.MaxWait = time.Minute
+	}
+	if c.MaxPause == 0 {
+		c.MaxPause = 5 * time.Minute
+	}
+	if c.PauseJitter == 0 {
+		c.PauseJitter = 0.05
+	}
+	c.Adaptive = c.Adaptive.Defaults()
+	c.Retry = c.Retry.Defaults()
+	return c
+}
+
+// A FieldError says that one field of a Config has a value that it may not have.
+type FieldError struct {
+	Field   string // the name of the field, as Go writes it
+	Value   any    // what it holds
+	Allowed string // what it may hold, as a person reads it
+}
+
+// Error names the field, its value and what is allowed.
+func (e *FieldError) Error() string {
+	return fmt.Sprintf("limiter: %s is %v, must be %s", e.Field, e.Value, e.Allowed)
+}
+
+// Check returns nil when New accepts c, and else one error that joins a *FieldError
+// (of this package or of adaptive) for each field that is out of range.
+func (c Config) Check() error {
+	c = c.Defaults()
+	var errs []error
+	bad := func(field string, value any, allowed string) {
+		errs = append(errs, &FieldError{field, value, allowed})
+	}
+	if c.Law == nil {
+		errs = append(errs, c.Adaptive.Check()...)
+	}
+	if c.Queue != -1 && (c.Queue < 1 || c.Queue > adaptive.MaxLimit) {
+		bad("Queue", c.Queue, "-1 (nobody waits), 0 (default) or 1 to 1000000 callers")
+	}
+	if c.MaxWait < time.Millisecond || c.MaxWait > 24*time.Hour {
+		bad("MaxWait", c.MaxWait, "0 (default) or 1ms to 24h")
+	}
+	if c.MaxPause < time.Millisecond || c.MaxPause > 24*time.Hour {
+		bad("MaxPause", c.MaxPause, "0 (default) or 1ms to 24h")
+	}
+	if !(c.PauseJitter <= 1) {
+		bad("PauseJitter", c.PauseJitter, "a ratio of at most 1")
+	}
+	c.Retry.check(bad)
+	return errors.Join(errs...)
+}

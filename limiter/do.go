@@ -1,0 +1,87 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Do acquires a permit, calls f, and releases the permit with what became of it, also when f panics.
+// When f fails in a way that may pass, it is called again, after a delay and with a new permit, as
+// Config.Retry says. Do returns f's last error, or the reason why f was not called at all.
+//
+// The outcome is read from the error: nil is a success, an error made by [Fail] carries its own,
+// and every other error is read by feedback.FromError.
+func (g *Guard) Do(ctx context.Context, r Request, f func(context.Context) error) error {
+	var last error
+	for attempt := 1; ; attempt++ {
+		p, err := g.Acquire(ctx, r)
+		if err != nil {
+			if last != nil {
+				return last
+			}
+			return err
+		}
+		o, err := call(ctx, &p, f)
+		if err == nil || ctx.Err() != nil || !Retryable(&o, r.Idempotent) {
+			return err
+		}
+		delay, ok := g.MayRetry(attempt, &o)
+		if !ok || Sleep(ctx, delay) != nil {
+			return err
+		}
+		last = err
+	}
+}
+
+// call calls f and releases p with what became of it.
+func call(ctx context.Context, p *Permit, f func(context.Context) error) (o Outcome, err error) {
+	o.Class = feedback.Canceled // a panic says nothing about the upstream
+	defer func() { p.Release(o) }()
+	err = f(ctx)
+	o = OutcomeOf(ctx, err)
+	return o, err
+}
+
+// A failure is an error with the outcome that it means for a guard.
+type failure struct {
+	err     error
+	outcome Outcome
+}
+
+// Fail returns an error that tells Do how the call ended: o for the guard, err for everybody else.
+// It returns nil when err is nil.
+func Fail(o Outcome, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{err, o}
+}
+
+// Error returns the text of the error that Fail was given.
+func (f *failure) Error() string { return f.err.Error() }
+
+// Unwrap returns the error that Fail was given.
+func (f *failure) Unwrap() error { return f.err }
+
+// OutcomeOf returns what err, returned by a call that was made with ctx, means for a guard; see Do.
+func OutcomeOf(ctx context.Context, err error) Outcome {
+	if err == nil {
+		return Outcome{}
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		return f.outcome
+	}
+	return OutcomeFrom(feedback.FromError(ctx, err))
+}
+
+// OutcomeFrom returns the outcome that an answer's signal means.
+func OutcomeFrom(s feedback.Signal) Outcome {
+	return Outcome{
+		Class: s.Class, Scope: s.Scope,
+		HasRetryAfter: s.HasRetryAfter, RetryAfter: s.RetryAfter,
+		Windows: s.Windows,
+	}
+}

@@ -1,0 +1,81 @@
+package limiter
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// ErrRejected is what every refusal by a guard is, for errors.Is. The numbers are in a
+// *RejectedError, for errors.As.
+var ErrRejected = errors.New("limiter: rejected")
+
+// ErrClosed is what a refusal by a closed guard is besides ErrRejected, for errors.Is.
+var ErrClosed = errors.New("limiter: guard is closed")
+
+// Reason is why a guard refused a caller.
+type Reason = admission.Reason
+
+// The reasons for a refusal.
+const (
+	// ReasonLimit: as many calls as may be are in flight (or the pace is used up), and the caller does not wait.
+	ReasonLimit = admission.ReasonLimit
+	// ReasonQueueFull: as many callers as may wait do (Config.Queue).
+	ReasonQueueFull = admission.ReasonQueueFull
+	// ReasonMaxWait: the caller waited as long as it may (Config.MaxWait).
+	ReasonMaxWait = admission.ReasonMaxWait
+	// ReasonPaused: the upstream asked for a pause that is longer than Config.MaxPause or Config.MaxWait.
+	ReasonPaused = admission.ReasonPaused
+	// ReasonDeadline: the caller's context ends before the first instant at which it could start.
+	ReasonDeadline = admission.ReasonDeadline
+	// ReasonClosed: the guard is closed.
+	ReasonClosed = admission.ReasonClosed
+)
+
+// A RejectedError is a refusal with the numbers behind it, as they were when it was made.
+// The request was not sent.
+type RejectedError struct {
+	// Guard is the name of the guard.
+	Guard string
+	// Reason is why.
+	Reason Reason
+	// Limit, InFlight and Waiting are how many calls may be in flight, how many are, and how many
+	// callers wait.
+	Limit, InFlight, Waiting int
+	// Waited is how long the caller had waited.
+	Waited time.Duration
+	// RetryAt is the earliest instant worth trying again, as far as the guard knows; zero when it does not.
+	RetryAt time.Time
+}
+
+// Error names the guard, the reason and the numbers.
+func (e *RejectedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "limiter: %s rejected a call: %s (limit %d, in flight %d, waiting %d",
+		e.Guard, reasonText[e.Reason], e.Limit, e.InFlight, e.Waiting)
+	if e.Waited > 0 {
+		fmt.Fprintf(&b, ", waited %v", e.Waited.Round(time.Millisecond))
+	}
+	b.WriteString(")")
+	if !e.RetryAt.IsZero() {
+		fmt.Fprintf(&b, "; try again at %s", e.RetryAt.UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	return b.String()
+}
+
+var reasonText = [admission.NumReasons]string{
+	ReasonLimit:     "no place is free",
+	ReasonQueueFull: "the queue is full",
+	ReasonMaxWait:   "it waited as long as it may",
+	ReasonPaused:    "the upstream asked for a longer pause than callers wait",
+	ReasonDeadline:  "its deadline cannot be met",
+	ReasonClosed:    "the guard is closed",
+}
+
+// Is reports whether target is ErrRejected, or ErrClosed for a closed guard.
+func (e *RejectedError) Is(target error) bool {
+	return target == ErrRejected || target == ErrClosed && e.Reason == ReasonClosed
+}

@@ -1,0 +1,301 @@
+// Package limiter guards calls to an upstream whose limits are not fully known.
+//
+// A [Guard] stands before one upstream. A caller acquires a [Permit] before each call and releases it
+// with an [Outcome] after; in between, the guard learns how many calls the upstream bears at a
+// time and how fast they may start, makes callers wait in the order in which they came,
+// and keeps everybody back when the upstream asks for a pause.
+//
+//	g, err := limiter.New(limiter.Config{Name: "openai"})
+//	...
+//	permit, err := g.Acquire(ctx, limiter.Request{})
+//	if err != nil {
+//		return err // the context ended, or a *RejectedError says why and when to come back
+//	}
+//	outcome := call()
+//	permit.Release(outcome)
+//
+// For HTTP, package httplimit does this in a RoundTripper. The package needs the standard library
+// only; a guard has no goroutine, and no timer while nobody waits.
+package limiter
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// Request says what a caller wants to start. The zero Request is one call like any other.
+type Request struct {
+	// Tokens is the expected cost of the call in tokens (>= 0), input and output together; 0 when
+	// unknown. It counts against a token pace, when the law has set one.
+	Tokens int64
+	// Class groups calls whose latencies can be compared (0 to 7), for example one class a model.
+	Class uint8
+	// Idempotent says that the call may be sent again although it may have had its effect; it is
+	// for Do, which then repeats it after time-outs and server errors, too.
+	Idempotent bool
+}
+
+// Outcome is how a call ended. The zero Outcome is a call that ended well.
+type Outcome = adaptive.Outcome
+
+// Guard admits calls to one upstream. Its methods may be called by any number of goroutines.
+type Guard struct {
+	core admission.Core
+	base time.Time // instants are counted from here
+	name string
+
+	retry    Retry
+	maxPause time.Duration
+
+	// mu guards what follows, and the methods of core that say so. It is held for memory only.
+	mu        sync.Mutex
+	free      *waiter     // waiters for use again, so that waiting does not allocate
+	timer     *time.Timer // for the next instant at which somebody who waits could be answered
+	timerAt   time.Duration
+	timerSet  bool
+	events    []Decision // not yet told to listeners
+	telling   bool       // a goroutine is telling them
+	budget    retryBudget
+	listeners []func(Decision)
+}
+
+// waiter is a caller that waits. Its channel takes one token when it was answered.
+type waiter struct {
+	admission.Waiter
+	answered chan struct{}
+	next     *waiter
+}
+
+// New returns a guard. The error joins one *FieldError for each field of cfg that is out of range.
+func New(cfg Config) (*Guard, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.Defaults()
+	if cfg.Law == nil {
+		cfg.Law = adaptive.New(cfg.Adaptive)
+	}
+	if cfg.Seed == 0 {
+		cfg.Seed = rand.Uint64()
+	}
+	g := &Guard{base: time.Now(), name: cfg.Name, retry: cfg.Retry, maxPause: cfg.MaxPause}
+	g.budget.saved = retryReserve
+	g.core.Init(admission.Config{
+		Law:              cfg.Law,
+		Queue:            max(0, cfg.Queue),
+		MaxWait:          cfg.MaxWait,
+		MaxPause:         cfg.MaxPause,
+		PauseJitter:      max(0, cfg.PauseJitter),
+		IgnoreRetryAfter: cfg.IgnoreRetryAfter,
+		Seed:             cfg.Seed,
+		OnDecision:       g.note,
+	})
+	return g, nil
+}
+
+// Name returns the name that the guard was given.
+func (g *Guard) Name() string { return g.name }
+
+// now returns the time since the guard was made, on the monotonic clock.
+func (g *Guard) now() time.Duration { return time.Since(g.base) }
+
+// Acquire waits until the call may start and returns its permit, which the caller must release exactly once.
+// Callers are let in in the order in which they asked.
+//
+// When ctx ends first, the error is its cause (context.Cause) and nothing is left behind.
+// A refusal is a *RejectedError, which is ErrRejected.
+func (g *Guard) Acquire(ctx context.Context, r Request) (Permit, error) {
+	if ctx.Err() != nil {
+		return Permit{}, context.Cause(ctx)
+	}
+	if n, t := g.core.Take(); t <= admission.TookLast {
+		return g.permit(n, r), nil
+	}
+	return g.wait(ctx, r)
+}
+
+// TryAcquire returns a permit when the call may start at once; ok is false when it may not.
+func (g *Guard) TryAcquire(r Request) (p Permit, ok bool) {
+	switch n, t := g.core.Take(); t {
+	case admission.TookPlace, admission.TookLast:
+		return g.permit(n, r), true
+	case admission.NoPlace:
+		g.core.RefusedFast()
+		return Permit{}, false
+	}
+	g.mu.Lock()
+	now := g.now()
+	w := g.waiter(now, r)
+	g.core.Try(now, &w.Waiter)
+	g.serve(now, w)
+	ok = w.State == admission.Granted
+	if ok {
+		p = Permit{guard: g, call: w.Call}
+	}
+	g.recycle(w)
+	g.unlock()
+	return p, ok
+}
+
+// permit returns the permit for the place that Take gave.
+func (g *Guard) permit(n int, r Request) Permit {
+	call := g.core.Start(g.now(), n)
+	call.Tokens, call.Class = r.Tokens, r.Class
+	return Permit{guard: g, call: call}
+}
+
+// wait is Acquire's way through the lock.
+func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
+	g.mu.Lock()
+	now := g.now()
+	w := g.waiter(now, r)
+	if deadline, ok := ctx.Deadline(); ok {
+		w.GiveUp = max(1, deadline.Sub(g.base))
+	}
+	g.core.Ask(now, &w.Waiter)
+	g.serve(now, w)
+	if w.State == admission.Queued {
+		g.unlock()
+		if done := ctx.Done(); done == nil {
+			<-w.answered
+		} else {
+			select {
+			case <-w.answered:
+			case <-done:
+				return Permit{}, g.abandon(ctx, w)
+			}
+		}
+		g.mu.Lock()
+	}
+	return g.answer(w)
+}
+
+// answer returns what a waiter was answered, and gives up the lock.
+func (g *Guard) answer(w *waiter) (p Permit, err error) {
+	if w.State == admission.Granted {
+		p = Permit{guard: g, call: w.Call}
+	} else {
+		err = g.rejected(&w.Waiter, g.now())
+	}
+	g.recycle(w)
+	g.unlock()
+	return p, err
+}
+
+// abandon takes back a caller whose context ended while it waited.
+func (g *Guard) abandon(ctx context.Context, w *waiter) error {
+	g.mu.Lock()
+	if !g.core.Cancel(&w.Waiter) {
+		<-w.answered // it was answered at the same time; the token is there
+		if w.State == admission.Granted {
+			g.core.Undo(&w.Waiter)
+		}
+	}
+	g.serve(g.now(), nil)
+	g.recycle(w)
+	g.unlock()
+	return context.Cause(ctx)
+}
+
+// serve answers everybody who can be answered and sets the timer for the next. own is the
+// caller's waiter, which needs no token. It needs the lock.
+func (g *Guard) serve(now time.Duration, own *waiter) {
+	for aw := g.core.Next(now); aw != nil; aw = g.core.Next(now) {
+		if w := aw.Owner.(*waiter); w != own {
+			w.answered <- struct{}{} // never blocks: one token a wait, room for one
+		}
+	}
+	at, ok := g.core.Wake(now)
+	switch {
+	case !ok && g.timerSet:
+		g.timer.Stop()
+		g.timerSet = false
+	case ok && (!g.timerSet || at < g.timerAt):
+		// A timer that fires too early does no harm; it is set anew then.
+		if g.timer == nil {
+			g.timer = time.AfterFunc(at-now, g.fire)
+		} else {
+			g.timer.Reset(at - now)
+		}
+		g.timerAt, g.timerSet = at, true
+	}
+}
+
+// fire answers those whose time has come.
+func (g *Guard) fire() {
+	g.mu.Lock()
+	g.timerSet = false
+	g.serve(g.now(), nil)
+	g.unlock()
+}
+
+// finish ends a call.
+func (g *Guard) finish(call *adaptive.Call, o *Outcome) {
+	now := g.now()
+	if !g.core.Finish(now, call, o) {
+		return
+	}
+	g.mu.Lock()
+	g.core.Settle(now, call, o)
+	g.serve(now, nil)
+	g.unlock()
+}
+
+// Pause keeps everybody from starting until the given instant, as a Retry-After does. A
+// pause that is in force and ends later stays as it is. Calls in flight go on.
+func (g *Guard) Pause(until time.Time) {
+	g.mu.Lock()
+	now := g.now()
+	g.core.Pause(now, until.Sub(g.base))
+	g.serve(now, nil)
+	g.unlock()
+}
+
+// Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called
+// more than once.
+func (g *Guard) Close() {
+	g.mu.Lock()
+	g.core.Close()
+	g.serve(g.now(), nil)
+	g.unlock()
+}
+
+// waiter returns a waiter for a request. It needs the lock.
+func (g *Guard) waiter(now time.Duration, r Request) *waiter {
+	w := g.free
+	if w == nil {
+		w = &waiter{answered: make(chan struct{}, 1)}
+		w.Owner = w
+	} else {
+		g.free = w.next
+		w.next = nil
+	}
+	w.GiveUp = 0
+	w.Call = adaptive.Call{Tokens: max(0, r.Tokens), Class: r.Class}
+	return w
+}
+
+// recycle keeps a waiter for use again. It needs the lock.
+func (g *Guard) recycle(w *waiter) {
+	w.State = admission.Idle
+	w.next = g.free
+	g.free = w
+}
+
+// rejected returns the refusal of w. It needs the lock.
+func (g *Guard) rejected(w *admission.Waiter, now time.Duration) *RejectedError {
+	e := &RejectedError{
+		Guard: g.name, Reason: w.Reason,
+		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
+		Waited: now - w.Since,
+	}
+	if w.RetryAt > 0 {
+		e.RetryAt = g.base.Add(w.RetryAt).Round(0)
+	}
+	return e
+}

@@ -1,0 +1,102 @@
+package httplimit
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// body is the body of an answer that holds its permit until it ends. As any body it is read by one
+// goroutine; Close may be called by another.
+type body struct {
+	io.ReadCloser
+	ctx  context.Context
+	once sync.Once
+
+	permit  limiter.Permit
+	outcome limiter.Outcome
+	watcher *feedback.Watcher // nil when the body is of a type that tells nothing
+}
+
+// duplex is a body that can be written to, as that of a protocol switch.
+type duplex struct {
+	*body
+	io.Writer
+}
+
+// newBody wraps an answer's body. The answer was a success so far; what its body tells of tokens, and of
+// errors inside a stream, is read as it passes by.
+func (t *Transport) newBody(resp *http.Response, req *http.Request, permit limiter.Permit, o limiter.Outcome, start time.Time) io.ReadCloser {
+	b := &body{ReadCloser: resp.Body, ctx: req.Context(), permit: permit, outcome: o}
+	if w, ok := resp.Body.(io.Writer); ok {
+		return duplex{b, w}
+	}
+	if tells(resp.Header) {
+		b.watcher = feedback.NewWatcher(resp.Body, feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
+			Status: resp.StatusCode, Header: resp.Header, Provider: t.cfg.Provider, Rules: t.cfg.Rules, Start: start,
+		}})
+		b.ReadCloser = b.watcher
+	}
+	return b
+}
+
+// tells reports whether a body of this type can tell of tokens and errors: JSON, JSON lines and
+// server-sent events, when they are not compressed.
+func tells(h http.Header) bool {
+	if e := h.Get("Content-Encoding"); e != "" && e != "identity" {
+		return false
+	}
+	t := h.Get("Content-Type")
+	return strings.Contains(t, "json") || strings.HasPrefix(t, "text/event-stream")
+}
+
+// Read reads on, and gives the permit back when the body ends or fails.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		b.end(nil)
+	case err != nil:
+		b.end(err)
+	}
+	return n, err
+}
+
+// Close closes the body and gives the permit back.
+func (b *body) Close() error {
+	err := b.ReadCloser.Close()
+	// A caller that has what it wanted need not read to the end, so that alone is no failure.
+	b.end(b.ctx.Err())
+	return err
+}
+
+// end gives the permit back, once.
+func (b *body) end(err error) {
+	b.once.Do(func() {
+		o := &b.outcome
+		if b.watcher != nil {
+			r := b.watcher.Report()
+			if r.Refused {
+				// The upstream refused inside an answer that began well.
+				windows := o.Windows
+				*o = limiter.OutcomeFrom(r.Signal)
+				o.Windows = windows
+			}
+			if d, ok := r.TimeToFirstToken(); ok {
+				o.FirstByte = d
+			}
+			o.InputTokens, o.OutputTokens, o.CachedTokens = r.Usage.Input, r.Usage.Output, r.Usage.CachedInput
+		}
+		if err != nil && o.Class == feedback.OK {
+			s := feedback.FromError(b.ctx, err)
+			o.Class, o.Scope = s.Class, s.Scope
+		}
+		b.permit.Release(*o)
+	})
+}

@@ -1,0 +1,25 @@
+package limiter
+
+import "github.com/flyball-go/flyball/adaptive"
+
+// Permit is the right to have one call in flight. It is a value that stays with the caller; its
+// methods need its address. It must be released exactly once, by one goroutine, and must not be copied
+// after it was acquired: a copy could be released a second time without anybody noticing.
+type Permit struct {
+	guard *Guard
+	call  adaptive.Call
+}
+
+// Release ends the call with what became of it, and lets the next one in. It panics when the permit was
+// released before or was never acquired.
+func (p *Permit) Release(o Outcome) {
+	g := p.guard
+	if g == nil {
+		panic("limiter: Release of a permit that is not held")
+	}
+	p.guard = nil
+	g.finish(&p.call, &o)
+}
+
+// Held reports whether the permit was acquired and not yet released.
+func (p *Permit) Held() bool { return p.guard != nil }

@@ -1,0 +1,143 @@
+package limiter
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Retry says how often and when a call that failed is sent again. The zero Retry means all defaults.
+//
+// Retries belong to the guard because every attempt must pass admission again. A call is sent again
+// only when the upstream refused it (throttled, overloaded), or when it failed otherwise and may be repeated
+// (Request.Idempotent); never when its quota is exhausted, never before the Retry-After.
+type Retry struct {
+	// MaxAttempts is how many times a call is sent at most, the first time included (1 to 100).
+	// Zero means 5; 1 means that nothing is sent again. Larger loses fewer calls to a long
+	// congestion and sends more in vain.
+	MaxAttempts int
+	// BaseDelay is the largest delay before the second attempt, when the upstream named none (1 ms to
+	// 1 h). The actual one is drawn between 0 and it (full jitter), and it doubles with each attempt.
+	// Zero means 500 ms.
+	BaseDelay time.Duration
+	// MaxDelay bounds that delay (BaseDelay to 1 h). Zero means 30 s, or BaseDelay when that is longer.
+	MaxDelay time.Duration
+	// Budget is how many retries are allowed for each call that ends well, as a ratio (0.01 to 10).
+	// Zero means 0.2. A reserve of 10 retries is there at the start and up to 100 are saved up. It
+	// keeps retries from multiplying the load of an upstream that fails for everybody.
+	Budget float64
+}
+
+const (
+	// retryReserve and retrySaved bound the retry budget: what is there before anything ended
+	// well (as gRPC's retry throttling starts with maxTokens, gRFC A6, and Finagle's with its
+	// reserve), and what good times can save up for bad ones.
+	retryReserve = 10
+	retrySaved   = 100
+)
+
+// Defaults returns r with each zero field set to its default.
+func (r Retry) Defaults() Retry {
+	if r.MaxAttempts == 0 {
+		r.MaxAttempts = 5
+	}
+	if r.BaseDelay == 0 {
+		r.BaseDelay = 500 * time.Millisecond
+	}
+	if r.MaxDelay == 0 {
+		r.MaxDelay = max(30*time.Second, r.BaseDelay)
+	}
+	if r.Budget == 0 {
+		r.Budget = 0.2
+	}
+	return r
+}
+
+func (r Retry) check(bad func(field string, value any, allowed string)) {
+	r = r.Defaults()
+	if r.MaxAttempts < 1 || r.MaxAttempts > 100 {
+		bad("Retry.MaxAttempts", r.MaxAttempts, "0 (default) or 1 to 100")
+	}
+	if r.BaseDelay < time.Millisecond || r.BaseDelay > time.Hour {
+		bad("Retry.BaseDelay", r.BaseDelay, "0 (default) or 1ms to 1h")
+	}
+	if r.MaxDelay < r.BaseDelay || r.MaxDelay > time.Hour {
+		bad("Retry.MaxDelay", r.MaxDelay, "0 (default) or BaseDelay to 1h")
+	}
+	if !(r.Budget >= 0.01 && r.Budget <= 10) {
+		bad("Retry.Budget", r.Budget, "0 (default) or a ratio of 0.01 to 10")
+	}
+}
+
+// retryBudget counts what may be sent again. The guard's lock protects it.
+type retryBudget struct {
+	saved float64 // retries that may be made now
+	seen  uint64  // calls that had ended well when saved was last brought up to date
+}
+
+// spend takes one retry from the budget; it reports whether there was one.
+func (b *retryBudget) spend(ok uint64, ratio float64) bool {
+	b.saved = min(retrySaved, b.saved+ratio*float64(ok-b.seen))
+	b.seen = ok
+	if b.saved < 1 {
+		return false
+	}
+	b.saved--
+	return true
+}
+
+// Retryable reports whether a call that ended with o may be sent again: it was refused, or it failed
+// in a way that may pass and repeating it does no harm.
+func Retryable(o *Outcome, idempotent bool) bool {
+	switch o.Class {
+	case feedback.Throttled, feedback.Overloaded:
+		return true
+	case feedback.Timeout, feedback.ServerError:
+		return idempotent
+	}
+	return false
+}
+
+// MayRetry reports whether a call that was sent attempt times (>= 1) and is Retryable may be sent
+// again, and how long to wait before it asks for a permit again. A retry that may is taken from
+// the budget. Most callers use [Guard.Do] or package httplimit, which ask it.
+func (g *Guard) MayRetry(attempt int, o *Outcome) (delay time.Duration, ok bool) {
+	if attempt >= g.retry.MaxAttempts || o.HasRetryAfter && o.RetryAfter > g.maxPause {
+		return 0, false
+	}
+	g.mu.Lock()
+	ok = g.budget.spend(g.core.Counts().Outcomes[feedback.OK], g.retry.Budget)
+	g.mu.Unlock()
+	if !ok {
+		return 0, false
+	}
+	most := g.retry.MaxDelay
+	if shift := attempt - 1; shift < 40 && g.retry.BaseDelay < most>>shift {
+		most = g.retry.BaseDelay << shift
+	}
+	if o.HasRetryAfter {
+		// Never before it, and not in step with others who were told the same.
+		return o.RetryAfter + rand.N(min(most, o.RetryAfter/20)+1), true
+	}
+	return rand.N(most + 1), true
+}
+
+// Sleep waits for d, or until ctx ends; it then returns the cause.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

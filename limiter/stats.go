@@ -1,0 +1,95 @@
+package limiter
+
+import (
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// Counts is what a guard has counted since it was made; see the fields.
+type Counts = admission.Counts
+
+// WaitBuckets is the number of buckets of Counts.Waits.
+const WaitBuckets = admission.WaitBuckets
+
+// Stats is what a guard looks like at one instant.
+type Stats struct {
+	// Name is the guard's name.
+	Name string
+	// Limit is how many calls may be in flight, InFlight how many are, Waiting how many callers wait.
+	Limit, InFlight, Waiting int
+	// Pace and TokenPace are how many calls may start and how many tokens may be spent a second; 0 when no
+	// pace is set.
+	Pace, TokenPace float64
+	// Paused is how much longer nothing starts, because the upstream asked for it; 0 when it may.
+	Paused time.Duration
+	// Binding is the limit of the upstream that the law takes for the one that binds.
+	Binding string
+	// Cause is why the decision last changed.
+	Cause string
+	// Counts is what was counted.
+	Counts Counts
+}
+
+// Stats returns a snapshot.
+func (g *Guard) Stats() Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := g.core.Decision()
+	return Stats{
+		Name:  g.name,
+		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
+		Pace: d.Pace, TokenPace: d.TokenPace,
+		Paused:  max(0, g.core.Gate()-g.now()),
+		Binding: d.Binding.String(), Cause: d.Cause.String(),
+		Counts: g.core.Counts(),
+	}
+}
+
+// Decision is a change of what a guard allows.
+type Decision struct {
+	// At is when it changed, since the guard was made.
+	At time.Duration
+	// Decision is what is in force from then on, with its cause.
+	adaptive.Decision
+}
+
+// OnDecision has f called with each change of what the guard allows, in their order, one at a time and after
+// the guard's lock was released, by whichever goroutine caused the change. f must be quick and
+// must not wait for a permit of the guard.
+func (g *Guard) OnDecision(f func(Decision)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listeners = append(g.listeners[:len(g.listeners):len(g.listeners)], f)
+}
+
+// note keeps a decision for the listeners. The core calls it with the lock held.
+func (g *Guard) note(now time.Duration, d adaptive.Decision) {
+	if len(g.listeners) > 0 {
+		g.events = append(g.events, Decision{now, d})
+	}
+}
+
+// unlock gives up the lock and tells listeners what has changed. One goroutine tells at a
+// time, so that they hear of changes in their order.
+func (g *Guard) unlock() {
+	if g.telling || len(g.events) == 0 {
+		g.mu.Unlock()
+		return
+	}
+	g.telling = true
+	for len(g.events) > 0 {
+		events, listeners := g.events, g.listeners
+		g.events = nil
+		g.mu.Unlock()
+		for _, e := range events {
+			for _, f := range listeners {
+				f(e)
+			}
+		}
+		g.mu.Lock()
+	}
+	g.telling = false
+	g.mu.Unlock()
+}
