@@ -1,0 +1,262 @@
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"time"
+)
+
+// WriteJSON writes the whole report as one JSON object and a newline. Keys, in
+// this order; durations are seconds, a value that is not defined is null:
+//
+//	schema        1; goes up when a key changes its meaning or disappears
+//	title, version, command
+//	seed, seeds   the first seed as a string (it may not fit a double), how many
+//	interrupted   true if the command was stopped early
+//	verdict
+//	  ours        the controller that the verdict is about
+//	  rules       how it is decided, in words
+//	  scenarios[] scenario, outcome (won, drew, lost, unranked), rival, text,
+//	              ranked[] (best score first)
+//	  closing     one sentence
+//	scenarios[]
+//	  name, intent, duration_s, interrupted
+//	  oracle      note, goodput_rps, step_s, limit[], rate_rps[]
+//	  runs[]
+//	    controller, ours, reference
+//	    summary   seeds; totals over the seeds: offered, ok, failed, refused,
+//	              unfinished, sent, rejected_429; means over the seeds:
+//	              efficiency (goodput as a share of the oracle's, 0 to 1),
+//	              efficiency_low, efficiency_high (a seed's), goodput_rps,
+//	              rejected_429_per_ok, latency_mean_s, latency_p50_s,
+//	              latency_p90_s, latency_p99_s (successes, from intended
+//	              arrival), settle_s (null if it did not settle), settled,
+//	              has_level (false if there is nothing to settle at),
+//	              limit_mean, in_flight_mean (requests), fairness_jain
+//	    series    of the first seed: step_s, limit[], pace_rps[], in_flight[],
+//	              waiting[] (requests), goodput_rps[], rejected_429_rps[]
+//	    decisions[] of the first seed: at_s, limit (null: unlimited), pace_rps
+//	              (null: none), cause, binding
+//
+// The same report gives the same bytes. It returns the first error of w.
+func WriteJSON(w io.Writer, r *Report) error {
+	e := json.NewEncoder(w)
+	return e.Encode(jsonReportOf(r))
+}
+
+// number is a float64 that JSON can hold: null if it is not finite.
+type number float64
+
+func (n number) MarshalJSON() ([]byte, error) {
+	if v := float64(n); finite(v) {
+		return json.Marshal(v)
+	}
+	return []byte("null"), nil
+}
+
+func seconds(d time.Duration) number { return number(d.Seconds()) }
+
+// knownSeconds is null for a negative, unknown duration.
+func knownSeconds(d time.Duration) number {
+	if d < 0 {
+		return number(math.NaN())
+	}
+	return seconds(d)
+}
+
+// positive is null for zero, which a Decision has where nothing is limited.
+func positive(v float64) number {
+	if v == 0 {
+		return number(math.NaN())
+	}
+	return number(v)
+}
+
+func numbers(vs []float64) []number {
+	out := make([]number, len(vs)) // an empty list, never null
+	for i, v := range vs {
+		out[i] = number(v)
+	}
+	return out
+}
+
+type jsonReport struct {
+	Schema      int            `json:"schema"`
+	Title       string         `json:"title"`
+	Version     string         `json:"version"`
+	Command     string         `json:"command"`
+	Seed        uint64         `json:"seed,string"`
+	Seeds       int            `json:"seeds"`
+	Interrupted bool           `json:"interrupted"`
+	Verdict     jsonVerdict    `json:"verdict"`
+	Scenarios   []jsonScenario `json:"scenarios"`
+}
+
+type jsonVerdict struct {
+	Ours      string                `json:"ours"`
+	Rules     string                `json:"rules"`
+	Scenarios []jsonScenarioVerdict `json:"scenarios"`
+	Closing   string                `json:"closing"`
+}
+
+type jsonScenarioVerdict struct {
+	Scenario string   `json:"scenario"`
+	Outcome  Outcome  `json:"outcome"`
+	Rival    string   `json:"rival"`
+	Text     string   `json:"text"`
+	Ranked   []string `json:"ranked"`
+}
+
+type jsonScenario struct {
+	Name        string     `json:"name"`
+	Intent      string     `json:"intent"`
+	Duration    number     `json:"duration_s"`
+	Interrupted bool       `json:"interrupted"`
+	Oracle      jsonOracle `json:"oracle"`
+	Runs        []jsonRun  `json:"runs"`
+}
+
+type jsonOracle struct {
+	Note    string   `json:"note"`
+	Goodput number   `json:"goodput_rps"`
+	Step    number   `json:"step_s"`
+	Limit   []number `json:"limit"`
+	Rate    []number `json:"rate_rps"`
+}
+
+type jsonRun struct {
+	Controller string         `json:"controller"`
+	Ours       bool           `json:"ours"`
+	Reference  bool           `json:"reference"`
+	Summary    jsonSummary    `json:"summary"`
+	Series     jsonSeries     `json:"series"`
+	Decisions  []jsonDecision `json:"decisions"`
+}
+
+type jsonSummary struct {
+	Seeds          int    `json:"seeds"`
+	Offered        int64  `json:"offered"`
+	OK             int64  `json:"ok"`
+	Failed         int64  `json:"failed"`
+	Refused        int64  `json:"refused"`
+	Unfinished     int64  `json:"unfinished"`
+	Sent           int64  `json:"sent"`
+	Rejected429    int64  `json:"rejected_429"`
+	Efficiency     number `json:"efficiency"`
+	EfficiencyLow  number `json:"efficiency_low"`
+	EfficiencyHigh number `json:"efficiency_high"`
+	GoodputRate    number `json:"goodput_rps"`
+	RejectedPerOK  number `json:"rejected_429_per_ok"`
+	Mean           number `json:"latency_mean_s"`
+	P50            number `json:"latency_p50_s"`
+	P90            number `json:"latency_p90_s"`
+	P99            number `json:"latency_p99_s"`
+	Settle         number `json:"settle_s"`
+	Settled        bool   `json:"settled"`
+	HasLevel       bool   `json:"has_level"`
+	MeanLimit      number `json:"limit_mean"`
+	MeanInFlight   number `json:"in_flight_mean"`
+	Fairness       number `json:"fairness_jain"`
+}
+
+type jsonSeries struct {
+	Step     number   `json:"step_s"`
+	Limit    []number `json:"limit"`
+	Pace     []number `json:"pace_rps"`
+	InFlight []number `json:"in_flight"`
+	Waiting  []number `json:"waiting"`
+	Goodput  []number `json:"goodput_rps"`
+	Rejected []number `json:"rejected_429_rps"`
+}
+
+type jsonDecision struct {
+	At      number `json:"at_s"`
+	Limit   number `json:"limit"`
+	Pace    number `json:"pace_rps"`
+	Cause   string `json:"cause"`
+	Binding string `json:"binding"`
+}
+
+func jsonReportOf(r *Report) jsonReport {
+	v := Judge(r)
+	out := jsonReport{
+		Schema: 1, Title: title(r), Version: r.Version, Command: r.Command, Seed: r.Seed, Seeds: max(1, r.Seeds),
+		Interrupted: r.Interrupted, Verdict: jsonVerdict{Ours: v.Ours, Rules: Rules, Scenarios: []jsonScenarioVerdict{}, Closing: v.Closing},
+		Scenarios: []jsonScenario{},
+	}
+	for _, s := range v.Scenarios {
+		out.Verdict.Scenarios = append(out.Verdict.Scenarios, jsonScenarioVerdict{
+			Scenario: s.Scenario, Outcome: s.Outcome, Rival: s.Rival, Text: s.Text, Ranked: append([]string{}, s.Ranked...),
+		})
+	}
+	for i := range r.Scenarios {
+		out.Scenarios = append(out.Scenarios, jsonScenarioOf(&r.Scenarios[i]))
+	}
+	return out
+}
+
+func jsonScenarioOf(s *Scenario) jsonScenario {
+	out := jsonScenario{
+		Name: s.Name, Intent: s.Intent, Duration: seconds(s.Duration), Interrupted: s.Interrupted,
+		Oracle: jsonOracle{
+			Note: s.Oracle.Note, Goodput: number(s.Oracle.Goodput), Step: seconds(oracleStep(s)),
+			Limit: numbers(s.Oracle.Limit), Rate: numbers(s.Oracle.Rate),
+		},
+		Runs: []jsonRun{},
+	}
+	for i := range s.Runs {
+		out.Runs = append(out.Runs, jsonRunOf(&s.Runs[i]))
+	}
+	return out
+}
+
+func jsonRunOf(r *Run) jsonRun {
+	out := jsonRun{
+		Controller: r.Controller, Ours: r.Ours, Reference: r.Reference, Summary: jsonSummaryOf(r.Summary),
+		Series: jsonSeries{
+			Step: seconds(r.Series.Step), Limit: numbers(r.Series.Limit), Pace: numbers(r.Series.Pace),
+			InFlight: numbers(r.Series.InFlight), Waiting: numbers(r.Series.Waiting),
+			Goodput: numbers(r.Series.Goodput), Rejected: numbers(r.Series.Rejected),
+		},
+		Decisions: []jsonDecision{},
+	}
+	for _, d := range r.Decisions {
+		out.Decisions = append(out.Decisions, jsonDecision{
+			At: seconds(d.At), Limit: positive(float64(d.Limit)), Pace: positive(d.Pace), Cause: d.Cause, Binding: d.Binding,
+		})
+	}
+	return out
+}
+
+func jsonSummaryOf(s Summary) jsonSummary {
+	settle := number(math.NaN())
+	if s.Settled && !s.NoLevel {
+		settle = seconds(s.Settle)
+	}
+	return jsonSummary{
+		Seeds: max(1, s.Seeds), Offered: s.Offered, OK: s.OK, Failed: s.Failed, Refused: s.Refused, Unfinished: s.Unfinished,
+		Sent: s.Sent, Rejected429: s.Rejected429,
+		Efficiency: number(s.Goodput), EfficiencyLow: number(s.GoodputLow), EfficiencyHigh: number(s.GoodputHigh),
+		GoodputRate: number(s.GoodputRate), RejectedPerOK: number(s.RejectedPerOK),
+		Mean: knownSeconds(s.Mean), P50: knownSeconds(s.P50), P90: knownSeconds(s.P90), P99: knownSeconds(s.P99),
+		Settle: settle, Settled: s.Settled && !s.NoLevel, HasLevel: !s.NoLevel,
+		MeanLimit: number(s.MeanLimit), MeanInFlight: number(s.MeanInFlight), Fairness: positive(s.Fairness),
+	}
+}
+
+// title is the heading of the report.
+func title(r *Report) string {
+	if r.Title == "" {
+		return "flyball simulation"
+	}
+	return r.Title
+}
+
+// oracleStep is the step of the oracle's series.
+func oracleStep(s *Scenario) time.Duration {
+	if s.Oracle.Step <= 0 && len(s.Runs) > 0 {
+		return s.Runs[0].Series.Step
+	}
+	return s.Oracle.Step
+}

@@ -1,0 +1,167 @@
+package report
+
+import "time"
+
+// Report is the outcome of one simulator command: scenarios times controllers.
+type Report struct {
+	// Title heads the report. Empty means "flyball simulation".
+	Title string
+	// Version of the program that ran, as it prints it; empty if unknown.
+	Version string
+	// Command is the command line that reproduces the report.
+	Command string
+	// Seed is the first seed; runs use Seed, Seed+1, … Seed+Seeds-1.
+	Seed uint64
+	// Seeds is how many seeds each summary covers. Zero means 1.
+	Seeds int
+	// Scenarios in the order in which they are shown.
+	Scenarios []Scenario
+	// Interrupted says that the command was stopped before every scenario ran.
+	Interrupted bool
+}
+
+// Scenario is one upstream and one workload, met by several controllers.
+type Scenario struct {
+	// Name is short and unique in a report, such as "rpm-bucket".
+	Name string
+	// Intent says in one sentence what must happen.
+	Intent string
+	// Duration of the measured part, without warm-up and drain, in virtual time.
+	Duration time.Duration
+	// Oracle is the best that any controller could have done.
+	Oracle Oracle
+	// Runs in the order in which they are shown. A controller keeps its name
+	// over all scenarios; the name chooses its colour.
+	Runs []Run
+	// Interrupted says that the scenario was stopped before it was complete.
+	// It is shown and never ranked.
+	Interrupted bool
+}
+
+// Oracle is what a controller that knew everything would have done.
+type Oracle struct {
+	// Note says in words how the oracle was computed, such as
+	// "best static limit on the same seeds: 10".
+	Note string
+	// Goodput is the mean of successes per second over Duration; every
+	// Summary.Goodput is a share of it.
+	Goodput float64
+	// Step is the time from one element of Limit and Rate to the next. Zero
+	// means the step of the scenario's first run.
+	Step time.Duration
+	// Limit is the best number in flight at each step (requests). Empty, or NaN
+	// at a step, where no limit is best (only a rate is).
+	Limit []float64
+	// Rate is the best successes per second at each step: the smaller of demand
+	// and capacity. Empty if unknown.
+	Rate []float64
+}
+
+// Run is one controller in one scenario.
+type Run struct {
+	// Controller is the name shown: "ours", "gcl-aimd", "no guard".
+	Controller string
+	// Ours marks this project's controller. The verdict is about the first
+	// controller so marked; any other counts as a rival.
+	Ours bool
+	// Reference marks a run that knows what no controller can know, such as the
+	// best static limit found by search. It is shown and never ranked.
+	Reference bool
+	// Summary covers all seeds.
+	Summary Summary
+	// Series and Decisions are those of the first seed.
+	Series    Series
+	Decisions []Decision
+}
+
+// Summary is one controller in one scenario over all seeds. Counts are totals
+// over the seeds, so that they add up exactly:
+//
+//	Offered = OK + Failed + Refused + Unfinished
+//	Sent   >= OK + Rejected429
+type Summary struct {
+	// Seeds is how many seeds are inside. Zero means 1.
+	Seeds int
+	// Offered is how many requests the workload wanted served.
+	Offered int64
+	// OK is how many of them succeeded, retries included.
+	OK int64
+	// Failed is how many were given up after an answer or an error.
+	Failed int64
+	// Refused is how many the guard turned away without sending them.
+	Refused int64
+	// Unfinished is how many were still waiting or running when the drain ended.
+	Unfinished int64
+	// Sent is how many attempts reached the upstream.
+	Sent int64
+	// Rejected429 is how many attempts the upstream answered with 429.
+	Rejected429 int64
+
+	// Goodput is successes as a share of the oracle's (ratio, 0 to 1; above 1
+	// only if the oracle is an estimate): the mean over the seeds.
+	Goodput float64
+	// GoodputLow and GoodputHigh are the smallest and largest Goodput of a seed.
+	// Both zero means not known.
+	GoodputLow, GoodputHigh float64
+	// GoodputRate is successes per second, the mean over the seeds.
+	GoodputRate float64
+	// RejectedPerOK is Rejected429 / OK (ratio, >= 0): how many 429s one success
+	// cost. +Inf when nothing succeeded but something was rejected.
+	RejectedPerOK float64
+
+	// Mean, P50, P90 and P99 are the latency of the successes, from the intended
+	// arrival to the end of the answer, so that all waiting counts. Negative means
+	// not known (nothing succeeded).
+	Mean, P50, P90, P99 time.Duration
+
+	// Settle is the time to settle as SettleTime defines it; it means something
+	// only if Settled. With several seeds: the mean, and Settled only if each did.
+	Settle  time.Duration
+	Settled bool
+	// NoLevel says that the scenario or the controller has no level to settle
+	// at (no limit at all, for example); Settle is then shown as a dash.
+	NoLevel bool
+
+	// MeanLimit and MeanInFlight are time-weighted means (requests). NaN or Inf
+	// where the controller has no limit.
+	MeanLimit, MeanInFlight float64
+	// Fairness is Jain's index over tenants or replicas (0 to 1, 1 is equal);
+	// zero where there is only one.
+	Fairness float64
+}
+
+// Series is a run over time: element i covers [i*Step, (i+1)*Step). Every slice
+// is empty or as long as the others. NaN or Inf is a gap.
+type Series struct {
+	// Step is the time from one element to the next, > 0.
+	Step time.Duration
+	// Limit is the limit in force at the end of the step (requests); Inf or NaN
+	// where the controller has none.
+	Limit []float64
+	// Pace is the pace in force at the end of the step (requests per second); Inf
+	// or NaN where the controller has none.
+	Pace []float64
+	// InFlight is the time-weighted mean of requests in flight.
+	InFlight []float64
+	// Waiting is the time-weighted mean of requests waiting in the guard.
+	Waiting []float64
+	// Goodput is successes per second.
+	Goodput []float64
+	// Rejected is 429s per second.
+	Rejected []float64
+}
+
+// Decision is one change that a controller made, with its cause.
+type Decision struct {
+	// At is the virtual time since the start of the measured part.
+	At time.Duration
+	// Limit is the limit after the decision (requests); 0 means unlimited.
+	Limit int
+	// Pace is the pace after the decision (requests per second); 0 means none.
+	Pace float64
+	// Cause says why, in the controller's own word: "overload", "probe".
+	Cause string
+	// Binding names what holds requests back after the decision: "limit", "pace",
+	// "pause"; empty if nothing does or it is not known.
+	Binding string
+}

@@ -1,0 +1,301 @@
+package report
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// finite reports whether v is a number that can be shown.
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// Percentile returns the p-th percentile (0 to 100) of sorted, which must be in
+// ascending order: the smallest element such that at least p percent of all
+// elements are at or below it ("nearest rank"), so it is always a value that
+// occurred. It returns the zero value and false when sorted is empty, and panics
+// when p is not in [0, 100].
+func Percentile[T cmp.Ordered](sorted []T, p float64) (T, bool) {
+	if !(p >= 0 && p <= 100) {
+		panic("report: Percentile: p is not in [0, 100]")
+	}
+	if len(sorted) == 0 {
+		var zero T
+		return zero, false
+	}
+	// Multiply before dividing: 99.9*1000/100 is 999 in a float64, as it should be,
+	// while 99.9/100*1000 may come out a hair above and ceil to 1000.
+	rank := int(math.Ceil(p * float64(len(sorted)) / 100))
+	return sorted[min(max(rank, 1), len(sorted))-1], true
+}
+
+// Latencies sorts ds in place and returns its mean and its 50th, 90th and 99th
+// percentile, ready for a Summary: each is -1 ns when ds is empty.
+func Latencies(ds []time.Duration) (mean, p50, p90, p99 time.Duration) {
+	if len(ds) == 0 {
+		return -1, -1, -1, -1
+	}
+	slices.Sort(ds)
+	p50, _ = Percentile(ds, 50)
+	p90, _ = Percentile(ds, 90)
+	p99, _ = Percentile(ds, 99)
+	return meanDuration(ds), p50, p90, p99
+}
+
+// meanDuration returns the mean of ds, which is not empty, rounded to a
+// nanosecond. A sum of durations may overflow int64; a float64 has no such edge
+// and its error (1 part in 2^53 a step) is far below a nanosecond here.
+func meanDuration(ds []time.Duration) time.Duration {
+	var sum float64
+	for _, d := range ds {
+		sum += float64(d)
+	}
+	return time.Duration(math.Round(sum / float64(len(ds))))
+}
+
+// Mean returns the arithmetic mean of the finite elements of xs, NaN if there is
+// none.
+func Mean(xs []float64) float64 {
+	var sum float64
+	n := 0
+	for _, x := range xs {
+		if finite(x) {
+			sum += x
+			n++
+		}
+	}
+	if n == 0 {
+		return math.NaN()
+	}
+	return sum / float64(n)
+}
+
+// Jain returns Jain's fairness index of the shares xs:
+//
+//	J = (Σ x)² / (n · Σ x²)
+//
+// It is 1 when all shares are equal and 1/n when one of n has everything. It is
+// 1 for no shares and for shares that are all zero: nobody is worse off. Shares
+// must be finite and not negative.
+func Jain(xs []float64) float64 {
+	// Dividing by the largest share first keeps the squares in range.
+	var top float64
+	for _, x := range xs {
+		top = max(top, x)
+	}
+	if top == 0 {
+		return 1
+	}
+	var sum, squares float64
+	for _, x := range xs {
+		x /= top
+		sum += x
+		squares += x * x
+	}
+	return sum * sum / (float64(len(xs)) * squares)
+}
+
+// TimeWeighted is the mean over time of a quantity that jumps and is constant in
+// between, such as the number in flight. The zero value is ready to use. Not
+// safe for concurrent use.
+type TimeWeighted struct {
+	started     bool
+	first, last time.Duration
+	value, area float64 // area in units of the quantity times nanoseconds
+}
+
+// Set says that the quantity is v from the time at on. A time before the latest
+// one counts as the latest one: time stands still.
+func (w *TimeWeighted) Set(at time.Duration, v float64) {
+	if !w.started {
+		w.started, w.first, w.last = true, at, at
+	}
+	if at > w.last {
+		w.area += w.value * float64(at-w.last)
+		w.last = at
+	}
+	w.value = v
+}
+
+// Mean returns the mean from the first Set to end, and NaN if no time has
+// passed. It does not change w.
+func (w *TimeWeighted) Mean(end time.Duration) float64 {
+	end = max(end, w.last)
+	if !w.started || end == w.first {
+		return math.NaN()
+	}
+	return (w.area + w.value*float64(end-w.last)) / float64(end-w.first)
+}
+
+// MovingMean returns the mean of the latest window of values at each step: the
+// finite elements among the last window/step, including the present one, fewer at
+// the beginning. It takes the noise out of a series before SettleTime sees it.
+func MovingMean(step time.Duration, values []float64, window time.Duration) []float64 {
+	n := 1
+	if step > 0 {
+		n = max(1, int(window/step))
+	}
+	out := make([]float64, len(values))
+	for i := range values {
+		// Summing anew each time costs n per element and leaves no error behind
+		// when a large value moves out of the window.
+		out[i] = Mean(values[max(0, i-n+1) : i+1])
+	}
+	return out
+}
+
+// The band and the time that SettleTime demands.
+const (
+	SettleBand = 0.10             // ratio of the wanted level
+	SettleHold = 10 * time.Second // virtual time
+)
+
+// SettleTime returns how long got needs to reach want and stay there. Both have
+// one element per step, want being the oracle's level.
+//
+// The run is cut into phases: a new one begins at the first step whose want is
+// more than SettleBand away from the want at the beginning of the phase, or where
+// want becomes or ceases to be a positive number. Phases without a positive want
+// (an outage) and phases shorter than SettleHold have no level to settle at and
+// are left out.
+//
+// In a phase got settles at the first step from which on it stays within
+// want·(1 ± SettleBand) for SettleHold without a break, all of it inside the phase.
+// The time to settle is measured from the beginning of the phase to that step; the
+// longest over the phases is returned. ok is false if got does not settle in one
+// of them. level is false if there was no phase to settle in.
+func SettleTime(step time.Duration, got, want []float64) (settle time.Duration, ok, level bool) {
+	if step <= 0 {
+		return 0, false, false
+	}
+	hold := int((SettleHold + step - 1) / step)
+	n := min(len(got), len(want))
+	ok = true
+	for begin := 0; begin < n; {
+		end := begin + 1
+		for end < n && sameLevel(want[begin], want[end]) {
+			end++
+		}
+		if hasLevel(want[begin]) && end-begin >= hold {
+			level = true
+			at, found := settled(got[begin:end], want[begin:end], hold)
+			if !found {
+				ok = false
+			}
+			settle = max(settle, time.Duration(at)*step)
+		}
+		begin = end
+	}
+	if !level || !ok {
+		return 0, false, level
+	}
+	return settle, true, true
+}
+
+// settled returns the first index from which on hold elements of got are within
+// the band around want.
+func settled(got, want []float64, hold int) (int, bool) {
+	inside := 0
+	for i := range got {
+		if math.Abs(got[i]-want[i]) <= SettleBand*want[i] { // false for NaN
+			inside++
+		} else {
+			inside = 0
+		}
+		if inside == hold {
+			return i - hold + 1, true
+		}
+	}
+	return 0, false
+}
+
+func hasLevel(want float64) bool { return finite(want) && want > 0 }
+
+func sameLevel(a, b float64) bool {
+	if !hasLevel(a) || !hasLevel(b) {
+		return hasLevel(a) == hasLevel(b)
+	}
+	return math.Abs(b-a) <= SettleBand*a
+}
+
+// Merge combines the summaries of one controller in one scenario, one for each
+// seed. Counts are added; RejectedPerOK is computed anew from them; Goodput,
+// GoodputRate, the latencies, MeanLimit, MeanInFlight and Fairness are means over
+// the seeds (over those where they are known), so a P99 is the mean of the seeds'
+// 99th percentiles. It returns the zero Summary for none.
+func Merge(perSeed []Summary) Summary {
+	if len(perSeed) == 0 {
+		return Summary{}
+	}
+	m := Summary{Settled: true, NoLevel: true, GoodputLow: math.Inf(1), GoodputHigh: math.Inf(-1)}
+	var settle []time.Duration
+	for _, s := range perSeed {
+		m.Seeds += max(1, s.Seeds)
+		m.Offered += s.Offered
+		m.OK += s.OK
+		m.Failed += s.Failed
+		m.Refused += s.Refused
+		m.Unfinished += s.Unfinished
+		m.Sent += s.Sent
+		m.Rejected429 += s.Rejected429
+		m.GoodputLow = min(m.GoodputLow, s.Goodput)
+		m.GoodputHigh = max(m.GoodputHigh, s.Goodput)
+		if s.NoLevel {
+			continue
+		}
+		m.NoLevel = false
+		if s.Settled {
+			settle = append(settle, s.Settle)
+		} else {
+			m.Settled = false
+		}
+	}
+	m.RejectedPerOK = RejectedPerOK(m.Rejected429, m.OK)
+	m.Goodput = meanOf(perSeed, func(s Summary) float64 { return s.Goodput })
+	m.GoodputRate = meanOf(perSeed, func(s Summary) float64 { return s.GoodputRate })
+	m.MeanLimit = meanOf(perSeed, func(s Summary) float64 { return s.MeanLimit })
+	m.MeanInFlight = meanOf(perSeed, func(s Summary) float64 { return s.MeanInFlight })
+	m.Fairness = meanOf(perSeed, func(s Summary) float64 { return s.Fairness })
+	m.Mean = meanKnown(perSeed, func(s Summary) time.Duration { return s.Mean })
+	m.P50 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P50 })
+	m.P90 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P90 })
+	m.P99 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P99 })
+	m.Settled = m.Settled && !m.NoLevel
+	if m.Settled {
+		m.Settle = meanDuration(settle)
+	}
+	return m
+}
+
+// RejectedPerOK returns how many 429s one success cost: 0 when there was neither,
+// +Inf when there were only 429s.
+func RejectedPerOK(rejected, ok int64) float64 {
+	switch {
+	case rejected == 0:
+		return 0
+	case ok == 0:
+		return math.Inf(1)
+	}
+	return float64(rejected) / float64(ok)
+}
+
+func meanOf(ss []Summary, f func(Summary) float64) float64 {
+	xs := make([]float64, len(ss))
+	for i, s := range ss {
+		xs[i] = f(s)
+	}
+	return Mean(xs)
+}
+
+func meanKnown(ss []Summary, f func(Summary) time.Duration) time.Duration {
+	var known []time.Duration
+	for _, s := range ss {
+		if d := f(s); d >= 0 {
+			known = append(known, d)
+		}
+	}
+	if len(known) == 0 {
+		return -1
+	}
+	return meanDuration(known)
+}
