@@ -1,0 +1,48 @@
+// Command simulate tries guards against upstreams with limits, in virtual time, and says who did best where.
+//
+//	go run ./cmd/simulate
+//
+// runs the built-in scenarios, prints a table, and writes report.html. See docs/simulator.md.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal the program ends by itself, with what is finished; a second one ends it at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitInternal    = 1   // the simulator is broken, or a result could not be written
+	exitMisuse      = 2   // the command line, or a file that it names
+	exitAssertion   = 3   // --assert, and a scenario's expectation was not met
+	exitInterrupted = 130 // Ctrl-C; what was finished is printed and written
+)
+
+// An exitError ends the program with a code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func misuse(err error) error   { return &exitError{exitMisuse, err} }
+func internal(err error) error { return &exitError{exitInternal, err} }
+
+// run is the program without its process: it returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	e := &env{stdin: stdin, stdout: stdout, stderr: stderr}
+	return e.exit(newApp(e).RunContext(ctx, args))
+}

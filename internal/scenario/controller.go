@@ -1,0 +1,128 @@
+package scenario
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/adaptive/classic"
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/internal/sim"
+)
+
+// Controller is one way to guard the upstream.
+type Controller struct {
+	// Name is what reports show: "ours", "fixed-20".
+	Name string
+	// Ours marks this project's controller.
+	Ours bool
+
+	kind  string
+	limit int // of kind fixed
+}
+
+// The kinds of controllers.
+const (
+	kindNone      = "none"  // no guard: every attempt is sent at once
+	kindFixed     = "fixed" // a guard with a constant limit
+	kindAIMD      = config.LawAIMD
+	kindVegas     = config.LawVegas
+	kindGradient2 = config.LawGradient2
+	kindOurs      = "ours" // flyball's own law
+)
+
+// fixedLimit is the limit of "fixed" when none is given: where Vegas and Gradient2 begin.
+const fixedLimit = 20
+
+// Controllers returns the controllers of a comparison that names none, ours last.
+func Controllers() []Controller {
+	return []Controller{
+		{Name: kindNone, kind: kindNone},
+		{Name: "fixed-20", kind: kindFixed, limit: fixedLimit},
+		{Name: kindAIMD, kind: kindAIMD},
+		{Name: kindVegas, kind: kindVegas},
+		{Name: kindGradient2, kind: kindGradient2},
+		{Name: kindOurs, kind: kindOurs, Ours: true},
+	}
+}
+
+// ParseController returns the controller that is written as name: one of "none", "fixed-20" (or another
+// number), "gcl-aimd", "gcl-vegas", "gcl-gradient2", "ours".
+func ParseController(name string) (Controller, error) {
+	switch name {
+	case kindNone, kindAIMD, kindVegas, kindGradient2, kindOurs:
+		return Controller{Name: name, kind: name, Ours: name == kindOurs}, nil
+	}
+	if digits, ok := strings.CutPrefix(name, "fixed-"); ok {
+		if n, err := strconv.Atoi(digits); err == nil && n >= 1 && n <= adaptive.MaxLimit && digits == strconv.Itoa(n) {
+			return Controller{Name: name, kind: kindFixed, limit: n}, nil
+		}
+	}
+	return Controller{}, fmt.Errorf("there is no controller %q: use one of none, fixed-N (N from 1 to %d), gcl-aimd, gcl-vegas, gcl-gradient2, ours",
+		name, adaptive.MaxLimit)
+}
+
+// ParseControllers returns the controllers in a list with commas between them.
+func ParseControllers(list string) ([]Controller, error) {
+	var cs []Controller
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		c, err := ParseController(name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(cs, func(d Controller) bool { return d.Name == c.Name }) {
+			return nil, fmt.Errorf("controller %q is given twice", c.Name)
+		}
+		cs = append(cs, c)
+	}
+	return cs, nil
+}
+
+// guard returns a new guard with the controller's law, nil for none. All guards have the same queue and the same patience; the
+// pause for a Retry-After is ours alone, as no other limiter has one. The laws of go-concurrency-limits have that library's
+// defaults.
+func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.Guard {
+	g := &sim.Guard{
+		Queue:            or(s.guard.Queue, set.Queue),
+		MaxWait:          or(s.guard.MaxWait, set.MaxWait),
+		MaxPause:         or(s.guard.MaxPause, set.MaxPause),
+		PauseJitter:      set.PauseJitter,
+		IgnoreRetryAfter: !c.Ours,
+	}
+	switch c.kind {
+	case kindNone:
+		return nil
+	case kindFixed:
+		g.Law = adaptive.NewFixed(c.limit)
+	case kindAIMD:
+		g.Law = classic.NewAIMD(adaptive.Config{})
+	case kindVegas:
+		g.Law = classic.NewVegasSeed(adaptive.Config{}, seed)
+	case kindGradient2:
+		g.Law = classic.NewGradient2(adaptive.Config{})
+	default:
+		g.Law = adaptive.New(set.Adaptive)
+	}
+	return g
+}
+
+// world returns the world of s with a seed, and callers who retry as set says where s does not.
+func (s *Scenario) world(set *config.Settings, seed uint64) sim.Config {
+	w := s.World
+	w.Seed = seed
+	w.Workload.Retry = sim.Retry{
+		Attempts: or(s.retry.MaxAttempts, set.Retry.MaxAttempts),
+		Base:     or(s.retry.BaseDelay, set.Retry.BaseDelay),
+		Max:      or(s.retry.MaxDelay, set.Retry.MaxDelay),
+		Budget:   or(s.retry.Budget, set.Retry.Budget),
+		MaxPause: or(s.guard.MaxPause, set.MaxPause),
+	}
+	w.Workload.Retry.Max = max(w.Workload.Retry.Max, w.Workload.Retry.Base)
+	if set.Retry.Budget == 0 && s.retry.Budget == nil {
+		w.Workload.Retry.Attempts = 1
+	}
+	return w
+}

@@ -1,0 +1,110 @@
+package scenario
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/report"
+	"github.com/flyball-go/flyball/internal/sim"
+)
+
+// settleWindow is the time over which successes are averaged before it is asked whether they have settled.
+const settleWindow = 15 * time.Second
+
+// summary scores a run against what nobody could have exceeded.
+func summary(r *sim.Result, bound *sim.Limits) report.Summary {
+	s := report.Summary{
+		Seeds:   1,
+		Offered: r.Offered, OK: r.OK, Failed: r.Failed, Refused: r.Refused, Unfinished: r.Unfinished,
+		Sent: r.Sent, Rejected429: r.Rejected,
+		Goodput:       math.NaN(),
+		GoodputRate:   float64(r.InTime) / bound.Horizon.Seconds(),
+		RejectedPerOK: report.RejectedPerOK(r.Rejected, r.OK),
+		MeanLimit:     r.MeanLimit,
+		MeanInFlight:  r.MeanInFlight,
+	}
+	if bound.OK > 0 {
+		s.Goodput = float64(r.InTime) / float64(bound.OK)
+	}
+	s.GoodputLow, s.GoodputHigh = s.Goodput, s.Goodput
+	s.Mean, s.P50, s.P90, s.P99 = report.Latencies(slices.Clone(r.Latencies))
+	settle, ok, level := report.SettleTime(bound.Step, relative(r, bound), bound.Rate)
+	s.Settle, s.Settled, s.NoLevel = settle, ok, !level
+	return s
+}
+
+// relative returns what a run got of each step's level: the level times the run's successes over the oracle's, both
+// averaged over settleWindow. Dividing by the oracle takes out the noise of arrivals and of service times, which
+// both share; a level in a step without any is not defined.
+func relative(r *sim.Result, bound *sim.Limits) []float64 {
+	n := int(settleWindow / bound.Step)
+	var got, most float64
+	out := make([]float64, len(bound.Rate))
+	for i := range out {
+		got, most = got+r.Series.OK[i], most+bound.Done[i]
+		if i >= n {
+			got, most = got-r.Series.OK[i-n], most-bound.Done[i-n]
+		}
+		if most > 0 {
+			out[i] = bound.Rate[i] * got / most
+		} else {
+			out[i] = math.NaN()
+		}
+	}
+	return out
+}
+
+// series returns the series of a run for charts.
+func series(s *sim.Series) report.Series {
+	per := 1 / s.Step.Seconds()
+	return report.Series{
+		Step: s.Step, Limit: s.Limit, Pace: s.Pace, InFlight: s.InFlight, Waiting: s.Waiting,
+		Goodput: scaled(s.OK, per), Rejected: scaled(s.Rejected, per),
+	}
+}
+
+func scaled(xs []float64, by float64) []float64 {
+	out := make([]float64, len(xs))
+	for i, x := range xs {
+		out[i] = x * by
+	}
+	return out
+}
+
+// decisions returns the decisions of a run for charts.
+func decisions(steps []sim.Step) []report.Decision {
+	var ds []report.Decision
+	for i, s := range steps {
+		if p := i - 1; p >= 0 && steps[p].Limit == s.Limit && steps[p].Pace == s.Pace && steps[p].Cause == s.Cause && steps[p].NotBefore == s.NotBefore {
+			continue
+		}
+		d := report.Decision{At: s.At, Limit: s.Limit, Pace: s.Pace, Cause: s.Cause.String(), Binding: "limit"}
+		switch {
+		case s.NotBefore > s.At:
+			d.Binding = "pause"
+		case s.Pace > 0:
+			d.Binding = "pace"
+		}
+		ds = append(ds, d)
+	}
+	return ds
+}
+
+// oracle describes the bound for the report: goodput is the mean over the seeds, levels are those of the first.
+func oracle(bounds []*sim.Limits) report.Oracle {
+	o := report.Oracle{Note: "upper bound over all controllers, for the same arrivals and service times: every request passes as early as the upstream can take it, nobody is refused"}
+	n := 0
+	for _, b := range bounds {
+		if b == nil {
+			continue
+		}
+		if n == 0 {
+			o.Step, o.Limit, o.Rate = b.Step, b.Limit, b.Rate
+		}
+		o.Goodput += float64(b.OK) / b.Horizon.Seconds()
+		n++
+	}
+	o.Goodput /= float64(max(1, n))
+	return o
+}

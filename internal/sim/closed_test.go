@@ -1,0 +1,181 @@
+package sim
+
+import (
+	"context"
+	"math"
+	"testing"
+	"time"
+)
+
+// estimate is a mean over seeds with its standard error.
+type estimate struct{ mean, se float64 }
+
+// over runs a world with several seeds and returns what f says of each.
+func over(t *testing.T, seeds int, cfg Config, f func(*Result) float64) estimate {
+	t.Helper()
+	if raceDetector {
+		t.Skip("millions of events in one goroutine: left to the run without the race detector")
+	}
+	var sum, sq float64
+	for i := range seeds {
+		cfg.Seed = uint64(i + 1)
+		res, err := Run(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := f(res)
+		sum, sq = sum+x, sq+x*x
+	}
+	n := float64(seeds)
+	mean := sum / n
+	return estimate{mean, math.Sqrt(max(0, sq/n-mean*mean) / (n - 1))}
+}
+
+// near asserts that an estimate is within 1 % and within 3 standard errors of want.
+func near(t *testing.T, what string, got estimate, want float64) {
+	t.Helper()
+	t.Logf("%s: %.5g ± %.2g, closed form %.5g (%+.2f %%, %+.1f standard errors)",
+		what, got.mean, got.se, want, 100*(got.mean/want-1), (got.mean-want)/got.se)
+	if math.Abs(got.mean/want-1) > .01 {
+		t.Errorf("%s is %.6g, want %.6g within 1 %%", what, got.mean, want)
+	}
+	if math.Abs(got.mean-want) > 3*got.se+1e-9*want {
+		t.Errorf("%s is %.6g, want %.6g within 3 standard errors (%.2g)", what, got.mean, want, got.se)
+	}
+}
+
+// erlangB is the share of calls that c places refuse at a load of a erlang.
+func erlangB(c int, a float64) float64 {
+	b := 1.0
+	for i := 1; i <= c; i++ {
+		b = a * b / (float64(i) + a*b)
+	}
+	return b
+}
+
+// erlangC is the share of calls that must wait for one of c servers at a load of a erlang.
+func erlangC(c int, a float64) float64 {
+	b := erlangB(c, a)
+	rho := a / float64(c)
+	return b / (1 - rho*(1-b))
+}
+
+const longRun = 4000 * time.Second
+
+// queueWorld is Poisson arrivals at c servers with a mean service time of 100 ms and a queue without end.
+func queueWorld(c int, rho float64, service Shape) Config {
+	return Config{
+		Duration: longRun, Drain: time.Hour,
+		Workload: Workload{Rate: rho * float64(c) * 10, Retry: Retry{Attempts: 1}},
+		Upstream: Upstream{Server: Server{Servers: c, Service: Dist{Shape: service, Mean: 100 * time.Millisecond}}},
+	}
+}
+
+func meanWait(r *Result) float64 { return r.QueueWait.Seconds() / float64(r.Starts) }
+
+// M/M/c: Wq = C(c, a) / (c·mu - lambda).
+func TestQueueMMC(t *testing.T) {
+	c, rho := 4, .7
+	want := erlangC(c, rho*float64(c)) / (10 * float64(c) * (1 - rho))
+	near(t, "mean wait in M/M/4, s", over(t, 50, queueWorld(c, rho, Exponential), meanWait), want)
+}
+
+// M/D/1: Wq = rho / (2·mu·(1 - rho)).
+func TestQueueMD1(t *testing.T) {
+	rho := .7
+	near(t, "mean wait in M/D/1, s", over(t, 40, queueWorld(1, rho, Constant), meanWait), rho/(2*10*(1-rho)))
+}
+
+// M/G/1, Pollaczek and Khinchine: Wq = rho/(1-rho)·(1+CV²)/2/mu.
+func TestQueueMG1(t *testing.T) {
+	rho, sigma := .5, .5
+	cfg := queueWorld(1, rho, Lognormal)
+	cfg.Upstream.Server.Service.Sigma = sigma
+	cv2 := math.Exp(sigma*sigma) - 1
+	near(t, "mean wait in M/G/1, s", over(t, 60, cfg, meanWait), rho/(1-rho)*(1+cv2)/2/10)
+}
+
+// Erlang B, which does not depend on the shape of the service time.
+func TestCapIsErlangB(t *testing.T) {
+	for _, service := range []Dist{
+		{Shape: Exponential, Mean: 100 * time.Millisecond},
+		{Shape: Constant, Mean: 100 * time.Millisecond},
+		{Shape: Lognormal, Mean: 100 * time.Millisecond, Sigma: 1},
+		{Shape: Uniform, Mean: 100 * time.Millisecond, Spread: 90 * time.Millisecond},
+	} {
+		cfg := Config{
+			Duration: longRun / 8, Drain: time.Hour,
+			Workload: Workload{Rate: 150, Retry: Retry{Attempts: 1}},
+			Upstream: Upstream{
+				Concurrency: Concurrency{Limit: 10, Answer: Answer{Status: 429}},
+				Server:      Server{Service: service},
+			},
+		}
+		near(t, "share of 429s, "+service.Shape.String(), over(t, 20, cfg, func(r *Result) float64 {
+			return float64(r.Rejected) / float64(r.Sent)
+		}), erlangB(10, 15))
+	}
+}
+
+// A token bucket under more demand than it refills accepts r·T + b, but for the tokens that it lacks at the end.
+func TestBucketAccepts(t *testing.T) {
+	const perMinute, burst = 600, 50
+	cfg := Config{
+		Duration: longRun, Drain: time.Minute,
+		Workload: Workload{Rate: 20, Retry: Retry{Attempts: 1}},
+		Upstream: Upstream{
+			Quota:  Quota{PerMinute: perMinute, Burst: burst, Answer: Answer{Status: 429}},
+			Server: Server{Service: Dist{Mean: time.Millisecond}},
+		},
+	}
+	most := perMinute/60*longRun.Seconds() + burst
+	got := over(t, 10, cfg, func(r *Result) float64 {
+		// What refilled since the last arrival is not lost, but not accepted either.
+		if lacks := most - float64(r.OK); lacks < 0 || lacks > 5 {
+			t.Errorf("accepted %v less than r·T + b", lacks)
+		}
+		return float64(r.OK)
+	})
+	t.Logf("accepted: %.1f ± %.2g, closed form r·T + b = %v", got.mean, got.se, most)
+}
+
+// A window accepts its number in each window.
+func TestWindowAccepts(t *testing.T) {
+	cfg := Config{
+		Duration: 10 * time.Minute, Drain: time.Minute,
+		Workload: Workload{Rate: 20, Retry: Retry{Attempts: 1}},
+		Upstream: Upstream{
+			Quota:  Quota{PerMinute: 300, Window: 30 * time.Second, Answer: Answer{Status: 429}},
+			Server: Server{Service: Dist{Mean: time.Millisecond}},
+		},
+	}
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.OK != 3000 {
+		t.Errorf("20 windows of 150 accept %d, want 3000", res.OK)
+	}
+}
+
+// The machine repair model: N clients that think for an exponential time Z before they need one of c exponential
+// servers. With p(k) the probability of k at the servers, throughput is mu·sum min(k, c)·p(k).
+func TestClosedLoop(t *testing.T) {
+	const n, c, mu, z = 12, 4, 10.0, .5
+	p, norm, want := 1.0, 0.0, 0.0
+	for k := range n + 1 {
+		if k > 0 {
+			p *= float64(n-k+1) / z / (mu * float64(min(k, c)))
+		}
+		norm += p
+		want += p * mu * float64(min(k, c))
+	}
+	cfg := Config{
+		Duration: longRun, Drain: time.Minute,
+		Workload: Workload{Kind: Closed, Clients: n, Think: Dist{Shape: Exponential, Mean: z * 1e9}, Retry: Retry{Attempts: 1}},
+		Upstream: Upstream{Server: Server{Servers: c, Service: Dist{Shape: Exponential, Mean: time.Second / mu}}},
+	}
+	near(t, "throughput of the closed loop, 1/s", over(t, 10, cfg, func(r *Result) float64 {
+		return float64(r.OK) / longRun.Seconds()
+	}), want/norm)
+}

@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// guarded drives a Core as package limiter does, with events in place of a lock and a timer.
+type guarded struct {
+	core    admission.Core
+	queue   *queue
+	wakeRef uint32
+	wakeAt  int64
+	wakeSeq uint32 // of the event that wakes; 0 when none is set
+	// deliver is called for each waiter that is answered.
+	deliver func(*admission.Waiter)
+}
+
+func (g *guarded) init(cfg *Guard, seed uint64, q *queue, wakeRef uint32, on func(time.Duration, adaptive.Decision)) {
+	g.queue, g.wakeRef = q, wakeRef
+	g.core.Init(admission.Config{
+		Law:              cfg.Law,
+		Queue:            cfg.Queue,
+		MaxWait:          cfg.MaxWait,
+		MaxPause:         cfg.MaxPause,
+		PauseJitter:      cfg.PauseJitter,
+		IgnoreRetryAfter: cfg.IgnoreRetryAfter,
+		Seed:             seed,
+		OnDecision:       on,
+	})
+}
+
+// acquire asks for a place for w, whose Call.Tokens, Call.Class and GiveUp are set. When it returns,
+// w.State says what became of it; a waiter that was answered later, or by this, is delivered.
+func (g *guarded) acquire(now time.Duration, w *admission.Waiter) {
+	if n, t := g.core.Take(); t <= admission.TookLast {
+		tokens, class := w.Call.Tokens, w.Call.Class
+		w.Call = g.core.Start(now, n)
+		w.Call.Tokens, w.Call.Class = tokens, class
+		w.State = admission.Granted
+		g.deliver(w)
+		return
+	}
+	g.core.Ask(now, w)
+	queued := w.State == admission.Queued
+	g.serve(now)
+	if !queued {
+		g.deliver(w)
+	}
+}
+
+// release ends the call of w.
+func (g *guarded) release(now time.Duration, w *admission.Waiter, o *adaptive.Outcome) {
+	if g.core.Finish(now, &w.Call, o) {
+		g.core.Settle(now, &w.Call, o)
+		g.serve(now)
+	}
+}
+
+// abandon takes w out, whose caller gave up while it waited.
+func (g *guarded) abandon(now time.Duration, w *admission.Waiter) {
+	g.core.Cancel(w)
+	g.serve(now)
+}
+
+// wake answers those whose time has come. seq is that of the event.
+func (g *guarded) wake(now time.Duration, seq uint32) {
+	if seq != g.wakeSeq {
+		return // it was meant no more
+	}
+	g.wakeSeq = 0
+	g.serve(now)
+}
+
+// serve answers everybody who can be answered and sets the timer for the next.
+func (g *guarded) serve(now time.Duration) {
+	for w := g.core.Next(now); w != nil; w = g.core.Next(now) {
+		g.deliver(w)
+	}
+	at, ok := g.core.Wake(now)
+	switch {
+	case !ok:
+		g.wakeSeq = 0
+	case g.wakeSeq == 0 || int64(at) < g.wakeAt:
+		g.wakeAt = int64(at)
+		g.wakeSeq = g.queue.push(g.wakeAt, g.wakeRef)
+	}
+}

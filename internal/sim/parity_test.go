@@ -1,0 +1,178 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/adaptive/classic"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// The simulator and a live guard, given the same arrivals and outcomes, make the same decisions and
+// treat every caller alike. All instants are distinct: goroutines that wake in one virtual instant
+// have no order.
+func TestParity(t *testing.T) {
+	laws := map[string]func() adaptive.Law{
+		"adaptive": func() adaptive.Law { return adaptive.New(adaptive.Config{}) },
+		"cautious": func() adaptive.Law { return adaptive.New(adaptive.Config{Initial: 2, Max: 6, Backoff: 0.5, Epoch: 2}) },
+		"fixed":    func() adaptive.Law { return adaptive.NewFixed(3) },
+		"gcl-aimd": func() adaptive.Law { return classic.NewAIMD(adaptive.Config{Initial: 5}) },
+		"gcl-vegas": func() adaptive.Law {
+			return classic.NewVegas(adaptive.Config{Initial: 5})
+		},
+		"paced": func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 8})} },
+	}
+	for name, law := range laws {
+		for seed := range uint64(20) {
+			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
+				arrivals := history(seed)
+				cfg := limiter.Config{
+					Queue: 30, MaxWait: 20 * time.Second, MaxPause: time.Minute, PauseJitter: 0.05, Seed: seed + 1,
+				}
+				trace := sim.Replay(sim.Guard{
+					Law: law(), Queue: cfg.Queue, MaxWait: cfg.MaxWait, MaxPause: cfg.MaxPause, PauseJitter: cfg.PauseJitter,
+				}, cfg.Seed, arrivals)
+				want := tell(trace)
+				cfg.Law = law()
+				var got []string
+				synctest.Test(t, func(t *testing.T) { got = tell(live(t, cfg, arrivals)) })
+				for i := range max(len(got), len(want)) {
+					g, w := line(got, i), line(want, i)
+					if g != w {
+						t.Fatalf("line %d differs\n live guard %s\n simulator  %s", i+1, g, w)
+					}
+				}
+				if name == "adaptive" && len(trace.Steps) < 10 {
+					t.Errorf("only %d decisions: the history tests too little", len(trace.Steps))
+				}
+			})
+		}
+	}
+}
+
+// paced is a law that sets a pace, too, and a gate of its own.
+type paced struct{ adaptive.Law }
+
+func (p *paced) edit(now time.Duration, d adaptive.Decision) adaptive.Decision {
+	d.Pace = 20 + float64(d.Limit)
+	d.TokenPace = 5000
+	if d.Cause == adaptive.CauseOverloaded {
+		d.NotBefore = now + 137*time.Millisecond
+	}
+	return d
+}
+
+func (p *paced) Window(now time.Duration, w adaptive.Window) adaptive.Decision {
+	return p.edit(now, p.Law.Window(now, w))
+}
+func (p *paced) Ended(now time.Duration, c adaptive.Call, o adaptive.Outcome) adaptive.Decision {
+	return p.edit(now, p.Law.Ended(now, c, o))
+}
+
+// history returns random arrivals: bursts and lulls, slow and fast calls, refusals with and
+// without a delay, callers that give up.
+func history(seed uint64) []sim.Arrival {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	var list []sim.Arrival
+	at := time.Duration(0)
+	for range 300 {
+		gap := time.Duration(rng.ExpFloat64() * float64(20*time.Millisecond))
+		if rng.IntN(40) == 0 {
+			gap += time.Duration(rng.IntN(5000)) * time.Millisecond
+		}
+		at += gap + 1 + time.Duration(rng.IntN(1000))
+		a := sim.Arrival{At: at, Service: time.Duration(rng.ExpFloat64()*float64(100*time.Millisecond)) + time.Duration(1+rng.IntN(1e6))}
+		switch rng.IntN(20) {
+		case 0:
+			a.Outcome = adaptive.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeRequests}
+		case 1:
+			a.Outcome = adaptive.Outcome{
+				Class: feedback.Throttled, Scope: feedback.ScopeUnknown,
+				HasRetryAfter: true, RetryAfter: time.Duration(rng.IntN(3e9)),
+			}
+		case 2:
+			a.Outcome = adaptive.Outcome{Class: feedback.Overloaded}
+		case 3:
+			a.Outcome = adaptive.Outcome{Class: feedback.Canceled}
+		case 4:
+			a.Outcome = adaptive.Outcome{InputTokens: 100, OutputTokens: 20, FirstByte: a.Service / 2}
+			a.Tokens = 120
+		case 5:
+			a.Outcome = adaptive.Outcome{Windows: []feedback.Window{{Kind: feedback.ScopeConcurrency, Limit: int64(4 + rng.IntN(20)), Remaining: feedback.Unstated, Reset: feedback.Unstated}}}
+		}
+		if rng.IntN(10) == 0 {
+			a.GiveUp = time.Duration(1 + rng.IntN(2e9))
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// live runs arrivals through a guard.
+func live(t *testing.T, cfg limiter.Config, arrivals []sim.Arrival) sim.Trace {
+	g, err := limiter.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := sim.Trace{Fates: make([]sim.Fate, len(arrivals))}
+	g.OnDecision(func(d limiter.Decision) { trace.Steps = append(trace.Steps, sim.Step{At: d.At, Decision: d.Decision}) })
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i, a := range arrivals {
+		wg.Go(func() {
+			time.Sleep(a.At)
+			f := &trace.Fates[i]
+			ctx := context.Background()
+			if a.GiveUp > 0 {
+				var stop context.CancelFunc
+				ctx, stop = context.WithTimeout(ctx, a.GiveUp)
+				defer stop()
+			}
+			p, err := g.Acquire(ctx, limiter.Request{Tokens: a.Tokens, Class: a.Class})
+			f.Start = time.Since(start)
+			var refused *limiter.RejectedError
+			switch {
+			case errors.As(err, &refused):
+				f.Reason = refused.Reason
+			case err != nil:
+				f.GaveUp = true
+			default:
+				time.Sleep(a.Service)
+				f.Started, f.End = true, time.Since(start)
+				p.Release(a.Outcome)
+			}
+		})
+	}
+	wg.Wait()
+	trace.Counts = g.Stats().Counts
+	return trace
+}
+
+// tell writes a trace as lines.
+func tell(t sim.Trace) []string {
+	var lines []string
+	for _, s := range t.Steps {
+		lines = append(lines, fmt.Sprintf("decision %+v", s))
+	}
+	for i, f := range t.Fates {
+		lines = append(lines, fmt.Sprintf("caller %d %+v", i, f))
+	}
+	return append(lines, strings.Split(fmt.Sprintf("counts %+v", t.Counts), " ")...)
+}
+
+func line(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(nothing)"
+}

@@ -1,0 +1,119 @@
+package sim
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// Arrival is one call of a Replay.
+type Arrival struct {
+	// At is when the caller asks. Arrivals need not be in order.
+	At time.Duration
+	// Service is how long the call takes once it was let in.
+	Service time.Duration
+	// Outcome is how it ends.
+	Outcome adaptive.Outcome
+	// GiveUp is how long after At the caller gives up when it is still waiting; 0 means never.
+	GiveUp time.Duration
+	// Tokens and Class are those of the request.
+	Tokens int64
+	Class  uint8
+}
+
+// Fate is what became of an Arrival.
+type Fate struct {
+	// Started says that it was let in, at Start, and ended at End.
+	Started    bool
+	Start, End time.Duration
+	// Reason is why it was refused, when it was, at Start.
+	Reason admission.Reason
+	// GaveUp says that its caller gave up while it waited, at Start.
+	GaveUp bool
+}
+
+// Step is one decision of a Replay.
+type Step struct {
+	At time.Duration
+	adaptive.Decision
+}
+
+// Trace is what a guard did with a list of arrivals.
+type Trace struct {
+	Steps  []Step
+	Fates  []Fate // one for each arrival
+	Counts admission.Counts
+}
+
+const (
+	replayArrive uint8 = iota
+	replayFinish
+	replayGiveUp
+	replayWake
+)
+
+// Replay runs arrivals through a guard, one after the other in virtual time, until all have ended.
+// seed is that of the guard's jitter. It is the simulator's half of the parity test: a live guard that meets the same
+// arrivals, with the same outcomes after the same times, makes the same decisions.
+func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
+	var q queue
+	var g guarded
+	t := Trace{Fates: make([]Fate, len(arrivals))}
+	g.init(&cfg, seed, &q, ref(replayWake, 0), func(now time.Duration, d adaptive.Decision) {
+		t.Steps = append(t.Steps, Step{now, d})
+	})
+	order := make([]int, len(arrivals))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(arrivals[a].At, arrivals[b].At) })
+	for _, i := range order {
+		q.push(int64(arrivals[i].At), ref(replayArrive, i))
+	}
+	var now time.Duration
+	waiters := make([]admission.Waiter, len(arrivals))
+	g.deliver = func(w *admission.Waiter) {
+		i := w.Owner.(int)
+		f := &t.Fates[i]
+		f.Start = now
+		if w.State != admission.Granted {
+			f.Reason = w.Reason
+			return
+		}
+		f.Started, f.End = true, now+arrivals[i].Service
+		q.push(int64(f.End), ref(replayFinish, i))
+	}
+	for {
+		e, ok := q.pop()
+		if !ok {
+			break
+		}
+		now = time.Duration(e.at)
+		i := int(e.ref & refMask)
+		switch uint8(e.ref >> refBits) {
+		case replayArrive:
+			a, w := &arrivals[i], &waiters[i]
+			w.Owner = i
+			w.Call.Tokens, w.Call.Class = a.Tokens, a.Class
+			if a.GiveUp > 0 {
+				w.GiveUp = now + a.GiveUp
+				q.push(int64(w.GiveUp), ref(replayGiveUp, i))
+			}
+			g.acquire(now, w)
+		case replayFinish:
+			g.release(now, &waiters[i], &arrivals[i].Outcome)
+		case replayGiveUp:
+			if waiters[i].State == admission.Queued {
+				t.Fates[i].GaveUp, t.Fates[i].Start = true, now
+				g.abandon(now, &waiters[i])
+			}
+		case replayWake:
+			g.wake(now, e.seq)
+		}
+	}
+	t.Counts = g.core.Counts()
+	return t
+}

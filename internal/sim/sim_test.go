@@ -1,0 +1,275 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/adaptive/classic"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// busyWorld is a world with every stage, in which much is refused.
+func busyWorld(seed uint64) Config {
+	return Config{
+		Seed: seed, Duration: 5 * time.Minute, Drain: time.Minute, Step: time.Second, Decisions: true,
+		Workload: Workload{Rate: 30, Patience: 20 * time.Second, Retry: Retry{Attempts: 5, Base: 200 * time.Millisecond, Max: 5 * time.Second}},
+		Upstream: Upstream{
+			RTT: 40 * time.Millisecond, Refusal: Dist{Shape: Exponential, Mean: 10 * time.Millisecond},
+			Quota:       Quota{PerMinute: 1500, Burst: 40, Answer: Answer{Status: 429, RetryAfter: RetryExactMS}},
+			Concurrency: Concurrency{Limit: 24, Answer: Answer{Status: 429}},
+			Server:      Server{Servers: 20, Bounded: true, Queue: 3, Service: Dist{Shape: Lognormal, Mean: 600 * time.Millisecond, Sigma: .8}, Answer: Answer{Status: 503}},
+			Outages:     []Outage{{From: 100 * time.Second, To: 110 * time.Second, Answer: Answer{Status: 503, RetryAfter: RetryExact}}},
+		},
+		Changes: []Change{{At: 200 * time.Second, Param: ParamLimit, To: 10}},
+	}
+}
+
+func guardWith(law adaptive.Law) *Guard {
+	return &Guard{Law: law, Queue: 1024, MaxWait: time.Minute, MaxPause: 5 * time.Minute, PauseJitter: .05}
+}
+
+var laws = map[string]func() adaptive.Law{
+	"ours":      func() adaptive.Law { return adaptive.New(adaptive.Config{}) },
+	"fixed":     func() adaptive.Law { return adaptive.NewFixed(20) },
+	"aimd":      func() adaptive.Law { return classic.NewAIMD(adaptive.Config{}) },
+	"vegas":     func() adaptive.Law { return classic.NewVegasSeed(adaptive.Config{}, 7) },
+	"gradient2": func() adaptive.Law { return classic.NewGradient2(adaptive.Config{}) },
+}
+
+// The same seed gives the same run, whatever runs beside it and on however many cores.
+func TestSameSeedSameRun(t *testing.T) {
+	for name, law := range laws {
+		hash := func() uint64 {
+			cfg := busyWorld(3)
+			cfg.Guard = guardWith(law())
+			res, err := Run(context.Background(), cfg)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return 0
+			}
+			return res.Hash
+		}
+		want := hash()
+		for _, procs := range []int{1, 4} {
+			was := runtime.GOMAXPROCS(procs)
+			var wg sync.WaitGroup
+			got := make([]uint64, 4)
+			for i := range got {
+				wg.Go(func() { got[i] = hash() })
+			}
+			wg.Wait()
+			runtime.GOMAXPROCS(was)
+			for _, h := range got {
+				if h != want {
+					t.Errorf("%s: hash %x with GOMAXPROCS %d, want %x", name, h, procs, want)
+				}
+			}
+		}
+	}
+}
+
+// Controllers with one seed meet the same requests and the same service times.
+func TestPairing(t *testing.T) {
+	var first *Result
+	for name, law := range laws {
+		cfg := busyWorld(5)
+		cfg.Guard = guardWith(law())
+		res, err := Run(context.Background(), cfg)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if first == nil {
+			first = res
+		}
+		if res.Offered != first.Offered {
+			t.Errorf("%s: %d requests offered, others saw %d", name, res.Offered, first.Offered)
+		}
+	}
+}
+
+// Every law keeps the books balanced in every world.
+func TestInvariantsInRandomWorlds(t *testing.T) {
+	worlds := 150
+	switch {
+	case raceDetector:
+		worlds = 8
+	case testing.Short():
+		worlds = 30
+	}
+	for n := range worlds {
+		rng := rand.New(rand.NewPCG(uint64(n), 2))
+		cfg := randomWorld(rng)
+		for name, law := range laws {
+			cfg.Guard = guardWith(law())
+			cfg.Guard.IgnoreRetryAfter = name != "ours"
+			if _, err := Run(context.Background(), cfg); err != nil {
+				t.Fatalf("world %d, %s: %v\n%s", n, name, err, describe(cfg))
+			}
+		}
+	}
+}
+
+// A guard that is broken is found out.
+func TestInvariantsAreSeen(t *testing.T) {
+	r := newRun(new(busyWorld(1)))
+	for range 1000 {
+		r.step()
+	}
+	r.tally.failed++
+	var inv *InvariantError
+	if _, err := r.finish(); !errors.As(err, &inv) || inv.Name != "conservation" {
+		t.Errorf("a lost request gives %v, want a violated conservation", err)
+	}
+	cfg := busyWorld(1)
+	cfg.Guard = guardWith(adaptive.NewFixed(8))
+	r = newRun(&cfg)
+	for range 1000 {
+		r.step()
+	}
+	r.check.gate = int64(time.Hour)
+	for r.step() {
+	}
+	if _, err := r.finish(); !errors.As(err, &inv) || inv.Name != "gate" || !strings.Contains(inv.Text, "1h0m0s") {
+		t.Errorf("a send inside a gate gives %v, want a violated gate with its numbers", err)
+	}
+}
+
+func TestStop(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("enough")
+	cancel(why)
+	cfg := busyWorld(1)
+	cfg.Duration = 1000 * time.Hour
+	if _, err := Run(ctx, cfg); !errors.Is(err, why) {
+		t.Errorf("Run with an ended context returns %v, want its cause", err)
+	}
+}
+
+func TestRunRefusesNoWorld(t *testing.T) {
+	for name, spoil := range map[string]func(*Config){
+		"Duration":      func(c *Config) { c.Duration = 0 },
+		"Rate":          func(c *Config) { c.Workload.Rate = 0 },
+		"Clients":       func(c *Config) { c.Workload = Workload{Kind: Closed, Retry: Retry{Attempts: 1}} },
+		"Patience":      func(c *Config) { c.Workload.Kind, c.Workload.Clients = Backlog, 1 },
+		"Attempts":      func(c *Config) { c.Workload.Retry.Attempts = 0 },
+		"Burst":         func(c *Config) { c.Upstream.Quota.Burst = 0 },
+		"black hole":    func(c *Config) { c.Workload.Patience = 0; c.Upstream.Outages[0].BlackHole = true },
+		"Changes[1]":    func(c *Config) { c.Changes = append(c.Changes, Change{}) },
+		"Horizon 10m0s": func(c *Config) { c.Horizon = 10 * time.Minute },
+	} {
+		cfg := busyWorld(1)
+		spoil(&cfg)
+		if _, err := Run(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("Run: error %v, want one that names %s", err, name)
+		}
+	}
+}
+
+// A pause is waited for once by everybody behind it, and the trace says when.
+func TestReplay(t *testing.T) {
+	const ms = time.Millisecond
+	g := Guard{Law: adaptive.NewFixed(2), Queue: 2, MaxWait: 10 * time.Second, MaxPause: time.Minute}
+	trace := Replay(g, 1, []Arrival{
+		{At: 0, Service: 100 * ms},
+		{At: 1 * ms, Service: 50 * ms, Outcome: adaptive.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Second}},
+		{At: 2 * ms, Service: 10 * ms},
+		{At: 3 * ms, Service: 10 * ms, GiveUp: 20 * ms},
+		{At: 4 * ms, Service: 10 * ms},
+		{At: 30 * ms, Service: 10 * ms, GiveUp: time.Second},
+		{At: 60 * ms, Service: 10 * ms, GiveUp: time.Second},
+	})
+	want := []Fate{
+		{Started: true, Start: 0, End: 100 * ms},
+		{Started: true, Start: 1 * ms, End: 51 * ms},
+		{Started: true, Start: 1051 * ms, End: 1061 * ms},
+		{GaveUp: true, Start: 23 * ms},
+		{Reason: admission.ReasonQueueFull, Start: 4 * ms},
+		{GaveUp: true, Start: 1030 * ms},
+		{Reason: admission.ReasonQueueFull, Start: 60 * ms},
+	}
+	for i := range want {
+		if trace.Fates[i] != want[i] {
+			t.Errorf("arrival %d: %+v, want %+v", i, trace.Fates[i], want[i])
+		}
+	}
+	if n := trace.Counts.Pauses; n != 1 {
+		t.Errorf("%d pauses, want 1", n)
+	}
+}
+
+func TestQueueOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	q := queue{seq: 1<<32 - 500} // wraps on the way
+	var last event
+	pending := 0
+	for i := range 5000 {
+		if pending == 0 || rng.IntN(2) == 0 {
+			at := last.at + rng.Int64N(20)
+			if rng.IntN(2) == 0 {
+				q.push(at, 0)
+			} else {
+				q.pushLane(max(at, q.last), 0)
+			}
+			pending++
+			continue
+		}
+		e, ok := q.pop()
+		if !ok || i > 0 && e.before(last) {
+			t.Fatalf("step %d: %v comes after %v", i, e, last)
+		}
+		last = e
+		pending--
+	}
+}
+
+// BenchmarkEvents is the speed of a world with a guard: an event is an arrival, a step of an attempt, or a timer.
+func BenchmarkEvents(b *testing.B) {
+	quiet := Config{
+		Duration: 1 << 60, Drain: time.Second,
+		Workload: Workload{Kind: Closed, Clients: 64, Retry: Retry{Attempts: 3, Base: 100 * time.Millisecond, Max: time.Second}},
+		Upstream: Upstream{Server: Server{Servers: 10, Service: Dist{Shape: Exponential, Mean: 100 * time.Millisecond}}},
+	}
+	open := quiet
+	open.Workload = Workload{Rate: 90, Patience: 30 * time.Second, Retry: quiet.Workload.Retry}
+	refusing := open
+	refusing.Workload.Rate = 120
+	refusing.Upstream.Concurrency = Concurrency{Limit: 8, Answer: Answer{Status: 429}}
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		law  func() adaptive.Law
+	}{
+		{"none/open", open, nil},
+		{"ours/open", open, laws["ours"]},
+		{"ours/closed", quiet, laws["ours"]},
+		{"ours/refusing", refusing, laws["ours"]},
+		{"vegas/closed", quiet, laws["vegas"]},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg := c.cfg
+			if c.law != nil {
+				cfg.Guard = guardWith(c.law())
+			}
+			r := newRun(&cfg)
+			for range 100_000 { // slabs, heap and caches grow to what they need
+				r.step()
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for b.Loop() {
+				if !r.step() {
+					b.Fatal(r.check.err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mevents/s")
+		})
+	}
+}
