@@ -43,6 +43,12 @@ type Config struct {
 	// it. It is for comparisons with limiters that do not read it.
 	IgnoreRetryAfter bool
 
+	// TimeOneIn is how many calls there are to one whose latency is measured (1 to 1024, a power of two).
+	// Zero means 1: every call. Reading the clock is most of what an uncontended call costs; above
+	// some 100,000 calls a second, 16 makes the guard several times cheaper and tells the law
+	// of latencies as well. Refusals and calls that waited are counted and timed in any case.
+	TimeOneIn int
+
 	// Retry says how often and when a call that failed is sent again.
 	Retry Retry
 
@@ -66,6 +72,9 @@ func (c Config) Defaults() Config {
 	}
 	if c.PauseJitter == 0 {
 		c.PauseJitter = 0.05
+	}
+	if c.TimeOneIn == 0 {
+		c.TimeOneIn = 1
 	}
 	c.Adaptive = c.Adaptive.Defaults()
 	c.Retry = c.Retry.Defaults()
@@ -106,6 +115,9 @@ func (c Config) Check() error {
 	}
 	if !(c.PauseJitter <= 1) {
 		bad("PauseJitter", c.PauseJitter, "a ratio of at most 1")
+	}
+	if c.TimeOneIn < 1 || c.TimeOneIn > 1024 || c.TimeOneIn&(c.TimeOneIn-1) != 0 {
+		bad("TimeOneIn", c.TimeOneIn, "0 (default) or a power of two from 1 to 1024")
 	}
 	c.Retry.check(bad)
 	return errors.Join(errs...)

@@ -46,22 +46,33 @@ type Outcome = adaptive.Outcome
 // Guard admits calls to one upstream. Its methods may be called by any number of goroutines.
 type Guard struct {
 	core admission.Core
-	base time.Time // instants are counted from here
+	*settings
 	name string
 
+	// mu guards what follows, and the methods of core that say so. It is held for memory only.
+	mu    sync.Mutex
+	shell *shell // nil until somebody waits, listens or retries
+}
+
+// settings are what guards of one configuration share; they do not change.
+type settings struct {
+	core     admission.Config
+	base     time.Time // instants are counted from here
 	retry    Retry
 	maxPause time.Duration
+	timed    uint32 // one call in timed+1 is timed
+}
 
-	// mu guards what follows, and the methods of core that say so. It is held for memory only.
-	mu        sync.Mutex
+// shell is what a guard needs to make callers wait and to tell of what it does.
+type shell struct {
 	free      *waiter     // waiters for use again, so that waiting does not allocate
 	timer     *time.Timer // for the next instant at which somebody who waits could be answered
 	timerAt   time.Duration
 	timerSet  bool
 	events    []Decision // not yet told to listeners
 	telling   bool       // a goroutine is telling them
-	budget    retryBudget
 	listeners []func(Decision)
+	budget    retryBudget
 }
 
 // waiter is a caller that waits. Its channel takes one token when it was answered.
@@ -80,22 +91,37 @@ func New(cfg Config) (*Guard, error) {
 	if cfg.Law == nil {
 		cfg.Law = adaptive.New(cfg.Adaptive)
 	}
-	if cfg.Seed == 0 {
-		cfg.Seed = rand.Uint64()
-	}
-	g := &Guard{base: time.Now(), name: cfg.Name, retry: cfg.Retry, maxPause: cfg.MaxPause}
-	g.budget.saved = retryReserve
-	g.core.Init(admission.Config{
-		Law:              cfg.Law,
-		Queue:            max(0, cfg.Queue),
-		MaxWait:          cfg.MaxWait,
-		MaxPause:         cfg.MaxPause,
-		PauseJitter:      max(0, cfg.PauseJitter),
-		IgnoreRetryAfter: cfg.IgnoreRetryAfter,
-		Seed:             cfg.Seed,
-		OnDecision:       g.note,
-	})
+	g := &Guard{name: cfg.Name, settings: cfg.settings()}
+	g.settings.core.Law = cfg.Law
+	g.settings.core.OnDecision = g.note
+	g.core.Init(&g.settings.core)
 	return g, nil
+}
+
+// settings returns what guards made from c share; c has its defaults.
+func (c Config) settings() *settings {
+	if c.Seed == 0 {
+		c.Seed = rand.Uint64()
+	}
+	return &settings{
+		core: admission.Config{
+			Queue:            max(0, c.Queue),
+			MaxWait:          c.MaxWait,
+			MaxPause:         c.MaxPause,
+			PauseJitter:      max(0, c.PauseJitter),
+			IgnoreRetryAfter: c.IgnoreRetryAfter,
+			Seed:             c.Seed,
+		},
+		base: time.Now(), retry: c.Retry, maxPause: c.MaxPause, timed: uint32(c.TimeOneIn - 1),
+	}
+}
+
+// open returns the shell, made on first use. It needs the lock.
+func (g *Guard) open() *shell {
+	if g.shell == nil {
+		g.shell = &shell{budget: retryBudget{saved: retryReserve}}
+	}
+	return g.shell
 }
 
 // Name returns the name that the guard was given.
@@ -114,19 +140,34 @@ func (g *Guard) Acquire(ctx context.Context, r Request) (Permit, error) {
 		return Permit{}, context.Cause(ctx)
 	}
 	if n, t := g.core.Take(); t <= admission.TookLast {
-		return g.permit(n, r), nil
+		if g.core.Paced() {
+			if p := g.permit(n, r); g.core.Spend(p.call.SentAt) {
+				return p, nil
+			}
+		} else if g.timed == 0 || rand.Uint32()&g.timed == 0 {
+			return g.permit(n, r), nil
+		} else {
+			return g.untimed(n, r), nil
+		}
 	}
 	return g.wait(ctx, r)
 }
 
 // TryAcquire returns a permit when the call may start at once; ok is false when it may not.
 func (g *Guard) TryAcquire(r Request) (p Permit, ok bool) {
-	switch n, t := g.core.Take(); t {
-	case admission.TookPlace, admission.TookLast:
-		return g.permit(n, r), true
-	case admission.NoPlace:
+	switch n, t := g.core.Take(); {
+	case t == admission.NoPlace:
 		g.core.RefusedFast()
 		return Permit{}, false
+	case t > admission.TookLast:
+	case g.core.Paced():
+		if p := g.permit(n, r); g.core.Spend(p.call.SentAt) {
+			return p, true
+		}
+	case g.timed == 0 || rand.Uint32()&g.timed == 0:
+		return g.permit(n, r), true
+	default:
+		return g.untimed(n, r), true
 	}
 	g.mu.Lock()
 	now := g.now()
@@ -145,6 +186,13 @@ func (g *Guard) TryAcquire(r Request) (p Permit, ok bool) {
 // permit returns the permit for the place that Take gave.
 func (g *Guard) permit(n int, r Request) Permit {
 	call := g.core.Start(g.now(), n)
+	call.Tokens, call.Class = r.Tokens, r.Class
+	return Permit{guard: g, call: call}
+}
+
+// untimed returns the permit for the place that Take gave to a call that is not timed.
+func (g *Guard) untimed(n int, r Request) Permit {
+	call := g.core.Start(admission.Untimed, n)
 	call.Tokens, call.Class = r.Tokens, r.Class
 	return Permit{guard: g, call: call}
 }
@@ -211,31 +259,42 @@ func (g *Guard) serve(now time.Duration, own *waiter) {
 		}
 	}
 	at, ok := g.core.Wake(now)
-	switch {
-	case !ok && g.timerSet:
-		g.timer.Stop()
-		g.timerSet = false
-	case ok && (!g.timerSet || at < g.timerAt):
+	if !ok && g.shell == nil {
+		return
+	}
+	switch s := g.open(); {
+	case !ok && s.timerSet:
+		s.timer.Stop()
+		s.timerSet = false
+	case ok && (!s.timerSet || at < s.timerAt):
 		// A timer that fires too early does no harm; it is set anew then.
-		if g.timer == nil {
-			g.timer = time.AfterFunc(at-now, g.fire)
+		if s.timer == nil {
+			s.timer = time.AfterFunc(at-now, g.fire)
 		} else {
-			g.timer.Reset(at - now)
+			s.timer.Reset(at - now)
 		}
-		g.timerAt, g.timerSet = at, true
+		s.timerAt, s.timerSet = at, true
 	}
 }
 
 // fire answers those whose time has come.
 func (g *Guard) fire() {
 	g.mu.Lock()
-	g.timerSet = false
+	g.shell.timerSet = false
 	g.serve(g.now(), nil)
 	g.unlock()
 }
 
 // finish ends a call.
 func (g *Guard) finish(call *adaptive.Call, o *Outcome) {
+	if call.SentAt == admission.Untimed && plain(o) {
+		if g.core.FinishUntimed(call) {
+			g.mu.Lock()
+			g.serve(g.now(), nil)
+			g.unlock()
+		}
+		return
+	}
 	now := g.now()
 	if !g.core.Finish(now, call, o) {
 		return
@@ -260,19 +319,21 @@ func (g *Guard) Pause(until time.Time) {
 // more than once.
 func (g *Guard) Close() {
 	g.mu.Lock()
-	g.core.Close()
-	g.serve(g.now(), nil)
+	now := g.now()
+	g.core.Close(now)
+	g.serve(now, nil)
 	g.unlock()
 }
 
 // waiter returns a waiter for a request. It needs the lock.
 func (g *Guard) waiter(now time.Duration, r Request) *waiter {
-	w := g.free
+	s := g.open()
+	w := s.free
 	if w == nil {
 		w = &waiter{answered: make(chan struct{}, 1)}
 		w.Owner = w
 	} else {
-		g.free = w.next
+		s.free = w.next
 		w.next = nil
 	}
 	w.GiveUp = 0
@@ -283,8 +344,8 @@ func (g *Guard) waiter(now time.Duration, r Request) *waiter {
 // recycle keeps a waiter for use again. It needs the lock.
 func (g *Guard) recycle(w *waiter) {
 	w.State = admission.Idle
-	w.next = g.free
-	g.free = w
+	w.next = g.shell.free
+	g.shell.free = w
 }
 
 // rejected returns the refusal of w. It needs the lock.

@@ -47,7 +47,7 @@ func wantIdle(t testing.TB, g *Guard) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.timerSet {
+	if g.shell != nil && g.shell.timerSet {
 		t.Errorf("a timer runs while nobody waits")
 	}
 }

@@ -1,6 +1,9 @@
 package limiter
 
-import "github.com/flyball-go/flyball/adaptive"
+import (
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+)
 
 // Permit is the right to have one call in flight. It is a value that stays with the caller; its
 // methods need its address. It must be released exactly once, by one goroutine, and must not be copied
@@ -23,3 +26,8 @@ func (p *Permit) Release(o Outcome) {
 
 // Held reports whether the permit was acquired and not yet released.
 func (p *Permit) Held() bool { return p.guard != nil }
+
+// plain reports whether an outcome says no more than that the call ended well.
+func plain(o *Outcome) bool {
+	return o.Class == feedback.OK && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 && len(o.Windows) == 0
+}

@@ -108,7 +108,7 @@ func (g *Guard) MayRetry(attempt int, o *Outcome) (delay time.Duration, ok bool)
 		return 0, false
 	}
 	g.mu.Lock()
-	ok = g.budget.spend(g.core.Counts().Outcomes[feedback.OK], g.retry.Budget)
+	ok = g.open().budget.spend(g.core.Counts().Outcomes[feedback.OK], g.retry.Budget)
 	g.mu.Unlock()
 	if !ok {
 		return 0, false

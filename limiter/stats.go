@@ -61,35 +61,43 @@ type Decision struct {
 func (g *Guard) OnDecision(f func(Decision)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.listeners = append(g.listeners[:len(g.listeners):len(g.listeners)], f)
+	s := g.open()
+	s.listeners = append(s.listeners[:len(s.listeners):len(s.listeners)], f)
 }
 
 // note keeps a decision for the listeners. The core calls it with the lock held.
 func (g *Guard) note(now time.Duration, d adaptive.Decision) {
-	if len(g.listeners) > 0 {
-		g.events = append(g.events, Decision{now, d})
+	if s := g.shell; s != nil && len(s.listeners) > 0 {
+		s.events = append(s.events, Decision{now, d})
 	}
 }
 
 // unlock gives up the lock and tells listeners what has changed. One goroutine tells at a
 // time, so that they hear of changes in their order.
 func (g *Guard) unlock() {
-	if g.telling || len(g.events) == 0 {
-		g.mu.Unlock()
-		return
+	if s := g.shell; s != nil && len(s.events) > 0 && !s.telling {
+		g.tell(s)
 	}
-	g.telling = true
-	for len(g.events) > 0 {
-		events, listeners := g.events, g.listeners
-		g.events = nil
-		g.mu.Unlock()
-		for _, e := range events {
-			for _, f := range listeners {
-				f(e)
-			}
-		}
-		g.mu.Lock()
-	}
-	g.telling = false
 	g.mu.Unlock()
+}
+
+// tell tells listeners what has changed. It needs the lock, which it gives up in between.
+func (g *Guard) tell(s *shell) {
+	s.telling = true
+	defer func() { s.telling = false }()
+	for len(s.events) > 0 {
+		events, listeners := s.events, s.listeners
+		s.events = nil
+		g.tellUnlocked(events, listeners)
+	}
+}
+
+func (g *Guard) tellUnlocked(events []Decision, listeners []func(Decision)) {
+	g.mu.Unlock()
+	defer g.mu.Lock() // also when a listener panics
+	for _, e := range events {
+		for _, f := range listeners {
+			f(e)
+		}
+	}
 }

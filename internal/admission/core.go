@@ -13,7 +13,13 @@ import (
 // Config is what a Core is made from. All fields are in range and none is a default: package
 // limiter has seen to both.
 type Config struct {
-	Law              adaptive.Law
+	// Law is the law. When it is nil, NewLaw makes it when it is first needed: when a caller finds no
+	// place, a call does not end well, or an answer tells of a limit. First is the decision that
+	// holds until then. Successes before that are not told.
+	Law    adaptive.Law
+	NewLaw func() adaptive.Law
+	First  adaptive.Decision
+
 	Queue            int           // how many may wait; 0: nobody waits
 	MaxWait          time.Duration // how long a caller waits at most
 	MaxPause         time.Duration // the longest pause that is waited for
@@ -39,22 +45,34 @@ const (
 	// quotas that are enforced in slices of a second.
 	paceDepth = 1.0
 	paceBurst = 3.0
+	// lazyWindow is how often a guard that has met no limit looks at what it counted.
+	lazyWindow = time.Second
 	// tokenDepth is how many seconds of token pace may be spent at once.
 	tokenDepth = 2.0
 )
 
-// Core is the state of one guard. Init must be called before anything else.
+// Core is the state of one guard. Init must be called before anything else. What the lock-free
+// path needs is here; the rest is made when it is first needed, so that a guard that meets
+// no limit stays small.
 type Core struct {
 	slots   Slots
 	askAt   atomic.Int64  // when the law wants the next window
+	pace    atomicPacer   // starts a second
 	episode atomic.Uint32 // of the decision in force
 	meter   meter
 	// refusedFast counts refusals that were made without the lock.
 	refusedFast atomic.Uint64
 
+	cfg *Config
+
 	// What follows needs the lock.
 
-	cfg      Config
+	ended uint64 // calls that ended well and were collected from the meter
+	state *state // nil until it is needed
+}
+
+// state is the part of a Core that needs the lock.
+type state struct {
 	law      adaptive.Law
 	decision adaptive.Decision
 	room     room
@@ -66,7 +84,6 @@ type Core struct {
 	resumeNext time.Duration // after a pause: the next start
 	resumeEnd  time.Duration // after a pause: when its spreading ends
 	spread     time.Duration // after a pause: the time that its spreading takes
-	requests   pacer
 	tokens     pacer
 	latency    time.Duration // mean latency of the last window that timed a call
 
@@ -96,17 +113,38 @@ type Counts struct {
 // for the first, at least 2^(i-1) ms; the last holds all longer ones.
 const WaitBuckets = 20
 
-// Init makes c ready. Instants given to c later are never before 0.
-func (c *Core) Init(cfg Config) {
+// Init makes c ready. Instants given to c later are never before 0. A cfg without a Law may serve many Cores.
+func (c *Core) Init(cfg *Config) {
 	c.cfg = cfg
-	c.law = cfg.Law
-	c.jitter.Seed(cfg.Seed, 0x666c7962616c6c)
-	c.decision = c.law.Decision()
-	c.obey(0)
+	if cfg.Law != nil {
+		c.open(0)
+		return
+	}
+	c.apply(&cfg.First)
+	c.askAt.Store(int64(lazyWindow))
+	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 {
+		c.open(0) // the word alone cannot keep to it
+	}
+}
+
+// open returns the state, made on first use.
+func (c *Core) open(now time.Duration) *state {
+	if c.state == nil {
+		s := &state{law: c.cfg.Law}
+		if s.law == nil {
+			s.law = c.cfg.NewLaw()
+		}
+		s.jitter.Seed(c.cfg.Seed, 0x666c7962616c6c)
+		s.window.Start = now
+		s.decision = s.law.Decision()
+		c.state = s
+		c.obey(now)
+	}
+	return c.state
 }
 
 // Take takes a place without the lock, when one is free, nobody waits and nothing holds callers back.
-// The caller then reads the clock and calls Start. It may be called at any time.
+// The caller then reads the clock, and calls Spend when Paced says so, and Start. It may be called at any time.
 func (c *Core) Take() (n int, t Taken) {
 	n, t = c.slots.Take()
 	if t == TookPlace || t == Divert {
@@ -119,7 +157,24 @@ func (c *Core) Take() (n int, t Taken) {
 // RefusedFast counts a caller that Take refused and that does not wait. It may be called at any time.
 func (c *Core) RefusedFast() { c.refusedFast.Add(1) }
 
-// Start returns the call that starts at now in the place that Take gave. It may be
+// Paced reports whether starts have a pace, so that Spend must be asked. It may be called at any time.
+func (c *Core) Paced() bool { return c.pace.perUnit.Load() != 0 }
+
+// Spend takes one start from the pace for a caller that Take gave a place; it reports whether it may
+// start. When it may not, the place is given back, and the caller must take the lock, Ask and run Next. It
+// may be called at any time.
+func (c *Core) Spend(now time.Duration) bool {
+	if c.pace.trySpend(now) {
+		return true
+	}
+	c.slots.Give()
+	return false
+}
+
+// Untimed is the start of a call that is not timed.
+const Untimed time.Duration = -1
+
+// Start returns the call that starts at now, or Untimed, in the place that Take gave. It may be
 // called at any time.
 func (c *Core) Start(now time.Duration, n int) adaptive.Call {
 	return adaptive.Call{SentAt: now, Episode: c.episode.Load(), InFlight: n}
@@ -132,10 +187,11 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 		c.Try(now, w)
 		return
 	}
+	s := c.open(now)
 	w.Since, w.State, w.Reason, w.RetryAt = now, Idle, ReasonNone, 0
 	w.Deadline = now + c.cfg.MaxWait
 	if r := c.hopeless(now, w); r != ReasonNone {
-		c.refuse(w, r, c.gate)
+		c.refuse(w, r, s.gate)
 		return
 	}
 	if c.slots.Waiting() >= min(c.cfg.Queue, maxWaiting) {
@@ -148,13 +204,14 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 // Try asks for a place for a call that does not wait. The answer is in w.State: Granted or Refused.
 // The caller must run Next afterwards. It needs the lock.
 func (c *Core) Try(now time.Duration, w *Waiter) {
+	s := c.open(now)
 	w.Since, w.State, w.Reason, w.RetryAt = now, Idle, ReasonNone, 0
 	w.Deadline = now
 	if r := c.hopeless(now, w); r != ReasonNone {
-		c.refuse(w, r, c.gate)
+		c.refuse(w, r, s.gate)
 		return
 	}
-	first := c.room.head == nil
+	first := s.room.head == nil
 	c.enter(w)
 	if !first || !c.start(now, w) {
 		c.leave(w)
@@ -164,12 +221,13 @@ func (c *Core) Try(now time.Duration, w *Waiter) {
 
 // hopeless returns why w need not wait: what it waits for comes too late.
 func (c *Core) hopeless(now time.Duration, w *Waiter) Reason {
+	s := c.state
 	switch {
-	case c.closed:
+	case s.closed:
 		return ReasonClosed
-	case c.gate > w.Deadline || c.gate > now && c.gate-now > c.cfg.MaxPause:
+	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
 		return ReasonPaused
-	case w.GiveUp != 0 && c.gate > w.GiveUp:
+	case w.GiveUp != 0 && s.gate > w.GiveUp:
 		return ReasonDeadline
 	}
 	return ReasonNone
@@ -178,14 +236,18 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) Reason {
 // Next answers one waiter that can be answered at now, and returns it; nil when there is none. A driver
 // runs it until then whenever something may have changed, and then asks Wake. It needs the lock.
 func (c *Core) Next(now time.Duration) *Waiter {
+	s := c.state
+	if s == nil {
+		return nil
+	}
 	c.hold(now)
-	w := c.room.head
+	w := s.room.head
 	if w == nil {
 		return nil
 	}
 	if r := c.hopeless(now, w); r != ReasonNone {
 		c.leave(w)
-		c.refuse(w, r, c.gate)
+		c.refuse(w, r, s.gate)
 		return w
 	}
 	if c.start(now, w) {
@@ -202,10 +264,11 @@ func (c *Core) Next(now time.Duration) *Waiter {
 // Wake returns the next instant at which Next could answer somebody without anything having
 // happened before; ok is false when nobody waits. It needs the lock.
 func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
-	w := c.room.head
-	if w == nil {
+	s := c.state
+	if s == nil || s.room.head == nil {
 		return 0, false
 	}
+	w := s.room.head
 	at = w.Deadline
 	if c.slots.InFlight() < c.slots.Limit() {
 		at = min(at, c.earliest(now, w))
@@ -216,9 +279,10 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(w *Waiter) {
-	c.requests.refund(1)
-	c.tokens.refund(float64(w.Call.Tokens))
-	c.counts.Canceled++
+	s := c.state
+	c.pace.refund()
+	s.tokens.refund(float64(w.Call.Tokens))
+	s.counts.Canceled++
 	c.slots.Give()
 	w.State = Idle
 }
@@ -227,12 +291,13 @@ func (c *Core) Undo(w *Waiter) {
 // w had been answered already; a place that it was granted is then the caller's to Undo.
 // It needs the lock. The caller must run Next afterwards: w may have been the head that others waited behind.
 func (c *Core) Cancel(w *Waiter) bool {
+	s := c.state
 	if w.State != Queued {
 		return false
 	}
 	c.leave(w)
 	w.State = Idle
-	c.counts.Canceled++
+	s.counts.Canceled++
 	return true
 }
 
@@ -247,6 +312,13 @@ func (c *Core) Finish(now time.Duration, call *adaptive.Call, o *adaptive.Outcom
 	return wake || c.due(now)
 }
 
+// FinishUntimed ends a call that ended well and whose start was not timed. It reports whether the
+// caller must take the lock and run Next. It may be called at any time, once for each call.
+func (c *Core) FinishUntimed(call *adaptive.Call) (locked bool) {
+	c.meter.addUntimed(call.InFlight)
+	return c.slots.Give()
+}
+
 // due reports whether the law is to be asked.
 func (c *Core) due(now time.Duration) bool {
 	return int64(now) >= c.askAt.Load() || c.meter.brimming()
@@ -254,7 +326,7 @@ func (c *Core) due(now time.Duration) bool {
 
 // plain reports whether a call says nothing but how long it took.
 func plain(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) bool {
-	return o.Class == feedback.OK && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 &&
+	return o.Class == feedback.OK && call.SentAt >= 0 && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 &&
 		len(o.Windows) == 0 && call.Tokens == 0 && now-call.SentAt < meterLongest
 }
 
@@ -266,17 +338,21 @@ func (c *Core) Settle(now time.Duration, call *adaptive.Call, o *adaptive.Outcom
 		}
 		return
 	}
+	s := c.open(now)
 	if o.Class == feedback.OK {
 		c.count(now, call, o)
 	} else {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
-		c.counts.Outcomes[o.Class]++
-		c.decide(now, c.law.Ended(now, *call, *o))
+		s.counts.Outcomes[o.Class]++
+		if call.SentAt < 0 {
+			call.SentAt = now
+		}
+		c.decide(now, s.law.Ended(now, *call, *o))
 		c.pause(now, o)
 	}
 	for _, w := range o.Windows {
-		c.decide(now, c.law.Hint(now, w))
+		c.decide(now, s.law.Hint(now, w))
 	}
 	if o.Class == feedback.OK && c.due(now) {
 		c.flush(now)
@@ -288,41 +364,55 @@ func (c *Core) Settle(now time.Duration, call *adaptive.Call, o *adaptive.Outcom
 
 // Close refuses all who wait and all who ask from now on. Calls in flight end as ever. It needs the
 // lock; the caller must run Next afterwards.
-func (c *Core) Close() {
-	c.closed = true
+func (c *Core) Close(now time.Duration) {
+	s := c.open(now)
+	s.closed = true
 	c.slots.setHeld(true)
 }
 
 // Pause closes the gate until the instant until; a gate that is closed for longer stays so. It
 // needs the lock.
 func (c *Core) Pause(now, until time.Duration) {
-	if until <= now || until <= c.gate {
+	s := c.open(now)
+	if until <= now || until <= s.gate {
 		return
 	}
-	c.spread = min(resumeSpread, until-now)
-	if c.latency > 0 {
-		c.spread = min(c.spread, c.latency)
+	s.spread = min(resumeSpread, until-now)
+	if s.latency > 0 {
+		s.spread = min(s.spread, s.latency)
 	}
-	c.gate = until
-	c.resumeNext, c.resumeEnd = until, until+c.spread
-	c.counts.Pauses++
+	s.gate = until
+	s.resumeNext, s.resumeEnd = until, until+s.spread
+	s.counts.Pauses++
 	c.hold(now)
 }
 
 // Counts returns what c has counted. It needs the lock.
-func (c *Core) Counts() Counts {
-	n := c.counts
-	n.Outcomes[feedback.OK] += uint64(c.window.OK)
+func (c *Core) Counts() (n Counts) {
+	if s := c.state; s != nil {
+		n = s.counts
+		n.Outcomes[feedback.OK] += uint64(s.window.OK)
+	}
+	n.Outcomes[feedback.OK] += c.ended + c.meter.count()
 	n.Refused[ReasonLimit] += c.refusedFast.Load()
-	n.Outcomes[feedback.OK] += c.meter.sum.Load() >> meterSumBits
 	return n
 }
 
 // Decision returns the decision in force. It needs the lock.
-func (c *Core) Decision() adaptive.Decision { return c.decision }
+func (c *Core) Decision() adaptive.Decision {
+	if c.state == nil {
+		return c.cfg.First
+	}
+	return c.state.decision
+}
 
 // Gate returns the instant before which nothing starts. It needs the lock.
-func (c *Core) Gate() time.Duration { return c.gate }
+func (c *Core) Gate() time.Duration {
+	if c.state == nil {
+		return 0
+	}
+	return c.state.gate
+}
 
 // InFlight, Limit and Waiting may be called at any time.
 
@@ -337,80 +427,90 @@ func (c *Core) Waiting() int { return c.slots.Waiting() }
 
 // start moves w, which is queued, to a place when gate, pace and places allow it.
 func (c *Core) start(now time.Duration, w *Waiter) bool {
+	s := c.state
 	if c.earliest(now, w) > now {
+		return false
+	}
+	if !c.pace.trySpend(now) {
 		return false
 	}
 	n, ok := c.slots.takeFor()
 	if !ok {
+		c.pace.refund()
 		c.meter.touchFull()
 		return false
 	}
 	if n >= c.slots.Limit() {
 		c.meter.touchFull()
 	}
-	c.room.remove(w)
+	s.room.remove(w)
 	w.State = Granted
-	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, c.decision.Episode, n
-	c.requests.spend(now, 1)
-	c.tokens.spend(now, float64(w.Call.Tokens))
-	if now < c.resumeEnd {
-		c.resumeNext = max(c.resumeNext, now) + c.spread/time.Duration(c.slots.Limit())
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
+	s.tokens.spend(now, float64(w.Call.Tokens))
+	if now < s.resumeEnd {
+		s.resumeNext = max(s.resumeNext, now) + s.spread/time.Duration(c.slots.Limit())
 	}
 	if wait := now - w.Since; wait > 0 {
-		c.counts.Waited++
-		c.counts.WaitSum += wait
+		s.counts.Waited++
+		s.counts.WaitSum += wait
 		i := bits.Len64(uint64(wait / time.Millisecond))
-		c.counts.Waits[min(i, WaitBuckets-1)]++
+		s.counts.Waits[min(i, WaitBuckets-1)]++
 	}
 	return true
 }
 
 // earliest returns when gate and pace let w start, whatever places are free.
 func (c *Core) earliest(now time.Duration, w *Waiter) time.Duration {
-	at := max(now, c.gate)
-	if at < c.resumeEnd {
-		at = max(at, min(c.resumeNext, c.resumeEnd))
+	s := c.state
+	at := max(now, s.gate)
+	if at < s.resumeEnd {
+		at = max(at, min(s.resumeNext, s.resumeEnd))
 	}
-	at = max(at, c.requests.at(now, 1))
+	at = max(at, c.pace.at(now))
 	if w.Call.Tokens > 0 {
-		at = max(at, c.tokens.at(now, float64(w.Call.Tokens)))
+		at = max(at, s.tokens.at(now, float64(w.Call.Tokens)))
 	}
 	return at
 }
 
 // leave takes w, which is queued, out of the room.
 func (c *Core) leave(w *Waiter) {
-	c.room.remove(w)
+	s := c.state
+	s.room.remove(w)
 	c.slots.dropWaiting()
 }
 
 // enter puts w at the end of the queue.
 func (c *Core) enter(w *Waiter) {
+	s := c.state
 	w.State = Queued
-	c.room.push(w)
+	s.room.push(w)
 	c.slots.addWaiting()
 }
 
 func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
+	s := c.state
 	w.State, w.Reason, w.RetryAt = Refused, r, retryAt
-	c.counts.Refused[r]++
+	s.counts.Refused[r]++
 }
 
 // soonest returns the earliest instant at which w could have started; when only places were
 // missing, it is a guess: one mean latency from now. It is 0 when there is nothing to guess from.
 func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
+	s := c.state
 	if at := c.earliest(now, w); at > now {
 		return at
 	}
-	if c.latency == 0 {
+	if s.latency == 0 {
 		return 0
 	}
-	return now + c.latency
+	return now + s.latency
 }
 
 // pause closes the gate for a delay that an answer named. A delay next to a limit on calls in
 // flight says when to try that call again; it is no reason to let free places stand empty.
 func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
+	s := c.state
 	if !o.HasRetryAfter || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
 		return
 	}
@@ -423,13 +523,13 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	if until < now { // overflow
 		until = 1<<63 - 1 - maxPauseJitter - 2*resumeSpread
 	}
-	if until <= c.gate {
+	if until <= s.gate {
 		return // told before
 	}
 	if c.cfg.PauseJitter > 0 {
 		most := min(time.Duration(float64(o.RetryAfter)*c.cfg.PauseJitter), maxPauseJitter)
 		if most > 0 {
-			until += time.Duration(c.jitter.Uint64() % uint64(most))
+			until += time.Duration(s.jitter.Uint64() % uint64(most))
 		}
 	}
 	c.Pause(now, until)
@@ -437,14 +537,17 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 
 // count adds a call that ended well, and that tells more than its latency, to the window.
 func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
-	w := &c.window
-	latency := max(0, now-call.SentAt)
+	s := c.state
+	w := &s.window
 	w.OK++
-	if w.Timed == 0 || latency < w.MinLatency {
-		w.MinLatency = latency
+	if call.SentAt >= 0 {
+		latency := max(0, now-call.SentAt)
+		if w.Timed == 0 || latency < w.MinLatency {
+			w.MinLatency = latency
+		}
+		w.Timed++
+		w.Latency += latency
 	}
-	w.Timed++
-	w.Latency += latency
 	if o.FirstByte > 0 {
 		w.FirstBytes++
 		w.FirstByte += o.FirstByte
@@ -454,61 +557,78 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 	w.MaxInFlight = max(w.MaxInFlight, call.InFlight)
 }
 
-// flush hands the window to the law.
+// flush hands the window to the law. Without a law there is nothing to hand over as long as the limit is
+// not in use: a law would not grow, either.
 func (c *Core) flush(now time.Duration) {
-	w := c.window
-	n, sum, lowest, most, full := c.meter.collect()
-	if n > 0 {
-		if w.Timed == 0 || lowest < w.MinLatency {
-			w.MinLatency = lowest
+	n := c.meter.collect()
+	c.ended += uint64(n.ok)
+	s := c.state
+	if s == nil {
+		if !n.full {
+			c.askAt.Store(int64(now + lazyWindow))
+			return
 		}
-		w.OK += n
-		w.Timed += n
-		w.Latency += sum
-		w.MaxInFlight = max(w.MaxInFlight, most)
+		s = c.open(now)
 	}
-	w.Full = w.Full || full
+	w := s.window
+	c.ended += uint64(w.OK)
+	if n.timed > 0 {
+		if w.Timed == 0 || n.min < w.MinLatency {
+			w.MinLatency = n.min
+		}
+		w.Timed += n.timed
+		w.Latency += n.sum
+	}
+	w.OK += n.ok
+	w.MaxInFlight = max(w.MaxInFlight, n.most)
+	w.Full = w.Full || n.full
 	w.InFlight, w.Waiting = c.slots.InFlight(), c.slots.Waiting()
-	c.counts.Outcomes[feedback.OK] += uint64(w.OK)
 	if w.Timed > 0 {
-		c.latency = w.MeanLatency()
+		s.latency = w.MeanLatency()
 	}
-	c.window = adaptive.Window{Start: now}
-	c.decide(now, c.law.Window(now, w))
+	s.window = adaptive.Window{Start: now}
+	c.decide(now, s.law.Window(now, w))
 }
 
 // decide puts the law's decision in force.
 func (c *Core) decide(now time.Duration, d adaptive.Decision) {
-	old := c.decision
-	c.decision = d
+	s := c.state
+	old := s.decision
+	s.decision = d
 	c.askAt.Store(int64(d.AskAgain))
 	old.AskAgain = d.AskAgain
 	if old == d {
 		return
 	}
-	c.counts.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	s.counts.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
 	c.obey(now)
 	if c.cfg.OnDecision != nil {
 		c.cfg.OnDecision(now, d)
 	}
 }
 
-// obey applies c.decision.
+// obey applies the decision in force.
 func (c *Core) obey(now time.Duration) {
-	d := &c.decision
-	c.askAt.Store(int64(d.AskAgain))
-	c.episode.Store(d.Episode)
-	c.slots.setLimit(d.Limit)
-	c.requests.set(d.Pace, min(paceBurst, d.Pace*paceDepth))
-	c.tokens.set(d.TokenPace, d.TokenPace*tokenDepth)
+	d := &c.state.decision
+	c.apply(d)
+	c.state.tokens.set(d.TokenPace, d.TokenPace*tokenDepth)
 	if d.NotBefore > now {
 		c.Pause(now, d.NotBefore)
 	}
 	c.hold(now)
 }
 
-// hold sends callers to the lock while anything else than places may hold them back, and
-// lets them pass without it when nothing does.
+// apply gives the lock-free path what it needs of a decision.
+func (c *Core) apply(d *adaptive.Decision) {
+	c.askAt.Store(int64(d.AskAgain))
+	c.episode.Store(d.Episode)
+	c.slots.setLimit(d.Limit)
+	c.pace.set(d.Pace, min(paceBurst, d.Pace*paceDepth))
+}
+
+// hold sends callers to the lock while anything else than places and the pace of starts may hold them
+// back, and lets them pass without it when nothing does.
 func (c *Core) hold(now time.Duration) {
-	c.slots.setHeld(c.closed || now < c.gate || now < c.resumeEnd || c.requests.perUnit > 0 || c.tokens.perUnit > 0)
+	s := c.state
+	c.slots.setHeld(s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0)
 }

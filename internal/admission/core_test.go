@@ -44,7 +44,7 @@ func newBench(t testing.TB, limit int, edit func(*Config)) *bench {
 	if edit != nil {
 		edit(&cfg)
 	}
-	b.core.Init(cfg)
+	b.core.Init(&cfg)
 	return b
 }
 
@@ -66,9 +66,11 @@ func (b *bench) after(d time.Duration) { b.now += d }
 func (b *bench) acquire() *Waiter {
 	w := &Waiter{}
 	if n, t := b.core.Take(); t <= TookLast {
-		w.State, w.Call = Granted, b.core.Start(b.now, n)
-		b.logf("acquire: granted at once, %d in flight", n)
-		return w
+		if !b.core.Paced() || b.core.Spend(b.now) {
+			w.State, w.Call = Granted, b.core.Start(b.now, n)
+			b.logf("acquire: granted at once, %d in flight", n)
+			return w
+		}
 	}
 	b.core.Ask(b.now, w)
 	b.next()
@@ -484,7 +486,7 @@ func TestProperties(t *testing.T) {
 			case 9:
 				if rapid.IntRange(0, 9).Draw(rt, "close?") == 0 {
 					b.logf("close")
-					b.core.Close()
+					b.core.Close(b.now)
 					closed = true
 					settle(b.next())
 				}

@@ -13,6 +13,8 @@ type meter struct {
 	sum atomic.Uint64
 	// min is the smallest latency in ns, plus 1; 0 when there is none.
 	min atomic.Int64
+	// untimed counts calls whose latency is not known.
+	untimed atomic.Uint32
 	// most is the most in flight that a counted call saw.
 	most atomic.Int32
 	// full says that a call took the last place or found none.
@@ -76,13 +78,34 @@ func (m *meter) touchFull() {
 	}
 }
 
-// collect empties the meter.
-func (m *meter) collect() (n int, sum, lowest time.Duration, most int, full bool) {
-	v := m.sum.Swap(0)
-	n = int(v >> meterSumBits)
-	sum = time.Duration(v&meterSumMask) << meterUnit
-	if lo := m.min.Swap(0); lo > 0 {
-		lowest = time.Duration(lo - 1)
+// addUntimed counts one call whose latency is not known.
+func (m *meter) addUntimed(inFlight int) {
+	if n := int32(inFlight); n > m.most.Load() {
+		raise(&m.most, n)
 	}
-	return n, sum, lowest, int(m.most.Swap(0)), m.full.Swap(false)
+	m.untimed.Add(1)
+}
+
+// count returns how many calls were counted since the meter was collected.
+func (m *meter) count() uint64 { return m.sum.Load()>>meterSumBits + uint64(m.untimed.Load()) }
+
+// metered is what a meter held.
+type metered struct {
+	ok, timed int
+	sum, min  time.Duration
+	most      int
+	full      bool
+}
+
+// collect empties the meter.
+func (m *meter) collect() (c metered) {
+	v := m.sum.Swap(0)
+	c.timed = int(v >> meterSumBits)
+	c.ok = c.timed + int(m.untimed.Swap(0))
+	c.sum = time.Duration(v&meterSumMask) << meterUnit
+	if lo := m.min.Swap(0); lo > 0 {
+		c.min = time.Duration(lo - 1)
+	}
+	c.most, c.full = int(m.most.Swap(0)), m.full.Swap(false)
+	return c
 }

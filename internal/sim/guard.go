@@ -20,7 +20,7 @@ type guarded struct {
 
 func (g *guarded) init(cfg *Guard, seed uint64, q *queue, wakeRef uint32, on func(time.Duration, adaptive.Decision)) {
 	g.queue, g.wakeRef = q, wakeRef
-	g.core.Init(admission.Config{
+	g.core.Init(&admission.Config{
 		Law:              cfg.Law,
 		Queue:            cfg.Queue,
 		MaxWait:          cfg.MaxWait,
@@ -35,7 +35,7 @@ func (g *guarded) init(cfg *Guard, seed uint64, q *queue, wakeRef uint32, on fun
 // acquire asks for a place for w, whose Call.Tokens, Call.Class and GiveUp are set. When it returns,
 // w.State says what became of it; a waiter that was answered later, or by this, is delivered.
 func (g *guarded) acquire(now time.Duration, w *admission.Waiter) {
-	if n, t := g.core.Take(); t <= admission.TookLast {
+	if n, t := g.core.Take(); t <= admission.TookLast && g.core.Spend(now) {
 		tokens, class := w.Call.Tokens, w.Call.Class
 		w.Call = g.core.Start(now, n)
 		w.Call.Tokens, w.Call.Class = tokens, class
