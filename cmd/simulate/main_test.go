@@ -137,7 +137,7 @@ func TestWithoutArguments(t *testing.T) {
 	}
 	t.Logf("%v, report of %d bytes", took, len(html))
 	// The promise is 2 s on two cores that have nothing else to do; other tests run beside this one.
-	if limit := 10 * time.Second; took > limit {
+	if limit := 30 * time.Second; took > limit {
 		t.Errorf("took %v, want at most 2 s on an idle machine and %v on a busy one", took, limit)
 	}
 }

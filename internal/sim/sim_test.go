@@ -49,6 +49,9 @@ func TestSameSeedSameRun(t *testing.T) {
 	for name, law := range laws {
 		hash := func() uint64 {
 			cfg := busyWorld(3)
+			if raceDetector {
+				cfg.Duration = 40 * time.Second
+			}
 			cfg.Guard = guardWith(law())
 			res, err := Run(context.Background(), cfg)
 			if err != nil {
