@@ -43,6 +43,21 @@ type Config struct {
 	// it. It is for comparisons with limiters that do not read it.
 	IgnoreRetryAfter bool
 
+	// Observe holds nothing back: every call starts at once, and what would have held it back is counted
+	// (Counts.Observed). The law runs as ever, so that its limit can be watched before it is enforced.
+	Observe bool
+
+	// MaxHold is how long a permit may be held (1 s to 24 h) before it is reported as leaked, with the
+	// place that acquired it. Zero means that nobody watches. Watching costs some hundred
+	// nanoseconds a watched call; see WatchOneIn. Choose it longer than the longest call.
+	MaxHold time.Duration
+	// WatchOneIn is how many permits there are to one that is watched (1 to 1024, a power of two). Zero
+	// means 1: every permit. Larger costs less and finds a leak later.
+	WatchOneIn int
+	// Reclaim takes the place of a leaked permit back, so that others can have it. Releasing the
+	// permit later then does nothing.
+	Reclaim bool
+
 	// TimeOneIn is how many calls there are to one whose latency is measured (1 to 1024, a power of two).
 	// Zero means 1: every call. Reading the clock is most of what an uncontended call costs; above
 	// some 100,000 calls a second, 16 makes the guard several times cheaper and tells the law
@@ -72,6 +87,9 @@ func (c Config) Defaults() Config {
 	}
 	if c.PauseJitter == 0 {
 		c.PauseJitter = 0.05
+	}
+	if c.WatchOneIn == 0 {
+		c.WatchOneIn = 1
 	}
 	if c.TimeOneIn == 0 {
 		c.TimeOneIn = 1
@@ -115,6 +133,12 @@ func (c Config) Check() error {
 	}
 	if !(c.PauseJitter <= 1) {
 		bad("PauseJitter", c.PauseJitter, "a ratio of at most 1")
+	}
+	if c.MaxHold != 0 && (c.MaxHold < time.Second || c.MaxHold > 24*time.Hour) {
+		bad("MaxHold", c.MaxHold, "0 (nobody watches) or 1s to 24h")
+	}
+	if c.WatchOneIn < 1 || c.WatchOneIn > 1024 || c.WatchOneIn&(c.WatchOneIn-1) != 0 {
+		bad("WatchOneIn", c.WatchOneIn, "0 (default) or a power of two from 1 to 1024")
 	}
 	if c.TimeOneIn < 1 || c.TimeOneIn > 1024 || c.TimeOneIn&(c.TimeOneIn-1) != 0 {
 		bad("TimeOneIn", c.TimeOneIn, "0 (default) or a power of two from 1 to 1024")

@@ -22,6 +22,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -46,7 +47,8 @@ type Outcome = adaptive.Outcome
 // Guard admits calls to one upstream. Its methods may be called by any number of goroutines.
 type Guard struct {
 	core admission.Core
-	*settings
+	set  atomic.Pointer[settings]
+	base time.Time // instants are counted from here
 	name string
 
 	// mu guards what follows, and the methods of core that say so. It is held for memory only.
@@ -54,13 +56,16 @@ type Guard struct {
 	shell *shell // nil until somebody waits, listens or retries
 }
 
-// settings are what guards of one configuration share; they do not change.
+// settings are what guards of one configuration share. They do not change: Reload replaces them.
 type settings struct {
 	core     admission.Config
-	base     time.Time // instants are counted from here
 	retry    Retry
 	maxPause time.Duration
+	fast     bool   // a call that finds a place needs nothing but the place and the clock
 	timed    uint32 // one call in timed+1 is timed
+	watched  uint32 // one call in watched+1 is watched
+	maxHold  time.Duration
+	reclaim  bool
 }
 
 // shell is what a guard needs to make callers wait and to tell of what it does.
@@ -73,6 +78,7 @@ type shell struct {
 	telling   bool       // a goroutine is telling them
 	listeners []func(Decision)
 	budget    retryBudget
+	leaks     leaks
 }
 
 // waiter is a caller that waits. Its channel takes one token when it was answered.
@@ -91,28 +97,34 @@ func New(cfg Config) (*Guard, error) {
 	if cfg.Law == nil {
 		cfg.Law = adaptive.New(cfg.Adaptive)
 	}
-	g := &Guard{name: cfg.Name, settings: cfg.settings()}
-	g.settings.core.Law = cfg.Law
-	g.settings.core.OnDecision = g.note
-	g.core.Init(&g.settings.core)
+	g := &Guard{name: cfg.Name, base: time.Now()}
+	set := cfg.settings(g.note)
+	g.set.Store(set)
+	g.core.Init(&set.core)
 	return g, nil
 }
 
 // settings returns what guards made from c share; c has its defaults.
-func (c Config) settings() *settings {
+func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
 	}
 	return &settings{
 		core: admission.Config{
+			Law:              c.Law,
 			Queue:            max(0, c.Queue),
 			MaxWait:          c.MaxWait,
 			MaxPause:         c.MaxPause,
 			PauseJitter:      max(0, c.PauseJitter),
 			IgnoreRetryAfter: c.IgnoreRetryAfter,
 			Seed:             c.Seed,
+			Observe:          c.Observe,
+			OnDecision:       note,
 		},
-		base: time.Now(), retry: c.Retry, maxPause: c.MaxPause, timed: uint32(c.TimeOneIn - 1),
+		retry: c.Retry, maxPause: c.MaxPause,
+		fast:  c.TimeOneIn == 1 && c.MaxHold == 0,
+		timed: uint32(c.TimeOneIn - 1), watched: uint32(c.WatchOneIn - 1),
+		maxHold: c.MaxHold, reclaim: c.Reclaim,
 	}
 }
 
@@ -139,62 +151,82 @@ func (g *Guard) Acquire(ctx context.Context, r Request) (Permit, error) {
 	if ctx.Err() != nil {
 		return Permit{}, context.Cause(ctx)
 	}
-	if n, t := g.core.Take(); t <= admission.TookLast {
-		if g.core.Paced() {
-			if p := g.permit(n, r); g.core.Spend(p.call.SentAt) {
-				return p, nil
-			}
-		} else if g.timed == 0 || rand.Uint32()&g.timed == 0 {
-			return g.permit(n, r), nil
-		} else {
-			return g.untimed(n, r), nil
-		}
+	if p, t := g.take(r); t <= admission.TookLast {
+		return p, nil
 	}
 	return g.wait(ctx, r)
 }
 
 // TryAcquire returns a permit when the call may start at once; ok is false when it may not.
 func (g *Guard) TryAcquire(r Request) (p Permit, ok bool) {
-	switch n, t := g.core.Take(); {
-	case t == admission.NoPlace:
+	p, t := g.take(r)
+	if t <= admission.TookLast {
+		return p, true
+	}
+	if t == admission.NoPlace && !g.set.Load().core.Observe {
 		g.core.RefusedFast()
 		return Permit{}, false
-	case t > admission.TookLast:
-	case g.core.Paced():
-		if p := g.permit(n, r); g.core.Spend(p.call.SentAt) {
-			return p, true
-		}
-	case g.timed == 0 || rand.Uint32()&g.timed == 0:
-		return g.permit(n, r), true
-	default:
-		return g.untimed(n, r), true
 	}
+	p, _ = g.try(r)
+	return p, p.guard != nil
+}
+
+// take is the way without the lock.
+func (g *Guard) take(r Request) (p Permit, t admission.Taken) {
+	n, t := g.core.Take()
+	if t > admission.TookLast {
+		return Permit{}, t
+	}
+	set := g.set.Load()
+	at := admission.Untimed
+	paced := g.core.Paced()
+	if set.fast || paced || rand.Uint32()&set.timed == 0 {
+		at = g.now()
+	}
+	if paced && !g.core.Spend(at) {
+		return Permit{}, admission.Divert
+	}
+	p = Permit{guard: g, call: g.core.Start(at, n)}
+	p.call.Tokens, p.call.Class = r.Tokens, r.Class
+	if set.maxHold > 0 {
+		g.watch(set, &p)
+	}
+	return p, t
+}
+
+// try is TryAcquire's way through the lock. Without a permit it returns why not.
+func (g *Guard) try(r Request) (p Permit, m miss) {
 	g.mu.Lock()
 	now := g.now()
 	w := g.waiter(now, r)
-	g.core.Try(now, &w.Waiter)
+	if g.core.Observing() {
+		g.core.Observe(now, &w.Waiter)
+	} else {
+		g.core.Try(now, &w.Waiter)
+	}
 	g.serve(now, w)
-	ok = w.State == admission.Granted
-	if ok {
+	if w.State == admission.Granted {
 		p = Permit{guard: g, call: w.Call}
+	} else {
+		m.reason = w.Reason
+		// For want of a place RetryAt is a guess, and whoever gives one back says so.
+		if w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit() {
+			m.in = max(0, w.RetryAt-now)
+		}
 	}
 	g.recycle(w)
 	g.unlock()
-	return p, ok
+	if set := g.set.Load(); p.guard != nil && set.maxHold > 0 {
+		g.watch(set, &p)
+	}
+	return p, m
 }
 
-// permit returns the permit for the place that Take gave.
-func (g *Guard) permit(n int, r Request) Permit {
-	call := g.core.Start(g.now(), n)
-	call.Tokens, call.Class = r.Tokens, r.Class
-	return Permit{guard: g, call: call}
-}
-
-// untimed returns the permit for the place that Take gave to a call that is not timed.
-func (g *Guard) untimed(n int, r Request) Permit {
-	call := g.core.Start(admission.Untimed, n)
-	call.Tokens, call.Class = r.Tokens, r.Class
-	return Permit{guard: g, call: call}
+// miss is why a call may not start at once.
+type miss struct {
+	reason Reason
+	// in is how long from now time alone will let the call start; 0 when a call has to end first.
+	in time.Duration
 }
 
 // wait is Acquire's way through the lock.
@@ -205,7 +237,11 @@ func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		w.GiveUp = max(1, deadline.Sub(g.base))
 	}
-	g.core.Ask(now, &w.Waiter)
+	if g.core.Observing() {
+		g.core.Observe(now, &w.Waiter)
+	} else {
+		g.core.Ask(now, &w.Waiter)
+	}
 	g.serve(now, w)
 	if w.State == admission.Queued {
 		g.unlock()
@@ -232,6 +268,9 @@ func (g *Guard) answer(w *waiter) (p Permit, err error) {
 	}
 	g.recycle(w)
 	g.unlock()
+	if set := g.set.Load(); p.guard != nil && set.maxHold > 0 {
+		g.watch(set, &p)
+	}
 	return p, err
 }
 

@@ -11,6 +11,7 @@ import (
 type Permit struct {
 	guard *Guard
 	call  adaptive.Call
+	hold  *hold // when the permit is watched
 }
 
 // Release ends the call with what became of it, and lets the next one in. It panics when the permit was
@@ -19,6 +20,9 @@ func (p *Permit) Release(o Outcome) {
 	g := p.guard
 	if g == nil {
 		panic("limiter: Release of a permit that is not held")
+	}
+	if p.hold != nil && !p.unwatch() {
+		return // its place was taken back
 	}
 	p.guard = nil
 	g.finish(&p.call, &o)

@@ -104,18 +104,19 @@ func Retryable(o *Outcome, idempotent bool) bool {
 // again, and how long to wait before it asks for a permit again. A retry that may is taken from
 // the budget. Most callers use [Guard.Do] or package httplimit, which ask it.
 func (g *Guard) MayRetry(attempt int, o *Outcome) (delay time.Duration, ok bool) {
-	if attempt >= g.retry.MaxAttempts || o.HasRetryAfter && o.RetryAfter > g.maxPause {
+	set := g.set.Load()
+	if attempt >= set.retry.MaxAttempts || o.HasRetryAfter && o.RetryAfter > set.maxPause {
 		return 0, false
 	}
 	g.mu.Lock()
-	ok = g.open().budget.spend(g.core.Counts().Outcomes[feedback.OK], g.retry.Budget)
+	ok = g.open().budget.spend(g.core.Counts().Outcomes[feedback.OK], set.retry.Budget)
 	g.mu.Unlock()
 	if !ok {
 		return 0, false
 	}
-	most := g.retry.MaxDelay
-	if shift := attempt - 1; shift < 40 && g.retry.BaseDelay < most>>shift {
-		most = g.retry.BaseDelay << shift
+	most := set.retry.MaxDelay
+	if shift := attempt - 1; shift < 40 && set.retry.BaseDelay < most>>shift {
+		most = set.retry.BaseDelay << shift
 	}
 	if o.HasRetryAfter {
 		// Never before it, and not in step with others who were told the same.

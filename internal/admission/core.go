@@ -26,6 +26,7 @@ type Config struct {
 	PauseJitter      float64       // how much is added to a pause at most, as a share of it
 	IgnoreRetryAfter bool          // do not pause for a Retry-After
 	Seed             uint64        // for the jitter
+	Observe          bool          // hold nothing back; count what would have been
 
 	// OnDecision, when set, is told of each decision that differs from the one before. It is
 	// called with the Core's lock held and must not call the Core.
@@ -107,6 +108,17 @@ type Counts struct {
 	Waited  uint64
 	WaitSum time.Duration
 	Waits   [WaitBuckets]uint64
+	// WaitedFor is how many of those callers waited, and for how long together, by what they waited for last.
+	WaitedFor [NumWhys]Waits
+	// Observed is how many calls started only because the Core observes (Config.Observe), by what would have
+	// held them back.
+	Observed [NumWhys]uint64
+}
+
+// Waits is a number of waits and their sum.
+type Waits struct {
+	N   uint64
+	Sum time.Duration
 }
 
 // WaitBuckets is the number of buckets of Counts.Waits. Bucket i holds waits of less than 2^i ms and, but
@@ -271,9 +283,67 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 	w := s.room.head
 	at = w.Deadline
 	if c.slots.InFlight() < c.slots.Limit() {
-		at = min(at, c.earliest(now, w))
+		start, _ := c.earliest(now, w)
+		at = min(at, start)
 	}
 	return max(at, now), true
+}
+
+// Observe starts a call whatever holds it back, and counts what did: it is Ask for a Core that observes. The
+// caller must run Next afterwards. It needs the lock.
+func (c *Core) Observe(now time.Duration, w *Waiter) {
+	s := c.open(now)
+	w.Since, w.State, w.Reason, w.RetryAt = now, Granted, ReasonNone, 0
+	if s.closed {
+		c.refuse(w, ReasonClosed, 0)
+		return
+	}
+	_, why := c.earliest(now, w)
+	if why == WhyNone && !c.pace.trySpend(now) {
+		why = WhyPace
+	}
+	n := c.slots.force()
+	if n >= c.slots.Limit() {
+		c.meter.touchFull()
+	}
+	if why == WhyNone && n > c.slots.Limit() {
+		why = WhyLimit
+	}
+	if why != WhyNone {
+		s.counts.Observed[why]++
+	}
+	s.tokens.spend(now, float64(w.Call.Tokens))
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
+}
+
+// Reclaim gives back the place of a call that will not be ended, and counts it with a class. The caller must
+// run Next afterwards. It needs the lock.
+func (c *Core) Reclaim(now time.Duration, class feedback.Class) {
+	c.open(now).counts.Outcomes[class]++
+	c.slots.Give()
+}
+
+// Observing reports whether c holds nothing back. It needs the lock.
+func (c *Core) Observing() bool { return c.cfg.Observe }
+
+// Reconfigure puts another configuration in force. Nobody loses a place, and those who wait go on waiting, with
+// the deadlines that they have. Law replaces the law in use unless it is nil; a law that is a Tuner is tuned
+// by tune. The caller must run Next afterwards. It needs the lock.
+func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config) {
+	c.cfg = cfg
+	s := c.state
+	switch {
+	case s == nil:
+		c.apply(&cfg.First)
+		c.askAt.Store(int64(now + lazyWindow))
+	case cfg.Law != nil && cfg.Law != s.law:
+		s.law = cfg.Law
+		c.decide(now, s.law.Decision())
+	case tune != nil:
+		if t, ok := s.law.(adaptive.Tuner); ok {
+			c.decide(now, t.Tune(now, *tune))
+		}
+	}
 }
 
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
@@ -428,16 +498,19 @@ func (c *Core) Waiting() int { return c.slots.Waiting() }
 // start moves w, which is queued, to a place when gate, pace and places allow it.
 func (c *Core) start(now time.Duration, w *Waiter) bool {
 	s := c.state
-	if c.earliest(now, w) > now {
+	if at, why := c.earliest(now, w); at > now {
+		w.Why = why
 		return false
 	}
 	if !c.pace.trySpend(now) {
+		w.Why = WhyPace
 		return false
 	}
 	n, ok := c.slots.takeFor()
 	if !ok {
 		c.pace.refund()
 		c.meter.touchFull()
+		w.Why = WhyLimit
 		return false
 	}
 	if n >= c.slots.Limit() {
@@ -453,24 +526,33 @@ func (c *Core) start(now time.Duration, w *Waiter) bool {
 	if wait := now - w.Since; wait > 0 {
 		s.counts.Waited++
 		s.counts.WaitSum += wait
+		f := &s.counts.WaitedFor[w.Why]
+		f.N++
+		f.Sum += wait
 		i := bits.Len64(uint64(wait / time.Millisecond))
 		s.counts.Waits[min(i, WaitBuckets-1)]++
 	}
 	return true
 }
 
-// earliest returns when gate and pace let w start, whatever places are free.
-func (c *Core) earliest(now time.Duration, w *Waiter) time.Duration {
+// earliest returns when gate and pace let w start, whatever places are free, and what it waits for until then.
+func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why) {
 	s := c.state
-	at := max(now, s.gate)
+	at = now
+	until := func(t time.Duration, y Why) {
+		if t > at {
+			at, why = t, y
+		}
+	}
+	until(s.gate, WhyPause)
 	if at < s.resumeEnd {
-		at = max(at, min(s.resumeNext, s.resumeEnd))
+		until(min(s.resumeNext, s.resumeEnd), WhyResume)
 	}
-	at = max(at, c.pace.at(now))
+	until(c.pace.at(now), WhyPace)
 	if w.Call.Tokens > 0 {
-		at = max(at, s.tokens.at(now, float64(w.Call.Tokens)))
+		until(s.tokens.at(now, float64(w.Call.Tokens)), WhyTokenPace)
 	}
-	return at
+	return at, why
 }
 
 // leave takes w, which is queued, out of the room.
@@ -483,7 +565,7 @@ func (c *Core) leave(w *Waiter) {
 // enter puts w at the end of the queue.
 func (c *Core) enter(w *Waiter) {
 	s := c.state
-	w.State = Queued
+	w.State, w.Why = Queued, WhyLimit
 	s.room.push(w)
 	c.slots.addWaiting()
 }
@@ -498,7 +580,7 @@ func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
 // missing, it is a guess: one mean latency from now. It is 0 when there is nothing to guess from.
 func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
 	s := c.state
-	if at := c.earliest(now, w); at > now {
+	if at, _ := c.earliest(now, w); at > now {
 		return at
 	}
 	if s.latency == 0 {

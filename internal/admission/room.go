@@ -53,6 +53,37 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
+// Why is what a caller waits for.
+type Why uint8
+
+const (
+	// WhyNone is no wait.
+	WhyNone Why = iota
+	// WhyLimit: as many calls as may be are in flight, or others are ahead.
+	WhyLimit
+	// WhyPause: the upstream asked for a pause, or somebody called Pause.
+	WhyPause
+	// WhyResume: starts are spread after a pause.
+	WhyResume
+	// WhyPace: as many calls as may start did.
+	WhyPace
+	// WhyTokenPace: as many tokens as may be spent were.
+	WhyTokenPace
+
+	// NumWhys is the number of reasons to wait; a Why is always smaller.
+	NumWhys = int(WhyTokenPace) + 1
+)
+
+var whyNames = [NumWhys]string{"none", "limit", "pause", "resume", "pace", "token_pace"}
+
+// String returns the reason as metrics and explanations write it.
+func (y Why) String() string {
+	if int(y) < len(whyNames) {
+		return whyNames[y]
+	}
+	return "unknown"
+}
+
 // Waiter is one caller that asks for a place. Its owner fills Call.Tokens, Call.Class and GiveUp before
 // it asks; the Core fills the rest. A Waiter may be used again after it was answered.
 type Waiter struct {
@@ -70,6 +101,8 @@ type Waiter struct {
 	// State and Reason are the answer.
 	State  State
 	Reason Reason
+	// Why is what the caller waits for, or waited for last.
+	Why Why
 	// Owner is the driver's own; the Core does not touch it.
 	Owner any
 

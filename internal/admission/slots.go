@@ -91,6 +91,9 @@ func (s *Slots) takeFor() (n int, ok bool) {
 	}
 }
 
+// force takes a place whether or not one is free, and returns how many calls are in flight with it.
+func (s *Slots) force() int { return inFlight(s.word.Add(1)) }
+
 // addWaiting counts one waiter more.
 func (s *Slots) addWaiting() { s.word.Add(waitOne) }
 

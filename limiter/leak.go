@@ -1,0 +1,184 @@
+package limiter
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// A Leak is a permit that is held longer than Config.MaxHold.
+type Leak struct {
+	// Guard is the guard's name.
+	Guard string
+	// Held is how long the permit is held.
+	Held time.Duration
+	// Reclaimed says that its place was taken back (Config.Reclaim).
+	Reclaimed bool
+
+	pcs []uintptr
+}
+
+// Stack returns the frames that acquired the permit, innermost first, without the guard's own.
+func (l Leak) Stack() []runtime.Frame {
+	var list []runtime.Frame
+	if len(l.pcs) == 0 {
+		return nil
+	}
+	frames := runtime.CallersFrames(l.pcs)
+	for {
+		f, more := frames.Next()
+		if len(list) > 0 || !strings.Contains(f.Function, "flyball/limiter.(*Guard).") {
+			list = append(list, f)
+		}
+		if !more {
+			return list
+		}
+	}
+}
+
+// String tells where the permit was acquired.
+func (l Leak) String() string {
+	where := "unknown"
+	if s := l.Stack(); len(s) > 0 {
+		where = fmt.Sprintf("%s (%s:%d)", s[0].Function, s[0].File, s[0].Line)
+	}
+	return fmt.Sprintf("limiter: %s: a permit is held for %v; it was acquired by %s", l.Guard, l.Held.Round(time.Millisecond), where)
+}
+
+// leakDepth is how many frames of the acquiring stack are kept.
+const leakDepth = 8
+
+// hold is a permit that is watched. The guard's lock protects it.
+type hold struct {
+	prev, next *hold
+	since      time.Duration
+	reported   bool
+	taken      bool // its place was taken back
+	depth      int
+	pcs        [leakDepth]uintptr
+}
+
+// leaks are the permits of a guard that are watched, the longest held first. The guard's lock protects it.
+type leaks struct {
+	head, tail *hold
+	first      *hold // the first that was not reported
+	timer      *time.Timer
+	listeners  []func(Leak)
+	found      uint64
+}
+
+// watch watches p, when it is one of those that are.
+func (g *Guard) watch(set *settings, p *Permit) {
+	if set.watched != 0 && rand.Uint32()&set.watched != 0 {
+		return
+	}
+	h := &hold{}
+	h.depth = runtime.Callers(2, h.pcs[:])
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := &g.open().leaks
+	h.since = g.now()
+	if h.prev = l.tail; h.prev == nil {
+		l.head = h
+	} else {
+		h.prev.next = h
+	}
+	l.tail = h
+	if l.first == nil {
+		l.first = h
+		l.arm(g, set.maxHold)
+	}
+	p.hold = h
+}
+
+// arm sets the timer for the first that was not reported.
+func (l *leaks) arm(g *Guard, d time.Duration) {
+	if l.timer == nil {
+		l.timer = time.AfterFunc(d, g.findLeaks)
+	} else {
+		l.timer.Reset(d)
+	}
+}
+
+// remove takes h out of the list.
+func (l *leaks) remove(h *hold) {
+	if l.first == h {
+		l.first = h.next
+	}
+	if h.prev == nil {
+		l.head = h.next
+	} else {
+		h.prev.next = h.next
+	}
+	if h.next == nil {
+		l.tail = h.prev
+	} else {
+		h.next.prev = h.prev
+	}
+	if l.head == nil && l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// unwatch ends the watch of p. It reports false when the place was taken back, so that there is
+// nothing left to release.
+func (p *Permit) unwatch() bool {
+	g, h := p.guard, p.hold
+	p.hold = nil
+	if h == nil {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h.taken {
+		p.guard = nil
+		return false
+	}
+	g.shell.leaks.remove(h)
+	return true
+}
+
+// findLeaks reports permits that are held too long, and takes their places back when it is told to.
+func (g *Guard) findLeaks() {
+	set := g.set.Load()
+	g.mu.Lock()
+	l := &g.shell.leaks
+	now := g.now()
+	var found []Leak
+	for h := l.first; h != nil && set.maxHold > 0; h = l.first {
+		if left := set.maxHold - (now - h.since); left > 0 {
+			l.arm(g, left)
+			break
+		}
+		l.first = h.next
+		h.reported = true
+		l.found++
+		found = append(found, Leak{Guard: g.name, Held: now - h.since, Reclaimed: set.reclaim, pcs: h.pcs[:h.depth]})
+		if set.reclaim {
+			h.taken = true
+			l.remove(h)
+			g.core.Reclaim(now, feedback.Canceled)
+		}
+	}
+	g.serve(now, nil)
+	listeners := l.listeners
+	g.unlock()
+	for _, f := range found {
+		for _, tell := range listeners {
+			tell(f)
+		}
+	}
+}
+
+// OnLeak has f called with each permit that is held longer than Config.MaxHold, once a permit, on a goroutine
+// of its own and without the guard's lock.
+func (g *Guard) OnLeak(f func(Leak)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := &g.open().leaks
+	l.listeners = append(l.listeners[:len(l.listeners):len(l.listeners)], f)
+}

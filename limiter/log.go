@@ -1,0 +1,52 @@
+package limiter
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// LogDecisions returns a function for Guard.OnDecision that logs decisions with their cause and numbers, at
+// level Info, at most perSecond (>= 1) of them a second on average and in bursts; how many were left out
+// is said with the next one. A nil logger means slog.Default().
+func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decision) {
+	if logger == nil {
+		logger = slog.Default()
+	}
+	perSecond = max(1, perSecond)
+	var (
+		mu      sync.Mutex
+		left    = float64(perSecond)
+		last    time.Duration
+		skipped int
+	)
+	return func(d Decision) {
+		mu.Lock()
+		left = min(float64(perSecond), left+max(0, d.At-last).Seconds()*float64(perSecond))
+		last = max(last, d.At)
+		if left < 1 {
+			skipped++
+			mu.Unlock()
+			return
+		}
+		left--
+		n := skipped
+		skipped = 0
+		mu.Unlock()
+		attrs := make([]slog.Attr, 0, 8)
+		attrs = append(attrs,
+			slog.String("guard", guard), slog.String("cause", d.Cause.String()), slog.Int("limit", d.Limit))
+		if d.Pace > 0 {
+			attrs = append(attrs, slog.Float64("pace", d.Pace))
+		}
+		if d.TokenPace > 0 {
+			attrs = append(attrs, slog.Float64("token_pace", d.TokenPace))
+		}
+		attrs = append(attrs, slog.String("binding", d.Binding.String()), slog.Uint64("episode", uint64(d.Episode)))
+		if n > 0 {
+			attrs = append(attrs, slog.Int("skipped", n))
+		}
+		logger.LogAttrs(context.Background(), slog.LevelInfo, "limit changed", attrs...)
+	}
+}
