@@ -87,6 +87,7 @@ type state struct {
 	spread     time.Duration // after a pause: the time that its spreading takes
 	tokens     pacer
 	latency    time.Duration // mean latency of the last window that timed a call
+	quickest   time.Duration // smallest latency of that window
 
 	counts Counts
 }
@@ -239,8 +240,8 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) Reason {
 		return ReasonClosed
 	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
 		return ReasonPaused
-	case w.GiveUp != 0 && s.gate > w.GiveUp:
-		return ReasonDeadline
+	case w.GiveUp != 0 && max(now, s.gate)+s.quickest > w.GiveUp:
+		return ReasonDeadline // no call was that quick lately
 	}
 	return ReasonNone
 }
@@ -666,7 +667,7 @@ func (c *Core) flush(now time.Duration) {
 	w.Full = w.Full || n.full
 	w.InFlight, w.Waiting = c.slots.InFlight(), c.slots.Waiting()
 	if w.Timed > 0 {
-		s.latency = w.MeanLatency()
+		s.latency, s.quickest = w.MeanLatency(), w.MinLatency
 	}
 	s.window = adaptive.Window{Start: now}
 	c.decide(now, s.law.Window(now, w))

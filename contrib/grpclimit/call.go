@@ -1,0 +1,112 @@
+package grpclimit
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// call is one attempt, from the grant of its permit to its end.
+type call struct {
+	in    *interceptor
+	ctx   context.Context
+	start time.Time
+	wire  wire
+	first atomic.Int64 // nanoseconds from start to the first message of a stream; 0 before it
+
+	// once guards what follows: a stream can end in the goroutine that reads it and, when its
+	// context ends, in one of gRPC's.
+	once    sync.Once
+	permit  limiter.Permit
+	outcome limiter.Outcome
+	final   bool // sending it again does not help, or the upstream forbids it
+}
+
+// run sends the attempt; send ends it, or leaves that to its stream.
+func (c *call) run(send func(*call) error) error {
+	// A panic says nothing about the upstream. Otherwise, the attempt ended or has a stream.
+	returned := false
+	defer func() {
+		if !returned {
+			c.release(feedback.Signal{Class: feedback.Canceled})
+		}
+	}()
+	err := send(c)
+	returned = true
+	return err
+}
+
+// end ends an attempt with its error, which may be nil or io.EOF. A nil w says that nothing else
+// is known of it.
+func (c *call) end(err error, w *wire) {
+	if err == io.EOF {
+		err = nil
+	}
+	c.release(c.in.read(c.ctx, err, w))
+}
+
+// release gives the permit back, once.
+func (c *call) release(s feedback.Signal) {
+	c.once.Do(func() {
+		c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
+		c.outcome.FirstByte = time.Duration(c.first.Load())
+		c.permit.Release(c.outcome)
+	})
+}
+
+// onFinish returns opts with one that ends the call when gRPC has ended it.
+//
+// grpc.OnFinish is marked experimental, but nothing else tells of a stream that was abandoned when its connection
+// was closed, or that ended in Header: the context of a stream tells, but asking for it
+// before an answer came turns off gRPC's transparent retries.
+func (c *call) onFinish(opts []grpc.CallOption) []grpc.CallOption {
+	return append(c.wire.options(opts), grpc.OnFinish(func(err error) { c.end(err, &c.wire) }))
+}
+
+// wire is what gRPC tells of an attempt besides its error. gRPC fills it in when the attempt ends.
+type wire struct {
+	header, trailer metadata.MD
+	peer            peer.Peer
+}
+
+// options returns opts with those that fill w in.
+func (w *wire) options(opts []grpc.CallOption) []grpc.CallOption {
+	return append(slices.Clip(opts), grpc.Header(&w.header), grpc.Trailer(&w.trailer), grpc.Peer(&w.peer))
+}
+
+// sent reports whether there was a connection to send the attempt on.
+func (w *wire) sent() bool { return w.peer.Addr != nil }
+
+// answered reports whether a gRPC server answered, be it with an error: the content-type is always there, in
+// the header or, of an answer that has only a trailer, in that.
+func (w *wire) answered() bool { return len(w.header) > 0 || len(w.trailer) > 0 }
+
+// stream is a stream that holds its permit until it ends.
+type stream struct {
+	grpc.ClientStream
+	call   *call
+	server bool // the server streams
+}
+
+// RecvMsg receives a message, and gives the permit back when the stream has ended.
+func (s *stream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err == nil && s.call.first.Load() == 0 {
+		s.call.first.Store(max(1, int64(time.Since(s.call.start))))
+	}
+	if err != nil || !s.server {
+		// gRPC has told so by now, but an interceptor below may have ended the stream by itself.
+		s.call.end(err, nil)
+	}
+	return err
+}
