@@ -17,6 +17,8 @@ type evidence struct {
 	reason   string // stripe-rate-limited-reason
 	windows  []Window
 
+	words []statedWord // of the text, split once
+
 	// retryInfo is the delay of google.rpc.RetryInfo, when it does not stand in the body.
 	retryInfo    time.Duration
 	hasRetryInfo bool

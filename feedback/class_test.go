@@ -225,11 +225,15 @@ func TestGRPCAnswers(t *testing.T) {
 	}{
 		{grpc("grpc-status", "0"), "ok/none"}, {grpc(), "ok/none"}, {grpc("grpc-status", "08"), "throttled/unknown retry"}, {grpc("grpc-status", "8", "grpc-message", "quota per day"), "quota_exhausted/daily"},
 		{grpc("grpc-status", "8", "grpc-message", "too%20many%20concurrent%20streams"), "throttled/concurrency retry"}, {grpc("grpc-status", "8", "grpc-message", "100% of tokens"), "throttled/tokens retry"},
+		{grpc("grpc-status", "8", "grpc-message", "5 per%20day, 100%"), "quota_exhausted/daily"}, {grpc("grpc-status", "8", "grpc-message", "%E5%b9%B6%e5%8F%91 %zz"), "throttled/concurrency retry"},
 		{grpc("grpc-status", "14", "grpc-message", "retry in 3s"), "overloaded/none retry 3s"}, {grpc("grpc-status", "99"), "server_error/none retry"}, {grpc("grpc-status", "99", "grpc-message", "rate limit"), "throttled/unknown retry"},
 		{grpc("grpc-status", "-1"), "ok/none"}, {grpc("grpc-status", "x"), "ok/none"}, {grpc("Grpc-Status", "1"), "client_error/none retry"}, {grpc("Grpc-Status", "3"), "client_error/none"},
 	} {
 		if got := short(Parse(Answer{Status: 200, Header: c.header, Body: []byte("\x00\x00\x00\x00\x05{\"error\":1}")})); got != c.want {
 			t.Errorf("%v = %s, want %s", c.header, got, c.want)
 		}
+	} // A gateway's answer may carry the field with a body that is JSON.
+	if got := short(Parse(Answer{Status: 200, Header: headers("Grpc-Status", "0", "Content-Type", "application/json"), Body: []byte(`{"error":{"code":"slow_down"}}`)})); got != "throttled/requests retry" {
+		t.Errorf("a JSON error beside grpc-status 0 = %s", got)
 	}
 }

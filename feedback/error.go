@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 )
@@ -58,7 +57,7 @@ func plain(err error) bool { return fromError(err).Source == "error:unknown" }
 
 func timedOut(err error) bool {
 	var t interface{ Timeout() bool }
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+	return errors.As(err, &t) && t.Timeout() // os.ErrDeadlineExceeded has it, too
 }
 
 func fromError(err error) Signal {

@@ -60,16 +60,22 @@ func (f *fields) read(h map[string][]string) {
 		if len(name) < 3 || len(name) > len(buf) || !mayKnow(name) {
 			continue
 		}
-		lower := buf[:len(name)]
-		for i := range lower {
-			lower[i] = lowerCase[name[i]]
+		// The canonical spelling of the prefix that most answers use need not be lowered.
+		if rest, ok := strings.CutPrefix(name, "X-Ratelimit-"); ok {
+			f.xRateLimit(lowered(&buf, rest), name, values)
+			continue
 		}
-		if len(lower) > 12 && string(lower[:12]) == "x-ratelimit-" {
-			f.window(lower, name, values) // most of what is known in most answers
-		} else {
-			f.one(lower, name, values)
-		}
+		f.one(lowered(&buf, name), name, values)
 	}
+}
+
+// lowered writes s in lower case to buf, which is large enough.
+func lowered(buf *[96]byte, s string) []byte {
+	lower := buf[:len(s)]
+	for i := range lower {
+		lower[i] = lowerCase[s[i]]
+	}
+	return lower
 }
 
 // mayKnow sorts out most of the names that answers carry by a look at two letters and the

@@ -198,7 +198,13 @@ func skipSpace(b []byte, i int) int {
 
 // skipString returns the index after the string that begins at b[i], or -1.
 func skipString(b []byte, i int) int {
-	for i++; i < len(b); i++ {
+	i++
+	if n := bytes.IndexByte(b[i:], '"'); n < 0 {
+		return -1
+	} else if n == 0 || b[i+n-1] != '\\' { // the usual string has no escape before its end
+		return i + n + 1
+	}
+	for ; i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {
 			return -1
@@ -229,10 +235,14 @@ func skipValue(b []byte, i int) int {
 	case '{', '[':
 		depth := 0
 		for {
-			for i < len(b) && !structural[b[i]] {
-				i++
+			n := 0
+			for _, c := range b[i:] {
+				if structural[c] {
+					break
+				}
+				n++
 			}
-			if i == len(b) {
+			if i += n; i == len(b) {
 				return -1
 			}
 			switch b[i] {

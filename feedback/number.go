@@ -34,6 +34,9 @@ func parseDecimal(s string) (decimal, bool) {
 // A dot that no digit follows is not part of the number.
 func cutDecimal(s string) (d decimal, rest string, ok bool) {
 	i := 0
+	for ; i < len(s) && i < 19 && isDigit(s[i]); i++ { // 19 digits always fit
+		d.whole = d.whole*10 + uint64(s[i]-'0')
+	}
 	for ; i < len(s) && isDigit(s[i]); i++ {
 		hi, lo := bits.Mul64(d.whole, 10)
 		lo, carry := bits.Add64(lo, uint64(s[i]-'0'), 0)

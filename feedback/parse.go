@@ -1,7 +1,6 @@
 package feedback
 
 import (
-	"net/url"
 	"strings"
 	"time"
 )
@@ -35,7 +34,7 @@ func Parse(a Answer) Signal {
 	f.read(a.Header)
 	ref := &clock{now: instantOf(a.Now), date: f.date.values}
 	windows := f.windows(a.Windows, ref)
-	if succeeded(&a, &f) && !a.Rules.aboutSuccess() {
+	if succeeded(&a, &f) && !a.Rules.aboutSuccess(a.Status) {
 		return Signal{Windows: windows}
 	}
 	s := refused(&a, &f, ref, windows[len(a.Windows):])
@@ -55,8 +54,8 @@ func succeeded(a *Answer, f *fields) bool {
 	if grpcError(f) {
 		return false
 	}
-	if f.grpcStatus.set() || mediaTypePrefix(f.contentType.first(), "application/grpc") {
-		return true
+	if mediaTypePrefix(f.contentType.first(), "application/grpc") {
+		return true // the body is binary frames
 	}
 	if f.eventStream() {
 		for rest := prefix(a.Body); len(rest) > 0; {
@@ -112,7 +111,7 @@ func refused(a *Answer, f *fields, ref *clock, windows []Window) Signal {
 			e.success = false
 		}
 	}
-	if e.success && !e.rules.aboutSuccess() {
+	if e.success && !e.rules.aboutSuccess(a.Status) {
 		return Signal{}
 	}
 	return e.signal(f, ref)
@@ -129,10 +128,7 @@ func (e *evidence) signal(f *fields, ref *clock) Signal {
 	if grpcError(f) {
 		e.codes = append(e.codes, foundCode{place: PlaceGRPC, text: strings.TrimLeft(f.grpcStatus.first(), "0")})
 		if m := f.grpcMessage.first(); m != "" {
-			if plain, err := url.PathUnescape(m); err == nil {
-				m = plain
-			}
-			e.text = normalize(m) + " " + e.text
+			e.text = normalize(percentDecoded(m)) + " " + e.text
 		}
 	}
 	e.collectCodes(f.amznErrorType.first())
@@ -168,7 +164,7 @@ func (e *evidence) signal(f *fields, ref *clock) Signal {
 	}
 	if !s.HasRetryAfter && rule != nil && rule.Delay > 0 {
 		s.RetryAfter, s.HasRetryAfter = ceilMilli(uint64(rule.Delay)), true
-		delaySource = "rule:" + rule.Name
+		delaySource = "delay:rule"
 	}
 	if s.HasRetryAfter {
 		s.Source += " " + delaySource
@@ -297,4 +293,34 @@ func (e *evidence) collectCodes(amzn string) {
 		}
 	}
 	code(PlaceAny, root.get("reason"))
+}
+
+// percentDecoded decodes a grpc-message as its protocol demands: what is no escape stays.
+func percentDecoded(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2]); hi < 16 && lo < 16 {
+				b = append(b, hi<<4|lo)
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+// hexDigit returns the value of a hexadecimal digit, or 16.
+func hexDigit(c byte) byte {
+	switch {
+	case isDigit(c):
+		return c - '0'
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10
+	}
+	return 16
 }

@@ -190,8 +190,18 @@ func validFieldName(s string) bool {
 	return s != ""
 }
 
-// aboutSuccess reports whether a rule may match a success.
-func (rs *Rules) aboutSuccess() bool { return rs != nil && rs.onSuccess }
+// aboutSuccess reports whether a rule may match a success with this status.
+func (rs *Rules) aboutSuccess(status int) bool {
+	if rs == nil || !rs.onSuccess || status < 200 || status > 299 {
+		return false
+	}
+	for i := range rs.list {
+		if rs.list[i].Status == status {
+			return true
+		}
+	}
+	return false
+}
 
 // match returns the first rule that matches. success says that nothing but a rule would
 // take the answer for an error.

@@ -5,7 +5,8 @@
 // may be sent again, after how long, which limit refused, and what the upstream
 // told of its windows. Reading reports and never decides: there is no ceiling on a
 // delay, no default and no jitter in here. The package is pure: it is told the
-// time, does no I/O, holds no lock and never panics on foreign bytes.
+// time, does no I/O, holds no lock and never panics on foreign bytes. [Watcher] is the
+// one shell around it: it reads a body for its caller and guards its state.
 package feedback
 
 import "time"

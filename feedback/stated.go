@@ -48,7 +48,10 @@ func (e *evidence) stated(fallback Scope) []Stated {
 	if len(list) > 0 {
 		return list
 	}
-	r := statedReader{words: splitStated(e.text[:min(len(e.text), maxStatedText)]), fallback: fallback}
+	if e.words == nil {
+		e.words = splitStated(e.text[:min(len(e.text), maxStatedText)])
+	}
+	r := statedReader{words: e.words, fallback: fallback}
 	return r.read()
 }
 
@@ -92,11 +95,19 @@ func splitStated(text string) []statedWord {
 			i = end
 		case isLetter(c) || c == '_' || c >= 0x80:
 			end := wordRun(text, i)
-			for _, piece := range strings.FieldsFunc(text[i:end], func(r rune) bool { return r == '-' || r == '_' || r == '.' }) {
-				if strings.ContainsAny(piece, "0123456789") {
-					piece = "?"
+			for i < end {
+				from, opaque := i, false
+				for i < end && text[i] != '-' && text[i] != '_' && text[i] != '.' {
+					opaque = opaque || isDigit(text[i])
+					i++
 				}
-				add(piece)
+				switch {
+				case opaque:
+					add("?")
+				case i > from:
+					add(text[from:i])
+				}
+				i++
 			}
 			i = end
 		case c == '.' && (i+1 == len(text) || text[i+1] == ' '), c == ':', c == '=', c == '(', c == ')', c == '/', c == ',', c == ';':
@@ -193,7 +204,11 @@ func (d *dimension) see(w statedWord) {
 		case "tpd":
 			per = 24 * time.Hour
 		}
-	case "request", "requests", "calls", "queries", "connections", "rpm", "rps", "qps", "rpd":
+	case "rate", "limit", "limits", "times", "count":
+		if d.prev == "request" { // alone the word is about this request
+			kind = ScopeRequests
+		}
+	case "requests", "calls", "queries", "connections", "rpm", "rps", "qps", "rpd":
 		switch d.prev {
 		case "concurrent", "simultaneous", "flight", "inflight":
 			kind = ScopeConcurrency

@@ -2,6 +2,7 @@ package feedback
 
 import (
 	"bytes"
+	"strings"
 	"time"
 )
 
@@ -12,7 +13,8 @@ type StreamConfig struct {
 	// 200. Other bodies are for Parse, and here give no more than times and usage.
 	Status int
 	// Header holds the header fields; an http.Header can be assigned. It is read once, by
-	// NewStream. Its Content-Type tells how the body is read.
+	// NewStream. Its Content-Type tells how the body is read; a body with a
+	// Content-Encoding is not read, but passes and is timed.
 	Header map[string][]string
 	// Provider hints at who answers, as in Answer.
 	Provider string
@@ -137,6 +139,8 @@ func NewStream(c StreamConfig, now time.Time) *Stream {
 	s.report.Signal.Windows = s.fields.windows(nil, &s.clock)
 	contentType := s.fields.contentType.first()
 	switch {
+	case compressed(c.Header):
+		s.mode = modeBinary
 	case s.fields.eventStream():
 		s.mode = modeEvents
 	case mediaType(contentType, "application/x-ndjson"), mediaType(contentType, "application/jsonl"),
@@ -150,6 +154,21 @@ func NewStream(c StreamConfig, now time.Time) *Stream {
 	s.json.emit = s.object
 	s.header()
 	return s
+}
+
+// compressed reports whether the body is still encoded, so that it cannot be read.
+func compressed(header map[string][]string) bool {
+	for name, values := range header {
+		if !strings.EqualFold(name, "content-encoding") {
+			continue
+		}
+		for _, v := range values {
+			if v = trimSpace(v); v != "" && !strings.EqualFold(v, "identity") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // header takes the usage that Bedrock tells in the header.
@@ -211,10 +230,7 @@ func (s *Stream) scanEvents(p []byte) {
 	for i := 0; i < len(p); i++ {
 		switch c := p[i]; {
 		case c == '\n' && s.lastCR:
-			s.lastCR = false // the second half of CR LF
-			if s.lineEmpty && len(s.buf) == 0 && start == i {
-				start = i + 1
-			}
+			s.lastCR = false // the second half of CR LF; before an event it is an empty line
 		case c == '\n' || c == '\r':
 			s.lastCR = c == '\r'
 			if s.lineEmpty {

@@ -269,6 +269,16 @@ func TestStreamDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestCompressedBodiesPassUnread(t *testing.T) {
+	for encoding, want := range map[string]int64{"gzip": 0, "br, gzip": 0, "identity": 1, "": 1, " Identity ": 1} {
+		s := NewStream(StreamConfig{Header: headers("Content-Type", sseType, "Content-Encoding", encoding)}, noon)
+		s.Scan([]byte("data: {}\n\n"), noon)
+		if r := s.Report(); r.Events != want || r.Bytes != 10 || r.FirstByte.IsZero() {
+			t.Errorf("encoding %q: %+v, want %d events", encoding, r, want)
+		}
+	}
+}
+
 func TestBedrockUsageIsInTheHeader(t *testing.T) {
 	s := NewStream(StreamConfig{Header: headers("X-Amzn-Bedrock-Input-Token-Count", "7", "X-Amzn-Bedrock-Output-Token-Count", "5")}, noon)
 	if got := s.Report().Usage; got != (Usage{Known: true, Input: 7, Output: 5, Total: 12}) {

@@ -29,6 +29,8 @@ func TestStructuredFields(t *testing.T) {
 		{`"b";r=1`, `"a";q=10;w=60`, "[requests - 1 -, requests 10 - -]"},
 		// A malformed field is ignored whole, and only that field.
 		{`"a";r=5;t=1, "b"`, `"a";q=10`, "[requests 10 - -]"},
+		{`"a";r=5;t=1, b;r=6`, `"a";q=10`, "[requests 10 - -]"},
+		{`"a";r=5`, `"a";q=10, "b";q=x`, "[requests - 5 -]"},
 		{`"a";r=5`, `"a";q=x`, "[requests - 5 -]"},
 		{`"a";r=5`, `"fixed window";"a";q=10;w=300`, "[requests - 5 -]"},
 	} {

@@ -83,6 +83,21 @@ func cutPrefix(s []byte, prefix string) ([]byte, bool) {
 	return s, false
 }
 
+// xRateLimit is the prefix of the family that most providers speak.
+const xRateLimit = "x-ratelimit-"
+
+// xRateLimit takes a field of that family; rest is its name after the prefix, in lower case.
+func (f *fields) xRateLimit(rest []byte, name string, values []string) {
+	r, suffix, ok := cutRole(rest)
+	switch {
+	case !ok:
+	case r == roleReset && string(suffix) == "after":
+		f.put(familyXRateLimit, nil, "", roleAfter, name, values)
+	default:
+		f.put(familyXRateLimit, suffix, name[len(name)-len(suffix):], r, name, values)
+	}
+}
+
 // window takes a field when it belongs to a family of limit fields. lower is the name in
 // lower case and not kept.
 func (f *fields) window(lower []byte, name string, values []string) {
@@ -93,15 +108,8 @@ func (f *fields) window(lower []byte, name string, values []string) {
 		if len(lower) < len("x-tokenlimit-") {
 			return
 		}
-		if rest, ok := cutPrefix(lower, "x-ratelimit-"); ok {
-			r, suffix, ok := cutRole(rest)
-			switch {
-			case !ok:
-			case r == roleReset && string(suffix) == "after":
-				f.put(familyXRateLimit, nil, name[:0], roleAfter, name, values)
-			default:
-				f.put(familyXRateLimit, suffix, tail(suffix), r, name, values)
-			}
+		if rest, ok := cutPrefix(lower, xRateLimit); ok {
+			f.xRateLimit(rest, name, values)
 		} else if rest, ok := cutPrefix(lower, "x-rate-limit-"); ok {
 			if r, suffix, ok := cutRole(rest); ok && len(suffix) == 0 {
 				f.put(familyXRateHyphenLimit, nil, "", r, name, values)
@@ -315,14 +323,11 @@ func count(f *field) int64 {
 
 // parseCount reads a count: a number up to a comma or semicolon, its fraction dropped.
 func parseCount(s string) (int64, bool) {
-	for i := range len(s) {
-		if s[i] == ',' || s[i] == ';' {
-			s = s[:i]
-			break
-		}
-	}
-	d, ok := parseDecimal(trimSpace(s))
+	d, rest, ok := cutDecimal(trimSpace(s))
 	if !ok {
+		return 0, false
+	}
+	if rest = trimSpace(rest); rest != "" && rest[0] != ',' && rest[0] != ';' {
 		return 0, false
 	}
 	return d.int()
