@@ -43,6 +43,8 @@ type Upstream struct {
 	BaseURL string
 	// Provider hints at whose answers they are, for instance "dashscope"; empty when not given.
 	Provider string
+	// Keys are its credentials, and how they are used.
+	Keys Keys
 	// Settings are how calls to it are guarded.
 	Settings
 }
@@ -114,6 +116,7 @@ func unreadable(path string, err error) error {
 func Parse(name string, data []byte) (*File, error) {
 	var t fileTable
 	if err := strict.Decode(name, data, &t); err != nil {
+		hideSecrets(err)
 		return nil, err
 	}
 	f := &File{Defaults: t.Guard.settings(), Upstreams: make(map[string]Upstream, len(t.Upstream))}
@@ -134,7 +137,7 @@ func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.Upstreams)) }
 func (f *File) Upstream(name string) (u Upstream, ok bool) {
 	u, ok = f.Upstreams[name]
 	if !ok {
-		u = Upstream{Name: name, Settings: f.Defaults}
+		u = Upstream{Name: name, Keys: (&keysTable{}).keys(""), Settings: f.Defaults}
 	}
 	return u, ok
 }

@@ -49,6 +49,7 @@ type retryTable struct {
 type upstreamTable struct {
 	BaseURL  baseURL  `toml:"base_url"`
 	Provider provider `toml:"provider"`
+	keysTable
 	guardTable
 }
 
@@ -118,6 +119,7 @@ func first[T any](a, b *T) *T {
 func (u upstreamTable) upstream(name string, base guardTable) Upstream {
 	return Upstream{
 		Name: name, BaseURL: strings.TrimRight(string(u.BaseURL), "/"), Provider: string(u.Provider),
+		Keys:     u.keys(u.Provider),
 		Settings: u.guardTable.over(base).settings(),
 	}
 }
@@ -133,6 +135,7 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 			own.Errorf("has a name that cannot be used: %v", e)
 		}
 		ordered(own, guard, u.guardTable.over(t.Guard).settings())
+		u.checkKeys(own)
 	}
 }
 

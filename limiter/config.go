@@ -43,6 +43,13 @@ type Config struct {
 	// it. It is for comparisons with limiters that do not read it.
 	IgnoreRetryAfter bool
 
+	// Room says who of those who wait goes next, and whom a full queue drops. nil is first in, first out.
+	Room *Room
+
+	// Budget holds the limits of requests and tokens per time that are known, or that the upstream tells.
+	// nil is none.
+	Budget *Budget
+
 	// Observe holds nothing back: every call starts at once, and what would have held it back is counted
 	// (Counts.Observed). The law runs as ever, so that its limit can be watched before it is enforced.
 	Observe bool
@@ -134,6 +141,8 @@ func (c Config) Check() error {
 	if !(c.PauseJitter <= 1) {
 		bad("PauseJitter", c.PauseJitter, "a ratio of at most 1")
 	}
+	c.Room.check(bad)
+	c.Budget.check(bad)
 	if c.MaxHold != 0 && (c.MaxHold < time.Second || c.MaxHold > 24*time.Hour) {
 		bad("MaxHold", c.MaxHold, "0 (nobody watches) or 1s to 24h")
 	}

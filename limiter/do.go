@@ -32,6 +32,7 @@ func (g *Guard) Do(ctx context.Context, r Request, f func(context.Context) error
 			return err
 		}
 		last = err
+		r.Retry = true
 	}
 }
 
@@ -77,11 +78,20 @@ func OutcomeOf(ctx context.Context, err error) Outcome {
 	return OutcomeFrom(feedback.FromError(ctx, err))
 }
 
-// OutcomeFrom returns the outcome that an answer's signal means.
+// OutcomeFrom returns the outcome that an answer's signal means. Limits that the answer states in words count as
+// hints, as those of its header fields do.
 func OutcomeFrom(s feedback.Signal) Outcome {
-	return Outcome{
+	o := Outcome{
 		Class: s.Class, Scope: s.Scope,
 		HasRetryAfter: s.HasRetryAfter, RetryAfter: s.RetryAfter,
 		Windows: s.Windows,
 	}
+	for _, st := range s.Stated {
+		if st.Limit >= 0 {
+			o.Windows = append(o.Windows[:len(o.Windows):len(o.Windows)], feedback.Window{
+				Kind: st.Kind, Limit: st.Limit, Remaining: feedback.Unstated, Reset: feedback.Unstated,
+			})
+		}
+	}
+	return o
 }

@@ -29,11 +29,19 @@ const (
 	ReasonMaxWait = admission.ReasonMaxWait
 	// ReasonPaused: the upstream asked for a pause that is longer than Config.MaxPause or Config.MaxWait.
 	ReasonPaused = admission.ReasonPaused
-	// ReasonDeadline: the caller's context ends before the first instant at which it could start.
+	// ReasonDeadline: the caller's context ends before the call could start, or end if it were as quick as any
+	// call lately.
 	ReasonDeadline = admission.ReasonDeadline
+	// ReasonTooLarge: the call costs more than a whole budget holds (Budget.Oversize); no wait would help.
+	ReasonTooLarge = admission.ReasonTooLarge
+	// ReasonDropped: the queue was full, and somebody who came later went before (Room.Drop).
+	ReasonDropped = admission.ReasonDropped
 	// ReasonClosed: the guard is closed.
 	ReasonClosed = admission.ReasonClosed
 )
+
+// TooLarge says which budget a call exceeds, and by how much.
+type TooLarge = admission.TooLarge
 
 // A RejectedError is a refusal with the numbers behind it, as they were when it was made.
 // The request was not sent.
@@ -47,6 +55,8 @@ type RejectedError struct {
 	Limit, InFlight, Waiting int
 	// Waited is how long the caller had waited.
 	Waited time.Duration
+	// TooLarge has the numbers of ReasonTooLarge.
+	TooLarge TooLarge
 	// RetryAt is the earliest instant worth trying again, as far as the guard knows; zero when it does not.
 	RetryAt time.Time
 }
@@ -60,6 +70,9 @@ func (e *RejectedError) Error() string {
 		fmt.Fprintf(&b, ", waited %v", e.Waited.Round(time.Millisecond))
 	}
 	b.WriteString(")")
+	if e.Reason == ReasonTooLarge {
+		fmt.Fprintf(&b, ": %d %s, and the budget holds %d", e.TooLarge.Cost, e.TooLarge.Kind, e.TooLarge.Limit)
+	}
 	if !e.RetryAt.IsZero() {
 		fmt.Fprintf(&b, "; try again at %s", e.RetryAt.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
@@ -72,6 +85,8 @@ var reasonText = [admission.NumReasons]string{
 	ReasonMaxWait:   "it waited as long as it may",
 	ReasonPaused:    "the upstream asked for a longer pause than callers wait",
 	ReasonDeadline:  "its deadline cannot be met",
+	ReasonTooLarge:  "it costs more than a whole budget holds",
+	ReasonDropped:   "the queue was full, and somebody more urgent came",
 	ReasonClosed:    "the guard is closed",
 }
 

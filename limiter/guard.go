@@ -31,11 +31,21 @@ import (
 
 // Request says what a caller wants to start. The zero Request is one call like any other.
 type Request struct {
-	// Tokens is the expected cost of the call in tokens (>= 0), input and output together; 0 when
-	// unknown. It counts against a token pace, when the law has set one.
+	// Tenant is who is calling. Tenants that wait share by their weights (Room.Weights), counted in
+	// tokens where the cost is known. Empty is a tenant like any other.
+	Tenant string
+	// Priority is how urgent the call is: 0, the default, is the least, 7 the most. See Room.
+	Priority uint8
+	// Tokens is the expected cost of the call in tokens (>= 0), input and output together. 0 means
+	// unknown: where a budget counts tokens it is then estimated from what calls of the class used.
 	Tokens int64
-	// Class groups calls whose latencies can be compared (0 to 7), for example one class a model.
+	// Output is the part of Tokens that the call is expected to generate (0 to Tokens). When Tokens is 0 it is the
+	// most that the call may generate (max_tokens), and bounds the estimate; 0 means unknown.
+	Output int64
+	// Class groups calls whose latencies and costs can be compared (0 to 7), for example one class a model.
 	Class uint8
+	// Retry says that the call has been tried before: it goes before new calls of its tenant and priority.
+	Retry bool
 	// Idempotent says that the call may be sent again although it may have had its effect; it is
 	// for Do, which then repeats it after time-outs and server errors, too.
 	Idempotent bool
@@ -120,6 +130,9 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 			Seed:             c.Seed,
 			Observe:          c.Observe,
 			OnDecision:       note,
+			Room:             c.Room.config(),
+			Budgets:          c.Budget.config(),
+			Estimate:         c.Budget.estimate(),
 		},
 		retry: c.Retry, maxPause: c.MaxPause,
 		fast:  c.TimeOneIn == 1 && c.MaxHold == 0,
@@ -178,6 +191,10 @@ func (g *Guard) take(r Request) (p Permit, t admission.Taken) {
 		return Permit{}, t
 	}
 	set := g.set.Load()
+	if set.core.Room.ReservedFor > r.Priority && !g.core.MayUse(&set.core.Room, r.Priority, n) {
+		g.core.Return()
+		return Permit{}, admission.Divert
+	}
 	at := admission.Untimed
 	paced := g.core.Paced()
 	if set.fast || paced || rand.Uint32()&set.timed == 0 {
@@ -186,8 +203,9 @@ func (g *Guard) take(r Request) (p Permit, t admission.Taken) {
 	if paced && !g.core.Spend(at) {
 		return Permit{}, admission.Divert
 	}
-	p = Permit{guard: g, call: g.core.Start(at, n)}
-	p.call.Tokens, p.call.Class = r.Tokens, r.Class
+	p.guard = g
+	p.grant.Call = g.core.Start(at, n)
+	p.grant.Call.Tokens, p.grant.Call.Class = r.Tokens, r.Class
 	if set.maxHold > 0 {
 		g.watch(set, &p)
 	}
@@ -206,7 +224,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 	}
 	g.serve(now, w)
 	if w.State == admission.Granted {
-		p = Permit{guard: g, call: w.Call}
+		p = Permit{guard: g, grant: w.Grant}
 	} else {
 		m.reason = w.Reason
 		// For want of a place RetryAt is a guess, and whoever gives one back says so.
@@ -262,7 +280,7 @@ func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
 // answer returns what a waiter was answered, and gives up the lock.
 func (g *Guard) answer(w *waiter) (p Permit, err error) {
 	if w.State == admission.Granted {
-		p = Permit{guard: g, call: w.Call}
+		p = Permit{guard: g, grant: w.Grant}
 	} else {
 		err = g.rejected(&w.Waiter, g.now())
 	}
@@ -280,7 +298,7 @@ func (g *Guard) abandon(ctx context.Context, w *waiter) error {
 	if !g.core.Cancel(&w.Waiter) {
 		<-w.answered // it was answered at the same time; the token is there
 		if w.State == admission.Granted {
-			g.core.Undo(&w.Waiter)
+			g.core.Undo(g.now(), &w.Waiter)
 		}
 	}
 	g.serve(g.now(), nil)
@@ -325,9 +343,9 @@ func (g *Guard) fire() {
 }
 
 // finish ends a call.
-func (g *Guard) finish(call *adaptive.Call, o *Outcome) {
-	if call.SentAt == admission.Untimed && plain(o) {
-		if g.core.FinishUntimed(call) {
+func (g *Guard) finish(grant *admission.Grant, o *Outcome) {
+	if grant.Call.SentAt == admission.Untimed && plain(o) {
+		if g.core.FinishUntimed(&grant.Call) {
 			g.mu.Lock()
 			g.serve(g.now(), nil)
 			g.unlock()
@@ -335,11 +353,11 @@ func (g *Guard) finish(call *adaptive.Call, o *Outcome) {
 		return
 	}
 	now := g.now()
-	if !g.core.Finish(now, call, o) {
+	if !g.core.Finish(now, grant, o) {
 		return
 	}
 	g.mu.Lock()
-	g.core.Settle(now, call, o)
+	g.core.Settle(now, grant, o)
 	g.serve(now, nil)
 	g.unlock()
 }
@@ -376,7 +394,9 @@ func (g *Guard) waiter(now time.Duration, r Request) *waiter {
 		w.next = nil
 	}
 	w.GiveUp = 0
-	w.Call = adaptive.Call{Tokens: max(0, r.Tokens), Class: r.Class}
+	w.Grant = admission.Grant{}
+	w.Call.Tokens, w.Call.Class, w.Output = max(0, r.Tokens), r.Class, max(0, r.Output)
+	w.Tenant, w.Priority, w.Retry = r.Tenant, r.Priority, r.Retry
 	return w
 }
 
@@ -390,7 +410,7 @@ func (g *Guard) recycle(w *waiter) {
 // rejected returns the refusal of w. It needs the lock.
 func (g *Guard) rejected(w *admission.Waiter, now time.Duration) *RejectedError {
 	e := &RejectedError{
-		Guard: g.name, Reason: w.Reason,
+		Guard: g.name, Reason: w.Reason, TooLarge: w.TooLarge,
 		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
 		Waited: now - w.Since,
 	}

@@ -1,8 +1,8 @@
 package limiter
 
 import (
-	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/admission"
 )
 
 // Permit is the right to have one call in flight. It is a value that stays with the caller; its
@@ -10,7 +10,7 @@ import (
 // after it was acquired: a copy could be released a second time without anybody noticing.
 type Permit struct {
 	guard *Guard
-	call  adaptive.Call
+	grant admission.Grant
 	hold  *hold // when the permit is watched
 }
 
@@ -25,7 +25,25 @@ func (p *Permit) Release(o Outcome) {
 		return // its place was taken back
 	}
 	p.guard = nil
-	g.finish(&p.call, &o)
+	g.finish(&p.grant, &o)
+}
+
+// Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had
+// never been taken, and nothing is learned. It panics when the permit is not held.
+func (p *Permit) Abandon() {
+	g := p.guard
+	if g == nil {
+		panic("limiter: Abandon of a permit that is not held")
+	}
+	if p.hold != nil && !p.unwatch() {
+		return // its place was taken back
+	}
+	p.guard = nil
+	g.mu.Lock()
+	now := g.now()
+	g.core.Abandon(now, &p.grant)
+	g.serve(now, nil)
+	g.unlock()
 }
 
 // Held reports whether the permit was acquired and not yet released.

@@ -25,18 +25,16 @@ type Retry struct {
 	// MaxDelay bounds that delay (BaseDelay to 1 h). Zero means 30 s, or BaseDelay when that is longer.
 	MaxDelay time.Duration
 	// Budget is how many retries are allowed for each call that ends well, as a ratio (0.01 to 10).
-	// Zero means 0.2. A reserve of 10 retries is there at the start and up to 100 are saved up. It
+	// Zero means 0.2. 100 retries are there at the start, and up to 100 are saved up. It
 	// keeps retries from multiplying the load of an upstream that fails for everybody.
 	Budget float64
 }
 
-const (
-	// retryReserve and retrySaved bound the retry budget: what is there before anything ended
-	// well (as gRPC's retry throttling starts with maxTokens, gRFC A6, and Finagle's with its
-	// reserve), and what good times can save up for bad ones.
-	retryReserve = 10
-	retrySaved   = 100
-)
+// retryReserve is how many retries are there at the start, and what good times can save up for bad ones. It is
+// as gRPC's retry throttling (gRFC A6) with room for the callers that are refused together while the
+// guard learns: with 10, 32 callers at a server that bears 8 lost calls in 12 of 150 runs, with 100 in
+// none of 20.
+const retryReserve = 100
 
 // Defaults returns r with each zero field set to its default.
 func (r Retry) Defaults() Retry {
@@ -79,7 +77,7 @@ type retryBudget struct {
 
 // spend takes one retry from the budget; it reports whether there was one.
 func (b *retryBudget) spend(ok uint64, ratio float64) bool {
-	b.saved = min(retrySaved, b.saved+ratio*float64(ok-b.seen))
+	b.saved = min(retryReserve, b.saved+ratio*float64(ok-b.seen))
 	b.seen = ok
 	if b.saved < 1 {
 		return false

@@ -48,6 +48,7 @@ Examples:
 					{Name: "show", Usage: "print the file of a built-in scenario", ArgsUsage: "NAME", Action: e.showAction, OnUsageError: usageError},
 				},
 			},
+			e.feedbackCommand(),
 		},
 		HideVersion:     true,
 		Writer:          e.stdout,

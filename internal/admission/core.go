@@ -28,6 +28,10 @@ type Config struct {
 	Seed             uint64        // for the jitter
 	Observe          bool          // hold nothing back; count what would have been
 
+	Room     QueueConfig
+	Budgets  BudgetConfig
+	Estimate EstimateConfig
+
 	// OnDecision, when set, is told of each decision that differs from the one before. It is
 	// called with the Core's lock held and must not call the Core.
 	OnDecision func(now time.Duration, d adaptive.Decision)
@@ -76,7 +80,11 @@ type Core struct {
 type state struct {
 	law      adaptive.Law
 	decision adaptive.Decision
-	room     room
+	queue    queue
+	answered []*Waiter // those who were answered by what somebody else did; Next hands them over
+	budget   Budget
+	estimate Estimator
+	spare    *reserved       // for use again
 	window   adaptive.Window // what the meter does not count; Start is the window's beginning
 	jitter   rand.PCG
 	closed   bool
@@ -88,6 +96,7 @@ type state struct {
 	tokens     pacer
 	latency    time.Duration // mean latency of the last window that timed a call
 	quickest   time.Duration // smallest latency of that window
+	highest    int           // the highest limit so far
 
 	counts Counts
 }
@@ -135,7 +144,7 @@ func (c *Core) Init(cfg *Config) {
 	}
 	c.apply(&cfg.First)
 	c.askAt.Store(int64(lazyWindow))
-	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 {
+	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 || len(cfg.Budgets.Limits) > 0 {
 		c.open(0) // the word alone cannot keep to it
 	}
 }
@@ -150,6 +159,9 @@ func (c *Core) open(now time.Duration) *state {
 		s.jitter.Seed(c.cfg.Seed, 0x666c7962616c6c)
 		s.window.Start = now
 		s.decision = s.law.Decision()
+		s.queue.configure(&c.cfg.Room)
+		s.budget.Configure(now, c.cfg.Budgets)
+		s.estimate.Configure(c.cfg.Estimate)
 		c.state = s
 		c.obey(now)
 	}
@@ -194,57 +206,121 @@ func (c *Core) Start(now time.Duration, n int) adaptive.Call {
 }
 
 // Ask asks for a place for w. The answer is in w.State: Granted, Queued or Refused. The caller must
-// run Next afterwards, which may answer a w that was queued. It needs the lock.
+// run Next afterwards, which may answer a w that was queued, and others. It needs the lock.
 func (c *Core) Ask(now time.Duration, w *Waiter) {
 	if c.cfg.Queue == 0 {
 		c.Try(now, w)
 		return
 	}
 	s := c.open(now)
-	w.Since, w.State, w.Reason, w.RetryAt = now, Idle, ReasonNone, 0
+	c.begin(now, w)
 	w.Deadline = now + c.cfg.MaxWait
-	if r := c.hopeless(now, w); r != ReasonNone {
-		c.refuse(w, r, s.gate)
+	if r, at := c.hopeless(now, w); r != ReasonNone {
+		c.refuse(w, r, at)
 		return
 	}
-	if c.slots.Waiting() >= min(c.cfg.Queue, maxWaiting) {
-		c.refuse(w, ReasonQueueFull, c.soonest(now, w))
-		return
+	if s.queue.len() >= min(c.cfg.Queue, maxWaiting) {
+		victim := s.queue.victim(&w.queueItem)
+		if victim == nil {
+			c.refuse(w, ReasonQueueFull, c.soonest(now, w))
+			return
+		}
+		v := victim.waiter
+		c.leave(v)
+		c.refuse(v, ReasonDropped, c.soonest(now, v))
+		s.answered = append(s.answered, v)
 	}
 	c.enter(w)
+	if r, at := c.late(now, w); r != ReasonNone {
+		c.leave(w)
+		c.refuse(w, r, at)
+	}
 }
 
 // Try asks for a place for a call that does not wait. The answer is in w.State: Granted or Refused.
 // The caller must run Next afterwards. It needs the lock.
 func (c *Core) Try(now time.Duration, w *Waiter) {
 	s := c.open(now)
-	w.Since, w.State, w.Reason, w.RetryAt = now, Idle, ReasonNone, 0
+	c.begin(now, w)
 	w.Deadline = now
-	if r := c.hopeless(now, w); r != ReasonNone {
-		c.refuse(w, r, s.gate)
+	if r, at := c.hopeless(now, w); r != ReasonNone {
+		c.refuse(w, r, at)
 		return
 	}
-	first := s.room.head == nil
 	c.enter(w)
-	if !first || !c.start(now, w) {
+	if s.queue.next(now, c.lowest()) != &w.queueItem || !c.start(now, w) {
 		c.leave(w)
 		c.refuse(w, ReasonLimit, c.soonest(now, w))
 	}
 }
 
-// hopeless returns why w need not wait: what it waits for comes too late.
-func (c *Core) hopeless(now time.Duration, w *Waiter) Reason {
+// begin readies w for an answer.
+func (c *Core) begin(now time.Duration, w *Waiter) {
+	s := c.state
+	w.waiter = w
+	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved = now, Idle, ReasonNone, 0, WhyNone, nil
+	w.expected = Cost{Input: w.Call.Tokens - w.Output, Output: w.Output}
+	if s.budget.Limited() && w.Call.Tokens == 0 {
+		w.expected = s.estimate.Estimate(w.Call.Class, w.Output)
+	}
+	w.Cost = max(1, w.expected.Input+w.expected.Output)
+}
+
+// hopeless returns why w need not wait, and when it is worth trying again: what it waits for comes too late.
+func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	s := c.state
 	switch {
 	case s.closed:
-		return ReasonClosed
+		return ReasonClosed, 0
 	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
-		return ReasonPaused
+		return ReasonPaused, s.gate
 	case w.GiveUp != 0 && max(now, s.gate)+s.quickest > w.GiveUp:
-		return ReasonDeadline // no call was that quick lately
+		return ReasonDeadline, max(now, s.gate) // no call was that quick lately
 	}
-	return ReasonNone
+	if e, ok := s.budget.TooLarge(w.expected); ok {
+		w.TooLarge = e
+		return ReasonTooLarge, 0
+	}
+	if w.GiveUp != 0 {
+		if at, _ := c.earliest(now, w); at > w.GiveUp {
+			return ReasonDeadline, at
+		}
+	}
+	return ReasonNone, 0
 }
+
+// late returns whether w, which is queued, cannot start before it gives up, even if all calls before it were as quick as
+// the quickest lately.
+func (c *Core) late(now time.Duration, w *Waiter) (Reason, time.Duration) {
+	s := c.state
+	if w.GiveUp == 0 || s.quickest == 0 {
+		return ReasonNone, 0
+	}
+	places := c.slots.Limit() - c.slots.InFlight()
+	ahead := s.queue.position(&w.queueItem) - max(0, places)
+	if ahead < 0 {
+		return ReasonNone, 0
+	}
+	// All places turn over once in the time of the quickest call. A limit that was cut may come back, so it is
+	// the highest so far that says how many places there can be.
+	turns := time.Duration(ahead / max(1, s.highest))
+	if at := now + turns*s.quickest; at > w.GiveUp {
+		return ReasonDeadline, now + turns*s.latency
+	}
+	return ReasonNone, 0
+}
+
+// lowest returns the lowest priority that may take the next place.
+func (c *Core) lowest() uint8 { return c.cfg.Room.lowest(c.slots.InFlight(), c.slots.Limit()) }
+
+// MayUse reports whether a caller with a priority may keep the n-th place, which Take gave it; when it may not,
+// the caller must Return it, take the lock, Ask and run Next. It may be called at any time.
+func (c *Core) MayUse(cfg *QueueConfig, priority uint8, n int) bool {
+	return cfg.mayUse(priority, n-1, c.slots.Limit())
+}
+
+// Return gives back a place that Take gave. The caller must take the lock and run Next. It may be called at any time.
+func (c *Core) Return() { c.slots.Give() }
 
 // Next answers one waiter that can be answered at now, and returns it; nil when there is none. A driver
 // runs it until then whenever something may have changed, and then asks Wake. It needs the lock.
@@ -254,47 +330,67 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return nil
 	}
 	c.hold(now)
-	w := s.room.head
-	if w == nil {
+	if n := len(s.answered); n > 0 {
+		w := s.answered[0]
+		s.answered = append(s.answered[:0], s.answered[1:]...)
+		return w
+	}
+	if s.queue.len() == 0 {
 		return nil
 	}
-	if r := c.hopeless(now, w); r != ReasonNone {
-		c.leave(w)
-		c.refuse(w, r, s.gate)
-		return w
+	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
+		return c.reject(now, it.waiter, ReasonPaused, s.gate)
 	}
-	if c.start(now, w) {
-		return w
+	it := s.queue.next(now, c.lowest())
+	if it != nil {
+		w := it.waiter
+		if r, at := c.hopeless(now, w); r != ReasonNone {
+			return c.reject(now, w, r, at)
+		}
+		if c.start(now, w) {
+			return w
+		}
+	} else if c.slots.InFlight() < c.slots.Limit() {
+		s.queue.next(now, 0).waiter.Why = WhyReserved
 	}
-	if now >= w.Deadline {
-		c.leave(w)
-		c.refuse(w, ReasonMaxWait, c.soonest(now, w))
-		return w
+	if it := s.queue.expired(now); it != nil {
+		return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 	}
 	return nil
+}
+
+// reject refuses w, which is queued.
+func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) *Waiter {
+	c.leave(w)
+	c.refuse(w, r, at)
+	return w
 }
 
 // Wake returns the next instant at which Next could answer somebody without anything having
 // happened before; ok is false when nobody waits. It needs the lock.
 func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 	s := c.state
-	if s == nil || s.room.head == nil {
+	if s == nil || s.queue.len() == 0 {
 		return 0, false
 	}
-	w := s.room.head
-	at = w.Deadline
+	at, ok = s.queue.nextExpiry()
 	if c.slots.InFlight() < c.slots.Limit() {
-		start, _ := c.earliest(now, w)
-		at = min(at, start)
+		if it := s.queue.next(now, c.lowest()); it != nil {
+			start, _ := c.earliest(now, it.waiter)
+			if !ok || start < at {
+				at, ok = start, true
+			}
+		}
 	}
-	return max(at, now), true
+	return max(at, now), ok
 }
 
 // Observe starts a call whatever holds it back, and counts what did: it is Ask for a Core that observes. The
 // caller must run Next afterwards. It needs the lock.
 func (c *Core) Observe(now time.Duration, w *Waiter) {
 	s := c.open(now)
-	w.Since, w.State, w.Reason, w.RetryAt = now, Granted, ReasonNone, 0
+	c.begin(now, w)
+	w.State = Granted
 	if s.closed {
 		c.refuse(w, ReasonClosed, 0)
 		return
@@ -314,6 +410,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		s.counts.Observed[why]++
 	}
 	s.tokens.spend(now, float64(w.Call.Tokens))
+	c.reserve(now, w)
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 }
 
@@ -333,6 +430,12 @@ func (c *Core) Observing() bool { return c.cfg.Observe }
 func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config) {
 	c.cfg = cfg
 	s := c.state
+	if s != nil {
+		s.queue.configure(&cfg.Room)
+		s.budget.Configure(now, cfg.Budgets)
+		s.estimate.Configure(cfg.Estimate)
+		c.hold(now)
+	}
 	switch {
 	case s == nil:
 		c.apply(&cfg.First)
@@ -349,13 +452,79 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
-func (c *Core) Undo(w *Waiter) {
-	s := c.state
-	c.pace.refund()
-	s.tokens.refund(float64(w.Call.Tokens))
-	s.counts.Canceled++
-	c.slots.Give()
+func (c *Core) Undo(now time.Duration, w *Waiter) {
+	c.state.counts.Canceled++
+	c.Abandon(now, &w.Grant)
 	w.State = Idle
+}
+
+// Abandon ends a call that was never made: what it took is as if it had never been taken. The caller must run Next
+// afterwards. It needs the lock.
+func (c *Core) Abandon(now time.Duration, g *Grant) {
+	s := c.open(now)
+	c.pace.refund()
+	s.tokens.refund(float64(g.Call.Tokens))
+	if r := g.reserved; r != nil {
+		s.budget.Refund(now, &r.Reservation)
+		s.queue.charge(r.tenant, r.priority, -r.cost)
+		c.recycle(g)
+	}
+	c.slots.Give()
+}
+
+// reserve takes what w is expected to cost from the budgets.
+func (c *Core) reserve(now time.Duration, w *Waiter) {
+	s := c.state
+	if !s.budget.Limited() {
+		return
+	}
+	r := s.spare
+	if r == nil {
+		r = &reserved{}
+	} else {
+		s.spare = r.next
+	}
+	var ok bool
+	if r.Reservation, ok = s.budget.Reserve(now, w.expected); !ok {
+		r.next, s.spare = s.spare, r // only a Core that observes starts without
+		return
+	}
+	r.tenant, r.priority, r.cost, r.next = w.Tenant, w.Priority, w.Cost, nil
+	w.reserved = r
+}
+
+// settle charges what a call used, in place of what it reserved.
+func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
+	s := c.state
+	usage := feedback.Usage{
+		Known: o.InputTokens > 0 || o.OutputTokens > 0,
+		Input: o.InputTokens, Output: o.OutputTokens, CachedInput: o.CachedTokens,
+	}
+	if s.budget.Limited() && o.Class == feedback.OK {
+		s.estimate.Learn(g.Call.Class, usage)
+	}
+	r := g.reserved
+	if r == nil {
+		return
+	}
+	for _, w := range o.Windows {
+		s.budget.Sync(now, w, &r.Reservation)
+	}
+	switch o.Class {
+	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
+		usage = feedback.Usage{Known: true} // a refused call used no tokens; the request counts
+	}
+	s.budget.Settle(now, &r.Reservation, usage)
+	if usage.Known {
+		s.queue.charge(r.tenant, r.priority, usage.Input+usage.Output-r.cost)
+	}
+	c.recycle(g)
+}
+
+// recycle keeps what g reserved with for use again.
+func (c *Core) recycle(g *Grant) {
+	g.reserved.next, c.state.spare = c.state.spare, g.reserved
+	g.reserved = nil
 }
 
 // Cancel takes w out of the room, when it is there, because its caller gave up. It reports false when
@@ -374,11 +543,11 @@ func (c *Core) Cancel(w *Waiter) bool {
 
 // Finish ends a call. When it reports true, the caller must take the lock, call Settle with the same arguments, and run Next.
 // It may be called at any time, once for each call.
-func (c *Core) Finish(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) (locked bool) {
-	if !plain(now, call, o) {
+func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) (locked bool) {
+	if !plain(now, g, o) {
 		return true
 	}
-	c.meter.add(now-call.SentAt, call.InFlight)
+	c.meter.add(now-g.Call.SentAt, g.Call.InFlight)
 	wake := c.slots.Give()
 	return wake || c.due(now)
 }
@@ -396,20 +565,23 @@ func (c *Core) due(now time.Duration) bool {
 }
 
 // plain reports whether a call says nothing but how long it took.
-func plain(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) bool {
-	return o.Class == feedback.OK && call.SentAt >= 0 && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 &&
+func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
+	call := &g.Call
+	return g.reserved == nil && o.Class == feedback.OK && call.SentAt >= 0 && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 &&
 		len(o.Windows) == 0 && call.Tokens == 0 && now-call.SentAt < meterLongest
 }
 
 // Settle does the part of Finish that needs the lock.
-func (c *Core) Settle(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
-	if plain(now, call, o) {
+func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
+	if plain(now, g, o) {
 		if c.due(now) {
 			c.flush(now)
 		}
 		return
 	}
 	s := c.open(now)
+	call := &g.Call
+	c.settle(now, g, o)
 	if o.Class == feedback.OK {
 		c.count(now, call, o)
 	} else {
@@ -517,8 +689,9 @@ func (c *Core) start(now time.Duration, w *Waiter) bool {
 	if n >= c.slots.Limit() {
 		c.meter.touchFull()
 	}
-	s.room.remove(w)
+	s.queue.start(&w.queueItem)
 	w.State = Granted
+	c.reserve(now, w)
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	if now < s.resumeEnd {
@@ -553,13 +726,19 @@ func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why
 	if w.Call.Tokens > 0 {
 		until(s.tokens.at(now, float64(w.Call.Tokens)), WhyTokenPace)
 	}
+	if s.budget.Limited() {
+		free, i := s.budget.At(now, w.expected)
+		if free > at {
+			at, why, w.Budget = free, WhyBudget, i
+		}
+	}
 	return at, why
 }
 
 // leave takes w, which is queued, out of the room.
 func (c *Core) leave(w *Waiter) {
 	s := c.state
-	s.room.remove(w)
+	s.queue.remove(&w.queueItem)
 	c.slots.dropWaiting()
 }
 
@@ -567,7 +746,7 @@ func (c *Core) leave(w *Waiter) {
 func (c *Core) enter(w *Waiter) {
 	s := c.state
 	w.State, w.Why = Queued, WhyLimit
-	s.room.push(w)
+	s.queue.push(&w.queueItem)
 	c.slots.addWaiting()
 }
 
@@ -694,6 +873,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 func (c *Core) obey(now time.Duration) {
 	d := &c.state.decision
 	c.apply(d)
+	c.state.highest = max(c.state.highest, d.Limit)
 	c.state.tokens.set(d.TokenPace, d.TokenPace*tokenDepth)
 	if d.NotBefore > now {
 		c.Pause(now, d.NotBefore)
@@ -713,5 +893,5 @@ func (c *Core) apply(d *adaptive.Decision) {
 // back, and lets them pass without it when nothing does.
 func (c *Core) hold(now time.Duration) {
 	s := c.state
-	c.slots.setHeld(s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0)
+	c.slots.setHeld(s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0 || s.budget.Limited())
 }

@@ -89,8 +89,8 @@ func (b *bench) next() (answered []*Waiter) {
 
 func (b *bench) finish(w *Waiter, o adaptive.Outcome) []*Waiter {
 	b.logf("finish: %v", o.Class)
-	if b.core.Finish(b.now, &w.Call, &o) {
-		b.core.Settle(b.now, &w.Call, &o)
+	if b.core.Finish(b.now, &w.Grant, &o) {
+		b.core.Settle(b.now, &w.Grant, &o)
 		return b.next()
 	}
 	return nil
@@ -262,7 +262,8 @@ func TestRetryAfterSaturates(t *testing.T) {
 func TestDeadlineThatCannotBeMet(t *testing.T) {
 	b := newBench(t, 1, nil)
 	b.finish(b.acquire(), throttled(10*time.Second))
-	w := &Waiter{GiveUp: 5 * time.Second}
+	w := &Waiter{}
+	w.GiveUp = 5 * time.Second
 	b.core.Ask(b.now, w)
 	b.want(w, Refused, ReasonDeadline)
 }
@@ -277,7 +278,7 @@ func TestCancelLeavesNoTrace(t *testing.T) {
 	b.next()
 	b.finish(a, adaptive.Outcome{})
 	b.want(x, Granted, ReasonNone)
-	b.core.Undo(x)
+	b.core.Undo(b.now, x)
 	if b.core.InFlight() != 0 || b.core.Waiting() != 0 {
 		b.fatalf("%d in flight, %d waiting, want none", b.core.InFlight(), b.core.Waiting())
 	}
@@ -309,11 +310,13 @@ func TestTokenPaceLetsALargeRequestBorrow(t *testing.T) {
 	b := newBench(t, 100, nil)
 	b.law.d.TokenPace = 1000
 	b.finish(b.acquire(), adaptive.Outcome{})
-	big := &Waiter{Call: adaptive.Call{Tokens: 10_000}}
+	big := &Waiter{}
+	big.Call.Tokens = 10_000
 	b.core.Ask(b.now, big)
 	b.next()
 	b.want(big, Granted, ReasonNone)
-	small := &Waiter{Call: adaptive.Call{Tokens: 100}}
+	small := &Waiter{}
+	small.Call.Tokens = 100
 	b.core.Ask(b.now, small)
 	b.next()
 	b.want(small, Queued, ReasonNone)
@@ -521,7 +524,7 @@ func TestNoAllocations(t *testing.T) {
 	o := adaptive.Outcome{}
 	if n := testing.AllocsPerRun(100, func() {
 		n, _ := b.core.Take()
-		call := b.core.Start(b.now, n)
+		call := Grant{Call: b.core.Start(b.now, n)}
 		b.core.Ask(b.now, w)
 		b.now += time.Millisecond
 		if b.core.Finish(b.now, &call, &o) {
@@ -529,8 +532,8 @@ func TestNoAllocations(t *testing.T) {
 		}
 		for b.core.Next(b.now) != nil {
 		}
-		if b.core.Finish(b.now, &w.Call, &o) {
-			b.core.Settle(b.now, &w.Call, &o)
+		if b.core.Finish(b.now, &w.Grant, &o) {
+			b.core.Settle(b.now, &w.Grant, &o)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for two calls, one of which waits; want 0", n)

@@ -53,8 +53,8 @@ func (g *guarded) acquire(now time.Duration, w *admission.Waiter) {
 
 // release ends the call of w.
 func (g *guarded) release(now time.Duration, w *admission.Waiter, o *adaptive.Outcome) {
-	if g.core.Finish(now, &w.Call, o) {
-		g.core.Settle(now, &w.Call, o)
+	if g.core.Finish(now, &w.Grant, o) {
+		g.core.Settle(now, &w.Grant, o)
 		g.serve(now)
 	}
 }

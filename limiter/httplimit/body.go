@@ -18,10 +18,25 @@ type body struct {
 	io.ReadCloser
 	ctx  context.Context
 	once sync.Once
+	stop func() bool // ends the watch of ctx; nil when ctx cannot end
 
-	permit  limiter.Permit
+	permit  held
 	outcome limiter.Outcome
 	watcher *feedback.Watcher // nil when the body is of a type that tells nothing
+}
+
+// held is what a body gives back when it ends: a guard's permit, or a pool's when there is one.
+type held struct {
+	permit limiter.Permit
+	keyed  *limiter.KeyPermit
+}
+
+func (h *held) release(o limiter.Outcome) {
+	if h.keyed != nil {
+		h.keyed.Release(o, limiter.KeyFine)
+	} else {
+		h.permit.Release(o)
+	}
 }
 
 // duplex is a body that can be written to, as that of a protocol switch.
@@ -32,8 +47,15 @@ type duplex struct {
 
 // newBody wraps an answer's body. The answer was a success so far; what its body tells of tokens, and of
 // errors inside a stream, is read as it passes by.
-func (t *Transport) newBody(resp *http.Response, req *http.Request, permit limiter.Permit, o limiter.Outcome, start time.Time) io.ReadCloser {
+func (t *Transport) newBody(resp *http.Response, req *http.Request, permit held, o limiter.Outcome, start time.Time) io.ReadCloser {
 	b := &body{ReadCloser: resp.Body, ctx: req.Context(), permit: permit, outcome: o}
+	defer func() {
+		if b.ctx.Done() != nil {
+			// A caller that cancels and forgets the body gives up its place all the same: net/http has ended the
+			// exchange by then.
+			b.stop = context.AfterFunc(b.ctx, func() { b.end(context.Cause(b.ctx)) })
+		}
+	}()
 	if w, ok := resp.Body.(io.Writer); ok {
 		return duplex{b, w}
 	}
@@ -61,9 +83,9 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
-		b.end(nil)
+		b.finish(nil)
 	case err != nil:
-		b.end(err)
+		b.finish(err)
 	}
 	return n, err
 }
@@ -72,8 +94,16 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
 	// A caller that has what it wanted need not read to the end, so that alone is no failure.
-	b.end(b.ctx.Err())
+	b.finish(b.ctx.Err())
 	return err
+}
+
+// finish ends the watch of the context and gives the permit back.
+func (b *body) finish(err error) {
+	if b.stop != nil {
+		b.stop()
+	}
+	b.end(err)
 }
 
 // end gives the permit back, once.
@@ -82,6 +112,9 @@ func (b *body) end(err error) {
 		o := &b.outcome
 		if b.watcher != nil {
 			r := b.watcher.Report()
+			if r.Complete {
+				err = nil // the answer was all there; what happened afterwards says nothing
+			}
 			if r.Refused {
 				// The upstream refused inside an answer that began well.
 				windows := o.Windows
@@ -97,6 +130,6 @@ func (b *body) end(err error) {
 			s := feedback.FromError(b.ctx, err)
 			o.Class, o.Scope = s.Class, s.Scope
 		}
-		b.permit.Release(*o)
+		b.permit.release(*o)
 	})
 }

@@ -91,14 +91,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			return t.giveUp(last, err)
 		}
+		r.Retry = true // from now on
 		if last != nil {
 			drain(last)
-			last = nil
 		}
 		send := req
 		if attempt > 1 {
 			if send, err = again(req); err != nil {
-				permit.Release(limiter.Outcome{Class: feedback.Canceled})
+				permit.Abandon()
 				return nil, err
 			}
 		}
@@ -106,7 +106,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil && o.Class == feedback.OK {
 			return resp, nil
 		}
-		if !limiter.Retryable(&o.Outcome, r.Idempotent || o.unsent) || o.final || !repeatable(req) {
+		if o.final || !repeatable(req) || !limiter.Retryable(&o.Outcome, r.Idempotent || o.unsent) &&
+			!(o.Class == feedback.ClientError && r.Idempotent) { // a 409, say, that the upstream calls retryable
 			return t.final(resp, o, err)
 		}
 		delay, ok := t.guard.MayRetry(attempt, &o.Outcome)
@@ -126,8 +127,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // outcome is a guard's outcome with what a retry has to know.
 type outcome struct {
 	limiter.Outcome
-	final  bool // the upstream said that sending again does not help
-	unsent bool // the request never reached the upstream
+	final  bool   // the upstream said that sending again does not help
+	unsent bool   // the request never reached the upstream
+	prefix []byte // how the body of a refusal begins
 }
 
 // send sends one attempt. The permit is released here, unless the answer is a success: then its
@@ -139,29 +141,34 @@ func (t *Transport) send(req *http.Request, permit *limiter.Permit) (resp *http.
 			permit.Release(limiter.Outcome{Class: feedback.Canceled})
 		}
 	}()
-	start := time.Now()
+	resp, o, start, err := t.exchange(req)
+	released = true
+	if err != nil || o.Class != feedback.OK || empty(resp) {
+		permit.Release(o.Outcome)
+		return resp, o, err
+	}
+	resp.Body = t.newBody(resp, req, held{permit: *permit}, o.Outcome, start)
+	return resp, o, nil
+}
+
+// exchange sends a request and reads how its answer begins.
+func (t *Transport) exchange(req *http.Request) (resp *http.Response, o outcome, start time.Time, err error) {
+	start = time.Now()
 	resp, err = t.base.RoundTrip(req)
 	if err != nil {
 		s := feedback.FromError(req.Context(), err)
 		o.Outcome, o.final, o.unsent = limiter.OutcomeFrom(s), !s.Retryable, unsent(err)
-		released = true
-		permit.Release(o.Outcome)
-		return nil, o, err
+		return nil, o, start, err
 	}
-	var prefix []byte
 	if resp.StatusCode >= 400 {
-		prefix = peek(resp)
+		o.prefix = peek(resp)
 	}
-	s := t.read(resp, prefix)
+	s := t.read(resp, o.prefix)
 	o.Outcome, o.final = limiter.OutcomeFrom(s), !s.Retryable
-	released = true
-	if s.Class != feedback.OK || empty(resp) {
-		permit.Release(o.Outcome)
-		return resp, o, nil
+	if s.Class == feedback.OK && !empty(resp) {
+		o.FirstByte = time.Since(start)
 	}
-	o.FirstByte = time.Since(start)
-	resp.Body = t.newBody(resp, req, *permit, o.Outcome, start)
-	return resp, o, nil
+	return resp, o, start, nil
 }
 
 // read returns what an answer means.

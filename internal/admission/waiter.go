@@ -34,8 +34,13 @@ const (
 	ReasonMaxWait
 	// ReasonPaused: the upstream asked for a pause that is longer than the guard or the caller waits.
 	ReasonPaused
-	// ReasonDeadline: the caller's own deadline comes before the first instant at which it could start.
+	// ReasonDeadline: the caller's own deadline comes before the call could start, or end if it were as
+	// quick as any call lately.
 	ReasonDeadline
+	// ReasonTooLarge: the call costs more than a whole budget holds.
+	ReasonTooLarge
+	// ReasonDropped: the queue was full, and somebody who came later goes before.
+	ReasonDropped
 	// ReasonClosed: the guard is closed.
 	ReasonClosed
 
@@ -43,7 +48,7 @@ const (
 	NumReasons = int(ReasonClosed) + 1
 )
 
-var reasonNames = [NumReasons]string{"none", "limit", "queue_full", "max_wait", "paused", "deadline", "closed"}
+var reasonNames = [NumReasons]string{"none", "limit", "queue_full", "max_wait", "paused", "deadline", "too_large", "dropped", "closed"}
 
 // String returns the reason as metrics and errors write it.
 func (r Reason) String() string {
@@ -69,12 +74,16 @@ const (
 	WhyPace
 	// WhyTokenPace: as many tokens as may be spent were.
 	WhyTokenPace
+	// WhyBudget: a budget is used up; Waiter.Budget says which.
+	WhyBudget
+	// WhyReserved: the places that are free are reserved for more urgent callers.
+	WhyReserved
 
 	// NumWhys is the number of reasons to wait; a Why is always smaller.
-	NumWhys = int(WhyTokenPace) + 1
+	NumWhys = int(WhyReserved) + 1
 )
 
-var whyNames = [NumWhys]string{"none", "limit", "pause", "resume", "pace", "token_pace"}
+var whyNames = [NumWhys]string{"none", "limit", "pause", "resume", "pace", "token_pace", "budget", "reserved"}
 
 // String returns the reason as metrics and explanations write it.
 func (y Why) String() string {
@@ -84,56 +93,43 @@ func (y Why) String() string {
 	return "unknown"
 }
 
-// Waiter is one caller that asks for a place. Its owner fills Call.Tokens, Call.Class and GiveUp before
-// it asks; the Core fills the rest. A Waiter may be used again after it was answered.
+// Grant is a call that started, with what it took of budgets. Its zero value is a call that took nothing.
+type Grant struct {
+	// Call is the call as it started.
+	Call     adaptive.Call
+	reserved *reserved
+}
+
+// reserved is what a call took, and whom it counts for.
+type reserved struct {
+	Reservation
+	tenant   string
+	priority uint8
+	cost     int64 // that fairness counted
+	next     *reserved
+}
+
+// Waiter is one caller that asks for a place. Its owner fills Call.Tokens, Call.Class, Output, Tenant,
+// Priority, Retry and GiveUp before it asks; the Core fills the rest. A Waiter may be used again after
+// it was answered.
 type Waiter struct {
-	// Call is the call as it started; valid when State is Granted.
-	Call adaptive.Call
-	// Since is when the caller asked.
-	Since time.Duration
-	// Deadline is when the guard stops letting the caller wait.
-	Deadline time.Duration
-	// GiveUp is when the caller will give up by itself; 0 when it will not. The Core refuses
-	// it at once when it cannot start before.
-	GiveUp time.Duration
+	Grant
+	queueItem
+	// Output is the part of Call.Tokens that the call is expected to generate.
+	Output int64
 	// RetryAt is the earliest instant worth trying again, for a refusal; 0 when unknown.
 	RetryAt time.Duration
 	// State and Reason are the answer.
 	State  State
 	Reason Reason
-	// Why is what the caller waits for, or waited for last.
-	Why Why
+	// Why is what the caller waits for, or waited for last, and Budget which budget, as its place in the
+	// configuration, when it is a budget.
+	Why    Why
+	Budget int
+	// TooLarge has the numbers of ReasonTooLarge.
+	TooLarge TooLarge
 	// Owner is the driver's own; the Core does not touch it.
 	Owner any
 
-	prev, next *Waiter
-}
-
-// room is the waiting room: first in, first out.
-type room struct {
-	head, tail *Waiter
-}
-
-func (r *room) push(w *Waiter) {
-	w.prev, w.next = r.tail, nil
-	if r.tail == nil {
-		r.head = w
-	} else {
-		r.tail.next = w
-	}
-	r.tail = w
-}
-
-func (r *room) remove(w *Waiter) {
-	if w.prev == nil {
-		r.head = w.next
-	} else {
-		w.prev.next = w.next
-	}
-	if w.next == nil {
-		r.tail = w.prev
-	} else {
-		w.next.prev = w.prev
-	}
-	w.prev, w.next = nil, nil
+	expected Cost
 }

@@ -1,0 +1,181 @@
+package httplimit
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strings"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// ErrForeignHost is the error for a request that would have given a key to a host that it is not for. The
+// request was not sent.
+var ErrForeignHost = errors.New("httplimit: a key is not sent to another host")
+
+// PoolConfig is what a PoolTransport is made from, besides its pool. The zero PoolConfig is fine for
+// upstreams that take "Authorization: Bearer <key>".
+type PoolConfig struct {
+	Config
+	// Header is the field that carries the key. Empty means "Authorization", with the prefix "Bearer " when
+	// Prefix is empty, too. Anthropic takes "X-Api-Key", Azure "Api-Key", Gemini "X-Goog-Api-Key".
+	Header string
+	// Prefix stands before the key, its space included.
+	Prefix string
+	// Host is the only host, with its port when it has one, that keys are sent to. Empty means any host that
+	// the caller names; a redirect never takes a key to another host, nor from https to http.
+	Host string
+}
+
+// PoolTransport is an http.RoundTripper that sends each request with a key of a pool. It may be used by any number
+// of goroutines. Make it with NewPool.
+type PoolTransport struct {
+	t    *Transport // what it shares with one that has a guard; its own is nil
+	pool *limiter.Pool
+	cfg  PoolConfig
+}
+
+// NewPool returns a PoolTransport that sends with base and the keys of pool. A nil base means
+// http.DefaultTransport. It panics when pool is nil.
+func NewPool(base http.RoundTripper, pool *limiter.Pool, cfg PoolConfig) *PoolTransport {
+	if pool == nil {
+		panic("httplimit: NewPool with a nil pool")
+	}
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	if cfg.Idempotent == nil {
+		cfg.Idempotent = Idempotent
+	}
+	if cfg.Header == "" {
+		cfg.Header = "Authorization"
+		if cfg.Prefix == "" {
+			cfg.Prefix = "Bearer "
+		}
+	}
+	cfg.Header = textproto.CanonicalMIMEHeaderKey(cfg.Header)
+	return &PoolTransport{&Transport{base: base, cfg: cfg.Config}, pool, cfg}
+}
+
+// Pool returns the pool whose keys p sends with.
+func (p *PoolTransport) Pool() *limiter.Pool { return p.pool }
+
+// RoundTrip implements http.RoundTripper. It is Transport.RoundTrip with a key: the key is set on a copy of the
+// request, and replaces what the caller set in that field. The answer's Request is the caller's, without it.
+//
+// A request that a key cannot send is sent with another one as limiter.Rotation says, as long as its body can be had
+// again and nothing of an answer was handed on. An answer with status 401, or with the code of an
+// invalid key, takes the key out; so does one that says that there is no money or quota. A 403 that does not
+// speak of the key is tried with one other key, to see which of both is to blame.
+//
+// The error is the base's, or the context's cause when it ended before the request was sent, or a
+// *limiter.NoKeyError when the pool refused, or ErrForeignHost. When a request that had been refused by
+// the upstream cannot be sent again, the refusal is returned as the answer that it is.
+func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := p.allowed(req); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	ctx := req.Context()
+	r := limiter.Request{Idempotent: p.t.cfg.Idempotent(req)}
+	if p.t.cfg.Cost != nil {
+		r.Tokens = p.t.cfg.Cost(req)
+	}
+	keys := p.pool.Rotate(r, repeatable(req))
+	permit, err := keys.Acquire(ctx)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	for send := req; ; {
+		resp, o, fault, err := p.send(&keys, send, req, &permit)
+		if err == nil && o.Class == feedback.OK {
+			return resp, nil
+		}
+		if o.final && fault == limiter.KeyFine {
+			return p.t.final(resp, o, err)
+		}
+		next, more, refused := keys.Again(ctx, &o.Outcome, fault, o.unsent)
+		switch {
+		case !more || errors.Is(refused, limiter.ErrRejected):
+			return p.t.final(resp, o, err)
+		case refused != nil: // the caller's context ended
+			if resp != nil {
+				drain(resp)
+			}
+			return nil, refused
+		}
+		if resp != nil {
+			drain(resp)
+		}
+		permit = next
+		if send, err = again(req); err != nil {
+			permit.Release(limiter.Outcome{Class: feedback.Canceled}, limiter.KeyFine)
+			return nil, err
+		}
+	}
+}
+
+// send sends one attempt, which is the request orig, with the key of permit. The permit is released as by Transport.send.
+func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, permit *limiter.KeyPermit) (resp *http.Response, o outcome, f limiter.KeyFault, err error) {
+	released := false
+	defer func() {
+		if !released { // the base panicked
+			permit.Release(limiter.Outcome{Class: feedback.Canceled}, limiter.KeyFine)
+		}
+	}()
+	resp, o, start, err := p.t.exchange(p.sign(req, permit.Secret()))
+	if resp != nil {
+		resp.Request = orig // the copy has the key
+	}
+	if err == nil && o.Class == feedback.OK {
+		keys.Served(permit)
+		if !empty(resp) {
+			kept := *permit
+			released = true
+			resp.Body = p.t.newBody(resp, req, held{keyed: &kept}, o.Outcome, start)
+			return resp, o, limiter.KeyFine, nil
+		}
+	}
+	if err == nil {
+		f = fault(resp.StatusCode, o.Class, o.prefix)
+	}
+	released = true
+	permit.Release(o.Outcome, f)
+	return resp, o, f, err
+}
+
+// sign returns a copy of the request with the key.
+func (p *PoolTransport) sign(req *http.Request, key limiter.Secret) *http.Request {
+	c := *req
+	c.Header = req.Header.Clone()
+	if c.Header == nil {
+		c.Header = http.Header{}
+	}
+	c.Header[p.cfg.Header] = []string{p.cfg.Prefix + key.Reveal()}
+	return &c
+}
+
+// allowed reports whether a key may be sent with the request. The client follows redirects by requests that
+// come here like any other, and whoever answers may redirect to himself.
+func (p *PoolTransport) allowed(req *http.Request) error {
+	if req.URL == nil {
+		return errors.New("httplimit: the request has no URL")
+	}
+	if p.cfg.Host != "" && !strings.EqualFold(req.URL.Host, p.cfg.Host) {
+		return fmt.Errorf("%w: pool %s is for %q, the request is for %q", ErrForeignHost, p.pool.Name(), p.cfg.Host, req.URL.Host)
+	}
+	first := req
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	if first.URL == nil || first == req {
+		return nil
+	}
+	if !strings.EqualFold(first.URL.Host, req.URL.Host) || first.URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("%w: %s://%s redirects to %s://%s", ErrForeignHost, first.URL.Scheme, first.URL.Host, req.URL.Scheme, req.URL.Host)
+	}
+	return nil
+}

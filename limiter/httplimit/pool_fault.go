@@ -1,0 +1,81 @@
+package httplimit
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// invalidKey are the codes by which upstreams say that they do not accept a key, in lower case, where the status is
+// not always 401: OpenAI and those who copy it, Anthropic, Google (google.rpc.ErrorInfo), Moonshot,
+// Alibaba, Baidu. Codes are compared whole; sentences prove nothing, because they may repeat what the
+// caller wrote, and whoever may write a prompt must not be able to take keys out.
+var invalidKey = map[string]bool{
+	"invalid_api_key":              true,
+	"account_deactivated":          true,
+	"authentication_error":         true,
+	"invalid_authentication":       true,
+	"invalid_authentication_error": true,
+	"api_key_invalid":              true,
+	"api_key_expired":              true,
+	"invalidapikey":                true,
+	"invalid_iam_token":            true,
+	"unauthenticated":              true,
+}
+
+// fault returns what an answer that is a refusal says of the key that it was sent with.
+func fault(status int, class feedback.Class, body []byte) limiter.KeyFault {
+	switch class {
+	case feedback.QuotaExhausted:
+		return limiter.KeyExhausted
+	case feedback.ClientError:
+	default:
+		return limiter.KeyFine
+	}
+	switch {
+	case status == http.StatusUnauthorized, saysInvalidKey(body):
+		return limiter.KeyUnauthorized
+	case status == http.StatusForbidden:
+		return limiter.KeyForbidden
+	}
+	return limiter.KeyFine
+}
+
+// saysInvalidKey reports whether a body has the code of an invalid key in one of the places where codes stand.
+func saysInvalidKey(body []byte) bool {
+	type codes struct {
+		Code    any             `json:"code"`
+		Type    any             `json:"type"`
+		Status  any             `json:"status"`
+		Details json.RawMessage `json:"details"`
+	}
+	var b struct {
+		codes
+		Error json.RawMessage `json:"error"`
+	}
+	if len(body) == 0 || json.Unmarshal(body, &b) != nil {
+		return false
+	}
+	var inner codes
+	_ = json.Unmarshal(b.Error, &inner) // it may be a sentence
+	for _, c := range []codes{b.codes, inner} {
+		for _, v := range []any{c.Code, c.Type, c.Status} {
+			if s, ok := v.(string); ok && invalidKey[strings.ToLower(s)] {
+				return true
+			}
+		}
+		var details []struct {
+			Reason string `json:"reason"`
+		}
+		_ = json.Unmarshal(c.Details, &details)
+		for _, d := range details {
+			if invalidKey[strings.ToLower(d.Reason)] {
+				return true
+			}
+		}
+	}
+	return false
+}

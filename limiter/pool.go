@@ -1,0 +1,759 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+)
+
+// LimitScope says whose the limits of an upstream are that has several keys.
+type LimitScope uint8
+
+const (
+	// LimitKey: each key has limits of its own, and a guard of its own.
+	LimitKey LimitScope = iota
+	// LimitAccount: the keys are of one account, which has the limits: they share one guard. More keys
+	// then give no more room. Most providers of language models count by account or organisation.
+	LimitAccount
+)
+
+// String returns the scope as configuration writes it.
+func (s LimitScope) String() string {
+	if s == LimitAccount {
+		return "account"
+	}
+	return "key"
+}
+
+// PoolConfig is what a pool is made from. Only Keys must be given.
+type PoolConfig struct {
+	// Guard is what each guard is made from. Its Name names the pool; a key's guard has the name
+	// and the fingerprint, "openai/key:1a2b3c4d". Its Queue, MaxWait and MaxPause are the pool's: callers
+	// wait in one queue for whichever key has room first. Its Law must be nil when there are
+	// several guards; see NewLaw.
+	Guard Config
+
+	// NewLaw returns a new law for each guard; nil means flyball's own, made from Guard.Adaptive.
+	NewLaw func() adaptive.Law
+
+	// Keys are the credentials (1 to 1024), no two alike.
+	Keys []Secret
+
+	// Limit says whose the limits are. Zero means LimitKey.
+	Limit LimitScope
+
+	// Probe is how long a key that has no money or no authorisation is out before a call is sent with it to
+	// see whether it works again (1 s to 24 h). Zero means 10 min. The interval doubles with each probe
+	// that fails. Smaller finds out sooner; larger sends less in vain.
+	Probe time.Duration
+
+	// ProbeMax bounds the interval (Probe to 24 h). Zero means 1 h, or Probe when that is longer.
+	ProbeMax time.Duration
+}
+
+// MaxKeys is how many keys a pool may have.
+const MaxKeys = 1024
+
+// Defaults returns c with each zero field set to its default.
+func (c PoolConfig) Defaults() PoolConfig {
+	c.Guard = c.Guard.Defaults()
+	if c.Probe == 0 {
+		c.Probe = 10 * time.Minute
+	}
+	if c.ProbeMax == 0 {
+		c.ProbeMax = max(time.Hour, c.Probe)
+	}
+	return c
+}
+
+// Check returns nil when NewPool accepts c, and else one error that joins a *FieldError
+// (of this package or of adaptive) for each field that is out of range. No error shows a key.
+func (c PoolConfig) Check() error {
+	c = c.Defaults()
+	errs := []error{c.Guard.Check()}
+	bad := func(field string, value any, allowed string) {
+		errs = append(errs, &FieldError{field, value, allowed})
+	}
+	if len(c.Keys) < 1 || len(c.Keys) > MaxKeys {
+		bad("Keys", fmt.Sprintf("%d keys", len(c.Keys)), fmt.Sprintf("1 to %d keys", MaxKeys))
+	}
+	seen := map[[32]byte]int{}
+	for i, k := range c.Keys {
+		field := fmt.Sprintf("Keys[%d]", i)
+		if k.m == nil || k.Reveal() == "" {
+			bad(field, "empty", "a key")
+			continue
+		}
+		if strings.ContainsFunc(k.Reveal(), func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			bad(field, k.Fingerprint(), "a key without spaces, line ends and control characters")
+		}
+		if first, twice := seen[k.m.sum]; twice {
+			bad(field, k.Fingerprint(), fmt.Sprintf("another key than Keys[%d]", first))
+		}
+		seen[k.m.sum] = i
+	}
+	if c.Limit > LimitAccount {
+		bad("Limit", uint8(c.Limit), "LimitKey or LimitAccount")
+	}
+	if c.Guard.Law != nil && (c.NewLaw != nil || c.Limit == LimitKey && len(c.Keys) > 1) {
+		bad("Guard.Law", fmt.Sprintf("%T", c.Guard.Law), "nil when there are several guards; use NewLaw")
+	}
+	if c.Probe < time.Second || c.Probe > 24*time.Hour {
+		bad("Probe", c.Probe, "0 (default) or 1s to 24h")
+	}
+	if c.ProbeMax < c.Probe || c.ProbeMax > 24*time.Hour {
+		bad("ProbeMax", c.ProbeMax, "0 (default) or Probe to 24h")
+	}
+	return errors.Join(errs...)
+}
+
+// Pool is the credentials of one upstream, with a guard for each or one for all. It lets each call start with
+// the key that has most room, makes callers wait in one queue while none has, and keeps a key
+// that has no money or no authorisation out until a probe shows that it works again. Its methods
+// may be called by any number of goroutines.
+type Pool struct {
+	base  time.Time // instants are counted from here
+	name  string
+	scope LimitScope
+	lanes []*lane
+	keys  []*poolKey
+
+	set atomic.Pointer[poolSettings]
+
+	turn    atomic.Uint32 // the lane to look at first, so that ties rotate
+	waiting atomic.Int64
+	kicks   atomic.Int64 // calls of kick that were not answered yet
+	probeAt atomic.Int64 // when the next probe may start; never when no key is out
+	probing atomic.Bool  // a probe is in flight
+
+	// mu guards what follows, the outages of keys and lanes included. It is held for memory
+	// only, and no guard's lock is taken under it.
+	mu         sync.Mutex
+	head, tail *poolWaiter // who waits, first in first out
+	free       *poolWaiter // waiters for use again
+	seq        uint64
+	timer      *time.Timer
+	timerAt    time.Duration
+	timerSet   bool
+	closed     bool
+	jitter     rand.PCG
+	counts     PoolCounts
+	events     []KeyEvent
+	telling    bool
+	listeners  []func(KeyEvent)
+}
+
+// poolSettings are what Reload replaces.
+type poolSettings struct {
+	queue           int // how many may wait; 0: nobody
+	maxWait         time.Duration
+	maxPause        time.Duration
+	probe, probeMax time.Duration
+}
+
+// settings returns those of c, which has its defaults.
+func (c *PoolConfig) settings() *poolSettings {
+	return &poolSettings{max(0, c.Guard.Queue), c.Guard.MaxWait, c.Guard.MaxPause, c.Probe, c.ProbeMax}
+}
+
+// guard returns what the i-th guard is made from.
+func (c *PoolConfig) guard(i int, name string) Config {
+	g := c.Guard
+	g.Name, g.Queue, g.Seed = name, -1, g.Seed+uint64(i)
+	if c.NewLaw != nil {
+		g.Law = c.NewLaw()
+	}
+	return g
+}
+
+// poolWaiter is a caller that waits. Its channel takes one token when it was answered.
+type poolWaiter struct {
+	answered   chan struct{}
+	seq        uint64 // tells it from another caller that used the same poolWaiter before
+	request    Request
+	choice     keyChoice
+	since      time.Duration
+	deadline   time.Duration
+	giveUp     time.Duration // when the caller will give up by itself; 0 when it will not
+	queued     bool
+	permit     KeyPermit
+	reason     Reason // why it was refused
+	out        bool   // because every key is out
+	retryAt    time.Duration
+	prev, next *poolWaiter
+}
+
+// keyChoice says which keys a caller does not want.
+type keyChoice struct {
+	// avoid are keys that are not to be given at all.
+	avoid []*poolKey
+	// noProbe asks for a key that is in service, while there is one.
+	noProbe bool
+}
+
+// poolMiss is why no key had room.
+type poolMiss struct {
+	at     time.Duration // when time alone lets a call start; never when it will not
+	open   bool          // a call that ends may let one start
+	closed bool
+	large  bool // the call costs more than a whole budget
+	live   bool // there is a key in service
+}
+
+// NewPool returns a pool. The error joins one error for each field of cfg that is out of range.
+func NewPool(cfg PoolConfig) (*Pool, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.Defaults()
+	if cfg.Guard.Seed == 0 {
+		cfg.Guard.Seed = rand.Uint64()
+	}
+	p := &Pool{
+		base: time.Now(), name: cfg.Guard.Name, scope: cfg.Limit}
+	p.set.Store(cfg.settings())
+	p.jitter.Seed(cfg.Guard.Seed, 0x6b657973)
+	p.probeAt.Store(int64(never))
+	add := func(name string, keys ...*poolKey) error {
+		g, err := New(cfg.guard(len(p.lanes), name))
+		if err != nil {
+			return err
+		}
+		l := &lane{guard: g, keys: keys}
+		for _, k := range keys {
+			k.lane = l
+		}
+		l.relive()
+		// A decision may have made room, and so has a place that was taken back.
+		g.OnDecision(func(Decision) { p.mayHaveRoom() })
+		g.OnLeak(func(Leak) { p.mayHaveRoom() })
+		p.lanes = append(p.lanes, l)
+		return nil
+	}
+	for i, s := range cfg.Keys {
+		p.keys = append(p.keys, &poolKey{secret: s, index: i})
+	}
+	if cfg.Limit == LimitAccount {
+		return p, add(p.name, p.keys...)
+	}
+	for _, k := range p.keys {
+		if err := add(p.name+"/"+k.secret.Fingerprint(), k); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Reload puts cfg in force in place, as Guard.Reload does for each guard: nobody who waits loses his turn, no permit is lost or
+// doubled, and keys that are out stay out. A bad cfg changes nothing; the error says why. The name
+// stays, and the keys and Limit must be the same: other keys need another pool.
+func (p *Pool) Reload(cfg PoolConfig) error {
+	if err := cfg.Check(); err != nil {
+		return err
+	}
+	same := len(cfg.Keys) == len(p.keys)
+	for i := 0; same && i < len(p.keys); i++ {
+		same = cfg.Keys[i].Equal(p.keys[i].secret)
+	}
+	if !same {
+		return &FieldError{"Keys", fmt.Sprintf("%d keys", len(cfg.Keys)), "the keys that the pool has, in their order"}
+	}
+	if cfg.Limit != p.scope {
+		return &FieldError{"Limit", cfg.Limit, p.scope.String() + ", as it was"}
+	}
+	cfg = cfg.Defaults()
+	if cfg.Guard.Seed == 0 {
+		cfg.Guard.Seed = rand.Uint64()
+	}
+	for i, l := range p.lanes {
+		if err := l.guard.Reload(cfg.guard(i, "")); err != nil {
+			return err
+		}
+	}
+	p.set.Store(cfg.settings())
+	p.mayHaveRoom()
+	return nil
+}
+
+// Name returns the name that the pool was given.
+func (p *Pool) Name() string { return p.name }
+
+// Limit returns whose the limits are.
+func (p *Pool) Limit() LimitScope { return p.scope }
+
+// Len returns how many keys the pool has, those that are out included.
+func (p *Pool) Len() int { return len(p.keys) }
+
+// Guards returns the guards of the pool, one for each key in the order of the keys, or the one that they
+// share: for metrics, Stats and OnDecision. Only the pool may acquire from them. Nobody waits at
+// them, and their Refused[ReasonLimit] counts how often the pool asked in vain.
+func (p *Pool) Guards() []*Guard {
+	guards := make([]*Guard, len(p.lanes))
+	for i, l := range p.lanes {
+		guards[i] = l.guard
+	}
+	return guards
+}
+
+func (p *Pool) now() time.Duration { return time.Since(p.base) }
+
+// Acquire waits until some key lets the call start, and returns its permit, which the caller must release
+// exactly once. It takes the key with most room: the one with the most free places for its limit, those that
+// are paused last, and by turns when several have the same. While none has room, callers wait in the order in
+// which they came, for whichever key has room first.
+//
+// Now and then a key that is out is due for a probe; the next caller then gets it, and its permit says so. A
+// caller that cannot do with another key when that fails should use Do, or a Rotation.
+//
+// When ctx ends first, the error is its cause (context.Cause) and nothing is left behind. A refusal is
+// a *NoKeyError, which is ErrRejected. When every key is out for longer than a caller waits, it is also
+// ErrNoKey, and comes at once.
+func (p *Pool) Acquire(ctx context.Context, r Request) (KeyPermit, error) {
+	return p.acquire(ctx, r, keyChoice{})
+}
+
+// TryAcquire returns a permit when the call may start at once; ok is false when it may not.
+func (p *Pool) TryAcquire(r Request) (kp KeyPermit, ok bool) {
+	return p.tryAcquire(r, keyChoice{})
+}
+
+func (p *Pool) tryAcquire(r Request, c keyChoice) (kp KeyPermit, ok bool) {
+	if p.waiting.Load() == 0 {
+		if kp, _, ok = p.try(r, c); !ok {
+			p.mayHaveRoom() // see try
+		}
+	}
+	return kp, ok
+}
+
+func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, error) {
+	if ctx.Err() != nil {
+		return KeyPermit{}, context.Cause(ctx)
+	}
+	if p.waiting.Load() == 0 {
+		kp, m, ok := p.try(r, c)
+		if ok {
+			return kp, nil
+		}
+		if p.set.Load().queue == 0 {
+			p.mayHaveRoom()
+			return KeyPermit{}, p.refuseNow(m)
+		}
+	}
+	p.mu.Lock()
+	if p.closed || int(p.waiting.Load()) >= p.set.Load().queue {
+		reason := ReasonQueueFull
+		if p.closed {
+			reason = ReasonClosed
+		}
+		p.counts.Refused[reason]++
+		p.mu.Unlock()
+		p.mayHaveRoom()
+		return KeyPermit{}, p.rejected(reason, false, 0, 0)
+	}
+	w := p.enter(r, c)
+	if deadline, ok := ctx.Deadline(); ok {
+		w.giveUp = max(1, deadline.Sub(p.base))
+	}
+	p.mu.Unlock()
+	// Only now, when whoever makes room sees somebody wait, is the last try made: nothing can be missed.
+	p.kick()
+	select {
+	case <-w.answered:
+	case <-ctx.Done():
+		return KeyPermit{}, p.abandon(ctx, w)
+	}
+	p.mu.Lock()
+	kp, reason, out, waited, retryAt := w.permit, w.reason, w.out, p.now()-w.since, w.retryAt
+	p.recycle(w)
+	p.mu.Unlock()
+	if reason != reasonNone {
+		return KeyPermit{}, p.rejected(reason, out, waited, retryAt)
+	}
+	return kp, nil
+}
+
+// abandon takes back a caller whose context ended while it waited.
+func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
+	p.mu.Lock()
+	var granted KeyPermit
+	if w.queued {
+		p.leave(w)
+	} else {
+		<-w.answered // it was answered at the same time; the token is there
+		granted = w.permit
+	}
+	p.counts.Canceled++
+	p.recycle(w)
+	p.mu.Unlock()
+	if granted.Held() {
+		granted.undo()
+	}
+	p.mayHaveRoom() // w may have been the one that others waited behind
+	return context.Cause(ctx)
+}
+
+// try returns the permit of the key with most room. It is called without the lock.
+//
+// For a moment a try that fails may have taken the last place of a guard from somebody else's try, so whoever is not
+// serve calls mayHaveRoom after one.
+func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
+	now := time.Duration(-1)
+	clock := func() time.Duration {
+		if now < 0 {
+			now = p.now()
+		}
+		return now
+	}
+	m.at = never
+	if at := time.Duration(p.probeAt.Load()); at != never && len(c.avoid) == 0 && (!c.noProbe || !p.anyLive()) {
+		if at > clock() {
+			m.at = at
+		} else if kp, ok = p.tryProbe(clock(), r, &m); ok {
+			return kp, m, true
+		}
+	}
+	var tried [MaxKeys / 64]uint64
+	n := len(p.lanes)
+	first := int(p.turn.Load()) % n
+	for {
+		best, bestFree, bestLimit, bestPaused := -1, 0, 1, false
+		for j := range n {
+			i := first + j
+			if i >= n {
+				i -= n
+			}
+			if tried[i/64]>>(i%64)&1 != 0 {
+				continue
+			}
+			l := p.lanes[i]
+			if !l.usable(c) {
+				continue
+			}
+			m.live = true
+			limit, inFlight := l.guard.core.Limit(), l.guard.core.InFlight()
+			if inFlight >= limit && !l.guard.set.Load().core.Observe {
+				m.open = true
+				tried[i/64] |= 1 << (i % 64)
+				continue
+			}
+			notBefore := time.Duration(l.notBefore.Load())
+			paused := notBefore > 0 && notBefore > clock()
+			if notBefore > 0 && !paused {
+				l.notBefore.CompareAndSwap(int64(notBefore), 0)
+			}
+			free := limit - inFlight
+			if best < 0 || bestPaused && !paused || bestPaused == paused && free*bestLimit > bestFree*limit {
+				best, bestFree, bestLimit, bestPaused = i, free, limit, paused
+			}
+		}
+		if best < 0 {
+			break
+		}
+		l := p.lanes[best]
+		tried[best/64] |= 1 << (best % 64)
+		permit, why, got := l.guard.tryFor(r)
+		if got {
+			k := l.pick(c)
+			if k == nil { // it went out meanwhile
+				permit.Abandon()
+				continue
+			}
+			if n > 1 {
+				p.turn.Store(uint32(best + 1))
+			}
+			return KeyPermit{pool: p, key: k, permit: permit}, m, true
+		}
+		m.closed = m.closed || why.reason == ReasonClosed
+		m.large = m.large || why.reason == ReasonTooLarge
+		m.open = m.open || why.reason == ReasonLimit
+		if why.in > 0 {
+			at := p.now() + why.in
+			l.notBefore.Store(int64(at))
+			m.at = min(m.at, at)
+		}
+	}
+	if !m.live && p.probing.Load() {
+		m.open = true // the probe may bring a key back
+	}
+	return KeyPermit{}, m, false
+}
+
+// tryProbe starts the probe that is due, if it still is and its guard lets it.
+func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit, ok bool) {
+	p.mu.Lock()
+	k := p.startProbe(now)
+	p.mu.Unlock()
+	if k == nil {
+		return KeyPermit{}, false
+	}
+	permit, why, ok := k.lane.guard.tryFor(r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !ok {
+		p.dropProbe(p.now(), why.in, k)
+		m.closed = m.closed || why.reason == ReasonClosed
+		if why.in > 0 {
+			m.at = min(m.at, p.now()+why.in)
+		} else {
+			m.open = true
+		}
+		return KeyPermit{}, false
+	}
+	k.probes++
+	k.lane.turn.Store(uint32(k.index + 1))
+	k.inFlight.Add(1)
+	return KeyPermit{pool: p, key: k, permit: permit, probe: true}, true
+}
+
+// anyLive reports whether a key is in service.
+func (p *Pool) anyLive() bool {
+	for _, l := range p.lanes {
+		if l.live.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// usable reports whether a key of l is in service that the caller wants.
+func (l *lane) usable(c keyChoice) bool {
+	if l.live.Load() == 0 {
+		return false
+	}
+	if len(c.avoid) == 0 {
+		return true
+	}
+	for _, k := range l.keys {
+		if k.live.Load() && !c.avoids(k) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c keyChoice) avoids(k *poolKey) bool {
+	for _, a := range c.avoid {
+		if a == k {
+			return true
+		}
+	}
+	return false
+}
+
+// pick returns the key of l that is in service and has fewest calls in flight, by turns, and counts one
+// more; nil when there is none.
+func (l *lane) pick(c keyChoice) *poolKey {
+	var best *poolKey
+	n := len(l.keys)
+	first := 0
+	if n > 1 {
+		first = int(l.turn.Load()) % n
+	}
+	fewest, at := int32(0), 0
+	for j := range n {
+		i := (first + j) % n
+		k := l.keys[i]
+		if !k.live.Load() || c.avoids(k) {
+			continue
+		}
+		if f := k.inFlight.Load(); best == nil || f < fewest {
+			best, fewest, at = k, f, i
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	if n > 1 {
+		l.turn.Store(uint32(at + 1))
+	}
+	best.inFlight.Add(1)
+	return best
+}
+
+// mayHaveRoom lets those in who wait, if anybody does. It is called after whatever may have made room.
+func (p *Pool) mayHaveRoom() {
+	if p.waiting.Load() > 0 {
+		p.kick()
+	}
+}
+
+// kick serves the queue, or has whoever is serving it do so once more. So one goroutine at a time
+// serves, and one that is told of a decision by what it does itself does not wait for itself.
+func (p *Pool) kick() {
+	if p.kicks.Add(1) > 1 {
+		return
+	}
+	for {
+		n := p.kicks.Load()
+		p.serve()
+		if p.kicks.Add(-n) == 0 {
+			return
+		}
+	}
+}
+
+// serve answers everybody who can be answered, and sets the timer for the next. Only kick calls it.
+func (p *Pool) serve() {
+	for {
+		p.mu.Lock()
+		w, now := p.head, p.now()
+		switch {
+		case w == nil:
+			p.wakeAt(never)
+			p.mu.Unlock()
+			return
+		case p.closed:
+			p.answer(w, ReasonClosed)
+			p.mu.Unlock()
+			continue
+		}
+		seq, r, c := w.seq, w.request, w.choice
+		p.mu.Unlock()
+		kp, m, ok := p.try(r, c)
+		p.mu.Lock()
+		if p.head != w || w.seq != seq { // it gave up meanwhile
+			p.mu.Unlock()
+			if ok {
+				kp.undo()
+			}
+			continue
+		}
+		now = p.now()
+		if ok {
+			w.permit = kp
+			p.counts.waited(now - w.since)
+			p.answer(w, reasonNone)
+			p.mu.Unlock()
+			continue
+		}
+		if reason := p.hopeless(now, w.deadline, w.giveUp, m); reason != reasonNone {
+			w.out = !m.live
+			if m.at != never {
+				w.retryAt = m.at
+			}
+			p.answer(w, reason)
+			p.mu.Unlock()
+			continue
+		}
+		p.wakeAt(min(w.deadline, m.at))
+		p.mu.Unlock()
+		return
+	}
+}
+
+// hopeless returns why a caller need not wait any longer, after a try that missed.
+func (p *Pool) hopeless(now, deadline, giveUp time.Duration, m poolMiss) Reason {
+	switch {
+	case m.closed && !m.open && m.at == never:
+		return ReasonClosed
+	case m.large && !m.open && m.at == never:
+		return ReasonTooLarge
+	case now >= deadline:
+		return ReasonMaxWait
+	case m.open:
+		return reasonNone
+	case m.at == never || m.at > deadline || m.at-now > p.set.Load().maxPause:
+		return ReasonPaused
+	case giveUp != 0 && m.at > giveUp:
+		return ReasonDeadline
+	}
+	return reasonNone
+}
+
+// wakeAt sets the timer. It needs the lock.
+func (p *Pool) wakeAt(at time.Duration) {
+	switch {
+	case at == never:
+		if p.timerSet {
+			p.timer.Stop()
+		}
+		p.timerSet = false
+		return
+	case p.timerSet && p.timerAt == at:
+		return
+	case p.timer == nil:
+		p.timer = time.AfterFunc(at-p.now(), p.fire)
+	default:
+		p.timer.Reset(at - p.now())
+	}
+	p.timerAt, p.timerSet = at, true
+}
+
+func (p *Pool) fire() {
+	p.mu.Lock()
+	p.timerSet = false
+	p.mu.Unlock()
+	p.kick()
+}
+
+// enter puts a caller at the end of the queue. It needs the lock.
+func (p *Pool) enter(r Request, c keyChoice) *poolWaiter {
+	w := p.free
+	if w == nil {
+		w = &poolWaiter{answered: make(chan struct{}, 1)}
+	} else {
+		p.free = w.next
+	}
+	p.seq++
+	now := p.now()
+	*w = poolWaiter{answered: w.answered, seq: p.seq, request: r, choice: c, since: now, deadline: now + p.set.Load().maxWait, queued: true, prev: p.tail}
+	if p.tail == nil {
+		p.head = w
+	} else {
+		p.tail.next = w
+	}
+	p.tail = w
+	p.waiting.Add(1)
+	return w
+}
+
+// leave takes w out of the queue. It needs the lock.
+func (p *Pool) leave(w *poolWaiter) {
+	if w.prev == nil {
+		p.head = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		p.tail = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+	p.waiting.Add(-1)
+}
+
+// answer takes w out of the queue and wakes its caller. It needs the lock.
+func (p *Pool) answer(w *poolWaiter, reason Reason) {
+	p.leave(w)
+	if w.reason = reason; reason != reasonNone {
+		p.refused(reason, w.out)
+	}
+	w.answered <- struct{}{} // never blocks: one token a wait, room for one
+}
+
+// recycle keeps a waiter for use again. It needs the lock.
+func (p *Pool) recycle(w *poolWaiter) {
+	*w = poolWaiter{answered: w.answered, next: p.free}
+	p.free = w
+}
+
+// Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called
+// more than once.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	for _, l := range p.lanes {
+		l.guard.Close()
+	}
+	p.kick()
+}

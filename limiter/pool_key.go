@@ -1,0 +1,298 @@
+package limiter
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// KeyFault is what a call told of its key.
+type KeyFault uint8
+
+const (
+	// KeyFine: nothing is wrong with the key.
+	KeyFine KeyFault = iota
+	// KeyUnauthorized: the upstream does not know the key, or no longer accepts it. The key is out.
+	KeyUnauthorized
+	// KeyForbidden: the upstream accepts the key, and not for this call. That is the key's fault only when
+	// another key may do it: see Rotation. The key is out when it happened three times in a row.
+	KeyForbidden
+	// KeyExhausted: the key has no money or no quota left. It is what an Outcome of the
+	// class feedback.QuotaExhausted means, so that it need not be said. The key is out; with
+	// LimitAccount all are.
+	KeyExhausted
+
+	numKeyFaults = int(KeyExhausted) + 1
+)
+
+var keyFaultNames = [numKeyFaults]string{"none", "unauthorized", "forbidden", "exhausted"}
+
+// String returns the fault as metrics and errors write it.
+func (f KeyFault) String() string {
+	if int(f) < len(keyFaultNames) {
+		return keyFaultNames[f]
+	}
+	return "unknown"
+}
+
+// faultOf returns what a call that ended with o and f told of its key.
+func faultOf(o *Outcome, f KeyFault) KeyFault {
+	if f == KeyFine && o.Class == feedback.QuotaExhausted {
+		return KeyExhausted
+	}
+	return f
+}
+
+const (
+	// suspectsMost is how many calls in a row a key may be forbidden that another key was then allowed.
+	suspectsMost = 3
+	// recheck is which part of PoolConfig.Probe passes before a key is probed that was taken
+	// out on weak evidence, or whose probe told nothing: a key that worked and is refused may
+	// have met a failing login service, and the probe may have met an overload.
+	recheck = 20
+	// probeJitter is how much is added to an interval at random, at most, as a ratio.
+	probeJitter = 0.1
+
+	never = time.Duration(math.MaxInt64)
+)
+
+// outage is what keeps one key, or the account, out. The pool's lock protects it.
+type outage struct {
+	fault   KeyFault      // KeyFine: it is in service
+	since   time.Duration // when it went out
+	until   time.Duration // when the next probe may start
+	step    time.Duration // the interval that until was made from; 0 before the first
+	probing bool
+}
+
+func (o *outage) out() bool { return o.fault != KeyFine }
+
+// due reports whether a probe may start. What is in service needs none.
+func (o *outage) due(now time.Duration) bool {
+	return !o.out() || !o.probing && o.until <= now
+}
+
+// lane is a guard with the keys that share it.
+type lane struct {
+	guard *Guard
+	keys  []*poolKey
+	live  atomic.Int32 // how many of keys are in service; 0 also while the lane is out
+	turn  atomic.Uint32
+	// notBefore is an instant before which the guard refused to start a call. It only puts the
+	// lane behind others, so it does no harm when it is no longer true.
+	notBefore atomic.Int64
+	outage    outage
+}
+
+// poolKey is one key of a pool.
+type poolKey struct {
+	secret   Secret
+	index    int
+	lane     *lane
+	live     atomic.Bool // in service, and so is the lane
+	inFlight atomic.Int32
+	served   atomic.Uint64
+	suspects atomic.Int32
+	outage   outage
+	faults   uint64 // the pool's lock protects it and probes
+	probes   uint64
+}
+
+// KeyEvent says that a key went out of service or came back.
+type KeyEvent struct {
+	// At is when, since the pool was made.
+	At time.Duration
+	// Key is the key's fingerprint.
+	Key string
+	// Fault is why it went out, and KeyFine when it came back.
+	Fault KeyFault
+	// ProbeAt is when it will be probed at the earliest, since the pool was made.
+	ProbeAt time.Duration
+}
+
+// relive brings what the fast path looks at in line with the outages of l. It needs the pool's lock.
+func (l *lane) relive() {
+	n := int32(0)
+	for _, k := range l.keys {
+		live := !k.outage.out() && !l.outage.out()
+		k.live.Store(live)
+		if live {
+			n++
+		}
+	}
+	l.live.Store(n)
+}
+
+// judge learns of a key from a call that ended. It is called before the call's place is given back, so that nobody
+// starts with a key that is out.
+func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
+	fault := faultOf(o, f)
+	if o.Class == feedback.OK && fault == KeyFine {
+		k.served.Add(1)
+		if k.suspects.Load() != 0 {
+			k.suspects.Store(0)
+		}
+	}
+	if !probe && (fault == KeyFine || fault == KeyForbidden) {
+		return // what being forbidden means shows when another key was tried; see Rotation
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	now := p.now()
+	var at *outage
+	switch fault {
+	case KeyFine:
+	case KeyExhausted:
+		at = &k.lane.outage
+	default:
+		at = &k.outage
+	}
+	if at != nil {
+		k.faults++
+	}
+	switch {
+	case probe && at == nil && o.Class == feedback.OK:
+		p.restore(now, k)
+	case probe:
+		for _, x := range []*outage{&k.outage, &k.lane.outage} {
+			if x != at && x.probing {
+				x.probing = false
+				if at == nil {
+					x.until = now + p.jittered(p.set.Load().probe/recheck) // it told nothing
+				}
+			}
+		}
+		if at != nil {
+			p.takeOut(now, k, at, fault, o, true)
+		}
+	case !at.out():
+		p.takeOut(now, k, at, fault, o, false)
+	}
+	p.reprobe()
+}
+
+// takeOut takes a key, or its lane, out of service for a fault. Calls that had started before learn of
+// the same fault; only a probe makes the interval longer. It needs the lock.
+func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault, o *Outcome, probe bool) {
+	at.probing = false
+	if !at.out() {
+		at.since = now
+	}
+	at.fault = fault
+	switch {
+	case fault == KeyExhausted && o.HasRetryAfter && o.RetryAfter > 0:
+		// The upstream knows better than an interval. The guard pauses for it, too.
+		at.until = now + min(o.RetryAfter, never/2-now)
+	case fault != KeyExhausted && !probe && k.served.Load() > 0:
+		at.until = now + p.jittered(p.set.Load().probe/recheck)
+	case at.step == 0:
+		at.step = p.set.Load().probe
+		at.until = now + p.jittered(at.step)
+	default:
+		if probe {
+			at.step = min(2*at.step, p.set.Load().probeMax)
+		}
+		at.until = now + p.jittered(at.step)
+	}
+	k.lane.relive()
+	for _, x := range k.lane.keys {
+		if x == k || at == &k.lane.outage {
+			p.note(KeyEvent{At: now, Key: x.secret.Fingerprint(), Fault: fault, ProbeAt: at.until})
+		}
+	}
+}
+
+// restore puts a key whose probe succeeded, and its lane, into service. It needs the lock.
+func (p *Pool) restore(now time.Duration, k *poolKey) {
+	was := make([]bool, len(k.lane.keys))
+	for i, x := range k.lane.keys {
+		was[i] = x.live.Load()
+	}
+	for _, x := range []*outage{&k.outage, &k.lane.outage} {
+		if x.probing { // what began after the probe did is not ended by it
+			*x = outage{}
+		}
+	}
+	k.lane.relive()
+	for i, x := range k.lane.keys {
+		if !was[i] && x.live.Load() {
+			p.note(KeyEvent{At: now, Key: x.secret.Fingerprint()})
+		}
+	}
+	p.reprobe()
+}
+
+// suspect learns that a call which k was forbidden was then allowed to another key.
+func (p *Pool) suspect(k *poolKey) {
+	if k.suspects.Add(1) < suspectsMost {
+		return
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	k.suspects.Store(0)
+	if !k.outage.out() {
+		k.faults++
+		p.takeOut(p.now(), k, &k.outage, KeyForbidden, &Outcome{}, false)
+		p.reprobe()
+	}
+}
+
+// startProbe returns a key that is out and may be probed now, nil when there is none. It needs the lock.
+func (p *Pool) startProbe(now time.Duration) *poolKey {
+	for _, l := range p.lanes {
+		if !l.outage.due(now) {
+			continue
+		}
+		for i := range l.keys {
+			k := l.keys[(int(l.turn.Load())+i)%len(l.keys)]
+			if !k.outage.due(now) || !k.outage.out() && !l.outage.out() {
+				continue
+			}
+			k.outage.probing, l.outage.probing = k.outage.out(), l.outage.out()
+			p.reprobe()
+			return k
+		}
+	}
+	return nil
+}
+
+// dropProbe takes back a probe of k that was not made; it may be made in a while from now. It needs the lock.
+func (p *Pool) dropProbe(now, in time.Duration, k *poolKey) {
+	for _, x := range []*outage{&k.outage, &k.lane.outage} {
+		if x.probing {
+			x.probing = false
+			x.until = max(x.until, now+in)
+		}
+	}
+	p.reprobe()
+}
+
+// reprobe finds out when the next probe may start. It needs the lock.
+func (p *Pool) reprobe() {
+	next, probing := never, false
+	for _, l := range p.lanes {
+		for _, k := range l.keys {
+			if k.live.Load() {
+				continue
+			}
+			if k.outage.probing || l.outage.probing {
+				probing = true
+				continue
+			}
+			next = min(next, max(k.outage.until, l.outage.until))
+		}
+	}
+	p.probeAt.Store(int64(next))
+	p.probing.Store(probing)
+}
+
+// jittered returns d with up to probeJitter of it added. It needs the lock.
+func (p *Pool) jittered(d time.Duration) time.Duration {
+	most := uint64(float64(d) * probeJitter)
+	if most == 0 {
+		return d
+	}
+	return d + time.Duration(p.jitter.Uint64()%most)
+}

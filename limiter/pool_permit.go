@@ -1,0 +1,67 @@
+package limiter
+
+// KeyPermit is the right to have one call in flight with one key. Like a Permit it is a value that stays
+// with the caller, must be released exactly once, by one goroutine, and must not be copied after it was
+// acquired.
+type KeyPermit struct {
+	pool   *Pool
+	key    *poolKey
+	permit Permit
+	probe  bool
+}
+
+// Secret returns the key to send the call with.
+func (kp *KeyPermit) Secret() Secret { return kp.key.secret }
+
+// Key returns the fingerprint of the key.
+func (kp *KeyPermit) Key() string { return kp.key.secret.Fingerprint() }
+
+// Probe reports whether the key is out, and this call is to show whether it works again.
+func (kp *KeyPermit) Probe() bool { return kp.probe }
+
+// Held reports whether the permit was acquired and not yet released.
+func (kp *KeyPermit) Held() bool { return kp.pool != nil }
+
+// Accepted says that the upstream accepted the call and its answer has begun. A key that was probed is in
+// service from then on, and need not wait for the end of a stream. It may be left out.
+func (kp *KeyPermit) Accepted() {
+	p := kp.pool
+	if p == nil {
+		panic("limiter: Accepted for a permit that is not held")
+	}
+	if !kp.probe {
+		return
+	}
+	kp.probe = false
+	p.mu.Lock()
+	p.restore(p.now(), kp.key)
+	p.unlock()
+	p.mayHaveRoom()
+}
+
+// Release ends the call with what became of it and with what it told of the key, and lets the next one in. It
+// panics when the permit was released before or was never acquired.
+func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
+	p := kp.pool
+	if p == nil {
+		panic("limiter: Release of a permit that is not held")
+	}
+	kp.pool = nil
+	p.judge(kp.key, kp.probe, &o, f)
+	kp.key.inFlight.Add(-1)
+	kp.permit.Release(o)
+	p.mayHaveRoom()
+}
+
+// undo gives back a permit whose call was never made. Whoever calls it sees to it that others are let in.
+func (kp *KeyPermit) undo() {
+	p := kp.pool
+	kp.pool = nil
+	kp.key.inFlight.Add(-1)
+	if kp.probe {
+		p.mu.Lock()
+		p.dropProbe(p.now(), 0, kp.key)
+		p.mu.Unlock()
+	}
+	kp.permit.Abandon()
+}

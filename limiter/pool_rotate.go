@@ -1,0 +1,203 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Rotation is the sends of one request through a pool. It decides which key each is made with, and whether one
+// follows after one that failed:
+//
+//   - A key that the upstream does not accept, or that has no money, is out, and the next one is used at once. That
+//     is no retry: it ends when no key is left. When the upstream named a delay that the caller can
+//     wait for, it is asked once more after it.
+//   - A key that was throttled is left for another one that has room at once, when the limits
+//     are the keys' own. Where none has, and where the limits are the account's, it is a retry like any: after the
+//     delay that Config.Retry says, with whichever key then has room.
+//   - A call that a key was forbidden is tried with one other key. When that may do it, three times in a
+//     row, the first key is out; else the call is to blame, and no key.
+//
+// All but the first count as attempts and are paid from the retry budget of the key's guard. Sends that failed otherwise are repeated
+// as Guard.Do does. A Rotation is used by one goroutine; [Pool.Do] and package httplimit use it.
+type Rotation struct {
+	pool       *Pool
+	request    Request
+	repeatable bool
+
+	key       *poolKey   // of the send before
+	tried     []*poolKey // keys that refused the request
+	forbidden *poolKey   // the key that was forbidden the call, until another was tried
+	attempts  int        // sends that ended otherwise than by a key's fault
+	faults    int        // sends that a key's fault ended
+}
+
+// Rotate returns the Rotation of a request. repeatable says that it can be sent again, which also
+// makes it fit for a probe.
+func (p *Pool) Rotate(r Request, repeatable bool) Rotation {
+	return Rotation{pool: p, request: r, repeatable: repeatable}
+}
+
+// Acquire is Pool.Acquire for the first send.
+func (t *Rotation) Acquire(ctx context.Context) (KeyPermit, error) {
+	return t.take(t.pool.acquire(ctx, t.request, keyChoice{noProbe: !t.repeatable}))
+}
+
+// Served says that a send was accepted: it began to be answered, and permit is still held.
+func (t *Rotation) Served(permit *KeyPermit) {
+	permit.Accepted()
+	if t.forbidden != nil && t.forbidden != permit.key {
+		t.pool.suspect(t.forbidden)
+		t.forbidden = nil
+	}
+}
+
+// Again returns a permit for the next send after one that ended with o and f, and whose permit was released; more
+// is false when none is to follow. safe says that sending again does no harm though the request is not
+// Idempotent, for instance because it never reached the upstream. The error is that of Pool.Acquire.
+func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool) (permit KeyPermit, more bool, err error) {
+	p := t.pool
+	if !t.repeatable || ctx.Err() != nil {
+		return KeyPermit{}, false, nil
+	}
+	t.tried = append(t.tried, t.key)
+	switch faultOf(o, f) {
+	case KeyUnauthorized, KeyExhausted:
+		most := len(p.keys)
+		if p.scope == LimitAccount && faultOf(o, f) == KeyExhausted {
+			most = 1 // nothing is gained by asking one account twice for what it has not
+		}
+		// An upstream that names a delay is asked once more after it, if the caller can wait that long.
+		t.faults++
+		if t.faults > most || t.faults == most && (!o.HasRetryAfter || o.RetryAfter <= 0) {
+			return KeyPermit{}, false, nil
+		}
+		return t.more(p.acquire(ctx, t.request, keyChoice{noProbe: true}))
+	case KeyForbidden:
+		if t.forbidden != nil || len(p.keys) == 1 || !t.affords(o) {
+			return KeyPermit{}, false, nil
+		}
+		t.forbidden = t.key
+		return t.elsewhere()
+	}
+	if !Retryable(o, t.request.Idempotent || safe) {
+		return KeyPermit{}, false, nil
+	}
+	// The pause that a key was told is kept by its guard, and does not hold up the others.
+	told := *o
+	rotates := o.Class == feedback.Throttled && p.scope == LimitKey && len(p.keys) > 1
+	if rotates && o.Scope != feedback.ScopeConcurrency {
+		told.HasRetryAfter, told.RetryAfter = false, 0
+	}
+	t.attempts++
+	delay, ok := t.key.lane.guard.MayRetry(t.attempts, &told)
+	if !ok {
+		return KeyPermit{}, false, nil
+	}
+	if rotates {
+		if permit, more, _ = t.elsewhere(); more {
+			return permit, true, nil
+		}
+	}
+	if deadline, has := ctx.Deadline(); has && time.Until(deadline) < delay {
+		return KeyPermit{}, false, nil
+	}
+	if err := Sleep(ctx, delay); err != nil {
+		return KeyPermit{}, true, err
+	}
+	return t.more(p.acquire(ctx, t.request, keyChoice{noProbe: true}))
+}
+
+// affords takes a retry that has no delay from the budget.
+func (t *Rotation) affords(o *Outcome) bool {
+	t.attempts++
+	told := Outcome{Class: o.Class}
+	_, ok := t.key.lane.guard.MayRetry(t.attempts, &told)
+	return ok
+}
+
+// elsewhere returns a permit of a key that has not been tried and has room now.
+func (t *Rotation) elsewhere() (KeyPermit, bool, error) {
+	permit, ok := t.pool.tryAcquire(t.request, keyChoice{avoid: t.tried, noProbe: true})
+	if !ok {
+		return KeyPermit{}, false, nil
+	}
+	return t.more(permit, nil)
+}
+
+func (t *Rotation) more(permit KeyPermit, err error) (KeyPermit, bool, error) {
+	permit, err = t.take(permit, err)
+	return permit, true, err
+}
+
+func (t *Rotation) take(permit KeyPermit, err error) (KeyPermit, error) {
+	if err == nil {
+		t.key = permit.key
+	}
+	return permit, err
+}
+
+// Do acquires a permit, calls f with its key, and releases the permit with what became of it, also when f panics.
+// When f fails in a way that another key or another time may cure, it is called again, as a Rotation
+// says. Do returns f's last error, or the reason why f was not called at all.
+//
+// The outcome is read from the error as Guard.Do does; an error made by [FailKey] says that the key is
+// at fault.
+func (p *Pool) Do(ctx context.Context, r Request, f func(context.Context, Secret) error) error {
+	t := p.Rotate(r, true)
+	permit, err := t.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		o, fault, err := t.call(ctx, &permit, f)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		next, more, refused := t.Again(ctx, &o, fault, false)
+		if !more || refused != nil {
+			return err
+		}
+		permit = next
+	}
+}
+
+// call calls f and releases permit with what became of it.
+func (t *Rotation) call(ctx context.Context, permit *KeyPermit, f func(context.Context, Secret) error) (o Outcome, fault KeyFault, err error) {
+	o.Class = feedback.Canceled // a panic says nothing about the upstream
+	defer func() { permit.Release(o, fault) }()
+	err = f(ctx, permit.Secret())
+	o = OutcomeOf(ctx, err)
+	var k *keyFailure
+	if errors.As(err, &k) {
+		fault = k.fault
+	}
+	if err == nil {
+		t.Served(permit)
+	}
+	return o, fault, err
+}
+
+// keyFailure is an error that blames a key.
+type keyFailure struct {
+	error
+	fault KeyFault
+}
+
+// Unwrap returns the error that FailKey was given.
+func (k *keyFailure) Unwrap() error { return k.error }
+
+// FailKey returns an error that tells Pool.Do what is wrong with the key that the call was made with: f for
+// the pool, err for everybody else. It returns nil when err is nil.
+func FailKey(f KeyFault, err error) error {
+	if err == nil {
+		return nil
+	}
+	o := Outcome{Class: feedback.ClientError}
+	if f == KeyExhausted {
+		o = Outcome{Class: feedback.QuotaExhausted, Scope: feedback.ScopeUnknown}
+	}
+	return &keyFailure{Fail(o, err), f}
+}

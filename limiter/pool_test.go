@@ -1,0 +1,1065 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+	"pgregory.net/rapid"
+)
+
+// credential returns the i-th test key. It has the words that the tests look for in what is printed.
+func credential(i int) string { return fmt.Sprintf("sk-verysecret-%d", i) }
+
+// fixed returns a maker of laws that keep these limits, one after the other.
+func fixedLimits(limits ...int) func() adaptive.Law {
+	i := 0
+	return func() adaptive.Law {
+		l := adaptive.NewFixed(limits[i%len(limits)])
+		i++
+		return l
+	}
+}
+
+// newPool returns a pool of one key for each limit.
+func newPool(t testing.TB, limits []int, edit func(*PoolConfig)) *Pool {
+	t.Helper()
+	cfg := PoolConfig{Guard: Config{Name: "test", PauseJitter: -1, Seed: 1}, NewLaw: fixedLimits(limits...)}
+	for i := range limits {
+		cfg.Keys = append(cfg.Keys, NewSecret(credential(i)))
+	}
+	if edit != nil {
+		edit(&cfg)
+	}
+	p, err := NewPool(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// which returns the index of a permit's key.
+func which(kp *KeyPermit) int { return kp.key.index }
+
+func takeKey(t testing.TB, p *Pool) KeyPermit {
+	t.Helper()
+	kp, err := p.Acquire(context.Background(), Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kp
+}
+
+func wantKey(t testing.TB, kp *KeyPermit, i int) {
+	t.Helper()
+	if got := which(kp); got != i {
+		t.Fatalf("got key %d, want key %d", got, i)
+	}
+}
+
+var (
+	okay         = Outcome{}
+	unauthorized = Outcome{Class: feedback.ClientError}
+	broke        = Outcome{Class: feedback.QuotaExhausted, Scope: feedback.ScopeUnknown}
+)
+
+func throttledFor(d time.Duration) Outcome {
+	return Outcome{Class: feedback.Throttled, Scope: feedback.ScopeRequests, HasRetryAfter: true, RetryAfter: d}
+}
+
+func brokeFor(d time.Duration) Outcome {
+	return Outcome{Class: feedback.QuotaExhausted, Scope: feedback.ScopeDaily, HasRetryAfter: true, RetryAfter: d}
+}
+
+// "picks the roomiest usable key first: most free places relative to its limit"
+func TestPoolPicksTheRoomiestKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{2, 4, 1}, nil)
+		var got []int
+		for range 7 {
+			kp := takeKey(t, p)
+			got = append(got, which(&kp))
+		}
+		// Free of limit: all 1 → 0; 1/2, 1, 1 → 1; 1/2, 3/4, 1 → 2; 1/2, 3/4 → 1; 1/2, 1/2 → in turn after 1: 0; 1/2 → 1, 1.
+		if want := []int{0, 1, 2, 1, 0, 1, 1}; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("keys %v, want %v", got, want)
+		}
+		if _, ok := p.TryAcquire(Request{}); ok {
+			t.Error("an eighth call started")
+		}
+	})
+}
+
+func TestPoolTurnsTies(t *testing.T) {
+	for _, scope := range []LimitScope{LimitKey, LimitAccount} {
+		p := newPool(t, []int{4, 4, 4}, func(c *PoolConfig) { c.Limit = scope })
+		for i := range 30 {
+			kp := takeKey(t, p)
+			wantKey(t, &kp, i%3)
+			kp.Release(okay, KeyFine)
+		}
+	}
+}
+
+func TestPoolOfOneAccountHasOneLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{2, 2, 2}, func(c *PoolConfig) { c.Limit = LimitAccount })
+		a, b := takeKey(t, p), takeKey(t, p)
+		if _, ok := p.TryAcquire(Request{}); ok || len(p.Guards()) != 1 {
+			t.Fatalf("a third call started, or there are %d guards", len(p.Guards()))
+		}
+		// A pause is for the account.
+		a.Release(throttledFor(10*time.Second), KeyFine)
+		b.Release(okay, KeyFine)
+		start := time.Now()
+		c := takeKey(t, p)
+		if got := time.Since(start); got != 10*time.Second {
+			t.Errorf("waited %v, want 10s", got)
+		}
+		// A key that is not accepted is out alone; no money is the account's.
+		k := which(&c)
+		c.Release(unauthorized, KeyUnauthorized)
+		for range 4 {
+			d := takeKey(t, p)
+			if which(&d) == k {
+				t.Error("the key that is out was used")
+			}
+			d.Release(okay, KeyFine)
+		}
+		d := takeKey(t, p)
+		d.Release(broke, KeyFine)
+		var e *NoKeyError
+		if _, err := p.Acquire(context.Background(), Request{}); !errors.As(err, &e) || !errors.Is(err, ErrNoKey) || !errors.Is(err, ErrRejected) {
+			t.Errorf("Acquire without money: %v", err)
+		}
+	})
+}
+
+// "Retry-After on key A does not pause B"
+func TestPoolPausesOneKeyOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, nil)
+		a := takeKey(t, p)
+		wantKey(t, &a, 0)
+		a.Release(throttledFor(30*time.Second), KeyFine)
+		for range 5 {
+			b := takeKey(t, p)
+			wantKey(t, &b, 1)
+			b.Release(okay, KeyFine)
+		}
+		// It is asked last, so that its lock and its counters are left alone.
+		if c := p.Guards()[0].Stats().Counts; c.Refused[ReasonPaused] > 1 {
+			t.Errorf("the paused key was asked %d times", c.Refused[ReasonPaused])
+		}
+		// The paused key is taken again as soon as it may be, while the other one is busy.
+		b := takeKey(t, p)
+		start := time.Now()
+		a = takeKey(t, p)
+		wantKey(t, &a, 0)
+		if got := time.Since(start); got != 30*time.Second {
+			t.Errorf("waited %v, want 30s", got)
+		}
+		b.Release(okay, KeyFine)
+	})
+}
+
+// "a caller must not be stuck waiting on key A while key B is free", and first in, first out.
+func TestPoolWaitsForWhicheverKeyHasRoomFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1, 1}, nil)
+		var held []KeyPermit
+		for range 3 {
+			held = append(held, takeKey(t, p))
+		}
+		got := make(chan [2]int, 10)
+		for i := range 3 {
+			go func() {
+				kp := takeKey(t, p)
+				got <- [2]int{i, which(&kp)}
+			}()
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		for i, k := range []int{2, 0, 1} {
+			held[k].Release(okay, KeyFine)
+			synctest.Wait()
+			if g := <-got; g != [2]int{i, k} {
+				t.Errorf("caller and key %v, want %v", g, [2]int{i, k})
+			}
+		}
+		s := p.Stats()
+		if s.Waiting != 0 || s.InFlight != 3 || s.Counts.Waited != 3 || s.Counts.WaitSum != 6*time.Second || s.Counts.Waits[11] != 1 {
+			t.Errorf("Stats() = %+v, want 3 in flight after waits of 3, 2 and 1 s", s)
+		}
+	})
+}
+
+// paced is a law that keeps a limit and a pace of tokens.
+type paced struct{ d adaptive.Decision }
+
+func (l *paced) Window(time.Duration, adaptive.Window) adaptive.Decision { return l.d }
+func (l *paced) Ended(time.Duration, adaptive.Call, Outcome) adaptive.Decision {
+	return l.d
+}
+func (l *paced) Hint(time.Duration, feedback.Window) adaptive.Decision { return l.d }
+func (l *paced) Decision() adaptive.Decision                           { return l.d }
+
+// Whoever leaves the queue lets those pass who waited only behind it, and those who time alone holds back are let in by time.
+func TestPoolPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) {
+			c.NewLaw = func() adaptive.Law { return &paced{adaptive.Decision{Limit: 10, TokenPace: 100}} }
+		})
+		first, err := p.Acquire(context.Background(), Request{Tokens: 200}) // all that may be spent at once
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			if _, err := p.Acquire(ctx, Request{Tokens: 200}); !errors.Is(err, context.Canceled) {
+				t.Errorf("the head: %v", err)
+			}
+		}()
+		synctest.Wait()
+		time.AfterFunc(time.Second, cancel)
+		small := takeKey(t, p)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("the second in the queue waited %v, want 1s", d)
+		}
+		next, err := p.Acquire(context.Background(), Request{Tokens: 200})
+		if d := time.Since(start); err != nil || d != 2*time.Second {
+			t.Errorf("%v after %v, want 2s", err, d)
+		}
+		first.Release(okay, KeyFine)
+		small.Release(okay, KeyFine)
+		next.Release(okay, KeyFine)
+	})
+}
+
+// A key is found for the head of the queue in the moment in which the head gives up.
+func TestPoolHeadGivesUpWhileItIsServed(t *testing.T) {
+	p := newPool(t, []int{1}, nil)
+	g := p.lanes[0].guard
+	first := takeKey(t, p)
+	first.Release(throttledFor(50*time.Millisecond), KeyFine)
+	ctx, cancel := context.WithCancel(context.Background())
+	gone := make(chan error)
+	go func() {
+		_, err := p.Acquire(ctx, Request{})
+		gone <- err
+	}()
+	for p.waiting.Load() == 0 || p.kicks.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	// Whoever serves when the pause ends is stopped inside its try, which needs this lock.
+	g.mu.Lock()
+	for p.kicks.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond)
+	cancel()
+	if err := <-gone; err != context.Canceled {
+		t.Errorf("Acquire: %v", err)
+	}
+	g.mu.Unlock()
+	for p.kicks.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if s := g.Stats(); s.InFlight != 0 {
+		t.Errorf("%d in flight, want the place that nobody took to be free", s.InFlight)
+	}
+}
+
+// TestPoolGrantAgainstCancel has callers give up in the moment in which they are let in: no place is lost.
+func TestPoolGrantAgainstCancel(t *testing.T) {
+	p := newPool(t, []int{1, 1}, nil)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 3000 {
+				ctx, cancel := context.WithCancel(context.Background())
+				if i%2 == 0 {
+					go cancel()
+				}
+				if kp, err := p.Acquire(ctx, Request{}); err == nil {
+					runtime.Gosched()
+					kp.Release(okay, KeyFine)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	s := p.Stats()
+	for _, g := range p.Guards() {
+		if n := g.Stats().InFlight; n != 0 || s.InFlight != 0 || s.Waiting != 0 {
+			t.Fatalf("%s has %d in flight in the end; %+v", g.Name(), n, s)
+		}
+	}
+	if s.Counts.Canceled == 0 || s.Counts.Waited == 0 {
+		t.Errorf("%+v: nobody gave up, or nobody waited", s.Counts)
+	}
+}
+
+func TestPoolCancelAndMaxWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) { c.Guard.Queue, c.Guard.MaxWait = 2, time.Minute })
+		held := takeKey(t, p)
+		cause := errors.New("no longer wanted")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		errs := make(chan error, 3)
+		for _, c := range []context.Context{ctx, context.Background()} {
+			go func() {
+				_, err := p.Acquire(c, Request{})
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		var e *NoKeyError
+		if _, err := p.Acquire(context.Background(), Request{}); !errors.As(err, &e) || e.Reason != ReasonQueueFull || e.Waiting != 2 {
+			t.Errorf("a third waiter: %v", err)
+		}
+		cancel(cause)
+		if err := <-errs; err != cause {
+			t.Errorf("cancelled: %v, want the cause", err)
+		}
+		if err := <-errs; !errors.As(err, &e) || e.Reason != ReasonMaxWait || e.Waited != time.Minute {
+			t.Errorf("after the longest wait: %v", err)
+		}
+		held.Release(okay, KeyFine)
+		held = takeKey(t, p)
+		p.Close()
+		if _, err := p.Acquire(context.Background(), Request{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("closed: %v", err)
+		}
+		held.Release(okay, KeyFine)
+		c := p.Stats().Counts
+		if c.Canceled != 1 || c.Refused[ReasonQueueFull] != 1 || c.Refused[ReasonMaxWait] != 1 {
+			t.Errorf("Counts %+v", c)
+		}
+	})
+}
+
+func TestPoolWithoutAQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) { c.Guard.Queue = -1 })
+		kp := takeKey(t, p)
+		want := func(r Reason) {
+			t.Helper()
+			var e *NoKeyError
+			if _, err := p.Acquire(context.Background(), Request{}); !errors.As(err, &e) || e.Reason != r || e.Out {
+				t.Errorf("Acquire: %v, want %v", err, r)
+			}
+		}
+		want(ReasonLimit)
+		kp.Release(throttledFor(time.Second), KeyFine)
+		want(ReasonPaused)
+		p.Close()
+		want(ReasonClosed)
+	})
+}
+
+func TestPoolRefusesAtOnceWhatCannotStartInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.MaxWait = time.Minute })
+		a, b := takeKey(t, p), takeKey(t, p)
+		a.Release(throttledFor(50*time.Second), KeyFine)
+		b.Release(throttledFor(2*time.Minute), KeyFine)
+		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+		defer cancel()
+		start := time.Now()
+		var e *NoKeyError
+		if _, err := p.Acquire(ctx, Request{}); !errors.As(err, &e) || e.Reason != ReasonDeadline || !e.RetryAt.Equal(start.Add(50*time.Second).Round(0)) || time.Now() != start {
+			t.Errorf("a deadline before the end of the pauses: %v", err)
+		}
+		kp := takeKey(t, p)
+		wantKey(t, &kp, 0)
+		kp.Release(throttledFor(10*time.Minute), KeyFine)
+		time.Sleep(time.Second)
+		start = time.Now()
+		if _, err := p.Acquire(context.Background(), Request{}); !errors.As(err, &e) || e.Reason != ReasonPaused || e.Out || !strings.Contains(err.Error(), "paused for") || time.Now() != start {
+			t.Errorf("a pause beyond the longest wait: %v", err)
+		}
+	})
+}
+
+// "out until a slow probe succeeds (one probe at a time, interval default 10 min, doubling to 1 h, jittered)"
+func TestPoolProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 4}, nil)
+		var events []string
+		p.OnKey(func(e KeyEvent) { events = append(events, fmt.Sprint(e.Fault, e.ProbeAt > e.At)) })
+		bad := takeKey(t, p)
+		wantKey(t, &bad, 0)
+		bad.Release(unauthorized, KeyUnauthorized)
+		last := time.Now()
+		for i, want := range []time.Duration{10, 20, 40, 60, 60} {
+			want *= time.Minute
+			for {
+				kp := takeKey(t, p)
+				if kp.Probe() {
+					wantKey(t, &kp, 0)
+					other := takeKey(t, p) // one probe at a time
+					wantKey(t, &other, 1)
+					other.Release(okay, KeyFine)
+					if got := time.Since(last); got < want || got > want+want/10+time.Second {
+						t.Fatalf("probe %d came after %v, want %v and up to 10 %% more", i, got, want)
+					}
+					last = time.Now()
+					kp.Release(unauthorized, KeyUnauthorized)
+					break
+				}
+				wantKey(t, &kp, 1)
+				kp.Release(okay, KeyFine)
+				time.Sleep(time.Second)
+			}
+		}
+		s := p.Stats()
+		if k := s.Keys[0]; k.Out != KeyUnauthorized || k.Probes != 5 || k.Faults != 6 || s.InService != 1 {
+			t.Fatalf("Stats() = %+v", s)
+		}
+		time.Sleep(70 * time.Minute)
+		// What cannot be sent again is no probe.
+		rot := p.Rotate(Request{}, false)
+		kp, err := rot.Acquire(context.Background())
+		if err != nil || kp.Probe() {
+			t.Fatalf("got key %d, %v", which(&kp), err)
+		}
+		kp.Release(okay, KeyFine)
+		kp = takeKey(t, p)
+		if !kp.Probe() {
+			t.Fatal("no probe was due")
+		}
+		// A probe that tells nothing is made again soon, and does not change the interval.
+		kp.Release(Outcome{Class: feedback.Overloaded}, KeyFine)
+		time.Sleep(29 * time.Second)
+		kp = takeKey(t, p)
+		wantKey(t, &kp, 1)
+		time.Sleep(5 * time.Second)
+		probe := takeKey(t, p)
+		if !probe.Probe() {
+			t.Fatal("no probe after one that told nothing")
+		}
+		probe.Accepted()
+		if s := p.Stats(); s.InService != 2 || probe.Probe() {
+			t.Fatalf("accepted: %+v", s)
+		}
+		probe.Release(okay, KeyFine)
+		again := takeKey(t, p)
+		wantKey(t, &again, 0)
+		if want := "[unauthorized true unauthorized true unauthorized true unauthorized true unauthorized true unauthorized true none false]"; fmt.Sprint(events) != want {
+			t.Errorf("events %v, want %v", events, want)
+		}
+	})
+}
+
+// What ended a working key may be a login service that fails for a moment: it is looked at again sooner, once.
+func TestPoolRechecksAKeyThatWorked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, nil)
+		kp := takeKey(t, p)
+		kp.Release(okay, KeyFine)
+		kp = takeKey(t, p)
+		kp.Release(unauthorized, KeyUnauthorized)
+		for _, want := range []time.Duration{30 * time.Second, 10 * time.Minute, 20 * time.Minute} {
+			s := p.Keys()[0]
+			if d := time.Until(s.ProbeAt); d < want || d > want+want/10 {
+				t.Fatalf("probed in %v, want %v and up to 10 %%", d, want)
+			}
+			time.Sleep(want + want/10)
+			if kp = takeKey(t, p); !kp.Probe() {
+				t.Fatal("no probe")
+			}
+			kp.Release(unauthorized, KeyUnauthorized)
+		}
+	})
+}
+
+// A burst of calls that are all refused for one reason takes the key out once.
+func TestPoolKeyGoesOutOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{10}, nil)
+		var held []KeyPermit
+		for range 10 {
+			held = append(held, takeKey(t, p))
+		}
+		for i := range held {
+			held[i].Release(broke, KeyFine)
+			time.Sleep(time.Second)
+		}
+		s := p.Keys()[0]
+		if d := s.ProbeAt.Sub(s.Since); d < 10*time.Minute || d > 11*time.Minute || s.Faults != 10 {
+			t.Errorf("probed %v after it went out: %+v", d, s)
+		}
+	})
+}
+
+// "a QuotaExhausted with a stated delay: out until that instant, then probed once"
+func TestPoolQuotaWithADelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{2, 2}, nil)
+		a := takeKey(t, p)
+		a.Release(brokeFor(3*time.Hour), KeyFine)
+		start := time.Now()
+		for time.Since(start) < 3*time.Hour {
+			kp := takeKey(t, p)
+			wantKey(t, &kp, 1)
+			time.Sleep(time.Minute)
+			kp.Release(okay, KeyFine)
+		}
+		kp := takeKey(t, p)
+		if !kp.Probe() {
+			t.Fatal("no probe at the instant that the upstream named")
+		}
+		other := takeKey(t, p)
+		wantKey(t, &other, 1)
+		kp.Release(broke, KeyFine) // no delay this time: the interval
+		if d := time.Until(p.Keys()[0].ProbeAt); d < 10*time.Minute || d > 11*time.Minute {
+			t.Errorf("probed again in %v, want 10m", d)
+		}
+	})
+}
+
+// A delay that a caller can wait for is waited for, and the call is the probe.
+func TestPoolWaitsForAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{2}, nil)
+		kp := takeKey(t, p)
+		kp.Release(brokeFor(20*time.Second), KeyFine)
+		start := time.Now()
+		results := make(chan error, 3)
+		for range 3 {
+			go func() {
+				kp, err := p.Acquire(context.Background(), Request{})
+				if err == nil {
+					time.Sleep(time.Second)
+					kp.Release(broke, KeyFine)
+				}
+				results <- err
+			}()
+		}
+		var failed int
+		for range 3 {
+			if err := <-results; err != nil {
+				failed++
+				if !errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), "every key is out") {
+					t.Errorf("error %v", err)
+				}
+			}
+		}
+		if d := time.Since(start); failed != 2 || d != 21*time.Second {
+			t.Errorf("%d refused after %v, want the one that probed to have failed and the others refused then", failed, d)
+		}
+	})
+}
+
+func TestPoolAllKeysOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, nil)
+		a, b := takeKey(t, p), takeKey(t, p)
+		waits := make(chan error)
+		go func() {
+			_, err := p.Acquire(context.Background(), Request{})
+			waits <- err
+		}()
+		synctest.Wait()
+		a.Release(unauthorized, KeyUnauthorized)
+		b.Release(brokeFor(2*time.Hour), KeyFine)
+		for _, err := range []error{<-waits, func() error { _, err := p.Acquire(context.Background(), Request{}); return err }()} {
+			var e *NoKeyError
+			if !errors.As(err, &e) || !e.Out || !errors.Is(err, ErrNoKey) || !errors.Is(err, ErrRejected) || errors.Is(err, ErrClosed) {
+				t.Fatalf("error %v", err)
+			}
+			if e.Keys[0].Out != KeyUnauthorized || e.Keys[1].Out != KeyExhausted || !e.RetryAt.Equal(e.Keys[0].ProbeAt) {
+				t.Errorf("error %+v", e)
+			}
+			for _, word := range []string{"every key is out", a.Key() + " unauthorized until 2000-01-01T00:10:", b.Key() + " exhausted until 2000-01-01T02:00:00.000Z", "try again at 2000-01-01T00:10:"} {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("error %q does not say %q", err, word)
+				}
+			}
+		}
+		if n := p.Stats().Counts.NoKey; n != 2 {
+			t.Errorf("NoKey is %d, want 2", n)
+		}
+	})
+}
+
+func TestPoolSuspectsAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, nil)
+		ctx := context.Background()
+		forbidden := func() (used []int) {
+			rot := p.Rotate(Request{}, true)
+			kp, err := rot.Acquire(ctx)
+			for err == nil {
+				used = append(used, which(&kp))
+				if which(&kp) == 1 {
+					rot.Served(&kp)
+					kp.Release(okay, KeyFine)
+					return used
+				}
+				kp.Release(unauthorized, KeyForbidden)
+				kp, _, err = rot.Again(ctx, &unauthorized, KeyForbidden, false)
+			}
+			t.Fatal(err)
+			return nil
+		}
+		for range 3 {
+			if got := fmt.Sprint(forbidden()); got != "[0 1]" {
+				t.Fatalf("used %v", got)
+			}
+		}
+		if s := p.Keys()[0]; s.Out != KeyForbidden {
+			t.Fatalf("after three calls that another key could do: %+v", s)
+		}
+		// A call that nobody may do blames no key.
+		p = newPool(t, []int{1, 1}, nil)
+		for range 10 {
+			rot := p.Rotate(Request{}, true)
+			kp, _ := rot.Acquire(ctx)
+			more := true
+			for n := 1; more; n++ {
+				kp.Release(unauthorized, KeyForbidden)
+				if kp, more, _ = rot.Again(ctx, &unauthorized, KeyForbidden, false); n > 2 {
+					t.Fatal("tried with more than one other key")
+				}
+			}
+		}
+		if s := p.Stats(); s.InService != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestPoolDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1, 1}, nil)
+		sent := map[string]int{}
+		do := func() error {
+			return p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+				sent[key.Reveal()]++
+				switch key.Reveal() {
+				case credential(0):
+					return FailKey(KeyUnauthorized, errors.New("401"))
+				case credential(1):
+					return fmt.Errorf("call: %w", FailKey(KeyExhausted, errors.New("402")))
+				}
+				return nil
+			})
+		}
+		for range 20 {
+			if err := do(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sent[credential(0)] != 1 || sent[credential(1)] != 1 || sent[credential(2)] != 20 {
+			t.Errorf("sent %v", sent)
+		}
+		// Throttled keys are left for others without a delay, and the last refusal is the result.
+		p = newPool(t, []int{1, 1, 1}, nil)
+		start, n := time.Now(), 0
+		err := p.Do(context.Background(), Request{}, func(context.Context, Secret) error {
+			if n++; n == 3 {
+				return nil
+			}
+			return Fail(throttledFor(time.Hour), errors.New("429"))
+		})
+		if err != nil || time.Since(start) != 0 || n != 3 {
+			t.Errorf("Do: %v after %v and %d calls", err, time.Since(start), n)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_ = p.Do(context.Background(), Request{}, func(context.Context, Secret) error { panic("boom") })
+		}()
+		if s := p.Stats(); s.InFlight != 0 {
+			t.Errorf("a panic keeps %d in flight", s.InFlight)
+		}
+	})
+}
+
+func TestPoolConfigCheck(t *testing.T) {
+	keys := []Secret{NewSecret(credential(0)), NewSecret(credential(1))}
+	for want, cfg := range map[string]PoolConfig{
+		"limiter: Keys is 0 keys, must be 1 to 1024 keys":     {},
+		"limiter: Keys[1] is empty, must be a key":            {Keys: []Secret{keys[0], {}}},
+		"limiter: Keys[0] is empty, must be a key":            {Keys: []Secret{NewSecret("")}},
+		"limiter: Keys[1] is key:2be6a2fb, must be another k": {Keys: []Secret{keys[0], NewSecret(credential(0))}},
+		"must be a key without spaces":                        {Keys: []Secret{NewSecret("sk-verysecret\n")}},
+		"limiter: Limit is 7, must be":                        {Keys: keys, Limit: 7},
+		"limiter: Guard.Law is *adaptive.Fixed":               {Keys: keys, Guard: Config{Law: adaptive.NewFixed(1)}},
+		"limiter: Probe is 1ms":                               {Keys: keys, Probe: time.Millisecond},
+		"limiter: ProbeMax is 1m0s":                           {Keys: keys, ProbeMax: time.Minute},
+		"limiter: Queue is -7":                                {Keys: keys, Guard: Config{Queue: -7}},
+	} {
+		if _, err := NewPool(cfg); err == nil || !strings.Contains(err.Error(), strings.ReplaceAll(want, "key:2be6a2fb", keys[0].Fingerprint())) || strings.Contains(err.Error(), "verysecret") {
+			t.Errorf("NewPool: %v, want %q", err, want)
+		}
+	}
+	if _, err := NewPool(PoolConfig{Keys: keys, Limit: LimitAccount, Guard: Config{Law: adaptive.NewFixed(1)}}); err != nil {
+		t.Errorf("one guard with a law: %v", err)
+	}
+}
+
+func TestPoolReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := PoolConfig{
+			Guard: Config{Name: "test", Seed: 1}, NewLaw: fixedLimits(1), Limit: LimitAccount,
+			Keys: []Secret{NewSecret(credential(0)), NewSecret(credential(1))},
+		}
+		p, err := NewPool(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := takeKey(t, p)
+		served := make(chan bool)
+		go func() {
+			kp := takeKey(t, p)
+			kp.Release(okay, KeyFine)
+			served <- true
+		}()
+		synctest.Wait()
+		start := time.Now()
+		cfg.NewLaw, cfg.Guard.Queue = fixedLimits(2), -1
+		if err := p.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if <-served; time.Now() != start {
+			t.Errorf("a caller was let in %v after the limit grew", time.Since(start))
+		}
+		again := takeKey(t, p)
+		if _, err := p.Acquire(context.Background(), Request{}); !errors.Is(err, ErrRejected) {
+			t.Errorf("Acquire without a queue: %v", err)
+		}
+		for want, bad := range map[string]PoolConfig{
+			"limiter: Keys is 1 keys, must be the keys that the pool has": {Keys: cfg.Keys[:1], Limit: LimitAccount},
+			"limiter: Limit is key, must be account, as it was":           {Keys: cfg.Keys},
+			"limiter: Probe is 1ns":                                       {Keys: cfg.Keys, Probe: 1},
+		} {
+			if err := p.Reload(bad); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Reload: %v, want %s", err, want)
+			}
+		}
+		held.Release(okay, KeyFine)
+		again.Release(okay, KeyFine)
+	})
+}
+
+// A place that the leak watchdog takes back goes to who waits.
+func TestPoolReclaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) { c.Guard.MaxHold, c.Guard.Reclaim = 10*time.Second, true })
+		lost := takeKey(t, p)
+		start := time.Now()
+		next := takeKey(t, p)
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("waited %v, want 10s", d)
+		}
+		lost.Release(okay, KeyFine)
+		next.Release(okay, KeyFine)
+		if s := p.Stats(); s.InFlight != 0 || p.Guards()[0].Stats().InFlight != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// "nothing is held back"
+func TestPoolObserves(t *testing.T) {
+	p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe = true })
+	for range 5 {
+		if _, ok := p.TryAcquire(Request{}); !ok {
+			t.Fatal("a call was held back")
+		}
+	}
+}
+
+func TestPoolReleaseTwicePanics(t *testing.T) {
+	p := newPool(t, []int{1}, nil)
+	kp := takeKey(t, p)
+	kp.Release(okay, KeyFine)
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	kp.Release(okay, KeyFine)
+}
+
+// TestPoolProperties runs random histories in virtual time and holds them against a model: no key has more calls in flight than
+// its limit, nobody waits while a key has room, those who wait are served in their order, the roomiest
+// key comes first, and in the end everybody was answered.
+func TestPoolProperties(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		limits := rapid.SliceOfN(rapid.IntRange(1, 4), 1, 5).Draw(rt, "limits")
+		account := rapid.Bool().Draw(rt, "account")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 1<<20), 1, 120).Draw(rt, "steps")
+		var fail string
+		synctest.Test(t, func(*testing.T) {
+			fail = poolHistory(t, limits, account, steps)
+		})
+		if fail != "" {
+			rt.Fatal(fail)
+		}
+	})
+}
+
+func poolHistory(t testing.TB, limits []int, account bool, steps []int) (fail string) {
+	p := newPool(t, limits, func(c *PoolConfig) {
+		if account {
+			c.Limit = LimitAccount
+		}
+		c.Guard.MaxWait = 10 * time.Hour
+		c.Guard.MaxPause = 10 * time.Hour
+	})
+	failf := func(format string, a ...any) {
+		if fail == "" {
+			fail = fmt.Sprintf(format, a...)
+		}
+	}
+	type grant struct {
+		id int
+		kp KeyPermit
+	}
+	n := len(p.lanes)
+	inFlight := make([]int, n)
+	pausedUntil := make([]time.Time, n)
+	granted := make(chan grant, 1000)
+	var running []grant
+	var queue []int // ids of callers in the order in which they asked
+	cancels := map[int]context.CancelFunc{}
+	lane := func(kp *KeyPermit) int {
+		if account {
+			return 0
+		}
+		return kp.key.index
+	}
+	mayStart := func(i int) bool { return inFlight[i] < limits[i] && !time.Now().Before(pausedUntil[i]) }
+	settle := func() {
+		synctest.Wait()
+		var batch []grant // goroutines that were woken together run in any order
+		for len(granted) > 0 {
+			batch = append(batch, <-granted)
+		}
+		slices.SortFunc(batch, func(a, b grant) int { return a.id - b.id })
+		for _, g := range batch {
+			if len(queue) == 0 || queue[0] != g.id {
+				failf("caller %d was served, want the first of %v", g.id, queue)
+				return
+			}
+			queue = queue[1:]
+			i := lane(&g.kp)
+			if !mayStart(i) {
+				failf("key %d started a call with %d in flight of %d, paused until %v", i, inFlight[i], limits[i], pausedUntil[i])
+			}
+			inFlight[i]++
+			running = append(running, g)
+		}
+		if len(queue) > 0 {
+			for i := range n {
+				// After a pause starts are spread over up to a second.
+				if inFlight[i] < limits[i] && time.Since(pausedUntil[i]) > 1100*time.Millisecond {
+					failf("%d wait while key %d has %d in flight of %d", len(queue), i, inFlight[i], limits[i])
+				}
+			}
+		}
+	}
+	for id, s := range steps {
+		if fail != "" {
+			break
+		}
+		op, x := s%8, s/8
+		switch {
+		case op <= 2:
+			ctx, cancel := context.WithCancel(context.Background())
+			cancels[id] = cancel
+			// The roomiest key that may start now, by exact fractions.
+			best := -1
+			if len(queue) == 0 {
+				for i := range n {
+					if mayStart(i) && (best < 0 || (limits[i]-inFlight[i])*limits[best] > (limits[best]-inFlight[best])*limits[i]) {
+						best = i
+					}
+				}
+			}
+			queue = append(queue, id)
+			before := len(running)
+			go func() {
+				if kp, err := p.Acquire(ctx, Request{}); err == nil {
+					granted <- grant{id, kp}
+				}
+			}()
+			settle()
+			if best >= 0 && len(running) == before+1 && !time.Now().Before(pausedUntil[best].Add(1100*time.Millisecond)) {
+				i := lane(&running[before].kp)
+				free := func(i int) (int, int) {
+					f := limits[i] - inFlight[i]
+					if i == lane(&running[before].kp) {
+						f++
+					}
+					return f, limits[i]
+				}
+				fi, li := free(i)
+				fb, lb := free(best)
+				if fi*lb < fb*li {
+					failf("took key %d with %d of %d free, not %d with %d of %d", i, fi, li, best, fb, lb)
+				}
+			}
+		case op <= 5:
+			if len(running) == 0 {
+				continue
+			}
+			j := x % len(running)
+			g := running[j]
+			running = append(running[:j], running[j+1:]...)
+			i := lane(&g.kp)
+			inFlight[i]--
+			o := okay
+			if op == 5 {
+				o = throttledFor(time.Duration(x%50) * time.Second)
+				if until := time.Now().Add(o.RetryAfter); o.RetryAfter > 0 && until.After(pausedUntil[i]) {
+					pausedUntil[i] = until
+				}
+			}
+			g.kp.Release(o, KeyFine)
+			settle()
+		case op == 6:
+			if len(queue) == 0 {
+				continue
+			}
+			j := x % len(queue)
+			cancels[queue[j]]()
+			queue = append(queue[:j], queue[j+1:]...)
+			settle()
+		default:
+			time.Sleep(time.Duration(x%30000) * time.Millisecond)
+			settle()
+		}
+	}
+	// Everybody is served once room appears.
+	for round := 0; fail == "" && len(running)+len(queue) > 0; round++ {
+		if round > len(steps)+10 {
+			failf("%d wait for ever", len(queue))
+		}
+		for _, g := range running {
+			inFlight[lane(&g.kp)]--
+			g.kp.Release(okay, KeyFine)
+		}
+		running = nil
+		time.Sleep(2 * time.Minute)
+		settle()
+	}
+	if s := p.Stats(); fail == "" && (s.InFlight != 0 || s.Waiting != 0) {
+		failf("in the end: %+v", s)
+	}
+	p.Close()
+	for _, c := range cancels {
+		c()
+	}
+	synctest.Wait()
+	return fail
+}
+
+// TestPoolStress mixes acquire, cancel, key faults, probes and stats from many goroutines; the race detector watches.
+func TestPoolStress(t *testing.T) {
+	for _, scope := range []LimitScope{LimitKey, LimitAccount} {
+		limits := []int{1, 2, 3, 4}
+		p := newPool(t, limits, func(c *PoolConfig) {
+			c.Limit = scope
+			c.Guard.Queue = 10000
+		})
+		// The shortest interval that is allowed is a second, too long here.
+		set := *p.set.Load()
+		set.probe, set.probeMax = 2*time.Millisecond, 4*time.Millisecond
+		p.set.Store(&set)
+		var now [4]atomic.Int32
+		var served atomic.Int64
+		var wg sync.WaitGroup
+		for g := range 32 {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(g), 1))
+				for range 300 {
+					ctx, cancel := context.WithCancel(context.Background())
+					if rng.IntN(4) == 0 {
+						time.AfterFunc(time.Duration(rng.IntN(300))*time.Microsecond, cancel)
+					}
+					kp, err := p.Acquire(ctx, Request{})
+					if err == nil {
+						i := which(&kp)
+						if n := now[i].Add(1); scope == LimitKey && int(n) > limits[i] {
+							t.Errorf("%d in flight with key %d", n, i)
+						}
+						if rng.IntN(8) == 0 {
+							time.Sleep(time.Duration(rng.IntN(100)) * time.Microsecond)
+						}
+						now[i].Add(-1)
+						switch rng.IntN(40) {
+						case 0:
+							kp.Release(unauthorized, KeyUnauthorized)
+						case 1:
+							kp.Release(broke, KeyFine)
+						default:
+							kp.Release(okay, KeyFine)
+							served.Add(1)
+						}
+					} else if ctx.Err() == nil && !errors.Is(err, ErrNoKey) {
+						t.Error(err)
+					}
+					cancel()
+					if rng.IntN(50) == 0 {
+						_ = p.Stats()
+					}
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { wg.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Fatalf("%v: somebody waits for ever: %+v", scope, p.Stats())
+		}
+		s := p.Stats()
+		if s.InFlight != 0 || s.Waiting != 0 || served.Load() == 0 {
+			t.Errorf("%v: %+v", scope, s)
+		}
+		for _, g := range p.Guards() {
+			if n := g.Stats().InFlight; n != 0 {
+				t.Errorf("%s has %d in flight in the end", g.Name(), n)
+			}
+		}
+		p.Close()
+	}
+}
+
+func BenchmarkPoolAcquire(b *testing.B) {
+	for _, n := range []int{1, 4, 32} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			limits := make([]int, n)
+			for i := range limits {
+				limits[i] = 64
+			}
+			p := newPool(b, limits, nil)
+			ctx := context.Background()
+			b.ReportAllocs()
+			for b.Loop() {
+				kp, err := p.Acquire(ctx, Request{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				kp.Release(okay, KeyFine)
+			}
+		})
+	}
+}
