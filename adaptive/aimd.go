@@ -163,6 +163,10 @@ func (l *AIMD) Window(now time.Duration, w Window) Decision {
 	return l.Decision()
 }
 
+// statedAge is how long a statement holds that is not repeated. Limits move with tiers and load, and a limit
+// that is obeyed is never contradicted, so it has to be tried again some time.
+const statedAge = 10 * time.Minute
+
 // level returns n as a number of calls in flight that can be reckoned with.
 func level(n int) int { return min(max(0, n), MaxLimit) }
 
@@ -183,17 +187,18 @@ func (l *AIMD) Ended(now time.Duration, c Call, o Outcome) Decision {
 }
 
 // Hint implements [Law]. A stated limit on calls in flight caps the limit until another
-// number is stated, or until a refusal with less than 0.6 of it in flight contradicts it;
-// the same number is then not believed again. A number below Min means Min. A larger number
+// number is stated, until nobody has stated it for ten minutes, or until a refusal with less than 0.6 of it in flight contradicts it;
+// the same number is then not believed again. A number below Min means Min, and zero says nothing. A larger number
 // than before is approached in slow start. Other windows are ignored: a law that has a
 // limit only has no use for them.
 func (l *AIMD) Hint(now time.Duration, w feedback.Window) Decision {
 	l.advance(now)
 	s := &l.s
-	if w.Kind != feedback.ScopeConcurrency || w.Limit < 0 {
+	if w.Kind != feedback.ScopeConcurrency || w.Limit <= 0 {
 		return l.Decision()
 	}
 	n := int(min(max(w.Limit, int64(l.cfg.Min)), MaxLimit))
+	s.StatedAt = s.At
 	if n == s.Stated {
 		return l.Decision()
 	}
@@ -217,6 +222,9 @@ func (l *AIMD) advance(now time.Duration) time.Duration {
 		s.ValidAt = now
 	}
 	s.At = max(s.At, now)
+	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
+		s.Stated, s.Doubted = 0, false
+	}
 	return s.At
 }
 

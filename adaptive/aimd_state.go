@@ -41,6 +41,8 @@ type AIMDState struct {
 	InFlight int `json:"in_flight"`
 	// Stated is the limit on calls in flight that the upstream stated last; 0 when it stated none.
 	Stated int `json:"stated"`
+	// StatedAt is when it was stated last.
+	StatedAt time.Duration `json:"stated_at"`
 	// Doubted says that a refusal has contradicted Stated.
 	Doubted bool `json:"doubted"`
 	// Latency is the smoothed mean latency; 0 when unknown.
@@ -79,7 +81,7 @@ func (l *AIMD) Restore(now time.Duration, s AIMDState) {
 	}
 	if s.At == math.MinInt64 {
 		// It was told nothing yet, so it remembers no instants.
-		s.CutAt, s.ValidAt, s.AskAgain = 0, 0, 0
+		s.CutAt, s.ValidAt, s.StatedAt, s.AskAgain = 0, 0, 0, 0
 		l.s = s
 		return
 	}
@@ -91,7 +93,7 @@ func (l *AIMD) Restore(now time.Duration, s AIMDState) {
 		}
 		return now - age
 	}
-	s.CutAt, s.ValidAt = move(s.CutAt), move(s.ValidAt)
+	s.CutAt, s.ValidAt, s.StatedAt = move(s.CutAt), move(s.ValidAt), move(s.StatedAt)
 	if ahead := s.AskAgain - s.At; ahead > 0 && ahead <= maxAsk {
 		s.AskAgain = after(now, ahead)
 	} else {

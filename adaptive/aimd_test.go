@@ -637,7 +637,12 @@ func TestHint(t *testing.T) {
 	x.wantLimit(25)
 	x.law.Hint(x.now, concurrency(math.MaxInt64))
 	x.law.Hint(x.now, concurrency(0))
+	x.wantLimit(25)
+	t.Log("# what is not repeated for ten minutes is forgotten")
+	x.law.Hint(x.now, concurrency(1))
 	x.wantLimit(1)
+	x.now += 11 * time.Minute
+	x.reach(5)
 }
 
 func TestAskAgain(t *testing.T) {

@@ -27,7 +27,7 @@ func (g *Guard) Do(ctx context.Context, r Request, f func(context.Context) error
 		if err == nil || ctx.Err() != nil || !Retryable(&o, r.Idempotent) {
 			return err
 		}
-		delay, ok := g.MayRetry(attempt, &o)
+		delay, ok := g.MayRetry(ctx, attempt, &o)
 		if !ok || Sleep(ctx, delay) != nil {
 			return err
 		}

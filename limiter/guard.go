@@ -205,7 +205,7 @@ func (g *Guard) take(r Request) (p Permit, t admission.Taken) {
 	}
 	p.guard = g
 	p.grant.Call = g.core.Start(at, n)
-	p.grant.Call.Tokens, p.grant.Call.Class = r.Tokens, r.Class
+	p.grant.Call.Tokens, p.grant.Call.Class = max(0, r.Tokens), r.Class
 	if set.maxHold > 0 {
 		g.watch(set, &p)
 	}
@@ -357,9 +357,9 @@ func (g *Guard) finish(grant *admission.Grant, o *Outcome) {
 		return
 	}
 	g.mu.Lock()
+	defer g.unlock() // also when a law panics
 	g.core.Settle(now, grant, o)
 	g.serve(now, nil)
-	g.unlock()
 }
 
 // Pause keeps everybody from starting until the given instant, as a Retry-After does. A
@@ -368,6 +368,15 @@ func (g *Guard) Pause(until time.Time) {
 	g.mu.Lock()
 	now := g.now()
 	g.core.Pause(now, until.Sub(g.base))
+	g.serve(now, nil)
+	g.unlock()
+}
+
+// Resume ends a pause, whoever asked for it. Waiters start as the limit allows.
+func (g *Guard) Resume() {
+	g.mu.Lock()
+	now := g.now()
+	g.core.Resume(now)
 	g.serve(now, nil)
 	g.unlock()
 }

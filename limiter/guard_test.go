@@ -320,7 +320,7 @@ func TestNoRetryBeforeRetryAfter(t *testing.T) {
 func TestNoRetryWhenThePauseIsTooLong(t *testing.T) {
 	g := newGuard(t, 1, nil)
 	o := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 6 * time.Minute}
-	if _, ok := g.MayRetry(1, &o); ok {
+	if _, ok := g.MayRetry(context.Background(), 1, &o); ok {
 		t.Errorf("MayRetry after a Retry-After beyond the longest pause")
 	}
 }
@@ -329,7 +329,7 @@ func TestRetryBudget(t *testing.T) {
 	g := newGuard(t, 1, nil)
 	spend := func() (n int) {
 		for {
-			if _, ok := g.MayRetry(1, &Outcome{Class: feedback.Throttled}); !ok {
+			if _, ok := g.MayRetry(context.Background(), 1, &Outcome{Class: feedback.Throttled}); !ok {
 				return n
 			}
 			n++

@@ -22,7 +22,8 @@ type Leak struct {
 	pcs []uintptr
 }
 
-// Stack returns the frames that acquired the permit, innermost first, without the guard's own.
+// Stack returns the frames that acquired the permit, innermost first, without those of the guard,
+// of httplimit and of net/http that came in between.
 func (l Leak) Stack() []runtime.Frame {
 	var list []runtime.Frame
 	if len(l.pcs) == 0 {
@@ -31,13 +32,20 @@ func (l Leak) Stack() []runtime.Frame {
 	frames := runtime.CallersFrames(l.pcs)
 	for {
 		f, more := frames.Next()
-		if len(list) > 0 || !strings.Contains(f.Function, "flyball/limiter.(*Guard).") {
+		if len(list) > 0 || !passing(f.Function) {
 			list = append(list, f)
 		}
 		if !more {
 			return list
 		}
 	}
+}
+
+// passing reports whether a function only passes a call on to the guard.
+func passing(function string) bool {
+	return strings.HasPrefix(function, "net/http.") ||
+		strings.Contains(function, "flyball-go/flyball/limiter.(") ||
+		strings.Contains(function, "flyball-go/flyball/limiter/httplimit.(")
 }
 
 // String tells where the permit was acquired.
@@ -50,7 +58,7 @@ func (l Leak) String() string {
 }
 
 // leakDepth is how many frames of the acquiring stack are kept.
-const leakDepth = 8
+const leakDepth = 24
 
 // hold is a permit that is watched. The guard's lock protects it.
 type hold struct {
@@ -144,8 +152,8 @@ func (p *Permit) unwatch() bool {
 
 // findLeaks reports permits that are held too long, and takes their places back when it is told to.
 func (g *Guard) findLeaks() {
-	set := g.set.Load()
 	g.mu.Lock()
+	set := g.set.Load()
 	l := &g.shell.leaks
 	now := g.now()
 	var found []Leak

@@ -25,6 +25,9 @@ func (p *Permit) Release(o Outcome) {
 		return // its place was taken back
 	}
 	p.guard = nil
+	if int(o.Class) >= feedback.NumClasses {
+		o.Class = feedback.ServerError // a class of a later version says no more
+	}
 	g.finish(&p.grant, &o)
 }
 

@@ -92,7 +92,7 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 		told.HasRetryAfter, told.RetryAfter = false, 0
 	}
 	t.attempts++
-	delay, ok := t.key.lane.guard.MayRetry(t.attempts, &told)
+	delay, ok := t.key.lane.guard.MayRetry(context.Background(), t.attempts, &told)
 	if !ok {
 		return KeyPermit{}, false, nil
 	}
@@ -114,7 +114,7 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 func (t *Rotation) affords(o *Outcome) bool {
 	t.attempts++
 	told := Outcome{Class: o.Class}
-	_, ok := t.key.lane.guard.MayRetry(t.attempts, &told)
+	_, ok := t.key.lane.guard.MayRetry(context.Background(), t.attempts, &told)
 	return ok
 }
 

@@ -100,28 +100,38 @@ func Retryable(o *Outcome, idempotent bool) bool {
 
 // MayRetry reports whether a call that was sent attempt times (>= 1) and is Retryable may be sent
 // again, and how long to wait before it asks for a permit again. A retry that may is taken from
-// the budget. Most callers use [Guard.Do] or package httplimit, which ask it.
-func (g *Guard) MayRetry(attempt int, o *Outcome) (delay time.Duration, ok bool) {
+// the budget. It may not when its delay is longer than a caller may wait (Config.MaxWait,
+// Config.MaxPause) or does not end before ctx does. Most callers use [Guard.Do] or package
+// httplimit, which ask it.
+func (g *Guard) MayRetry(ctx context.Context, attempt int, o *Outcome) (delay time.Duration, ok bool) {
 	set := g.set.Load()
-	if attempt >= set.retry.MaxAttempts || o.HasRetryAfter && o.RetryAfter > set.maxPause {
-		return 0, false
-	}
-	g.mu.Lock()
-	ok = g.open().budget.spend(g.core.Counts().Outcomes[feedback.OK], set.retry.Budget)
-	g.mu.Unlock()
-	if !ok {
+	if attempt >= set.retry.MaxAttempts {
 		return 0, false
 	}
 	most := set.retry.MaxDelay
 	if shift := attempt - 1; shift < 40 && set.retry.BaseDelay < most>>shift {
 		most = set.retry.BaseDelay << shift
 	}
-	if o.HasRetryAfter {
-		// Never before it, and not in step with others who were told the same.
-		return o.RetryAfter + rand.N(min(most, o.RetryAfter/20)+1), true
+	delay = rand.N(most + 1)
+	if o.HasRetryAfter && o.RetryAfter > 0 {
+		// Never before it, and not in step with others who were told the same. The guard pauses for it, too, with a
+		// jitter of its own; whoever comes back sooner waits there.
+		delay = o.RetryAfter + rand.N(min(most, o.RetryAfter/20)+1)
+		if o.RetryAfter > min(set.maxPause, set.core.MaxWait) {
+			return 0, false
+		}
 	}
-	return rand.N(most + 1), true
+	if deadline, has := ctx.Deadline(); has && time.Until(deadline) <= delay {
+		return 0, false
+	}
+	g.mu.Lock()
+	ok = g.open().budget.spend(g.core.Counts().Outcomes[feedback.OK], set.retry.Budget)
+	g.mu.Unlock()
+	return delay, ok
 }
+
+// Retries reports whether the guard lets calls be sent again at all (Retry.MaxAttempts).
+func (g *Guard) Retries() bool { return g.set.Load().retry.MaxAttempts > 1 }
 
 // Sleep waits for d, or until ctx ends; it then returns the cause.
 func Sleep(ctx context.Context, d time.Duration) error {

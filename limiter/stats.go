@@ -56,8 +56,8 @@ type Decision struct {
 }
 
 // OnDecision has f called with each change of what the guard allows, in their order, one at a time and after
-// the guard's lock was released, by whichever goroutine caused the change. f must be quick and
-// must not wait for a permit of the guard.
+// the guard's lock was released, by whichever goroutine caused the change. f must be quick, must
+// not wait for a permit of the guard, and must not panic: a panic surfaces in a caller of the guard.
 func (g *Guard) OnDecision(f func(Decision)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,10 +75,10 @@ func (g *Guard) note(now time.Duration, d adaptive.Decision) {
 // unlock gives up the lock and tells listeners what has changed. One goroutine tells at a
 // time, so that they hear of changes in their order.
 func (g *Guard) unlock() {
+	defer g.mu.Unlock() // also when a listener panics
 	if s := g.shell; s != nil && len(s.events) > 0 && !s.telling {
 		g.tell(s)
 	}
-	g.mu.Unlock()
 }
 
 // tell tells listeners what has changed. It needs the lock, which it gives up in between.

@@ -112,8 +112,8 @@ func (in *interceptor) run(ctx context.Context, method string, req any, send fun
 		if c.final || !limiter.Retryable(&c.outcome, in.cfg.Idempotent(method)) {
 			return err
 		}
-		delay, ok := in.guard.MayRetry(attempt, &c.outcome)
-		if deadline, has := ctx.Deadline(); !ok || has && time.Until(deadline) < delay {
+		delay, ok := in.guard.MayRetry(ctx, attempt, &c.outcome)
+		if !ok {
 			return err
 		}
 		if limiter.Sleep(ctx, delay) != nil {

@@ -41,6 +41,8 @@ const (
 	// maxPauseJitter bounds what is added to a pause, so that a pause of an hour is not
 	// answered by minutes of idling.
 	maxPauseJitter = 2 * time.Second
+	// maxGate is the longest pause that one answer causes; it is the largest MaxPause, too.
+	maxGate = 24 * time.Hour
 	// resumeSpread is the longest time over which the first limit starts after a pause are
 	// spread. Starting all of them at once is the herd that the pause was meant to end. The
 	// pause itself and the mean latency bound it, too: beyond one latency there is no herd.
@@ -95,7 +97,7 @@ type state struct {
 	spread     time.Duration // after a pause: the time that its spreading takes
 	tokens     pacer
 	latency    time.Duration // mean latency of the last window that timed a call
-	quickest   time.Duration // smallest latency of that window
+	quickest   time.Duration // smallest latency so far; 0 when unknown
 	highest    int           // the highest limit so far
 
 	counts Counts
@@ -142,7 +144,7 @@ func (c *Core) Init(cfg *Config) {
 		c.open(0)
 		return
 	}
-	c.apply(&cfg.First)
+	c.apply(0, &cfg.First)
 	c.askAt.Store(int64(lazyWindow))
 	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 || len(cfg.Budgets.Limits) > 0 {
 		c.open(0) // the word alone cannot keep to it
@@ -274,8 +276,8 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 		return ReasonClosed, 0
 	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
 		return ReasonPaused, s.gate
-	case w.GiveUp != 0 && max(now, s.gate)+s.quickest > w.GiveUp:
-		return ReasonDeadline, max(now, s.gate) // no call was that quick lately
+	case w.GiveUp != 0 && max(now, s.gate) >= w.GiveUp:
+		return ReasonDeadline, max(now, s.gate)
 	}
 	if e, ok := s.budget.TooLarge(w.expected); ok {
 		w.TooLarge = e
@@ -289,8 +291,8 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	return ReasonNone, 0
 }
 
-// late returns whether w, which is queued, cannot start before it gives up, even if all calls before it were as quick as
-// the quickest lately.
+// late returns whether w, which is queued, cannot start before it gives up, even if all calls before it were as
+// quick as the quickest ever and as many were in flight as ever.
 func (c *Core) late(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	s := c.state
 	if w.GiveUp == 0 || s.quickest == 0 {
@@ -337,6 +339,14 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	}
 	if s.queue.len() == 0 {
 		return nil
+	}
+	if c.cfg.Observe { // since a Reconfigure
+		w := s.queue.next(now, 0).waiter
+		since := w.Since
+		c.leave(w)
+		c.Observe(now, w)
+		w.Since = since
+		return w
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
 		return c.reject(now, it.waiter, ReasonPaused, s.gate)
@@ -399,7 +409,11 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 	if why == WhyNone && !c.pace.trySpend(now) {
 		why = WhyPace
 	}
-	n := c.slots.force()
+	n, ok := c.slots.force()
+	if !ok {
+		c.refuse(w, ReasonLimit, c.soonest(now, w))
+		return
+	}
 	if n >= c.slots.Limit() {
 		c.meter.touchFull()
 	}
@@ -424,13 +438,15 @@ func (c *Core) Reclaim(now time.Duration, class feedback.Class) {
 // Observing reports whether c holds nothing back. It needs the lock.
 func (c *Core) Observing() bool { return c.cfg.Observe }
 
-// Reconfigure puts another configuration in force. Nobody loses a place, and those who wait go on waiting, with
-// the deadlines that they have. Law replaces the law in use unless it is nil; a law that is a Tuner is tuned
-// by tune. The caller must run Next afterwards. It needs the lock.
+// Reconfigure puts another configuration in force. Nobody loses a place, and those who wait go on waiting; with a
+// shorter MaxWait no longer than that from now. Law replaces the law in use unless it is nil; flyball's own is
+// then tuned, and another one replaced by it, when tune is given. The caller must run Next afterwards. It
+// needs the lock.
 func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config) {
 	c.cfg = cfg
 	s := c.state
 	if s != nil {
+		s.queue.hasten(now + cfg.MaxWait)
 		s.queue.configure(&cfg.Room)
 		s.budget.Configure(now, cfg.Budgets)
 		s.estimate.Configure(cfg.Estimate)
@@ -438,14 +454,17 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 	}
 	switch {
 	case s == nil:
-		c.apply(&cfg.First)
+		c.apply(now, &cfg.First)
 		c.askAt.Store(int64(now + lazyWindow))
 	case cfg.Law != nil && cfg.Law != s.law:
 		s.law = cfg.Law
 		c.decide(now, s.law.Decision())
 	case tune != nil:
-		if t, ok := s.law.(adaptive.Tuner); ok {
-			c.decide(now, t.Tune(now, *tune))
+		if own, ok := s.law.(*adaptive.AIMD); ok {
+			c.decide(now, own.Tune(now, *tune))
+		} else {
+			s.law = adaptive.New(*tune)
+			c.decide(now, s.law.Decision())
 		}
 	}
 }
@@ -587,7 +606,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	} else {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
-		s.counts.Outcomes[o.Class]++
+		s.counts.Outcomes[min(int(o.Class), feedback.NumClasses-1)]++
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -628,6 +647,14 @@ func (c *Core) Pause(now, until time.Duration) {
 	s.resumeNext, s.resumeEnd = until, until+s.spread
 	s.counts.Pauses++
 	c.hold(now)
+}
+
+// Resume opens the gate. The caller must run Next afterwards. It needs the lock.
+func (c *Core) Resume(now time.Duration) {
+	if s := c.state; s != nil {
+		s.gate, s.resumeEnd = min(s.gate, now), min(s.resumeEnd, now)
+		c.hold(now)
+	}
 }
 
 // Counts returns what c has counted. It needs the lock.
@@ -781,15 +808,14 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	default:
 		return
 	}
-	until := now + o.RetryAfter
-	if until < now { // overflow
-		until = 1<<63 - 1 - maxPauseJitter - 2*resumeSpread
-	}
+	// What one answer may close is bounded: an absurd delay must not shut a guard for years. At its end one
+	// call may find out.
+	until := now + min(o.RetryAfter, maxGate)
 	if until <= s.gate {
 		return // told before
 	}
 	if c.cfg.PauseJitter > 0 {
-		most := min(time.Duration(float64(o.RetryAfter)*c.cfg.PauseJitter), maxPauseJitter)
+		most := min(time.Duration(float64(min(o.RetryAfter, maxGate))*c.cfg.PauseJitter), maxPauseJitter)
 		if most > 0 {
 			until += time.Duration(s.jitter.Uint64() % uint64(most))
 		}
@@ -846,7 +872,10 @@ func (c *Core) flush(now time.Duration) {
 	w.Full = w.Full || n.full
 	w.InFlight, w.Waiting = c.slots.InFlight(), c.slots.Waiting()
 	if w.Timed > 0 {
-		s.latency, s.quickest = w.MeanLatency(), w.MinLatency
+		s.latency = w.MeanLatency()
+		if s.quickest == 0 || w.MinLatency < s.quickest {
+			s.quickest = w.MinLatency
+		}
 	}
 	s.window = adaptive.Window{Start: now}
 	c.decide(now, s.law.Window(now, w))
@@ -872,9 +901,9 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 // obey applies the decision in force.
 func (c *Core) obey(now time.Duration) {
 	d := &c.state.decision
-	c.apply(d)
+	c.apply(now, d)
 	c.state.highest = max(c.state.highest, d.Limit)
-	c.state.tokens.set(d.TokenPace, d.TokenPace*tokenDepth)
+	c.state.tokens.set(now, d.TokenPace, d.TokenPace*tokenDepth)
 	if d.NotBefore > now {
 		c.Pause(now, d.NotBefore)
 	}
@@ -882,11 +911,11 @@ func (c *Core) obey(now time.Duration) {
 }
 
 // apply gives the lock-free path what it needs of a decision.
-func (c *Core) apply(d *adaptive.Decision) {
+func (c *Core) apply(now time.Duration, d *adaptive.Decision) {
 	c.askAt.Store(int64(d.AskAgain))
 	c.episode.Store(d.Episode)
 	c.slots.setLimit(d.Limit)
-	c.pace.set(d.Pace, min(paceBurst, d.Pace*paceDepth))
+	c.pace.set(now, d.Pace, min(paceBurst, d.Pace*paceDepth))
 }
 
 // hold sends callers to the lock while anything else than places and the pace of starts may hold them

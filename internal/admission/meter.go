@@ -105,6 +105,8 @@ func (m *meter) collect() (c metered) {
 	c.sum = time.Duration(v&meterSumMask) << meterUnit
 	if lo := m.min.Swap(0); lo > 0 {
 		c.min = time.Duration(lo - 1)
+	} else if c.timed > 0 {
+		c.min = c.sum / time.Duration(c.timed) // it was collected between the two halves of an add
 	}
 	c.most, c.full = int(m.most.Swap(0)), m.full.Swap(false)
 	return c

@@ -17,14 +17,26 @@ type pacer struct {
 }
 
 // set changes the pace to rate units a second with depth units at once; rate 0 lifts it. What was
-// spent stays spent.
-func (p *pacer) set(rate, depth float64) {
+// spent stays spent, in units.
+func (p *pacer) set(now time.Duration, rate, depth float64) {
 	if !(rate > 0) || math.IsInf(rate, 1) {
 		p.perUnit, p.slack = 0, 0
 		return
 	}
+	was := p.perUnit
 	p.perUnit = min(float64(time.Second)/rate, float64(time.Hour))
-	p.slack = time.Duration(max(1, depth) * p.perUnit)
+	p.slack = p.time(max(1, depth))
+	if was > 0 && was != p.perUnit && p.tat > now {
+		p.tat = now + time.Duration(min(float64(p.tat-now)/was*p.perUnit, maxDebt))
+	}
+}
+
+// maxDebt bounds, in ns, what can be owed: 3 years, so that no sum overflows.
+const maxDebt = 1e17
+
+// time returns how long cost units take.
+func (p *pacer) time(cost float64) time.Duration {
+	return time.Duration(min(max(cost, 0)*p.perUnit, maxDebt))
 }
 
 // at returns the earliest instant at which cost units may be spent; it is now when they may be.
@@ -32,7 +44,7 @@ func (p *pacer) at(now time.Duration, cost float64) time.Duration {
 	if p.perUnit == 0 {
 		return now
 	}
-	need := min(time.Duration(cost*p.perUnit), p.slack)
+	need := min(p.time(cost), p.slack)
 	return max(now, p.tat+need-p.slack)
 }
 
@@ -41,11 +53,11 @@ func (p *pacer) spend(now time.Duration, cost float64) {
 	if p.perUnit == 0 {
 		return
 	}
-	p.tat = max(p.tat, now) + time.Duration(cost*p.perUnit)
+	p.tat = min(max(p.tat, now)+p.time(cost), now+2*maxDebt)
 }
 
 // refund takes back what was spent on cost units.
-func (p *pacer) refund(cost float64) { p.tat -= time.Duration(cost * p.perUnit) }
+func (p *pacer) refund(cost float64) { p.tat -= p.time(cost) }
 
 // atomicPacer is a pacer for starts that is used without the lock: each costs one unit. set needs
 // the lock of the Core.
@@ -56,17 +68,22 @@ type atomicPacer struct {
 }
 
 // set changes the pace to rate starts a second with depth starts at once; rate 0 lifts it.
-func (p *atomicPacer) set(rate, depth float64) {
-	var q pacer
-	q.set(rate, depth)
+func (p *atomicPacer) set(now time.Duration, rate, depth float64) {
+	was := p.perUnit.Load()
+	q := pacer{perUnit: float64(was), tat: time.Duration(p.tat.Load())}
+	q.set(now, rate, depth)
 	perUnit := int64(math.Round(q.perUnit))
 	if q.perUnit > 0 && perUnit == 0 {
 		perUnit = 1
 	}
-	if perUnit != p.perUnit.Load() || int64(q.slack) != p.slack.Load() {
-		p.slack.Store(int64(q.slack))
-		p.perUnit.Store(perUnit)
+	if perUnit == was && int64(q.slack) == p.slack.Load() {
+		return
 	}
+	if was != 0 && perUnit != 0 {
+		p.tat.Store(int64(q.tat)) // a start at the same time may be forgotten; never a debt gained
+	}
+	p.slack.Store(int64(q.slack))
+	p.perUnit.Store(perUnit)
 }
 
 // trySpend spends one start at now when it may; it may be called at any time.

@@ -68,3 +68,21 @@ func (e *expiry) next() *queueItem {
 	}
 	return it
 }
+
+// hasten moves all deadlines after at to it.
+func (q *queue) hasten(at time.Duration) {
+	for it := q.expiry.last; it != nil && it.Deadline > at; it = it.sooner {
+		it.Deadline = at // the list stays in order
+	}
+	var late []*queueItem
+	for _, o := range q.expiry.others.s {
+		if o.v.Deadline > at {
+			late = append(late, o.v)
+		}
+	}
+	for _, it := range late {
+		q.expiry.remove(it)
+		it.Deadline = at
+		q.expiry.add(it)
+	}
+}

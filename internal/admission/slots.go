@@ -91,8 +91,19 @@ func (s *Slots) takeFor() (n int, ok bool) {
 	}
 }
 
-// force takes a place whether or not one is free, and returns how many calls are in flight with it.
-func (s *Slots) force() int { return inFlight(s.word.Add(1)) }
+// force takes a place whether or not one is free, and returns how many calls are in flight with it; ok is
+// false when the word cannot count more.
+func (s *Slots) force() (n int, ok bool) {
+	for {
+		w := s.word.Load()
+		if inFlight(w) >= maxSlots-1<<10 { // room for those that Take undoes
+			return inFlight(w), false
+		}
+		if s.word.CompareAndSwap(w, w+1) {
+			return inFlight(w) + 1, true
+		}
+	}
+}
 
 // addWaiting counts one waiter more.
 func (s *Slots) addWaiting() { s.word.Add(waitOne) }

@@ -110,7 +110,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			!(o.Class == feedback.ClientError && r.Idempotent) { // a 409, say, that the upstream calls retryable
 			return t.final(resp, o, err)
 		}
-		delay, ok := t.guard.MayRetry(attempt, &o.Outcome)
+		delay, ok := t.guard.MayRetry(req.Context(), attempt, &o.Outcome)
 		if deadline, has := req.Context().Deadline(); !ok || has && time.Until(deadline) < delay {
 			return t.final(resp, o, err)
 		}
