@@ -158,7 +158,7 @@ func (c *Core) open(now time.Duration) *state {
 		if s.law == nil {
 			s.law = c.cfg.NewLaw()
 		}
-		s.jitter.Seed(c.cfg.Seed, 0x666c7962616c6c)
+		s.jitter.Seed(c.cfg.Seed, 0x666c7962616c6c^uint64(now)) // guards of one configuration draw apart
 		s.window.Start = now
 		s.decision = s.law.Decision()
 		s.queue.configure(&c.cfg.Room)
@@ -168,6 +168,28 @@ func (c *Core) open(now time.Duration) *state {
 		c.obey(now)
 	}
 	return c.state
+}
+
+// Rest drops the state of a Core without a Law of its own that has been idle: nobody in flight or waiting, nothing
+// counted for a time of idle, no pause. What it counted stays in part: successes do, the rest is forgotten. It reports
+// whether it did. It needs the lock.
+func (c *Core) Rest(now, idle time.Duration) bool {
+	s := c.state
+	if s == nil || c.cfg.Law != nil || c.slots.InFlight() > 0 || c.slots.Waiting() > 0 || now < s.gate {
+		return false
+	}
+	if c.meter.count() > 0 || s.window.OK > 0 {
+		c.flush(now) // in use since the last look; its window begins now
+		return false
+	}
+	if now-s.window.Start < idle || s.budget.Limited() {
+		return false
+	}
+	c.state = nil
+	c.apply(now, &c.cfg.First)
+	c.askAt.Store(int64(now + lazyWindow))
+	c.slots.setHeld(false)
+	return true
 }
 
 // Take takes a place without the lock, when one is free, nobody waits and nothing holds callers back.

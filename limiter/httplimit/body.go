@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
@@ -19,6 +20,8 @@ type body struct {
 	ctx  context.Context
 	once sync.Once
 	stop func() bool // ends the watch of ctx; nil when ctx cannot end
+
+	closed atomic.Bool // by the caller
 
 	permit  held
 	outcome limiter.Outcome
@@ -84,6 +87,8 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		b.finish(nil)
+	case err != nil && b.closed.Load():
+		b.finish(b.ctx.Err()) // whoever closes while this waits makes it fail, and has what it wanted
 	case err != nil:
 		b.finish(err)
 	}
@@ -92,6 +97,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close closes the body and gives the permit back.
 func (b *body) Close() error {
+	b.closed.Store(true)
 	err := b.ReadCloser.Close()
 	// A caller that has what it wanted need not read to the end, so that alone is no failure.
 	b.finish(b.ctx.Err())
@@ -127,7 +133,7 @@ func (b *body) end(err error) {
 			o.InputTokens, o.OutputTokens, o.CachedTokens = r.Usage.Input, r.Usage.Output, r.Usage.CachedInput
 		}
 		if err != nil && o.Class == feedback.OK {
-			s := feedback.FromError(b.ctx, err)
+			s, _ := fromError(b.ctx, err)
 			o.Class, o.Scope = s.Class, s.Scope
 		}
 		b.permit.release(*o)

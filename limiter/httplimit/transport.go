@@ -10,14 +10,15 @@
 //	client := &http.Client{Transport: httplimit.New(nil, guard, httplimit.Config{})}
 //
 // Turn off the retries of an SDK above it: they would multiply with the guard's. An answer that the Transport
-// gave up on carries "x-should-retry: false" to say so to SDKs that read it.
+// gave up on carries "x-should-retry: false" to say so to SDKs that read it, unless the guard's Retry.MaxAttempts
+// is 1: then retries are left to them.
 //
 // The package needs the standard library only.
 package httplimit
 
 import (
+	"context"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -33,7 +34,7 @@ type Config struct {
 	// Rules are the user's own rules for reading answers; nil means none.
 	Rules *feedback.Rules
 	// KeepHeader leaves the answers' header as it is. Otherwise a refusal that the
-	// Transport gave up on gets "X-Should-Retry: false".
+	// Transport gave up on gets "X-Should-Retry: false", when its guard retries at all.
 	KeepHeader bool
 	// Cost returns what a request is expected to cost in tokens (>= 0, 0 when unknown). It must
 	// not read the body. nil means 0 for all.
@@ -70,31 +71,55 @@ func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 // Guard returns the guard that t sends through.
 func (t *Transport) Guard() *limiter.Guard { return t.guard }
 
+// CloseIdleConnections calls the base's method of that name, when it has one; see http.Client.
+func (t *Transport) CloseIdleConnections() {
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
 // RoundTrip implements http.RoundTripper. The request is left as it is, and its body is neither read
 // nor buffered here. The permit is given back when the answer's body has ended or is closed, so the caller
 // must close it, as always.
 //
-// The error is the base's, or the context's cause when it ended before the request was sent, or a
-// *limiter.RejectedError when the guard refused. When a request that had been refused
-// by the upstream cannot be sent again, the refusal is returned as the answer that it is.
+// The error is the base's, or the context's cause when it ended while the request waited, for its permit or to be
+// sent again, or a *limiter.RejectedError when the guard refused and nothing was sent. When a request that the
+// upstream refused cannot be sent again, the result of the last attempt is returned as it is: the refusal
+// as an answer, or the base's error. Should the guard refuse the next attempt only after its delay, more than
+// the first 64 KiB of such an answer are no longer there, and reading on fails with ErrLetGo.
+//
+// The caller's deadline, or http.Client.Timeout, says nothing about the upstream when it ends an answer that
+// had begun, or a request that spent most of its time waiting here. It counts as a time-out of the upstream when no
+// answer had begun although the attempt was sent at least 1 s ago and for more than half of the time
+// between the call of RoundTrip and the deadline.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	began := time.Now()
+	ctx := req.Context()
 	r := limiter.Request{Idempotent: t.cfg.Idempotent(req)}
 	if t.cfg.Cost != nil {
 		r.Tokens = t.cfg.Cost(req)
 	}
-	var last *http.Response // the refusal that is to be followed by another attempt
+	// Of the last attempt.
+	var (
+		resp *http.Response
+		o    outcome
+		fail error
+	)
 	for attempt := 1; ; attempt++ {
-		permit, err := t.guard.Acquire(req.Context(), r)
-		if err != nil {
-			if attempt == 1 {
-				closeBody(req)
-			}
-			return t.giveUp(last, err)
+		permit, err := t.guard.Acquire(ctx, r)
+		switch {
+		case err == nil:
+		case attempt == 1:
+			closeBody(req)
+			return nil, err
+		case errors.Is(err, limiter.ErrRejected):
+			return t.final(resp, o, fail)
+		default: // the caller's context ended
+			drain(resp)
+			return nil, err
 		}
 		r.Retry = true // from now on
-		if last != nil {
-			drain(last)
-		}
+		drain(resp)
 		send := req
 		if attempt > 1 {
 			if send, err = again(req); err != nil {
@@ -102,39 +127,38 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 				return nil, err
 			}
 		}
-		resp, o, err := t.send(send, &permit)
-		if err == nil && o.Class == feedback.OK {
+		resp, o, fail = t.send(send, &permit, began)
+		if fail == nil && o.Class == feedback.OK {
 			return resp, nil
 		}
 		if o.final || !repeatable(req) || !limiter.Retryable(&o.Outcome, r.Idempotent || o.unsent) &&
 			!(o.Class == feedback.ClientError && r.Idempotent) { // a 409, say, that the upstream calls retryable
-			return t.final(resp, o, err)
+			return t.final(resp, o, fail)
 		}
-		delay, ok := t.guard.MayRetry(req.Context(), attempt, &o.Outcome)
-		if deadline, has := req.Context().Deadline(); !ok || has && time.Until(deadline) < delay {
-			return t.final(resp, o, err)
+		delay, ok := t.guard.MayRetry(ctx, attempt, &o.Outcome)
+		if !ok {
+			return t.final(resp, o, fail)
 		}
-		if gone := limiter.Sleep(req.Context(), delay); gone != nil {
-			if resp != nil {
-				drain(resp)
-			}
+		letGo(resp)
+		if gone := limiter.Sleep(ctx, delay); gone != nil {
+			drain(resp)
 			return nil, gone
 		}
-		last = resp
 	}
 }
 
 // outcome is a guard's outcome with what a retry has to know.
 type outcome struct {
 	limiter.Outcome
-	final  bool   // the upstream said that sending again does not help
-	unsent bool   // the request never reached the upstream
-	prefix []byte // how the body of a refusal begins
+	final   bool   // sending again does not help, as the upstream said, or may do harm
+	unsent  bool   // the upstream did nothing with the request
+	expired bool   // the caller's deadline passed before an answer began
+	prefix  []byte // how the body of a refusal begins
 }
 
-// send sends one attempt. The permit is released here, unless the answer is a success: then its
-// body does it.
-func (t *Transport) send(req *http.Request, permit *limiter.Permit) (resp *http.Response, o outcome, err error) {
+// send sends one attempt of a call that began at the given time. The permit is released here, unless the answer is
+// a success: then its body does it.
+func (t *Transport) send(req *http.Request, permit *limiter.Permit, began time.Time) (resp *http.Response, o outcome, err error) {
 	released := false
 	defer func() {
 		if !released { // the base panicked
@@ -142,6 +166,7 @@ func (t *Transport) send(req *http.Request, permit *limiter.Permit) (resp *http.
 		}
 	}()
 	resp, o, start, err := t.exchange(req)
+	o.blame(req.Context(), began, start)
 	released = true
 	if err != nil || o.Class != feedback.OK || empty(resp) {
 		permit.Release(o.Outcome)
@@ -155,20 +180,57 @@ func (t *Transport) send(req *http.Request, permit *limiter.Permit) (resp *http.
 func (t *Transport) exchange(req *http.Request) (resp *http.Response, o outcome, start time.Time, err error) {
 	start = time.Now()
 	resp, err = t.base.RoundTrip(req)
+	if err == nil {
+		err = complete(resp)
+	}
 	if err != nil {
-		s := feedback.FromError(req.Context(), err)
-		o.Outcome, o.final, o.unsent = limiter.OutcomeFrom(s), !s.Retryable, unsent(err)
+		s, expired := fromError(req.Context(), err)
+		o.Outcome, o.final, o.unsent, o.expired = limiter.OutcomeFrom(s), !s.Retryable, unsent(err), expired
+		if !o.unsent && !t.cfg.Idempotent(req) {
+			o.final = true // it may have had its effect, also when the error says that the upstream asked for calm
+		}
 		return nil, o, start, err
 	}
-	if resp.StatusCode >= 400 {
-		o.prefix = peek(resp)
+	var s feedback.Signal
+	if resp.StatusCode < 400 {
+		s = t.read(resp, nil)
 	}
-	s := t.read(resp, o.prefix)
+	// What its header alone makes a refusal, a gRPC status for instance, is one with a body, too.
+	if resp.StatusCode >= 400 || s.Class != feedback.OK && resp.StatusCode != http.StatusSwitchingProtocols {
+		o.prefix = peek(req.Context(), resp)
+		s = t.read(resp, o.prefix)
+	}
 	o.Outcome, o.final = limiter.OutcomeFrom(s), !s.Retryable
 	if s.Class == feedback.OK && !empty(resp) {
 		o.FirstByte = time.Since(start)
 	}
 	return resp, o, start, nil
+}
+
+// patience is how long an upstream must have had a request before a caller's deadline can be its fault.
+const patience = time.Second
+
+// blame makes an attempt that was sent at start, and that the caller's deadline ended, a time-out of the upstream
+// when that had most of the time; see RoundTrip.
+func (o *outcome) blame(ctx context.Context, began, start time.Time) {
+	if deadline, ok := ctx.Deadline(); ok && o.expired {
+		if had := time.Since(start); had >= patience && had > deadline.Sub(began)/2 {
+			o.Class = feedback.Timeout
+		}
+	}
+}
+
+// fromError returns what an error means, and whether the caller's deadline is behind it. At its Timeout http.Client ends
+// a request by its Cancel channel, too, which may be a moment before the context's own timer.
+func fromError(ctx context.Context, err error) (s feedback.Signal, expired bool) {
+	s = feedback.FromError(ctx, err)
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+		switch {
+		case s.Class == feedback.Canceled, s.Class == feedback.Timeout, s.Source == "error:unknown":
+			s = feedback.Signal{Class: feedback.Canceled, Source: "deadline:caller"}
+		}
+	}
+	return s, s.Source == "deadline:caller"
 }
 
 // read returns what an answer means.
@@ -186,23 +248,11 @@ func (t *Transport) final(resp *http.Response, o outcome, err error) (*http.Resp
 	}
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		if !t.cfg.KeepHeader {
+		if !t.cfg.KeepHeader && (t.guard == nil || t.guard.Retries()) { // a pool has no guard of its own
 			resp.Header.Set("X-Should-Retry", "false")
 		}
 	}
 	return resp, nil
-}
-
-// giveUp returns what the caller gets when the guard let no attempt follow.
-func (t *Transport) giveUp(last *http.Response, err error) (*http.Response, error) {
-	if last == nil {
-		return nil, err
-	}
-	if !errors.Is(err, limiter.ErrRejected) {
-		drain(last)
-		return nil, err // the caller's context ended
-	}
-	return t.final(last, outcome{Outcome: limiter.Outcome{Class: feedback.Throttled}}, nil)
 }
 
 // Idempotent reports whether a request may be sent again although it may have had its effect:
@@ -240,14 +290,29 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// drain ends an answer so that its connection can be used again. What was not read by peek is
-// left: a refusal of more than that is not worth the connection.
+// drain ends an answer, which may be nil, that another attempt follows. What peek read to its end has left its
+// connection already; the rest is not worth it.
 func drain(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
-	_ = resp.Body.Close()
+	if resp != nil {
+		_ = resp.Body.Close()
+	}
 }
 
 // empty reports whether the answer has no body to wait for.
 func empty(resp *http.Response) bool {
 	return resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 && resp.StatusCode != http.StatusSwitchingProtocols
+}
+
+// complete fills in what a base that is not an http.Transport may leave out; http.Client lets it.
+func complete(resp *http.Response) error {
+	if resp == nil {
+		return errors.New("httplimit: the base returned neither an answer nor an error")
+	}
+	if resp.Header == nil {
+		resp.Header = http.Header{}
+	}
+	if resp.Body == nil {
+		resp.Body = http.NoBody
+	}
+	return nil
 }

@@ -1,0 +1,125 @@
+package limiter
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/admission"
+)
+
+// Why is what a caller waits for.
+type Why = admission.Why
+
+// Explanation is why a guard does what it does, at one instant. String gives it in words.
+type Explanation struct {
+	// Guard is the guard's name, and At when it was asked.
+	Guard string
+	At    time.Time
+	// Limit, InFlight and Waiting are how many calls may be in flight, how many are, and how many callers wait.
+	Limit, InFlight, Waiting int
+	// Cause is why the decision in force last changed, and Binding the limit of the upstream that is taken for the one that binds.
+	Cause, Binding string
+	// PausedUntil is when the upstream's pause ends; zero when there is none.
+	PausedUntil time.Time
+	// Budgets are the budgets as they stand.
+	Budgets []BudgetState
+	// Waits are those who wait, in the order in which they would start now, at most as many as were asked for.
+	Waits []Wait
+}
+
+// BudgetState is how much of one budget is left.
+type BudgetState struct {
+	// Kind is what is counted, Limit how much a Period holds (0: the upstream has not told).
+	Kind   string
+	Limit  int64
+	Period time.Duration
+	// Left is what may be spent at once; negative is a debt that later calls repay.
+	Left int64
+	// FullAt is when it is full again if nothing is spent.
+	FullAt time.Time
+}
+
+// Wait is one caller that waits.
+type Wait struct {
+	// Tenant and Priority are the caller's.
+	Tenant   string
+	Priority uint8
+	// Waited is how long it has waited, and Ahead how many of its tenant and priority go before it.
+	Waited time.Duration
+	Ahead  int
+	// Why is what it waits for, in words: "limit", "pause", "tokens per 1m0s".
+	Why string
+	// Expected is when it may start, as far as the guard can tell; zero when it cannot.
+	Expected time.Time
+}
+
+// String tells the wait in words.
+func (w Wait) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "waiting %v: %s binds", w.Waited.Round(100*time.Millisecond), w.Why)
+	if w.Tenant != "" {
+		fmt.Fprintf(&b, ", %d ahead in tenant %s", w.Ahead, w.Tenant)
+	} else {
+		fmt.Fprintf(&b, ", %d ahead", w.Ahead)
+	}
+	if !w.Expected.IsZero() {
+		fmt.Fprintf(&b, ", expected %s", w.Expected.Format("15:04:05"))
+	}
+	return b.String()
+}
+
+// String tells the explanation in words, a line a fact.
+func (e Explanation) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: limit %d (%s), %d in flight, %d waiting", e.Guard, e.Limit, e.Cause, e.InFlight, e.Waiting)
+	if e.Binding != "none" {
+		fmt.Fprintf(&b, "; the upstream's limit that binds: %s", e.Binding)
+	}
+	if !e.PausedUntil.IsZero() {
+		fmt.Fprintf(&b, "\npaused until %s", e.PausedUntil.Format("15:04:05"))
+	}
+	for _, s := range e.Budgets {
+		fmt.Fprintf(&b, "\n%s per %v: %d of %d left", s.Kind, s.Period, s.Left, s.Limit)
+	}
+	for _, w := range e.Waits {
+		fmt.Fprintf(&b, "\n%s", w)
+	}
+	return b.String()
+}
+
+// Explain says why the guard does what it does, with the first most of those who wait.
+func (g *Guard) Explain(most int) Explanation {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	at := func(t time.Duration) time.Time { return g.base.Add(t).Round(0) }
+	d := g.core.Decision()
+	e := Explanation{
+		Guard: g.name, At: at(now),
+		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
+		Cause: d.Cause.String(), Binding: d.Binding.String(),
+	}
+	if gate := g.core.Gate(); gate > now {
+		e.PausedUntil = at(gate)
+	}
+	budgets := g.core.Budgets(now)
+	for _, s := range budgets {
+		e.Budgets = append(e.Budgets, BudgetState{
+			Kind: s.Kind.String(), Limit: s.Limit, Period: s.Period, Left: s.Left, FullAt: at(s.FullAt),
+		})
+	}
+	g.core.Waits(now, most, func(w *admission.Waiter, ahead int, expected time.Duration) {
+		wait := Wait{
+			Tenant: w.Tenant, Priority: w.Priority, Waited: max(0, now-w.Since), Ahead: ahead, Why: w.Why.String(),
+		}
+		if w.Why == admission.WhyBudget && w.Budget < len(budgets) {
+			wait.Why = fmt.Sprintf("%s per %v", budgets[w.Budget].Kind, budgets[w.Budget].Period)
+		}
+		if expected > 0 {
+			wait.Expected = at(expected)
+		}
+		e.Waits = append(e.Waits, wait)
+	})
+	return e
+}

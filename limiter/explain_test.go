@@ -1,0 +1,258 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+func TestExplainSaysWhatBinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 100, func(c *Config) {
+			c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 6000}}}
+		})
+		p, err := g.Acquire(context.Background(), Request{Tokens: 6000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			go func() {
+				p, err := g.Acquire(context.Background(), Request{Tenant: "a", Tokens: 1000})
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+					return
+				}
+				p.Release(Outcome{InputTokens: 1000})
+			}()
+		}
+		time.Sleep(2100 * time.Millisecond)
+		synctest.Wait()
+		want := `test: limit 100 (external), 1 in flight, 3 waiting
+tokens per 1m0s: 210 of 6000 left
+waiting 2.1s: tokens per 1m0s binds, 0 ahead in tenant a, expected 00:00:10
+waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:10`
+		if got := g.Explain(2).String(); got != want {
+			t.Errorf("Explain(2)\n%s\nwant\n%s", got, want)
+		}
+		time.Sleep(time.Minute)
+		p.Release(Outcome{InputTokens: 6000})
+		wantIdle(t, g)
+		if f := g.Stats().Counts.WaitedFor[6]; f.N != 3 {
+			t.Errorf("%d waits for a budget counted, want 3", f.N)
+		}
+	})
+}
+
+func TestBudgetSettlesWithWhatWasUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 100, func(c *Config) {
+			c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 6000}, {Kind: feedback.ScopeRequests, Limit: 60}}}
+		})
+		left := func() (tokens, requests int64) {
+			e := g.Explain(0)
+			return e.Budgets[0].Left, e.Budgets[1].Left
+		}
+		for _, tt := range []struct {
+			name             string
+			end              func(*Permit)
+			tokens, requests int64
+		}{
+			{"used less", func(p *Permit) { p.Release(Outcome{InputTokens: 300, OutputTokens: 100}) }, 5600, 59},
+			{"cached input is free", func(p *Permit) { p.Release(Outcome{InputTokens: 300, CachedTokens: 300, OutputTokens: 100}) }, 5500, 58},
+			{"refused", func(p *Permit) { p.Release(Outcome{Class: feedback.Throttled}) }, 5500, 57},
+			{"never made", func(p *Permit) { p.Abandon() }, 5500, 57},
+			{"nothing told", func(p *Permit) { p.Release(Outcome{}) }, 4500, 56},
+		} {
+			p, err := g.Acquire(context.Background(), Request{Tokens: 1000, Output: 200})
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			tt.end(&p)
+			if tokens, requests := left(); tokens != tt.tokens || requests != tt.requests {
+				t.Errorf("%s: %d tokens and %d requests left, want %d and %d", tt.name, tokens, requests, tt.tokens, tt.requests)
+			}
+		}
+		wantIdle(t, g)
+	})
+}
+
+func TestTooLargeIsRefusedWithTheNumbers(t *testing.T) {
+	g := newGuard(t, 1, func(c *Config) {
+		c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000}}, Oversize: Refuse}
+	})
+	_, err := g.Acquire(context.Background(), Request{Tokens: 5000})
+	var e *RejectedError
+	if !errors.As(err, &e) || e.Reason != ReasonTooLarge || e.TooLarge.Cost != 5000 || e.TooLarge.Limit != 1000 {
+		t.Fatalf("Acquire: %v, want a refusal with 5000 of 1000 tokens", err)
+	}
+	if want := "it costs more than a whole budget holds"; !strings.Contains(err.Error(), want) {
+		t.Errorf("error %q, want it to say %q", err, want)
+	}
+	wantIdle(t, g)
+}
+
+func TestDeadlineThatTheBudgetCannotMeet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 100, func(c *Config) {
+			c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 60, Burst: 1}}}
+		})
+		mustAcquireAndRelease(t, g)
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := g.Acquire(ctx, Request{})
+		var e *RejectedError
+		if !errors.As(err, &e) || e.Reason != ReasonDeadline || !e.RetryAt.Equal(start.Add(time.Second)) || time.Since(start) != 0 {
+			t.Errorf("Acquire: %v after %v, want a refusal at once with the instant one second later", err, time.Since(start))
+		}
+	})
+}
+
+func mustAcquireAndRelease(t testing.TB, g *Guard) {
+	t.Helper()
+	p := mustAcquire(t, g)
+	p.Release(Outcome{})
+}
+
+// Urgent calls go first; with aging the others get their turn.
+func TestPrioritiesAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 1, func(c *Config) { c.Room = &Room{Aging: time.Second} })
+		p := mustAcquire(t, g)
+		started := make(chan uint8, 100)
+		for range 20 {
+			for _, priority := range []uint8{0, 3} {
+				go func() {
+					p, err := g.Acquire(context.Background(), Request{Priority: priority})
+					if err != nil {
+						t.Errorf("Acquire: %v", err)
+						return
+					}
+					started <- priority
+					time.Sleep(200 * time.Millisecond)
+					p.Release(Outcome{})
+				}()
+			}
+		}
+		synctest.Wait()
+		p.Release(Outcome{})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		close(started)
+		var order []uint8
+		for priority := range started {
+			order = append(order, priority)
+		}
+		if len(order) != 40 {
+			t.Fatalf("%d started, want 40", len(order))
+		}
+		for i, priority := range order[:15] { // 3 s at 5 a second: until then nobody has aged to class 3
+			if priority != 3 {
+				t.Errorf("start %d was of class %d, want the urgent ones first: %v", i, priority, order)
+			}
+		}
+		low := 0
+		for _, priority := range order[15:25] {
+			if priority == 0 {
+				low++
+			}
+		}
+		if low < 4 {
+			t.Errorf("after aging, %d of ten starts were of the lower class, want about every other: %v", low, order)
+		}
+	})
+}
+
+// Weighted fairness between tenants, counted in tokens.
+func TestTenantsShareByWeight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 1, func(c *Config) {
+			c.Room = &Room{Weights: map[string]float64{"a": 3}}
+			c.Queue = 20_000
+			c.MaxWait = 24 * time.Hour
+		})
+		p := mustAcquire(t, g)
+		tokens := map[string]int64{}
+		n := 0
+		for i := range 8000 {
+			tenant, cost := "a", int64(1+i%900)
+			if i%2 == 0 {
+				tenant, cost = "b", int64(1+i%1300)
+			}
+			go func() {
+				p, err := g.Acquire(context.Background(), Request{Tenant: tenant, Tokens: cost})
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+					return
+				}
+				if n++; n <= 4000 { // while both have work: one place, so nobody else is here
+					tokens[tenant] += cost
+				}
+				p.Release(Outcome{})
+			}()
+		}
+		synctest.Wait()
+		p.Release(Outcome{})
+		synctest.Wait()
+		if share := float64(tokens["a"]) / float64(tokens["a"]+tokens["b"]); share < 0.75*0.95 || share > 0.75*1.05 {
+			t.Errorf("tenant a got %.3f of the tokens, want 0.75 within 5 %%", share)
+		}
+	})
+}
+
+func TestReservedPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 10, func(c *Config) { c.Room = &Room{ReservedShare: 0.2, ReservedFor: 5} })
+		var held []Permit
+		for range 8 {
+			held = append(held, mustAcquire(t, g))
+		}
+		if _, ok := g.TryAcquire(Request{}); ok {
+			t.Errorf("a call of class 0 took a reserved place")
+		}
+		p, ok := g.TryAcquire(Request{Priority: 5})
+		if !ok {
+			t.Fatalf("a call of class 5 did not get a reserved place")
+		}
+		p.Release(Outcome{})
+		for i := range held {
+			held[i].Release(Outcome{})
+		}
+		wantIdle(t, g)
+	})
+}
+
+func TestFullQueueDropsTheLowest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 1, func(c *Config) { c.Queue = 1; c.Room = &Room{Drop: DropLowest} })
+		p := mustAcquire(t, g)
+		dropped := make(chan error)
+		go func() {
+			_, err := g.Acquire(context.Background(), Request{})
+			dropped <- err
+		}()
+		synctest.Wait()
+		urgent := make(chan error)
+		go func() {
+			p, err := g.Acquire(context.Background(), Request{Priority: 7})
+			if err == nil {
+				p.Release(Outcome{})
+			}
+			urgent <- err
+		}()
+		var e *RejectedError
+		if err := <-dropped; !errors.As(err, &e) || e.Reason != ReasonDropped {
+			t.Errorf("the one that waited got %v, want ReasonDropped", err)
+		}
+		p.Release(Outcome{})
+		if err := <-urgent; err != nil {
+			t.Errorf("the urgent one got %v", err)
+		}
+		wantIdle(t, g)
+	})
+}

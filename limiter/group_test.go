@@ -1,0 +1,132 @@
+package limiter
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+)
+
+func TestGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewGroup(GroupConfig{Guard: Config{Adaptive: adaptive.Config{Initial: 8}}, Idle: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := p.Guard("a"), p.Guard("b")
+		if a == b || p.Guard("a") != a || a.Name() != "a" || p.Len() != 2 {
+			t.Fatalf("guards %p %p %p, %d of them", a, b, p.Guard("a"), p.Len())
+		}
+		permit := mustAcquire(t, a)
+		permit.Release(Outcome{Class: feedback.Throttled})
+		if a.Stats().Limit >= 8 || b.Stats().Limit != 8 {
+			t.Errorf("limits %d and %d, want a's lowered and b's 8", a.Stats().Limit, b.Stats().Limit)
+		}
+		if n := p.Sweep(); n != 0 {
+			t.Errorf("%d guards gave back what they learned before they were idle", n)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := p.Sweep(); n != 1 || a.Stats().Limit != 8 {
+			t.Errorf("after being idle: %d swept, limit %d, want 1 and 8", n, a.Stats().Limit)
+		}
+		permit = mustAcquire(t, a)
+		if p.Forget("a") {
+			t.Errorf("a guard in use was forgotten")
+		}
+		permit.Release(Outcome{})
+		if !p.Forget("a") || p.Len() != 1 {
+			t.Errorf("an idle guard was not forgotten")
+		}
+	})
+}
+
+func TestGroupConfigIsChecked(t *testing.T) {
+	for _, cfg := range []GroupConfig{
+		{Idle: time.Millisecond},
+		{Guard: Config{Law: adaptive.NewFixed(1)}},
+		{Guard: Config{Queue: -5}},
+	} {
+		var e *FieldError
+		if _, err := NewGroup(cfg); !errors.As(err, &e) {
+			t.Errorf("NewGroup(%+v): %v, want a FieldError", cfg, err)
+		}
+	}
+}
+
+func TestGroupFromManyGoroutines(t *testing.T) {
+	p, err := NewGroup(GroupConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 2000 {
+				g := p.Guard(fmt.Sprint(i % 100))
+				permit := mustAcquire(t, g)
+				o := Outcome{}
+				if i%10 == 0 {
+					o.Class = feedback.Throttled
+				}
+				permit.Release(o)
+				if i%50 == 0 {
+					p.Sweep()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if p.Len() != 100 {
+		t.Errorf("%d guards, want 100", p.Len())
+	}
+	for i := range 100 {
+		wantIdle(t, p.Guard(fmt.Sprint(i)))
+	}
+}
+
+// The memory of a guard: without a law while it has met no limit, with one afterwards, and given back when idle.
+func TestGroupMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("counts the heap")
+	}
+	const n = 20_000
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("key-%06d", i)
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	p, err := NewGroup(GroupConfig{Idle: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := heap()
+	guards := make([]*Guard, n)
+	for i, k := range keys {
+		guards[i] = p.Guard(k)
+		mustAcquireAndRelease(t, guards[i])
+	}
+	atRest := float64(heap()-before) / n
+	for _, g := range guards {
+		permit := mustAcquire(t, g)
+		permit.Release(Outcome{Class: feedback.Throttled})
+	}
+	learned := float64(heap()-before) / n
+	t.Logf("%.0f B a guard at rest, %.0f B with what it learned", atRest, learned)
+	// The slice and the map of keys are counted, too.
+	if atRest > 400 || learned > 4096 {
+		t.Errorf("%.0f B at rest and %.0f B after a refusal, want at most 400 and 4096", atRest, learned)
+	}
+	runtime.KeepAlive(p)
+}
