@@ -1,0 +1,234 @@
+// Command bench measures what a guard costs, beside what else a program could use, and says which of the
+// project's targets are reached.
+//
+//	go run ./bench                 # everything, about a minute
+//	go run ./bench -quick          # the same in some ten seconds, with wider spreads
+//	go run ./bench -filter 'pair|refuse'
+//	go run ./bench -json > run.json
+//	go run ./bench -update docs/performance.md
+//
+// Numbers are to be compared within one run only: every contender runs for a moment in each of many rounds,
+// ratios are taken within a round, and the median of them is printed with its quartiles.
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitMisuse = 2
+	exitMissed = 3 // -check, and a target was missed
+)
+
+func main() {
+	defer end()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// A section measures one thing.
+type section struct {
+	name  string
+	share float64 // of the whole time
+	run   func(*bench) error
+}
+
+var sections = []section{
+	{"pair", 0.17, pair},
+	{"contended", 0.10, contended},
+	{"work", 0.09, contendedWork},
+	{"saturated", 0.17, saturatedFew},
+	{"saturated4096", 0.13, saturatedMany},
+	{"saturated1", 0.08, saturatedOne},
+	{"refuse", 0.04, refuse},
+	{"tail", 0.07, tail},
+	{"cancel", 0.07, cancelWaiting},
+	{"memory", 0.03, memory},
+	{"http", 0.05, overHTTP},
+}
+
+// bench is one run.
+type bench struct {
+	report report
+	budget time.Duration // for the section that runs
+	keys   int           // how many guards the memory section makes
+	crowd  []int         // how many callers the cancel section has waiting, and in how many rounds
+}
+
+// table starts a table of the report.
+func (b *bench) table(name, title string, columns ...string) *table {
+	t := &table{Name: name, Title: title, Columns: columns}
+	b.report.Tables = append(b.report.Tables, t)
+	return t
+}
+
+// target adds a target to the report.
+func (b *bench) target(t target) { b.report.Targets = append(b.report.Targets, t) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	var (
+		asJSON   = f.Bool("json", false, "print JSON")
+		markdown = f.Bool("markdown", false, "print Markdown")
+		update   = f.String("update", "", "replace the measured section of this Markdown `file`")
+		quick    = f.Bool("quick", false, "take some ten seconds instead of a minute")
+		total    = f.Duration("time", 0, "how long to measure (default 42s, or 6s with -quick)")
+		filter   = f.String("filter", "", "run the sections whose name matches this `regexp`: "+sectionNames())
+		check    = f.Bool("check", false, "exit with status 3 when a target is missed")
+		note     = f.String("note", "", "a `sentence` about the machine, for the output")
+	)
+	f.Usage = func() {
+		fmt.Fprintf(stderr, "usage: go run ./bench [flags]\n\n")
+		f.PrintDefaults()
+		fmt.Fprintf(stderr, `
+examples:
+  go run ./bench
+  go run ./bench -quick -filter 'pair|refuse'
+  go run ./bench -json > run.json
+  go run ./bench -update docs/performance.md -note "The machine was idle otherwise."
+`)
+	}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return exitMisuse
+	}
+	want, err := regexp.Compile(*filter)
+	if err != nil || f.NArg() > 0 {
+		fmt.Fprintf(stderr, "bench: bad -filter or argument: %v %v\n", err, f.Args())
+		return exitMisuse
+	}
+	document := ""
+	if *update != "" {
+		// A document that cannot be updated is found out before the minute, not after it.
+		text, err := os.ReadFile(*update)
+		if err == nil {
+			document = string(text)
+			_, err = replaceSection(document, "")
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return exitFailed
+		}
+	}
+	b := &bench{keys: 100_000, crowd: []int{10_000, 100_000}}
+	if *total == 0 {
+		*total = 42 * time.Second
+		if *quick {
+			*total = 6 * time.Second
+			b.keys, b.crowd = 20_000, []int{3000, 30_000}
+		}
+	}
+	if *total < 3*time.Second {
+		b.keys, b.crowd = 1000, []int{1000, 10_000}
+	}
+	b.report.Date = time.Now().Format(time.RFC3339)
+	b.report.Command = strings.TrimSpace("go run ./bench " + strings.Join(f.Args(), " ") + flagsForReport(f))
+	b.report.Note = *note
+	b.report.Machine = thisMachine()
+	// Two, on any machine, so that runs can be compared: the targets are stated for two.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(min(2, runtime.NumCPU())))
+	b.report.Machine.GOMAXPROCS = runtime.GOMAXPROCS(0)
+
+	start := time.Now()
+	for _, s := range sections {
+		if !want.MatchString(s.name) {
+			continue
+		}
+		fmt.Fprintf(stderr, "%5.1f s  %s\n", time.Since(start).Seconds(), s.name)
+		b.budget = time.Duration(s.share * float64(*total))
+		runtime.GC()
+		if err := s.run(b); err != nil {
+			fmt.Fprintf(stderr, "bench: %s: %v\n", s.name, err)
+			return exitFailed
+		}
+	}
+	b.report.Seconds = time.Since(start).Seconds()
+
+	switch {
+	case *update != "":
+		var text strings.Builder
+		b.report.writeMarkdown(&text)
+		document, err = replaceSection(document, text.String())
+		if err == nil {
+			err = os.WriteFile(*update, []byte(document), 0o644)
+		}
+	case *asJSON:
+		err = b.report.writeJSON(stdout)
+	case *markdown:
+		b.report.writeMarkdown(stdout)
+	default:
+		b.report.writeText(stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	if *check && slices.ContainsFunc(b.report.Targets, func(t target) bool { return t.Reached == missed }) {
+		return exitMissed
+	}
+	return 0
+}
+
+func sectionNames() string {
+	var names []string
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// flagsForReport returns the flags that change what is measured, as they would be typed.
+func flagsForReport(f *flag.FlagSet) string {
+	var b strings.Builder
+	f.Visit(func(g *flag.Flag) {
+		switch g.Name {
+		case "quick":
+			b.WriteString(" -quick")
+		case "time", "filter":
+			fmt.Fprintf(&b, " -%s %s", g.Name, g.Value)
+		}
+	})
+	return b.String()
+}
+
+// thisMachine says where the process runs.
+func thisMachine() machine {
+	m := machine{CPU: "unknown CPU", CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				m.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.Load, _, _ = strings.Cut(string(text), " ")
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			switch d.Path {
+			case "golang.org/x/sync", "golang.org/x/time", "github.com/failsafe-go/failsafe-go",
+				"github.com/platinummonkey/go-concurrency-limits":
+				m.Modules = append(m.Modules, d.Path+" "+d.Version)
+			}
+		}
+	}
+	slices.SortFunc(m.Modules, cmp.Compare[string])
+	return m
+}

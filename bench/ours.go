@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
+)
+
+// This file is all that the benchmark knows of the library. What the library does not offer
+// (yet) is a function here that says so with ok = false, and a line that is missing in the output.
+
+// held returns flyball's own law with nothing to decide: it is told of every window and asks
+// for the next, as ever, but its limit stays.
+func held(limit int) adaptive.Law {
+	return adaptive.New(adaptive.Config{Initial: limit, Min: limit, Max: limit})
+}
+
+// newGuard returns a guard with a law that times one call in timeOneIn, and room for all who wait in a benchmark.
+func newGuard(law adaptive.Law, timeOneIn int) *limiter.Guard {
+	g, err := limiter.New(limiter.Config{
+		Name: "bench", Law: law, TimeOneIn: timeOneIn, Queue: 1_000_000, MaxWait: time.Hour, Seed: 1,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return g
+}
+
+// ours is the guard as it comes: every call is timed and recorded, flyball's own law reads it.
+func ours(limit int) contender {
+	return guarded("flyball, every call timed", newGuard(held(limit), 1), limiter.Request{})
+}
+
+// oursSampled is a guard that times one call in 16.
+func oursSampled(limit int) (c contender, ok bool) {
+	return guarded("flyball, 1 in 16 timed", newGuard(held(limit), 16), limiter.Request{}), true
+}
+
+// oursPaced is a guard with a rate budget, large enough never to bind.
+func oursPaced(limit int) contender {
+	law := &paced{adaptive.Decision{
+		Limit: limit, Pace: 1e8, Cause: adaptive.CauseExternal, AskAgain: math.MaxInt64,
+	}}
+	return guarded("flyball, timed, with a rate budget", newGuard(law, 1), limiter.Request{})
+}
+
+// guarded returns the contender that a guard is.
+func guarded(name string, g *limiter.Guard, r limiter.Request) contender {
+	ctx := live
+	return contender{
+		name: name,
+		pairs: func(n int) {
+			for range n {
+				p, err := g.Acquire(ctx, r)
+				if err != nil {
+					panic(err)
+				}
+				p.Release(limiter.Outcome{})
+			}
+		},
+		hold: func(ctx context.Context, in func()) error {
+			p, err := g.Acquire(ctx, r)
+			if err != nil {
+				return err
+			}
+			in()
+			p.Release(limiter.Outcome{})
+			return nil
+		},
+		refuse: func(n int) {
+			for range n {
+				if _, ok := g.TryAcquire(r); ok {
+					panic("bench: a full guard let a call in")
+				}
+			}
+		},
+	}
+}
+
+// paced is a law with a constant decision.
+type paced struct{ d adaptive.Decision }
+
+func (p *paced) Window(time.Duration, adaptive.Window) adaptive.Decision { return p.d }
+func (p *paced) Ended(time.Duration, adaptive.Call, adaptive.Outcome) adaptive.Decision {
+	return p.d
+}
+func (p *paced) Hint(time.Duration, feedback.Window) adaptive.Decision { return p.d }
+func (p *paced) Decision() adaptive.Decision                           { return p.d }
+
+// ourTransport returns the guard as a RoundTripper over base.
+func ourTransport(base http.RoundTripper) http.RoundTripper {
+	return httplimit.New(base, newGuard(held(64), 1), httplimit.Config{})
+}
+
+// keys are many guards, as a program has that keeps one for each key.
+type keys struct{ guards []*limiter.Guard }
+
+// newKeys returns n guards as a program gets them that configures nothing.
+func newKeys(n int) *keys { return &keys{make([]*limiter.Guard, 0, n)} }
+
+// fill makes the guards.
+func (k *keys) fill() {
+	for i := range cap(k.guards) {
+		g, err := limiter.New(limiter.Config{Name: fmt.Sprintf("key-%06d", i)})
+		if err != nil {
+			panic(err)
+		}
+		k.guards = append(k.guards, g)
+	}
+}
+
+// call makes one call through each guard, which ends with o.
+func (k *keys) call(o limiter.Outcome) {
+	for _, g := range k.guards {
+		p, err := g.Acquire(context.Background(), limiter.Request{})
+		if err != nil {
+			panic(err)
+		}
+		p.Release(o)
+	}
+}
+
+// work makes a few calls through each guard that end well.
+func (k *keys) work() {
+	for range 5 {
+		k.call(limiter.Outcome{})
+	}
+}
+
+// meetLimit has each guard refused once by its upstream, and then some calls that end well.
+func (k *keys) meetLimit() {
+	k.call(limiter.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeRequests})
+	k.work()
+}
+
+// idle has each guard give back what it needs only while it is used.
+func (k *keys) idle() (ok bool) { return false }
