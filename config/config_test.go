@@ -98,10 +98,10 @@ func TestFull(t *testing.T) {
 
 	want.Law, want.Adaptive.Initial, want.Queue, want.Adaptive.Epoch, want.Retry.MaxAttempts = "adaptive", 20, 7, 30, 3
 	u, ok := f.Upstream("openai")
-	if w := (Upstream{"openai", "https://api.openai.com/v1", "openai", want}); !ok || u != w {
+	if w := (Upstream{"openai", "https://api.openai.com/v1", "openai", noKeys, want}); !ok || !reflect.DeepEqual(u, w) {
 		t.Errorf("Upstream(openai) is\n%+v, want\n%+v", u, w)
 	}
-	if u, ok := f.Upstream("nobody"); ok || u != (Upstream{Name: "nobody", Settings: f.Defaults}) {
+	if u, ok := f.Upstream("nobody"); ok || !reflect.DeepEqual(u, Upstream{Name: "nobody", Keys: noKeys, Settings: f.Defaults}) {
 		t.Errorf("Upstream(nobody) = %+v, %t", u, ok)
 	}
 

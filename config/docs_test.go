@@ -7,8 +7,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flyball-go/flyball/config/strict"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 const limitsFile = "../limits.toml"
@@ -39,7 +41,7 @@ func blocks(t *testing.T) map[string]block {
 	table := ""
 	for _, line := range strings.Split(string(data), "\n") {
 		if m := headerLine.FindStringSubmatch(line); m != nil {
-			table = strings.NewReplacer("upstream.openai", "upstream.<name>", "feedback.rule", "feedback.rule[]").Replace(m[1])
+			table = strings.NewReplacer("upstream.openai.key", "upstream.<name>.key[]", "upstream.openai", "upstream.<name>", "feedback.rule", "feedback.rule[]").Replace(m[1])
 			b = block{}
 		} else if m := keyLine.FindStringSubmatch(line); m != nil {
 			path := table + "." + m[2]
@@ -127,7 +129,11 @@ func TestLimitsFileExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, ok := f.Upstream("openai")
-	if !ok || u.BaseURL == "" || u.Provider != "openai" || u.MaxWait == f.Defaults.MaxWait || u.Retry == f.Defaults.Retry || len(f.Rules) != 1 {
+	if !ok || u.BaseURL == "" || u.Provider != "openai" || u.MaxWait == f.Defaults.MaxWait || u.Retry == f.Defaults.Retry || len(f.Rules) != 1 ||
+		!reflect.DeepEqual(u.Keys, Keys{
+			Sources: []KeySource{{Env: "OPENAI_API_KEY"}, {File: "/run/secrets/openai"}}, Limit: limiter.LimitAccount,
+			Header: "X-Api-Key", Prefix: "Token ", Probe: 5 * time.Minute, ProbeMax: 2 * time.Hour,
+		}) {
 		t.Errorf("the examples say %+v and %+v", u, f.Rules)
 	}
 	v := reflect.ValueOf(f.Rules[0])

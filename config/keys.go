@@ -139,14 +139,14 @@ func (u Upstream) Pool() (limiter.PoolConfig, error) {
 type keysTable struct {
 	Limit    *string        `toml:"limit" choice:"key|account"`
 	Header   *headerName    `toml:"key_header"`
-	Prefix   *string        `toml:"key_prefix" len:"..64"`
+	Prefix   *keyPrefix     `toml:"key_prefix" len:"..64"`
 	Probe    *time.Duration `toml:"key_probe" range:"1s..24h"`
 	ProbeMax *time.Duration `toml:"key_probe_max" range:"1s..24h"`
-	Key      []keyTable     `toml:"key" len:"1..1024"`
+	Key      []oneKeyTable  `toml:"key" len:"1..1024"`
 }
 
-// keyTable is one [[upstream.<name>.key]].
-type keyTable struct {
+// oneKeyTable is one [[upstream.<name>.key]].
+type oneKeyTable struct {
 	Env  *envName `toml:"env"`
 	File *keyFile `toml:"file"`
 }
@@ -172,7 +172,7 @@ func (t *keysTable) keys(p provider) Keys {
 	if strings.EqualFold(k.Header, "Authorization") {
 		k.Prefix = "Bearer "
 	}
-	k.Prefix = or(t.Prefix, k.Prefix)
+	k.Prefix = string(or(t.Prefix, keyPrefix(k.Prefix)))
 	for _, s := range t.Key {
 		k.Sources = append(k.Sources, KeySource{Env: string(or(s.Env, "")), File: string(or(s.File, ""))})
 	}
@@ -247,17 +247,31 @@ func (h *headerName) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// keyPrefix is what stands before a key in its header field.
+type keyPrefix string
+
+// UnmarshalText reads a prefix and checks it.
+func (p *keyPrefix) UnmarshalText(text []byte) error {
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			return strict.Secret("it must be printable ASCII")
+		}
+	}
+	*p = keyPrefix(text)
+	return nil
+}
+
 // secretNames are keys of the file, and slips of them, after which somebody may have written a credential.
 var secretNames = map[string]bool{
 	"key": true, "keys": true, "env": true, "file": true, "value": true, "api_key": true, "apikey": true, "api-key": true, "token": true,
 	"secret": true, "password": true, "authorization": true, "bearer": true, "credential": true, "key_prefix": true,
 }
 
-// credential is what looks like one, wherever it stands.
-var credential = regexp.MustCompile(`(?i)\b(?:(?:sk|gsk|xai|pplx|hf|bearer)[-_ ][^\s"',\]}]+|[a-z0-9_-]*(?:[a-z][0-9]|[0-9][a-z])[a-z0-9_-]*)`)
+// looksSecret is what looks like a credential, wherever it stands: it begins as those of well-known providers do, or is
+// a long word of letters and digits.
+var looksSecret = regexp.MustCompile(`(?i)\b(?:(?:sk|gsk|xai|pplx|hf)[-_][^\s"',\]}]{4,}|bearer +[^\s"',\]}]+|[a-z0-9_.-]{24,})`)
 
-// shortest is how long a word must be that only looks like a credential because it has letters and digits.
-const shortest = 20
+var knownPrefix = regexp.MustCompile(`(?i)^(?:(?:sk|gsk|xai|pplx|hf)[-_]|bearer )`)
 
 // hideSecrets takes out of errors what may be a credential that somebody wrote into the file.
 func hideSecrets(err error) {
@@ -286,9 +300,9 @@ func showsValue(problem string) bool {
 }
 
 func hideCredentials(s string) string {
-	return credential.ReplaceAllStringFunc(s, func(word string) string {
-		if len(word) < shortest && !strings.ContainsAny(word[:min(len(word), 7)], "-_ ") {
-			return word
+	return looksSecret.ReplaceAllStringFunc(s, func(word string) string {
+		if !strings.ContainsAny(word, "0123456789") && !knownPrefix.MatchString(word) {
+			return word // a long word without digits is a name
 		}
 		return "(hidden)"
 	})

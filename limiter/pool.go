@@ -604,7 +604,7 @@ func (p *Pool) kick() {
 func (p *Pool) serve() {
 	for {
 		p.mu.Lock()
-		w, now := p.head, p.now()
+		w := p.head
 		switch {
 		case w == nil:
 			p.wakeAt(never)
@@ -626,7 +626,7 @@ func (p *Pool) serve() {
 			}
 			continue
 		}
-		now = p.now()
+		now := p.now()
 		if ok {
 			w.permit = kp
 			p.counts.waited(now - w.since)

@@ -90,7 +90,7 @@ func TestSecretIsNeverShown(t *testing.T) {
 	if !strings.Contains(text, keys[0].Fingerprint()) {
 		t.Error("the fingerprint is not shown either")
 	}
-	for _, bad := range []string{word, fmt.Sprintf("%x", word), fmt.Sprintf("%X", word), strings.Trim(fmt.Sprint([]byte(word)), "[]")} {
+	for _, bad := range []string{word, fmt.Sprintf("%x", word), fmt.Sprintf("%X", word), strings.Trim(fmt.Sprintf("%d", []byte(word)), "[]")} {
 		if strings.Contains(text, bad) {
 			i := strings.Index(text, bad)
 			t.Errorf("a key is shown: …%s…", text[max(0, i-200):min(len(text), i+50)])
