@@ -71,7 +71,7 @@ type settings struct {
 	core     admission.Config
 	retry    Retry
 	maxPause time.Duration
-	fast     bool   // a call that finds a place needs nothing but the place and the clock
+	fast     bool   // a call that finds a place needs no more than the place and the clock
 	timed    uint32 // one call in timed+1 is timed
 	watched  uint32 // one call in watched+1 is watched
 	maxHold  time.Duration
@@ -135,7 +135,7 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 			Estimate:         c.Budget.estimate(),
 		},
 		retry: c.Retry, maxPause: c.MaxPause,
-		fast:  c.TimeOneIn == 1 && c.MaxHold == 0,
+		fast:  c.TimeOneIn == 1 && (c.Room == nil || c.Room.ReservedShare == 0),
 		timed: uint32(c.TimeOneIn - 1), watched: uint32(c.WatchOneIn - 1),
 		maxHold: c.MaxHold, reclaim: c.Reclaim,
 	}
@@ -160,11 +160,11 @@ func (g *Guard) now() time.Duration { return time.Since(g.base) }
 //
 // When ctx ends first, the error is its cause (context.Cause) and nothing is left behind.
 // A refusal is a *RejectedError, which is ErrRejected.
-func (g *Guard) Acquire(ctx context.Context, r Request) (Permit, error) {
+func (g *Guard) Acquire(ctx context.Context, r Request) (p Permit, err error) {
 	if ctx.Err() != nil {
-		return Permit{}, context.Cause(ctx)
+		return p, context.Cause(ctx)
 	}
-	if p, t := g.take(r); t <= admission.TookLast {
+	if g.take(&r, &p) <= admission.TookLast {
 		return p, nil
 	}
 	return g.wait(ctx, r)
@@ -172,44 +172,57 @@ func (g *Guard) Acquire(ctx context.Context, r Request) (Permit, error) {
 
 // TryAcquire returns a permit when the call may start at once; ok is false when it may not.
 func (g *Guard) TryAcquire(r Request) (p Permit, ok bool) {
-	p, t := g.take(r)
-	if t <= admission.TookLast {
+	switch t := g.take(&r, &p); {
+	case t <= admission.TookLast:
 		return p, true
-	}
-	if t == admission.NoPlace && !g.set.Load().core.Observe {
+	case t == admission.NoPlace && !g.set.Load().core.Observe:
 		g.core.RefusedFast()
-		return Permit{}, false
+		return p, false
 	}
 	p, _ = g.try(r)
 	return p, p.guard != nil
 }
 
-// take is the way without the lock.
-func (g *Guard) take(r Request) (p Permit, t admission.Taken) {
+// take is the way without the lock. It fills p, which must be zero, when it took a place.
+func (g *Guard) take(r *Request, p *Permit) admission.Taken {
 	n, t := g.core.Take()
 	if t > admission.TookLast {
-		return Permit{}, t
-	}
-	set := g.set.Load()
-	if set.core.Room.ReservedFor > r.Priority && !g.core.MayUse(&set.core.Room, r.Priority, n) {
-		g.core.Return()
-		return Permit{}, admission.Divert
+		return t
 	}
 	at := admission.Untimed
+	if set := g.set.Load(); !set.fast || g.core.Paced() {
+		if at, t = g.takeWith(set, r, n, t); t > admission.TookLast {
+			return t
+		}
+	} else {
+		at = g.now()
+	}
+	p.guard = g
+	g.core.Begin(&p.grant.Call, at, n)
+	p.grant.Call.Tokens, p.grant.Call.Class = max(0, r.Tokens), r.Class
+	if set := g.set.Load(); set.maxHold > 0 {
+		g.watch(set, p)
+	}
+	return t
+}
+
+// takeWith asks whether the n-th place, which was taken, may be kept, and returns when the call starts.
+//
+//go:noinline
+func (g *Guard) takeWith(set *settings, r *Request, n int, t admission.Taken) (at time.Duration, _ admission.Taken) {
+	if set.core.Room.ReservedFor > r.Priority && !g.core.MayUse(&set.core.Room, r.Priority, n) {
+		g.core.Return()
+		return 0, admission.Divert
+	}
+	at = admission.Untimed
 	paced := g.core.Paced()
-	if set.fast || paced || rand.Uint32()&set.timed == 0 {
+	if paced || rand.Uint32()&set.timed == 0 {
 		at = g.now()
 	}
 	if paced && !g.core.Spend(at) {
-		return Permit{}, admission.Divert
+		return 0, admission.Divert
 	}
-	p.guard = g
-	p.grant.Call = g.core.Start(at, n)
-	p.grant.Call.Tokens, p.grant.Call.Class = max(0, r.Tokens), r.Class
-	if set.maxHold > 0 {
-		g.watch(set, &p)
-	}
-	return p, t
+	return at, t
 }
 
 // try is TryAcquire's way through the lock. Without a permit it returns why not.
@@ -344,22 +357,38 @@ func (g *Guard) fire() {
 
 // finish ends a call.
 func (g *Guard) finish(grant *admission.Grant, o *Outcome) {
-	if grant.Call.SentAt == admission.Untimed && plain(o) {
-		if g.core.FinishUntimed(&grant.Call) {
-			g.mu.Lock()
-			g.serve(g.now(), nil)
-			g.unlock()
-		}
+	if grant.Call.SentAt == admission.Untimed {
+		g.finishUntimed(grant, o)
 		return
 	}
-	now := g.now()
-	if !g.core.Finish(now, grant, o) {
-		return
+	if now := g.now(); g.core.Finish(now, grant, o) {
+		g.settle(now, grant, o)
 	}
+}
+
+// settle is finish's way through the lock.
+//
+//go:noinline
+func (g *Guard) settle(now time.Duration, grant *admission.Grant, o *Outcome) {
 	g.mu.Lock()
 	defer g.unlock() // also when a law panics
 	g.core.Settle(now, grant, o)
 	g.serve(now, nil)
+}
+
+// finishUntimed ends a call that was not timed.
+//
+//go:noinline
+func (g *Guard) finishUntimed(grant *admission.Grant, o *Outcome) {
+	if !plain(o) {
+		g.settle(g.now(), grant, o)
+		return
+	}
+	if g.core.FinishUntimed(&grant.Call) {
+		g.mu.Lock()
+		g.serve(g.now(), nil)
+		g.unlock()
+	}
 }
 
 // Pause keeps everybody from starting until the given instant, as a Retry-After does. A

@@ -16,7 +16,10 @@ type Permit struct {
 
 // Release ends the call with what became of it, and lets the next one in. It panics when the permit was
 // released before or was never acquired.
-func (p *Permit) Release(o Outcome) {
+func (p *Permit) Release(o Outcome) { release(p, &o) }
+
+// release is Release; apart, so that Release is inlined and the outcome is not copied.
+func release(p *Permit, o *Outcome) {
 	g := p.guard
 	if g == nil {
 		panic("limiter: Release of a permit that is not held")
@@ -28,7 +31,7 @@ func (p *Permit) Release(o Outcome) {
 	if int(o.Class) >= feedback.NumClasses {
 		o.Class = feedback.ServerError // a class of a later version says no more
 	}
-	g.finish(&p.grant, &o)
+	g.finish(&p.grant, o)
 }
 
 // Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had
@@ -54,5 +57,5 @@ func (p *Permit) Held() bool { return p.guard != nil }
 
 // plain reports whether an outcome says no more than that the call ended well.
 func plain(o *Outcome) bool {
-	return o.Class == feedback.OK && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 && len(o.Windows) == 0
+	return int64(o.Class)|int64(o.FirstByte)|o.InputTokens|o.OutputTokens|int64(len(o.Windows)) == 0
 }

@@ -223,6 +223,11 @@ func (c *Core) Spend(now time.Duration) bool {
 // Untimed is the start of a call that is not timed.
 const Untimed time.Duration = -1
 
+// Begin is Start into a call that is zero.
+func (c *Core) Begin(call *adaptive.Call, now time.Duration, n int) {
+	call.SentAt, call.Episode, call.InFlight = now, c.episode.Load(), n
+}
+
 // Start returns the call that starts at now, or Untimed, in the place that Take gave. It may be
 // called at any time.
 func (c *Core) Start(now time.Duration, n int) adaptive.Call {
@@ -588,9 +593,9 @@ func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) (locked 
 	if !plain(now, g, o) {
 		return true
 	}
-	c.meter.add(now-g.Call.SentAt, g.Call.InFlight)
+	brimming := c.meter.add(now-g.Call.SentAt, g.Call.InFlight)
 	wake := c.slots.Give()
-	return wake || c.due(now)
+	return wake || brimming || int64(now) >= c.askAt.Load()
 }
 
 // FinishUntimed ends a call that ended well and whose start was not timed. It reports whether the
@@ -608,8 +613,8 @@ func (c *Core) due(now time.Duration) bool {
 // plain reports whether a call says nothing but how long it took.
 func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 	call := &g.Call
-	return g.reserved == nil && o.Class == feedback.OK && call.SentAt >= 0 && o.FirstByte == 0 && o.InputTokens == 0 && o.OutputTokens == 0 &&
-		len(o.Windows) == 0 && call.Tokens == 0 && now-call.SentAt < meterLongest
+	return int64(o.Class)|int64(o.FirstByte)|o.InputTokens|o.OutputTokens|int64(len(o.Windows))|call.Tokens == 0 &&
+		g.reserved == nil && call.SentAt >= 0 && now-call.SentAt < meterLongest
 }
 
 // Settle does the part of Finish that needs the lock.

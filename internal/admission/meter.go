@@ -33,8 +33,8 @@ const (
 	meterLongest = 2 * time.Second
 )
 
-// add counts one call.
-func (m *meter) add(latency time.Duration, inFlight int) {
+// add counts one call. It reports whether the meter must be collected before it overflows.
+func (m *meter) add(latency time.Duration, inFlight int) (brimming bool) {
 	if latency < 0 {
 		latency = 0 // the clock stood still or went back
 	}
@@ -44,7 +44,8 @@ func (m *meter) add(latency time.Duration, inFlight int) {
 	if lo := m.min.Load(); lo == 0 || int64(latency) < lo-1 {
 		m.lower(int64(latency) + 1)
 	}
-	m.sum.Add(meterOne | uint64(latency)>>meterUnit)
+	v := m.sum.Add(meterOne | uint64(latency)>>meterUnit)
+	return v>>meterSumBits >= meterCountFull || v&meterSumMask >= meterSumFull
 }
 
 // brimming reports whether the meter must be collected before it overflows.
