@@ -32,6 +32,9 @@ import (
 //	a certificate, a version, not TLS at all       client_error   not retryable
 //	anything else                                  server_error   not retryable
 //
+// A caller's deadline alone does not say whether the upstream had its time. Whoever knows when the request was sent
+// can tell more: package httplimit reads some of them as timeout.
+//
 // That the same request may succeed does not say that a replay is safe: after a timeout or a
 // reset the upstream may have done the work. A nil error is a success.
 func FromError(ctx context.Context, err error) Signal {

@@ -80,7 +80,9 @@ type settings struct {
 
 // shell is what a guard needs to make callers wait and to tell of what it does.
 type shell struct {
-	free      *waiter     // waiters for use again, so that waiting does not allocate
+	free      sync.Pool // waiters for use again, so that waiting does not allocate; needs no lock
+	wake      *waiter   // answered, and to be told once the lock is released; in their order
+	wakeLast  *waiter
 	timer     *time.Timer // for the next instant at which somebody who waits could be answered
 	timerAt   time.Duration
 	timerSet  bool
@@ -95,7 +97,8 @@ type shell struct {
 type waiter struct {
 	admission.Waiter
 	answered chan struct{}
-	next     *waiter
+	next     *waiter // in shell.wake
+	home     *shell
 }
 
 // New returns a guard. The error joins one *FieldError for each field of cfg that is out of range.
@@ -189,7 +192,7 @@ func (g *Guard) take(r *Request, p *Permit) admission.Taken {
 	if t > admission.TookLast {
 		return t
 	}
-	at := admission.Untimed
+	var at time.Duration
 	if set := g.set.Load(); !set.fast || g.core.Paced() {
 		if at, t = g.takeWith(set, r, n, t); t > admission.TookLast {
 			return t
@@ -274,20 +277,29 @@ func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
 		g.core.Ask(now, &w.Waiter)
 	}
 	g.serve(now, w)
-	if w.State == admission.Queued {
-		g.unlock()
-		if done := ctx.Done(); done == nil {
-			<-w.answered
-		} else {
-			select {
-			case <-w.answered:
-			case <-done:
-				return Permit{}, g.abandon(ctx, w)
-			}
-		}
-		g.mu.Lock()
+	if w.State != admission.Queued {
+		return g.answer(w)
 	}
-	return g.answer(w)
+	g.unlock()
+	if done := ctx.Done(); done == nil {
+		<-w.answered
+	} else {
+		select {
+		case <-w.answered:
+		case <-done:
+			return Permit{}, g.abandon(ctx, w)
+		}
+	}
+	if w.State != admission.Granted {
+		g.mu.Lock()
+		return g.answer(w)
+	}
+	p := Permit{guard: g, grant: w.Grant}
+	g.recycle(w)
+	if set := g.set.Load(); set.maxHold > 0 {
+		g.watch(set, &p)
+	}
+	return p, nil
 }
 
 // answer returns what a waiter was answered, and gives up the lock.
@@ -297,8 +309,8 @@ func (g *Guard) answer(w *waiter) (p Permit, err error) {
 	} else {
 		err = g.rejected(&w.Waiter, g.now())
 	}
-	g.recycle(w)
 	g.unlock()
+	g.recycle(w)
 	if set := g.set.Load(); p.guard != nil && set.maxHold > 0 {
 		g.watch(set, &p)
 	}
@@ -309,14 +321,17 @@ func (g *Guard) answer(w *waiter) (p Permit, err error) {
 func (g *Guard) abandon(ctx context.Context, w *waiter) error {
 	g.mu.Lock()
 	if !g.core.Cancel(&w.Waiter) {
-		<-w.answered // it was answered at the same time; the token is there
+		// It was answered at the same time. Whoever did so tells it after releasing the lock.
+		g.mu.Unlock()
+		<-w.answered
+		g.mu.Lock()
 		if w.State == admission.Granted {
 			g.core.Undo(g.now(), &w.Waiter)
 		}
 	}
 	g.serve(g.now(), nil)
-	g.recycle(w)
 	g.unlock()
+	g.recycle(w)
 	return context.Cause(ctx)
 }
 
@@ -325,7 +340,11 @@ func (g *Guard) abandon(ctx context.Context, w *waiter) error {
 func (g *Guard) serve(now time.Duration, own *waiter) {
 	for aw := g.core.Next(now); aw != nil; aw = g.core.Next(now) {
 		if w := aw.Owner.(*waiter); w != own {
-			w.answered <- struct{}{} // never blocks: one token a wait, room for one
+			if s := g.shell; s.wake == nil {
+				s.wake, s.wakeLast = w, w
+			} else {
+				s.wakeLast.next, s.wakeLast = w, w
+			}
 		}
 	}
 	at, ok := g.core.Wake(now)
@@ -423,13 +442,10 @@ func (g *Guard) Close() {
 // waiter returns a waiter for a request. It needs the lock.
 func (g *Guard) waiter(now time.Duration, r Request) *waiter {
 	s := g.open()
-	w := s.free
+	w, _ := s.free.Get().(*waiter)
 	if w == nil {
-		w = &waiter{answered: make(chan struct{}, 1)}
+		w = &waiter{answered: make(chan struct{}, 1), home: s}
 		w.Owner = w
-	} else {
-		s.free = w.next
-		w.next = nil
 	}
 	w.GiveUp = 0
 	w.Grant = admission.Grant{}
@@ -438,11 +454,10 @@ func (g *Guard) waiter(now time.Duration, r Request) *waiter {
 	return w
 }
 
-// recycle keeps a waiter for use again. It needs the lock.
+// recycle keeps a waiter for use again.
 func (g *Guard) recycle(w *waiter) {
 	w.State = admission.Idle
-	w.next = g.shell.free
-	g.shell.free = w
+	w.home.free.Put(w)
 }
 
 // rejected returns the refusal of w. It needs the lock.

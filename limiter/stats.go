@@ -72,18 +72,36 @@ func (g *Guard) note(now time.Duration, d adaptive.Decision) {
 	}
 }
 
-// unlock gives up the lock and tells listeners what has changed. One goroutine tells at a
-// time, so that they hear of changes in their order.
+// unlock gives up the lock, and then tells those who were answered that they were, and listeners what has
+// changed. One goroutine tells listeners at a time, so that they hear of changes in their order.
 func (g *Guard) unlock() {
-	defer g.mu.Unlock() // also when a listener panics
-	if s := g.shell; s != nil && len(s.events) > 0 && !s.telling {
+	s := g.shell
+	if s == nil {
+		g.mu.Unlock()
+		return
+	}
+	wake := s.wake
+	s.wake = nil
+	tell := len(s.events) > 0 && !s.telling
+	if tell {
+		s.telling = true
+	}
+	g.mu.Unlock()
+	for w := wake; w != nil; {
+		next := w.next
+		w.next = nil
+		w.answered <- struct{}{} // never blocks: one token a wait, room for one
+		w = next                 // the waiter is its caller's again
+	}
+	if tell {
 		g.tell(s)
 	}
 }
 
-// tell tells listeners what has changed. It needs the lock, which it gives up in between.
+// tell tells listeners what has changed.
 func (g *Guard) tell(s *shell) {
-	s.telling = true
+	g.mu.Lock()
+	defer g.mu.Unlock() // also when a listener panics
 	defer func() { s.telling = false }()
 	for len(s.events) > 0 {
 		events, listeners := s.events, s.listeners

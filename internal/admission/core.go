@@ -375,6 +375,14 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		w.Since = since
 		return w
 	}
+	if s.gate <= now && !s.closed && c.slots.InFlight() >= c.slots.Limit() {
+		// Most often nothing has changed but that one place was taken.
+		c.meter.touchFull()
+		if it := s.queue.expired(now); it != nil {
+			return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+		}
+		return nil
+	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
 		return c.reject(now, it.waiter, ReasonPaused, s.gate)
 	}
@@ -767,23 +775,27 @@ func (c *Core) start(now time.Duration, w *Waiter) bool {
 func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why) {
 	s := c.state
 	at = now
-	until := func(t time.Duration, y Why) {
-		if t > at {
-			at, why = t, y
+	if s.gate > at {
+		at, why = s.gate, WhyPause
+	}
+	if at < s.resumeEnd {
+		if t := min(s.resumeNext, s.resumeEnd); t > at {
+			at, why = t, WhyResume
 		}
 	}
-	until(s.gate, WhyPause)
-	if at < s.resumeEnd {
-		until(min(s.resumeNext, s.resumeEnd), WhyResume)
+	if c.Paced() {
+		if t := c.pace.at(now); t > at {
+			at, why = t, WhyPace
+		}
 	}
-	until(c.pace.at(now), WhyPace)
 	if w.Call.Tokens > 0 {
-		until(s.tokens.at(now, float64(w.Call.Tokens)), WhyTokenPace)
+		if t := s.tokens.at(now, float64(w.Call.Tokens)); t > at {
+			at, why = t, WhyTokenPace
+		}
 	}
 	if s.budget.Limited() {
-		free, i := s.budget.At(now, w.expected)
-		if free > at {
-			at, why, w.Budget = free, WhyBudget, i
+		if t, i := s.budget.At(now, w.expected); t > at {
+			at, why, w.Budget = t, WhyBudget, i
 		}
 	}
 	return at, why

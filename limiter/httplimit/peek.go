@@ -53,7 +53,7 @@ func peek(ctx context.Context, resp *http.Response) []byte {
 		p.rest = t.body
 	case err == nil:
 		p.err = gone
-		go t.body.Close()
+		go func() { _ = t.body.Close() }()
 	default:
 		_ = t.body.Close()
 	}

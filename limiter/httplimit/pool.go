@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+	"time"
 
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
@@ -56,7 +57,7 @@ func NewPool(base http.RoundTripper, pool *limiter.Pool, cfg PoolConfig) *PoolTr
 		}
 	}
 	cfg.Header = textproto.CanonicalMIMEHeaderKey(cfg.Header)
-	return &PoolTransport{&Transport{base: base, cfg: cfg.Config}, pool, cfg}
+	return &PoolTransport{&Transport{base: base, guard: pool.Guards()[0], cfg: cfg.Config}, pool, cfg}
 }
 
 // Pool returns the pool whose keys p sends with.
@@ -78,7 +79,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
-	ctx := req.Context()
+	ctx, began := req.Context(), time.Now()
 	r := limiter.Request{Idempotent: p.t.cfg.Idempotent(req)}
 	if p.t.cfg.Cost != nil {
 		r.Tokens = p.t.cfg.Cost(req)
@@ -90,13 +91,14 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	for send := req; ; {
-		resp, o, fault, err := p.send(&keys, send, req, &permit)
+		resp, o, fault, err := p.send(&keys, send, req, &permit, began)
 		if err == nil && o.Class == feedback.OK {
 			return resp, nil
 		}
 		if o.final && fault == limiter.KeyFine {
 			return p.t.final(resp, o, err)
 		}
+		letGo(resp) // its connection must not be kept while this waits
 		next, more, refused := keys.Again(ctx, &o.Outcome, fault, o.unsent)
 		switch {
 		case !more || errors.Is(refused, limiter.ErrRejected):
@@ -119,7 +121,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // send sends one attempt, which is the request orig, with the key of permit. The permit is released as by Transport.send.
-func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, permit *limiter.KeyPermit) (resp *http.Response, o outcome, f limiter.KeyFault, err error) {
+func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, permit *limiter.KeyPermit, began time.Time) (resp *http.Response, o outcome, f limiter.KeyFault, err error) {
 	released := false
 	defer func() {
 		if !released { // the base panicked
@@ -127,6 +129,7 @@ func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, pe
 		}
 	}()
 	resp, o, start, err := p.t.exchange(p.sign(req, permit.Secret()))
+	o.blame(req.Context(), began, start)
 	if resp != nil {
 		resp.Request = orig // the copy has the key
 	}
@@ -157,6 +160,9 @@ func (p *PoolTransport) sign(req *http.Request, key limiter.Secret) *http.Reques
 	c.Header[p.cfg.Header] = []string{p.cfg.Prefix + key.Reveal()}
 	return &c
 }
+
+// CloseIdleConnections closes the idle connections of the base, for http.Client.CloseIdleConnections.
+func (p *PoolTransport) CloseIdleConnections() { p.t.CloseIdleConnections() }
 
 // allowed reports whether a key may be sent with the request. The client follows redirects by requests that
 // come here like any other, and whoever answers may redirect to himself.

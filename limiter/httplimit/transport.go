@@ -223,8 +223,9 @@ func (o *outcome) blame(ctx context.Context, began, start time.Time) {
 // fromError returns what an error means, and whether the caller's deadline is behind it. At its Timeout http.Client ends
 // a request by its Cancel channel, too, which may be a moment before the context's own timer.
 func fromError(ctx context.Context, err error) (s feedback.Signal, expired bool) {
+	known := ctx.Err() != nil // first, as it may end meanwhile
 	s = feedback.FromError(ctx, err)
-	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
+	if deadline, ok := ctx.Deadline(); ok && !known && !time.Now().Before(deadline) {
 		switch {
 		case s.Class == feedback.Canceled, s.Class == feedback.Timeout, s.Source == "error:unknown":
 			s = feedback.Signal{Class: feedback.Canceled, Source: "deadline:caller"}
@@ -248,7 +249,7 @@ func (t *Transport) final(resp *http.Response, o outcome, err error) (*http.Resp
 	}
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		if !t.cfg.KeepHeader && (t.guard == nil || t.guard.Retries()) { // a pool has no guard of its own
+		if !t.cfg.KeepHeader && t.guard.Retries() { // a pool's guards have one configuration
 			resp.Header.Set("X-Should-Retry", "false")
 		}
 	}
