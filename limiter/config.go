@@ -68,7 +68,7 @@ type Config struct {
 	// TimeOneIn is how many calls there are to one whose latency is measured (1 to 1024, a power of two).
 	// Zero means 1: every call. Reading the clock is most of what an uncontended call costs; above
 	// some 100,000 calls a second, 16 makes the guard several times cheaper and tells the law
-	// of latencies as well. Refusals and calls that waited are counted and timed in any case.
+	// of latencies as well. All calls are counted, and those that waited are timed, in any case.
 	TimeOneIn int
 
 	// Retry says how often and when a call that failed is sent again.

@@ -29,8 +29,8 @@ const (
 	ReasonMaxWait = admission.ReasonMaxWait
 	// ReasonPaused: the upstream asked for a pause that is longer than Config.MaxPause or Config.MaxWait.
 	ReasonPaused = admission.ReasonPaused
-	// ReasonDeadline: the caller's context ends before the call could start, or end if it were as quick as any
-	// call lately.
+	// ReasonDeadline: the caller's context ends before the call could start, even if all before it were as quick as
+	// the quickest ever.
 	ReasonDeadline = admission.ReasonDeadline
 	// ReasonTooLarge: the call costs more than a whole budget holds (Budget.Oversize); no wait would help.
 	ReasonTooLarge = admission.ReasonTooLarge
@@ -66,7 +66,7 @@ func (e *RejectedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "limiter: %s rejected a call: %s (limit %d, in flight %d, waiting %d",
 		e.Guard, reasonText[e.Reason], e.Limit, e.InFlight, e.Waiting)
-	if e.Waited > 0 {
+	if e.Waited >= time.Millisecond {
 		fmt.Fprintf(&b, ", waited %v", e.Waited.Round(time.Millisecond))
 	}
 	b.WriteString(")")
@@ -86,7 +86,7 @@ var reasonText = [admission.NumReasons]string{
 	ReasonPaused:    "the upstream asked for a longer pause than callers wait",
 	ReasonDeadline:  "its deadline cannot be met",
 	ReasonTooLarge:  "it costs more than a whole budget holds",
-	ReasonDropped:   "the queue was full, and somebody more urgent came",
+	ReasonDropped:   "the queue was full, and somebody else was let in",
 	ReasonClosed:    "the guard is closed",
 }
 

@@ -8,8 +8,29 @@ import (
 	"github.com/flyball-go/flyball/internal/admission"
 )
 
-// Why is what a caller waits for.
+// Why is what a caller waits for; it indexes Counts.WaitedFor and Counts.Observed.
 type Why = admission.Why
+
+// What a caller waits for.
+const (
+	// WhyLimit: as many calls as may be are in flight, or others are ahead.
+	WhyLimit = admission.WhyLimit
+	// WhyPause: the upstream asked for a pause, or somebody called Pause.
+	WhyPause = admission.WhyPause
+	// WhyResume: starts are spread after a pause.
+	WhyResume = admission.WhyResume
+	// WhyPace: as many calls as may start did.
+	WhyPace = admission.WhyPace
+	// WhyTokenPace: as many tokens as may be spent were.
+	WhyTokenPace = admission.WhyTokenPace
+	// WhyBudget: a budget is used up.
+	WhyBudget = admission.WhyBudget
+	// WhyReserved: the places that are free are reserved for more urgent callers.
+	WhyReserved = admission.WhyReserved
+
+	// NumWhys is the number of reasons to wait; a Why is always smaller.
+	NumWhys = admission.NumWhys
+)
 
 // Explanation is why a guard does what it does, at one instant. String gives it in words.
 type Explanation struct {
@@ -50,7 +71,8 @@ type Wait struct {
 	Ahead  int
 	// Why is what it waits for, in words: "limit", "pause", "tokens per 1m0s".
 	Why string
-	// Expected is when it may start, as far as the guard can tell; zero when it cannot.
+	// Expected is when it may start at the earliest, as far as the guard can tell: what those ahead will take of a budget
+	// is not counted. Zero when it cannot tell.
 	Expected time.Time
 }
 
@@ -64,7 +86,7 @@ func (w Wait) String() string {
 		fmt.Fprintf(&b, ", %d ahead", w.Ahead)
 	}
 	if !w.Expected.IsZero() {
-		fmt.Fprintf(&b, ", expected %s", w.Expected.Format("15:04:05"))
+		fmt.Fprintf(&b, ", expected %s", w.Expected.UTC().Format("15:04:05Z"))
 	}
 	return b.String()
 }
@@ -77,9 +99,13 @@ func (e Explanation) String() string {
 		fmt.Fprintf(&b, "; the upstream's limit that binds: %s", e.Binding)
 	}
 	if !e.PausedUntil.IsZero() {
-		fmt.Fprintf(&b, "\npaused until %s", e.PausedUntil.Format("15:04:05"))
+		fmt.Fprintf(&b, "\npaused until %s", e.PausedUntil.UTC().Format("15:04:05Z"))
 	}
 	for _, s := range e.Budgets {
+		if s.Limit == 0 {
+			fmt.Fprintf(&b, "\n%s per %v: the upstream has not told yet", s.Kind, s.Period)
+			continue
+		}
 		fmt.Fprintf(&b, "\n%s per %v: %d of %d left", s.Kind, s.Period, s.Left, s.Limit)
 	}
 	for _, w := range e.Waits {

@@ -34,15 +34,15 @@ func TestExplainSaysWhatBinds(t *testing.T) {
 		synctest.Wait()
 		want := `test: limit 100 (external), 1 in flight, 3 waiting
 tokens per 1m0s: 210 of 6000 left
-waiting 2.1s: tokens per 1m0s binds, 0 ahead in tenant a, expected 00:00:10
-waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:10`
+waiting 2.1s: tokens per 1m0s binds, 0 ahead in tenant a, expected 00:00:10Z
+waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:10Z`
 		if got := g.Explain(2).String(); got != want {
 			t.Errorf("Explain(2)\n%s\nwant\n%s", got, want)
 		}
 		time.Sleep(time.Minute)
 		p.Release(Outcome{InputTokens: 6000})
 		wantIdle(t, g)
-		if f := g.Stats().Counts.WaitedFor[6]; f.N != 3 {
+		if f := g.Stats().Counts.WaitedFor[WhyBudget]; f.N != 3 {
 			t.Errorf("%d waits for a budget counted, want 3", f.N)
 		}
 	})

@@ -4,15 +4,15 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
-
-	"github.com/flyball-go/flyball/adaptive"
 )
 
 // Group is guards of one configuration by key: one for each user, model or host, made when it is first asked for.
 // A guard that has met no limit takes little memory, and what one has learned is given back when it
-// has been idle. Its methods may be called by any number of goroutines.
+// has been idle; so are all counts but that of successes. A guard with a Budget keeps its state. Its methods may be
+// called by any number of goroutines.
 type Group struct {
 	set    *settings
+	prefix string // of the guards' names
 	base   time.Time
 	idle   time.Duration
 	seed   maphash.Seed
@@ -36,7 +36,7 @@ type groupShard struct {
 // GroupConfig is what a Group is made from.
 type GroupConfig struct {
 	// Guard is the configuration of each guard. Its Law must be nil: every guard has flyball's own. Its Name
-	// goes before the key in the guards' names.
+	// and a slash go before the key in the guards' names.
 	Guard Config
 	// Idle is how long a guard must have been idle before what it has learned is given back (1 s to 24 h). Zero
 	// means 10 min. Smaller saves memory; larger remembers for longer.
@@ -57,11 +57,11 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	if err := cfg.Guard.Check(); err != nil {
 		return nil, err
 	}
-	c := cfg.Guard.Defaults()
-	set := c.settings(nil)
-	set.core.NewLaw = func() adaptive.Law { return adaptive.New(c.Adaptive) }
-	set.core.First = set.core.NewLaw().Decision()
-	return &Group{set: set, base: time.Now(), idle: cfg.Idle, seed: maphash.MakeSeed()}, nil
+	p := &Group{set: cfg.Guard.Defaults().settings(nil), base: time.Now(), idle: cfg.Idle, seed: maphash.MakeSeed()}
+	if cfg.Guard.Name != "" {
+		p.prefix = cfg.Guard.Name + "/"
+	}
+	return p, nil
 }
 
 // Guard returns the guard for key. Two calls with one key return the same guard until it is forgotten.
@@ -78,7 +78,7 @@ func (p *Group) Guard(key string) *Guard {
 	if g = s.guards[key]; g != nil {
 		return g
 	}
-	g = &Guard{name: key, base: p.base}
+	g = &Guard{name: p.prefix + key, base: p.base}
 	g.set.Store(p.set)
 	g.core.Init(&p.set.core)
 	if s.guards == nil {

@@ -130,3 +130,30 @@ func TestGroupMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(p)
 }
+
+// A guard of a group can be reloaded and listened to like any other.
+func TestGroupGuardIsAGuard(t *testing.T) {
+	p, err := NewGroup(GroupConfig{Guard: Config{Name: "users"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := p.Guard("ann")
+	if g.Name() != "users/ann" {
+		t.Errorf("Name() = %q, want users/ann", g.Name())
+	}
+	if err := g.Reload(Config{Adaptive: adaptive.Config{Initial: 6, Max: 6}}); err != nil {
+		t.Fatal(err)
+	}
+	var heard int
+	g.OnDecision(func(Decision) { heard++ })
+	p.Guard("bob").OnDecision(func(d Decision) { t.Errorf("bob's guard changed: %+v", d) })
+	if s := g.Stats(); s.Limit != 6 {
+		t.Errorf("limit %d after Reload, want 6", s.Limit)
+	}
+	permit := mustAcquire(t, g)
+	permit.Release(Outcome{Class: feedback.Throttled})
+	if heard == 0 || g.Stats().Limit >= 6 {
+		t.Errorf("%d decisions heard, limit %d, want at least one and less than 6", heard, g.Stats().Limit)
+	}
+	wantIdle(t, g)
+}

@@ -15,7 +15,7 @@
 //	permit.Release(outcome)
 //
 // For HTTP, package httplimit does this in a RoundTripper. The package needs the standard library
-// only; a guard has no goroutine, and no timer while nobody waits.
+// only; a guard has no goroutine, and no timer while nobody waits and no permit is watched.
 package limiter
 
 import (
@@ -122,9 +122,13 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
 	}
+	own := c.Adaptive
+	newLaw := func() adaptive.Law { return adaptive.New(own) }
 	return &settings{
 		core: admission.Config{
 			Law:              c.Law,
+			NewLaw:           newLaw,
+			First:            newLaw().Decision(),
 			Queue:            max(0, c.Queue),
 			MaxWait:          c.MaxWait,
 			MaxPause:         c.MaxPause,
@@ -369,7 +373,7 @@ func (g *Guard) serve(now time.Duration, own *waiter) {
 // fire answers those whose time has come.
 func (g *Guard) fire() {
 	g.mu.Lock()
-	g.shell.timerSet = false
+	g.open().timerSet = false
 	g.serve(g.now(), nil)
 	g.unlock()
 }

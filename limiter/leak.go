@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/admission"
 )
 
 // A Leak is a permit that is held longer than Config.MaxHold.
@@ -65,7 +65,8 @@ type hold struct {
 	prev, next *hold
 	since      time.Duration
 	reported   bool
-	taken      bool // its place was taken back
+	taken      bool            // its place was taken back
+	grant      admission.Grant // to give back what it took
 	depth      int
 	pcs        [leakDepth]uintptr
 }
@@ -84,7 +85,7 @@ func (g *Guard) watch(set *settings, p *Permit) {
 	if set.watched != 0 && rand.Uint32()&set.watched != 0 {
 		return
 	}
-	h := &hold{}
+	h := &hold{grant: p.grant}
 	h.depth = runtime.Callers(2, h.pcs[:])
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -154,7 +155,7 @@ func (p *Permit) unwatch() bool {
 func (g *Guard) findLeaks() {
 	g.mu.Lock()
 	set := g.set.Load()
-	l := &g.shell.leaks
+	l := &g.open().leaks
 	now := g.now()
 	var found []Leak
 	for h := l.first; h != nil && set.maxHold > 0; h = l.first {
@@ -169,7 +170,7 @@ func (g *Guard) findLeaks() {
 		if set.reclaim {
 			h.taken = true
 			l.remove(h)
-			g.core.Reclaim(now, feedback.Canceled)
+			g.core.Reclaim(now, &h.grant)
 		}
 	}
 	g.serve(now, nil)

@@ -6,8 +6,9 @@ import "time"
 // changes nothing; the error says why. The name stays.
 //
 // What the law has learned stays, when cfg.Law is nil and the guard's own law runs: its parameters are changed,
-// and its limit is moved into their bounds. Another cfg.Law replaces the law, and starts as it starts.
-// A longer or shorter MaxWait counts for callers that come from now on.
+// and its limit is moved into their bounds. Another cfg.Law replaces the law, and starts as it starts; nil
+// replaces another law by the guard's own. A shorter MaxWait shortens the waits of those who wait, too; a longer one counts
+// for callers that come from now on.
 func (g *Guard) Reload(cfg Config) error {
 	if err := cfg.Check(); err != nil {
 		return err

@@ -61,6 +61,12 @@ type Decision struct {
 func (g *Guard) OnDecision(f func(Decision)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if set := g.set.Load(); set.core.OnDecision == nil { // of a group, which shares its settings
+		own := *set
+		own.core.OnDecision = g.note
+		g.core.Share(&own.core)
+		g.set.Store(&own)
+	}
 	s := g.open()
 	s.listeners = append(s.listeners[:len(s.listeners):len(s.listeners)], f)
 }

@@ -21,7 +21,7 @@ func newApp(e *env) *cli.App {
 	return &cli.App{
 		Name:      "simulate",
 		Usage:     "try guards against upstreams with limits, in virtual time",
-		UsageText: "simulate [options]\nsimulate run [options] [scenario.toml | name ...]\nsimulate scenarios [list | show NAME]",
+		UsageText: "simulate [options]\nsimulate run [options] [scenario.toml | name ...]\nsimulate scenarios [list | show NAME]\nsimulate feedback [options] FILE",
 		Description: `Without a command, every built-in scenario runs with every controller. The table goes to
 stdout, progress to stderr, and the charts to report.html. The guard's parameters are those of ./limits.toml, when there is one.
 
@@ -32,7 +32,8 @@ Examples:
    simulate
    simulate run --seeds 10 rpm-bucket
    simulate run --controllers ours,fixed-10 --out my.html my.toml
-   simulate scenarios show rpm-bucket > my.toml`,
+   simulate scenarios show rpm-bucket > my.toml
+   curl -si https://api.example.com/v1/models | simulate feedback -`,
 		Flags:  runFlags(),
 		Action: e.runAction,
 		Commands: []*cli.Command{

@@ -134,7 +134,7 @@ func loadConfig(c *cli.Context) (*config.File, error) {
 func (e *env) scenarios(c *cli.Context) ([]*scenario.Scenario, error) {
 	args := c.Args().Slice()
 	if c.Command.Name != "run" && len(args) > 0 {
-		return nil, fmt.Errorf("there is no command %q, only run and scenarios; names and files come after run, as in simulate run rpm-bucket", args[0])
+		return nil, fmt.Errorf("there is no command %q, only run, scenarios and feedback; names and files come after run, as in simulate run rpm-bucket", args[0])
 	}
 	if len(args) == 0 {
 		return scenario.Builtin(), nil

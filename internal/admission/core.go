@@ -455,6 +455,9 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 	if why == WhyNone && n > c.slots.Limit() {
 		why = WhyLimit
 	}
+	if _, ok := s.budget.TooLarge(w.expected); ok {
+		why = WhyBudget
+	}
 	if why != WhyNone {
 		s.counts.Observed[why]++
 	}
@@ -463,10 +466,14 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 }
 
-// Reclaim gives back the place of a call that will not be ended, and counts it with a class. The caller must
-// run Next afterwards. It needs the lock.
-func (c *Core) Reclaim(now time.Duration, class feedback.Class) {
-	c.open(now).counts.Outcomes[class]++
+// Share puts a copy of the configuration in force that differs in OnDecision only. It needs the lock.
+func (c *Core) Share(cfg *Config) { c.cfg = cfg }
+
+// Reclaim gives back the place of a call that will not be ended, and counts it as canceled. What it reserved stays
+// charged: it may have been used. The caller must run Next afterwards. It needs the lock.
+func (c *Core) Reclaim(now time.Duration, g *Grant) {
+	c.open(now).counts.Outcomes[feedback.Canceled]++
+	c.settle(now, g, &adaptive.Outcome{Class: feedback.Canceled})
 	c.slots.Give()
 }
 

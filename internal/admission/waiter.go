@@ -34,8 +34,8 @@ const (
 	ReasonMaxWait
 	// ReasonPaused: the upstream asked for a pause that is longer than the guard or the caller waits.
 	ReasonPaused
-	// ReasonDeadline: the caller's own deadline comes before the call could start, or end if it were as
-	// quick as any call lately.
+	// ReasonDeadline: the caller's own deadline comes before the call could start, even if all before it were as
+	// quick as the quickest ever.
 	ReasonDeadline
 	// ReasonTooLarge: the call costs more than a whole budget holds.
 	ReasonTooLarge
