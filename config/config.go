@@ -50,7 +50,8 @@ type Upstream struct {
 }
 
 // Settings are how calls to an upstream are guarded. Unlike in [limiter.Config], a zero is a
-// zero here and never stands for a default.
+// zero here and never stands for a default, except in the limits of Budget. Two Settings are alike when
+// [reflect.DeepEqual] says so.
 type Settings struct {
 	// Law names the control law; see [Laws].
 	Law string
@@ -66,6 +67,23 @@ type Settings struct {
 	MaxPause time.Duration
 	// PauseJitter is how much of a pause is added to it at random, at most, as a ratio (0 to 1).
 	PauseJitter float64
+	// IgnoreRetryAfter leaves a Retry-After to the caller.
+	IgnoreRetryAfter bool
+	// Observe holds nothing back, and counts what would have been.
+	Observe bool
+	// TimeOneIn is how many calls there are to one whose latency is measured (1 to 1024, a power of two).
+	TimeOneIn int
+	// MaxHold is how long a permit may be held before it is reported as leaked (1 s to 24 h). At 0 nobody watches.
+	MaxHold time.Duration
+	// WatchOneIn is how many permits there are to one that is watched (1 to 1024, a power of two).
+	WatchOneIn int
+	// Reclaim takes the place of a leaked permit back.
+	Reclaim bool
+	// Room says who of those who wait goes next. It is nil when that is first in, first out; so are settings that
+	// say no more than their defaults. It must not be changed.
+	Room *limiter.Room
+	// Budget holds limits of requests and tokens per time; nil when there are none. It must not be changed.
+	Budget *limiter.Budget
 	// Retry is how often and when a request is sent again.
 	Retry limiter.Retry
 }
@@ -78,6 +96,15 @@ func Default() *File {
 // Load reads the file at path. An error names the path and what to do about it; what is wrong in the
 // file is a [strict.Errors].
 func Load(path string) (*File, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// read returns what the file at path holds, and of a file that is too large so much that Parse says so.
+func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, unreadable(path, err)
@@ -90,7 +117,7 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
-	return Parse(path, data)
+	return data, nil
 }
 
 func unreadable(path string, err error) error {
@@ -178,7 +205,16 @@ func (s Settings) Config() limiter.Config {
 		MaxWait:     s.MaxWait,
 		MaxPause:    s.MaxPause,
 		PauseJitter: s.PauseJitter,
-		Retry:       s.Retry,
+
+		IgnoreRetryAfter: s.IgnoreRetryAfter,
+		Observe:          s.Observe,
+		TimeOneIn:        s.TimeOneIn,
+		MaxHold:          s.MaxHold,
+		WatchOneIn:       s.WatchOneIn,
+		Reclaim:          s.Reclaim,
+		Room:             s.Room,
+		Budget:           s.Budget,
+		Retry:            s.Retry,
 	}
 	if c.Queue == 0 {
 		c.Queue = -1

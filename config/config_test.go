@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,9 +88,21 @@ func TestFull(t *testing.T) {
 		Law:      "gcl-aimd",
 		Adaptive: adaptive.Config{Initial: 10, Min: 2, Max: 50, Backoff: 0.5, Epoch: 20},
 		Queue:    0, MaxWait: 10 * time.Second, MaxPause: time.Hour, PauseJitter: 0,
+		IgnoreRetryAfter: true, Observe: true, TimeOneIn: 16, MaxHold: 10 * time.Minute, WatchOneIn: 4, Reclaim: true,
+		Room: &limiter.Room{
+			Aging: 10 * time.Second, Weights: map[string]float64{"premium": 3, "batch": 0.5}, Drop: limiter.DropLongest, ReservedShare: 0.25, ReservedFor: 5,
+		},
+		Budget: &limiter.Budget{
+			Limits: []limiter.BudgetLimit{
+				{Kind: feedback.ScopeInputTokens, Limit: 90_000, Period: 30 * time.Second, Burst: 1000, CachedFactor: 0.5},
+				{Kind: feedback.ScopeDaily, Limit: 1000, Period: 24 * time.Hour, Fixed: true},
+				{Kind: feedback.ScopeTokens},
+			},
+			Oversize: limiter.Refuse, Overrun: 0.05, Unseen: 2000,
+		},
 		Retry: limiter.Retry{MaxAttempts: 1, BaseDelay: time.Second, MaxDelay: time.Minute, Budget: 2.5},
 	}
-	if f.Defaults != want {
+	if !reflect.DeepEqual(f.Defaults, want) {
 		t.Errorf("Defaults is\n%+v, want\n%+v", f.Defaults, want)
 	}
 	if got, want := f.Names(), []string{"a.b", "openai"}; !reflect.DeepEqual(got, want) {
@@ -97,6 +110,10 @@ func TestFull(t *testing.T) {
 	}
 
 	want.Law, want.Adaptive.Initial, want.Queue, want.Adaptive.Epoch, want.Retry.MaxAttempts = "adaptive", 20, 7, 30, 3
+	room, budget := *want.Room, *want.Budget
+	room.Weights = map[string]float64{"premium": 3, "batch": 2}
+	budget.Limits = []limiter.BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 500, Period: time.Minute}}
+	want.Room, want.Budget = &room, &budget
 	u, ok := f.Upstream("openai")
 	if w := (Upstream{"openai", "https://api.openai.com/v1", "openai", noKeys, want}); !ok || !reflect.DeepEqual(u, w) {
 		t.Errorf("Upstream(openai) is\n%+v, want\n%+v", u, w)
@@ -106,11 +123,13 @@ func TestFull(t *testing.T) {
 	}
 
 	c := f.Guard("openai")
-	if c.Name != "openai" || c.Law != nil || c.Adaptive != want.Adaptive || c.Queue != 7 || c.MaxWait != 10*time.Second || c.MaxPause != time.Hour || c.PauseJitter >= 0 || c.Retry != want.Retry {
+	if c.Name != "openai" || c.Law != nil || c.Adaptive != want.Adaptive || c.Queue != 7 || c.MaxWait != 10*time.Second || c.MaxPause != time.Hour || c.PauseJitter >= 0 || c.Retry != want.Retry ||
+		!c.IgnoreRetryAfter || !c.Observe || c.TimeOneIn != 16 || c.MaxHold != 10*time.Minute || c.WatchOneIn != 4 || !c.Reclaim || c.Room != u.Room || c.Budget != u.Budget || c.Check() != nil {
 		t.Errorf("Guard(openai) = %+v", c)
 	}
 	c = f.Guard("a.b")
-	if c.Name != "a.b" || c.Law == nil || c.Law.Decision().Limit != 10 || c.Queue != -1 || c.Check() != nil {
+	if c.Name != "a.b" || c.Law == nil || c.Law.Decision().Limit != 10 || c.Queue != -1 || c.Check() != nil || c.Observe || c.MaxHold != 0 || c.Budget != nil ||
+		!reflect.DeepEqual(c.Room, &limiter.Room{Weights: f.Defaults.Room.Weights}) {
 		t.Errorf("Guard(a.b) = %+v, %v", c, c.Check())
 	}
 	if other := f.Guard("a.b"); other.Law == c.Law {
@@ -141,40 +160,60 @@ func TestFull(t *testing.T) {
 func TestOverrideEveryKey(t *testing.T) {
 	values := map[string]string{
 		"law": `"fixed"`, "initial_limit": "7", "min_limit": "3", "max_limit": "77", "queue": "7", "max_wait": `"7s"`, "max_pause": `"7s"`, "pause_jitter": "0.7",
+		"mode": `"observe"`, "ignore_retry_after": "true", "time_one_in": "8", "max_hold": `"7s"`, "watch_one_in": "8", "reclaim": "true",
+		"room.aging": `"7s"`, "room.drop": `"oldest"`, "room.reserved_share": "0.7", "room.reserved_for": "7", "room.weights": "{ a = 7 }",
+		"budget.oversize": `"refuse"`, "budget.overrun": "0.07", "budget.unseen": "7",
 		"adaptive.backoff": "0.7", "adaptive.epoch": "7", "retry.max_attempts": "7", "retry.base_delay": `"7ms"`, "retry.max_delay": `"7m"`, "retry.budget": "0.7",
+	}
+	// Some keys say nothing without another one.
+	with := map[string]string{
+		"room.reserved_for": "guard.room.reserved_share = 0.5\n",
+		"budget.oversize":   oneLimit, "budget.overrun": oneLimit, "budget.unseen": oneLimit,
+	}
+	parse := func(src string) *File {
+		t.Helper()
+		f, err := Parse("x.toml", []byte(src))
+		if err != nil {
+			t.Fatalf("%q: %v", src, err)
+		}
+		return f
 	}
 	for _, d := range strict.Describe(fileTable{}) {
 		key, ok := strings.CutPrefix(d.Path, "guard.")
-		if !ok || d.Table {
+		if !ok || d.Table || strings.Contains(key, "[]") {
 			continue
 		}
 		value := values[key]
 		if value == "" {
 			t.Errorf("the test has no value for %s", key)
 		}
-		inGuard, err := Parse("x.toml", []byte("guard."+key+" = "+value))
-		if err != nil {
-			t.Fatal(err)
-		}
-		inUpstream, err := Parse("x.toml", []byte("upstream.a."+key+" = "+value))
-		if err != nil {
-			t.Fatal(err)
-		}
-		overridden, err := Parse("x.toml", []byte("guard."+key+" = "+value+"\n[upstream.a]\n[upstream.b]\nlaw = 'adaptive'"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if inGuard.Defaults == Default().Defaults {
+		without := parse(with[key])
+		inGuard := parse("guard." + key + " = " + value + "\n" + with[key])
+		inUpstream := parse("upstream.a." + key + " = " + value + "\n" + with[key])
+		overridden := parse("guard." + key + " = " + value + "\n" + with[key] + "[upstream.a]\n[upstream.b]\nlaw = 'adaptive'")
+		if reflect.DeepEqual(inGuard.Defaults, without.Defaults) {
 			t.Errorf("guard.%s = %s changes nothing", key, value)
 		}
-		if inUpstream.Defaults != Default().Defaults || inUpstream.Upstreams["a"].Settings != inGuard.Defaults {
+		if !reflect.DeepEqual(inUpstream.Defaults, without.Defaults) || !reflect.DeepEqual(inUpstream.Upstreams["a"].Settings, inGuard.Defaults) {
 			t.Errorf("upstream.a.%s = %s gives\n%+v, want\n%+v", key, value, inUpstream.Upstreams["a"].Settings, inGuard.Defaults)
 		}
-		if overridden.Upstreams["a"].Settings != inGuard.Defaults {
+		if !reflect.DeepEqual(overridden.Upstreams["a"].Settings, inGuard.Defaults) {
 			t.Errorf("an upstream inherits %+v from %s", overridden.Upstreams["a"].Settings, key)
+		}
+		// And a reload tells of it.
+		var changed []string
+		for _, s := range differ(without.Defaults.each(), inGuard.Defaults.each()) {
+			name, _, _ := strings.Cut(s, ":")
+			changed = append(changed, name)
+		}
+		if want := []string{strings.Replace(key, "room.weights", "room.weights.a", 1)}; !slices.Equal(changed, want) && key != "room.reserved_share" {
+			t.Errorf("with %s = %s, what differs is %q, want %q", key, value, changed, want)
 		}
 	}
 }
+
+// oneLimit is a budget, without which its other settings say nothing.
+const oneLimit = "guard.budget.limit = [{ kind = 'tokens', limit = 1000 }]\n"
 
 func TestInitialLimitThatIsNotWritten(t *testing.T) {
 	for src, want := range map[string]int{
@@ -275,6 +314,22 @@ func TestChoicesAreComplete(t *testing.T) {
 	}
 	for s := range feedback.NumScopes {
 		scopes = append(scopes, feedback.Scope(s).String())
+	}
+	if got := tag(roomTable{}, "Drop"); !reflect.DeepEqual(got, drops) {
+		t.Errorf("drop may be %q, want %q", got, drops)
+	}
+	for i, name := range drops {
+		if got := limiter.Drop(i).String(); got != name {
+			t.Errorf("limiter.Drop(%d) is %q, want %q", i, got, name)
+		}
+	}
+	if got := tag(budgetTable{}, "Oversize"); !reflect.DeepEqual(got, oversizes) {
+		t.Errorf("oversize may be %q, want %q", got, oversizes)
+	}
+	for i, name := range oversizes {
+		if got := limiter.Oversize(i).String(); got != name {
+			t.Errorf("limiter.Oversize(%d) is %q, want %q", i, got, name)
+		}
 	}
 	if got := tag(ruleTable{}, "Class"); !reflect.DeepEqual(got, classes) {
 		t.Errorf("class may be %q, want %q", got, classes)

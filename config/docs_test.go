@@ -41,7 +41,7 @@ func blocks(t *testing.T) map[string]block {
 	table := ""
 	for _, line := range strings.Split(string(data), "\n") {
 		if m := headerLine.FindStringSubmatch(line); m != nil {
-			table = strings.NewReplacer("upstream.openai.key", "upstream.<name>.key[]", "upstream.openai", "upstream.<name>", "feedback.rule", "feedback.rule[]").Replace(m[1])
+			table = strings.NewReplacer("budget.limit", "budget.limit[]", "upstream.openai.key", "upstream.<name>.key[]", "upstream.openai", "upstream.<name>", "feedback.rule", "feedback.rule[]").Replace(m[1])
 			b = block{}
 		} else if m := keyLine.FindStringSubmatch(line); m != nil {
 			path := table + "." + m[2]

@@ -3,6 +3,8 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/config/strict"
@@ -42,4 +44,34 @@ queue = -5
 	// Output:
 	// line 2: guard.max_wiat is unknown; did you mean max_wait?
 	// line 3: guard.queue is -5;
+}
+
+func ExampleReloader() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "limits.toml")
+	write := func(text string) { os.WriteFile(path, []byte(text), 0o600) }
+
+	write("[upstream.openai]\nmax_limit = 64\ninitial_limit = 64\n")
+	limits, err := config.NewReloader(path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	guard, err := limits.Guard("openai")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	write("[upstream.openai]\nmax_limit = 32\n")
+	changes, err := limits.Reload() // go limits.Run(ctx, config.RunConfig{}) does so when the file changes
+	fmt.Println(changes.Settings, err)
+	fmt.Println("limit", guard.Stats().Limit)
+	// Output:
+	// [openai.initial_limit: 64 -> 4 openai.max_limit: 64 -> 32] <nil>
+	// limit 32
 }

@@ -126,13 +126,18 @@ func (u Upstream) Pool() (limiter.PoolConfig, error) {
 	if err != nil {
 		return limiter.PoolConfig{}, fmt.Errorf("upstream %s: %w", u.Name, err)
 	}
+	return u.pool(keys), nil
+}
+
+// pool returns the configuration of a pool of keys.
+func (u Upstream) pool(keys []limiter.Secret) limiter.PoolConfig {
 	c := limiter.PoolConfig{Guard: u.Config(), Keys: keys, Limit: u.Keys.Limit, Probe: u.Keys.Probe, ProbeMax: u.Keys.ProbeMax}
 	if c.Guard.Law != nil {
 		c.Guard.Law = nil
 		s := u.Settings
 		c.NewLaw = func() adaptive.Law { return s.NewLaw() }
 	}
-	return c, nil
+	return c
 }
 
 // keysTable is what an upstream's table says of its keys.

@@ -3,13 +3,16 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/config/strict"
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -22,21 +25,54 @@ type fileTable struct {
 }
 
 type guardTable struct {
-	Law         *string        `toml:"law" choice:"adaptive|fixed|gcl-aimd|gcl-vegas|gcl-gradient2"`
-	Initial     *int           `toml:"initial_limit" range:"1..1000000" unit:"calls in flight"`
-	Min         *int           `toml:"min_limit" range:"1..1000000" unit:"calls in flight"`
-	Max         *int           `toml:"max_limit" range:"1..1000000" unit:"calls in flight"`
-	Queue       *int           `toml:"queue" range:"0..1000000" unit:"callers"`
-	MaxWait     *time.Duration `toml:"max_wait" range:"1ms..24h"`
-	MaxPause    *time.Duration `toml:"max_pause" range:"1ms..24h"`
-	PauseJitter *float64       `toml:"pause_jitter" range:"0..1"`
-	Adaptive    adaptiveTable  `toml:"adaptive"`
-	Retry       retryTable     `toml:"retry"`
+	Mode             *string        `toml:"mode" choice:"enforce|observe"`
+	Law              *string        `toml:"law" choice:"adaptive|fixed|gcl-aimd|gcl-vegas|gcl-gradient2"`
+	Initial          *int           `toml:"initial_limit" range:"1..1000000" unit:"calls in flight"`
+	Min              *int           `toml:"min_limit" range:"1..1000000" unit:"calls in flight"`
+	Max              *int           `toml:"max_limit" range:"1..1000000" unit:"calls in flight"`
+	Queue            *int           `toml:"queue" range:"0..1000000" unit:"callers"`
+	MaxWait          *time.Duration `toml:"max_wait" range:"1ms..24h"`
+	MaxPause         *time.Duration `toml:"max_pause" range:"1ms..24h"`
+	PauseJitter      *float64       `toml:"pause_jitter" range:"0..1"`
+	IgnoreRetryAfter *bool          `toml:"ignore_retry_after"`
+	TimeOneIn        *int           `toml:"time_one_in" range:"1..1024" unit:"calls"`
+	MaxHold          *time.Duration `toml:"max_hold" range:"0s..24h"`
+	WatchOneIn       *int           `toml:"watch_one_in" range:"1..1024" unit:"permits"`
+	Reclaim          *bool          `toml:"reclaim"`
+	Adaptive         adaptiveTable  `toml:"adaptive"`
+	Room             roomTable      `toml:"room"`
+	Budget           budgetTable    `toml:"budget"`
+	Retry            retryTable     `toml:"retry"`
 }
 
 type adaptiveTable struct {
 	Backoff *float64 `toml:"backoff" range:"0.1..0.99"`
 	Epoch   *int     `toml:"epoch" range:"1..10000" unit:"calls"`
+}
+
+type roomTable struct {
+	Aging         *time.Duration     `toml:"aging" range:"0s..24h"`
+	Drop          *string            `toml:"drop" choice:"newest|oldest|lowest|longest"`
+	ReservedShare *float64           `toml:"reserved_share" range:"0..0.9"`
+	ReservedFor   *uint8             `toml:"reserved_for" range:"1..7"`
+	Weights       map[string]float64 `toml:"weights" len:"..10000" range:"0.001..1024"`
+}
+
+type budgetTable struct {
+	Oversize *string       `toml:"oversize" choice:"borrow|refuse"`
+	Overrun  *float64      `toml:"overrun" range:"0.001..0.5"`
+	Unseen   *int64        `toml:"unseen" range:"1..1099511627776" unit:"tokens"`
+	Limit    []budgetLimit `toml:"limit" len:"..8"`
+}
+
+// budgetLimit is one [[guard.budget.limit]].
+type budgetLimit struct {
+	Kind         string         `toml:"kind" required:"true" choice:"requests|tokens|input_tokens|output_tokens|daily"`
+	Limit        *int64         `toml:"limit" range:"0..1125899906842624" unit:"requests or tokens"`
+	Per          *time.Duration `toml:"per" range:"1ms..8784h"`
+	Burst        *int64         `toml:"burst" range:"1..1125899906842624" unit:"requests or tokens"`
+	Fixed        *bool          `toml:"fixed"`
+	CachedFactor *float64       `toml:"cached_factor" range:"0..1"`
 }
 
 type retryTable struct {
@@ -69,6 +105,15 @@ func (g guardTable) settings() Settings {
 		MaxWait:     or(g.MaxWait, d.MaxWait),
 		MaxPause:    or(g.MaxPause, d.MaxPause),
 		PauseJitter: or(g.PauseJitter, d.PauseJitter),
+
+		IgnoreRetryAfter: or(g.IgnoreRetryAfter, false),
+		Observe:          or(g.Mode, modeEnforce) == modeObserve,
+		TimeOneIn:        or(g.TimeOneIn, d.TimeOneIn),
+		MaxHold:          or(g.MaxHold, 0),
+		WatchOneIn:       or(g.WatchOneIn, d.WatchOneIn),
+		Reclaim:          or(g.Reclaim, false),
+		Room:             g.Room.room(),
+		Budget:           g.Budget.budget(),
 		Retry: limiter.Retry{
 			MaxAttempts: or(g.Retry.MaxAttempts, 0),
 			BaseDelay:   or(g.Retry.BaseDelay, 0),
@@ -76,6 +121,74 @@ func (g guardTable) settings() Settings {
 			Budget:      or(g.Retry.Budget, 0),
 		}.Defaults(),
 	}
+}
+
+// The modes.
+const (
+	modeEnforce = "enforce"
+	modeObserve = "observe"
+)
+
+// The words for limiter.Drop and limiter.Oversize, in the order of their values.
+var (
+	drops     = []string{"newest", "oldest", "lowest", "longest"}
+	oversizes = []string{"borrow", "refuse"}
+)
+
+// Defaults that package limiter does not have, or fills in later.
+const (
+	defaultReservedFor = 1
+	defaultOverrun     = 0.1
+	defaultUnseen      = 1000
+)
+
+// room returns what t says; nil when that is what the limiter does without.
+func (t roomTable) room() *limiter.Room {
+	r := limiter.Room{Aging: or(t.Aging, 0), ReservedShare: or(t.ReservedShare, 0), Drop: limiter.Drop(slices.Index(drops, or(t.Drop, drops[0])))}
+	if r.ReservedShare > 0 {
+		r.ReservedFor = or(t.ReservedFor, defaultReservedFor)
+	}
+	if len(t.Weights) > 0 {
+		r.Weights = maps.Clone(t.Weights)
+	}
+	if reflect.ValueOf(r).IsZero() {
+		return nil
+	}
+	return &r
+}
+
+// budget returns what t says; nil when it has no limits.
+func (t budgetTable) budget() *limiter.Budget {
+	if len(t.Limit) == 0 {
+		return nil
+	}
+	b := &limiter.Budget{
+		Oversize: limiter.Oversize(slices.Index(oversizes, or(t.Oversize, oversizes[0]))),
+		Overrun:  or(t.Overrun, defaultOverrun),
+		Unseen:   or(t.Unseen, defaultUnseen),
+	}
+	for _, l := range t.Limit {
+		b.Limits = append(b.Limits, l.limit())
+	}
+	return b
+}
+
+func (l budgetLimit) limit() limiter.BudgetLimit {
+	b := limiter.BudgetLimit{
+		Limit: or(l.Limit, 0), Period: or(l.Per, 0), Burst: or(l.Burst, 0), Fixed: or(l.Fixed, false), CachedFactor: or(l.CachedFactor, 0),
+	}
+	for s := range feedback.NumScopes {
+		if kind := feedback.Scope(s); kind.String() == l.Kind {
+			b.Kind = kind
+		}
+	}
+	if b.Limit > 0 && b.Period == 0 {
+		b.Period = time.Minute
+		if b.Kind == feedback.ScopeDaily {
+			b.Period = 24 * time.Hour
+		}
+	}
+	return b
 }
 
 func or[T any](p *T, otherwise T) T {
@@ -88,6 +201,7 @@ func or[T any](p *T, otherwise T) T {
 // over returns g with what it does not say taken from base.
 func (g guardTable) over(base guardTable) guardTable {
 	return guardTable{
+		Mode:        first(g.Mode, base.Mode),
 		Law:         first(g.Law, base.Law),
 		Initial:     first(g.Initial, base.Initial),
 		Min:         first(g.Min, base.Min),
@@ -96,6 +210,25 @@ func (g guardTable) over(base guardTable) guardTable {
 		MaxWait:     first(g.MaxWait, base.MaxWait),
 		MaxPause:    first(g.MaxPause, base.MaxPause),
 		PauseJitter: first(g.PauseJitter, base.PauseJitter),
+
+		IgnoreRetryAfter: first(g.IgnoreRetryAfter, base.IgnoreRetryAfter),
+		TimeOneIn:        first(g.TimeOneIn, base.TimeOneIn),
+		MaxHold:          first(g.MaxHold, base.MaxHold),
+		WatchOneIn:       first(g.WatchOneIn, base.WatchOneIn),
+		Reclaim:          first(g.Reclaim, base.Reclaim),
+		Room: roomTable{
+			Aging:         first(g.Room.Aging, base.Room.Aging),
+			Drop:          first(g.Room.Drop, base.Room.Drop),
+			ReservedShare: first(g.Room.ReservedShare, base.Room.ReservedShare),
+			ReservedFor:   first(g.Room.ReservedFor, base.Room.ReservedFor),
+			Weights:       merged(g.Room.Weights, base.Room.Weights),
+		},
+		Budget: budgetTable{
+			Oversize: first(g.Budget.Oversize, base.Budget.Oversize),
+			Overrun:  first(g.Budget.Overrun, base.Budget.Overrun),
+			Unseen:   first(g.Budget.Unseen, base.Budget.Unseen),
+			Limit:    listed(g.Budget.Limit, base.Budget.Limit),
+		},
 		Adaptive: adaptiveTable{
 			Backoff: first(g.Adaptive.Backoff, base.Adaptive.Backoff),
 			Epoch:   first(g.Adaptive.Epoch, base.Adaptive.Epoch),
@@ -116,6 +249,24 @@ func first[T any](a, b *T) *T {
 	return b
 }
 
+// merged returns base with the entries of a, which go before those of base.
+func merged(a, base map[string]float64) map[string]float64 {
+	all := maps.Clone(base)
+	if all == nil {
+		return a
+	}
+	maps.Copy(all, a)
+	return all
+}
+
+// listed returns a, also an empty one that was written, or else base.
+func listed[T any](a, base []T) []T {
+	if a != nil {
+		return a
+	}
+	return base
+}
+
 func (u upstreamTable) upstream(name string, base guardTable) Upstream {
 	return Upstream{
 		Name: name, BaseURL: strings.TrimRight(string(u.BaseURL), "/"), Provider: string(u.Provider),
@@ -129,13 +280,42 @@ func (u upstreamTable) upstream(name string, base guardTable) Upstream {
 func (t *fileTable) CheckEagerly(k strict.Key) {
 	guard := k.At("guard")
 	ordered(guard, guard, t.Guard.settings())
+	t.Guard.check(guard)
 	for name, u := range t.Upstream {
 		own := k.At("upstream", name)
 		if e := checkName(name); e != nil {
 			own.Errorf("has a name that cannot be used: %v", e)
 		}
 		ordered(own, guard, u.guardTable.over(t.Guard).settings())
+		u.guardTable.check(own)
 		u.checkKeys(own)
+	}
+}
+
+// check reports which of the values that g has, and that are written in own, a range cannot tell to be wrong.
+func (g *guardTable) check(own strict.Key) {
+	bad := func(at strict.Key, ok bool, found, allowed string) {
+		if !ok && at.Given() && at.Sound() {
+			at.Error("is "+found, allowed, "")
+		}
+	}
+	power := func(name string, p *int) {
+		n := or(p, 1)
+		bad(own.At(name), n&(n-1) == 0, fmt.Sprint(n), "a power of two, 1 to 1024")
+	}
+	power("time_one_in", g.TimeOneIn)
+	power("watch_one_in", g.WatchOneIn)
+	hold := or(g.MaxHold, 0)
+	bad(own.At("max_hold"), hold == 0 || hold >= time.Second, quoted(hold), "0s (nobody watches) or 1s to 24h")
+	aging := or(g.Room.Aging, 0)
+	bad(own.At("room", "aging"), aging == 0 || aging >= time.Millisecond, quoted(aging), "0s (no aging) or 1ms to 24h")
+	for i, l := range g.Budget.Limit {
+		at := own.At("budget", "limit").Index(i)
+		limit, burst := or(l.Limit, 0), or(l.Burst, 0)
+		if most := at.At("limit"); most.Sound() {
+			bad(at.At("burst"), limit == 0 || burst <= limit, fmt.Sprint(burst), fmt.Sprintf("at most %s (%d)", most, limit))
+		}
+		bad(at.At("burst"), l.Burst == nil || !or(l.Fixed, false), fmt.Sprint(burst), "left out, as a fixed window has no burst")
 	}
 }
 

@@ -1,0 +1,326 @@
+package config
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// Reloader is a limits.toml that may change while the program runs: it makes the guards, and changes them in
+// place. Its methods may be called by any number of goroutines.
+type Reloader struct {
+	path string
+	// turn has room for one: whoever reads the file and puts it in force.
+	turn chan struct{}
+	// seen is what was read last, as digest writes it. Whoever has the turn may touch it.
+	seen string
+
+	// mu guards what follows. It is held for memory only.
+	mu     sync.Mutex
+	file   *File
+	guards map[string]*liveGuard
+	pools  map[string]*livePool
+}
+
+// liveGuard is a guard and what it runs with.
+type liveGuard struct {
+	guard    *limiter.Guard
+	settings Settings
+	law      adaptive.Law // nil for flyball's own
+}
+
+// livePool is a pool and what it runs with.
+type livePool struct {
+	pool     *limiter.Pool
+	keys     []limiter.Secret
+	upstream Upstream
+}
+
+// Changes is what a reload changed.
+type Changes struct {
+	// Upstreams are the names of those that run with other settings now, sorted.
+	Upstreams []string
+	// Settings are the settings that changed, with the name of the upstream, or "guard" for [guard]:
+	// "openai.max_limit: 64 -> 32". No credential is in them.
+	Settings []string
+}
+
+// NewReloader reads the file at path. The error is that of [Load].
+func NewReloader(path string) (*Reloader, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return &Reloader{
+		path: path, turn: make(chan struct{}, 1), seen: digest(data, nil),
+		file: f, guards: map[string]*liveGuard{}, pools: map[string]*livePool{},
+	}, nil
+}
+
+// File returns the file that is in force.
+func (r *Reloader) File() *File {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.file
+}
+
+// Guard returns the guard of the upstream called name: a new one the first time, and the same one from then
+// on. A name that the file does not have gets the settings of [guard].
+func (r *Reloader) Guard(name string) (*limiter.Guard, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.guards[name]; l != nil {
+		return l.guard, nil
+	}
+	u, _ := r.file.Upstream(name)
+	c := u.Config()
+	g, err := limiter.New(c)
+	if err != nil {
+		return nil, fmt.Errorf("config: upstream %s: %w", name, err)
+	}
+	r.guards[name] = &liveGuard{guard: g, settings: u.Settings, law: c.Law}
+	return g, nil
+}
+
+// Pool returns the pool of the keys of the upstream called name, which are read the first time; see [Upstream.Pool].
+func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
+	// Files are read under the turn, so that the pool is made from what is in force.
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	r.mu.Lock()
+	l := r.pools[name]
+	u, _ := r.file.Upstream(name)
+	r.mu.Unlock()
+	if l != nil {
+		return l.pool, nil
+	}
+	c, err := u.Pool()
+	if err != nil {
+		return nil, err
+	}
+	p, err := limiter.NewPool(c)
+	if err != nil {
+		return nil, fmt.Errorf("config: upstream %s: %w", name, err)
+	}
+	r.mu.Lock()
+	r.pools[name] = &livePool{pool: p, keys: c.Keys, upstream: u}
+	r.mu.Unlock()
+	return p, nil
+}
+
+// Reload reads the file again and puts it in force: each guard and pool whose settings changed is changed in place,
+// so that nobody who waits loses his turn, and no permit is lost or doubled. Others are left alone, and so is
+// what a law has learned while its own settings stay; only in a pool, a law other than flyball's own starts
+// again with any change.
+//
+// A bad file changes nothing, and the error is that of [Load]. Neither does a file that names other keys for a pool that
+// is in use, or changes whose the limits are: that needs a new pool.
+//
+// Reload must not be called by a listener of one of the guards.
+func (r *Reloader) Reload() (Changes, error) {
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	data, err := read(r.path)
+	r.seen = digest(data, err)
+	return r.apply(data, err)
+}
+
+// digest returns what tells one reading of the file from another.
+func digest(data []byte, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	sum := sha256.Sum256(data)
+	return string(sum[:])
+}
+
+// apply puts data in force, unless err says that it could not be read. It needs the turn.
+func (r *Reloader) apply(data []byte, err error) (Changes, error) {
+	var f *File
+	if err == nil {
+		f, err = Parse(r.path, data)
+	}
+	if err != nil {
+		return Changes{}, err
+	}
+
+	// The lock is not held while guards change, because their listeners may ask for another guard; one
+	// that is made from here on is made from f.
+	r.mu.Lock()
+	changes, steps, err := r.plan(f)
+	if err == nil {
+		r.file = f
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return Changes{}, err
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return changes, fmt.Errorf("config: %s: %w", r.path, err)
+		}
+	}
+	return changes, nil
+}
+
+// plan returns what f changes and how to put it in force. It needs the lock. The settings of guards are f's when it returns
+// no error.
+func (r *Reloader) plan(f *File) (c Changes, steps []func() error, err error) {
+	for name, l := range r.pools {
+		if u, _ := f.Upstream(name); !slices.Equal(u.Keys.Sources, l.upstream.Keys.Sources) || u.Keys.Limit != l.upstream.Keys.Limit {
+			return Changes{}, nil, fmt.Errorf("config: %s: upstream.%s has other keys, or another limit, than its pool, which cannot change them: restart the program, or undo this", r.path, name)
+		}
+	}
+
+	c.Settings = named("guard", differ(r.file.Defaults.each(), f.Defaults.each()))
+	names := append(r.file.Names(), f.Names()...)
+	for name := range r.guards {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		was, had := r.file.Upstream(name)
+		u, has := f.Upstream(name)
+		if !reflect.DeepEqual(was, u) || had != has {
+			c.Upstreams = append(c.Upstreams, name)
+		}
+		switch {
+		case has && !had:
+			c.Settings = append(c.Settings, name+": added")
+		case had && !has:
+			c.Settings = append(c.Settings, name+": removed")
+		}
+		c.Settings = append(c.Settings, named(name, differ(was.each(), u.each()))...)
+
+		if was.Keys.Prefix != u.Keys.Prefix {
+			c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
+		}
+
+		if l := r.guards[name]; l != nil && !reflect.DeepEqual(l.settings, u.Settings) {
+			cfg := u.Config()
+			if u.Law == l.settings.Law && u.Adaptive == l.settings.Adaptive {
+				cfg.Law = l.law // it goes on with what it knows
+			}
+			l.settings, l.law = u.Settings, cfg.Law
+			steps = append(steps, func() error { return l.guard.Reload(cfg) })
+		}
+		if l := r.pools[name]; l != nil && (!reflect.DeepEqual(l.upstream.Settings, u.Settings) || l.upstream.Keys.Probe != u.Keys.Probe || l.upstream.Keys.ProbeMax != u.Keys.ProbeMax) {
+			cfg := u.pool(l.keys)
+			l.upstream = u
+			steps = append(steps, func() error { return l.pool.Reload(cfg) })
+		}
+	}
+	if !reflect.DeepEqual(r.file.Rules, f.Rules) {
+		c.Settings = append(c.Settings, fmt.Sprintf("feedback.rule: changed, %d -> %d rules", len(r.file.Rules), len(f.Rules)))
+	}
+	return c, steps, nil
+}
+
+// RunConfig says when Run reads the file again, and whom it tells.
+type RunConfig struct {
+	// Interval is how long after one look at the file the next one is. Zero means 2 s; a negative
+	// value means never. Smaller sees changes sooner; larger reads the file less often.
+	Interval time.Duration
+	// Signals are those that have the file read at once. nil means SIGHUP on systems that have it; an
+	// empty list that is not nil means none.
+	Signals []os.Signal
+	// OnReload is called after each attempt, by the goroutine of Run. nil means that they are logged with
+	// slog.Default, at level Info, and at Error those that failed.
+	OnReload func(Changes, error)
+}
+
+// settling is how many looks at a file that changed there are in an interval.
+const settling = 8
+
+// Run reloads the file when it changed and when a signal asks for it, until ctx ends; it returns the cause. No goroutine is
+// left then. It is called once, usually by a goroutine of its own.
+//
+// Looks read the file rather than trust its time, so a file that another one was renamed over, or a link that points
+// elsewhere, is seen. A change is put in force when two looks, an eighth of the interval apart, found the same,
+// so that a file is left alone while it is being written. What cannot be used is reported once, and tried again when
+// the file changes or a signal comes.
+func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
+	tell := cfg.OnReload
+	if tell == nil {
+		tell = r.log
+	}
+	list := cfg.Signals
+	if list == nil {
+		list = hangup
+	}
+	signals := make(chan os.Signal, 1)
+	if len(list) > 0 { // Notify takes no signals for all signals
+		signal.Notify(signals, list...)
+		defer signal.Stop(signals)
+	}
+	interval := cfg.Interval
+	if interval == 0 {
+		interval = 2 * time.Second
+	}
+	var look <-chan time.Time
+	var timer *time.Timer
+	if interval > 0 {
+		timer = time.NewTimer(interval)
+		defer timer.Stop()
+		look = timer.C
+	}
+	before := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-signals:
+			tell(r.Reload())
+		case <-look:
+			found, tried, changes, err := r.look(before)
+			if tried {
+				tell(changes, err)
+			}
+			if before = found; before == "" {
+				timer.Reset(interval)
+			} else {
+				timer.Reset(max(1, interval/settling))
+			}
+		}
+	}
+}
+
+// look reads the file. When it is not what was seen, and what the look before found, look puts it in force; tried
+// says so. Otherwise found is what the next look has to find, empty when nothing changed.
+func (r *Reloader) look(before string) (found string, tried bool, c Changes, err error) {
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	data, err := read(r.path)
+	switch found = digest(data, err); found {
+	case r.seen:
+		return "", false, c, nil
+	case before:
+		r.seen = found
+		c, err = r.apply(data, err)
+		return "", true, c, err
+	}
+	return found, false, c, nil
+}
+
+// log is what Run does for OnReload.
+func (r *Reloader) log(c Changes, err error) {
+	if err != nil {
+		slog.Error("limits not reloaded, the old ones stay", "file", r.path, "error", err)
+		return
+	}
+	slog.Info("limits reloaded", "file", r.path, "upstreams", c.Upstreams, "changes", c.Settings)
+}
