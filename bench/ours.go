@@ -99,20 +99,25 @@ func ourTransport(base http.RoundTripper) http.RoundTripper {
 	return httplimit.New(base, newGuard(held(64), 1), httplimit.Config{})
 }
 
-// keys are many guards, as a program has that keeps one for each key.
-type keys struct{ guards []*limiter.Guard }
+// keys are many guards, as a program has that keeps one for each key: a limiter.Group.
+type keys struct {
+	group  *limiter.Group
+	guards []*limiter.Guard
+}
 
-// newKeys returns n guards as a program gets them that configures nothing.
-func newKeys(n int) *keys { return &keys{make([]*limiter.Guard, 0, n)} }
+// newKeys returns room for n guards of a group that configures nothing but how soon it takes a guard for idle.
+func newKeys(n int) *keys {
+	group, err := limiter.NewGroup(limiter.GroupConfig{Idle: time.Second})
+	if err != nil {
+		panic(err)
+	}
+	return &keys{group, make([]*limiter.Guard, 0, n)}
+}
 
 // fill makes the guards.
 func (k *keys) fill() {
 	for i := range cap(k.guards) {
-		g, err := limiter.New(limiter.Config{Name: fmt.Sprintf("key-%06d", i)})
-		if err != nil {
-			panic(err)
-		}
-		k.guards = append(k.guards, g)
+		k.guards = append(k.guards, k.group.Guard(fmt.Sprintf("key-%06d", i)))
 	}
 }
 
@@ -141,4 +146,10 @@ func (k *keys) meetLimit() {
 }
 
 // idle has each guard give back what it needs only while it is used.
-func (k *keys) idle() (ok bool) { return false }
+func (k *keys) idle() (ok bool) {
+	for range 3 { // the first look sees the last calls
+		k.group.Sweep()
+		time.Sleep(1100 * time.Millisecond)
+	}
+	return k.group.Sweep() >= 0
+}

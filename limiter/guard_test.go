@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -402,6 +403,7 @@ func TestBadConfig(t *testing.T) {
 // TestStress mixes acquire, cancel, refusals, pauses and limit changes from many goroutines and then
 // checks that nothing is left.
 func TestStress(t *testing.T) {
+	goroutines := runtime.NumGoroutine()
 	for _, limit := range []int{1, 3, 64} {
 		g := newGuard(t, limit, func(c *Config) {
 			c.Law = adaptive.New(adaptive.Config{Initial: limit, Max: limit})
@@ -459,7 +461,16 @@ func TestStress(t *testing.T) {
 			t.Errorf("limit %d: %d calls ended of %d that started", limit, ended, grants.Load())
 		}
 		t.Logf("limit %d: %d started, %d gave up", limit, grants.Load(), cancels.Load())
+		g.Close()
+		wantIdle(t, g)
 	}
+	for range 1000 { // the last cancels may still be on their way out
+		if runtime.NumGoroutine() <= goroutines {
+			return
+		}
+		time.Sleep(time.Millisecond) // real goroutines: this is no bubble
+	}
+	t.Errorf("%d goroutines are left of %d at the start", runtime.NumGoroutine(), goroutines)
 }
 
 // A waiter that was granted a place in the instant in which its context ended gives it back.

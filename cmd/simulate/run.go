@@ -60,6 +60,9 @@ func (e *env) runAction(c *cli.Context) error {
 		return internal(runErr)
 	}
 	r.Command = commandLine(c)
+	if total := len(plan.Scenarios) * len(plan.Controllers) * plan.Seeds; interrupted && stats.Runs == 0 {
+		return &exitError{exitInterrupted, fmt.Errorf("interrupted before the first of %d runs was finished; nothing was written", total)}
+	}
 
 	// The table comes first: it is there whatever becomes of the report.
 	if err := e.print(r, c.Bool("json")); err != nil {
@@ -112,6 +115,9 @@ func (e *env) plan(c *cli.Context) (scenario.Plan, error) {
 		errs = append(errs, err)
 	} else {
 		p.Settings = file.Defaults
+		if law := file.Defaults.Law; law != config.LawAdaptive {
+			fmt.Fprintf(e.stderr, "simulate: guard.law is %q, and ours is always flyball's law; for others see --controllers\n", law)
+		}
 	}
 	if p.Scenarios, err = e.scenarios(c); err != nil {
 		errs = append(errs, err)

@@ -30,6 +30,9 @@ func TestParity(t *testing.T) {
 		"gcl-vegas": func() adaptive.Law {
 			return classic.NewVegas(adaptive.Config{Initial: 5})
 		},
+		"gcl-gradient2": func() adaptive.Law {
+			return classic.NewGradient2(adaptive.Config{Initial: 5})
+		},
 		"paced": func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 8})} },
 	}
 	for name, law := range laws {
