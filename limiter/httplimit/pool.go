@@ -80,10 +80,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, began := req.Context(), time.Now()
-	r := limiter.Request{Idempotent: p.t.cfg.Idempotent(req)}
-	if p.t.cfg.Cost != nil {
-		r.Tokens = p.t.cfg.Cost(req)
-	}
+	r := p.t.cfg.request(req)
 	keys := p.pool.Rotate(r, repeatable(req))
 	permit, err := keys.Acquire(ctx)
 	if err != nil {

@@ -39,6 +39,9 @@ type Config struct {
 	// Cost returns what a request is expected to cost in tokens (>= 0, 0 when unknown). It must
 	// not read the body. nil means 0 for all.
 	Cost func(*http.Request) int64
+	// Request returns what the guard is to know of a request: its tenant, priority, class and expected cost. It must
+	// not read the body. nil means a limiter.Request with nothing but Cost.
+	Request func(*http.Request) limiter.Request
 	// Idempotent reports whether a request may be sent again although it may have had its
 	// effect. nil means GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and any request with an
 	// Idempotency-Key.
@@ -95,10 +98,7 @@ func (t *Transport) CloseIdleConnections() {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	began := time.Now()
 	ctx := req.Context()
-	r := limiter.Request{Idempotent: t.cfg.Idempotent(req)}
-	if t.cfg.Cost != nil {
-		r.Tokens = t.cfg.Cost(req)
-	}
+	r := t.cfg.request(req)
 	// Of the last attempt.
 	var (
 		resp *http.Response
@@ -145,6 +145,18 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, gone
 		}
 	}
+}
+
+// request returns what the guard is to know of a request.
+func (c *Config) request(req *http.Request) (r limiter.Request) {
+	if c.Request != nil {
+		r = c.Request(req)
+	}
+	if c.Cost != nil {
+		r.Tokens = c.Cost(req)
+	}
+	r.Idempotent = r.Idempotent || c.Idempotent(req)
+	return r
 }
 
 // outcome is a guard's outcome with what a retry has to know.

@@ -229,6 +229,36 @@ func TestWhatIsSentAgain(t *testing.T) {
 	}
 }
 
+func TestRequestTellsTheGuardWhoCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1), PauseJitter: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := New(roundTripper(func(*http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return answer(200, ""), nil
+		}), g, Config{Request: func(r *http.Request) limiter.Request {
+			return limiter.Request{Tenant: r.Header.Get("X-Tenant"), Priority: 3}
+		}})
+		for range 2 {
+			go func() {
+				req, _ := http.NewRequest("POST", "http://upstream.test/", nil)
+				req.Header.Set("X-Tenant", "ann")
+				if _, err := tr.RoundTrip(req); err != nil {
+					t.Errorf("RoundTrip: %v", err)
+				}
+			}()
+		}
+		synctest.Wait()
+		if w := g.Explain(1).Waits; len(w) != 1 || w[0].Tenant != "ann" || w[0].Priority != 3 {
+			t.Errorf("waiting: %+v, want one of tenant ann with priority 3", w)
+		}
+		time.Sleep(time.Minute)
+		wantInFlight(t, tr, 0)
+	})
+}
+
 func TestRetryAfterIsObeyed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []time.Time
