@@ -250,25 +250,57 @@ func TestPoolPace(t *testing.T) {
 
 // A key is found for the head of the queue in the moment in which the head gives up.
 func TestPoolHeadGivesUpWhileItIsServed(t *testing.T) {
+	// Between the refusal and the lock below the pause must not end. On a machine that is slow now, a longer one does.
+	for pause := 50 * time.Millisecond; ; pause *= 4 {
+		if headGivesUpWhileItIsServed(t, pause) {
+			return
+		}
+		if pause > 3*time.Second {
+			t.Fatalf("the pause of %v ended before the server could be stopped", pause)
+		}
+	}
+}
+
+// headGivesUpWhileItIsServed reports false when the pause ended too early to see anything.
+func headGivesUpWhileItIsServed(t *testing.T, pause time.Duration) bool {
 	p := newPool(t, []int{1}, nil)
 	g := p.lanes[0].guard
 	first := takeKey(t, p)
-	first.Release(throttledFor(50*time.Millisecond), KeyFine)
+	first.Release(throttledFor(pause), KeyFine)
 	ctx, cancel := context.WithCancel(context.Background())
-	gone := make(chan error)
+	defer cancel()
+	gone := make(chan error, 1)
 	go func() {
-		_, err := p.Acquire(ctx, Request{})
+		permit, err := p.Acquire(ctx, Request{})
 		gone <- err
+		if err == nil {
+			permit.Release(Outcome{}, KeyFine)
+		}
 	}()
-	for p.waiting.Load() == 0 || p.kicks.Load() > 0 {
-		time.Sleep(time.Millisecond)
+	// wait reports false when the caller was let in meanwhile.
+	wait := func(until func() bool) bool {
+		for !until() {
+			select {
+			case err := <-gone:
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+				}
+				return false
+			case <-time.After(time.Millisecond):
+			}
+		}
+		return true
+	}
+	if !wait(func() bool { return p.waiting.Load() > 0 && p.kicks.Load() == 0 }) {
+		return false
 	}
 	// Whoever serves when the pause ends is stopped inside its try, which needs this lock.
 	g.mu.Lock()
-	for p.kicks.Load() == 0 {
-		time.Sleep(time.Millisecond)
+	if !wait(func() bool { return p.kicks.Load() > 0 }) {
+		g.mu.Unlock()
+		return false
 	}
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // for the server to get there; too short only makes the test see less
 	cancel()
 	if err := <-gone; err != context.Canceled {
 		t.Errorf("Acquire: %v", err)
@@ -280,6 +312,7 @@ func TestPoolHeadGivesUpWhileItIsServed(t *testing.T) {
 	if s := g.Stats(); s.InFlight != 0 {
 		t.Errorf("%d in flight, want the place that nobody took to be free", s.InFlight)
 	}
+	return true
 }
 
 // TestPoolGrantAgainstCancel has callers give up in the moment in which they are let in: no place is lost.
