@@ -40,13 +40,6 @@ type Law interface {
 	Decision() Decision
 }
 
-// Tuner is a law whose parameters can be changed while it runs. What it has learned stays, as far as
-// the new parameters allow it.
-type Tuner interface {
-	// Tune puts cfg in force, which must have passed Check, and returns the decision that follows.
-	Tune(now time.Duration, cfg Config) Decision
-}
-
 // Call is what a guard remembers of a call from its start to its end.
 type Call struct {
 	// SentAt is when the call started.

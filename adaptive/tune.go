@@ -2,13 +2,9 @@ package adaptive
 
 import "time"
 
-var (
-	_ Tuner = (*AIMD)(nil)
-	_ Tuner = (*Fixed)(nil)
-)
-
-// Tune implements [Tuner]. The limit is moved into Min to Max; what was learned stays. Initial
-// counts only as what an idle limit falls back to.
+// Tune puts cfg, which must have passed Check, in force while the law runs, and returns the decision that follows. The
+// limit is moved into Min to Max; what was learned stays. Initial counts as what an idle limit falls back to, and as
+// what the limit may always reach.
 func (l *AIMD) Tune(now time.Duration, cfg Config) Decision {
 	l.advance(now)
 	l.cfg = cfg.clamp()
@@ -22,10 +18,4 @@ func (l *AIMD) Tune(now time.Duration, cfg Config) Decision {
 		s.Limit, s.Cause = n, CauseExternal
 	}
 	return l.Decision()
-}
-
-// Tune implements [Tuner]: the limit becomes cfg.Initial.
-func (f *Fixed) Tune(_ time.Duration, cfg Config) Decision {
-	f.d.Limit = max(1, cfg.Defaults().Initial)
-	return f.d
 }

@@ -24,10 +24,3 @@ func TestTuneKeepsWhatWasLearned(t *testing.T) {
 		t.Errorf("limit %d after a refusal, want it to stay at Min 20", d.Limit)
 	}
 }
-
-func TestTuneFixed(t *testing.T) {
-	f := NewFixed(3)
-	if d := f.Tune(0, Config{Initial: 7}); d.Limit != 7 || f.Decision().Limit != 7 {
-		t.Errorf("limit %d, want 7", d.Limit)
-	}
-}

@@ -197,7 +197,8 @@ func (g *Guard) take(r *Request, p *Permit) admission.Taken {
 		return t
 	}
 	var at time.Duration
-	if set := g.set.Load(); !set.fast || g.core.Paced() {
+	set := g.set.Load()
+	if !set.fast || g.core.Paced() {
 		if at, t = g.takeWith(set, r, n, t); t > admission.TookLast {
 			return t
 		}
@@ -207,7 +208,7 @@ func (g *Guard) take(r *Request, p *Permit) admission.Taken {
 	p.guard = g
 	g.core.Begin(&p.grant.Call, at, n)
 	p.grant.Call.Tokens, p.grant.Call.Class = max(0, r.Tokens), r.Class
-	if set := g.set.Load(); set.maxHold > 0 {
+	if set.maxHold > 0 {
 		g.watch(set, p)
 	}
 	return t

@@ -33,7 +33,7 @@ type PoolConfig struct {
 // PoolTransport is an http.RoundTripper that sends each request with a key of a pool. It may be used by any number
 // of goroutines. Make it with NewPool.
 type PoolTransport struct {
-	t    *Transport // what it shares with one that has a guard; its own is nil
+	t    *Transport // what it shares with one that has a guard
 	pool *limiter.Pool
 	cfg  PoolConfig
 }
@@ -44,12 +44,6 @@ func NewPool(base http.RoundTripper, pool *limiter.Pool, cfg PoolConfig) *PoolTr
 	if pool == nil {
 		panic("httplimit: NewPool with a nil pool")
 	}
-	if base == nil {
-		base = http.DefaultTransport
-	}
-	if cfg.Idempotent == nil {
-		cfg.Idempotent = Idempotent
-	}
 	if cfg.Header == "" {
 		cfg.Header = "Authorization"
 		if cfg.Prefix == "" {
@@ -57,7 +51,8 @@ func NewPool(base http.RoundTripper, pool *limiter.Pool, cfg PoolConfig) *PoolTr
 		}
 	}
 	cfg.Header = textproto.CanonicalMIMEHeaderKey(cfg.Header)
-	return &PoolTransport{&Transport{base: base, guard: pool.Guards()[0], cfg: cfg.Config}, pool, cfg}
+	// A pool's guards have one configuration; the first speaks for them.
+	return &PoolTransport{New(base, pool.Guards()[0], cfg.Config), pool, cfg}
 }
 
 // Pool returns the pool whose keys p sends with.
