@@ -188,7 +188,7 @@ func (s *Server) Proxy() http.Handler { return s.proxy }
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	set := s.settings.Load()
-	main, err := s.httpServer(s.handler(s.mux), set)
+	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
 	if err != nil {
 		return err
 	}
