@@ -251,3 +251,13 @@ func dial(t *testing.T, addr string) net.Conn {
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	return conn
 }
+
+// write writes a file and returns its path.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
