@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/demo"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -35,6 +36,7 @@ type Server struct {
 	settings atomic.Pointer[settings.Settings]
 	limits   *config.Reloader
 	proxy    *proxy.Proxy
+	cache    *cache.Cache
 	log      *slog.Logger
 	sink     *sink
 	mux      *http.ServeMux // of the callers' listener
@@ -68,7 +70,10 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.log = newLogger(s.sink, set.Log.Level)
-	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, OnCall: s.onCall})
+	if s.cache, err = s.newCache(set.Cache); err != nil {
+		return err
+	}
+	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, Cache: s.cache, OnCall: s.onCall})
 	if err != nil {
 		return err
 	}
@@ -82,6 +87,27 @@ func (s *Server) open() (err error) {
 	}
 	s.mount()
 	return nil
+}
+
+// newCache returns the cache that set says.
+func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
+	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
+		s.log.Warn("the cache goes on without Redis for a while", "error", err)
+	}}
+	at := set.Redis
+	if set.RedisEnv != "" {
+		if at = os.Getenv(set.RedisEnv); at == "" {
+			return nil, fmt.Errorf("gateway.cache.redis_env: the environment variable %s is not set: set it to the URL of Redis", set.RedisEnv)
+		}
+	}
+	if at != "" {
+		r, err := cache.NewRedis(at)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.cache: %w", err)
+		}
+		cfg.Store = r
+	}
+	return cache.New(cfg), nil
 }
 
 func listen(key, addr string) (net.Listener, error) {
@@ -309,6 +335,9 @@ func (s *Server) close() {
 	}
 	if s.proxy != nil {
 		s.proxy.Close()
+	}
+	if s.cache != nil {
+		s.cache.Close()
 	}
 	if s.sink != nil {
 		s.sink.close()
