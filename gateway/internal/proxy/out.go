@@ -46,9 +46,9 @@ func (o *out) noted(h http.Header) {
 	}
 }
 
-// newOut returns an out that keeps a caller alive who waits for a stream, when every is positive.
+// newOut returns an out for a writer whose deadline was just set, that keeps a caller alive who waits for a stream, when every is positive.
 func newOut(w http.ResponseWriter, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
-	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin}
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, armed: time.Now()}
 	if every > 0 {
 		o.mu.Lock()
 		defer o.mu.Unlock()
