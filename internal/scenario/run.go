@@ -115,6 +115,7 @@ func (p *Plan) one(ctx context.Context, s, seed, c int, common *shared) (*outcom
 	world.Horizon = common.bound.Horizon
 	world.Decisions = seed == 0
 	world.Guard = ctl.guard(sc, &p.Settings, n)
+	ctl.callers(&world)
 	res, err := sim.Run(ctx, world)
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", sc.Name, ctl.Name, n, err)
