@@ -32,6 +32,7 @@ const schema = 2
 //	  closing     one sentence
 //	scenarios[]
 //	  name, intent, duration_s, interrupted
+//	  alpha       the level of the verdicts, null for 0.05
 //	  oracle      note, goodput_rps, step_s, limit[], rate_rps[]
 //	  runs[]
 //	    controller, ours, reference
@@ -152,6 +153,7 @@ type jsonScenario struct {
 	Duration    number     `json:"duration_s"`
 	Interrupted bool       `json:"interrupted"`
 	Oracle      jsonOracle `json:"oracle"`
+	Alpha       number     `json:"alpha"`
 	Runs        []jsonRun  `json:"runs"`
 }
 
@@ -251,7 +253,7 @@ func jsonScenarioOf(s *Scenario) jsonScenario {
 			Note: s.Oracle.Note, Goodput: number(s.Oracle.Goodput), Step: seconds(oracleStep(s)),
 			Limit: numbers(s.Oracle.Limit), Rate: numbers(s.Oracle.Rate),
 		},
-		Runs: []jsonRun{},
+		Alpha: positive(s.Alpha), Runs: []jsonRun{},
 	}
 	for i := range s.Runs {
 		out.Runs = append(out.Runs, jsonRunOf(&s.Runs[i]))

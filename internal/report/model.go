@@ -33,6 +33,9 @@ type Scenario struct {
 	Duration time.Duration
 	// Oracle is the best that any controller could have done.
 	Oracle Oracle
+	// Alpha is the chance of a wrong verdict that was spent where seeds were added until the verdicts were decided (0 to 1). Zero
+	// means 0.05.
+	Alpha float64
 	// Runs in the order in which they are shown. A controller keeps its name
 	// over all scenarios; the name chooses its colour.
 	Runs []Run

@@ -140,9 +140,14 @@ func (j *jsonScenario) scenario() (*Scenario, error) {
 		Name: j.Name, Intent: j.Intent, Duration: j.Duration.span(0), Interrupted: j.Interrupted,
 		Oracle: Oracle{Note: j.Oracle.Note, Goodput: float64(j.Oracle.Goodput), Step: j.Oracle.Step.span(0), Limit: floats(j.Oracle.Limit), Rate: floats(j.Oracle.Rate)},
 	}
+	if !math.IsNaN(float64(j.Alpha)) {
+		s.Alpha = float64(j.Alpha)
+	}
 	switch {
 	case s.Name == "":
 		return nil, errors.New("has no name")
+	case s.Alpha < 0 || s.Alpha >= 1:
+		return nil, fmt.Errorf("alpha is %v, must be between 0 and 1", s.Alpha)
 	case s.Duration < 0 || s.Oracle.Step < 0:
 		return nil, errors.New("duration_s and oracle.step_s must not be negative")
 	case len(s.Oracle.Limit) > maxLength || len(s.Oracle.Rate) > maxLength:
@@ -316,6 +321,10 @@ func joinScenario(out *Report, s *Scenario) error {
 		return fmt.Errorf("is %v in one report and %v in another: they cannot be compared", to.Duration, s.Duration)
 	}
 	to.Interrupted = to.Interrupted || s.Interrupted
+	to.Alpha = min(to.alpha(), s.alpha())
+	if to.Alpha == Alpha {
+		to.Alpha = 0
+	}
 	for _, run := range s.Runs {
 		k := slices.IndexFunc(to.Runs, func(o Run) bool { return o.Controller == run.Controller })
 		if k < 0 {

@@ -25,8 +25,8 @@ const (
 	rejectionPrice = 0.1
 )
 
-// alpha is the chance, for each pair of controllers, of a verdict that is not there.
-const alpha = 0.05
+// Alpha is the chance, for each pair of controllers, of a verdict that is not there.
+const Alpha = 0.05
 
 // Rules says in words how Judge decides.
 const Rules = "Both controllers meet the same seeds, so their differences are taken seed by seed. Goodput differs when it differs by at least 1 point, " +
@@ -143,7 +143,7 @@ func judge(s *Scenario, name string) ScenarioVerdict {
 
 	var winner, open, level, next *Run
 	for _, rival := range rivals {
-		pair := against(rival, mine)
+		pair := against(rival, mine, s.alpha())
 		v.Pairs = append(v.Pairs, pair)
 		switch pair.Verdict {
 		case stats.Worse:
@@ -175,9 +175,38 @@ func judge(s *Scenario, name string) ScenarioVerdict {
 	return v
 }
 
+// alpha is the level of the scenario's verdicts.
+func (s *Scenario) alpha() float64 {
+	if s.Alpha > 0 && s.Alpha < 1 {
+		return s.Alpha
+	}
+	return Alpha
+}
+
+// Decided reports whether more seeds could change nothing about a scenario's verdicts: our controller is compared with every rival, and none
+// of the comparisons is inconclusive. Where none is ours, the first run is compared with all others.
+func Decided(s *Scenario) bool {
+	at := 0
+	for i, run := range s.Runs {
+		if run.Ours {
+			at = i
+			break
+		}
+	}
+	for i := range s.Runs {
+		if i == at || s.Runs[i].Reference {
+			continue
+		}
+		if p := against(&s.Runs[i], &s.Runs[at], s.alpha()); len(p.Figures) == 0 || p.Verdict == stats.Inconclusive {
+			return false
+		}
+	}
+	return true
+}
+
 // against says how mine fares against a rival: over the seeds that both met, or by their summaries when those are fewer
 // than two.
-func against(rival, mine *Run) PairVerdict {
+func against(rival, mine *Run, alpha float64) PairVerdict {
 	p := PairVerdict{Rival: rival.Controller}
 	if common, _ := Pair(rival.PerSeed, mine.PerSeed); len(common) >= 2 {
 		p.Figures = Compare(rival, mine, figures[:3], alpha)
