@@ -7,6 +7,7 @@ import (
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 // A Trial is one controller in one scenario with one seed.
@@ -56,6 +57,7 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 		})
 	}
 	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
+	o.Summary.Swing = stats.Swing(o.Series.Limit)
 	if t.Decisions {
 		o.Decisions = decisions(res.Decisions)
 	}
