@@ -1,0 +1,172 @@
+package feedback
+
+import "bytes"
+
+// jsonCursor follows the structure of a JSON body that comes in pieces of any size, and tells where the
+// members that matter begin. The body is one object, or an array whose elements are the events of a stream, as
+// Gemini sends them. It is not a validator: on text that is not JSON it tells nothing of use. It never
+// allocates. The zero jsonCursor is at the beginning of a body.
+type jsonCursor struct {
+	// base is the depth of the members that matter: 1, or 2 within an array; 0 before the
+	// first bracket, and -1 when the body is neither.
+	base  int8
+	nkey  uint8 // of key
+	depth int32
+
+	inString, escaped bool
+	wantKey           bool // at base, the next string is a member's name
+	inKey             bool
+	inObject          bool // within an object whose members matter
+	closed            bool // the body's own bracket is closed
+
+	key [maxKey]byte // the name at hand, cut at maxKey
+}
+
+const (
+	// maxKey is longer than every known name.
+	maxKey = 32
+	// maxDepth is where the cursor gives up. No answer nests a thousandth as deep.
+	maxDepth = 1 << 24
+)
+
+// jsonEvent is what a jsonCursor met.
+type jsonEvent uint8
+
+const (
+	jsonMore   jsonEvent = iota // the piece ended
+	jsonOpen                    // an object whose members matter begins
+	jsonMember                  // the value of a member of it begins; name tells which
+	jsonClose                   // the object has ended
+)
+
+// name is the name of the member at hand, still escaped.
+func (c *jsonCursor) name() []byte { return c.key[:c.nkey] }
+
+// next reads p until it meets something, and returns how much of p it read.
+func (c *jsonCursor) next(p []byte) (n int, e jsonEvent) {
+	if c.base < 0 {
+		return len(p), jsonMore
+	}
+	for i := 0; i < len(p); {
+		if c.inString {
+			n, ended := c.endOfString(p[i:])
+			if c.inKey {
+				name := p[i : i+n]
+				if ended {
+					name = name[:n-1]
+				}
+				c.nkey += uint8(copy(c.key[c.nkey:], name))
+			}
+			if ended {
+				c.inString, c.inKey = false, false
+			}
+			i += n
+			continue
+		}
+		if c.depth > int32(c.base) && c.base > 0 {
+			// Within a value only strings and brackets matter.
+			for i < len(p) && !structural[p[i]] {
+				i++
+			}
+			if i == len(p) {
+				break
+			}
+		}
+		b := p[i]
+		i++
+		switch b {
+		case ' ', '\t', '\r', '\n':
+		case '"':
+			c.inString = true
+			if c.inObject && c.wantKey && c.depth == int32(c.base) {
+				c.wantKey, c.inKey, c.nkey = false, true, 0
+			}
+		case '{', '[':
+			if c.open(b) {
+				return i, jsonOpen
+			}
+			if c.base < 0 {
+				return len(p), jsonMore
+			}
+		case '}', ']':
+			if c.close() {
+				return i, jsonClose
+			}
+		case ':':
+			if c.inObject && c.depth == int32(c.base) {
+				return i, jsonMember
+			}
+		case ',':
+			if c.inObject && c.depth == int32(c.base) {
+				c.wantKey = true
+			}
+		default:
+			if c.base == 0 && b != 0xef && b != 0xbb && b != 0xbf { // a byte order mark may precede
+				c.base = -1
+				return len(p), jsonMore
+			}
+		}
+	}
+	return len(p), jsonMore
+}
+
+// endOfString returns how much of p belongs to the string at hand, its closing quote included when it is there.
+func (c *jsonCursor) endOfString(p []byte) (n int, ended bool) {
+	from := 0
+	if c.escaped {
+		c.escaped, from = false, 1
+	}
+	for {
+		end := len(p)
+		q := bytes.IndexByte(p[from:], '"')
+		if q >= 0 {
+			end = from + q
+		}
+		// The quote ends the string unless an odd number of backslashes precedes it.
+		k := end
+		for k > from && p[k-1] == '\\' {
+			k--
+		}
+		odd := (end-k)%2 == 1
+		switch {
+		case q < 0:
+			c.escaped = odd
+			return len(p), false
+		case !odd:
+			return end + 1, true
+		}
+		from = end + 1
+	}
+}
+
+// open takes a bracket that opens; it reports whether an object begins whose members matter.
+func (c *jsonCursor) open(b byte) bool {
+	if c.depth++; c.depth > maxDepth {
+		c.base = -1
+		return false
+	}
+	if c.base == 0 {
+		c.base = 1
+		if b == '[' {
+			c.base = 2
+			return false
+		}
+	}
+	if c.depth == int32(c.base) && b == '{' && !c.closed {
+		c.inObject, c.wantKey = true, true
+		return true
+	}
+	return false
+}
+
+// close takes a bracket that closes; it reports whether an object ended whose members matter.
+func (c *jsonCursor) close() (ended bool) {
+	if ended = c.inObject && c.depth == int32(c.base); ended {
+		c.inObject = false
+	}
+	if c.depth > 0 {
+		c.depth--
+	}
+	c.closed = c.closed || c.base > 0 && c.depth == 0
+	return ended
+}
