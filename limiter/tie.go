@@ -1,0 +1,201 @@
+package limiter
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+)
+
+// Tie gives the permit of a call back when the call's context ends and its owner has forgotten it: an HTTP client may
+// cancel a request and drop the answer without closing it, which costs net/http nothing. A Tie is part of the
+// owner's own state, is used once, and must not be copied. The zero Tie is not in use.
+//
+// A context that is watched costs several times what the rest of a call costs, and most calls end by themselves. So a
+// Tie only notes where the call is. When somebody has to wait for a place, the guard has the contexts of all ties
+// watched that are there, and of those that come while somebody waits. A guard where nobody waits may count
+// a forgotten call as in flight for a while.
+type Tie struct {
+	ctx   context.Context
+	owner Tied
+	slot  *atomic.Pointer[Tie] // where it is noted; whoever takes it out of there goes on
+	state atomic.Uint32
+	stop  func() bool // ends the watch of ctx; set before state is tieWatched
+}
+
+// Tied is what a Tie calls when the context of the call has ended.
+type Tied interface {
+	// ContextEnded is to give the permit back, unless the call has ended, and to call Tie.End. It may be called from any goroutine.
+	ContextEnded()
+}
+
+// The states of a Tie that is not noted in a slot.
+const (
+	tieNew      uint32 = iota
+	tieArming          // somebody sets up the watch
+	tieWatched         // the context is watched
+	tieFinished        // nothing is left to do
+)
+
+// Tie ties a call, whose permit is p, to its context, until t.End. It does nothing when ctx cannot end.
+func (p *Permit) Tie(t *Tie, ctx context.Context, owner Tied) {
+	g := p.guard
+	t.tie(g, ctx, owner)
+	if t.slot != nil && (g.core.Waiting() > 0 || g.set.Load().core.Queue == 0) {
+		t.take()
+	}
+}
+
+// Tie is Permit.Tie.
+func (kp *KeyPermit) Tie(t *Tie, ctx context.Context, owner Tied) {
+	t.tie(kp.key.lane.guard, ctx, owner)
+	if t.slot != nil && kp.pool.waiting.Load() > 0 {
+		t.take()
+	}
+}
+
+// Context returns the context of the call.
+func (t *Tie) Context() context.Context { return t.ctx }
+
+// tie notes t with the guard, or has its context watched when there is no slot for it.
+func (t *Tie) tie(g *Guard, ctx context.Context, owner Tied) {
+	t.ctx, t.owner = ctx, owner
+	if ctx.Done() == nil {
+		return
+	}
+	r := g.ties.Load()
+	if r == nil {
+		r = new(ties)
+		if !g.ties.CompareAndSwap(nil, r) {
+			r = g.ties.Load()
+		}
+	}
+	if !r.note(t) {
+		t.watch()
+	}
+}
+
+// End says that the call has ended. It may be called more than once, from any goroutine.
+func (t *Tie) End() {
+	if t.slot != nil && t.slot.CompareAndSwap(t, nil) {
+		return
+	}
+	if t.state.Swap(tieFinished) == tieWatched {
+		t.stop()
+	}
+}
+
+// take has the context watched, unless somebody else sees to that.
+func (t *Tie) take() {
+	if t.slot.CompareAndSwap(t, nil) {
+		t.watch()
+	}
+}
+
+// watch has the context watched, of a Tie that is in no slot.
+func (t *Tie) watch() {
+	if !t.state.CompareAndSwap(tieNew, tieArming) {
+		return
+	}
+	if t.ctx.Err() != nil {
+		t.owner.ContextEnded()
+		return
+	}
+	t.stop = context.AfterFunc(t.ctx, t.owner.ContextEnded)
+	if !t.state.CompareAndSwap(tieArming, tieWatched) {
+		t.stop() // the call ended meanwhile
+	}
+}
+
+// ties are the calls of a guard whose contexts are not watched. Slots are found by chance, so that no two processors wait for
+// each other, and a call that finds none is watched.
+type ties struct {
+	watched atomic.Bool // all that are noted are watched, or will be
+	slots   [tieSlots]atomic.Pointer[Tie]
+	more    atomic.Pointer[moreTies] // when those were not enough
+}
+
+type moreTies [tieSlots * tieSlots]atomic.Pointer[Tie]
+
+const (
+	tieSlots  = 32
+	tieProbes = 4
+)
+
+// note finds a slot for t.
+func (r *ties) note(t *Tie) bool {
+	at := rand.Uint32()
+	if !find(r.slots[:], at, t) {
+		more := r.more.Load()
+		if more == nil {
+			more = new(moreTies)
+			if !r.more.CompareAndSwap(nil, more) {
+				more = r.more.Load()
+			}
+		}
+		if !find(more[:], at, t) {
+			return false
+		}
+	}
+	// In this order: whoever waits has said so before it asks whether all are watched.
+	if r.watched.Load() {
+		r.watched.Store(false)
+	}
+	return true
+}
+
+// find puts t into one of the slots near at, and ends forgotten calls that it meets there.
+func find(slots []atomic.Pointer[Tie], at uint32, t *Tie) bool {
+	for i := range uint32(tieProbes) {
+		s := &slots[(at+i)%uint32(len(slots))]
+		other := s.Load()
+		if other != nil && other.ctx.Err() != nil && s.CompareAndSwap(other, nil) {
+			other.watch()
+			other = nil
+		}
+		if other != nil {
+			continue
+		}
+		// Whoever finds t in the slot may use it at once.
+		t.slot = s
+		if s.CompareAndSwap(nil, t) {
+			return true
+		}
+		t.slot = nil
+	}
+	return false
+}
+
+// watch has the contexts of all calls watched that are noted: somebody waits. It is called without the guard's lock.
+func (r *ties) watch() {
+	if r == nil || r.watched.Load() {
+		return
+	}
+	r.watched.Store(true)
+	r.each(func(t *Tie) { t.take() })
+}
+
+// endForgotten ends the calls that were forgotten.
+func (r *ties) endForgotten() {
+	if r == nil {
+		return
+	}
+	r.each(func(t *Tie) {
+		if t.ctx.Err() != nil {
+			t.take()
+		}
+	})
+}
+
+func (r *ties) each(f func(*Tie)) {
+	all := func(slots []atomic.Pointer[Tie]) {
+		for i := range slots {
+			if t := slots[i].Load(); t != nil {
+				f(t)
+			}
+		}
+	}
+	all(r.slots[:])
+	if more := r.more.Load(); more != nil {
+		all(more[:])
+	}
+}
