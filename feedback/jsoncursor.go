@@ -7,11 +7,11 @@ import "bytes"
 // Gemini sends them. It is not a validator: on text that is not JSON it tells nothing of use. It never
 // allocates. The zero jsonCursor is at the beginning of a body.
 type jsonCursor struct {
+	depth int32
 	// base is the depth of the members that matter: 1, or 2 within an array; 0 before the
 	// first bracket, and -1 when the body is neither.
-	base  int8
-	nkey  uint8 // of key
-	depth int32
+	base int8
+	nkey uint8 // of key
 
 	inString, escaped bool
 	wantKey           bool // at base, the next string is a member's name

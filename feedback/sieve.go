@@ -67,6 +67,9 @@ func onlyUsage(name []byte) bool {
 	return false
 }
 
+// Over reports whether nothing more can be found, because the body has ended or is no JSON.
+func (s *Sieve) Over() bool { return s.cursor.closed || s.cursor.base < 0 }
+
 // Complete reports whether the end of the body was seen.
 func (s *Sieve) Complete() bool { return s.cursor.closed }
 

@@ -18,23 +18,23 @@ type Tie struct {
 	ctx   context.Context
 	owner Tied
 	slot  *atomic.Pointer[Tie] // where it is noted; whoever takes it out of there goes on
-	state atomic.Uint32
-	stop  func() bool // ends the watch of ctx; set before state is tieWatched
+	watch atomic.Pointer[watch]
 }
+
+// watch is how far the watch of a context is.
+type watch struct{ stop func() bool }
+
+// What a Tie's watch is before there is one, and when there will be none.
+var (
+	tieArming   = new(watch) // somebody sets it up
+	tieFinished = new(watch) // nothing is left to do
+)
 
 // Tied is what a Tie calls when the context of the call has ended.
 type Tied interface {
 	// ContextEnded is to give the permit back, unless the call has ended, and to call Tie.End. It may be called from any goroutine.
 	ContextEnded()
 }
-
-// The states of a Tie that is not noted in a slot.
-const (
-	tieNew      uint32 = iota
-	tieArming          // somebody sets up the watch
-	tieWatched         // the context is watched
-	tieFinished        // nothing is left to do
-)
 
 // Tie ties a call, whose permit is p, to its context, until t.End. It does nothing when ctx cannot end.
 func (p *Permit) Tie(t *Tie, ctx context.Context, owner Tied) {
@@ -70,7 +70,7 @@ func (t *Tie) tie(g *Guard, ctx context.Context, owner Tied) {
 		}
 	}
 	if !r.note(t) {
-		t.watch()
+		t.arm()
 	}
 }
 
@@ -79,30 +79,30 @@ func (t *Tie) End() {
 	if t.slot != nil && t.slot.CompareAndSwap(t, nil) {
 		return
 	}
-	if t.state.Swap(tieFinished) == tieWatched {
-		t.stop()
+	if w := t.watch.Swap(tieFinished); w != nil && w.stop != nil {
+		w.stop()
 	}
 }
 
 // take has the context watched, unless somebody else sees to that.
 func (t *Tie) take() {
 	if t.slot.CompareAndSwap(t, nil) {
-		t.watch()
+		t.arm()
 	}
 }
 
-// watch has the context watched, of a Tie that is in no slot.
-func (t *Tie) watch() {
-	if !t.state.CompareAndSwap(tieNew, tieArming) {
+// arm has the context watched, of a Tie that is in no slot.
+func (t *Tie) arm() {
+	if !t.watch.CompareAndSwap(nil, tieArming) {
 		return
 	}
 	if t.ctx.Err() != nil {
 		t.owner.ContextEnded()
 		return
 	}
-	t.stop = context.AfterFunc(t.ctx, t.owner.ContextEnded)
-	if !t.state.CompareAndSwap(tieArming, tieWatched) {
-		t.stop() // the call ended meanwhile
+	w := &watch{context.AfterFunc(t.ctx, t.owner.ContextEnded)}
+	if !t.watch.CompareAndSwap(tieArming, w) {
+		w.stop() // the call ended meanwhile
 	}
 }
 
@@ -149,7 +149,7 @@ func find(slots []atomic.Pointer[Tie], at uint32, t *Tie) bool {
 		s := &slots[(at+i)%uint32(len(slots))]
 		other := s.Load()
 		if other != nil && other.ctx.Err() != nil && s.CompareAndSwap(other, nil) {
-			other.watch()
+			other.arm()
 			other = nil
 		}
 		if other != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
@@ -22,10 +23,10 @@ type body struct {
 	header http.Header
 	told   *told // nil when there is nothing to tell but that the call ended well
 
-	mu     sync.Mutex // guards what follows and *told; held for memory only
-	done   bool       // the permit was given back
-	closed bool       // the caller closed the body
-	look   look
+	mu     sync.Mutex  // guards what follows and *told; held for memory only
+	done   atomic.Bool // the permit was given back; set with the lock
+	closed bool        // the caller closed the body
+	look   look        // only the reader changes it
 	status int16
 	sieve  feedback.Sieve
 }
@@ -71,19 +72,17 @@ type duplex struct {
 	io.Writer
 }
 
-// hold has the permit h live as long as the body of resp, an answer that was a success so far; more is what its
-// header told, and may be nil.
-func (t *Transport) hold(ctx context.Context, resp *http.Response, h *held, more *told, needs limiter.Needs) {
+// hold has the permit h live as long as the body of resp, an answer that was a success so far, and which is looked through as l says. more is
+// what its header told, and may be nil.
+func (t *Transport) hold(ctx context.Context, resp *http.Response, h *held, l look, more *told, needs limiter.Needs) {
 	b := &body{ReadCloser: resp.Body, t: t, held: *h, told: more}
-	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body = duplex{b, w}
-	} else {
-		resp.Body = b
-		if types := resp.Header["Content-Type"]; len(types) > 0 {
-			if l := lookOf(types[0]); l != lookAway && !encoded(resp.Header["Content-Encoding"]) {
-				b.watch(resp, l, needs)
-			}
+	resp.Body = b
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if w, ok := b.ReadCloser.(io.Writer); ok {
+			resp.Body = duplex{b, w}
 		}
+	} else if l != lookAway {
+		b.watch(resp, l, needs)
 	}
 	if k := b.held.keyed; k != nil {
 		k.Tie(&b.tie, ctx, b)
@@ -95,7 +94,14 @@ func (t *Transport) hold(ctx context.Context, resp *http.Response, h *held, more
 // watch readies b to be looked through.
 func (b *body) watch(resp *http.Response, l look, needs limiter.Needs) {
 	b.header, b.status, b.look, b.sieve.Usage = resp.Header, int16(resp.StatusCode), l, needs.Tokens
-	if l == lookStream || needs.Tokens && resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
+	if l == lookSieve && !needs.Tokens {
+		return // a body that is compressed has no names that the sieve would find
+	}
+	if encoded(resp.Header["Content-Encoding"]) {
+		b.look = lookAway
+		return
+	}
+	if l == lookStream || resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
 		b.look = lookStream
 		b.listen(feedback.NewStream(b.config(), time.Now()))
 	}
@@ -123,6 +129,9 @@ func (b *body) scan(p []byte) {
 	if b.look == lookSieve {
 		n, found := b.sieve.Scan(p)
 		if !found {
+			if b.sieve.Over() {
+				b.look = lookAway
+			}
 			return
 		}
 		p, b.look = p[n:], lookStream
@@ -142,7 +151,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	b.mu.Lock()
-	if b.look != lookAway && n > 0 && n <= len(p) && !b.done {
+	if b.look != lookAway && n > 0 && n <= len(p) && !b.done.Load() {
 		b.scan(p[:n])
 	}
 	switch {
@@ -160,6 +169,9 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close closes the body and gives the permit back.
 func (b *body) Close() error {
+	if b.done.Load() {
+		return b.ReadCloser.Close()
+	}
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
@@ -179,11 +191,11 @@ func (b *body) ContextEnded() {
 
 // end gives the permit back, once. It is called with the lock, and releases it.
 func (b *body) end(err error) {
-	if b.done {
+	if b.done.Load() {
 		b.mu.Unlock()
 		return
 	}
-	b.done = true
+	b.done.Store(true)
 	var o limiter.Outcome
 	if b.told != nil {
 		o = b.told.outcome
@@ -193,7 +205,7 @@ func (b *body) end(err error) {
 			}
 		}
 	}
-	if err != nil && b.look == lookSieve && b.sieve.Complete() {
+	if err != nil && b.sieve.Complete() {
 		err = nil // the answer was all there; what happened afterwards says nothing
 	}
 	b.mu.Unlock()

@@ -1,6 +1,11 @@
 package httplimit
 
-import "strings"
+import (
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
 
 // look is how the body of a success is looked through while it passes.
 type look uint8
@@ -11,10 +16,22 @@ const (
 	lookStream             // with a feedback.Stream
 )
 
+// lookAt returns how to look through the body of a success with a header.
+func lookAt(h http.Header) look {
+	types := h["Content-Type"]
+	if len(types) == 0 {
+		return lookAway
+	}
+	return lookOf(types[0])
+}
+
 // lookOf returns how to look through a body of a type.
 func lookOf(contentType string) look {
 	if contentType == "application/json" {
 		return lookSieve
+	}
+	if !strings.ContainsAny(contentType, "jJvV") { // neither JSON nor events: most other types
+		return lookAway
 	}
 	media, _, _ := strings.Cut(contentType, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
@@ -39,4 +56,29 @@ func encoded(contentEncoding []string) bool {
 		}
 	}
 	return false
+}
+
+// policy remembers whether an upstream sends RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), by which a success may
+// state a limit on calls in flight: whoever sends it sends it always. One that has not so far is asked now and then.
+type policy struct{ state atomic.Uint32 }
+
+const (
+	policyFirst = 32 // how many answers are looked at to begin with
+	policyEach  = 16 // one in so many afterwards
+	policySent  = 1 << 31
+)
+
+// stated reports whether the header has one, as far as it looks.
+func (p *policy) stated(h http.Header) bool {
+	switch n := p.state.Load(); {
+	case n < policyFirst:
+		p.state.CompareAndSwap(n, n+1)
+	case n < policySent && rand.Uint32()%policyEach != 0:
+		return false
+	}
+	if h["Ratelimit-Policy"] == nil {
+		return false
+	}
+	p.state.Store(policySent)
+	return true
 }

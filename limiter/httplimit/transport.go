@@ -51,9 +51,10 @@ type Config struct {
 // Transport is an http.RoundTripper that sends through a guard. It may be used by any number of
 // goroutines. Make it with New.
 type Transport struct {
-	base  http.RoundTripper
-	guard *limiter.Guard
-	cfg   Config
+	base   http.RoundTripper
+	guard  *limiter.Guard
+	cfg    Config
+	policy policy
 }
 
 // New returns a Transport that sends with base through guard. A nil base means http.DefaultTransport. It
@@ -68,7 +69,7 @@ func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 	if cfg.Idempotent == nil {
 		cfg.Idempotent = Idempotent
 	}
-	return &Transport{base, guard, cfg}
+	return &Transport{base: base, guard: guard, cfg: cfg}
 }
 
 // Guard returns the guard that t sends through.
@@ -196,10 +197,18 @@ func (t *Transport) send(req *http.Request, h *held, keys *limiter.Rotation, beg
 	if err == nil {
 		err = complete(resp)
 	}
-	var more *told
+	var (
+		more *told
+		l    look
+	)
 	needs := t.guard.Needs()
-	if err == nil && feedback.Succeeded(resp.StatusCode, resp.Header, t.cfg.Rules) {
-		if needs.Windows || resp.Header["Ratelimit-Policy"] != nil {
+	if err == nil {
+		l = lookAt(resp.Header)
+	}
+	// An answer in plain JSON is not gRPC's, which saves a look-up.
+	if err == nil && (l == lookSieve && resp.StatusCode == http.StatusOK && t.cfg.Rules == nil ||
+		feedback.Succeeded(resp.StatusCode, resp.Header, t.cfg.Rules)) {
+		if needs.Windows || t.policy.stated(resp.Header) {
 			if s := t.parse(resp, nil); len(s.Windows) > 0 {
 				more = &told{outcome: limiter.Outcome{Windows: s.Windows}}
 			}
@@ -231,7 +240,7 @@ func (t *Transport) send(req *http.Request, h *held, keys *limiter.Rotation, beg
 	released = true
 	switch {
 	case !empty(resp):
-		t.hold(req.Context(), resp, h, more, needs)
+		t.hold(req.Context(), resp, h, l, more, needs)
 	case more != nil:
 		h.release(&more.outcome, limiter.KeyFine)
 	default:
