@@ -4,22 +4,22 @@ import "bytes"
 
 // jsonCursor follows the structure of a JSON body that comes in pieces of any size, and tells where the
 // members that matter begin. The body is one object, or an array whose elements are the events of a stream, as
-// Gemini sends them. It is not a validator: on text that is not JSON it tells nothing of use. It never
-// allocates. The zero jsonCursor is at the beginning of a body.
+// Gemini sends them. It is not a validator: on text that is not JSON it tells nothing of use. It
+// allocates only when a member's name is cut by the end of a piece. The zero jsonCursor is at the beginning of a body.
 type jsonCursor struct {
 	depth int32
 	// base is the depth of the members that matter: 1, or 2 within an array; 0 before the
 	// first bracket, and -1 when the body is neither.
-	base int8
-	nkey uint8 // of key
+	base  int8
+	npart uint8 // of part
 
 	inString, escaped bool
 	wantKey           bool // at base, the next string is a member's name
-	inKey             bool
+	inKey             bool // the string at hand is one
 	inObject          bool // within an object whose members matter
 	closed            bool // the body's own bracket is closed
 
-	key [maxKey]byte // the name at hand, cut at maxKey
+	part *[maxKey]byte // what came of the name at hand in pieces before, cut at maxKey
 }
 
 const (
@@ -35,27 +35,40 @@ type jsonEvent uint8
 const (
 	jsonMore   jsonEvent = iota // the piece ended
 	jsonOpen                    // an object whose members matter begins
-	jsonMember                  // the value of a member of it begins; name tells which
+	jsonMember                  // the value of a member of it begins
 	jsonClose                   // the object has ended
 )
 
-// name is the name of the member at hand, still escaped.
-func (c *jsonCursor) name() []byte { return c.key[:c.nkey] }
+// save keeps the name at hand beyond the piece.
+func (c *jsonCursor) save(name []byte) {
+	if c.part == nil {
+		c.part = new([maxKey]byte)
+	}
+	c.npart += uint8(copy(c.part[c.npart:], name))
+}
 
-// next reads p until it meets something, and returns how much of p it read.
-func (c *jsonCursor) next(p []byte) (n int, e jsonEvent) {
+// saved returns the name that was saved, and forgets it.
+func (c *jsonCursor) saved() (name []byte) {
+	if c.npart > 0 {
+		name, c.npart = c.part[:c.npart], 0
+	}
+	return name
+}
+
+// next reads p until it meets something, and returns how much of p it read. The name is that of a member, still
+// escaped; it is good until p changes or next is called again.
+func (c *jsonCursor) next(p []byte) (n int, e jsonEvent, name []byte) {
 	if c.base < 0 {
-		return len(p), jsonMore
+		return len(p), jsonMore, nil
 	}
 	for i := 0; i < len(p); {
 		if c.inString {
 			n, ended := c.endOfString(p[i:])
 			if c.inKey {
-				name := p[i : i+n]
+				name = p[i : i+n]
 				if ended {
 					name = name[:n-1]
 				}
-				c.nkey += uint8(copy(c.key[c.nkey:], name))
 			}
 			if ended {
 				c.inString, c.inKey = false, false
@@ -79,22 +92,27 @@ func (c *jsonCursor) next(p []byte) (n int, e jsonEvent) {
 		case '"':
 			c.inString = true
 			if c.inObject && c.wantKey && c.depth == int32(c.base) {
-				c.wantKey, c.inKey, c.nkey = false, true, 0
+				c.wantKey, c.inKey, c.npart, name = false, true, 0, nil
 			}
 		case '{', '[':
 			if c.open(b) {
-				return i, jsonOpen
+				c.npart = 0
+				return i, jsonOpen, nil
 			}
 			if c.base < 0 {
-				return len(p), jsonMore
+				return len(p), jsonMore, nil
 			}
 		case '}', ']':
 			if c.close() {
-				return i, jsonClose
+				return i, jsonClose, nil
 			}
 		case ':':
 			if c.inObject && c.depth == int32(c.base) {
-				return i, jsonMember
+				if c.npart > 0 {
+					c.save(name)
+					name = c.saved()
+				}
+				return i, jsonMember, name[:min(len(name), maxKey)]
 			}
 		case ',':
 			if c.inObject && c.depth == int32(c.base) {
@@ -103,11 +121,14 @@ func (c *jsonCursor) next(p []byte) (n int, e jsonEvent) {
 		default:
 			if c.base == 0 && b != 0xef && b != 0xbb && b != 0xbf { // a byte order mark may precede
 				c.base = -1
-				return len(p), jsonMore
+				return len(p), jsonMore, nil
 			}
 		}
 	}
-	return len(p), jsonMore
+	if len(name) > 0 {
+		c.save(name)
+	}
+	return len(p), jsonMore, nil
 }
 
 // endOfString returns how much of p belongs to the string at hand, its closing quote included when it is there.

@@ -44,13 +44,13 @@ func (s *jsonScanner) scan(p []byte) (n int, object []byte) {
 			}
 			continue
 		}
-		m, e := s.next(p[n:])
+		m, e, name := s.next(p[n:])
 		n += m
 		switch e {
 		case jsonOpen:
 			s.buf = append(s.buf[:0], '{')
 		case jsonMember:
-			s.member()
+			s.member(name)
 		case jsonClose:
 			return n, s.object()
 		}
@@ -66,9 +66,9 @@ func (s *jsonScanner) object() []byte {
 	return object
 }
 
-// member begins the value of the member whose name was read.
-func (s *jsonScanner) member() {
-	keep, note := keptMember(s.name(), s.base)
+// member begins the value of the member with a name.
+func (s *jsonScanner) member(name []byte) {
+	keep, note := keptMember(name, s.base)
 	if !keep && !note || len(s.buf) == 0 {
 		return
 	}
@@ -76,7 +76,7 @@ func (s *jsonScanner) member() {
 	if len(s.buf) > 1 {
 		s.buf = append(s.buf, ',')
 	}
-	s.buf = append(append(append(s.buf, '"'), s.name()...), '"', ':')
+	s.buf = append(append(append(s.buf, '"'), name...), '"', ':')
 	if note {
 		s.buf = append(s.buf, "true"...)
 		return

@@ -28,7 +28,7 @@ type Sieve struct {
 func (s *Sieve) Scan(p []byte) (n int, found bool) {
 	c := &s.cursor
 	for n < len(p) {
-		m, e := c.next(p[n:])
+		m, e, name := c.next(p[n:])
 		n += m
 		switch e {
 		case jsonOpen:
@@ -37,9 +37,9 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 				return n, true // each element is an event
 			}
 		case jsonMember:
-			switch keep, note := keptMember(c.name(), c.base); {
+			switch keep, note := keptMember(name, c.base); {
 			case note:
-				switch string(c.name()) {
+				switch string(name) {
 				case "choices":
 					s.choices = true
 				case "output":
@@ -47,9 +47,10 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 				case "candidates":
 					s.candidates = true
 				}
-			case keep && (s.Usage || !onlyUsage(c.name())):
+			case keep && (s.Usage || !onlyUsage(name)):
 				// A member that is null says nothing, and its value needs no reading.
 				if i := skipSpace(p, n); i == len(p) || p[i] != 'n' {
+					c.save(name)
 					return n, true
 				}
 			}
@@ -91,8 +92,8 @@ func (s *Sieve) Stream(c StreamConfig, now time.Time) *Stream {
 				t.json.buf = append(t.json.buf, m.name...)
 			}
 		}
-		if !s.cursor.wantKey { // it stopped at a member
-			t.json.member()
+		if name := t.json.saved(); name != nil { // it stopped at a member
+			t.json.member(name)
 		}
 	}
 	return t

@@ -97,10 +97,10 @@ func TestSieveDoesNotAllocate(t *testing.T) {
 		`{"role":"assistant","content":"a \"word\" and another"},"finish_reason":"stop"}],"error":null,"usage":{"prompt_tokens":9}}`)
 	if n := testing.AllocsPerRun(100, func() {
 		var s Sieve
-		if n, found := s.Scan(p[:50]); n != 50 || found {
+		if n, found := s.Scan(p[:90]); n != 90 || found {
 			t.Fatal("found something")
 		}
-		if _, found := s.Scan(p[50:]); found || !s.Complete() {
+		if _, found := s.Scan(p[90:]); found || !s.Complete() {
 			t.Fatal("found something, or not the end")
 		}
 	}); n != 0 {

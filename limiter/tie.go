@@ -15,7 +15,6 @@ import (
 // watched that are there, and of those that come while somebody waits. A guard where nobody waits may count
 // a forgotten call as in flight for a while.
 type Tie struct {
-	ctx   context.Context
 	owner Tied
 	slot  *atomic.Pointer[Tie] // where it is noted; whoever takes it out of there goes on
 	watch atomic.Pointer[watch]
@@ -32,36 +31,35 @@ var (
 
 // Tied is what a Tie calls when the context of the call has ended.
 type Tied interface {
+	// Context returns the context of the call.
+	Context() context.Context
 	// ContextEnded is to give the permit back, unless the call has ended, and to call Tie.End. It may be called from any goroutine.
 	ContextEnded()
 }
 
-// Tie ties a call, whose permit is p, to its context, until t.End. It does nothing when ctx cannot end.
-func (p *Permit) Tie(t *Tie, ctx context.Context, owner Tied) {
+// Tie ties a call, whose permit is p, to its context, until t.End. It does nothing when the context cannot end.
+func (p *Permit) Tie(t *Tie, owner Tied) {
 	g := p.guard
-	t.tie(g, ctx, owner)
+	t.tie(g, owner)
 	if t.slot != nil && (g.core.Waiting() > 0 || g.set.Load().core.Queue == 0) {
 		t.take()
 	}
 }
 
 // Tie is Permit.Tie.
-func (kp *KeyPermit) Tie(t *Tie, ctx context.Context, owner Tied) {
-	t.tie(kp.key.lane.guard, ctx, owner)
+func (kp *KeyPermit) Tie(t *Tie, owner Tied) {
+	t.tie(kp.key.lane.guard, owner)
 	if t.slot != nil && kp.pool.waiting.Load() > 0 {
 		t.take()
 	}
 }
 
-// Context returns the context of the call.
-func (t *Tie) Context() context.Context { return t.ctx }
-
 // tie notes t with the guard, or has its context watched when there is no slot for it.
-func (t *Tie) tie(g *Guard, ctx context.Context, owner Tied) {
-	t.ctx, t.owner = ctx, owner
-	if ctx.Done() == nil {
+func (t *Tie) tie(g *Guard, owner Tied) {
+	if owner.Context().Done() == nil {
 		return
 	}
+	t.owner = owner
 	r := g.ties.Load()
 	if r == nil {
 		r = new(ties)
@@ -96,11 +94,12 @@ func (t *Tie) arm() {
 	if !t.watch.CompareAndSwap(nil, tieArming) {
 		return
 	}
-	if t.ctx.Err() != nil {
+	ctx := t.owner.Context()
+	if ctx.Err() != nil {
 		t.owner.ContextEnded()
 		return
 	}
-	w := &watch{context.AfterFunc(t.ctx, t.owner.ContextEnded)}
+	w := &watch{context.AfterFunc(ctx, t.owner.ContextEnded)}
 	if !t.watch.CompareAndSwap(tieArming, w) {
 		w.stop() // the call ended meanwhile
 	}
@@ -148,7 +147,7 @@ func find(slots []atomic.Pointer[Tie], at uint32, t *Tie) bool {
 	for i := range uint32(tieProbes) {
 		s := &slots[(at+i)%uint32(len(slots))]
 		other := s.Load()
-		if other != nil && other.ctx.Err() != nil && s.CompareAndSwap(other, nil) {
+		if other != nil && other.owner.Context().Err() != nil && s.CompareAndSwap(other, nil) {
 			other.arm()
 			other = nil
 		}
@@ -180,7 +179,7 @@ func (r *ties) endForgotten() {
 		return
 	}
 	r.each(func(t *Tie) {
-		if t.ctx.Err() != nil {
+		if t.owner.Context().Err() != nil {
 			t.take()
 		}
 	})

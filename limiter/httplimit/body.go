@@ -17,17 +17,17 @@ import (
 // another, and so may ContextEnded.
 type body struct {
 	io.ReadCloser
-	t      *Transport
-	held   held
-	tie    limiter.Tie
-	header http.Header
-	told   *told // nil when there is nothing to tell but that the call ended well
+	t    *Transport
+	req  *http.Request
+	resp *http.Response
+	held held
+	tie  limiter.Tie
+	told *told // nil when there is nothing to tell but that the call ended well
 
 	mu     sync.Mutex  // guards what follows and *told; held for memory only
 	done   atomic.Bool // the permit was given back; set with the lock
 	closed bool        // the caller closed the body
 	look   look        // only the reader changes it
-	status int16
 	sieve  feedback.Sieve
 }
 
@@ -74,42 +74,45 @@ type duplex struct {
 
 // hold has the permit h live as long as the body of resp, an answer that was a success so far, and which is looked through as l says. more is
 // what its header told, and may be nil.
-func (t *Transport) hold(ctx context.Context, resp *http.Response, h *held, l look, more *told, needs limiter.Needs) {
-	b := &body{ReadCloser: resp.Body, t: t, held: *h, told: more}
+func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look, more *told, needs limiter.Needs) {
+	b := &body{ReadCloser: resp.Body, t: t, req: req, resp: resp, held: *h, told: more}
 	resp.Body = b
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		if w, ok := b.ReadCloser.(io.Writer); ok {
 			resp.Body = duplex{b, w}
 		}
 	} else if l != lookAway {
-		b.watch(resp, l, needs)
+		b.watch(l, needs)
 	}
 	if k := b.held.keyed; k != nil {
-		k.Tie(&b.tie, ctx, b)
+		k.Tie(&b.tie, b)
 	} else {
-		b.held.permit.Tie(&b.tie, ctx, b)
+		b.held.permit.Tie(&b.tie, b)
 	}
 }
 
 // watch readies b to be looked through.
-func (b *body) watch(resp *http.Response, l look, needs limiter.Needs) {
-	b.header, b.status, b.look, b.sieve.Usage = resp.Header, int16(resp.StatusCode), l, needs.Tokens
+func (b *body) watch(l look, needs limiter.Needs) {
+	b.look, b.sieve.Usage = l, needs.Tokens
 	if l == lookSieve && !needs.Tokens {
 		return // a body that is compressed has no names that the sieve would find
 	}
-	if encoded(resp.Header["Content-Encoding"]) {
+	if encoded(b.resp.Header["Content-Encoding"]) {
 		b.look = lookAway
 		return
 	}
-	if l == lookStream || resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
+	if l == lookStream || b.resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
 		b.look = lookStream
 		b.listen(feedback.NewStream(b.config(), time.Now()))
 	}
 }
 
+// Context returns the context of the request.
+func (b *body) Context() context.Context { return b.req.Context() }
+
 // config returns what a Stream of the body is made from.
 func (b *body) config() feedback.StreamConfig {
-	c := feedback.StreamConfig{Status: int(b.status), Header: b.header, Provider: b.t.cfg.Provider, Rules: b.t.cfg.Rules}
+	c := feedback.StreamConfig{Status: b.resp.StatusCode, Header: b.resp.Header, Provider: b.t.cfg.Provider, Rules: b.t.cfg.Rules}
 	if b.told != nil {
 		c.Start = b.told.start
 	}
@@ -160,7 +163,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		b.end(nil)
 	case b.closed:
-		b.end(b.tie.Context().Err()) // whoever closes while this waits makes it fail, and has what it wanted
+		b.end(b.Context().Err()) // whoever closes while this waits makes it fail, and has what it wanted
 	default:
 		b.end(err)
 	}
@@ -178,7 +181,7 @@ func (b *body) Close() error {
 	err := b.ReadCloser.Close()
 	b.mu.Lock()
 	// A caller that has what it wanted need not read to the end, so that alone is no failure.
-	b.end(b.tie.Context().Err())
+	b.end(b.Context().Err())
 	return err
 }
 
@@ -186,7 +189,7 @@ func (b *body) Close() error {
 // by then.
 func (b *body) ContextEnded() {
 	b.mu.Lock()
-	b.end(context.Cause(b.tie.Context()))
+	b.end(context.Cause(b.Context()))
 }
 
 // end gives the permit back, once. It is called with the lock, and releases it.
@@ -211,7 +214,7 @@ func (b *body) end(err error) {
 	b.mu.Unlock()
 	b.tie.End()
 	if err != nil && o.Class == feedback.OK {
-		s, _ := fromError(b.tie.Context(), err)
+		s, _ := fromError(b.Context(), err)
 		o.Class, o.Scope = s.Class, s.Scope
 	}
 	b.held.release(&o, limiter.KeyFine)

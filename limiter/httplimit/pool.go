@@ -115,7 +115,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 // send sends one attempt, which is the request orig, with the key of permit. The permit is released as by Transport.send.
 func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, permit *limiter.KeyPermit, began time.Time) (*http.Response, *failed) {
 	kept := *permit
-	resp, f := p.t.send(p.sign(req, kept.Secret()), &held{keyed: &kept}, keys, began)
+	resp, f := p.t.send(p.sign(req, kept.Secret()), orig, &held{keyed: &kept}, keys, began)
 	if resp != nil {
 		resp.Request = orig // the copy has the key
 	} else if f.resp != nil {

@@ -112,7 +112,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	h := held{permit: permit}
-	resp, f := t.send(req, &h, nil, began)
+	resp, f := t.send(req, req, &h, nil, began)
 	if f == nil {
 		return resp, nil
 	}
@@ -155,7 +155,7 @@ func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, bega
 		}
 		h := held{permit: permit}
 		var resp *http.Response
-		if resp, f = t.send(send, &h, nil, began); f == nil {
+		if resp, f = t.send(send, req, &h, nil, began); f == nil {
 			return resp, nil
 		}
 	}
@@ -185,8 +185,9 @@ type failed struct {
 }
 
 // send sends one attempt of a call that began at the given time, which may be zero when its context has no deadline. h
-// is released here, unless the answer is a success: then its body does it. keys is for a pool, and else nil.
-func (t *Transport) send(req *http.Request, h *held, keys *limiter.Rotation, began time.Time) (*http.Response, *failed) {
+// is released here, unless the answer is a success: then its body does it. orig is the caller's request, which req may be a
+// copy of. keys is for a pool, and else nil.
+func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotation, began time.Time) (*http.Response, *failed) {
 	released := false
 	defer func() {
 		if !released { // the base panicked
@@ -240,7 +241,7 @@ func (t *Transport) send(req *http.Request, h *held, keys *limiter.Rotation, beg
 	released = true
 	switch {
 	case !empty(resp):
-		t.hold(req.Context(), resp, h, l, more, needs)
+		t.hold(orig, resp, h, l, more, needs)
 	case more != nil:
 		h.release(&more.outcome, limiter.KeyFine)
 	default:
