@@ -502,7 +502,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 		s.law = cfg.Law
 		c.decide(now, s.law.Decision())
 	case tune != nil:
-		if own, ok := s.law.(*adaptive.AIMD); ok {
+		if own, ok := s.law.(*adaptive.Governor); ok {
 			c.decide(now, own.Tune(now, *tune))
 		} else {
 			s.law = adaptive.New(*tune)

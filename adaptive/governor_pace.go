@@ -1,0 +1,148 @@
+package adaptive
+
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// The paces.
+const (
+	paceRequests = iota
+	paceTokens
+	numPaces
+)
+
+const (
+	// useBinding is the share of a pace that must be in use for it to hold callers back.
+	useBinding = 0.75
+	// paceMargin is how far below the measured rate of a quota the pace is kept.
+	paceMargin = 0.98
+	// paceProbe is the time in which a pace that probes grows by a factor of e, and paceProbeCall how much it grows at most
+	// for a call.
+	paceProbe     = 8 * time.Second
+	paceProbeCall = 0.03
+	// paceAge is how long a pace that holds nobody back is kept.
+	paceAge = 10 * time.Minute
+	// maxCredit is how many refusals may be saved up.
+	maxCredit = 3
+)
+
+// index returns which of the paces p is.
+func (p *PaceState) index(s *GovernorState) int {
+	if p == &s.Pace[paceTokens] {
+		return paceTokens
+	}
+	return paceRequests
+}
+
+// passed returns how much of what a pace counts has passed.
+func (g *Governor) passed(i int) float64 {
+	if i == paceTokens {
+		return float64(g.s.TokensDone)
+	}
+	return g.accepted()
+}
+
+// paceRefused lowers a pace after a fresh refusal that was taken for one by a quota. first says that something
+// was accepted since the refusal before.
+func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
+	s := &g.s
+	p := &s.Pace[i]
+	passed := g.passed(i)
+	s.Binding = feedback.ScopeRequests
+	if i == paceTokens {
+		s.Binding = feedback.ScopeTokens
+	}
+	dn, dt := passed-p.AnchorCount, (t - p.AnchorAt).Seconds()
+	switch {
+	case p.Rate == 0:
+		rate := g.startRate(i, t)
+		*p = PaceState{Rate: 0.8 * rate, Known: rate, UsedAt: t, Use: 1}
+		p.AnchorAt, p.AnchorCount = t, passed
+	case first && dn >= 4 && dt > 0 && (i == paceRequests || dn*dt > 0):
+		// At two refusals the quota was used up, so what passed between them is what it refilled.
+		if est := dn / dt; p.Span == 0 || est < 0.75*p.Known {
+			p.Count, p.Span = dn, dt
+		} else {
+			p.Count, p.Span = p.Count/2+dn, p.Span/2+dt
+		}
+		p.Known = p.Count / p.Span
+		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+		p.AnchorAt, p.AnchorCount = t, passed
+	default:
+		p.Rate = max(p.Rate*0.8, 0.3*min(p.Known, p.Rate*3))
+		if dt > 0 && dn < 0.5*p.Known*dt && dt > 3/p.Known {
+			p.Known = max(p.Known*0.9, p.Rate)
+		}
+	}
+	p.Rate = max(p.Rate, 1e-4)
+	s.Cause = CauseThrottled
+	s.Episode++
+	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
+	s.AskAgain = 0
+}
+
+// startRate returns how much passed a second lately.
+func (g *Governor) startRate(i int, t time.Duration) float64 {
+	s := &g.s
+	if i == paceRequests && s.Flow > 0 {
+		return s.Flow
+	}
+	return max(g.passed(i)/max(1e-3, (t-s.Origin).Seconds()), 1e-3)
+}
+
+// movePaces measures how fast calls start and raises paces that hold callers back.
+func (g *Governor) movePaces(t time.Duration, w *Window) {
+	s := &g.s
+	dt := (t - s.FlowAt).Seconds()
+	if dt <= 0 {
+		return
+	}
+	starts := g.accepted()
+	ds := starts - s.FlowCount
+	tau := max(1, min(10, 8*s.Latency.Seconds()))
+	gain := 1 - math.Exp(-dt/tau)
+	if s.FlowCount == 0 {
+		gain = 1
+	}
+	s.Flow += gain * (max(0, ds)/dt - s.Flow)
+	s.FlowAt, s.FlowCount = t, starts
+	for i := range s.Pace {
+		p := &s.Pace[i]
+		if p.Rate == 0 {
+			continue
+		}
+		passed := g.passed(i)
+		dn := passed - p.LastCount
+		if p.LastCount == 0 {
+			dn = 0
+		}
+		p.LastCount = passed
+		tau := max(1, 6/p.Rate)
+		if i == paceTokens {
+			tau = 5
+		}
+		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
+		if p.Use < useBinding {
+			if t-p.UsedAt > paceAge {
+				*p = PaceState{}
+			}
+			continue
+		}
+		p.UsedAt = t
+		if s.Recovering {
+			continue
+		}
+		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
+		switch top := paceMargin * p.Known; {
+		case p.Rate < top:
+			p.Rate = min(top, p.Rate*math.Exp(4*grow))
+			s.Cause = CauseRecovery
+		case s.Credit >= 1 || p.Span == 0:
+			p.Rate *= math.Exp(grow)
+			s.Cause = CauseProbe
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package adaptive
+
+import (
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// GovernorState is everything that a [Governor] has learned and remembers.
+type GovernorState struct {
+	Limit      float64
+	SlowStart  bool
+	Threshold  float64
+	Bound      float64
+	Memory     float64
+	Top        float64
+	Sharp      int
+	Open       bool
+	Recovering bool
+	CutAt      time.Duration
+	Old        int
+	Good       float64
+	Used       bool
+	Wins       int
+	Flight     float64
+	Credit     float64
+	Streak     int
+	DarkSince  time.Duration
+	HoldUntil  time.Duration
+	Against    float64
+	Doubt      float64
+
+	Done, Refused int64
+	TokensDone    int64
+	InFlight      int
+	RefusedCount  float64
+	Flow          float64
+	FlowAt        time.Duration
+	FlowCount     float64
+	Pace          [numPaces]PaceState
+
+	Stated   int
+	StatedAt time.Duration
+	Doubted  bool
+
+	Latency time.Duration
+	Spread  float64
+	Cells   [numCells]CellState
+
+	Origin, At, ValidAt, AskAgain time.Duration
+	Episode                       uint32
+	Binding                       feedback.Scope
+	Cause                         Cause
+}
+
+// PaceState is what is known of one quota.
+type PaceState struct {
+	Rate, Known float64
+	Count, Span float64
+	AnchorAt    time.Duration
+	AnchorCount float64
+	LastCount   float64
+	Use         float64
+	UsedAt      time.Duration
+}
+
+// CellState is what is known of latency at one level of calls in flight.
+type CellState struct{ Level, Latency, Weight float64 }
+
+// State returns what g has learned.
+func (g *Governor) State() GovernorState { return g.s }
