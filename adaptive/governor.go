@@ -25,7 +25,7 @@ func New(cfg Config) *Governor {
 	g.s = GovernorState{
 		Limit:     float64(g.cfg.Initial),
 		SlowStart: true,
-		Credit:    1,
+		Credit:    startCredit,
 		At:        math.MinInt64,
 	}
 	return g
@@ -36,7 +36,7 @@ func (g *Governor) Decision() Decision {
 	s := &g.s
 	return Decision{
 		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
-		Pace:      s.Pace[paceRequests].Rate,
+		Pace:      g.pace(),
 		TokenPace: s.Pace[paceTokens].Rate,
 		NotBefore: s.HoldUntil,
 		Binding:   s.Binding,
@@ -59,8 +59,12 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.Done += int64(w.OK)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
-	s.Credit = min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget)
-	g.learnLatency(&w)
+	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
+	g.learnLatency(t, &w)
+	s.Busy = w.Full || w.Waiting > 0
+	if s.Busy {
+		s.BusyAt = t
+	}
 	aged := g.age(t, &w)
 	if fresh := g.fresh(&w); fresh > 0 {
 		s.Streak = 0
@@ -70,7 +74,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	g.movePaces(t, &w)
 
-	if s.Recovering || s.SlowStart && w.Full && s.Limit < g.ceiling() {
+	if s.Recovering || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
 		// What the next call says is needed at once.
 		s.AskAgain = 0
 	} else {
@@ -179,14 +183,16 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		return
 	}
 	// A cap on calls in flight refuses at its boundary and nowhere else.
-	ref := max(s.Bound, s.Top)
 	switch {
-	case ref > 0 && n < 0.8*ref-0.5 && gained >= 2 && s.Bound > 0:
-		s.Against++
-	case ref > 0 && !first && n <= max(1, 0.3*s.Memory) && s.Memory >= 3:
+	case !first && n <= max(1, 0.3*s.Memory) && s.Memory >= 3:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
-	case n >= 0.9*s.Bound && s.Bound > 0:
-		s.Against = max(0, s.Against-0.5)
+	case gained < 2:
+	case n <= 1 || n <= 0.8*s.Top:
+		s.Against++ // as many and more in flight were no trouble since the last cut
+	case n <= s.Top:
+		s.Against += 0.5
+	default:
+		s.Against = max(0, s.Against-1)
 	}
 	if s.Against >= 2 {
 		s.Against = 0
@@ -253,7 +259,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 			s.Bound = n
 			s.Memory = s.Limit
 		}
-		s.Limit, s.Cause = limit, cause
+		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
 	}
 	s.Episode++
 	s.Open, s.Recovering = true, true
@@ -273,8 +279,9 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
 
-	if !s.SlowStart && s.Bound > 0 && float64(w.MaxInFlight) > max(s.Bound*grownAbove/100, s.Bound+1) {
+	if !s.SlowStart && s.Bound > 0 && float64(w.MaxInFlight) >= max(s.Bound*1.1, s.Bound) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
+		s.startDoubling(g.s.At)
 	}
 	if g.queueing(w) {
 		return
@@ -285,8 +292,13 @@ func (g *Governor) grow(w *Window, n int) {
 			cause = CauseRecovery
 			most = min(most, s.Threshold)
 		}
-		if w.Full {
-			g.raise(min(most, max(s.Limit+float64(n), float64(g.cfg.Initial))), cause)
+		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
+			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
+			if g.doubled(w, n) {
+				return
+			}
+		} else {
+			s.startDoubling(s.At)
 		}
 		if s.Threshold > 0 && s.Limit >= min(s.Threshold, g.ceiling()) {
 			s.SlowStart, s.Threshold = false, 0
@@ -295,40 +307,42 @@ func (g *Governor) grow(w *Window, n int) {
 	}
 	s.Good += float64(n)
 	s.Used = s.Used || w.Full
-	epoch := max(float64(g.cfg.Epoch), s.Limit)
+	epoch := max(1, s.Limit)
 	if s.Good < epoch {
 		return
 	}
 	s.Open = false
 	if s.Used {
-		step := 1.0
-		switch {
+		step, cause := 1.0, CauseProbe
+		switch gap := s.Bound - 1 - s.Limit; {
 		case s.Bound == 0:
-		case s.Limit < s.Bound-1:
+			step = max(1, s.Limit/50)
+		case gap > 0:
+			// Known to be good.
+			step, cause = min(gap, max(1, gap/4)), CauseRecovery
 			if s.Sharp > 0 {
-				step = max(1, (s.Bound-1-s.Limit)/2)
-			}
-			step = min(step, s.Bound-1-s.Limit)
-			if s.Credit < 1 && step <= 0 {
-				step = 0
+				step = min(gap, max(1, gap/2))
 			}
 			s.Wins = 0
 		case s.Credit < 1:
 			step = 0
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.
-			step = min(math.Exp2(float64(s.Wins)), max(1, s.Limit/4))
+			step = max(1, min(max(s.Limit/100, math.Exp2(float64(s.Wins))), s.Limit/4))
 			s.Wins = min(s.Wins+1, 10)
 		}
-		g.raise(min(most, s.Limit+step), CauseProbe)
+		g.raise(min(most, s.Limit+step), cause)
 	}
 	s.Good, s.Used = min(s.Good-epoch, epoch-1), false
 }
 
 // raise sets the limit if it is larger than before.
 func (g *Governor) raise(limit float64, cause Cause) {
-	if limit > g.s.Limit {
-		g.s.Limit, g.s.Cause = limit, cause
+	if s := &g.s; limit > s.Limit {
+		if limit > s.MovedFrom*1.1 {
+			s.MovedAt, s.MovedFrom = s.At, limit
+		}
+		s.Limit, s.Cause = limit, cause
 	}
 }
 
@@ -355,6 +369,7 @@ func (g *Governor) fresh(w *Window) int {
 	if s.Open && s.Limit < 0.65*s.Bound {
 		s.SlowStart, s.Threshold = true, max(s.Limit, 0.9*s.Bound)
 		s.Open = false
+		s.startDoubling(s.At)
 	}
 	return n
 }
@@ -423,6 +438,7 @@ func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 		s.Episode++
 	case atCap && s.Limit < float64(n):
 		s.SlowStart, s.Threshold = true, float64(n)
+		s.startDoubling(s.At)
 	}
 	return g.Decision()
 }
@@ -451,6 +467,7 @@ func (g *Governor) age(t time.Duration, w *Window) bool {
 	s.Cause = CauseIdle
 	if !s.SlowStart || s.Threshold > 0 {
 		s.SlowStart, s.Threshold = true, max(s.Threshold, was*3/4, s.Bound*0.9)
+		s.startDoubling(s.At)
 	}
 	s.Open, s.Flight = false, s.Limit
 	s.Good, s.Used = 0, false

@@ -19,7 +19,7 @@ func cellOf(n float64) int {
 }
 
 // learnLatency folds the latencies of a window into the memory of latencies by calls in flight.
-func (g *Governor) learnLatency(w *Window) {
+func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	s := &g.s
 	m := w.MeanLatency()
 	if w.Timed <= 0 || m < 0 {
@@ -30,10 +30,15 @@ func (g *Governor) learnLatency(w *Window) {
 	} else {
 		s.Latency += (m - s.Latency) / latencyGain
 	}
+	k := float64(w.Timed)
+	s.MeanOf = min(s.MeanOf+k, max(k, 32))
+	s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
+	if s.SlowStart && s.Busy || t-s.MovedAt < 2*s.Latency {
+		return // calls that end while the level rises are the short ones
+	}
 	n := float64(max(1, w.MaxInFlight))
 	c := &s.Cells[cellOf(n)]
 	x := max(m.Seconds(), 1e-6)
-	k := float64(w.Timed)
 	if c.Weight >= 8 {
 		x = min(x, 4*c.Latency*math.Sqrt(1+1/k))
 		d := x/c.Latency - 1
@@ -95,7 +100,7 @@ func (g *Governor) queueing(w *Window) bool {
 		knee *= 1 + 0.5*se*span
 		knee = max(knee, float64(g.cfg.Min))
 		if knee < s.Limit*0.97 {
-			s.Limit, s.Cause = knee, CauseLatency
+			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
 			s.SlowStart, s.Threshold = false, 0
 			s.Good, s.Used, s.Wins = 0, false, 0
 			s.Flight = knee
@@ -106,8 +111,7 @@ func (g *Governor) queueing(w *Window) bool {
 		}
 		return true
 	case gain < 0.25 && top.Weight >= 16:
-		s.SlowStart = s.SlowStart && s.Threshold > 0
-		return true
+		return !s.SlowStart
 	}
 	return false
 }
@@ -121,4 +125,45 @@ func (s *GovernorState) clampLatency() {
 			*c = CellState{}
 		}
 	}
+}
+
+// startDoubling begins to measure how long the limit takes to double.
+func (s *GovernorState) startDoubling(t time.Duration) {
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest = s.Limit, t, 0, 0, 0
+}
+
+// doubled notes n calls that ended well in slow start. Each raises the limit by one, so to double it takes one
+// round trip while the upstream scales, and twice as long as the time before once it does not. doubled then ends slow
+// start where the upstream was full, and reports true.
+func (g *Governor) doubled(w *Window, n int) bool {
+	s := &g.s
+	s.DoubleDone += float64(n)
+	if s.DoubleFrom <= 0 {
+		s.DoubleFrom = s.Limit
+	}
+	if s.Limit < 2*s.DoubleFrom || s.DoubleDone < s.DoubleFrom {
+		return false
+	}
+	took := s.At - s.DoubleAt
+	was, best := s.Doubling, s.Quickest
+	from := s.DoubleFrom
+	rate := s.DoubleDone / max(1e-9, took.Seconds())
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling = s.Limit, s.At, 0, took
+	if best == 0 || took < best {
+		s.Quickest = took
+	}
+	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*float64(best) {
+		return false
+	}
+	knee := max(rate*was.Seconds(), float64(g.cfg.Min))
+	s.SlowStart, s.Threshold = false, 0
+	s.Good, s.Used, s.Wins = 0, false, 0
+	if knee < s.Limit {
+		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+		s.Flight = knee
+	}
+	low := max(1, knee/2)
+	c := &s.Cells[cellOf(low)]
+	*c = CellState{Level: low, Latency: max(1e-6, best.Seconds()), Weight: min(from, 32)}
+	return true
 }

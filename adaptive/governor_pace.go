@@ -27,7 +27,27 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// spreadFactor is how much faster calls may start than they end.
+	spreadFactor = 1.5
+	// slowStartGain is by how much each call that ends well raises the limit in slow start.
+	slowStartGain = 2.0
+	// startCredit is how many refusals may be spent on learning the first limit.
+	startCredit = 10
 )
+
+// pace returns the pace of starts.
+func (g *Governor) pace() float64 {
+	s := &g.s
+	if r := s.Pace[paceRequests].Rate; r > 0 {
+		return r
+	}
+	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
+	// that allows only so many at once would refuse at a small part of what it gives.
+	if (s.SlowStart || s.Bound > 0) && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+		return spreadFactor * s.Limit / s.Mean
+	}
+	return 0
+}
 
 // index returns which of the paces p is.
 func (p *PaceState) index(s *GovernorState) int {
@@ -72,10 +92,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
 		p.AnchorAt, p.AnchorCount = t, passed
 	default:
-		p.Rate = max(p.Rate*0.8, 0.3*min(p.Known, p.Rate*3))
-		if dt > 0 && dn < 0.5*p.Known*dt && dt > 3/p.Known {
-			p.Known = max(p.Known*0.9, p.Rate)
-		}
+		p.Rate = min(p.Rate, max(p.Rate*0.8, 0.5*p.Known))
 	}
 	p.Rate = max(p.Rate, 1e-4)
 	s.Cause = CauseThrottled

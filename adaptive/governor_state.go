@@ -28,6 +28,15 @@ type GovernorState struct {
 	DarkSince  time.Duration
 	HoldUntil  time.Duration
 	Against    float64
+	Busy       bool
+	BusyAt     time.Duration
+	MovedAt    time.Duration
+	MovedFrom  float64
+	DoubleFrom float64
+	DoubleAt   time.Duration
+	DoubleDone float64
+	Doubling   time.Duration
+	Quickest   time.Duration
 	Doubt      float64
 
 	Done, Refused int64
@@ -44,6 +53,8 @@ type GovernorState struct {
 	Doubted  bool
 
 	Latency time.Duration
+	Mean    float64
+	MeanOf  float64
 	Spread  float64
 	Cells   [numCells]CellState
 
