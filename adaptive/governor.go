@@ -96,7 +96,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	if refused {
 		s.Refused++
-		g.pay(&o)
+		g.pay(t, &c, &o)
 	}
 	g.bind(&o, stale)
 	if stale {
@@ -122,22 +122,41 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	return g.Decision()
 }
 
-// pay takes what a refusal costs from the budget of refusals: itself, and what a pause that it names keeps from starting.
-func (g *Governor) pay(o *Outcome) {
+// pay takes a refusal from the budget of refusals. One that names a pause costs what could have started in the pause, too: the
+// next time that a limit is tried is then far away.
+func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	floor, cost := -2.0, 1.0
-	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency {
-		floor = -20
-		cost += 0.5 * min(o.RetryAfter, time.Minute).Seconds() * s.Flow
+	s.Credit = max(min(s.Credit, -2), s.Credit-1)
+	if c.SentAt >= 0 && t > c.SentAt {
+		took := (t - c.SentAt).Seconds()
+		if s.Refused == 1 {
+			s.RefusalTime = took
+		}
+		s.RefusalTime += (took - s.RefusalTime) / 8
 	}
-	s.Credit = max(min(s.Credit, floor), s.Credit-cost)
+	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
+		pause := min(o.RetryAfter, time.Hour)
+		s.PausedUntil = after(t, pause)
+		s.Pauses = min(s.Pauses+1, 4)
+		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
+		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+	}
+}
+
+// mayProbe reports whether a refusal can be afforded.
+func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.ProbeAt }
+
+// unresolved returns how many calls are on their way of which a refusal would not be known yet.
+func (g *Governor) unresolved() float64 {
+	s := &g.s
+	return min(float64(s.InFlight), 1+2*s.RefusalTime*max(s.Flow, s.Pace[paceRequests].Rate))
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
 func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
-	gained := accepted - s.RefusedCount // since the fresh refusal before
+	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
 	if gained >= 2 {
 		s.Streak = 0
 	}
@@ -184,10 +203,12 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	// A cap on calls in flight refuses at its boundary and nowhere else.
 	switch {
-	case !first && n <= max(1, 0.3*s.Memory) && s.Memory >= 3:
+	case n <= 1:
+		s.Against++ // alone, a call is never one too many
+	case !first && n <= 0.3*s.Memory && s.Memory >= 3:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
 	case gained < 2:
-	case n <= 1 || n <= 0.8*s.Top:
+	case n <= 0.8*s.Top:
 		s.Against++ // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
 		s.Against += 0.5
@@ -276,7 +297,9 @@ func (g *Governor) grow(w *Window, n int) {
 	s := &g.s
 	top := float64(max(w.MaxInFlight, w.InFlight))
 	s.Flight = max(s.Flight, min(top, s.Limit))
-	s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
+	if s.Old == 0 {
+		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
+	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
 
 	if !s.SlowStart && s.Bound > 0 && float64(w.MaxInFlight) >= max(s.Bound*1.1, s.Bound) {
@@ -324,7 +347,7 @@ func (g *Governor) grow(w *Window, n int) {
 				step = min(gap, max(1, gap/2))
 			}
 			s.Wins = 0
-		case s.Credit < 1:
+		case !g.mayProbe():
 			step = 0
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.

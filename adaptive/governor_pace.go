@@ -75,13 +75,17 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if i == paceTokens {
 		s.Binding = feedback.ScopeTokens
 	}
+	u := 0.0
+	if i == paceRequests {
+		u = g.unresolved()
+	}
 	dn, dt := passed-p.AnchorCount, (t - p.AnchorAt).Seconds()
 	switch {
 	case p.Rate == 0:
 		rate := g.startRate(i, t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, UsedAt: t, Use: 1}
 		p.AnchorAt, p.AnchorCount = t, passed
-	case first && dn >= 4 && dt > 0 && (i == paceRequests || dn*dt > 0):
+	case first && dn >= 4+u && dt > 0 && (p.Span == 0 || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
 		// At two refusals the quota was used up, so what passed between them is what it refilled.
 		if est := dn / dt; p.Span == 0 || est < 0.75*p.Known {
 			p.Count, p.Span = dn, dt
@@ -119,7 +123,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	}
 	starts := g.accepted()
 	ds := starts - s.FlowCount
-	tau := max(1, min(10, 8*s.Latency.Seconds()))
+	tau := max(0.2, min(10, 4*s.Latency.Seconds()))
 	gain := 1 - math.Exp(-dt/tau)
 	if s.FlowCount == 0 {
 		gain = 1
@@ -157,7 +161,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		case p.Rate < top:
 			p.Rate = min(top, p.Rate*math.Exp(4*grow))
 			s.Cause = CauseRecovery
-		case s.Credit >= 1 || p.Span == 0:
+		case g.mayProbe() || p.Span == 0:
 			p.Rate *= math.Exp(grow)
 			s.Cause = CauseProbe
 		}

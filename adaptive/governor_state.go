@@ -8,36 +8,39 @@ import (
 
 // GovernorState is everything that a [Governor] has learned and remembers.
 type GovernorState struct {
-	Limit      float64
-	SlowStart  bool
-	Threshold  float64
-	Bound      float64
-	Memory     float64
-	Top        float64
-	Sharp      int
-	Open       bool
-	Recovering bool
-	CutAt      time.Duration
-	Old        int
-	Good       float64
-	Used       bool
-	Wins       int
-	Flight     float64
-	Credit     float64
-	Streak     int
-	DarkSince  time.Duration
-	HoldUntil  time.Duration
-	Against    float64
-	Busy       bool
-	BusyAt     time.Duration
-	MovedAt    time.Duration
-	MovedFrom  float64
-	DoubleFrom float64
-	DoubleAt   time.Duration
-	DoubleDone float64
-	Doubling   time.Duration
-	Quickest   time.Duration
-	Doubt      float64
+	Limit                float64
+	SlowStart            bool
+	Threshold            float64
+	Bound                float64
+	Memory               float64
+	Top                  float64
+	Sharp                int
+	Open                 bool
+	Recovering           bool
+	CutAt                time.Duration
+	Old                  int
+	Good                 float64
+	Used                 bool
+	Wins                 int
+	Flight               float64
+	Credit               float64
+	RefusalTime          float64
+	PausedUntil, ProbeAt time.Duration
+	Pauses               int
+	Streak               int
+	DarkSince            time.Duration
+	HoldUntil            time.Duration
+	Against              float64
+	Busy                 bool
+	BusyAt               time.Duration
+	MovedAt              time.Duration
+	MovedFrom            float64
+	DoubleFrom           float64
+	DoubleAt             time.Duration
+	DoubleDone           float64
+	Doubling             time.Duration
+	Quickest             time.Duration
+	Doubt                float64
 
 	Done, Refused int64
 	TokensDone    int64
