@@ -66,8 +66,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		s.BusyAt = t
 	}
 	aged := g.age(t, &w)
+	g.note(t)
 	if fresh := g.fresh(&w); fresh > 0 {
-		s.Streak = 0
+		g.reopen(t)
 		if !aged {
 			g.grow(&w, fresh)
 		}
@@ -137,6 +138,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
+		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
 		s.Pauses = min(s.Pauses+1, 4)
 		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
@@ -158,7 +160,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
 	if gained >= 2 {
-		s.Streak = 0
+		g.reopen(t)
 	}
 	g.streak(t)
 	first := s.Streak == 1
@@ -204,7 +206,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	// A cap on calls in flight refuses at its boundary and nowhere else.
 	switch {
 	case n <= 1:
-		s.Against++ // alone, a call is never one too many
+		s.Against += 2 // alone, a call is never one too many
 	case !first && n <= 0.3*s.Memory && s.Memory >= 3:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
 	case gained < 2:
@@ -213,7 +215,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case n <= s.Top:
 		s.Against += 0.5
 	default:
-		s.Against = max(0, s.Against-1)
+		s.Against = max(0, s.Against-0.5)
 	}
 	if s.Against >= 2 {
 		s.Against = 0

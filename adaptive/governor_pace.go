@@ -43,7 +43,7 @@ func (g *Governor) pace() float64 {
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if (s.SlowStart || s.Bound > 0) && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+	if (s.SlowStart || s.Refused > 0) && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		return spreadFactor * s.Limit / s.Mean
 	}
 	return 0
@@ -80,23 +80,45 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		u = g.unresolved()
 	}
 	dn, dt := passed-p.AnchorCount, (t - p.AnchorAt).Seconds()
+	paused := (s.PausedSum - p.AnchorPaused).Seconds()
+	refused := float64(s.Refused - p.AnchorRefused)
+	noted := true
 	switch {
 	case p.Rate == 0:
 		rate := g.startRate(i, t)
-		*p = PaceState{Rate: 0.8 * rate, Known: rate, UsedAt: t, Use: 1}
-		p.AnchorAt, p.AnchorCount = t, passed
+		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: math.Inf(1), UsedAt: t, Use: 1}
 	case first && dn >= 4+u && dt > 0 && (p.Span == 0 || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
 		// At two refusals the quota was used up, so what passed between them is what it refilled.
-		if est := dn / dt; p.Span == 0 || est < 0.75*p.Known {
+		if est := dn / dt; p.Span == 0 || est < 0.75*p.Known || !p.Sure {
 			p.Count, p.Span = dn, dt
 		} else {
 			p.Count, p.Span = p.Count/2+dn, p.Span/2+dt
 		}
 		p.Known = p.Count / p.Span
+		p.Sure = refused <= 1+0.2*dn
+		switch {
+		case !p.Sure:
+			p.Ceiling = math.Inf(1) // refusals may have been charged
+		case paused > 0 && paused < 0.9*dt && s.LastPause <= 3*time.Second:
+			p.Ceiling = dn / (dt - paused) // of a bucket that cannot hold what the pause refilled
+		default:
+			p.Ceiling = p.Known
+		}
 		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
-		p.AnchorAt, p.AnchorCount = t, passed
-	default:
+	case p.Span > 0 && !first:
 		p.Rate = min(p.Rate, max(p.Rate*0.8, 0.5*p.Known))
+		noted = false
+	case !first && i == paceRequests:
+		// Nothing passes at all: how fast to go on is to be seen when something does.
+		noted = false
+	default:
+		p.Rate *= 0.7
+		p.Known = min(p.Known, p.Rate/0.7)
+		p.Sure, p.Ceiling = false, math.Inf(1)
+		noted = p.Span == 0
+	}
+	if noted {
+		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	p.Rate = max(p.Rate, 1e-4)
 	s.Cause = CauseThrottled
@@ -161,9 +183,64 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		case p.Rate < top:
 			p.Rate = min(top, p.Rate*math.Exp(4*grow))
 			s.Cause = CauseRecovery
-		case g.mayProbe() || p.Span == 0:
+		case p.Rate < paceMargin*p.Ceiling:
+			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
+			s.Cause = CauseProbe
+		case g.mayProbe():
 			p.Rate *= math.Exp(grow)
 			s.Cause = CauseProbe
 		}
+	}
+}
+
+// note remembers how many calls were accepted until each of the last seconds.
+func (g *Governor) note(t time.Duration) {
+	s := &g.s
+	second := int64((t - s.Origin) / time.Second)
+	if second < s.Second || second-s.Second > ringSize {
+		s.Second = max(second-ringSize, 0)
+		if second < s.Second {
+			s.Second = second
+		}
+	}
+	for s.Second < second {
+		s.Second++
+		s.Ring[s.Second%ringSize] = g.accepted()
+	}
+}
+
+// ringSize is how many seconds are remembered.
+const ringSize = 64
+
+// trailing returns how many calls were accepted in the last minute, or since the first call, and in how many seconds.
+func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
+	s := &g.s
+	g.note(t)
+	from := max(0, s.Second-60)
+	if from == 0 {
+		return g.accepted(), max(1e-3, (t - s.Origin).Seconds())
+	}
+	return g.accepted() - s.Ring[from%ringSize], (t - s.Origin).Seconds() - float64(from)
+}
+
+// reopen ends a row of refusals, because something was accepted.
+func (g *Governor) reopen(t time.Duration) {
+	s := &g.s
+	row := s.Streak
+	s.Streak = 0
+	if row < 3 || t-s.DarkSince < time.Second {
+		return
+	}
+	p := &s.Pace[paceRequests]
+	switch {
+	case p.Rate == 0:
+	case p.Sure:
+		p.Rate = max(p.Rate, paceMargin*p.Known)
+	default:
+		// A quota of whatever kind allows in the long run what it has allowed in the last minute.
+		n, seconds := g.trailing(t)
+		p.Known = max(n/seconds, 1e-3)
+		p.Rate = paceMargin * p.Known
+		p.Ceiling = math.Inf(1)
 	}
 }
