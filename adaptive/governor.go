@@ -104,6 +104,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		if refused {
 			// It was counted as accepted when the refusal before it was noted.
 			s.Pace[paceRequests].AnchorCount--
+			if n := float64(c.InFlight); s.Open && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.Bound {
+				s.Bound = min(s.Bound, n) // of calls refused together, the one with the fewest in flight is nearest to the limit
+			}
 		}
 		return g.Decision()
 	}
@@ -186,6 +189,16 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		switch {
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
+			if !first || n <= s.Top {
+				s.CapLike = max(0, s.CapLike-1)
+				s.Top = max(n, s.Top*0.98)
+			} else if s.CapLike++; s.CapLike >= 3 {
+				// Time and again the refused call was the one that saw most in flight.
+				s.CapLike = 0
+				p.Rate, p.Known, p.Ceiling, p.Sure = 1.25*p.Rate, 1.25*p.Rate, math.Inf(1), false
+				g.capRefused(t, n)
+				return
+			}
 			g.paceRefused(t, p.index(s), first)
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
 			g.capRefused(t, n)
@@ -222,6 +235,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		g.paceRefused(t, paceRequests, first)
 		s.Limit = max(s.Limit, s.Memory)
 		s.Bound, s.Open, s.Sharp = 0, false, 0
+		s.SlowStart, s.Threshold = true, 0
+		s.startDoubling(t)
 		return
 	}
 	g.capRefused(t, n)

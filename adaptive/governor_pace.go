@@ -23,6 +23,9 @@ const (
 	// for a call.
 	paceProbe     = 8 * time.Second
 	paceProbeCall = 0.03
+	// paceStart and paceStartCall are the same while nothing is known of the quota.
+	paceStart     = 2 * time.Second
+	paceStartCall = 0.1
 	// paceAge is how long a pace that holds nobody back is kept.
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
@@ -43,7 +46,7 @@ func (g *Governor) pace() float64 {
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if (s.SlowStart || s.Refused > 0) && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+	if s.SlowStart && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		return spreadFactor * s.Limit / s.Mean
 	}
 	return 0
@@ -184,6 +187,9 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			p.Rate = min(top, p.Rate*math.Exp(4*grow))
 			s.Cause = CauseRecovery
 		case p.Rate < paceMargin*p.Ceiling:
+			if !p.Sure {
+				grow = min(dt/paceStart.Seconds(), paceStartCall*max(1, float64(w.OK)))
+			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
 		case g.mayProbe():
@@ -241,6 +247,6 @@ func (g *Governor) reopen(t time.Duration) {
 		n, seconds := g.trailing(t)
 		p.Known = max(n/seconds, 1e-3)
 		p.Rate = paceMargin * p.Known
-		p.Ceiling = math.Inf(1)
+		p.Ceiling = 1.3 * p.Known
 	}
 }

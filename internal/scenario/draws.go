@@ -136,7 +136,7 @@ func NewDraw(seed uint64, n int) *Draw {
 	if usesQuota(d.Kind) {
 		length = max(length, time.Duration(100/rate*1e9)) // a hundred successes
 	}
-	length = max(min(length, most), 5*time.Second, 40*d.RoundTrip).Round(time.Second)
+	length = max(min(length, most), 30*time.Second, 40*d.RoundTrip).Round(time.Second)
 	if d.Kind == drawWindow || d.Kind == drawWindowRetry {
 		length = max(length, 5*window)
 	}
