@@ -105,7 +105,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 			// It was counted as accepted when the refusal before it was noted.
 			s.Pace[paceRequests].AnchorCount--
 			if n := float64(c.InFlight); s.Open && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.Bound {
-				s.Bound = min(s.Bound, n) // of calls refused together, the one with the fewest in flight is nearest to the limit
+				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n) // of calls refused together, the one with the fewest in flight is nearest to the limit
 			}
 		}
 		return g.Decision()
@@ -227,14 +227,17 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against++ // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
 		s.Against += 0.5
-	default:
+	case s.Open || s.LastBound == 0:
+	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
+	case n > 1.1*s.LastBound || n < 0.9*s.LastBound:
+		s.Against++
 	}
 	if s.Against >= 2 {
 		s.Against = 0
 		g.paceRefused(t, paceRequests, first)
 		s.Limit = max(s.Limit, s.Memory)
-		s.Bound, s.Open, s.Sharp = 0, false, 0
+		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
 		s.SlowStart, s.Threshold = true, 0
 		s.startDoubling(t)
 		return
@@ -282,7 +285,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		switch {
 		case s.Open: // the same trouble: follow it down
 			limit = base
-		case s.Bound > 0 && math.Abs(n-s.Bound) <= max(1, 0.04*s.Bound):
+		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 			s.Sharp = min(s.Sharp+1, 8)
 		default:
 			s.Sharp = 0
@@ -294,7 +297,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {
 		if !s.Open {
-			s.Bound = n
+			s.Bound, s.LastBound = n, n
 			s.Memory = s.Limit
 		}
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit

@@ -32,6 +32,8 @@ const (
 	maxCredit = 3
 	// spreadFactor is how much faster calls may start than they end.
 	spreadFactor = 1.5
+	// spreadTest is the same while it is not known what refused.
+	spreadTest = 1.2
 	// slowStartGain is by how much each call that ends well raises the limit in slow start.
 	slowStartGain = 2.0
 	// startCredit is how many refusals may be spent on learning the first limit.
@@ -46,8 +48,14 @@ func (g *Governor) pace() float64 {
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.SlowStart && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
-		return spreadFactor * s.Limit / s.Mean
+	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+		switch {
+		case s.LastBound > 0 && s.Sharp == 0:
+			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
+			return spreadTest * s.Limit / s.Mean
+		case s.SlowStart:
+			return spreadFactor * s.Limit / s.Mean
+		}
 	}
 	return 0
 }

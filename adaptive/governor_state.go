@@ -31,6 +31,7 @@ type GovernorState struct {
 	DarkSince                                  time.Duration
 	HoldUntil                                  time.Duration
 	Against                                    float64
+	LastBound                                  float64
 	CapLike                                    int
 	Busy                                       bool
 	BusyAt                                     time.Duration
