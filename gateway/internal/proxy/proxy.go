@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -158,6 +160,26 @@ func (p *Proxy) Close() {
 	for _, t := range p.transports {
 		t.CloseIdleConnections()
 	}
+}
+
+// View is an upstream as pages show it.
+type View struct {
+	Name   string
+	Guards []*limiter.Guard
+	Pool   *limiter.Pool // nil without keys
+}
+
+// Upstreams returns the upstreams in the order of their names, and the guards of tenants.
+func (p *Proxy) Upstreams() (all []View) {
+	t := p.table.Load()
+	for _, name := range slices.Sorted(maps.Keys(t.upstreams)) {
+		u := t.upstreams[name]
+		all = append(all, View{name, u.guards, u.pool})
+	}
+	for _, g := range t.book.Guards() {
+		all = append(all, View{Name: g.Name(), Guards: []*limiter.Guard{g}})
+	}
+	return all
 }
 
 // Calls returns how many calls there are now.

@@ -88,6 +88,7 @@ func (g *gateway) write(toml string) {
 
 // logged returns what the log has.
 func (g *gateway) logged() string {
+	g.sink.flush()
 	b, _ := os.ReadFile(g.log)
 	return string(b)
 }

@@ -5,19 +5,21 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 )
 
-// stats are the gateway's own counts.
-type stats struct {
-	reloads, reloadsFailed atomic.Uint64
-}
-
 // mount puts the gateway's own pages in their places.
 func (s *Server) mount() {
+	// The page and the metrics tell of tenants and upstreams, so they are not for everybody who may call.
+	inner := s.admin
+	if set := s.settings.Load(); set.Admin == "" && set.Loopback() {
+		inner = s.mux
+	}
+	inner.Handle("GET /ui", s.page.Handler())
+	inner.Handle("GET /ui/", s.page.Handler())
+	inner.HandleFunc("GET /metrics", s.serveMetrics)
 	for _, mux := range []*http.ServeMux{s.mux, s.admin} {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 		mux.HandleFunc("GET /readyz", s.ready)
@@ -56,6 +58,8 @@ func (s *Server) handler(next http.Handler) http.Handler {
 
 // onCall tells of a call that has ended.
 func (s *Server) onCall(r *proxy.Record) {
+	s.stats.count(r)
+	s.tenants.count(r)
 	if !s.settings.Load().Log.Calls {
 		return
 	}
