@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,39 @@ func shown(t *testing.T) (*httptest.Server, *limiter.Guard) {
 	t.Cleanup(func() { cancel(); <-ended; s.Close() })
 	return s, g
 }
+
+// ending has the stream of events end after some, and not begin again: a browser's virtual time stands still while something is coming.
+func ending(h http.Handler, after int) http.Handler {
+	var streams atomic.Int32
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ui/events" {
+			if streams.Add(1) > 1 {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			w, r = &counting{ResponseWriter: w, left: after, end: cancel}, r.WithContext(ctx)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// counting is a writer that ends its request after some events.
+type counting struct {
+	http.ResponseWriter
+	left int
+	end  func()
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	if c.left--; c.left == 0 {
+		defer c.end()
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+func (c *counting) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // refuse has the guard see a success and a refusal, with somebody waiting.
 func refuse(t *testing.T, g *limiter.Guard) {
@@ -144,6 +178,8 @@ func TestBrowserDrawsThePage(t *testing.T) {
 	path := browser(t)
 	s, g := shown(t)
 	refuse(t, g)
+	cut := httptest.NewServer(ending(s.Config.Handler, 3))
+	defer cut.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
@@ -151,7 +187,7 @@ func TestBrowserDrawsThePage(t *testing.T) {
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
 		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--user-data-dir="+filepath.Join(dir, "profile"),
-		"--enable-logging=stderr", "--window-size=1280,1000", "--timeout=4000", "--dump-dom", s.URL+"/ui")
+		"--enable-logging=stderr", "--window-size=1280,1000", "--virtual-time-budget=8000", "--dump-dom", cut.URL+"/ui")
 	var out, log strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &log, 10*time.Second
 	if err := cmd.Run(); err != nil {
