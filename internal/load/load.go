@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/peers"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -61,9 +63,11 @@ type Config struct {
 
 	// Base sends; nil is a transport with as many connections as it takes.
 	Base http.RoundTripper
-	// Guard is what requests pass; nil is nothing. Provider and Rules are for reading answers.
+	// Guard is what requests pass; nil is nothing. Transport says how it reads answers.
 	Guard     *limiter.Guard
 	Transport httplimit.Config
+	// Caller is what the callers do about refusals themselves; nil is nothing.
+	Caller *peers.Caller
 }
 
 // Result is what happened.
@@ -111,8 +115,8 @@ type Attempt struct {
 	Status int
 }
 
-// check returns what is wrong with a configuration.
-func (c *Config) check() error {
+// Check returns what is wrong with a configuration, or nil.
+func (c *Config) Check() error {
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
@@ -141,7 +145,7 @@ type runner struct {
 // Run sends until Duration is over and answers have come, or ctx ends; then it returns what happened. The error says
 // what is wrong with cfg.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	if cfg.Method == "" {
@@ -295,27 +299,14 @@ func (l *runner) request(ctx context.Context, due time.Duration, k int) bool {
 	l.mu.Unlock()
 	own, cancel := context.WithTimeout(context.WithValue(ctx, number{}, n), max(0, due+l.cfg.Timeout-start))
 	defer cancel()
-	var body io.Reader
-	if l.cfg.Body != nil {
-		body = bytes.NewReader(l.cfg.Body)
-	}
-	req, err := http.NewRequestWithContext(own, l.cfg.Method, l.cfg.URL, body)
-	if err == nil {
-		for name, values := range l.cfg.Header {
-			req.Header[name] = values
+	var err error
+	for attempt := 1; ; attempt++ {
+		var rest time.Duration
+		if rest, err = l.attempt(own, n); err == nil || l.cfg.Caller == nil {
+			break
 		}
-		if l.cfg.Prepare != nil {
-			l.cfg.Prepare(n, req)
-		}
-		var resp *http.Response
-		if resp, err = l.client.Do(req); err == nil {
-			_, err = io.Copy(io.Discard, resp.Body)
-			if e := resp.Body.Close(); err == nil {
-				err = e
-			}
-			if err == nil && resp.StatusCode >= 400 {
-				err = errStatus
-			}
+		if rest = l.rest(attempt, rest); rest < 0 || limiter.Sleep(own, rest) != nil {
+			break
 		}
 	}
 	end := time.Since(l.began)
@@ -338,6 +329,68 @@ func (l *runner) request(ctx context.Context, due time.Duration, k int) bool {
 		l.r.Failed++
 	}
 	return err == nil
+}
+
+// attempt sends a request once and reads its answer. after is the delay that a refusal names; -1 when it names none, and
+// -2 when sending again does not help.
+func (l *runner) attempt(ctx context.Context, n int) (after time.Duration, err error) {
+	var body io.Reader
+	if l.cfg.Body != nil {
+		body = bytes.NewReader(l.cfg.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, l.cfg.Method, l.cfg.URL, body)
+	if err != nil {
+		return -2, err
+	}
+	for name, values := range l.cfg.Header {
+		req.Header[name] = values
+	}
+	if l.cfg.Prepare != nil {
+		l.cfg.Prepare(n, req)
+	}
+	resp, err := l.client.Do(req)
+	if err != nil {
+		return -2, err
+	}
+	prefix, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	if e := resp.Body.Close(); err == nil {
+		err = e
+	}
+	if err != nil || resp.StatusCode < 400 {
+		return -2, err
+	}
+	s := feedback.Parse(feedback.Answer{Status: resp.StatusCode, Header: resp.Header, Body: prefix, Now: time.Now()})
+	switch {
+	case !s.Retryable:
+		after = -2
+	case s.HasRetryAfter:
+		after = s.RetryAfter
+	default:
+		after = -1
+	}
+	return after, errStatus
+}
+
+// rest returns how long a caller rests after its n-th attempt, which named a delay (or -1, -2); -1 when it gives up.
+func (l *runner) rest(n int, after time.Duration) time.Duration {
+	p := l.cfg.Caller
+	if after == -2 || n >= p.Attempts {
+		return -1
+	}
+	if after >= 0 && p.ReadsRetryAfter {
+		if p.Longest > 0 && after > p.Longest {
+			return -1
+		}
+		return after
+	}
+	most := p.Max
+	if n < 30 {
+		most = min(p.Max, p.Base<<(n-1))
+	}
+	return time.Duration((1 - p.Jitter*rand.Float64()) * float64(most))
 }
 
 var errStatus = errors.New("load: status")

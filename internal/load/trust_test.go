@@ -110,7 +110,7 @@ func TestNginxLimitReq(t *testing.T) {
 	for _, rate := range []float64{15, 30} {
 		twice(t, func(seed uint64) error {
 			time.Sleep(time.Second) // the bucket is full again
-			r := run(t, Config{URL: url + "/ok.txt", Rate: rate, Duration: *long / 2, Drain: 5 * time.Second, Seed: seed})
+			r := run(t, Config{URL: url + "/ok.txt", Rate: rate, Duration: *long / 4, Drain: 5 * time.Second, Seed: seed})
 			accepted, calls, ok := observed(t, r)
 			// nginx lets one call pass and five more: six at once.
 			want, same := modelled(upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 20 * 60, Burst: 6}}}, calls)
@@ -162,9 +162,10 @@ func TestNginxLimitConn(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		dist draw.Dist
+		d    time.Duration
 	}{
-		{"exponential", draw.Dist{Shape: draw.Exponential, Mean: 100e6}},
-		{"constant", draw.Of(100 * time.Millisecond)},
+		{"exponential", draw.Dist{Shape: draw.Exponential, Mean: 100e6}, *long},
+		{"constant", draw.Of(100 * time.Millisecond), *long / 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			twice(t, func(seed uint64) error {
@@ -181,7 +182,7 @@ func TestNginxLimitConn(t *testing.T) {
 				defer backend.Close()
 				url, log := nginx(t, "limit_conn_zone $server_name zone=z:1m; upstream b { server "+backend.Listener.Addr().String()+"; keepalive 64; }",
 					`location / { limit_conn z 8; limit_conn_status 429; proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; }`)
-				r := run(t, Config{URL: url, Rate: 100, Duration: *long, Drain: 5 * time.Second, Seed: seed, Prepare: func(n int, req *http.Request) {
+				r := run(t, Config{URL: url, Rate: 100, Duration: c.d, Drain: 5 * time.Second, Seed: seed, Prepare: func(n int, req *http.Request) {
 					req.URL.RawQuery = fmt.Sprintf("work=%v&n=%d", work(n), n)
 				}})
 				accepted, calls, ok := observed(t, r)
