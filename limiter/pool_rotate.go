@@ -63,6 +63,7 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 		return KeyPermit{}, false, nil
 	}
 	t.tried = append(t.tried, t.key)
+	t.request.Retry = true // from now on: before new calls of its tenant and priority
 	switch faultOf(o, f) {
 	case KeyUnauthorized, KeyExhausted:
 		most := len(p.keys)

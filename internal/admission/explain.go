@@ -5,6 +5,29 @@ import (
 	"time"
 )
 
+// Prospects is what a Core knows of how soon calls end: the smallest and the mean latency, 0 when unknown, and the highest limit so far.
+type Prospects struct {
+	Quickest, Latency time.Duration
+	Highest           int
+}
+
+// Prospects returns what is known. It needs the lock.
+func (c *Core) Prospects() Prospects {
+	if s := c.state; s != nil {
+		return Prospects{s.quickest, s.latency, s.highest}
+	}
+	return Prospects{Highest: c.slots.Limit()}
+}
+
+// Earliest returns when w, which a Room let in, could start at the earliest, whatever places are free. It needs the lock.
+func (c *Core) Earliest(now time.Duration, w *Waiter) time.Duration {
+	if c.state == nil {
+		return max(now, c.pace.at(now))
+	}
+	at, _ := c.earliest(now, w)
+	return at
+}
+
 // Budgets returns the budgets as they stand at now. It needs the lock.
 func (c *Core) Budgets(now time.Duration) (list []BudgetState) {
 	if c.state == nil {
