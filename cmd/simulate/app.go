@@ -49,6 +49,7 @@ Examples:
 					{Name: "show", Usage: "print the file of a built-in scenario", ArgsUsage: "NAME", Action: e.showAction, OnUsageError: usageError},
 				},
 			},
+			e.drawsCommand(),
 			e.feedbackCommand(),
 		},
 		HideVersion:     true,

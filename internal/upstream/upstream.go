@@ -94,7 +94,7 @@ type Event struct {
 	At     int64
 	ID     uint64
 	Handle Handle // of Done and Refused it is no longer in use
-	Reply  *Reply // of Done and Refused
+	Reply  *Reply // of Done and Refused; of FirstByte, what the answer begins with
 	Tokens int64  // of the output that are there, for Progress and Done
 	// Call is the call, for Done.
 	Call *Call
@@ -360,7 +360,12 @@ func (u *Upstream) happen(now int64, e event.Event) {
 	}
 }
 
-func (u *Upstream) emit(e Event) { u.out = append(u.out, e) }
+func (u *Upstream) emit(e Event) {
+	if e.Kind == FirstByte {
+		e.Reply = u.success(e.At, &u.slots[e.Handle])
+	}
+	u.out = append(u.out, e)
+}
 
 // take returns a free slot.
 func (u *Upstream) take() int32 {

@@ -39,6 +39,8 @@ type out struct {
 func newOut(w http.ResponseWriter, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
 	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin}
 	if every > 0 {
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		o.timer = time.AfterFunc(every, o.beat)
 	}
 	return o

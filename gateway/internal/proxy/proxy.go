@@ -6,6 +6,8 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -135,6 +137,17 @@ func (p *Proxy) transport(name string, limit int) *http.Transport {
 	return p.transports[key]
 }
 
+// Trust has the transports accept a certificate besides those of the system; for tests.
+func (p *Proxy) Trust(c *x509.Certificate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pool := x509.NewCertPool()
+	pool.AddCert(c)
+	for _, t := range p.transports {
+		t.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+}
+
 // Close gives up idle connections.
 func (p *Proxy) Close() {
 	p.mu.Lock()
@@ -224,8 +237,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		var err error
 		s := &c.t.settings.Server
 		if c.body, err = receive(w, r, c.t.memory, s.MaxBody, s.BodyTimeout); err != nil {
-			c.rec.Err = err
-			c.refuse(bodyError(err, s.MaxBody))
+			// The server takes a caller that is slow for one that left.
+			e := bodyError(err, s.MaxBody)
+			c.rec.Err, c.rec.Code = err, e.Kind.Code()
+			c.out.refuse(e)
 			return false
 		}
 		c.rec.Received = c.body.size
@@ -447,3 +462,6 @@ func (p *Proxy) Path(r *http.Request) (*url.URL, error) {
 	}
 	return route.targets[0].join(route.To, rest, r.URL.RawQuery), nil
 }
+
+// Memory returns how much memory bodies take now, in bytes.
+func (p *Proxy) Memory() int64 { return p.table.Load().memory.used.Load() }

@@ -22,7 +22,6 @@ func (s *Server) mount() {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 		mux.HandleFunc("GET /readyz", s.ready)
 	}
-	s.mux.Handle("/", s.proxy)
 }
 
 // ready says whether new calls should come here.
@@ -32,6 +31,15 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+}
+
+// dispatch has what the mux does not know answered by the proxy. The mux itself would send callers of "//" elsewhere.
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := s.mux.Handler(r); pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	s.proxy.ServeHTTP(w, r)
 }
 
 // handler is what all requests go through.

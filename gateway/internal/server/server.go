@@ -42,11 +42,10 @@ type Server struct {
 	stats    stats
 	draining atomic.Bool
 
-	demo           *http.Server // nil with a configuration
-	listener       net.Listener
-	adminListener  net.Listener
-	parsed         *settings.Settings // the last file that could be read; of whoever reloads
-	adminSeparated bool
+	demo          *http.Server // nil with a configuration
+	listener      net.Listener
+	adminListener net.Listener
+	parsed        atomic.Pointer[settings.Settings] // the last file that could be read
 }
 
 // New reads the configuration and opens the listeners. Nothing is served before Run.
@@ -129,13 +128,13 @@ func (s *Server) read() (err error) {
 		if s.opts.Admin != "" {
 			set.Admin = s.opts.Admin
 		}
-		s.parsed = set
+		s.parsed.Store(set)
 		return set.Limits, nil
 	})
 	if err != nil {
 		return err
 	}
-	s.settings.Store(s.parsed)
+	s.settings.Store(s.parsed.Load())
 	return nil
 }
 
@@ -188,7 +187,7 @@ func (s *Server) Proxy() http.Handler { return s.proxy }
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	set := s.settings.Load()
-	main, err := s.httpServer(s.handler(s.mux), set)
+	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
 	if err != nil {
 		return err
 	}
@@ -279,7 +278,7 @@ func (s *Server) onReload(c config.Changes, err error) {
 		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
 		return
 	}
-	old, set := s.settings.Load(), s.parsed
+	old, set := s.settings.Load(), s.parsed.Load()
 	if err := s.proxy.Use(set); err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
