@@ -145,6 +145,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.Pauses = min(s.Pauses+1, 4)
 		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
 	}
 }
 
@@ -189,15 +190,20 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		switch {
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
-			if !first || n <= s.Top {
+			switch near := math.Abs(n-s.CapAt) <= max(1, 0.05*s.CapAt); {
+			case !first || n <= s.Top:
 				s.CapLike = max(0, s.CapLike-1)
 				s.Top = max(n, s.Top*0.98)
-			} else if s.CapLike++; s.CapLike >= 3 {
-				// Time and again the refused call was the one that saw most in flight.
-				s.CapLike = 0
-				p.Rate, p.Known, p.Ceiling, p.Sure = 1.25*p.Rate, 1.25*p.Rate, math.Inf(1), false
-				g.capRefused(t, n)
-				return
+			case !near:
+				s.CapLike, s.CapAt = 1, n
+			default:
+				if s.CapLike++; s.CapLike >= 3 {
+					// Time and again the refused call was the one that saw most in flight, and always as many.
+					s.CapLike = 0
+					p.Rate, p.Known, p.Ceiling, p.Sure = 1.25*p.Rate, 1.25*p.Rate, math.Inf(1), false
+					g.capRefused(t, n)
+					return
+				}
 			}
 			g.paceRefused(t, p.index(s), first)
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
@@ -216,7 +222,11 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		}
 		return
 	}
-	// A cap on calls in flight refuses at its boundary and nowhere else.
+	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
+	weight := 1.0
+	if o.HasRetryAfter && o.RetryAfter > 0 {
+		weight = 1.5
+	}
 	switch {
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
@@ -224,14 +234,14 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
 	case gained < 2:
 	case n <= 0.8*s.Top:
-		s.Against++ // as many and more in flight were no trouble since the last cut
+		s.Against += weight // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
-		s.Against += 0.5
+		s.Against += weight / 2
 	case s.Open || s.LastBound == 0:
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 	case n > 1.1*s.LastBound || n < 0.9*s.LastBound:
-		s.Against++
+		s.Against += weight
 	}
 	if s.Against >= 2 {
 		s.Against = 0
@@ -357,21 +367,22 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Open = false
 	if s.Used {
 		step, cause := 1.0, CauseProbe
-		switch gap := s.Bound - 1 - s.Limit; {
+		margin := max(1, 0.02*s.Bound)
+		if s.Pauses > 0 {
+			margin = max(1, 0.03*s.Bound)
+		}
+		switch gap := s.Bound - margin - s.Limit; {
 		case s.Bound == 0:
 			step = max(1, s.Limit/50)
 		case gap > 0:
 			// Known to be good.
-			step, cause = min(gap, max(1, gap/4)), CauseRecovery
-			if s.Sharp > 0 {
-				step = min(gap, max(1, gap/2))
-			}
+			step, cause = min(gap, max(1, gap/2)), CauseRecovery
 			s.Wins = 0
 		case !g.mayProbe():
 			step = 0
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.
-			step = max(1, min(max(s.Limit/100, math.Exp2(float64(s.Wins))), s.Limit/4))
+			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
 			s.Wins = min(s.Wins+1, 10)
 		}
 		g.raise(min(most, s.Limit+step), cause)

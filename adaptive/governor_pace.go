@@ -106,7 +106,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 			p.Count, p.Span = p.Count/2+dn, p.Span/2+dt
 		}
 		p.Known = p.Count / p.Span
-		p.Sure = refused <= 1+0.2*dn
+		p.Sure = refused <= 1+0.2*dn && (paused < 0.5*dt || s.LastPause > 3*time.Second)
 		switch {
 		case !p.Sure:
 			p.Ceiling = math.Inf(1) // refusals may have been charged
@@ -156,12 +156,10 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	}
 	starts := g.accepted()
 	ds := starts - s.FlowCount
-	tau := max(0.2, min(10, 4*s.Latency.Seconds()))
-	gain := 1 - math.Exp(-dt/tau)
-	if s.FlowCount == 0 {
-		gain = 1
-	}
-	s.Flow += gain * (max(0, ds)/dt - s.Flow)
+	decay := math.Exp(-dt / max(0.2, min(10, 4*s.Latency.Seconds())))
+	s.FlowStarts = s.FlowStarts*decay + ds
+	s.FlowTime = s.FlowTime*decay + dt
+	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
 	s.FlowAt, s.FlowCount = t, starts
 	for i := range s.Pace {
 		p := &s.Pace[i]
@@ -200,7 +198,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
-		case g.mayProbe():
+		case s.Credit >= 1 && t >= s.PaceProbeAt:
 			p.Rate *= math.Exp(grow)
 			s.Cause = CauseProbe
 		}

@@ -8,41 +8,45 @@ import (
 
 // GovernorState is everything that a [Governor] has learned and remembers.
 type GovernorState struct {
-	Limit                                      float64
-	SlowStart                                  bool
-	Threshold                                  float64
-	Bound                                      float64
-	Memory                                     float64
-	Top                                        float64
-	Sharp                                      int
-	Open                                       bool
-	Recovering                                 bool
-	CutAt                                      time.Duration
-	Old                                        int
-	Good                                       float64
-	Used                                       bool
-	Wins                                       int
-	Flight                                     float64
-	Credit                                     float64
-	RefusalTime                                float64
-	PausedUntil, ProbeAt, PausedSum, LastPause time.Duration
-	Pauses                                     int
-	Streak                                     int
-	DarkSince                                  time.Duration
-	HoldUntil                                  time.Duration
-	Against                                    float64
-	LastBound                                  float64
-	CapLike                                    int
-	Busy                                       bool
-	BusyAt                                     time.Duration
-	MovedAt                                    time.Duration
-	MovedFrom                                  float64
-	DoubleFrom                                 float64
-	DoubleAt                                   time.Duration
-	DoubleDone                                 float64
-	Doubling                                   time.Duration
-	Quickest                                   time.Duration
-	Doubt                                      float64
+	Limit                                                                float64
+	SlowStart                                                            bool
+	Threshold                                                            float64
+	Bound                                                                float64
+	Memory                                                               float64
+	Top                                                                  float64
+	Sharp                                                                int
+	Open                                                                 bool
+	Recovering                                                           bool
+	CutAt                                                                time.Duration
+	Old                                                                  int
+	Good                                                                 float64
+	Used                                                                 bool
+	Wins                                                                 int
+	Flight                                                               float64
+	Credit                                                               float64
+	RefusalTime                                                          float64
+	PausedUntil, ProbeAt, PausedSum, LastPause                           time.Duration
+	Pauses                                                               int
+	Streak                                                               int
+	DarkSince                                                            time.Duration
+	HoldUntil                                                            time.Duration
+	Against                                                              float64
+	CapAt                                                                float64
+	Base, BaseLevel, BlockOf, BlockSum, BlockLevel, CutLevel, CutLatency float64
+	PaceProbeAt                                                          time.Duration
+	FlowStarts, FlowTime                                                 float64
+	LastBound                                                            float64
+	CapLike                                                              int
+	Busy                                                                 bool
+	BusyAt                                                               time.Duration
+	MovedAt                                                              time.Duration
+	MovedFrom                                                            float64
+	DoubleFrom                                                           float64
+	DoubleAt                                                             time.Duration
+	DoubleDone                                                           float64
+	Doubling                                                             time.Duration
+	Quickest                                                             time.Duration
+	Doubt                                                                float64
 
 	Done, Refused int64
 	TokensDone    int64
