@@ -118,7 +118,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
-		g.streak(t)
+		g.streak(t, true)
 		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
 	case feedback.Timeout:
 		g.cut(t, n, CauseTimeout, max(g.cfg.Backoff, timeoutBackoff))
@@ -166,7 +166,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	if gained >= 2 {
 		g.reopen(t)
 	}
-	g.streak(t)
+	g.streak(t, false)
 	first := s.Streak == 1
 	defer func() { s.RefusedCount = g.accepted() }()
 
@@ -256,7 +256,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 }
 
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
-func (g *Governor) streak(t time.Duration) {
+func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
 	s.Streak++
 	if s.Streak == 1 {
@@ -268,10 +268,15 @@ func (g *Governor) streak(t time.Duration) {
 	}
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
-	for i := 2; i < min(s.Streak, 16); i++ {
+	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
 		hold += hold / 2
 	}
-	hold = min(hold, max(base, (t-s.DarkSince)/6), 5*time.Second)
+	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
+	share, most := time.Duration(3), 30*time.Second
+	if overloaded {
+		share, most = 8, 5*time.Second
+	}
+	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
 }
 

@@ -188,8 +188,12 @@ func (g *Governor) block(k, m, level float64) {
 		}
 		s.CutLevel = 0
 	}
-	if s.Base == 0 || latency < s.Base {
-		s.Base, s.BaseLevel = latency, n
+	quick := latency
+	if s.SlowStart && s.At-s.MovedAt < time.Duration(2*latency*float64(time.Second)) {
+		quick *= 2 // of calls that start while the level rises, the short ones end first
+	}
+	if s.Base == 0 || quick < s.Base {
+		s.Base, s.BaseLevel = quick, n
 		return
 	}
 	s.Base *= 1.01

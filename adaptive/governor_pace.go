@@ -254,5 +254,8 @@ func (g *Governor) reopen(t time.Duration) {
 		p.Known = max(n/seconds, 1e-3)
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
+		if n < 20 {
+			p.Ceiling = math.Inf(1) // too few to go by; and what was refused may have been charged
+		}
 	}
 }
