@@ -190,7 +190,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		switch {
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
-			switch near := math.Abs(n-s.CapAt) <= max(1, 0.05*s.CapAt); {
+			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
 			case !first || n <= s.Top:
 				s.CapLike = max(0, s.CapLike-1)
 				s.Top = max(n, s.Top*0.98)
@@ -238,9 +238,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case n <= s.Top:
 		s.Against += weight / 2
 	case s.Open || s.LastBound == 0:
-	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+	case math.Abs(n-s.LastBound) <= max(2, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
-	case n > 1.1*s.LastBound || n < 0.9*s.LastBound:
+	case math.Abs(n-s.LastBound) > 1.5+0.1*s.LastBound:
 		s.Against += weight
 	}
 	if s.Against >= 2 {
@@ -300,7 +300,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		switch {
 		case s.Open: // the same trouble: follow it down
 			limit = base
-		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(2, 0.05*s.LastBound):
 			s.Sharp = min(s.Sharp+1, 8)
 		default:
 			s.Sharp = 0

@@ -108,6 +108,12 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Known = p.Count / p.Span
 		p.Sure = refused <= 1+0.2*dn && (paused < 0.5*dt || s.LastPause > 3*time.Second)
 		switch {
+		case p.Lowest < 0.9*p.Known:
+			// The pace was below that for a while, so the quota was not used up all the time: it gives at least as much, and
+			// less than the pace at which it refused, unless it had saved up a lot.
+			p.Ceiling = max(p.Known, p.Rate)
+			p.Known = max(p.Known, 0.8*p.Rate)
+			p.Sure, p.Span = false, 0
 		case !p.Sure:
 			p.Ceiling = math.Inf(1) // refusals may have been charged
 		case paused > 0 && paused < 0.9*dt && s.LastPause <= 3*time.Second:
@@ -129,6 +135,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		noted = p.Span == 0
 	}
 	if noted {
+		p.Lowest = p.Rate
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	p.Rate = max(p.Rate, 1e-4)
@@ -176,6 +183,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		if i == paceTokens {
 			tau = 5
 		}
+		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if p.Use < useBinding {
 			if t-p.UsedAt > paceAge {

@@ -85,6 +85,7 @@ type PaceState struct {
 	AnchorRefused int64
 	Ceiling       float64
 	Sure          bool
+	Lowest        float64
 	LastCount     float64
 	Use           float64
 	UsedAt        time.Duration
