@@ -116,6 +116,7 @@ func (e Explanation) String() string {
 
 // Explain says why the guard does what it does, with the first most of those who wait.
 func (g *Guard) Explain(most int) Explanation {
+	g.ties.Load().endForgotten()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()

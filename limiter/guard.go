@@ -58,7 +58,8 @@ type Outcome = adaptive.Outcome
 type Guard struct {
 	core admission.Core
 	set  atomic.Pointer[settings]
-	base time.Time // instants are counted from here
+	ties atomic.Pointer[ties] // nil until there is one
+	base time.Time            // instants are counted from here
 	name string
 
 	// mu guards what follows, and the methods of core that say so. It is held for memory only.
@@ -76,6 +77,7 @@ type settings struct {
 	watched  uint32 // one call in watched+1 is watched
 	maxHold  time.Duration
 	reclaim  bool
+	needs    Needs
 }
 
 // shell is what a guard needs to make callers wait and to tell of what it does.
@@ -145,6 +147,7 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 		fast:  c.TimeOneIn == 1 && (c.Room == nil || c.Room.ReservedShare == 0),
 		timed: uint32(c.TimeOneIn - 1), watched: uint32(c.WatchOneIn - 1),
 		maxHold: c.MaxHold, reclaim: c.Reclaim,
+		needs: c.needs(),
 	}
 }
 
@@ -286,6 +289,7 @@ func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
 		return g.answer(w)
 	}
 	g.unlock()
+	g.ties.Load().watch() // a place that nobody needs any more may be there
 	if done := ctx.Done(); done == nil {
 		<-w.answered
 	} else {

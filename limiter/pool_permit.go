@@ -53,6 +53,17 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 	p.mayHaveRoom()
 }
 
+// Abandon gives the permit back for a call that was never made; see Permit.Abandon. It panics when the permit is not
+// held.
+func (kp *KeyPermit) Abandon() {
+	p := kp.pool
+	if p == nil {
+		panic("limiter: Abandon of a permit that is not held")
+	}
+	kp.undo()
+	p.mayHaveRoom()
+}
+
 // undo gives back a permit whose call was never made. Whoever calls it sees to it that others are let in.
 func (kp *KeyPermit) undo() {
 	p := kp.pool

@@ -9,6 +9,7 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/adaptive/classic"
 	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/internal/peers"
 	"github.com/flyball-go/flyball/internal/sim"
 )
 
@@ -20,13 +21,20 @@ type Controller struct {
 	Ours bool
 
 	kind  string
-	limit int // of kind fixed
+	limit int     // of kind fixed
+	rate  float64 // of kind bucket: starts a second; 0: the scenario's quota
 }
 
 // The kinds of controllers.
 const (
-	kindNone      = "none"  // no guard: every attempt is sent at once
-	kindFixed     = "fixed" // a guard with a constant limit
+	kindNone      = "none"         // no guard: every attempt is sent at once
+	kindSDK       = "sdk-default"  // no guard: the two retries of an SDK that nobody configured
+	kindBackoff   = "backoff"      // no guard: exponential back-off with full jitter
+	kindFixed     = "fixed"        // a guard with a constant limit
+	kindBucket    = "token-bucket" // a guard with a constant pace
+	kindAWS       = "aws-adaptive"
+	kindARC       = "vector-arc"
+	kindCIAD      = "palantir-ciad"
 	kindAIMD      = config.LawAIMD
 	kindVegas     = config.LawVegas
 	kindGradient2 = config.LawGradient2
@@ -40,19 +48,32 @@ const fixedLimit = 20
 func Controllers() []Controller {
 	return []Controller{
 		{Name: kindNone, kind: kindNone},
+		{Name: kindSDK, kind: kindSDK},
+		{Name: kindBackoff, kind: kindBackoff},
 		{Name: "fixed-20", kind: kindFixed, limit: fixedLimit},
+		{Name: kindBucket, kind: kindBucket},
 		{Name: kindAIMD, kind: kindAIMD},
 		{Name: kindVegas, kind: kindVegas},
 		{Name: kindGradient2, kind: kindGradient2},
+		{Name: kindAWS, kind: kindAWS},
+		{Name: kindARC, kind: kindARC},
+		{Name: kindCIAD, kind: kindCIAD},
 		{Name: kindOurs, kind: kindOurs, Ours: true},
 	}
 }
 
-// ParseController returns the controller that is written as name: one of "none", "fixed-20" (or another
-// number), "gcl-aimd", "gcl-vegas", "gcl-gradient2", "ours".
+// ControllerNames says how controllers are written, for messages and usages.
+const ControllerNames = "none, sdk-default, backoff, fixed-N, token-bucket, token-bucket-RATE, gcl-aimd, gcl-vegas, gcl-gradient2, " +
+	"aws-adaptive, vector-arc, palantir-ciad, ours"
+
+// maxRate is the largest rate of a token bucket, in starts a second.
+const maxRate = 1_000_000.0
+
+// ParseController returns the controller that is written as name, one of [ControllerNames], such as "fixed-20" or
+// "token-bucket-2.5" (starts a second).
 func ParseController(name string) (Controller, error) {
 	switch name {
-	case kindNone, kindAIMD, kindVegas, kindGradient2, kindOurs:
+	case kindNone, kindSDK, kindBackoff, kindBucket, kindAIMD, kindVegas, kindGradient2, kindAWS, kindARC, kindCIAD, kindOurs:
 		return Controller{Name: name, kind: name, Ours: name == kindOurs}, nil
 	}
 	if digits, ok := strings.CutPrefix(name, "fixed-"); ok {
@@ -60,8 +81,13 @@ func ParseController(name string) (Controller, error) {
 			return Controller{Name: name, kind: kindFixed, limit: n}, nil
 		}
 	}
-	return Controller{}, fmt.Errorf("there is no controller %q: use one of none, fixed-N (N from 1 to %d), gcl-aimd, gcl-vegas, gcl-gradient2, ours",
-		name, adaptive.MaxLimit)
+	if digits, ok := strings.CutPrefix(name, kindBucket+"-"); ok {
+		if r, err := strconv.ParseFloat(digits, 64); err == nil && r > 0 && r <= maxRate {
+			return Controller{Name: name, kind: kindBucket, rate: r}, nil
+		}
+	}
+	return Controller{}, fmt.Errorf("there is no controller %q: use one of %s (N from 1 to %d calls in flight; RATE above 0, to %.0f starts a second)",
+		name, ControllerNames, adaptive.MaxLimit, maxRate)
 }
 
 // ParseControllers returns the controllers in a list with commas between them.
@@ -93,10 +119,22 @@ func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.G
 		IgnoreRetryAfter: !c.Ours,
 	}
 	switch c.kind {
-	case kindNone:
+	case kindNone, kindSDK, kindBackoff:
 		return nil
 	case kindFixed:
 		g.Law = adaptive.NewFixed(c.limit)
+	case kindBucket:
+		rate := c.rate
+		if rate == 0 {
+			rate = s.World.Upstream.Quota.PerMinute / 60
+		}
+		g.Law = peers.NewRate(rate)
+	case kindAWS:
+		g.Law = peers.NewAWS()
+	case kindARC:
+		g.Law = peers.NewARC()
+	case kindCIAD:
+		g.Law = peers.NewCIAD()
 	case kindAIMD:
 		g.Law = classic.NewAIMD(adaptive.Config{})
 	case kindVegas:
@@ -125,4 +163,21 @@ func (s *Scenario) world(set *config.Settings, seed uint64) sim.Config {
 		w.Workload.Retry.Attempts = 1
 	}
 	return w
+}
+
+// callers replaces the callers' retry policy by the controller's own, when it has one.
+func (c Controller) callers(w *sim.Config) {
+	var p peers.Caller
+	switch c.kind {
+	case kindSDK:
+		p = peers.SDK()
+	case kindBackoff:
+		p = peers.Backoff()
+	default:
+		return
+	}
+	w.Workload.Retry = sim.Retry{
+		Attempts: p.Attempts, Base: p.Base, Max: p.Max, MaxPause: p.Longest,
+		Steady: 1 - p.Jitter, Exact: true, Deaf: !p.ReadsRetryAfter,
+	}
 }

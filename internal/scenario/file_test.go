@@ -145,7 +145,8 @@ func TestParse(t *testing.T) {
 	if len(w.Changes) != 2 || w.Changes[0].At != time.Minute || w.Changes[0].Param != sim.ParamLimit {
 		t.Errorf("changes are %+v, want them in the order of time", w.Changes)
 	}
-	g := Controllers()[5].guard(s, &set, 1)
+	cs := Controllers()
+	g := cs[len(cs)-1].guard(s, &set, 1) // ours
 	if g.Queue != 10 || g.MaxWait != 30*time.Second || g.MaxPause != 20*time.Second || g.IgnoreRetryAfter {
 		t.Errorf("guard is %+v", g)
 	}

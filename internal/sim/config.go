@@ -82,6 +82,12 @@ type Retry struct {
 	Budget float64
 	// MaxPause is the longest Retry-After that a caller waits for; 0 means any.
 	MaxPause time.Duration
+	// Steady is the share of a back-off that is not random (0 to 1); 0 is full jitter.
+	Steady float64
+	// Exact says that nothing is added to a Retry-After.
+	Exact bool
+	// Deaf says that no Retry-After is read.
+	Deaf bool
 }
 
 // The reserve and the bound of a retry budget; see limiter.Retry.

@@ -170,7 +170,7 @@ func (r *run) mayRetry(q *request, a *answer) bool {
 	switch {
 	case !a.retry || q.attempts >= p.Attempts:
 		return false
-	case p.MaxPause > 0 && a.outcome.HasRetryAfter && a.outcome.RetryAfter > p.MaxPause:
+	case p.MaxPause > 0 && !p.Deaf && a.outcome.HasRetryAfter && a.outcome.RetryAfter > p.MaxPause:
 		return false
 	case q.deadline > 0 && r.now+r.backoff(q, a) >= q.deadline:
 		return false
@@ -246,11 +246,15 @@ func (r *run) backoff(q *request, a *answer) int64 {
 	if n := q.attempts - 1; n < 30 {
 		most = min(p.Max, p.Base<<n)
 	}
-	if a.outcome.HasRetryAfter {
+	if a.outcome.HasRetryAfter && !p.Deaf {
 		after := min(a.outcome.RetryAfter, 1<<60)
+		if p.Exact {
+			return int64(after)
+		}
 		return int64(after) + r.jitter(q, min(most, after/20))
 	}
-	return r.jitter(q, most)
+	steady := int64(p.Steady * float64(most))
+	return steady + r.jitter(q, most-time.Duration(steady))
 }
 
 // jitter returns a time between 0 and most, drawn for the attempt of q that just ended.
