@@ -163,7 +163,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
-	if gained >= 2 {
+	if gained >= 1 {
 		g.reopen(t)
 	}
 	g.streak(t, false)
@@ -232,15 +232,15 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against += 2 // alone, a call is never one too many
 	case !first && n <= 0.3*s.Memory && s.Memory >= 3:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
-	case gained < 2:
+	case gained < 1:
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
 		s.Against += weight / 2
 	case s.Open || s.LastBound == 0:
-	case math.Abs(n-s.LastBound) <= max(2, 0.05*s.LastBound):
+	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
-	case math.Abs(n-s.LastBound) > 1.5+0.1*s.LastBound:
+	case math.Abs(n-s.LastBound) > max(2, 0.1*s.LastBound+1):
 		s.Against += weight
 	}
 	if s.Against >= 2 {
@@ -300,7 +300,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		switch {
 		case s.Open: // the same trouble: follow it down
 			limit = base
-		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(2, 0.05*s.LastBound):
+		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 			s.Sharp = min(s.Sharp+1, 8)
 		default:
 			s.Sharp = 0

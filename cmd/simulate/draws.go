@@ -14,8 +14,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 const maxDraws = 100_000
@@ -186,7 +186,7 @@ func group(cs []scenario.Controller, rs []scenario.DrawResult) []drawGroup {
 func quantilesOf(xs []float64) (q quantiles) {
 	slices.Sort(xs)
 	q.N = len(xs)
-	at := func(p float64) float64 { v, _ := report.Percentile(xs, p); return finite(v) }
+	at := func(p float64) float64 { v, _ := stats.Percentile(xs, p); return finite(v) }
 	if q.N > 0 {
 		q.P5, q.P25, q.P50, q.P75, q.P95 = at(5), at(25), at(50), at(75), at(95)
 	}
