@@ -230,7 +230,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	switch {
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
-	case !first && n <= 0.3*s.Memory && s.Memory >= 3:
+	case !first && n <= 0.1*s.Memory:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
 	case gained < 1:
 	case n <= 0.8*s.Top:
@@ -306,7 +306,11 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 			s.Sharp = 0
 		}
 		if s.Sharp >= 2 && !s.Open {
+			// The boundary is known. Room is made for others now and then only.
 			limit = base * (1 + factor) / 2
+			if s.Yield++; s.Yield%4 != 0 {
+				limit = base
+			}
 		}
 	}
 	limit = max(float64(g.cfg.Min), limit)

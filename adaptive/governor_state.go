@@ -31,6 +31,7 @@ type GovernorState struct {
 	DarkSince                                                            time.Duration
 	HoldUntil                                                            time.Duration
 	Against                                                              float64
+	Yield                                                                int
 	CapAt                                                                float64
 	Base, BaseLevel, BlockOf, BlockSum, BlockLevel, CutLevel, CutLatency float64
 	PaceProbeAt                                                          time.Duration
