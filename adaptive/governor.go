@@ -155,7 +155,7 @@ func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.Pro
 // unresolved returns how many calls are on their way of which a refusal would not be known yet.
 func (g *Governor) unresolved() float64 {
 	s := &g.s
-	return min(float64(s.InFlight), 1+2*s.RefusalTime*max(s.Flow, s.Pace[paceRequests].Rate))
+	return min(float64(s.InFlight), 1+2*s.RefusalTime*s.Flow)
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
@@ -259,6 +259,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
 	s.Streak++
+	s.DarkGap, s.DarkLast, s.DarkOverload = t-s.DarkLast, t, overloaded
 	if s.Streak == 1 {
 		s.DarkSince = t
 		if !s.Open {

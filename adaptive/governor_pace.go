@@ -25,7 +25,7 @@ const (
 	paceProbeCall = 0.03
 	// paceStart and paceStartCall are the same while nothing is known of the quota.
 	paceStart     = 2 * time.Second
-	paceStartCall = 0.1
+	paceStartCall = 0.2
 	// paceAge is how long a pace that holds nobody back is kept.
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
@@ -127,6 +127,8 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		noted = false
 	case !first && i == paceRequests:
 		// Nothing passes at all: how fast to go on is to be seen when something does.
+		n, seconds := g.trailing(t)
+		p.Rate = max(p.Rate*0.85, min(p.Rate, n/seconds))
 		noted = false
 	default:
 		p.Rate *= 0.7
@@ -248,7 +250,7 @@ func (g *Governor) reopen(t time.Duration) {
 	s := &g.s
 	row := s.Streak
 	s.Streak = 0
-	if row < 3 || t-s.DarkSince < time.Second {
+	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return
 	}
 	p := &s.Pace[paceRequests]
@@ -259,7 +261,7 @@ func (g *Governor) reopen(t time.Duration) {
 	default:
 		// A quota of whatever kind allows in the long run what it has allowed in the last minute.
 		n, seconds := g.trailing(t)
-		p.Known = max(n/seconds, 1e-3)
+		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), 1e-3)
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
 		if n < 20 {

@@ -31,6 +31,8 @@ type GovernorState struct {
 	DarkSince                                                            time.Duration
 	HoldUntil                                                            time.Duration
 	Against                                                              float64
+	DarkGap, DarkLast                                                    time.Duration
+	DarkOverload                                                         bool
 	Yield                                                                int
 	CapAt                                                                float64
 	Base, BaseLevel, BlockOf, BlockSum, BlockLevel, CutLevel, CutLatency float64
