@@ -325,6 +325,11 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
+	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 {
+		// The first refusals of few calls together say little: a quota may allow no more than that at once.
+		s.SlowStart = true
+		s.startDoubling(t)
+	}
 	s.CutAt, s.Old = t, max(0, s.InFlight)
 	s.Good, s.Used, s.Wins = 0, false, 0
 	s.Flight, s.Top = s.Limit, 0

@@ -98,31 +98,24 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	case p.Rate == 0:
 		rate := g.startRate(i, t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: math.Inf(1), UsedAt: t, Use: 1}
-	case first && dn >= 4+u && dt > 0 && (p.Span == 0 || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
-		// At two refusals the quota was used up, so what passed between them is what it refilled.
-		if est := dn / dt; p.Span == 0 || est < 0.75*p.Known || !p.Sure {
-			p.Count, p.Span = dn, dt
-		} else {
-			p.Count, p.Span = p.Count/2+dn, p.Span/2+dt
+	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
+		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
+		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
+		est := dn / dt
+		if p.Lowest < 1.02*est {
+			est = math.Sqrt(est * max(est, p.Rate))
 		}
-		p.Known = p.Count / p.Span
-		p.Sure = refused <= 1+0.2*dn && (paused < 0.5*dt || s.LastPause > 3*time.Second)
-		switch {
-		case p.Lowest < 0.9*p.Known:
-			// The pace was below that for a while, so the quota was not used up all the time: it gives at least as much, and
-			// less than the pace at which it refused, unless it had saved up a lot.
-			p.Ceiling = max(p.Known, p.Rate)
-			p.Known = max(p.Known, 0.8*p.Rate)
-			p.Sure, p.Span = false, 0
-		case !p.Sure:
-			p.Ceiling = math.Inf(1) // refusals may have been charged
-		case paused > 0 && paused < 0.9*dt && s.LastPause <= 3*time.Second:
-			p.Ceiling = dn / (dt - paused) // of a bucket that cannot hold what the pause refilled
-		default:
-			p.Ceiling = p.Known
+		sure := refused <= 1+0.2*dn && p.Rate < 1.3*est && (paused < 0.5*dt || s.LastPause > 3*time.Second)
+		if p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+			est = (p.Known + est) / 2
+		}
+		p.Known, p.Sure, p.Measured = est, sure, true
+		p.Ceiling = est
+		if !sure {
+			p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
 		}
 		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
-	case p.Span > 0 && !first:
+	case p.Measured && !first:
 		p.Rate = min(p.Rate, max(p.Rate*0.8, 0.5*p.Known))
 		noted = false
 	case !first && i == paceRequests:
@@ -134,7 +127,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Rate *= 0.7
 		p.Known = min(p.Known, p.Rate/0.7)
 		p.Sure, p.Ceiling = false, math.Inf(1)
-		noted = p.Span == 0
+		noted = !p.Measured
 	}
 	if noted {
 		p.Lowest = p.Rate

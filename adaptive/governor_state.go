@@ -81,13 +81,13 @@ type GovernorState struct {
 // PaceState is what is known of one quota.
 type PaceState struct {
 	Rate, Known   float64
-	Count, Span   float64
 	AnchorAt      time.Duration
 	AnchorCount   float64
 	AnchorPaused  time.Duration
 	AnchorRefused int64
 	Ceiling       float64
 	Sure          bool
+	Measured      bool
 	Lowest        float64
 	LastCount     float64
 	Use           float64
