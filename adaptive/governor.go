@@ -200,7 +200,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 				if s.CapLike++; s.CapLike >= 3 {
 					// Time and again the refused call was the one that saw most in flight, and always as many.
 					s.CapLike = 0
-					p.Rate, p.Known, p.Ceiling, p.Sure = 1.25*p.Rate, 1.25*p.Rate, math.Inf(1), false
+					p.Rate, p.Known, p.Ceiling, p.Sure = 1.05*p.Rate, 1.05*p.Rate, 1.25*p.Rate, false
 					g.capRefused(t, n)
 					return
 				}
@@ -240,11 +240,16 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case s.Open || s.LastBound == 0:
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
+		s.Test = min(s.Test+1, 3)
+	case n > 1.06*s.LastBound+1 && s.Test < 3:
+		s.Against += 1.5 // it moved up when starts came more evenly
 	case math.Abs(n-s.LastBound) > max(2, 0.1*s.LastBound+1):
 		s.Against += weight
+		s.Test = 1
 	}
+	s.Test = max(1, s.Test)
 	if s.Against >= 2 {
-		s.Against = 0
+		s.Against, s.Test = 0, 0
 		g.paceRefused(t, paceRequests, first)
 		s.Limit = max(s.Limit, s.Memory)
 		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0

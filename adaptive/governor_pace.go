@@ -33,7 +33,7 @@ const (
 	// spreadFactor is how much faster calls may start than they end.
 	spreadFactor = 1.5
 	// spreadTest is the same while it is not known what refused.
-	spreadTest = 1.2
+	spreadTest, spreadLast = 1.2, 1.06
 	// slowStartGain is by how much each call that ends well raises the limit in slow start.
 	slowStartGain = 2.0
 	// startCredit is how many refusals may be spent on learning the first limit.
@@ -50,9 +50,11 @@ func (g *Governor) pace() float64 {
 	// that allows only so many at once would refuse at a small part of what it gives.
 	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		switch {
-		case s.LastBound > 0 && s.Sharp == 0:
+		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
 			return spreadTest * s.Limit / s.Mean
+		case s.Test == 2:
+			return spreadLast * s.Limit / s.Mean
 		case s.SlowStart:
 			return spreadFactor * s.Limit / s.Mean
 		}

@@ -31,6 +31,7 @@ type GovernorState struct {
 	DarkSince                                                            time.Duration
 	HoldUntil                                                            time.Duration
 	Against                                                              float64
+	Test                                                                 int
 	DarkGap, DarkLast                                                    time.Duration
 	DarkOverload                                                         bool
 	Yield                                                                int
