@@ -130,7 +130,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 // next time that a limit is tried is then far away.
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	s.Credit = max(min(s.Credit, -2), s.Credit-1)
+	s.Credit = max(0, s.Credit-1)
 	if c.SentAt >= 0 && t > c.SentAt {
 		took := (t - c.SentAt).Seconds()
 		if s.Refused == 1 {
@@ -241,6 +241,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
+		if s.LastBound < 8 && s.Sharp%4 == 3 {
+			s.Test = 1 // of so few, any two numbers are near to each other
+		}
 	case n > 1.06*s.LastBound+1 && s.Test < 3:
 		s.Against += 1.5 // it moved up when starts came more evenly
 	case math.Abs(n-s.LastBound) > max(2, 0.1*s.LastBound+1):
@@ -452,7 +455,7 @@ func (g *Governor) fresh(w *Window) int {
 func (g *Governor) advance(now time.Duration) time.Duration {
 	s := &g.s
 	if s.At == math.MinInt64 {
-		s.ValidAt, s.Origin, s.FlowAt, s.CutAt = now, now, now, now
+		s.ValidAt, s.Origin, s.FlowAt, s.CutAt, s.ActiveAt = now, now, now, now, now
 	}
 	s.At = max(s.At, now)
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {

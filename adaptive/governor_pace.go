@@ -245,6 +245,10 @@ func (g *Governor) reopen(t time.Duration) {
 	s := &g.s
 	row := s.Streak
 	s.Streak = 0
+	since, count := s.ActiveAt, s.ActiveCount
+	if row >= 3 {
+		s.ActiveAt, s.ActiveCount = t, g.accepted()
+	}
 	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return
 	}
@@ -254,8 +258,11 @@ func (g *Governor) reopen(t time.Duration) {
 	case p.Sure:
 		p.Rate = max(p.Rate, paceMargin*p.Known)
 	default:
-		// A quota of whatever kind allows in the long run what it has allowed in the last minute.
+		// A quota of whatever kind allows in the long run what it has allowed in the last minute, or since it opened last.
 		n, seconds := g.trailing(t)
+		if all, span := g.accepted()-count, (t - since).Seconds(); all/span > n/seconds {
+			n, seconds = all, span
+		}
 		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), 1e-3)
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known

@@ -31,6 +31,8 @@ type GovernorState struct {
 	DarkSince                                                            time.Duration
 	HoldUntil                                                            time.Duration
 	Against                                                              float64
+	ActiveAt                                                             time.Duration
+	ActiveCount                                                          float64
 	Test                                                                 int
 	DarkGap, DarkLast                                                    time.Duration
 	DarkOverload                                                         bool
