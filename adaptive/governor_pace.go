@@ -126,10 +126,11 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Rate = max(p.Rate*0.85, min(p.Rate, n/seconds))
 		noted = false
 	default:
+		// Too little has passed to measure by: much too fast.
+		p.Ceiling = min(p.Ceiling, 0.95*p.Rate)
 		p.Rate *= 0.7
-		p.Known = min(p.Known, p.Rate/0.7)
-		p.Sure, p.Ceiling = false, math.Inf(1)
-		noted = !p.Measured
+		p.Known = min(p.Known, p.Rate)
+		p.Sure, noted = false, false
 	}
 	if noted {
 		p.Lowest = p.Rate
@@ -203,7 +204,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
-		case s.Credit >= 1 && t >= s.PaceProbeAt:
+		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= s.PaceProbeAt:
 			p.Rate *= math.Exp(grow)
 			s.Cause = CauseProbe
 		}
