@@ -168,7 +168,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
-	defer func() { s.RefusedCount = g.accepted() }()
+	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
 
 	switch o.Scope {
 	case feedback.ScopeConcurrency:
@@ -193,7 +193,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
 			case !first || n <= s.Top:
 				s.CapLike = max(0, s.CapLike-1)
-				s.Top = max(n, s.Top*0.98)
+				if n <= s.Top {
+					s.Top = max(n, s.Top*0.98)
+				}
 			case !near:
 				s.CapLike, s.CapAt = 1, n
 			default:
@@ -206,6 +208,11 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 				}
 			}
 			g.paceRefused(t, p.index(s), first)
+		case p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
+			// The pace does not hold callers back, so starts came in bunches.
+			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
+			p.Ceiling = max(p.Rate, p.Known)
+			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
 			g.capRefused(t, n)
 		case first:
@@ -237,6 +244,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against += weight // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
 		s.Against += weight / 2
+	case s.Open && n < s.RefusedAt:
+		s.Against += 0.75 // something passed, and then it refused with fewer in flight
 	case s.Open || s.LastBound == 0:
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)

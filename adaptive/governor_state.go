@@ -31,6 +31,7 @@ type GovernorState struct {
 	DarkSince                                                            time.Duration
 	HoldUntil                                                            time.Duration
 	Against                                                              float64
+	RefusedAt                                                            float64
 	ActiveAt                                                             time.Duration
 	ActiveCount                                                          float64
 	Test                                                                 int
