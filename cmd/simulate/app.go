@@ -51,6 +51,7 @@ Examples:
 			},
 			e.drawsCommand(),
 			e.feedbackCommand(),
+			e.loadCommand(),
 		},
 		HideVersion:     true,
 		Writer:          e.stdout,

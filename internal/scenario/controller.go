@@ -189,20 +189,3 @@ func (s *Scenario) quotaRate() float64 {
 	}
 	return rate
 }
-
-// callers replaces the callers' retry policy by the controller's own, when it has one.
-func (c Controller) callers(w *sim.Config) {
-	var p peers.Caller
-	switch c.kind {
-	case kindSDK:
-		p = peers.SDK()
-	case kindBackoff:
-		p = peers.Backoff()
-	default:
-		return
-	}
-	w.Workload.Retry = sim.Retry{
-		Attempts: p.Attempts, Base: p.Base, Max: p.Max, MaxPause: p.Longest,
-		Steady: 1 - p.Jitter, Exact: true, Deaf: !p.ReadsRetryAfter,
-	}
-}
