@@ -52,6 +52,8 @@ Examples:
 			e.drawsCommand(),
 			e.feedbackCommand(),
 			e.loadCommand(),
+			e.serveCommand(),
+			e.replayCommand(),
 		},
 		HideVersion:     true,
 		Writer:          e.stdout,
