@@ -54,6 +54,8 @@ Examples:
 			e.loadCommand(),
 			e.serveCommand(),
 			e.replayCommand(),
+			e.recordCommand(),
+			e.fitCommand(),
 		},
 		HideVersion:     true,
 		Writer:          e.stdout,

@@ -14,8 +14,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/flyball-go/flyball/internal/stats"
 	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 const maxDraws = 100_000

@@ -21,12 +21,39 @@ type Model struct {
 	Latency Latency
 	// Refusal is how long a refusal takes, on average; 0 when none was seen.
 	Refusal time.Duration
-	// Rate is how many requests came a second, on average. Input and Output are the mean tokens of a request; 0
-	// when they are not known.
+	// RetryAfter is the delay that every refusal named; -1 when they named different ones, and 0 when hardly any named one.
+	RetryAfter time.Duration
+	// Rate is how many requests came a second, on average. Input and Output are the tokens of a request.
 	Rate          float64
-	Input, Output float64
+	Input, Output Tokens
 	// Duration is how long the trace lasts.
 	Duration time.Duration
+}
+
+// Tokens is a lognormal number of tokens; a Median of 0 means that none is known.
+type Tokens struct{ Median, Sigma, Max float64 }
+
+// tokensOf describes numbers of tokens; zeros are not known and left out.
+func tokensOf(rows []trace.Row, of func(*trace.Row) int64) (t Tokens) {
+	var logs []float64
+	for i := range rows {
+		if n := of(&rows[i]); n > 0 {
+			logs = append(logs, math.Log(float64(n)))
+			t.Max = max(t.Max, float64(n))
+		}
+	}
+	if len(logs) == 0 {
+		return Tokens{}
+	}
+	mean, v := 0.0, 0.0
+	for _, x := range logs {
+		mean += x / float64(len(logs))
+	}
+	for _, x := range logs {
+		v += (x - mean) * (x - mean) / float64(len(logs))
+	}
+	t.Median, t.Sigma = math.Exp(mean), math.Sqrt(v)
+	return t
 }
 
 // Quality is how well a model foretells a trace.
@@ -113,10 +140,9 @@ func Fit(t *trace.Trace) (*Result, error) {
 	}
 	all.Duration = time.Duration((calls[len(calls)-1].sent - calls[0].sent) * 1e9)
 	all.Rate = float64(len(t.Rows)-1) / max(1e-9, t.Span().Seconds())
-	for i := range t.Rows {
-		all.Input += float64(t.Rows[i].In) / float64(len(t.Rows))
-		all.Output += float64(t.Rows[i].Out) / float64(len(t.Rows))
-	}
+	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })
+	all.Output = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.Out })
+	all.RetryAfter = named(t.Rows)
 	r.Model = *all
 	if n := r.Fitted.Timed + r.HeldOut.Timed; n < least {
 		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests were served: the latency is a guess", n))
@@ -127,9 +153,34 @@ func Fit(t *trace.Trace) (*Result, error) {
 	return r, nil
 }
 
+// named returns what refusals say about when to come back; see Model.RetryAfter.
+func named(rows []trace.Row) time.Duration {
+	refused, saying := 0, 0
+	said := map[time.Duration]int{}
+	for i := range rows {
+		if r := &rows[i]; r.Seen && r.Status == 429 {
+			refused++
+			if r.RetryAfter >= 0 {
+				saying++
+				said[r.RetryAfter]++
+			}
+		}
+	}
+	if saying*2 < refused || saying == 0 {
+		return 0
+	}
+	for d, n := range said {
+		if n*10 >= saying*9 {
+			return max(d, 1)
+		}
+	}
+	return -1
+}
+
 // callsOf returns the attempts of a trace in the order in which they were sent.
 func callsOf(rows []trace.Row) []call {
 	var calls []call
+	tells := slices.ContainsFunc(rows, func(r trace.Row) bool { return r.Seen && r.Status != 0 })
 	for i := range rows {
 		r := &rows[i]
 		if !r.Seen {
@@ -137,10 +188,8 @@ func callsOf(rows []trace.Row) []call {
 		}
 		c := call{
 			sent: r.Sent.Seconds(), took: r.Latency().Seconds(), in: float64(r.In - r.Cached), out: float64(r.Out),
-			refused: r.Status == 429, served: r.Status == 0 || r.Status >= 200 && r.Status < 400,
-		}
-		if r.Status == 0 && r.Latency() == 0 {
-			c.served = false
+			refused: r.Status == 429, // In a trace without any status all were served; in others, none is no answer.
+			served:  r.Status >= 200 && r.Status < 400 || !tells,
 		}
 		calls = append(calls, c)
 	}
@@ -199,6 +248,9 @@ func (m *Model) judge(calls, before []call) Quality {
 			mean = append(mean, m.Latency.mean(c))
 			want = append(want, m.Latency.draw(c, i))
 		}
+	}
+	if m.Limit.Tokens {
+		calls, before = comparable(calls), comparable(before)
 	}
 	wrong, refused := m.Limit.foretell(calls, before)
 	q.Wrong, q.Foretold = float64(wrong)/float64(len(calls)), float64(refused)/float64(len(calls))

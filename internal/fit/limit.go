@@ -240,9 +240,33 @@ func fitLimit(calls []call) Limit {
 	changing(fitBucket(calls, false))
 	try(fitWindow(calls))
 	if tokens {
-		changing(fitBucket(calls, true))
+		// Tokens must explain more than chance beyond what requests do.
+		l, wrong := fitBucket(comparable(calls), true)
+		if wrong+worth(calls) < least {
+			changing(l, wrong)
+		}
 	}
 	return best
+}
+
+// comparable returns the calls with tokens that a refusal does not give away: of a refused call nobody knows the output, and often
+// not the input. When none of the refused has an output, all of them have the mean of the others.
+func comparable(calls []call) []call {
+	var in, out, n float64
+	for i := range calls {
+		if c := &calls[i]; !c.refused {
+			in, out, n = in+c.in, out+c.out, n+1
+		} else if c.out > 0 {
+			return calls
+		}
+	}
+	calls = slices.Clone(calls)
+	for i := range calls {
+		if c := &calls[i]; c.refused && n > 0 {
+			c.in, c.out = in/n, out/n
+		}
+	}
+	return calls
 }
 
 // fitInFlight finds the number in flight that refusals have in common.
