@@ -31,6 +31,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		s.Latency += (m - s.Latency) / latencyGain
 	}
 	k := float64(w.Timed)
+	g.block(k, m.Seconds(), float64(max(1, w.MaxInFlight)))
 	s.MeanOf = min(s.MeanOf+k, max(k, 32))
 	s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
 	if s.SlowStart && s.Busy || t-s.MovedAt < 2*s.Latency {
@@ -167,3 +168,50 @@ func (g *Governor) doubled(w *Window, n int) bool {
 	*c = CellState{Level: low, Latency: max(1e-6, best.Seconds()), Weight: min(from, 32)}
 	return true
 }
+
+// block adds k calls with a mean latency of m seconds and level calls in flight to a block of calls. A whole block
+// is compared with the quickest one: where latency has grown as much as the calls in flight, they queue.
+func (g *Governor) block(k, m, level float64) {
+	s := &g.s
+	s.BlockOf += k
+	s.BlockSum += k * m
+	s.BlockLevel += k * level
+	if s.BlockOf < blockSize {
+		return
+	}
+	latency, n := s.BlockSum/s.BlockOf, s.BlockLevel/s.BlockOf
+	s.BlockOf, s.BlockSum, s.BlockLevel = 0, 0, 0
+	if s.CutLevel > 0 && n < 0.75*s.CutLevel {
+		if latency > 0.85*s.CutLatency {
+			// Less in flight is no quicker: it was not a queue, calls take longer now.
+			s.Base, s.BaseLevel = latency, n
+		}
+		s.CutLevel = 0
+	}
+	quick := latency
+	if s.SlowStart && s.At-s.MovedAt < time.Duration(2*latency*float64(time.Second)) {
+		quick *= 2 // of calls that start while the level rises, the short ones end first
+	}
+	if s.Base == 0 || quick < s.Base {
+		s.Base, s.BaseLevel = quick, n
+		return
+	}
+	s.Base *= 1.01
+	growth, span := latency/s.Base, n/s.BaseLevel
+	if growth < 3 || span < 1.5 {
+		return
+	}
+	if gain := 1 - math.Log(growth)/math.Log(span); gain < 0.35 {
+		knee := max(n/growth*1.25, float64(g.cfg.Min))
+		if knee < s.Limit {
+			s.CutLevel, s.CutLatency = n, latency
+			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+			s.Flight = knee
+		}
+		s.SlowStart, s.Threshold = false, 0
+		s.Good, s.Used, s.Wins = 0, false, 0
+	}
+}
+
+// blockSize is how many calls a block has at least.
+const blockSize = 32

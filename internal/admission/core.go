@@ -51,7 +51,7 @@ const (
 	// and at least paceSoon; paceBurst is how many may start at once at the most. That is enough to bridge the jitter of
 	// goroutines, and too little to trip a quota that allows hardly anything at once: a bucket of one request is real, and with
 	// more slack, law and quota met at a tenth of what it gives.
-	paceShare = 0.25
+	paceShare = 0.1
 	paceLate  = 0.010 // s
 	paceSoon  = 0.001 // s
 	paceBurst = 3.0

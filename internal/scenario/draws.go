@@ -82,7 +82,7 @@ func NewDraw(seed uint64, n int) *Draw {
 	burst := math.Max(1, math.Round(logU(1, math.Max(2, quota/4))))
 	window := []time.Duration{time.Second, 10 * time.Second, time.Minute, time.Minute}[r.IntN(4)]
 	charge := r.Float64() < 0.3
-	rtt := min(logU(2e6, 100e6), service)
+	rtt := min(logU(2e6, 100e6), service/4)
 	refusal := draw.Dist{Shape: draw.Exponential, Mean: min(logU(1e6, 100e6), service)}
 	dist := draw.Dist{Shape: draw.Lognormal, Sigma: 0.1 + 1.0*r.Float64()}
 	switch r.IntN(6) {
