@@ -208,7 +208,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 				}
 			}
 			g.paceRefused(t, p.index(s), first)
-		case p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
+		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
 			// The pace does not hold callers back, so starts came in bunches.
 			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
 			p.Ceiling = max(p.Rate, p.Known)
@@ -232,7 +232,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
 	weight := 1.0
 	if o.HasRetryAfter && o.RetryAfter > 0 {
-		weight = 1.5
+		weight = 1.25
 	}
 	switch {
 	case n <= 1:
@@ -253,9 +253,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		if s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-	case n > 1.06*s.LastBound+1 && s.Test < 3:
-		s.Against += 1.5 // it moved up when starts came more evenly
-	case math.Abs(n-s.LastBound) > max(2, 0.1*s.LastBound+1):
+	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
+		s.Against += 1.25 // it moved up when starts came more evenly
+	case math.Abs(n-s.LastBound) > 0.12*s.LastBound+2:
 		s.Against += weight
 		s.Test = 1
 	}
@@ -342,7 +342,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 {
+	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 && s.Pauses == 0 {
 		// The first refusals of few calls together say little: a quota may allow no more than that at once.
 		s.SlowStart = true
 		s.startDoubling(t)

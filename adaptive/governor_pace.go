@@ -196,7 +196,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
 		switch top := paceMargin * p.Known; {
 		case p.Rate < top:
-			p.Rate = min(top, p.Rate*math.Exp(4*grow))
+			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {
