@@ -250,7 +250,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
-		if s.LastBound < 8 && s.Sharp%4 == 3 {
+		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
 	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
@@ -359,7 +359,7 @@ func (g *Governor) grow(w *Window, n int) {
 	s := &g.s
 	top := float64(max(w.MaxInFlight, w.InFlight))
 	s.Flight = max(s.Flight, min(top, s.Limit))
-	if s.Old == 0 {
+	if s.Old == 0 || s.Pace[paceRequests].Rate > 0 {
 		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
 	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
@@ -368,7 +368,7 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if g.queueing(w) {
+	if s.Saturated {
 		return
 	}
 	if s.SlowStart {
@@ -379,7 +379,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(w, n) {
+			if g.doubled(n) {
 				return
 			}
 		} else {
@@ -465,6 +465,7 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 	s := &g.s
 	if s.At == math.MinInt64 {
 		s.ValidAt, s.Origin, s.FlowAt, s.CutAt, s.ActiveAt = now, now, now, now, now
+		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {

@@ -30,6 +30,8 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
+	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
 	spreadFactor = 1.5
 	// spreadTest is the same while it is not known what refused.
@@ -45,6 +47,9 @@ func (g *Governor) pace() float64 {
 	s := &g.s
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return r
+	}
+	if s.Done == 0 {
+		return startPace // the first calls, too, may be too many at once
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
