@@ -141,6 +141,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
+		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
 		s.Pauses = min(s.Pauses+1, 4)
 		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
@@ -240,6 +241,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case !first && n <= 0.1*s.Memory:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
 	case gained < 1:
+	case n <= 0.5*s.Top:
+		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
@@ -339,6 +342,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		}
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
 	}
+	g.disturbed(t)
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0

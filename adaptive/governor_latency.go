@@ -53,11 +53,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		s.BlockLatency += k * m.Seconds()
 		s.BlockTimed += k
 	}
-	calm := max(s.CutAt, s.PausedUntil, s.HoldUntil)
-	if s.MovedAt > calm && s.Cause != CauseSlowStart && s.Cause != CauseProbe {
-		calm = s.MovedAt
-	}
-	if calm = after(calm, time.Duration(1.5e9*min(s.Mean, 3600))); s.BlockAt < calm || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
+	if s.BlockAt < s.CalmAt || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
 		// What was held back says nothing of how much the upstream can do.
 		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
 		return
@@ -98,6 +94,8 @@ func (g *Governor) judge(t time.Duration, b *CellState) {
 			// With less in flight less was done: it was no queue, calls take longer now.
 			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
+			s.Cells[cellOf(s.CutLevel)] = CellState{s.CutLevel, s.CutRate, b.Latency, t}
+			g.disturbed(t)
 		}
 		s.CutLevel = 0
 	}
@@ -114,11 +112,14 @@ func (g *Governor) judge(t time.Duration, b *CellState) {
 		*c = *b
 	}
 	// The lowest level that does as much, and the quickest.
-	low, best, quickest := -1, 0.0, math.Inf(1)
+	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
 	for i := range s.Cells[:k+1] {
 		x := &s.Cells[i]
 		if x.Rate <= 0 || t-x.At >= ageCells {
 			continue
+		}
+		if lowest < 0 {
+			lowest = i
 		}
 		if low < 0 && x.Rate >= enough*b.Rate {
 			low = i
@@ -131,6 +132,9 @@ func (g *Governor) judge(t time.Duration, b *CellState) {
 	switch x := &s.Cells[max(low, 0)]; {
 	case low >= 0 && low < k && b.Level > wide*x.Level:
 		to = x.Level * (1.05 + s.Spread)
+		if low == lowest {
+			to = 0.7 * x.Level // nothing is known below: perhaps fewer do as much
+		}
 	case low >= 0 && low < k && b.Rate < (0.95-2*s.Spread)*best:
 		to = x.Level * 1.05
 	}
@@ -150,6 +154,7 @@ func (g *Governor) judge(t time.Duration, b *CellState) {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, t, to
 		s.Flight = to
 		s.Good, s.Used, s.Wins = 0, false, 0
+		g.disturbed(t)
 	}
 	s.SlowStart, s.Threshold = false, 0
 }
@@ -208,4 +213,10 @@ func (s *GovernorState) clampLatency() {
 			*c = CellState{}
 		}
 	}
+}
+
+// disturbed notes that what is measured until calls have turned over says nothing of the level that they ran at.
+func (g *Governor) disturbed(t time.Duration) {
+	g.s.Saturated = false
+	g.s.CalmAt = max(g.s.CalmAt, after(t, time.Duration(1.5e9*min(g.s.Mean, 3600))))
 }

@@ -53,15 +53,15 @@ func (g *Governor) pace() float64 {
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		switch {
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
-			return spreadTest * s.Limit / s.Mean
+			return spreadTest * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.Test == 2:
-			return spreadLast * s.Limit / s.Mean
+			return spreadLast * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.SlowStart:
-			return spreadFactor * s.Limit / s.Mean
+			return spreadFactor * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		}
 	}
 	return 0
@@ -141,6 +141,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Lowest = p.Rate
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
+	g.disturbed(t)
 	p.Rate = max(p.Rate, 1e-4)
 	s.Cause = CauseThrottled
 	s.Episode++
