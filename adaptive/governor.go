@@ -59,6 +59,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.Done += int64(w.OK)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
+	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
 	g.learnLatency(t, &w)
 	s.Busy = w.Full || w.Waiting > 0
@@ -143,7 +144,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
-		s.Pauses = min(s.Pauses+1, 4)
+		s.Pauses = min(s.Pauses+1, 3)
 		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
 		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
@@ -192,10 +193,10 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
 			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
-			case !first || n <= s.Top:
+			case !first || n < 0.95*s.Top || n < 1.15*s.MeanLevel+1:
 				s.CapLike = max(0, s.CapLike-1)
 				if n <= s.Top {
-					s.Top = max(n, s.Top*0.98)
+					s.Top = max(n, s.Top*0.99)
 				}
 			case !near:
 				s.CapLike, s.CapAt = 1, n
@@ -373,6 +374,7 @@ func (g *Governor) grow(w *Window, n int) {
 		s.startDoubling(g.s.At)
 	}
 	if s.Saturated {
+		s.Wins = 0
 		return
 	}
 	if s.SlowStart {
@@ -409,7 +411,9 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		switch gap := s.Bound - margin - s.Limit; {
 		case s.Bound == 0:
-			step = max(1, s.Limit/50)
+			// Nothing was refused yet.
+			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			s.Wins = min(s.Wins+1, 10)
 		case gap > 0:
 			// Known to be good.
 			step, cause = min(gap, max(1, gap/2)), CauseRecovery

@@ -31,6 +31,7 @@ type GovernorState struct {
 	DarkSince                                                                                                 time.Duration
 	HoldUntil                                                                                                 time.Duration
 	Against                                                                                                   float64
+	MeanLevel                                                                                                 float64
 	CalmAt                                                                                                    time.Duration
 	RefusedAt                                                                                                 float64
 	ActiveAt                                                                                                  time.Duration
