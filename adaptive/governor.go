@@ -59,6 +59,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.Done += int64(w.OK)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
+	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
 	g.learnLatency(t, &w)
 	s.Busy = w.Full || w.Waiting > 0
@@ -118,7 +119,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
-		g.streak(t)
+		g.streak(t, true)
 		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
 	case feedback.Timeout:
 		g.cut(t, n, CauseTimeout, max(g.cfg.Backoff, timeoutBackoff))
@@ -130,7 +131,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 // next time that a limit is tried is then far away.
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	s.Credit = max(min(s.Credit, -2), s.Credit-1)
+	s.Credit = max(0, s.Credit-1)
 	if c.SentAt >= 0 && t > c.SentAt {
 		took := (t - c.SentAt).Seconds()
 		if s.Refused == 1 {
@@ -141,10 +142,12 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
+		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
-		s.Pauses = min(s.Pauses+1, 4)
+		s.Pauses = min(s.Pauses+1, 3)
 		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
 	}
 }
 
@@ -154,7 +157,7 @@ func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.Pro
 // unresolved returns how many calls are on their way of which a refusal would not be known yet.
 func (g *Governor) unresolved() float64 {
 	s := &g.s
-	return min(float64(s.InFlight), 1+2*s.RefusalTime*max(s.Flow, s.Pace[paceRequests].Rate))
+	return min(float64(s.InFlight), 1+2*s.RefusalTime*s.Flow)
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
@@ -162,12 +165,12 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
-	if gained >= 2 {
+	if gained >= 1 {
 		g.reopen(t)
 	}
-	g.streak(t)
+	g.streak(t, false)
 	first := s.Streak == 1
-	defer func() { s.RefusedCount = g.accepted() }()
+	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
 
 	switch o.Scope {
 	case feedback.ScopeConcurrency:
@@ -189,17 +192,29 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		switch {
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
-			if !first || n <= s.Top {
+			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
+			case !first || n < 0.95*s.Top || n < 1.15*s.MeanLevel+1:
 				s.CapLike = max(0, s.CapLike-1)
-				s.Top = max(n, s.Top*0.98)
-			} else if s.CapLike++; s.CapLike >= 3 {
-				// Time and again the refused call was the one that saw most in flight.
-				s.CapLike = 0
-				p.Rate, p.Known, p.Ceiling, p.Sure = 1.25*p.Rate, 1.25*p.Rate, math.Inf(1), false
-				g.capRefused(t, n)
-				return
+				if n <= s.Top {
+					s.Top = max(n, s.Top*0.99)
+				}
+			case !near:
+				s.CapLike, s.CapAt = 1, n
+			default:
+				if s.CapLike++; s.CapLike >= 3 {
+					// Time and again the refused call was the one that saw most in flight, and always as many.
+					s.CapLike = 0
+					p.Rate, p.Known, p.Ceiling, p.Sure = 1.05*p.Rate, 1.05*p.Rate, 1.25*p.Rate, false
+					g.capRefused(t, n)
+					return
+				}
 			}
 			g.paceRefused(t, p.index(s), first)
+		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
+			// The pace does not hold callers back, so starts came in bunches.
+			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
+			p.Ceiling = max(p.Rate, p.Known)
+			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
 			g.capRefused(t, n)
 		case first:
@@ -216,25 +231,41 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		}
 		return
 	}
-	// A cap on calls in flight refuses at its boundary and nowhere else.
+	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
+	weight := 1.0
+	if o.HasRetryAfter && o.RetryAfter > 0 {
+		weight = 1.25
+	}
 	switch {
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
-	case !first && n <= 0.3*s.Memory && s.Memory >= 3:
+	case !first && n <= 0.1*s.Memory:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
-	case gained < 2:
+	case gained < 1:
+	case n <= 0.5*s.Top:
+		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
-		s.Against++ // as many and more in flight were no trouble since the last cut
+		s.Against += weight // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
-		s.Against += 0.5
+		s.Against += weight / 2
+	case s.Open && n < s.RefusedAt:
+		s.Against += 0.75 // something passed, and then it refused with fewer in flight
 	case s.Open || s.LastBound == 0:
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
-	case n > 1.1*s.LastBound || n < 0.9*s.LastBound:
-		s.Against++
+		s.Test = min(s.Test+1, 3)
+		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
+			s.Test = 1 // of so few, any two numbers are near to each other
+		}
+	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
+		s.Against += 1.25 // it moved up when starts came more evenly
+	case math.Abs(n-s.LastBound) > 0.12*s.LastBound+2:
+		s.Against += weight
+		s.Test = 1
 	}
+	s.Test = max(1, s.Test)
 	if s.Against >= 2 {
-		s.Against = 0
+		s.Against, s.Test = 0, 0
 		g.paceRefused(t, paceRequests, first)
 		s.Limit = max(s.Limit, s.Memory)
 		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
@@ -246,9 +277,10 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 }
 
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
-func (g *Governor) streak(t time.Duration) {
+func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
 	s.Streak++
+	s.DarkGap, s.DarkLast, s.DarkOverload = t-s.DarkLast, t, overloaded
 	if s.Streak == 1 {
 		s.DarkSince = t
 		if !s.Open {
@@ -258,10 +290,15 @@ func (g *Governor) streak(t time.Duration) {
 	}
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
-	for i := 2; i < min(s.Streak, 16); i++ {
+	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
 		hold += hold / 2
 	}
-	hold = min(hold, max(base, (t-s.DarkSince)/6), 5*time.Second)
+	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
+	share, most := time.Duration(3), 30*time.Second
+	if overloaded {
+		share, most = 8, 5*time.Second
+	}
+	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
 }
 
@@ -291,7 +328,11 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 			s.Sharp = 0
 		}
 		if s.Sharp >= 2 && !s.Open {
+			// The boundary is known. Room is made for others now and then only.
 			limit = base * (1 + factor) / 2
+			if s.Yield++; s.Yield%4 != 0 {
+				limit = base
+			}
 		}
 	}
 	limit = max(float64(g.cfg.Min), limit)
@@ -302,9 +343,15 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		}
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
 	}
+	g.disturbed(t)
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
+	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 && s.Pauses == 0 {
+		// The first refusals of few calls together say little: a quota may allow no more than that at once.
+		s.SlowStart = true
+		s.startDoubling(t)
+	}
 	s.CutAt, s.Old = t, max(0, s.InFlight)
 	s.Good, s.Used, s.Wins = 0, false, 0
 	s.Flight, s.Top = s.Limit, 0
@@ -317,7 +364,7 @@ func (g *Governor) grow(w *Window, n int) {
 	s := &g.s
 	top := float64(max(w.MaxInFlight, w.InFlight))
 	s.Flight = max(s.Flight, min(top, s.Limit))
-	if s.Old == 0 {
+	if s.Old == 0 || s.Pace[paceRequests].Rate > 0 {
 		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
 	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
@@ -326,7 +373,8 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if g.queueing(w) {
+	if s.Saturated {
+		s.Wins = 0
 		return
 	}
 	if s.SlowStart {
@@ -337,7 +385,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(w, n) {
+			if g.doubled(n) {
 				return
 			}
 		} else {
@@ -357,21 +405,24 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Open = false
 	if s.Used {
 		step, cause := 1.0, CauseProbe
-		switch gap := s.Bound - 1 - s.Limit; {
+		margin := max(1, 0.02*s.Bound)
+		if s.Pauses > 0 {
+			margin = max(1, 0.03*s.Bound)
+		}
+		switch gap := s.Bound - margin - s.Limit; {
 		case s.Bound == 0:
-			step = max(1, s.Limit/50)
+			// Nothing was refused yet.
+			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			s.Wins = min(s.Wins+1, 10)
 		case gap > 0:
 			// Known to be good.
-			step, cause = min(gap, max(1, gap/4)), CauseRecovery
-			if s.Sharp > 0 {
-				step = min(gap, max(1, gap/2))
-			}
+			step, cause = min(gap, max(1, gap/2)), CauseRecovery
 			s.Wins = 0
 		case !g.mayProbe():
 			step = 0
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.
-			step = max(1, min(max(s.Limit/100, math.Exp2(float64(s.Wins))), s.Limit/4))
+			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
 			s.Wins = min(s.Wins+1, 10)
 		}
 		g.raise(min(most, s.Limit+step), cause)
@@ -421,7 +472,8 @@ func (g *Governor) fresh(w *Window) int {
 func (g *Governor) advance(now time.Duration) time.Duration {
 	s := &g.s
 	if s.At == math.MinInt64 {
-		s.ValidAt, s.Origin, s.FlowAt, s.CutAt = now, now, now, now
+		s.ValidAt, s.Origin, s.FlowAt, s.CutAt, s.ActiveAt = now, now, now, now, now
+		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {

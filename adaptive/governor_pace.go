@@ -25,15 +25,17 @@ const (
 	paceProbeCall = 0.03
 	// paceStart and paceStartCall are the same while nothing is known of the quota.
 	paceStart     = 2 * time.Second
-	paceStartCall = 0.1
+	paceStartCall = 0.2
 	// paceAge is how long a pace that holds nobody back is kept.
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
+	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
 	spreadFactor = 1.5
 	// spreadTest is the same while it is not known what refused.
-	spreadTest = 1.2
+	spreadTest, spreadLast = 1.2, 1.06
 	// slowStartGain is by how much each call that ends well raises the limit in slow start.
 	slowStartGain = 2.0
 	// startCredit is how many refusals may be spent on learning the first limit.
@@ -46,15 +48,20 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return r
 	}
+	if s.Done == 0 {
+		return startPace // the first calls, too, may be too many at once
+	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		switch {
-		case s.LastBound > 0 && s.Sharp == 0:
+		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
-			return spreadTest * s.Limit / s.Mean
+			return spreadTest * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
+		case s.Test == 2:
+			return spreadLast * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.SlowStart:
-			return spreadFactor * s.Limit / s.Mean
+			return spreadFactor * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		}
 	}
 	return 0
@@ -98,39 +105,43 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	case p.Rate == 0:
 		rate := g.startRate(i, t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: math.Inf(1), UsedAt: t, Use: 1}
-	case first && dn >= 4+u && dt > 0 && (p.Span == 0 || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
-		// At two refusals the quota was used up, so what passed between them is what it refilled.
-		if est := dn / dt; p.Span == 0 || est < 0.75*p.Known || !p.Sure {
-			p.Count, p.Span = dn, dt
-		} else {
-			p.Count, p.Span = p.Count/2+dn, p.Span/2+dt
+	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
+		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
+		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
+		est := dn / dt
+		if p.Lowest < 1.02*est {
+			est = math.Sqrt(est * max(est, p.Rate))
 		}
-		p.Known = p.Count / p.Span
-		p.Sure = refused <= 1+0.2*dn
-		switch {
-		case !p.Sure:
-			p.Ceiling = math.Inf(1) // refusals may have been charged
-		case paused > 0 && paused < 0.9*dt && s.LastPause <= 3*time.Second:
-			p.Ceiling = dn / (dt - paused) // of a bucket that cannot hold what the pause refilled
-		default:
-			p.Ceiling = p.Known
+		sure := refused <= 1+0.2*dn && p.Rate < 1.3*est && (paused < 0.5*dt || s.LastPause > 3*time.Second)
+		if p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+			est = (p.Known + est) / 2
+		}
+		p.Known, p.Sure, p.Measured = est, sure, true
+		p.Ceiling = est
+		if !sure {
+			p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
 		}
 		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
-	case p.Span > 0 && !first:
+	case p.Measured && !first:
 		p.Rate = min(p.Rate, max(p.Rate*0.8, 0.5*p.Known))
 		noted = false
 	case !first && i == paceRequests:
 		// Nothing passes at all: how fast to go on is to be seen when something does.
+		n, seconds := g.trailing(t)
+		p.Rate = max(p.Rate*0.85, min(p.Rate, n/seconds))
 		noted = false
 	default:
+		// Too little has passed to measure by: much too fast.
+		p.Ceiling = min(p.Ceiling, 0.95*p.Rate)
 		p.Rate *= 0.7
-		p.Known = min(p.Known, p.Rate/0.7)
-		p.Sure, p.Ceiling = false, math.Inf(1)
-		noted = p.Span == 0
+		p.Known = min(p.Known, p.Rate)
+		p.Sure, noted = false, false
 	}
 	if noted {
+		p.Lowest = p.Rate
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
+	g.disturbed(t)
 	p.Rate = max(p.Rate, 1e-4)
 	s.Cause = CauseThrottled
 	s.Episode++
@@ -156,12 +167,10 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	}
 	starts := g.accepted()
 	ds := starts - s.FlowCount
-	tau := max(0.2, min(10, 4*s.Latency.Seconds()))
-	gain := 1 - math.Exp(-dt/tau)
-	if s.FlowCount == 0 {
-		gain = 1
-	}
-	s.Flow += gain * (max(0, ds)/dt - s.Flow)
+	decay := math.Exp(-dt / max(0.2, min(10, 4*s.Latency.Seconds())))
+	s.FlowStarts = s.FlowStarts*decay + ds
+	s.FlowTime = s.FlowTime*decay + dt
+	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
 	s.FlowAt, s.FlowCount = t, starts
 	for i := range s.Pace {
 		p := &s.Pace[i]
@@ -178,6 +187,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		if i == paceTokens {
 			tau = 5
 		}
+		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if p.Use < useBinding {
 			if t-p.UsedAt > paceAge {
@@ -192,7 +202,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
 		switch top := paceMargin * p.Known; {
 		case p.Rate < top:
-			p.Rate = min(top, p.Rate*math.Exp(4*grow))
+			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {
@@ -200,7 +210,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
-		case g.mayProbe():
+		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= s.PaceProbeAt:
 			p.Rate *= math.Exp(grow)
 			s.Cause = CauseProbe
 		}
@@ -242,7 +252,11 @@ func (g *Governor) reopen(t time.Duration) {
 	s := &g.s
 	row := s.Streak
 	s.Streak = 0
-	if row < 3 || t-s.DarkSince < time.Second {
+	since, count := s.ActiveAt, s.ActiveCount
+	if row >= 3 {
+		s.ActiveAt, s.ActiveCount = t, g.accepted()
+	}
+	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return
 	}
 	p := &s.Pace[paceRequests]
@@ -251,10 +265,16 @@ func (g *Governor) reopen(t time.Duration) {
 	case p.Sure:
 		p.Rate = max(p.Rate, paceMargin*p.Known)
 	default:
-		// A quota of whatever kind allows in the long run what it has allowed in the last minute.
+		// A quota of whatever kind allows in the long run what it has allowed in the last minute, or since it opened last.
 		n, seconds := g.trailing(t)
-		p.Known = max(n/seconds, 1e-3)
+		if all, span := g.accepted()-count, (t - since).Seconds(); all/span > n/seconds {
+			n, seconds = all, span
+		}
+		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), 1e-3)
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
+		if n < 20 {
+			p.Ceiling = math.Inf(1) // too few to go by; and what was refused may have been charged
+		}
 	}
 }

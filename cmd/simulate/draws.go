@@ -14,8 +14,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/flyball-go/flyball/internal/stats"
 	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 const maxDraws = 100_000
@@ -219,11 +219,19 @@ func writeGroups(w io.Writer, gs []drawGroup) error {
 		if i > 0 && g.Kind != gs[i-1].Kind {
 			fmt.Fprintln(t, strings.Repeat("\t", 15))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%.3f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.1f\t%.1f\t%d\t%.1fs\t%.1fs\t%d\t%d\n", g.Kind, g.Controller, g.Rejected.N,
-			g.Goodput.P5, g.Goodput.P50, g.Rejected.P50, g.Rejected.P95, g.Steady.P50, g.Steady.P95,
+		fmt.Fprintf(t, "%s\t%s\t%d\t%.3f\t%.3f\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%d\t%.1fs\t%.1fs\t%d\t%d\n", g.Kind, g.Controller, g.Rejected.N,
+			g.Goodput.P5, g.Goodput.P50, share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95),
 			g.Settle.P50, g.Settle.P95, g.Unsettled, g.Recover.P50, g.Recover.P95, g.Unrecovered, g.Lost)
 	}
 	t.Flush()
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// share writes a number of 429s per success.
+func share(f float64) string {
+	if f >= 1e6 {
+		return "inf"
+	}
+	return fmt.Sprintf("%.4f", f)
 }

@@ -51,7 +51,7 @@ const (
 	// and at least paceSoon; paceBurst is how many may start at once at the most. That is enough to bridge the jitter of
 	// goroutines, and too little to trip a quota that allows hardly anything at once: a bucket of one request is real, and with
 	// more slack, law and quota met at a tenth of what it gives.
-	paceShare = 0.25
+	paceShare = 0.1
 	paceLate  = 0.010 // s
 	paceSoon  = 0.001 // s
 	paceBurst = 3.0
@@ -577,6 +577,14 @@ func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
 		usage = feedback.Usage{Known: true} // a refused call used no tokens; the request counts
+	case feedback.Canceled, feedback.Timeout, feedback.ServerError:
+		if usage.Known {
+			// It was cut while the upstream was at work: what it told is the least that it used.
+			usage.Output = max(usage.Output, r.Reservation.cost.Output)
+			if usage.Input == 0 {
+				usage.Input = r.Reservation.cost.Input
+			}
+		}
 	}
 	s.budget.Settle(now, &r.Reservation, usage)
 	if usage.Known {
