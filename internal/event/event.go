@@ -1,6 +1,8 @@
 // Package event keeps events in the order in which they happen.
 package event
 
+import "math/bits"
+
 // Event is something that will happen: 16 bytes, without a pointer.
 type Event struct {
 	At  int64  // ns of virtual time
@@ -149,15 +151,15 @@ func (q *Queue) pop() Event {
 	if q.n == 0 {
 		return e
 	}
-	from := int8(-1)
+	q.next.At = Never
+	from := int8(inHeap)
 	if len(q.heap) > 0 {
-		q.next, from = q.heap[0], inHeap
+		q.next = q.heap[0]
 	}
-	if q.has != 0 {
-		for i := range int8(lanes) {
-			if h := &q.head[i&(lanes-1)]; q.has>>i&1 != 0 && (from < 0 || h.Before(q.next)) {
-				q.next, from = *h, i
-			}
+	for has := q.has; has != 0; has &= has - 1 {
+		i := int8(bits.TrailingZeros8(has))
+		if h := &q.head[i&(lanes-1)]; h.At < q.next.At || h.At == q.next.At && int32(h.Seq-q.next.Seq) < 0 {
+			q.next, from = *h, i
 		}
 	}
 	q.from = from

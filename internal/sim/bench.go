@@ -48,7 +48,7 @@ func BenchWorlds() []BenchWorld {
 	return []BenchWorld{
 		world("open", "requests at random, never refused", func(*Config) {}),
 		world("cap", "a cap on calls in flight that binds, callers that give up and retry", func(c *Config) {
-			c.Workload.Rate = 23
+			c.Workload.Rate = 21
 			c.Upstream.Concurrency.Limit = 24
 		}),
 		world("quota", "a bucket of requests with an exact Retry-After", func(c *Config) {
