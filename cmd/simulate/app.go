@@ -48,7 +48,9 @@ Examples:
 			e.reportCommand(),
 			e.scenariosCommand(),
 			e.benchCommand(),
+			e.drawsCommand(),
 			e.feedbackCommand(),
+			e.loadCommand(),
 		},
 		HideVersion:               true,
 		DisableSliceFlagSeparator: true, // a value of --set may have commas in it

@@ -280,7 +280,7 @@ func readBaseline(path string) (*report.Report, error) {
 
 // changes prints how a new baseline differs from the old one, controller by controller.
 func (e *env) changes(before, after *report.Report) error {
-	return e.print(func(w io.Writer) error {
+	return e.write(func(w io.Writer) error {
 		n := 0
 		for i := range after.Scenarios {
 			s := &after.Scenarios[i]
@@ -325,7 +325,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 			counts[r.State]++
 		}
 	}
-	err := e.print(func(w io.Writer) error {
+	err := e.write(func(w io.Writer) error {
 		if c.Bool("json") {
 			return writeResults(w, all)
 		}
@@ -364,7 +364,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 		}
 		r, err := report.Join(parts...)
 		if err == nil {
-			err = writeFile(path, func(w io.Writer) error { return report.WriteHTML(w, r) })
+			err = writeReport(path, r)
 		}
 		if err != nil {
 			return internal(fmt.Errorf("the report could not be written: %w", err))
@@ -384,7 +384,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 func (e *env) annotate(all []asserted) error {
 	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
-	return e.print(func(w io.Writer) error {
+	return e.write(func(w io.Writer) error {
 		for _, a := range all {
 			for _, r := range a.results {
 				level := map[suite.State]string{suite.Broken: "error", suite.Inconclusive: "warning"}[r.State]

@@ -97,7 +97,7 @@ func (e *env) benchAction(c *cli.Context) error {
 		return benchStopped(c, err)
 	}
 	progress.clear()
-	err = e.print(func(w io.Writer) error {
+	err = e.write(func(w io.Writer) error {
 		if c.Bool("json") {
 			return json.NewEncoder(w).Encode(out)
 		}
@@ -204,11 +204,7 @@ func speedup(ctx context.Context, all []*scenario.Scenario, ours scenario.Contro
 
 // demoTime is how long the run without arguments takes, without writing its page.
 func demoTime(ctx context.Context, all []*scenario.Scenario, set *config.Settings) (float64, error) {
-	cs, err := scenario.ParseControllers(defaultControllers)
-	if err != nil {
-		return 0, err
-	}
-	plan := lab.Plan{Subjects: lab.Subjects(cs, set), Seeds: lab.Seeds{First: 1, N: defaultSeeds}, Bands: true}
+	plan := lab.Plan{Subjects: lab.Subjects(scenario.Controllers(), set), Seeds: lab.Seeds{First: 1, N: defaultSeeds}, Bands: true}
 	for _, s := range all {
 		if isShown(s) {
 			plan.Scenarios = append(plan.Scenarios, s)

@@ -123,7 +123,7 @@ func (e *env) compareAction(c *cli.Context) error {
 	if len(contrast.Scenarios) == 0 && runErr == nil {
 		return misuse(errors.New("the two have no scenario in common: compare what was run in the same scenarios"))
 	}
-	err = e.print(func(w io.Writer) error {
+	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):
 			return contrast.WriteJSON(w)
@@ -136,7 +136,7 @@ func (e *env) compareAction(c *cli.Context) error {
 		return internal(fmt.Errorf("the comparison could not be written: %w", err))
 	}
 	if html := c.String("html"); html != "" {
-		if err := writeFile(html, func(w io.Writer) error { return report.WriteHTML(w, r) }); err != nil {
+		if err := writeReport(html, r); err != nil {
 			return internal(fmt.Errorf("the report could not be written: %w; the comparison above is complete; name another file with --html", err))
 		}
 		e.say(c, "wrote %s", html)

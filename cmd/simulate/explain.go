@@ -66,7 +66,7 @@ func (e *env) explainAction(c *cli.Context) error {
 	if at := c.Duration("at"); c.IsSet("at") && a.span > 0 && at > a.span {
 		return misuse(fmt.Errorf("--at is %v, but %s ends after %v", at, a.scenario, a.span))
 	}
-	err = e.print(func(w io.Writer) error {
+	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):
 			return a.writeJSON(w, c)

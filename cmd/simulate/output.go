@@ -71,7 +71,7 @@ func (e *env) publish(c *cli.Context, r *report.Report) error {
 		}
 	}
 	if html != "" {
-		if err := writeFile(html, func(w io.Writer) error { return report.WriteHTML(w, r) }); err != nil {
+		if err := writeReport(html, r); err != nil {
 			errs = append(errs, fmt.Errorf("the report could not be written: %w; the table is complete; name another file with --html", err))
 		} else {
 			e.say(c, "wrote %s", html)
@@ -89,7 +89,7 @@ func internalAll(errs []error) error {
 
 // printReport writes the report to stdout in the form that was asked for, in one piece.
 func (e *env) printReport(c *cli.Context, r *report.Report) error {
-	return e.print(func(w io.Writer) error {
+	return e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):
 			return report.WriteJSON(w, r)
@@ -102,8 +102,23 @@ func (e *env) printReport(c *cli.Context, r *report.Report) error {
 	})
 }
 
-// print writes to stdout in one piece.
-func (e *env) print(write func(io.Writer) error) error {
+// writeReport writes the page of a report.
+func writeReport(path string, r *report.Report) error {
+	return writeFile(path, func(w io.Writer) error { return report.WriteHTML(w, r) })
+}
+
+// print writes a report to stdout as a table, or as JSON.
+func (e *env) print(r *report.Report, json bool) error {
+	return e.write(func(w io.Writer) error {
+		if json {
+			return report.WriteJSON(w, r)
+		}
+		return report.WriteText(w, r, report.TextOptions{Color: color(e.stdout)})
+	})
+}
+
+// write writes to stdout in one piece.
+func (e *env) write(write func(io.Writer) error) error {
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
 		return err

@@ -16,10 +16,20 @@ type progress struct {
 	shown       bool
 }
 
+// newProgress returns a line on w that counts runs.
+func newProgress(w io.Writer) *progress {
+	p := &progress{w: w, unit: "runs", began: time.Now()}
+	if !terminal(w) {
+		p.w = nil
+	}
+	return p
+}
+
 // progress returns a line on stderr that counts units.
 func (e *env) progress(c *cli.Context, unit string) *progress {
-	p := &progress{w: e.stderr, unit: unit, began: time.Now()}
-	if !terminal(e.stderr) || c.Bool("quiet") {
+	p := newProgress(e.stderr)
+	p.unit = unit
+	if c.Bool("quiet") {
 		p.w = nil
 	}
 	return p

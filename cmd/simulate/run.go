@@ -18,16 +18,13 @@ import (
 	"github.com/flyball-go/flyball/internal/scenario"
 )
 
-// defaultControllers is the comparison that a run makes when nobody says otherwise.
-const defaultControllers = "none,fixed-20,gcl-aimd,gcl-vegas,gcl-gradient2,ours"
-
-// defaultSeeds is how many seeds it has: few enough to wait for, and enough for an interval.
+// defaultSeeds is how many seeds a run has when nobody says otherwise: few enough to wait for, and enough for an interval.
 const defaultSeeds = 4
 
 func runFlags() []cli.Flag {
 	flags := []cli.Flag{
 		configFlag(),
-		&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: none, fixed-N, gcl-aimd, gcl-vegas, gcl-gradient2, ours", Value: defaultControllers},
+		&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: controllerNames(), DefaultText: "all"},
 	}
 	flags = append(flags, seedFlags(strconv.Itoa(defaultSeeds))...)
 	flags = append(flags, durationFlag(), setFlag())
@@ -70,6 +67,15 @@ func (e *env) demoAction(c *cli.Context) error {
 	}
 	e.say(c, "these are %d of %d scenarios; simulate run runs all, simulate scenarios lists them", len(words), len(scenario.Builtin()))
 	return nil
+}
+
+// controllerNames returns the controllers of a comparison that names none, as --controllers takes them.
+func controllerNames() string {
+	var names []string
+	for _, c := range scenario.Controllers() {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, ",")
 }
 
 // runAction runs scenarios and reports.

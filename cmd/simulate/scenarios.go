@@ -40,7 +40,7 @@ func (e *env) listAction(c *cli.Context) error {
 		return misuse(unknownWord("command of scenarios", c.Args().First(), []string{"list", "show", "new"}))
 	}
 	all := scenario.Builtin()
-	err := e.print(func(w io.Writer) error {
+	err := e.write(func(w io.Writer) error {
 		if c.Bool("json") {
 			type line struct {
 				Name   string `json:"name"`

@@ -216,7 +216,7 @@ func (e *env) sweepAction(c *cli.Context) error {
 	}
 	pareto(finished)
 	sw := &sweep{axes: axes, points: finished, figure: fig, recipe: newRecipe("sweep").flags(c, "vary", "figure", "controller", "config", "set").seeds(c).flags(c, "duration").args(words).String(), scenarios: len(scs), seeds: seeds}
-	err = e.print(func(w io.Writer) error {
+	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):
 			return sw.writeJSON(w)

@@ -177,7 +177,7 @@ func (e *env) tuneAction(c *cli.Context) error {
 	command := newRecipe("tune").flags(c, "config", "set", "objective", "worst", "constraint", "keys", "held-out", "points", "search-seeds", "seeds", "seed", "min-effect", "duration").args(c.Args().Slice()).String()
 	var toml strings.Builder
 	t.writeTOML(&toml, out, command)
-	err = e.print(func(w io.Writer) error {
+	err = e.write(func(w io.Writer) error {
 		if c.Bool("json") {
 			return t.writeJSON(w, out, command)
 		}
