@@ -55,7 +55,7 @@ above --min-effect both on unseen seeds and in held-out scenarios.
 Examples:
    simulate tune --budget 60s
    simulate tune --keys backoff --points 4 --search-seeds 4 --seeds 4 --held-out closed-loop concurrency-cap
-   simulate tune --constraint 'rejected_per_ok <= 5%' --out tuned.toml --points 4 --search-seeds 4 --seeds 4`,
+   simulate tune --keys backoff --constraint 'rejected_per_ok <= 5%' --out tuned.toml --points 4 --search-seeds 4 --seeds 4 rpm-bucket`,
 	}
 }
 

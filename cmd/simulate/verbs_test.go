@@ -114,7 +114,7 @@ func shorter(words []string) []string {
 	case "bench":
 		return []string{"--time", "50ms"}
 	case "tune":
-		return []string{"--points", "2", "--search-seeds", "4", "--seeds", "2"}
+		return []string{"--points", "2", "--search-seeds", "4", "--seeds", "2", "--budget", "1s"}
 	}
 	return nil
 }
