@@ -317,7 +317,7 @@ func (s *setup) named(word string) ([]*scenario.Scenario, error) {
 	if !ok {
 		return nil, unknownScenario(word)
 	}
-	return s.one(scenario.Parse("scenarios/"+word+".toml", text))
+	return s.one(scenario.Parse("scenarios/"+scenarios.Path(word), text))
 }
 
 func (s *setup) one(sc *scenario.Scenario, err error) ([]*scenario.Scenario, error) {
