@@ -285,10 +285,9 @@ func linePath(values []float64, step float64, rate bool, px, py func(float64) fl
 		pen = true
 	}
 	if rate {
-		line := rateOf(values, ratePoints)
-		k := max(1, line.Steps)
-		for i, v := range line.Values {
-			point((float64(i)+0.5)*float64(k)*step, float64(v))
+		means, k := meansOf(values, ratePoints)
+		for i, v := range means {
+			point((float64(i)+0.5)*float64(k)*step, v)
 		}
 		return b.String()
 	}
