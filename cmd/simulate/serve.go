@@ -81,11 +81,11 @@ func (e *env) serveAction(c *cli.Context) error {
 		return internal(fmt.Errorf("the server ended: %w", err))
 	case <-c.Context.Done():
 	}
-	server.Close() // ends the calls, so that Shutdown need not wait for them
+	_ = server.Close() // ends the calls, so that Shutdown need not wait for them
 	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if web.Shutdown(end) != nil {
-		web.Close()
+		_ = web.Close()
 	}
 	total, byKey := server.Stats()
 	fmt.Fprintf(e.stderr, "simulate: %d calls with %d keys: %d served, %d refused %v, %d hung up; at most %d in flight and %d being served; %d requests were none\n",
