@@ -94,17 +94,17 @@ func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look
 // watch readies b to be looked through.
 func (b *body) watch(l look, needs limiter.Needs) {
 	b.look, b.sieve.Usage = l, needs.Tokens
-	if l == lookSieve && !needs.Tokens {
-		return // a body that is compressed has no names that the sieve would find
+	if l == lookSieve && needs.Tokens && b.t.bedrock.found(b.resp.Header) {
+		l = lookStream
 	}
-	if encoded(b.resp.Header["Content-Encoding"]) {
+	if l == lookSieve {
+		return // when it is compressed, it has no names that the sieve would find
+	}
+	if b.look = l; encoded(b.resp.Header["Content-Encoding"]) {
 		b.look = lookAway
 		return
 	}
-	if l == lookStream || b.resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
-		b.look = lookStream
-		b.listen(feedback.NewStream(b.config(), time.Now()))
-	}
+	b.listen(feedback.NewStream(b.config(), time.Now()))
 }
 
 // Context returns the context of the request.
