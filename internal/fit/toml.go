@@ -96,10 +96,10 @@ func (r *Result) TOML(source string) string {
 		line("service = { mean = %q }", brief(service))
 	}
 	if t.Input > 0 {
-		line("input_token = %q", seconds(t.Input).String())
+		line("input_token = %q", brief(seconds(t.Input)))
 	}
 	if t.Output > 0 {
-		line("output_token = %q", seconds(t.Output).String())
+		line("output_token = %q", brief(seconds(t.Output)))
 	}
 	if t.Scale > 0 {
 		line("scale = %s", decimal(t.Scale))
