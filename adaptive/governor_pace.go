@@ -30,6 +30,8 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
+	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
 	spreadFactor = 1.5
 	// spreadTest is the same while it is not known what refused.
@@ -46,17 +48,20 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return r
 	}
+	if s.Done == 0 {
+		return startPace // the first calls, too, may be too many at once
+	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		switch {
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
-			return spreadTest * s.Limit / s.Mean
+			return spreadTest * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.Test == 2:
-			return spreadLast * s.Limit / s.Mean
+			return spreadLast * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.SlowStart:
-			return spreadFactor * s.Limit / s.Mean
+			return spreadFactor * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		}
 	}
 	return 0
@@ -136,6 +141,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Lowest = p.Rate
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
+	g.disturbed(t)
 	p.Rate = max(p.Rate, 1e-4)
 	s.Cause = CauseThrottled
 	s.Episode++
@@ -196,7 +202,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
 		switch top := paceMargin * p.Known; {
 		case p.Rate < top:
-			p.Rate = min(top, p.Rate*math.Exp(4*grow))
+			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {

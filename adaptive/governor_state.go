@@ -8,52 +8,56 @@ import (
 
 // GovernorState is everything that a [Governor] has learned and remembers.
 type GovernorState struct {
-	Limit                                                                float64
-	SlowStart                                                            bool
-	Threshold                                                            float64
-	Bound                                                                float64
-	Memory                                                               float64
-	Top                                                                  float64
-	Sharp                                                                int
-	Open                                                                 bool
-	Recovering                                                           bool
-	CutAt                                                                time.Duration
-	Old                                                                  int
-	Good                                                                 float64
-	Used                                                                 bool
-	Wins                                                                 int
-	Flight                                                               float64
-	Credit                                                               float64
-	RefusalTime                                                          float64
-	PausedUntil, ProbeAt, PausedSum, LastPause                           time.Duration
-	Pauses                                                               int
-	Streak                                                               int
-	DarkSince                                                            time.Duration
-	HoldUntil                                                            time.Duration
-	Against                                                              float64
-	RefusedAt                                                            float64
-	ActiveAt                                                             time.Duration
-	ActiveCount                                                          float64
-	Test                                                                 int
-	DarkGap, DarkLast                                                    time.Duration
-	DarkOverload                                                         bool
-	Yield                                                                int
-	CapAt                                                                float64
-	Base, BaseLevel, BlockOf, BlockSum, BlockLevel, CutLevel, CutLatency float64
-	PaceProbeAt                                                          time.Duration
-	FlowStarts, FlowTime                                                 float64
-	LastBound                                                            float64
-	CapLike                                                              int
-	Busy                                                                 bool
-	BusyAt                                                               time.Duration
-	MovedAt                                                              time.Duration
-	MovedFrom                                                            float64
-	DoubleFrom                                                           float64
-	DoubleAt                                                             time.Duration
-	DoubleDone                                                           float64
-	Doubling                                                             time.Duration
-	Quickest                                                             time.Duration
-	Doubt                                                                float64
+	Limit                                                                                                     float64
+	SlowStart                                                                                                 bool
+	Threshold                                                                                                 float64
+	Bound                                                                                                     float64
+	Memory                                                                                                    float64
+	Top                                                                                                       float64
+	Sharp                                                                                                     int
+	Open                                                                                                      bool
+	Recovering                                                                                                bool
+	CutAt                                                                                                     time.Duration
+	Old                                                                                                       int
+	Good                                                                                                      float64
+	Used                                                                                                      bool
+	Wins                                                                                                      int
+	Flight                                                                                                    float64
+	Credit                                                                                                    float64
+	RefusalTime                                                                                               float64
+	PausedUntil, ProbeAt, PausedSum, LastPause                                                                time.Duration
+	Pauses                                                                                                    int
+	Streak                                                                                                    int
+	DarkSince                                                                                                 time.Duration
+	HoldUntil                                                                                                 time.Duration
+	Against                                                                                                   float64
+	MeanLevel                                                                                                 float64
+	CalmAt                                                                                                    time.Duration
+	RefusedAt                                                                                                 float64
+	ActiveAt                                                                                                  time.Duration
+	ActiveCount                                                                                               float64
+	Test                                                                                                      int
+	DarkGap, DarkLast                                                                                         time.Duration
+	DarkOverload                                                                                              bool
+	Yield                                                                                                     int
+	CapAt                                                                                                     float64
+	BlockAt, BlockLast                                                                                        time.Duration
+	BlockArea, BlockCalls, BlockTokens, BlockLatency, BlockTimed, CutLevel, CutRate, TokensPerCall, QuickMean float64
+	Saturated                                                                                                 bool
+	PaceProbeAt                                                                                               time.Duration
+	FlowStarts, FlowTime                                                                                      float64
+	LastBound                                                                                                 float64
+	CapLike                                                                                                   int
+	Busy                                                                                                      bool
+	BusyAt                                                                                                    time.Duration
+	MovedAt                                                                                                   time.Duration
+	MovedFrom                                                                                                 float64
+	DoubleFrom                                                                                                float64
+	DoubleAt                                                                                                  time.Duration
+	DoubleDone                                                                                                float64
+	Doubling                                                                                                  time.Duration
+	Quickest                                                                                                  time.Duration
+	Doubt                                                                                                     float64
 
 	Done, Refused int64
 	TokensDone    int64
@@ -97,9 +101,6 @@ type PaceState struct {
 	Use           float64
 	UsedAt        time.Duration
 }
-
-// CellState is what is known of latency at one level of calls in flight.
-type CellState struct{ Level, Latency, Weight float64 }
 
 // State returns what g has learned.
 func (g *Governor) State() GovernorState { return g.s }

@@ -123,13 +123,13 @@ func TestWithoutArguments(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %s", code, stderr)
 	}
-	for _, want := range []string{"rpm-bucket", "outage-30s", "> ours", "gcl-vegas", "Who won where", "ours won"} {
+	for _, want := range []string{"quota-step", "outage-30s", "> ours", "gcl-vegas", "Who won where", "ours won"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("stdout lacks %q", want)
 		}
 	}
 	html, err := os.ReadFile("report.html")
-	if err != nil || len(html) > 1<<20 || !bytes.Contains(html, []byte("rpm-bucket")) {
+	if err != nil || len(html) > 1<<20 || !bytes.Contains(html, []byte("quota-step")) {
 		t.Errorf("report.html: %d bytes, %v; want at most 1 MiB with the scenarios in it", len(html), err)
 	}
 	if left, _ := filepath.Glob(".report.html*"); len(left) > 0 {
@@ -273,7 +273,7 @@ func TestInterrupt(t *testing.T) {
 	if !regexp.MustCompile(`interrupted after 4 of 6 runs`).MatchString(stderr.String()) {
 		t.Errorf("stderr is %q", stderr.String())
 	}
-	if html, err := os.ReadFile(filepath.Join(dir, "report.html")); err != nil || !bytes.Contains(html, []byte("rpm-bucket")) {
+	if html, err := os.ReadFile(filepath.Join(dir, "report.html")); err != nil || !bytes.Contains(html, []byte("quota-step")) {
 		t.Errorf("report.html: %v", err)
 	}
 }

@@ -152,7 +152,7 @@ func (e *env) scenarios(c *cli.Context) ([]*scenario.Scenario, error) {
 		return nil, fmt.Errorf("there is no command %q, only run, scenarios and feedback; names and files come after run, as in simulate run rpm-bucket", args[0])
 	}
 	if len(args) == 0 {
-		return scenario.Builtin(), nil
+		return slices.DeleteFunc(scenario.Builtin(), func(s *scenario.Scenario) bool { return !s.Telling }), nil
 	}
 	var all []*scenario.Scenario
 	var errs []error

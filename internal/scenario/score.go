@@ -24,7 +24,10 @@ func summary(r *sim.Result, bound *sim.Limits) report.Summary {
 		MeanLimit:     r.MeanLimit,
 		MeanInFlight:  r.MeanInFlight,
 	}
-	if bound.OK > 0 {
+	switch {
+	case bound.ByTokens && bound.Tokens > 0:
+		s.Goodput = float64(r.TokensInTime) / float64(bound.Tokens)
+	case bound.OK > 0:
 		s.Goodput = float64(r.InTime) / float64(bound.OK)
 	}
 	s.GoodputLow, s.GoodputHigh = s.Goodput, s.Goodput

@@ -513,6 +513,11 @@ func (u *Upstream) refuse(now int64, i int32, stage Stage, index int, a *Answer,
 		u.give(i)
 		return
 	}
+	if a.Silent {
+		s.state = stuck
+		s.seq = u.events.Push(now, event.Ref(onRefused, int(i)))
+		return
+	}
 	s.reply = u.refusal(now, s, stage, index, a, until, cost)
 	s.state = leaving
 	u.refusals++
