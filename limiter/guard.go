@@ -58,7 +58,8 @@ type Outcome = adaptive.Outcome
 type Guard struct {
 	core admission.Core
 	set  atomic.Pointer[settings]
-	base time.Time // instants are counted from here
+	ties atomic.Pointer[ties] // nil until there is one
+	base time.Time            // instants are counted from here
 	name string
 
 	// mu guards what follows, and the methods of core that say so. It is held for memory only.
@@ -76,6 +77,7 @@ type settings struct {
 	watched  uint32 // one call in watched+1 is watched
 	maxHold  time.Duration
 	reclaim  bool
+	needs    Needs
 }
 
 // shell is what a guard needs to make callers wait and to tell of what it does.
@@ -145,6 +147,7 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 		fast:  c.TimeOneIn == 1 && (c.Room == nil || c.Room.ReservedShare == 0),
 		timed: uint32(c.TimeOneIn - 1), watched: uint32(c.WatchOneIn - 1),
 		maxHold: c.MaxHold, reclaim: c.Reclaim,
+		needs: c.needs(),
 	}
 }
 
@@ -247,7 +250,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 	if w.State == admission.Granted {
 		p = Permit{guard: g, grant: w.Grant}
 	} else {
-		m.reason = w.Reason
+		m.reason, m.why, m.budget, m.tooLarge = w.Reason, w.Why, w.Budget, w.TooLarge
 		// For want of a place RetryAt is a guess, and whoever gives one back says so.
 		if w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit() {
 			m.in = max(0, w.RetryAt-now)
@@ -266,6 +269,10 @@ type miss struct {
 	reason Reason
 	// in is how long from now time alone will let the call start; 0 when a call has to end first.
 	in time.Duration
+	// why is what it waits for, and budget which budget; tooLarge has the numbers of ReasonTooLarge.
+	why      Why
+	budget   int
+	tooLarge TooLarge
 }
 
 // wait is Acquire's way through the lock.
@@ -286,6 +293,7 @@ func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
 		return g.answer(w)
 	}
 	g.unlock()
+	g.ties.Load().watch() // a place that nobody needs any more may be there
 	if done := ctx.Done(); done == nil {
 		<-w.answered
 	} else {

@@ -97,31 +97,59 @@ func (q *Queue) Peek() int64 {
 
 // Pop removes and returns the next event.
 func (q *Queue) Pop() (e Event, ok bool) {
-	from := -1
+	from := q.next(&e)
+	return e, q.take(from)
+}
+
+// PopBefore is Pop for an event that happens before an instant; ok is false when there is none.
+func (q *Queue) PopBefore(at int64) (e Event, ok bool) {
+	from := q.next(&e)
+	if from == nowhere || e.At >= at {
+		return Event{}, false
+	}
+	return e, q.take(from)
+}
+
+// Where the next event is, beside the lanes.
+const (
+	nowhere = -2
+	inHeap  = -1
+)
+
+// next returns where the next event is.
+func (q *Queue) next(e *Event) (from int) {
+	from = nowhere
+	if len(q.heap) > 0 {
+		*e, from = q.heap[0], inHeap
+	}
 	for i := range q.lane {
 		l := &q.lane[i]
 		if l.n == 0 {
 			continue
 		}
-		if f := l.front(); from < 0 || f.Before(e) {
-			e, from = f, i
+		if f := l.front(); from == nowhere || f.Before(*e) {
+			*e, from = f, i
 		}
 	}
-	if len(q.heap) > 0 && (from < 0 || q.heap[0].Before(e)) {
-		e = q.heap[0]
+	return from
+}
+
+// take removes the event that next found.
+func (q *Queue) take(from int) bool {
+	switch from {
+	case nowhere:
+		return false
+	case inHeap:
 		n := len(q.heap) - 1
 		last := q.heap[n]
 		q.heap = q.heap[:n]
 		if n > 0 {
 			q.sink(last)
 		}
-		return e, true
+	default:
+		q.lane[from].pop()
 	}
-	if from < 0 {
-		return Event{}, false
-	}
-	q.lane[from].pop()
-	return e, true
+	return true
 }
 
 // sink puts e where the top was taken from.

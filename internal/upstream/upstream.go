@@ -8,11 +8,11 @@ import (
 	"github.com/flyball-go/flyball/internal/event"
 )
 
-// Streams of random numbers. Package sim's begin at 1, and share the numbers of the first two.
-const (
-	streamService draw.Stream = 2 // Server.Service of the k-th start
-	streamRefusal draw.Stream = 6 // time that the n-th refusal takes
-)
+// StreamService is the stream of Server.Service: its k-th number belongs to the k-th start. Other packages' streams are below
+// 64, and neither 2 nor 6.
+const StreamService draw.Stream = 2
+
+const streamRefusal draw.Stream = 6 // time that the n-th refusal takes
 
 const (
 	streamNoise   draw.Stream = iota + 64 // whether a call is refused for no reason
@@ -94,7 +94,7 @@ type Event struct {
 	At     int64
 	ID     uint64
 	Handle Handle // of Done and Refused it is no longer in use
-	Reply  *Reply // of Done and Refused
+	Reply  *Reply // of Done and Refused; of FirstByte, what the answer begins with
 	Tokens int64  // of the output that are there, for Progress and Done
 	// Call is the call, for Done.
 	Call *Call
@@ -183,6 +183,8 @@ type Upstream struct {
 	starts      int64
 	refusals    uint64
 	waitSum     int64
+	workSum     uint64 // ns: ends less beginnings, which may wrap
+	wasted      int64
 	recent      entries // starts in the last second, for RateScale
 
 	neighbours uint64
@@ -258,6 +260,18 @@ func (u *Upstream) Waiting() int { return u.line.n + u.backlog.n + u.batch.waiti
 
 // Starts returns how many calls the servers have started.
 func (u *Upstream) Starts() int64 { return u.starts }
+
+// Worked returns how long servers have worked until now on all calls together, in ns, as a sum that may wrap.
+func (u *Upstream) Worked(now int64) uint64 { return u.workSum + uint64(u.busy)*uint64(now) }
+
+// Wasted returns how many tokens were generated for callers who had hung up.
+func (u *Upstream) Wasted() int64 { return u.wasted }
+
+// occupy counts calls at the servers.
+func (u *Upstream) occupy(now int64, n int) {
+	u.busy += n
+	u.workSum -= uint64(n) * uint64(now)
+}
 
 // QueueWait returns how long those were queued together, in ns.
 func (u *Upstream) QueueWait() int64 { return u.waitSum }
@@ -360,7 +374,12 @@ func (u *Upstream) happen(now int64, e event.Event) {
 	}
 }
 
-func (u *Upstream) emit(e Event) { u.out = append(u.out, e) }
+func (u *Upstream) emit(e Event) {
+	if e.Kind == FirstByte {
+		e.Reply = u.success(e.At, &u.slots[e.Handle])
+	}
+	u.out = append(u.out, e)
+}
 
 // take returns a free slot.
 func (u *Upstream) take() int32 {
@@ -525,6 +544,12 @@ func (u *Upstream) leave(now int64, i int32) {
 	u.disconnect(now)
 }
 
+// Answering reports whether the answer of a call has begun at an instant that is not after the last one.
+func (u *Upstream) Answering(at int64, h Handle) bool {
+	s := &u.slots[h]
+	return s.first >= 0 && s.first <= at && (s.state == serving || s.state == leaving)
+}
+
 // Cancel tells that the caller of a call hung up. Its handle is then no longer in use.
 func (u *Upstream) Cancel(now int64, h Handle) {
 	if h < 0 || int(h) >= len(u.slots) {
@@ -552,11 +577,11 @@ func (u *Upstream) Cancel(now int64, h Handle) {
 		u.unqueue(i)
 	case u.cfg.Server.Kind == Sharing:
 		u.unshare(now, i)
-		u.busy--
+		u.occupy(now, -1)
 	case u.cfg.Server.Kind == Batch:
 		u.unbatch(now, i)
 	default:
-		u.busy--
+		u.occupy(now, -1)
 	}
 	u.leave(now, i)
 	u.give(i)

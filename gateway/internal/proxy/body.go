@@ -80,7 +80,15 @@ func receive(w http.ResponseWriter, r *http.Request, m *memory, most int64, paus
 	}()
 	rc := http.NewResponseController(w)
 	began := time.Now()
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // the server watches the connection from here on
+	defer func() {
+		if ok {
+			_ = rc.SetReadDeadline(time.Time{}) // the server watches the connection from here on
+		} else {
+			// Nor does the server wait for the rest.
+			w.Header().Set("Connection", "close")
+			_ = rc.SetReadDeadline(time.Now())
+		}
+	}()
 	room := int64(firstRoom)
 	if r.ContentLength >= 0 {
 		room = min(r.ContentLength, 64<<10)
