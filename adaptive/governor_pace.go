@@ -93,6 +93,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if i == paceTokens {
 		s.Binding = feedback.ScopeTokens
 	}
+	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
 		u = g.unresolved()
@@ -190,13 +191,13 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if p.Use < useBinding {
-			if t-p.UsedAt > paceAge {
+			if t-p.UsedAt > paceAge || p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
 				*p = PaceState{}
 			}
 			continue
 		}
 		p.UsedAt = t
-		if s.Recovering {
+		if s.Recovering || p.StatedKind != feedback.ScopeNone && t <= p.StatedEnd {
 			continue
 		}
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))

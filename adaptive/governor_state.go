@@ -88,6 +88,8 @@ type GovernorState struct {
 
 // PaceState is what is known of one quota.
 type PaceState struct {
+	StatedKind    feedback.Scope
+	StatedEnd     time.Duration
 	Rate, Known   float64
 	AnchorAt      time.Duration
 	AnchorCount   float64
