@@ -256,4 +256,3 @@ func run(url, body string, callers int, d time.Duration, t *tally) {
 	t.time += time.Since(began)
 	t.sorted = false
 }
-
