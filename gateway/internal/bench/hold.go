@@ -17,7 +17,7 @@ import (
 
 // serveChild is the gateway of hold, in a process of its own: it prints its address, and ends when its input does.
 func serveChild(upstream string, streams int) error {
-	base, stop, err := gateway(upstream, streams)
+	base, stop, err := gateway(upstream, streams, "fixed")
 	if err != nil {
 		return err
 	}

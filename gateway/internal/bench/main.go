@@ -116,7 +116,7 @@ func serve(h http.Handler) (base string, stop func(), err error) {
 }
 
 // gateway starts a gateway in front of upstream that has so many places from the start; with none it has to learn them.
-func gateway(upstream string, places int) (base string, stop func(), err error) {
+func gateway(upstream string, places int, law string) (base string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "flyball-bench")
 	if err != nil {
 		return "", nil, err
@@ -124,7 +124,7 @@ func gateway(upstream string, places int) (base string, stop func(), err error) 
 	file := filepath.Join(dir, "limits.toml")
 	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\n", upstream+"/v1")
 	if places > 0 {
-		text += fmt.Sprintf("initial_limit = %d\nmax_limit = %d\n", places, max(places, 1024))
+		text += fmt.Sprintf("law = %q\ninitial_limit = %d\nmax_limit = %d\n", law, places, max(places, 1024))
 	}
 	text += fmt.Sprintf("[gateway.log]\nfile = %q\n", filepath.Join(dir, "log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -166,7 +166,7 @@ func compare(rounds int, round time.Duration, callers int) error {
 		if err != nil {
 			return err
 		}
-		ours, stopOurs, err := gateway(up, callers)
+		ours, stopOurs, err := gateway(up, callers, "adaptive")
 		if err != nil {
 			return err
 		}
