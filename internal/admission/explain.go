@@ -22,20 +22,23 @@ func (c *Core) Budgets(now time.Duration) (list []BudgetState) {
 // the lock.
 func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int, expected time.Duration)) {
 	s := c.state
-	if s == nil || most <= 0 || s.queue.len() == 0 {
+	if s == nil || most <= 0 {
 		return
 	}
 	type place struct {
-		w        *Waiter
-		position int
+		w               *Waiter
+		position, ahead int
 	}
 	var all []place
+	for w := s.line.head; len(all) < s.line.n; w = w.behind {
+		all = append(all, place{w, len(all), len(all)})
+	}
 	for _, class := range s.queue.classes {
 		if class == nil {
 			continue
 		}
 		for it := class.oldest; it != nil; it = it.younger {
-			all = append(all, place{it.waiter, s.queue.position(it)})
+			all = append(all, place{it.waiter, s.queue.position(it), s.queue.ahead(it)})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b place) int { return a.position - b.position })
@@ -55,6 +58,6 @@ func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int
 		case at > now:
 			expected = at
 		}
-		tell(p.w, s.queue.ahead(&p.w.queueItem), expected)
+		tell(p.w, p.ahead, expected)
 	}
 }
