@@ -100,10 +100,10 @@ type AIMD struct {
 
 var _ Law = (*AIMD)(nil)
 
-// New returns a law at its start. Zero fields of cfg mean their defaults; what is out of
+// NewAIMD returns a law at its start. Zero fields of cfg mean their defaults; what is out of
 // range is moved into it ([Config.Check] tells).
-func New(cfg Config) *AIMD {
-	cfg = cfg.clamp()
+func NewAIMD(cfg Config) *AIMD {
+	cfg = aimdDefaults(cfg).clamp()
 	return &AIMD{cfg: cfg, s: AIMDState{
 		Limit:     cfg.Initial,
 		SlowStart: true,
@@ -124,6 +124,21 @@ func (c Config) clamp() Config {
 	}
 	c.Backoff = min(max(c.Backoff, 0.1), 0.99)
 	c.Epoch = min(max(c.Epoch, 1), 10_000)
+	if !(c.RefusalBudget >= minBudget) {
+		c.RefusalBudget = Config{}.Defaults().RefusalBudget
+	}
+	c.RefusalBudget = min(c.RefusalBudget, maxBudget)
+	return c
+}
+
+// aimdDefaults sets the fields of c whose defaults are AIMD's own.
+func aimdDefaults(c Config) Config {
+	if c.Backoff == 0 {
+		c.Backoff = 0.8
+	}
+	if c.Max == 0 {
+		c.Max = max(1024, min(c.Min, MaxLimit))
+	}
 	return c
 }
 

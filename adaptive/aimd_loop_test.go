@@ -107,7 +107,7 @@ func TestHoldsAConstantLimit(t *testing.T) {
 		{64, 5 * time.Second, 0.75, 0.02},
 		{500, 200 * time.Millisecond, 0.85, 0.01},
 	} {
-		x := loop{law: New(Config{}), room: func(time.Duration) int { return test.room }, latency: test.latency, refuse: test.latency / 10}
+		x := loop{law: NewAIMD(Config{}), room: func(time.Duration) int { return test.room }, latency: test.latency, refuse: test.latency / 10}
 		goodput, refused := x.share(300 * test.latency)
 		t.Logf("room %d, latency %v: goodput %.3f of the best, %.4f refused a success, limit %d", test.room, test.latency, goodput, refused, x.law.Decision().Limit)
 		if goodput < test.goodput || refused > test.refused {
@@ -135,7 +135,7 @@ func TestRecoversInRoundTrips(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const begin = 60 * time.Second
-			x := loop{law: New(Config{}), latency: latency, refuse: latency / 10}
+			x := loop{law: NewAIMD(Config{}), latency: latency, refuse: latency / 10}
 			x.room = func(now time.Duration) int {
 				switch {
 				case now < begin:

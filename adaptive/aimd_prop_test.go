@@ -91,7 +91,7 @@ func TestPropBounds(t *testing.T) {
 	// Whatever happens, Min <= Limit <= Max, and all of the decision is in range.
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := anyConfig(t)
-		l := New(cfg)
+		l := NewAIMD(cfg)
 		in := cfg.clamp()
 		for _, e := range events(t, 60) {
 			d := e.apply(l)
@@ -117,7 +117,7 @@ func TestPropBounds(t *testing.T) {
 func TestPropOneCutAnEpisode(t *testing.T) {
 	// "A call with an episode before the current one must not cause another cut." Call.Episode
 	rapid.Check(t, func(t *rapid.T) {
-		l := New(anyConfig(t))
+		l := NewAIMD(anyConfig(t))
 		for _, e := range events(t, 20) {
 			e.apply(l)
 		}
@@ -149,7 +149,7 @@ func TestPropOneCutAnEpisode(t *testing.T) {
 func TestPropNoGrowthWithoutUse(t *testing.T) {
 	// "It rises only when it is used (Window.Full)". Only a refusal, a statement or time lowers it.
 	rapid.Check(t, func(t *rapid.T) {
-		l := New(anyConfig(t))
+		l := NewAIMD(anyConfig(t))
 		used := false
 		for _, e := range events(t, 80) {
 			before := l.Decision()
@@ -178,7 +178,7 @@ func TestPropNoGrowthWithoutUse(t *testing.T) {
 func TestPropSuccessesNeverLower(t *testing.T) {
 	// Within a minute, no row of windows lowers the limit, and Full never leaves it lower than not.
 	rapid.Check(t, func(t *rapid.T) {
-		l := New(anyConfig(t))
+		l := NewAIMD(anyConfig(t))
 		for range rapid.IntRange(0, 3).Draw(t, "cuts") {
 			l.Ended(0, Call{Episode: l.Decision().Episode, InFlight: rapid.IntRange(1, 100).Draw(t, "InFlight")}, Outcome{Class: feedback.Overloaded})
 		}
@@ -210,7 +210,7 @@ func TestPropSuccessesNeverLower(t *testing.T) {
 func TestPropDeterministic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := anyConfig(t)
-		a, b := New(cfg), New(cfg)
+		a, b := NewAIMD(cfg), NewAIMD(cfg)
 		for _, e := range events(t, 40) {
 			if da, db := e.apply(a), e.apply(b); da != db {
 				t.Fatalf("%+v: %+v and %+v", e, da, db)
@@ -226,7 +226,7 @@ func TestPropTimeBackwardsIsNoTime(t *testing.T) {
 	// "it treats it as no time having passed": an event at an earlier instant does what
 	// it does at the latest one, but for when the law asks again, on the clock of its caller.
 	rapid.Check(t, func(t *rapid.T) {
-		l := New(anyConfig(t))
+		l := NewAIMD(anyConfig(t))
 		for _, e := range events(t, 20) {
 			e.apply(l)
 		}
@@ -249,7 +249,7 @@ func TestPropTimeBackwardsIsNoTime(t *testing.T) {
 func TestPropRestoreContinuesIdentically(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := anyConfig(t)
-		a := New(cfg)
+		a := NewAIMD(cfg)
 		es := events(t, 60)
 		// Instants of a real clock: they are never before its origin.
 		for i := range es {
@@ -267,7 +267,7 @@ func TestPropRestoreContinuesIdentically(t *testing.T) {
 		if err := json.Unmarshal(text, &s); err != nil {
 			t.Fatal(err)
 		}
-		b := New(cfg)
+		b := NewAIMD(cfg)
 		b.Restore(s.At, s)
 		if a.State() != b.State() {
 			t.Fatalf("restored\n%+v, was\n%+v", b.State(), a.State())

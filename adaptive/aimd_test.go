@@ -26,7 +26,7 @@ const testLatency = 100 * time.Millisecond
 
 func newLawTest(t *testing.T, cfg Config) *lawTest {
 	t.Helper()
-	x := &lawTest{t: t, law: New(cfg)}
+	x := &lawTest{t: t, law: NewAIMD(cfg)}
 	t.Logf("%8v new: limit %d", x.now, x.limit())
 	return x
 }
@@ -191,10 +191,10 @@ func TestStart(t *testing.T) {
 		{Config{Max: math.MaxInt, Initial: math.MaxInt}, MaxLimit},
 		{Config{Backoff: math.NaN(), Epoch: -1}, 4},
 	} {
-		l := New(test.cfg)
+		l := NewAIMD(test.cfg)
 		want := Decision{Limit: test.want, Cause: CauseStart}
 		if got := l.Decision(); got != want {
-			t.Errorf("New(%+v).Decision() = %+v, want %+v", test.cfg, got, want)
+			t.Errorf("NewAIMD(%+v).Decision() = %+v, want %+v", test.cfg, got, want)
 		}
 	}
 }
@@ -275,7 +275,7 @@ func TestCutStartsFromInFlight(t *testing.T) {
 	for _, test := range []struct{ inFlight, want int }{
 		{1, 1}, {2, 1}, {10, 8}, {60, 48}, {100, 80}, {140, 80},
 	} {
-		l := New(Config{Initial: 100})
+		l := NewAIMD(Config{Initial: 100})
 		d := l.Ended(time.Second, Call{InFlight: test.inFlight}, Outcome{Class: feedback.Throttled})
 		if d.Limit != test.want {
 			t.Errorf("refused with %d in flight at limit 100: limit = %d, want %d", test.inFlight, d.Limit, test.want)
@@ -313,7 +313,7 @@ func TestCutByClass(t *testing.T) {
 		{Outcome{Class: 200, Scope: 200}, 0.8, 100, CauseStart, feedback.ScopeNone},
 		{Outcome{Class: feedback.Throttled, Scope: 200}, 0.8, 80, CauseThrottled, feedback.ScopeUnknown},
 	} {
-		l := New(Config{Initial: 100, Backoff: test.backoff})
+		l := NewAIMD(Config{Initial: 100, Backoff: test.backoff})
 		d := l.Ended(time.Second, Call{InFlight: 100}, test.outcome)
 		if d.Limit != test.limit || d.Cause != test.cause || d.Binding != test.binding {
 			t.Errorf("%v by %v, backoff %v: limit %d cause %v binding %v, want %d %v %v", test.outcome.Class, test.outcome.Scope,
@@ -403,7 +403,7 @@ func TestNoGrowthWhileTheLimitIsNotUsed(t *testing.T) {
 
 func TestGrowthStaysWithinTwiceTheFlight(t *testing.T) {
 	// "The cwnd MUST NOT be increased beyond limit(maxFS)" draft-ietf-ccwg-ratelimited-increase
-	l := New(Config{Initial: 10})
+	l := NewAIMD(Config{Initial: 10})
 	l.Window(time.Second, Window{OK: 1000, MaxInFlight: 10, Full: true})
 	if got, want := l.Decision().Limit, 20; got != want {
 		t.Errorf("limit = %d, want %d", got, want)
@@ -659,7 +659,7 @@ func TestAskAgain(t *testing.T) {
 		{"long", time.Minute, false, time.Second},
 		{"slow start in use", time.Minute, true, -now}, // at each call's end
 	} {
-		l := New(Config{})
+		l := NewAIMD(Config{})
 		w := Window{OK: 1, MaxInFlight: 1, Full: test.full}
 		if test.latency > 0 {
 			w.Timed, w.Latency, w.MinLatency = 1, test.latency, test.latency
@@ -668,7 +668,7 @@ func TestAskAgain(t *testing.T) {
 			t.Errorf("%s: asks again after %v, want %v", test.name, got, test.want)
 		}
 	}
-	l := New(Config{})
+	l := NewAIMD(Config{})
 	if got := l.Window(math.MaxInt64, Window{OK: 1}).AskAgain; got != math.MaxInt64 {
 		t.Errorf("at the end of time: AskAgain = %v", got)
 	}
@@ -729,7 +729,7 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 
 	t.Log("# another process, whose clock begins")
-	l := New(Config{})
+	l := NewAIMD(Config{})
 	l.Restore(0, back)
 	if got, want := l.Decision().Limit, x.limit(); got != want {
 		t.Errorf("restored limit = %d, want %d", got, want)
@@ -739,7 +739,7 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 
 	t.Log("# a law that was told nothing")
-	fresh := New(Config{}).State()
+	fresh := NewAIMD(Config{}).State()
 	l.Restore(time.Hour, fresh)
 	if got := l.State(); got != fresh {
 		t.Errorf("restored %+v, want %+v", got, fresh)
@@ -747,7 +747,7 @@ func TestSaveAndRestore(t *testing.T) {
 }
 
 func TestRestoreMovesNonsenseIntoRange(t *testing.T) {
-	l := New(Config{Min: 2, Max: 50})
+	l := NewAIMD(Config{Min: 2, Max: 50})
 	l.Restore(time.Second, AIMDState{
 		Limit: 1 << 40, Threshold: -5, Bound: math.MinInt, Old: math.MaxInt, Good: math.MaxInt, Flight: -1, InFlight: -9,
 		Stated: math.MaxInt, Latency: math.MinInt64, At: math.MaxInt64, CutAt: math.MinInt64, ValidAt: math.MaxInt64,
@@ -780,7 +780,7 @@ func TestStateIsPlain(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	l := New(Config{})
+	l := NewAIMD(Config{})
 	now := time.Duration(0)
 	windows := []feedback.Window{{Kind: feedback.ScopeConcurrency, Limit: 500}}
 	allocs := testing.AllocsPerRun(1000, func() {
@@ -797,7 +797,7 @@ func TestNoAllocation(t *testing.T) {
 }
 
 func BenchmarkWindow(b *testing.B) {
-	l := New(Config{})
+	l := NewAIMD(Config{})
 	w := Window{OK: 3, Timed: 3, Latency: 3e6, MinLatency: 1e6, MaxInFlight: 4, Full: true}
 	for i := range b.N {
 		w.Start = time.Duration(i) * time.Millisecond
@@ -806,7 +806,7 @@ func BenchmarkWindow(b *testing.B) {
 }
 
 func BenchmarkEnded(b *testing.B) {
-	l := New(Config{})
+	l := NewAIMD(Config{})
 	for i := range b.N {
 		l.Ended(time.Duration(i), Call{Episode: l.Decision().Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
 	}

@@ -15,21 +15,24 @@ type Config struct {
 	// Larger keeps a stream of probes going through the worst of times.
 	Min int
 	// Max is the largest limit that the law chooses, in calls in flight (1 to 1,000,000).
-	// Zero means 1024. Smaller protects the caller's own memory and sockets.
+	// Zero means 4096. Smaller protects the caller's own memory and sockets.
 	Max int
 	// Backoff is what the limit is multiplied with at a cut (0.1 to 0.99, unitless).
-	// Zero means 0.8. Smaller makes room faster and costs more goodput for each refusal.
+	// Zero means 0.9. Smaller makes room faster and costs more goodput for each refusal.
 	Backoff float64
 	// Epoch is the least number of calls that end well before the limit grows by one
 	// (1 to 10,000). Zero means 8. Smaller finds room sooner and probes an upstream's
 	// limit more often, which costs refusals.
 	Epoch int
+	// RefusalBudget is how many refusals probing may cost for each call that ends well (0.0001 to 0.5, a
+	// ratio). Zero means 0.01. Smaller finds a grown capacity later; larger is refused more often.
+	RefusalBudget float64
 }
 
 // Defaults returns c with each zero field set to its default.
 func (c Config) Defaults() Config {
 	if c.Max == 0 {
-		c.Max = 1024
+		c.Max = 4096
 	}
 	if c.Min == 0 {
 		c.Min = 1
@@ -38,13 +41,19 @@ func (c Config) Defaults() Config {
 		c.Initial = min(max(4, c.Min), c.Max)
 	}
 	if c.Backoff == 0 {
-		c.Backoff = 0.8
+		c.Backoff = 0.9
 	}
 	if c.Epoch == 0 {
 		c.Epoch = 8
 	}
+	if c.RefusalBudget == 0 {
+		c.RefusalBudget = 0.01
+	}
 	return c
 }
+
+// The range of Config.RefusalBudget.
+const minBudget, maxBudget = 0.0001, 0.5
 
 // MaxLimit is the largest limit that a Config may ask for.
 const MaxLimit = 1_000_000
@@ -87,6 +96,9 @@ func (c Config) Check() []error {
 	}
 	if c.Epoch < 1 || c.Epoch > 10_000 {
 		bad("Epoch", c.Epoch, "1 to 10000 calls")
+	}
+	if !(c.RefusalBudget >= minBudget && c.RefusalBudget <= maxBudget) {
+		bad("RefusalBudget", c.RefusalBudget, "%v to %v", minBudget, maxBudget)
 	}
 	return errs
 }

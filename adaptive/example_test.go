@@ -11,7 +11,7 @@ import (
 
 // A guard tells the law what happened; here it is told by hand.
 func ExampleAIMD() {
-	law := adaptive.New(adaptive.Config{Max: 100})
+	law := adaptive.NewAIMD(adaptive.Config{Max: 100})
 	print := func(what string, d adaptive.Decision) {
 		fmt.Printf("%-24s limit %3d, because %v, episode %d, binding %v\n", what, d.Limit, d.Cause, d.Episode, d.Binding)
 	}
@@ -48,7 +48,7 @@ func ExampleAIMD() {
 
 // What a law has learned outlives the process.
 func ExampleAIMD_State() {
-	law := adaptive.New(adaptive.Config{Initial: 50})
+	law := adaptive.NewAIMD(adaptive.Config{Initial: 50})
 	law.Ended(time.Hour, adaptive.Call{InFlight: 50}, adaptive.Outcome{Class: feedback.Overloaded})
 	saved, err := json.Marshal(law.State())
 	if err != nil {
@@ -61,7 +61,7 @@ func ExampleAIMD_State() {
 		fmt.Println(err)
 		return
 	}
-	next := adaptive.New(adaptive.Config{Initial: 50})
+	next := adaptive.NewAIMD(adaptive.Config{Initial: 50})
 	next.Restore(0, state) // the clock of the new process begins at 0
 	fmt.Println("limit", next.Decision().Limit)
 	// Output: limit 35

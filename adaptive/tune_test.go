@@ -8,7 +8,7 @@ import (
 )
 
 func TestTuneKeepsWhatWasLearned(t *testing.T) {
-	l := New(Config{Initial: 40, Max: 100})
+	l := NewAIMD(Config{Initial: 40, Max: 100})
 	if d := l.Tune(time.Second, Config{Max: 100, Epoch: 3}); d.Limit != 40 {
 		t.Errorf("limit %d after a change of Epoch, want 40 as before", d.Limit)
 	}

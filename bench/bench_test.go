@@ -71,12 +71,12 @@ func BenchmarkRefuse(b *testing.B) {
 }
 
 func BenchmarkRoundTrip(b *testing.B) {
-	base := &canned{header("Content-Type", "application/json", "X-Request-Id", "req_0123456789")}
+	base := &canned{header("Content-Type", "application/json", "X-Request-Id", "req_0123456789"), `{"id":"cmpl-1","choices":[{"text":"forty-two"}],"created":17400}`}
 	for _, t := range []struct {
 		name string
 		t    http.RoundTripper
 	}{
-		{"canned", base}, {"flyball", ourTransport(base)}, {"failsafe-go", failsafeTransport(base)},
+		{"canned", base}, {"flyball", ourTransport(base, 1)}, {"failsafe-go", failsafeTransport(base)},
 	} {
 		b.Run(t.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/http"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
-	"github.com/flyball-go/flyball/limiter/httplimit"
 )
 
 // This file is all that the benchmark knows of the library. What the library does not offer
@@ -93,11 +91,6 @@ func (p *paced) Ended(time.Duration, adaptive.Call, adaptive.Outcome) adaptive.D
 }
 func (p *paced) Hint(time.Duration, feedback.Window) adaptive.Decision { return p.d }
 func (p *paced) Decision() adaptive.Decision                           { return p.d }
-
-// ourTransport returns the guard as a RoundTripper over base.
-func ourTransport(base http.RoundTripper) http.RoundTripper {
-	return httplimit.New(base, newGuard(held(64), 1), httplimit.Config{})
-}
 
 // keys are many guards, as a program has that keeps one for each key: a limiter.Group.
 type keys struct {

@@ -142,10 +142,21 @@ func unreadable(path string, err error) error {
 // everything that is wrong.
 func Parse(name string, data []byte) (*File, error) {
 	var t fileTable
-	if err := strict.Decode(name, data, &t); err != nil {
-		hideSecrets(err)
+	if err := Decode(name, data, &t); err != nil {
 		return nil, err
 	}
+	return t.File(), nil
+}
+
+// Decode is strict.Decode for a limits.toml: messages do not repeat what may be a credential.
+func Decode(name string, data []byte, dst any) error {
+	err := strict.Decode(name, data, dst)
+	hideSecrets(err)
+	return err
+}
+
+// File returns what the tables say, with the defaults of what they do not say. They must have been decoded without an error.
+func (t *Tables) File() *File {
 	f := &File{Defaults: t.Guard.settings(), Upstreams: make(map[string]Upstream, len(t.Upstream))}
 	for name, u := range t.Upstream {
 		f.Upstreams[name] = u.upstream(name, t.Guard)
@@ -153,7 +164,7 @@ func Parse(name string, data []byte) (*File, error) {
 	for _, r := range t.Feedback.Rule {
 		f.Rules = append(f.Rules, r.rule())
 	}
-	return f, nil
+	return f
 }
 
 // Names returns the names of the upstreams, sorted.

@@ -19,7 +19,8 @@ import (
 // Reloader is a limits.toml that may change while the program runs: it makes the guards, and changes them in
 // place. Its methods may be called by any number of goroutines.
 type Reloader struct {
-	path string
+	path  string
+	parse func(name string, data []byte) (*File, error)
 	// turn has room for one: whoever reads the file and puts it in force.
 	turn chan struct{}
 	// seen is what was read last, as digest writes it. Whoever has the turn may touch it.
@@ -56,17 +57,22 @@ type Changes struct {
 }
 
 // NewReloader reads the file at path. The error is that of [Load].
-func NewReloader(path string) (*Reloader, error) {
+func NewReloader(path string) (*Reloader, error) { return NewReloaderFunc(path, Parse) }
+
+// NewReloaderFunc is NewReloader with parse in the place of [Parse], for a program that has tables of its own in the file
+// (see [Tables]). It is called with each version of the file, by one goroutine at a time, before anything is changed. A file for which it
+// returns an error is not used; the file that it returns is not changed any more.
+func NewReloaderFunc(path string, parse func(name string, data []byte) (*File, error)) (*Reloader, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := Parse(path, data)
+	f, err := parse(path, data)
 	if err != nil {
 		return nil, err
 	}
 	return &Reloader{
-		path: path, turn: make(chan struct{}, 1), seen: digest(data, nil),
+		path: path, parse: parse, turn: make(chan struct{}, 1), seen: digest(data, nil),
 		file: f, guards: map[string]*liveGuard{}, pools: map[string]*livePool{},
 	}, nil
 }
@@ -152,7 +158,7 @@ func digest(data []byte, err error) string {
 func (r *Reloader) apply(data []byte, err error) (Changes, error) {
 	var f *File
 	if err == nil {
-		f, err = Parse(r.path, data)
+		f, err = r.parse(r.path, data)
 	}
 	if err != nil {
 		return Changes{}, err

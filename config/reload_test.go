@@ -495,3 +495,47 @@ func TestReloaderIsConcurrent(t *testing.T) {
 		}
 	}
 }
+
+// A program with tables of its own in the file reads them in the same pass, and refuses a file for itself.
+func TestReloaderWithTablesOfItsOwn(t *testing.T) {
+	type file struct {
+		Tables
+		Gateway struct {
+			Listen string `toml:"listen" len:"1..64"`
+		} `toml:"gateway"`
+	}
+	var listen string
+	parse := func(name string, data []byte) (*File, error) {
+		var f file
+		if err := Decode(name, data, &f); err != nil {
+			return nil, err
+		}
+		listen = f.Gateway.Listen
+		return f.File(), nil
+	}
+	path := filepath.Join(t.TempDir(), "limits.toml")
+	put := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("[guard]\nmax_limit = 7\n[gateway]\nlisten = 'a:1'\n")
+	r, err := NewReloaderFunc(path, parse)
+	if err != nil || listen != "a:1" || r.File().Defaults.Adaptive.Max != 7 {
+		t.Fatalf("%v, %q", err, listen)
+	}
+	if f, err := Load(path); err != nil || f.Defaults.Adaptive.Max != 7 {
+		t.Errorf("Load: %v: [gateway] is not for this package", err)
+	}
+	put("[guard]\nmax_limit = 0\n[gateway]\nlisen = 'a:1'\n")
+	_, err = r.Reload()
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "did you mean listen?") || !strings.Contains(err.Error(), "guard.max_limit is 0") {
+		t.Errorf("both mistakes at once: %v", err)
+	}
+	if r.File().Defaults.Adaptive.Max != 7 {
+		t.Error("a file with an error was put in force")
+	}
+	if _, err := Parse("x.toml", []byte("gateway = 3")); err == nil || !strings.Contains(err.Error(), "must be a table") {
+		t.Errorf("gateway = 3: %v", err)
+	}
+}

@@ -16,12 +16,27 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// fileTable is limits.toml as it is written. What is not written is nil, so that a zero that
-// somebody wrote is told from nothing.
-type fileTable struct {
+// Tables are the tables of limits.toml that this package reads, as they are written. A program that has tables of its own in
+// the same file embeds them in a struct that has those, gives that to [Decode], and calls File:
+//
+//	type file struct {
+//		config.Tables
+//		Jobs jobsTable `toml:"jobs"`
+//	}
+//
+// When that struct has a CheckEagerly of its own, it calls that of Tables. A program with tables that others should not stumble
+// over needs an entry in Parse, too: [gateway] is there.
+type Tables struct {
+	// What is not written is nil, so that a zero that somebody wrote is told from nothing.
 	Guard    guardTable               `toml:"guard"`
 	Upstream map[string]upstreamTable `toml:"upstream"`
 	Feedback feedbackTable            `toml:"feedback"`
+}
+
+// fileTable is what Parse reads.
+type fileTable struct {
+	Tables
+	Gateway strict.Other `toml:"gateway"` // of the gateway, a module of its own
 }
 
 type guardTable struct {
@@ -277,7 +292,7 @@ func (u upstreamTable) upstream(name string, base guardTable) Upstream {
 
 // CheckEagerly reports pairs of settings that contradict each other, in [guard] and in each
 // upstream after it took over what it does not say.
-func (t *fileTable) CheckEagerly(k strict.Key) {
+func (t *Tables) CheckEagerly(k strict.Key) {
 	guard := k.At("guard")
 	ordered(guard, guard, t.Guard.settings())
 	t.Guard.check(guard)

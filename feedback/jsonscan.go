@@ -2,39 +2,22 @@ package feedback
 
 import "bytes"
 
-// jsonScanner reads a JSON body of any length in pieces and keeps only what matters. The
-// body is one object, or an array whose elements are the events of a stream, as
-// Gemini sends them. For each such object it calls emit with a copy that holds a few known
-// members only. It is not a validator: on text that is not JSON it emits nothing of use.
+// jsonScanner reads a JSON body of any length in pieces and keeps only what matters: for each object whose
+// members matter (see jsonCursor) it has copy, which holds a few known members of it only.
 type jsonScanner struct {
-	// base is the depth of the members that matter: 1, or 2 within an array; 0 before the
-	// first bracket, and -1 when the body is neither.
-	base  int
-	depth int
+	jsonCursor
+	keep bool // the value at hand is copied
 
-	inString, escaped bool
-	wantKey           bool // at base, the next string is a member's name
-	inKey             bool
-	inObject          bool // within an object whose members matter
-	keep              bool // the value at hand is copied
-
-	key    []byte // the name at hand, cut at maxKey
-	buf    []byte // the copy of the object at hand
-	start  int    // where the member at hand begins in buf
-	emit   func(object []byte)
-	closed bool // the body's own bracket is closed
+	buf   []byte // the copy of the object at hand; empty when there is none
+	start int    // where the member at hand begins in buf
 }
 
-const (
-	// maxKey is longer than every known name.
-	maxKey = 32
-	// maxMember bounds the copy of one object's members; what is larger is left out.
-	maxMember = 64 << 10
-)
+// maxMember bounds the copy of one object's members; what is larger is left out.
+const maxMember = 64 << 10
 
 // keptMember tells what to do with a member of an object that matters: copy it, note
 // that it is there, or neither.
-func keptMember(key []byte, base int) (keep, note bool) {
+func keptMember(key []byte, base int8) (keep, note bool) {
 	switch string(key) {
 	case "usage", "usageMetadata", "usage_metadata", "Usage", "x_groq", "error", "errors", "error_code", "base_resp",
 		"Response", "__type", "code", "message", "type", "prompt_eval_count", "eval_count", "detail", "details", "reason",
@@ -49,101 +32,43 @@ func keptMember(key []byte, base int) (keep, note bool) {
 	return len(key) < maxKey && bytes.IndexByte(key, '\\') >= 0, false
 }
 
-func (s *jsonScanner) scan(p []byte) {
-	for _, c := range p {
-		if s.inString {
-			switch {
-			case s.escaped:
-				s.escaped = false
-			case c == '\\':
-				s.escaped = true
-			case c == '"':
-				s.inString = false
-				if s.inKey {
-					s.inKey = false
-					continue
-				}
+// scan reads p until an object has ended, and returns how much of p it read and that object's copy; nil when p has
+// ended before. The copy is good until the next call.
+func (s *jsonScanner) scan(p []byte) (n int, object []byte) {
+	for n < len(p) {
+		if s.keep {
+			m, ended := s.take(p[n:])
+			n += m
+			if ended {
+				return n, s.object()
 			}
-			if s.inKey {
-				if len(s.key) < maxKey {
-					s.key = append(s.key, c)
-				}
-				continue
-			}
-			s.copy(c)
 			continue
 		}
-		switch c {
-		case ' ', '\t', '\r', '\n':
-		case '"':
-			s.inString = true
-			if s.inObject && s.wantKey && s.depth == s.base {
-				s.wantKey, s.inKey = false, true
-				s.key = s.key[:0]
-				continue
-			}
-			s.copy(c)
-		case '{', '[':
-			s.open(c)
-		case '}', ']':
-			s.close(c)
-		case ':':
-			if s.inObject && s.depth == s.base && !s.keep {
-				s.member()
-				continue
-			}
-			s.copy(c)
-		case ',':
-			if s.inObject && s.depth == s.base {
-				s.keep, s.wantKey = false, true
-				continue
-			}
-			s.copy(c)
-		default:
-			if s.base == 0 && c != 0xef && c != 0xbb && c != 0xbf { // a byte order mark may precede
-				s.base = -1
-			}
-			s.copy(c)
+		m, e, name := s.next(p[n:])
+		n += m
+		switch e {
+		case jsonOpen:
+			s.buf = append(s.buf[:0], '{')
+		case jsonMember:
+			s.member(name)
+		case jsonClose:
+			return n, s.object()
 		}
 	}
+	return n, nil
 }
 
-// open takes a bracket that opens.
-func (s *jsonScanner) open(c byte) {
-	s.depth++
-	if s.base == 0 {
-		s.base = 1
-		if c == '[' {
-			s.base = 2
-			return
-		}
-	}
-	if s.depth == s.base && c == '{' && !s.closed {
-		s.inObject, s.wantKey, s.keep = true, true, false
-		s.buf = append(s.buf[:0], '{')
-		return
-	}
-	s.copy(c)
+// object returns the copy of the object that ended.
+func (s *jsonScanner) object() []byte {
+	s.keep = false
+	object := append(s.buf, '}')
+	s.buf = object[:0]
+	return object
 }
 
-// close takes a bracket that closes.
-func (s *jsonScanner) close(c byte) {
-	if s.inObject && s.depth == s.base {
-		s.inObject, s.keep = false, false
-		s.emit(append(s.buf, '}'))
-		s.buf = s.buf[:0]
-	} else {
-		s.copy(c)
-	}
-	if s.depth > 0 {
-		s.depth--
-	}
-	s.closed = s.closed || s.base > 0 && s.depth == 0
-}
-
-// member begins the value of the member whose name was read.
-func (s *jsonScanner) member() {
-	keep, note := keptMember(s.key, s.base)
+// member begins the value of the member with a name.
+func (s *jsonScanner) member(name []byte) {
+	keep, note := keptMember(name, s.base)
 	if !keep && !note || len(s.buf) == 0 {
 		return
 	}
@@ -151,7 +76,7 @@ func (s *jsonScanner) member() {
 	if len(s.buf) > 1 {
 		s.buf = append(s.buf, ',')
 	}
-	s.buf = append(append(append(s.buf, '"'), s.key...), '"', ':')
+	s.buf = append(append(append(s.buf, '"'), name...), '"', ':')
 	if note {
 		s.buf = append(s.buf, "true"...)
 		return
@@ -159,14 +84,53 @@ func (s *jsonScanner) member() {
 	s.keep = true
 }
 
-func (s *jsonScanner) copy(c byte) {
+// take copies the value at hand, without white space between its parts, and returns how much of p it read; ended reports that
+// the object has ended with it.
+func (s *jsonScanner) take(p []byte) (n int, ended bool) {
+	for n < len(p) && s.keep {
+		if s.inString {
+			m, over := s.endOfString(p[n:])
+			s.copy(p[n : n+m]...)
+			s.inString = !over
+			n += m
+			continue
+		}
+		c := p[n]
+		n++
+		switch c {
+		case ' ', '\t', '\r', '\n':
+			continue
+		case '"':
+			s.inString = true
+		case '{', '[':
+			s.open(c)
+			if s.base < 0 {
+				return len(p), false
+			}
+		case '}', ']':
+			if s.close() {
+				return n, true
+			}
+		case ',':
+			if s.depth == int32(s.base) {
+				s.keep, s.wantKey = false, true
+				continue
+			}
+		}
+		s.copy(c)
+	}
+	return n, false
+}
+
+// copy adds to the value at hand, or leaves it out when that becomes too large.
+func (s *jsonScanner) copy(p ...byte) {
 	if !s.keep {
 		return
 	}
-	if len(s.buf) == maxMember {
+	if len(s.buf)+len(p) > maxMember {
 		s.buf = s.buf[:s.start]
 		s.keep = false
 		return
 	}
-	s.buf = append(s.buf, c)
+	s.buf = append(s.buf, p...)
 }

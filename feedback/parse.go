@@ -42,6 +42,20 @@ func Parse(a Answer) Signal {
 	return s
 }
 
+// Succeeded reports whether the status and the header of an answer say that it is a success, so that nothing but
+// its body could say otherwise: what Parse would tell of an answer without a body and without its windows. It needs names as http.Header has
+// them, allocates nothing, and costs a look-up.
+func Succeeded(status int, header map[string][]string, rules *Rules) bool {
+	if status >= 400 || rules.aboutSuccess(status) {
+		return false
+	}
+	if status < 200 || status >= 300 {
+		return true
+	}
+	v, ok := header["Grpc-Status"]
+	return !ok || !isGRPCError(&field{values: v})
+}
+
 // succeeded reports whether the answer is plainly a success. It looks at a 2xx body only as
 // far as it must, and allocates nothing.
 func succeeded(a *Answer, f *fields) bool {
@@ -72,8 +86,11 @@ func succeeded(a *Answer, f *fields) bool {
 }
 
 // grpcError reports whether the answer carries a gRPC status other than OK.
-func grpcError(f *fields) bool {
-	d, ok := parseDecimal(f.grpcStatus.first())
+func grpcError(f *fields) bool { return isGRPCError(&f.grpcStatus) }
+
+// isGRPCError reports whether a grpc-status field is there and other than OK.
+func isGRPCError(status *field) bool {
+	d, ok := parseDecimal(status.first())
 	return ok && (d.whole != 0 || d.huge)
 }
 

@@ -95,8 +95,7 @@ func (r Report) TokensPerSecond() (perSecond float64, ok bool) {
 type Stream struct {
 	config StreamConfig
 	mode   streamMode
-	fields fields
-	clock  clock
+	head   *head // nil until it is needed
 	report Report
 	counts usageCounts
 
@@ -108,7 +107,21 @@ type Stream struct {
 	skipping  bool // the event at hand is too large
 
 	json jsonScanner
-	now  time.Time // of the piece at hand, for what the scanner emits
+	now  time.Time // of the piece at hand
+	room [256]byte // where the scanner's copies begin
+}
+
+// head is what a header says.
+type head struct {
+	fields fields
+	clock  clock
+}
+
+func readHead(header map[string][]string, now time.Time) *head {
+	h := &head{}
+	h.fields.read(header)
+	h.clock = clock{now: instantOf(now), date: h.fields.date.values}
+	return h
 }
 
 // streamMode is how a body is read.
@@ -123,6 +136,31 @@ const (
 
 // NewStream returns a Stream for a body that begins at now.
 func NewStream(c StreamConfig, now time.Time) *Stream {
+	s := newStream(c, now)
+	s.head = readHead(c.Header, now)
+	f := &s.head.fields
+	s.report.Signal.Windows = f.windows(nil, &s.head.clock)
+	contentType := f.contentType.first()
+	switch {
+	case compressed(c.Header):
+		s.mode = modeBinary
+	case f.eventStream():
+		s.mode = modeEvents
+	case mediaType(contentType, "application/x-ndjson"), mediaType(contentType, "application/jsonl"),
+		mediaType(contentType, "application/stream+json"):
+		s.mode = modeLines
+	case mediaTypePrefix(contentType, "application/grpc"), mediaTypePrefix(contentType, "application/octet-stream"),
+		mediaTypePrefix(contentType, "application/vnd.amazon.eventstream"), mediaTypePrefix(contentType, "audio/"),
+		mediaTypePrefix(contentType, "image/"), mediaTypePrefix(contentType, "video/"):
+		s.mode = modeBinary
+	}
+	s.counts.input = tokens(value(f.bedrockInputTokens.first()), s.counts.input)
+	s.counts.output = tokens(value(f.bedrockOutputs.first()), s.counts.output)
+	return s
+}
+
+// newStream returns a Stream that reads JSON and has not looked at the header.
+func newStream(c StreamConfig, now time.Time) *Stream {
 	if c.Status == 0 {
 		c.Status = 200
 	}
@@ -133,26 +171,8 @@ func NewStream(c StreamConfig, now time.Time) *Stream {
 		c.Start = now
 	}
 	s := &Stream{config: c, counts: noCounts, lineEmpty: true}
-	s.fields.read(c.Header)
-	s.clock = clock{now: instantOf(now), date: s.fields.date.values}
 	s.report.Start = c.Start
-	s.report.Signal.Windows = s.fields.windows(nil, &s.clock)
-	contentType := s.fields.contentType.first()
-	switch {
-	case compressed(c.Header):
-		s.mode = modeBinary
-	case s.fields.eventStream():
-		s.mode = modeEvents
-	case mediaType(contentType, "application/x-ndjson"), mediaType(contentType, "application/jsonl"),
-		mediaType(contentType, "application/stream+json"):
-		s.mode = modeLines
-	case mediaTypePrefix(contentType, "application/grpc"), mediaTypePrefix(contentType, "application/octet-stream"),
-		mediaTypePrefix(contentType, "application/vnd.amazon.eventstream"), mediaTypePrefix(contentType, "audio/"),
-		mediaTypePrefix(contentType, "image/"), mediaTypePrefix(contentType, "video/"):
-		s.mode = modeBinary
-	}
-	s.json.emit = s.object
-	s.header()
+	s.json.buf = s.room[:0]
 	return s
 }
 
@@ -171,12 +191,6 @@ func compressed(header map[string][]string) bool {
 	return false
 }
 
-// header takes the usage that Bedrock tells in the header.
-func (s *Stream) header() {
-	s.counts.input = tokens(value(s.fields.bedrockInputTokens.first()), s.counts.input)
-	s.counts.output = tokens(value(s.fields.bedrockOutputs.first()), s.counts.output)
-}
-
 // Scan takes the next piece of the body, which came at now. It keeps no reference to p.
 func (s *Stream) Scan(p []byte, now time.Time) {
 	if len(p) == 0 {
@@ -193,8 +207,12 @@ func (s *Stream) Scan(p []byte, now time.Time) {
 	case modeLines:
 		s.scanLines(p)
 	case modeJSON:
-		if s.json.base >= 0 {
-			s.json.scan(p)
+		for len(p) > 0 && s.json.base >= 0 {
+			n, object := s.json.scan(p)
+			if object != nil {
+				s.object(object)
+			}
+			p = p[n:]
 		}
 	}
 }
@@ -213,7 +231,7 @@ func (s *Stream) Finish(now time.Time) {
 	s.mode = modeBinary
 	s.report.End = now
 	s.report.Complete = s.report.Complete || s.json.closed
-	s.json = jsonScanner{base: -1}
+	s.json = jsonScanner{jsonCursor: jsonCursor{base: -1}}
 }
 
 // Report returns what is known so far. It may be called at any time.
@@ -349,9 +367,13 @@ func (s *Stream) lookForErrors() bool {
 func (s *Stream) refuse(e evidence) {
 	e.inOK, e.provider, e.rules = true, s.config.Provider, s.config.Rules
 	e.header, e.sentStatus = s.config.Header, s.config.Status
+	if s.head == nil {
+		s.head = readHead(s.config.Header, s.now)
+		s.report.Signal.Windows = s.head.fields.windows(nil, &s.head.clock)
+	}
 	e.windows = s.report.Signal.Windows
 	windows := s.report.Signal.Windows
-	s.report.Signal = e.signal(&s.fields, &s.clock)
+	s.report.Signal = e.signal(&s.head.fields, &s.head.clock)
 	s.report.Signal.Windows = windows
 	s.report.Refused = s.report.Signal.Class != OK
 }

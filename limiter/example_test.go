@@ -658,7 +658,7 @@ func TestDocExplain(t *testing.T) {
 model: limit 100 (external), 1 in flight, 3 waiting
 tokens per 1m0s: 210 of 6000 left
 waiting 2.1s: tokens per 1m0s binds, 0 ahead in tenant a, expected 00:00:10Z
-waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:10Z
+waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:20Z
 `
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -60,6 +60,7 @@ type Guard struct {
 	set  atomic.Pointer[settings]
 	base time.Time // instants are counted from here
 	core admission.Core
+	ties atomic.Pointer[ties] // nil until there is one
 	name string
 
 	// mu guards what follows, and the methods of core that say so. It is held for memory only.
@@ -77,6 +78,7 @@ type settings struct {
 	watched  uint32 // one call in watched+1 is watched
 	maxHold  time.Duration
 	reclaim  bool
+	needs    Needs
 }
 
 // shell is what a guard needs to make callers wait and to tell of what it does.
@@ -166,6 +168,7 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 		fast:  c.MaxHold == 0 && (c.Room == nil || c.Room.ReservedShare == 0),
 		timed: uint32(c.TimeOneIn - 1), watched: uint32(c.WatchOneIn - 1),
 		maxHold: c.MaxHold, reclaim: c.Reclaim,
+		needs: c.needs(),
 	}
 }
 
@@ -334,7 +337,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 	if w.State == admission.Granted {
 		p = g.permit(&w.Grant)
 	} else {
-		m.reason = w.Reason
+		m.reason, m.why, m.budget, m.tooLarge = w.Reason, w.Why, w.Budget, w.TooLarge
 		// For want of a place RetryAt is a guess, and whoever gives one back says so.
 		if w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit() {
 			m.in = max(0, w.RetryAt-now)
@@ -350,6 +353,10 @@ type miss struct {
 	reason Reason
 	// in is how long from now time alone will let the call start; 0 when a call has to end first.
 	in time.Duration
+	// why is what it waits for, and budget which budget; tooLarge has the numbers of ReasonTooLarge.
+	why      Why
+	budget   int
+	tooLarge TooLarge
 }
 
 // wait is Acquire's way through the lock.
@@ -390,6 +397,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 	}
 	brisk := w.lookAt != 0
 	g.unlock()
+	g.ties.Load().watch() // a place that nobody needs any more may be there
 	switch {
 	case done == nil:
 		<-w.tell

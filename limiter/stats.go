@@ -34,6 +34,7 @@ type Stats struct {
 
 // Stats returns a snapshot.
 func (g *Guard) Stats() Stats {
+	g.ties.Load().endForgotten()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	d := g.core.Decision()

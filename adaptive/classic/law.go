@@ -153,6 +153,9 @@ func (l *Law) Ended(now time.Duration, c adaptive.Call, o adaptive.Outcome) adap
 // Hint implements [adaptive.Law] and changes nothing.
 func (l *Law) Hint(time.Duration, feedback.Window) adaptive.Decision { return l.d }
 
+// Wants implements [adaptive.Modest].
+func (l *Law) Wants() adaptive.Wants { return adaptive.Wants{} }
+
 // tell hands one call to the library. A latency of 0 would be a division by 0 in Vegas, and a
 // negative one means that time went backwards.
 func (l *Law) tell(now, latency time.Duration, inFlight int, dropped bool) {

@@ -35,7 +35,7 @@ const (
 func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
-		&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: none, fixed-N, gcl-aimd, gcl-vegas, gcl-gradient2, ours", Value: "none,fixed-20,gcl-aimd,gcl-vegas,gcl-gradient2,ours"},
+		&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: controllerNames(), DefaultText: "all"},
 		&cli.Uint64Flag{Name: "seed", Usage: "first seed `N` of the random numbers", Value: 1},
 		&cli.IntFlag{Name: "seeds", Usage: "`N` seeds, one after the other", Value: 3},
 		&cli.StringFlag{Name: "out", Usage: "`FILE` for the report with charts; empty for none", Value: "report.html"},
@@ -43,6 +43,15 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "assert", Usage: "exit with 3 when a controller does not do what its scenario expects"},
 		&cli.IntFlag{Name: "cpus", Usage: "`N` runs at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
 	}
+}
+
+// controllerNames returns the controllers of a comparison that names none, as --controllers takes them.
+func controllerNames() string {
+	var names []string
+	for _, c := range scenario.Controllers() {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, ",")
 }
 
 // runAction runs scenarios and reports.

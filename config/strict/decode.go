@@ -102,7 +102,9 @@ func (d *decoder) decode(n *node, name string, v reflect.Value, r rule) {
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		if d.isTable(n, name, t, r) {
+		if t == otherType {
+			d.isTable(n, name, t, r)
+		} else if d.isTable(n, name, t, r) {
 			d.structTable(n, name, v, d.structOf(t))
 		}
 	case reflect.Map:

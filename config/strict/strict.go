@@ -12,7 +12,8 @@
 // string, "1m30s"), an [encoding.TextUnmarshaler] (written as a string), a struct (a
 // table), a map[string]T (a table with free names), a slice (an array, or an array of
 // tables), or a pointer to any of these: a pointer stays nil when the key is absent, which tells
-// "not written" from "written as zero". An embedded struct without a tag lends its keys.
+// "not written" from "written as zero". An embedded struct without a tag lends its keys. A field of the type
+// [Other] is a table that somebody else reads.
 //
 // Further tags say what a value may be:
 //
@@ -38,6 +39,9 @@ import (
 	"strings"
 	"unicode/utf8"
 )
+
+// Other is a table of the file that another program reads: whatever is in it is let pass.
+type Other struct{}
 
 // MaxSize is the largest file that Decode reads, in bytes (1 MiB).
 const MaxSize = 1 << 20

@@ -45,6 +45,7 @@ type bounds struct {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
+	otherType    = reflect.TypeFor[Other]()
 )
 
 // isText reports whether values of t read themselves from a string.

@@ -48,10 +48,13 @@ const (
 	// spread. Starting all of them at once is the herd that the pause was meant to end. The
 	// pause itself and the mean latency bound it, too: beyond one latency there is no herd.
 	resumeSpread = time.Second
-	// paceDepth is how many seconds of pace may start at once, and paceBurst how many
-	// starts at the most: enough to bridge the jitter of goroutines, too little to trip
-	// quotas that are enforced in slices of a second.
-	paceDepth = 1.0
+	// paceShare is how late a start may be without loss to those after it, as a share of the time between two, but at most paceLate
+	// and at least paceSoon; paceBurst is how many may start at once at the most. That is enough to bridge the jitter of
+	// goroutines, and too little to trip a quota that allows hardly anything at once: a bucket of one request is real, and with
+	// more slack, law and quota met at a tenth of what it gives.
+	paceShare = 0.1
+	paceLate  = 0.010 // s
+	paceSoon  = 0.001 // s
 	paceBurst = 3.0
 	// lazyWindow is how often a guard that has met no limit looks at what it counted.
 	lazyWindow = time.Second
@@ -75,26 +78,26 @@ type Core struct {
 
 	// What follows needs the lock.
 
-	queueOnly bool // make no plainLine; for tests
-
 	ended uint64 // calls that ended well and were collected from the meter
 	state *state // nil until it is needed
 }
 
 // state is the part of a Core that needs the lock.
 type state struct {
-	line     plainLine
-	easy     bool // only places hold callers back, but for the pace of starts; see hold
-	law      adaptive.Law
-	decision adaptive.Decision
-	queue    queue
-	answered []*Waiter // those who were answered by what somebody else did; Next hands them over
-	budget   Budget
-	estimate Estimator
-	spare    *reserved       // for use again
-	window   adaptive.Window // what the meter does not count; Start is the window's beginning
-	jitter   rand.PCG
-	closed   bool
+	line plainLine
+	easy bool // only places hold callers back, but for the pace of starts; see hold
+	// queueOnly says to make no plainLine; for tests.
+	queueOnly bool
+	law       adaptive.Law
+	decision  adaptive.Decision
+	queue     queue
+	answered  []*Waiter // those who were answered by what somebody else did; Next hands them over
+	budget    Budget
+	estimate  Estimator
+	spare     *reserved       // for use again
+	window    adaptive.Window // what the meter does not count; Start is the window's beginning
+	jitter    rand.PCG
+	closed    bool
 
 	gate       time.Duration // nothing starts before it
 	resumeNext time.Duration // after a pause: the next start
@@ -449,7 +452,7 @@ func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) 
 func (c *Core) Enter(now time.Duration, w *Waiter) (entered, free bool) {
 	s := c.state
 	if s == nil || !s.easy || c.Paced() || s.queue.len() > 0 || s.line.n >= min(c.cfg.Queue, maxWaiting) ||
-		len(s.answered) > 0 || c.queueOnly || !w.plain() {
+		len(s.answered) > 0 || s.queueOnly || !w.plain() {
 		return false, false
 	}
 	w.Since, w.State, w.Reason, w.Why = now, Queued, ReasonNone, WhyLimit
@@ -606,7 +609,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 		s.law = cfg.Law
 		c.decide(now, s.law.Decision())
 	case tune != nil:
-		if own, ok := s.law.(*adaptive.AIMD); ok {
+		if own, ok := s.law.(*adaptive.Governor); ok {
 			c.decide(now, own.Tune(now, *tune))
 		} else {
 			s.law = adaptive.New(*tune)
@@ -678,6 +681,14 @@ func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
 		usage = feedback.Usage{Known: true} // a refused call used no tokens; the request counts
+	case feedback.Canceled, feedback.Timeout, feedback.ServerError:
+		if usage.Known {
+			// It was cut while the upstream was at work: what it told is the least that it used.
+			usage.Output = max(usage.Output, r.Reservation.cost.Output)
+			if usage.Input == 0 {
+				usage.Input = r.Reservation.cost.Input
+			}
+		}
 	}
 	s.budget.Settle(now, &r.Reservation, usage)
 	if usage.Known {
@@ -1127,7 +1138,7 @@ func (c *Core) apply(now time.Duration, d *adaptive.Decision) {
 	c.askAt.Store(int64(d.AskAgain))
 	c.episode.Store(d.Episode)
 	c.slots.setLimit(d.Limit)
-	c.pace.set(now, d.Pace, min(paceBurst, d.Pace*paceDepth))
+	c.pace.set(now, d.Pace, min(paceBurst, 1+max(min(paceShare, d.Pace*paceLate), d.Pace*paceSoon)))
 }
 
 // hold sends callers to the lock while anything else than places and the pace of starts may hold them

@@ -120,3 +120,25 @@ func formatRate(v float64) string {
 	}
 	return formatCount(int64(math.Round(min(max(v, -1e15), 1e15))))
 }
+
+// formatFine writes the size of a number with three figures: "0", "0.012", "3.4", "97.2", "340".
+func formatFine(v float64) string {
+	v = math.Abs(v)
+	switch {
+	case math.IsInf(v, 0):
+		return "∞"
+	case v == 0:
+		return "0"
+	case v < 0.00095:
+		return "<0.001"
+	case v < 0.0995:
+		return strconv.FormatFloat(v, 'f', 3, 64)
+	case v < 9.995:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	case v < 99.95:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case v < 1e6:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}

@@ -12,6 +12,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 //go:embed assets/report.html.tmpl
@@ -554,7 +556,7 @@ func rateOf(values []float64, points int) *chartLine {
 		line.Steps = n
 	}
 	for i := 0; i < len(values); i += n {
-		line.Values = append(line.Values, figure(Mean(values[i:min(i+n, len(values))])))
+		line.Values = append(line.Values, figure(stats.Mean(values[i:min(i+n, len(values))])))
 	}
 	return line
 }

@@ -5,23 +5,34 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/stats"
 )
+
+// schema is the version of the form that WriteJSON writes.
+const schema = 2
 
 // WriteJSON writes the whole report as one JSON object and a newline. Keys, in
 // this order; durations are seconds, a value that is not defined is null:
 //
-//	schema        1; goes up when a key changes its meaning or disappears
-//	title, version, command
+//	schema        2; goes up when a key changes its meaning or disappears
+//	title, version, command, config (a hash of the guard's settings)
 //	seed, seeds   the first seed as a string (it may not fit a double), how many
 //	interrupted   true if the command was stopped early
-//	verdict
+//	verdict       for readers; ReadJSON makes it anew
 //	  ours        the controller that the verdict is about
 //	  rules       how it is decided, in words
-//	  scenarios[] scenario, outcome (won, drew, lost, unranked), rival, text,
+//	  scenarios[] scenario, outcome (won, drew, lost, open, unranked), rival, text,
 //	              ranked[] (best score first)
+//	    pairs[]   rival, verdict of ours (better, worse, equivalent, inconclusive)
+//	      figures[] name, verdict, pairs (seeds compared), undefined (seeds left
+//	              out), rival_mean, ours_mean, effect, low, high (95 % interval),
+//	              relative (effect is a share of rival_mean), min_effect, p,
+//	              p_holm
 //	  closing     one sentence
 //	scenarios[]
 //	  name, intent, duration_s, interrupted
+//	  alpha       the level of the verdicts, null for 0.05
 //	  oracle      note, goodput_rps, step_s, limit[], rate_rps[]
 //	  runs[]
 //	    controller, ours, reference
@@ -33,9 +44,12 @@ import (
 //	              latency_p90_s, latency_p99_s (successes, from intended
 //	              arrival), settle_s (null if it did not settle), settled,
 //	              has_level (false if there is nothing to settle at),
-//	              limit_mean, in_flight_mean (requests), fairness_jain
+//	              limit_mean, in_flight_mean (requests), limit_swing (ratio),
+//	              fairness_jain
+//	    per_seed[] seed (a string) and summary, as above
 //	    series    of the first seed: step_s, limit[], pace_rps[], in_flight[],
 //	              waiting[] (requests), goodput_rps[], rejected_429_rps[]
+//	    low, high the 10th and 90th percentile over the seeds, like series
 //	    decisions[] of the first seed: at_s, limit (null: unlimited), pace_rps
 //	              (null: none), cause, binding
 //
@@ -86,6 +100,7 @@ type jsonReport struct {
 	Title       string         `json:"title"`
 	Version     string         `json:"version"`
 	Command     string         `json:"command"`
+	Config      string         `json:"config"`
 	Seed        uint64         `json:"seed,string"`
 	Seeds       int            `json:"seeds"`
 	Interrupted bool           `json:"interrupted"`
@@ -106,6 +121,30 @@ type jsonScenarioVerdict struct {
 	Rival    string   `json:"rival"`
 	Text     string   `json:"text"`
 	Ranked   []string `json:"ranked"`
+
+	Pairs []jsonPair `json:"pairs"`
+}
+
+type jsonPair struct {
+	Rival   string        `json:"rival"`
+	Verdict stats.Verdict `json:"verdict"`
+	Figures []jsonFigure  `json:"figures"`
+}
+
+type jsonFigure struct {
+	Name      string        `json:"name"`
+	Verdict   stats.Verdict `json:"verdict"`
+	Pairs     int           `json:"pairs"`
+	Undefined int           `json:"undefined"`
+	Rival     number        `json:"rival_mean"`
+	Ours      number        `json:"ours_mean"`
+	Effect    number        `json:"effect"`
+	Low       number        `json:"low"`
+	High      number        `json:"high"`
+	Relative  bool          `json:"relative"`
+	MinEffect number        `json:"min_effect"`
+	P         number        `json:"p"`
+	Adjusted  number        `json:"p_holm"`
 }
 
 type jsonScenario struct {
@@ -114,6 +153,7 @@ type jsonScenario struct {
 	Duration    number     `json:"duration_s"`
 	Interrupted bool       `json:"interrupted"`
 	Oracle      jsonOracle `json:"oracle"`
+	Alpha       number     `json:"alpha"`
 	Runs        []jsonRun  `json:"runs"`
 }
 
@@ -130,8 +170,16 @@ type jsonRun struct {
 	Ours       bool           `json:"ours"`
 	Reference  bool           `json:"reference"`
 	Summary    jsonSummary    `json:"summary"`
+	PerSeed    []jsonSeed     `json:"per_seed"`
 	Series     jsonSeries     `json:"series"`
+	Low        jsonSeries     `json:"low"`
+	High       jsonSeries     `json:"high"`
 	Decisions  []jsonDecision `json:"decisions"`
+}
+
+type jsonSeed struct {
+	Seed    uint64      `json:"seed,string"`
+	Summary jsonSummary `json:"summary"`
 }
 
 type jsonSummary struct {
@@ -157,6 +205,7 @@ type jsonSummary struct {
 	HasLevel       bool   `json:"has_level"`
 	MeanLimit      number `json:"limit_mean"`
 	MeanInFlight   number `json:"in_flight_mean"`
+	Swing          number `json:"limit_swing"`
 	Fairness       number `json:"fairness_jain"`
 }
 
@@ -181,13 +230,14 @@ type jsonDecision struct {
 func jsonReportOf(r *Report) jsonReport {
 	v := Judge(r)
 	out := jsonReport{
-		Schema: 1, Title: title(r), Version: r.Version, Command: r.Command, Seed: r.Seed, Seeds: max(1, r.Seeds),
+		Schema: schema, Title: title(r), Version: r.Version, Command: r.Command, Config: r.Config, Seed: r.Seed, Seeds: max(1, r.Seeds),
 		Interrupted: r.Interrupted, Verdict: jsonVerdict{Ours: v.Ours, Rules: Rules, Scenarios: []jsonScenarioVerdict{}, Closing: v.Closing},
 		Scenarios: []jsonScenario{},
 	}
 	for _, s := range v.Scenarios {
 		out.Verdict.Scenarios = append(out.Verdict.Scenarios, jsonScenarioVerdict{
 			Scenario: s.Scenario, Outcome: s.Outcome, Rival: s.Rival, Text: s.Text, Ranked: append([]string{}, s.Ranked...),
+			Pairs: jsonPairsOf(s.Pairs),
 		})
 	}
 	for i := range r.Scenarios {
@@ -203,7 +253,7 @@ func jsonScenarioOf(s *Scenario) jsonScenario {
 			Note: s.Oracle.Note, Goodput: number(s.Oracle.Goodput), Step: seconds(oracleStep(s)),
 			Limit: numbers(s.Oracle.Limit), Rate: numbers(s.Oracle.Rate),
 		},
-		Runs: []jsonRun{},
+		Alpha: positive(s.Alpha), Runs: []jsonRun{},
 	}
 	for i := range s.Runs {
 		out.Runs = append(out.Runs, jsonRunOf(&s.Runs[i]))
@@ -211,15 +261,29 @@ func jsonScenarioOf(s *Scenario) jsonScenario {
 	return out
 }
 
+func jsonPairsOf(pairs []PairVerdict) []jsonPair {
+	out := []jsonPair{}
+	for _, p := range pairs {
+		j := jsonPair{Rival: p.Rival, Verdict: p.Verdict, Figures: []jsonFigure{}}
+		for _, c := range p.Figures {
+			j.Figures = append(j.Figures, jsonFigure{
+				Name: c.Name, Verdict: c.Verdict, Pairs: c.Seeds, Undefined: c.Undefined, Rival: number(c.Baseline), Ours: number(c.Candidate),
+				Effect: number(c.Effect), Low: number(c.Interval.Low), High: number(c.Interval.High), Relative: c.Relative,
+				MinEffect: number(c.MinEffect), P: number(c.P), Adjusted: number(c.Adjusted),
+			})
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
 func jsonRunOf(r *Run) jsonRun {
 	out := jsonRun{
-		Controller: r.Controller, Ours: r.Ours, Reference: r.Reference, Summary: jsonSummaryOf(r.Summary),
-		Series: jsonSeries{
-			Step: seconds(r.Series.Step), Limit: numbers(r.Series.Limit), Pace: numbers(r.Series.Pace),
-			InFlight: numbers(r.Series.InFlight), Waiting: numbers(r.Series.Waiting),
-			Goodput: numbers(r.Series.Goodput), Rejected: numbers(r.Series.Rejected),
-		},
-		Decisions: []jsonDecision{},
+		Controller: r.Controller, Ours: r.Ours, Reference: r.Reference, Summary: jsonSummaryOf(r.Summary), PerSeed: []jsonSeed{},
+		Series: jsonSeriesOf(r.Series), Low: jsonSeriesOf(r.Low), High: jsonSeriesOf(r.High), Decisions: []jsonDecision{},
+	}
+	for _, s := range r.PerSeed {
+		out.PerSeed = append(out.PerSeed, jsonSeed{s.Seed, jsonSummaryOf(s.Summary)})
 	}
 	for _, d := range r.Decisions {
 		out.Decisions = append(out.Decisions, jsonDecision{
@@ -227,6 +291,14 @@ func jsonRunOf(r *Run) jsonRun {
 		})
 	}
 	return out
+}
+
+func jsonSeriesOf(s Series) jsonSeries {
+	return jsonSeries{
+		Step: seconds(s.Step), Limit: numbers(s.Limit), Pace: numbers(s.Pace),
+		InFlight: numbers(s.InFlight), Waiting: numbers(s.Waiting),
+		Goodput: numbers(s.Goodput), Rejected: numbers(s.Rejected),
+	}
 }
 
 func jsonSummaryOf(s Summary) jsonSummary {
@@ -241,7 +313,7 @@ func jsonSummaryOf(s Summary) jsonSummary {
 		GoodputRate: number(s.GoodputRate), RejectedPerOK: number(s.RejectedPerOK),
 		Mean: knownSeconds(s.Mean), P50: knownSeconds(s.P50), P90: knownSeconds(s.P90), P99: knownSeconds(s.P99),
 		Settle: settle, Settled: s.Settled && !s.NoLevel, HasLevel: !s.NoLevel,
-		MeanLimit: number(s.MeanLimit), MeanInFlight: number(s.MeanInFlight), Fairness: positive(s.Fairness),
+		MeanLimit: number(s.MeanLimit), MeanInFlight: number(s.MeanInFlight), Swing: number(s.Swing), Fairness: positive(s.Fairness),
 	}
 }
 

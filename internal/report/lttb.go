@@ -1,6 +1,10 @@
 package report
 
-import "math"
+import (
+	"math"
+
+	"github.com/flyball-go/flyball/internal/stats"
+)
 
 // downsample returns the indices of at most n elements of ys, equally spaced in
 // time, that together look most like all of them: the first, the last, and of each
@@ -45,7 +49,7 @@ func bucket(length, n, b int) (begin, end int) {
 
 func largestTriangle(ys []float64, before, begin, end, nextBegin, nextEnd int) int {
 	x0, y0 := float64(before), ys[before]
-	x2, y2 := float64(nextBegin+nextEnd-1)/2, Mean(ys[nextBegin:nextEnd])
+	x2, y2 := float64(nextBegin+nextEnd-1)/2, stats.Mean(ys[nextBegin:nextEnd])
 	if !finite(y0) {
 		y0 = 0
 	}

@@ -8,8 +8,11 @@ type Report struct {
 	Title string
 	// Version of the program that ran, as it prints it; empty if unknown.
 	Version string
-	// Command is the command line that reproduces the report.
+	// Command is the command line that reproduces the report. Of a report that was put together from several, it is
+	// one line each.
 	Command string
+	// Config identifies the settings of the guard: a hash of them; empty if unknown.
+	Config string
 	// Seed is the first seed; runs use Seed, Seed+1, … Seed+Seeds-1.
 	Seed uint64
 	// Seeds is how many seeds each summary covers. Zero means 1.
@@ -30,6 +33,9 @@ type Scenario struct {
 	Duration time.Duration
 	// Oracle is the best that any controller could have done.
 	Oracle Oracle
+	// Alpha is the chance of a wrong verdict that was spent where seeds were added until the verdicts were decided (0 to 1). Zero
+	// means 0.05.
+	Alpha float64
 	// Runs in the order in which they are shown. A controller keeps its name
 	// over all scenarios; the name chooses its colour.
 	Runs []Run
@@ -69,9 +75,20 @@ type Run struct {
 	Reference bool
 	// Summary covers all seeds.
 	Summary Summary
+	// PerSeed is the summary of each seed, in ascending order of the seeds. Without them nothing can be said about
+	// chance.
+	PerSeed []SeedSummary
 	// Series and Decisions are those of the first seed.
 	Series    Series
 	Decisions []Decision
+	// Low and High are the 10th and 90th percentile over the seeds at each step of Series; empty for fewer than three seeds.
+	Low, High Series
+}
+
+// SeedSummary is the summary of one seed.
+type SeedSummary struct {
+	Seed uint64
+	Summary
 }
 
 // Summary is one controller in one scenario over all seeds. Counts are totals
@@ -125,6 +142,9 @@ type Summary struct {
 	// MeanLimit and MeanInFlight are time-weighted means (requests). NaN or Inf
 	// where the controller has no limit.
 	MeanLimit, MeanInFlight float64
+	// Swing is how much the limit moves after its warm-up: its standard deviation divided by its mean (ratio, >= 0); NaN
+	// where there is no limit. See [stats.Swing].
+	Swing float64
 	// Fairness is Jain's index over tenants or replicas (0 to 1, 1 is equal);
 	// zero where there is only one.
 	Fairness float64

@@ -1,33 +1,15 @@
 package report
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 // finite reports whether v is a number that can be shown.
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
-
-// Percentile returns the p-th percentile (0 to 100) of sorted, which must be in
-// ascending order: the smallest element such that at least p percent of all
-// elements are at or below it ("nearest rank"), so it is always a value that
-// occurred. It returns the zero value and false when sorted is empty, and panics
-// when p is not in [0, 100].
-func Percentile[T cmp.Ordered](sorted []T, p float64) (T, bool) {
-	if !(p >= 0 && p <= 100) {
-		panic("report: Percentile: p is not in [0, 100]")
-	}
-	if len(sorted) == 0 {
-		var zero T
-		return zero, false
-	}
-	// Multiply before dividing: 99.9*1000/100 is 999 in a float64, as it should be,
-	// while 99.9/100*1000 may come out a hair above and ceil to 1000.
-	rank := int(math.Ceil(p * float64(len(sorted)) / 100))
-	return sorted[min(max(rank, 1), len(sorted))-1], true
-}
 
 // Latencies sorts ds in place and returns its mean and its 50th, 90th and 99th
 // percentile, ready for a Summary: each is -1 ns when ds is empty.
@@ -36,9 +18,9 @@ func Latencies(ds []time.Duration) (mean, p50, p90, p99 time.Duration) {
 		return -1, -1, -1, -1
 	}
 	slices.Sort(ds)
-	p50, _ = Percentile(ds, 50)
-	p90, _ = Percentile(ds, 90)
-	p99, _ = Percentile(ds, 99)
+	p50, _ = stats.Percentile(ds, 50)
+	p90, _ = stats.Percentile(ds, 90)
+	p99, _ = stats.Percentile(ds, 99)
 	return meanDuration(ds), p50, p90, p99
 }
 
@@ -51,97 +33,6 @@ func meanDuration(ds []time.Duration) time.Duration {
 		sum += float64(d)
 	}
 	return time.Duration(math.Round(sum / float64(len(ds))))
-}
-
-// Mean returns the arithmetic mean of the finite elements of xs, NaN if there is
-// none.
-func Mean(xs []float64) float64 {
-	var sum float64
-	n := 0
-	for _, x := range xs {
-		if finite(x) {
-			sum += x
-			n++
-		}
-	}
-	if n == 0 {
-		return math.NaN()
-	}
-	return sum / float64(n)
-}
-
-// Jain returns Jain's fairness index of the shares xs:
-//
-//	J = (Σ x)² / (n · Σ x²)
-//
-// It is 1 when all shares are equal and 1/n when one of n has everything. It is
-// 1 for no shares and for shares that are all zero: nobody is worse off. Shares
-// must be finite and not negative.
-func Jain(xs []float64) float64 {
-	// Dividing by the largest share first keeps the squares in range.
-	var top float64
-	for _, x := range xs {
-		top = max(top, x)
-	}
-	if top == 0 {
-		return 1
-	}
-	var sum, squares float64
-	for _, x := range xs {
-		x /= top
-		sum += x
-		squares += x * x
-	}
-	return sum * sum / (float64(len(xs)) * squares)
-}
-
-// TimeWeighted is the mean over time of a quantity that jumps and is constant in
-// between, such as the number in flight. The zero value is ready to use. Not
-// safe for concurrent use.
-type TimeWeighted struct {
-	started     bool
-	first, last time.Duration
-	value, area float64 // area in units of the quantity times nanoseconds
-}
-
-// Set says that the quantity is v from the time at on. A time before the latest
-// one counts as the latest one: time stands still.
-func (w *TimeWeighted) Set(at time.Duration, v float64) {
-	if !w.started {
-		w.started, w.first, w.last = true, at, at
-	}
-	if at > w.last {
-		w.area += w.value * float64(at-w.last)
-		w.last = at
-	}
-	w.value = v
-}
-
-// Mean returns the mean from the first Set to end, and NaN if no time has
-// passed. It does not change w.
-func (w *TimeWeighted) Mean(end time.Duration) float64 {
-	end = max(end, w.last)
-	if !w.started || end == w.first {
-		return math.NaN()
-	}
-	return (w.area + w.value*float64(end-w.last)) / float64(end-w.first)
-}
-
-// MovingMean returns the mean of the latest window of values at each step: the
-// finite elements among the last window/step, including the present one, fewer at
-// the beginning. It takes the noise out of a series before SettleTime sees it.
-func MovingMean(step time.Duration, values []float64, window time.Duration) []float64 {
-	n := 1
-	if step > 0 {
-		n = max(1, int(window/step))
-	}
-	out := make([]float64, len(values))
-	for i := range values {
-		// Summing anew each time costs n per element and leaves no error behind
-		// when a large value moves out of the window.
-		out[i] = Mean(values[max(0, i-n+1) : i+1])
-	}
-	return out
 }
 
 // The band and the time that SettleTime demands.
@@ -255,6 +146,7 @@ func Merge(perSeed []Summary) Summary {
 	m.GoodputRate = meanOf(perSeed, func(s Summary) float64 { return s.GoodputRate })
 	m.MeanLimit = meanOf(perSeed, func(s Summary) float64 { return s.MeanLimit })
 	m.MeanInFlight = meanOf(perSeed, func(s Summary) float64 { return s.MeanInFlight })
+	m.Swing = meanOf(perSeed, func(s Summary) float64 { return s.Swing })
 	m.Fairness = meanOf(perSeed, func(s Summary) float64 { return s.Fairness })
 	m.Mean = meanKnown(perSeed, func(s Summary) time.Duration { return s.Mean })
 	m.P50 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P50 })
@@ -284,7 +176,7 @@ func meanOf(ss []Summary, f func(Summary) float64) float64 {
 	for i, s := range ss {
 		xs[i] = f(s)
 	}
-	return Mean(xs)
+	return stats.Mean(xs)
 }
 
 func meanKnown(ss []Summary, f func(Summary) time.Duration) time.Duration {

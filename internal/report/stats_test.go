@@ -13,71 +13,6 @@ func near(got, want float64) bool {
 	return got == want || math.Abs(got-want) <= 1e-9*max(1, math.Abs(want)) || math.IsNaN(got) && math.IsNaN(want)
 }
 
-func TestPercentile(t *testing.T) {
-	for _, test := range []struct {
-		sorted []int
-		p      float64
-		want   int
-	}{
-		{[]int{7}, 0, 7},
-		{[]int{7}, 100, 7},
-		{[]int{15, 20, 35, 40, 50}, 5, 15},
-		{[]int{15, 20, 35, 40, 50}, 30, 20},
-		{[]int{15, 20, 35, 40, 50}, 40, 20},
-		{[]int{15, 20, 35, 40, 50}, 50, 35},
-		{[]int{15, 20, 35, 40, 50}, 100, 50},
-	} {
-		if got, ok := Percentile(test.sorted, test.p); !ok || got != test.want {
-			t.Errorf("Percentile(%v, %v) = %v, %v, want %v", test.sorted, test.p, got, ok, test.want)
-		}
-	}
-	if got, ok := Percentile([]int{}, 50); ok || got != 0 {
-		t.Errorf("Percentile of nothing = %v, %v, want 0, false", got, ok)
-	}
-	thousand := make([]int, 1000)
-	for i := range thousand {
-		thousand[i] = i + 1
-	}
-	if got, _ := Percentile(thousand, 99.9); got != 999 {
-		t.Errorf("Percentile(1…1000, 99.9) = %v, want 999", got)
-	}
-	for _, p := range []float64{-1, 100.1, math.NaN()} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("Percentile(_, %v) did not panic", p)
-				}
-			}()
-			Percentile(thousand, p)
-		}()
-	}
-}
-
-// The definition, element by element: the smallest with p percent at or below.
-func TestPercentileEqualsItsDefinition(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		xs := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 50).Draw(t, "xs")
-		p := rapid.IntRange(0, 100).Draw(t, "p")
-		slices.Sort(xs)
-		want := xs[len(xs)-1]
-		for _, x := range xs {
-			below := 0
-			for _, y := range xs {
-				if y <= x {
-					below++
-				}
-			}
-			if below*100 >= p*len(xs) {
-				want = x
-				break
-			}
-		}
-		if got, _ := Percentile(xs, float64(p)); got != want {
-			t.Fatalf("Percentile(%v, %d) = %d, want %d", xs, p, got, want)
-		}
-	})
-}
-
 func TestLatencies(t *testing.T) {
 	ds := make([]time.Duration, 100)
 	for i := range ds {
@@ -93,103 +28,6 @@ func TestLatencies(t *testing.T) {
 	if mean, _, _, _ := Latencies([]time.Duration{math.MaxInt64 / 2, math.MaxInt64 / 2, math.MaxInt64 / 2}); mean < math.MaxInt64/2-1024 {
 		t.Errorf("mean of three half-maximal durations = %v", mean)
 	}
-}
-
-func TestMean(t *testing.T) {
-	for _, test := range []struct {
-		xs   []float64
-		want float64
-	}{
-		{nil, math.NaN()},
-		{[]float64{math.NaN(), math.Inf(1)}, math.NaN()},
-		{[]float64{1, 2, 6}, 3},
-		{[]float64{1, math.NaN(), 3}, 2},
-	} {
-		if got := Mean(test.xs); !near(got, test.want) {
-			t.Errorf("Mean(%v) = %v, want %v", test.xs, got, test.want)
-		}
-	}
-}
-
-func TestJain(t *testing.T) {
-	for _, test := range []struct {
-		xs   []float64
-		want float64
-	}{
-		{nil, 1},
-		{[]float64{0, 0}, 1},
-		{[]float64{3}, 1},
-		{[]float64{5, 5, 5, 5}, 1},
-		{[]float64{1, 0, 0, 0}, 0.25},
-		{[]float64{1, 1, 0, 0}, 0.5},
-		{[]float64{1, 2, 3}, 36.0 / 42},
-		{[]float64{1e200, 1e200}, 1},
-		{[]float64{1e-200, 0}, 0.5},
-	} {
-		if got := Jain(test.xs); !near(got, test.want) {
-			t.Errorf("Jain(%v) = %v, want %v", test.xs, got, test.want)
-		}
-	}
-}
-
-func TestJainBounds(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		xs := rapid.SliceOfN(rapid.Float64Range(0, 1e6), 1, 20).Draw(t, "xs")
-		got, least := Jain(xs), 1/float64(len(xs))
-		if got < least-1e-12 || got > 1+1e-12 {
-			t.Fatalf("Jain(%v) = %v, not in [%v, 1]", xs, got, least)
-		}
-	})
-}
-
-func TestTimeWeighted(t *testing.T) {
-	var w TimeWeighted
-	if got := w.Mean(time.Second); !math.IsNaN(got) {
-		t.Errorf("Mean before any Set = %v, want NaN", got)
-	}
-	w.Set(time.Second, 4)
-	if got := w.Mean(time.Second); !math.IsNaN(got) {
-		t.Errorf("Mean over no time = %v, want NaN", got)
-	}
-	w.Set(2*time.Second, 10)
-	w.Set(time.Second, 0) // backwards: as if now
-	if got, want := w.Mean(5*time.Second), (4.0*1+0*3)/4; !near(got, want) {
-		t.Errorf("Mean = %v, want %v", got, want)
-	}
-}
-
-// Time-weighted means of whole-second steps equal the mean over the seconds.
-func TestTimeWeightedEqualsSampling(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		values := rapid.SliceOfN(rapid.Float64Range(0, 1000), 1, 50).Draw(t, "values")
-		var w TimeWeighted
-		for i, v := range values {
-			w.Set(time.Duration(i)*time.Second, v)
-		}
-		if got, want := w.Mean(time.Duration(len(values))*time.Second), Mean(values); !near(got, want) {
-			t.Fatalf("time-weighted mean of %v = %v, want %v", values, got, want)
-		}
-	})
-}
-
-func TestMovingMean(t *testing.T) {
-	got := MovingMean(time.Second, []float64{1, 2, 6, math.NaN(), 10}, 3*time.Second)
-	for i, want := range []float64{1, 1.5, 3, 4, 8} {
-		if !near(got[i], want) {
-			t.Errorf("MovingMean[%d] = %v, want %v", i, got[i], want)
-		}
-	}
-}
-
-// levels builds a series: n steps of v each.
-func levels(pairs ...float64) []float64 {
-	var out []float64
-	for i := 0; i < len(pairs); i += 2 {
-		for range int(pairs[i+1]) {
-			out = append(out, pairs[i])
-		}
-	}
-	return out
 }
 
 func TestSettleTime(t *testing.T) {
@@ -332,4 +170,14 @@ func TestDownsample(t *testing.T) {
 			t.Fatalf("first and last are not kept: %v of %d", chosen, len(ys))
 		}
 	})
+}
+
+func levels(pairs ...float64) []float64 {
+	var out []float64
+	for i := 0; i < len(pairs); i += 2 {
+		for range int(pairs[i+1]) {
+			out = append(out, pairs[i])
+		}
+	}
+	return out
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 // synthetic makes a report of invented runs: shapes that look like those of the
@@ -131,16 +133,16 @@ func syntheticRun(seed uint64, n int, s *Scenario, service float64, points int) 
 		ok += good
 		rejected += bad
 	}
-	settle, settled, level := SettleTime(time.Second, MovingMean(time.Second, run.Series.InFlight, 10*time.Second), s.Oracle.Limit)
+	settle, settled, level := SettleTime(time.Second, stats.MovingMean(time.Second, run.Series.InFlight, 10*time.Second), s.Oracle.Limit)
 	// Latencies are invented from the service time and the mean of waiting.
-	p50 := time.Duration((service + 0.05*Mean(run.Series.Waiting)*service) * 1e9)
+	p50 := time.Duration((service + 0.05*stats.Mean(run.Series.Waiting)*service) * 1e9)
 	run.Summary = Summary{
 		Seeds: 4, OK: int64(4 * ok), Rejected429: int64(4 * rejected), Sent: int64(4*ok) + int64(4*rejected),
 		Failed: int64(ok / 50), Goodput: ok / (s.Oracle.Goodput * float64(points)), GoodputRate: ok / float64(points),
 		RejectedPerOK: RejectedPerOK(int64(4*rejected), int64(4*ok)),
 		Mean:          p50 * 5 / 4, P50: p50, P90: p50 * 2, P99: p50*4 + time.Duration(rng.IntN(1000))*time.Millisecond,
 		Settle: settle, Settled: settled, NoLevel: !level,
-		MeanLimit: Mean(run.Series.Limit), MeanInFlight: Mean(run.Series.InFlight),
+		MeanLimit: stats.Mean(run.Series.Limit), MeanInFlight: stats.Mean(run.Series.InFlight),
 	}
 	run.Summary.GoodputLow = run.Summary.Goodput * 0.98
 	run.Summary.GoodputHigh = run.Summary.Goodput * 1.01

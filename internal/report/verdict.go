@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 // The measures of a verdict. They are constants, not options, so that every
@@ -23,11 +25,15 @@ const (
 	rejectionPrice = 0.1
 )
 
+// Alpha is the chance, for each pair of controllers, of a verdict that is not there.
+const Alpha = 0.05
+
 // Rules says in words how Judge decides.
-const Rules = "One controller beats another when its goodput is at least 1 point higher and its 429s per success are not higher, " +
-	"or its 429s are lower and its goodput is not lower. 429s count as different from 0.01 per success and a tenth of the larger on. " +
-	"When goodput and 429s disagree, the higher score wins by at least 1 point: score = goodput × (1 − 0.1 × 429s per success), " +
-	"so ten 429s undo one success. Anything closer is a draw."
+const Rules = "Both controllers meet the same seeds, so their differences are taken seed by seed. Goodput differs when it differs by at least 1 point, " +
+	"429s per success by at least 0.01 and a tenth of the larger, and the score by at least 1 point: score = goodput × (1 − 0.1 × 429s per success), " +
+	"so ten 429s undo one success. A difference counts when its 95 % confidence interval excludes 0 and its p value, adjusted for three figures (Holm), " +
+	"is at most 0.05; figures are level when the 90 % interval lies within those bounds. When goodput and 429s agree, or one is level, that decides; " +
+	"else the score does. What neither differs nor is level is open: more seeds may tell."
 
 // An Outcome is how our controller fared in a scenario.
 type Outcome string
@@ -39,6 +45,8 @@ const (
 	Drew Outcome = "drew"
 	// Lost: at least one rival beats it.
 	Lost Outcome = "lost"
+	// Open: no rival beats it, and about at least one nothing can be said with these seeds.
+	Open Outcome = "open"
 	// Unranked: the scenario was interrupted, or ours or every rival is missing.
 	Unranked Outcome = "unranked"
 )
@@ -69,6 +77,17 @@ type ScenarioVerdict struct {
 	// Ranked names the controllers from best score to worst; ties keep the order
 	// of the report. Empty if Unranked.
 	Ranked []string
+	// Pairs is how our controller fared against each rival. Empty if Unranked.
+	Pairs []PairVerdict
+}
+
+// PairVerdict is how our controller fared against a rival.
+type PairVerdict struct {
+	Rival   string
+	Verdict stats.Verdict
+	// Figures are goodput, 429s per success and score, with the rival as the baseline. They are empty when there are fewer than two
+	// seeds that both met: then the figures are compared as they are, by the same bounds.
+	Figures []stats.Comparison
 }
 
 // Judge says who won where, by Rules.
@@ -122,29 +141,87 @@ func judge(s *Scenario, name string) ScenarioVerdict {
 		return v
 	}
 
-	var winner, level, next *Run
+	var winner, open, level, next *Run
 	for _, rival := range rivals {
-		switch beats(rival.Summary, mine.Summary) {
-		case 1:
+		pair := against(rival, mine, s.alpha())
+		v.Pairs = append(v.Pairs, pair)
+		switch pair.Verdict {
+		case stats.Worse:
 			winner = better(winner, rival)
-		case 0:
+		case stats.Inconclusive:
+			open = better(open, rival)
+		case stats.Equivalent:
 			level = better(level, rival)
+		default:
 		}
 		next = better(next, rival)
 	}
 	switch {
 	case winner != nil:
 		v.Outcome, v.Rival = Lost, winner.Controller
-		v.Text = describe(winner.Controller, winner.Summary) + "; " + name + " got " + difference(mine.Summary, winner.Summary) + "."
+		v.Text = describe(winner.Controller, winner.Summary) + "; " + name + " got " + difference(mine.Summary, winner.Summary)
+	case open != nil:
+		v.Outcome, v.Rival = Open, open.Controller
+		v.Text = describe(name, mine.Summary) + "; not decided against " + describeLevel(open)
 	case level != nil:
 		v.Outcome, v.Rival = Drew, level.Controller
-		v.Text = describe(name, mine.Summary) + "; level with " + describeLevel(level) + "."
+		v.Text = describe(name, mine.Summary) + "; level with " + describeLevel(level)
 	default:
 		v.Outcome, v.Rival = Won, next.Controller
-		v.Text = describe(name, mine.Summary) + "; " + next.Controller + " got " + difference(next.Summary, mine.Summary) + "."
+		v.Text = describe(name, mine.Summary) + "; " + next.Controller + " got " + difference(next.Summary, mine.Summary)
 	}
+	v.Text += "."
 	v.Ranked = rank(s)
 	return v
+}
+
+// alpha is the level of the scenario's verdicts.
+func (s *Scenario) alpha() float64 {
+	if s.Alpha > 0 && s.Alpha < 1 {
+		return s.Alpha
+	}
+	return Alpha
+}
+
+// Decided reports whether more seeds could change nothing about a scenario's verdicts: our controller is compared with every rival, and none
+// of the comparisons is inconclusive. Where none is ours, the first run is compared with all others.
+func Decided(s *Scenario) bool {
+	at := 0
+	for i, run := range s.Runs {
+		if run.Ours {
+			at = i
+			break
+		}
+	}
+	for i := range s.Runs {
+		if i == at || s.Runs[i].Reference {
+			continue
+		}
+		if p := against(&s.Runs[i], &s.Runs[at], s.alpha()); len(p.Figures) == 0 || p.Verdict == stats.Inconclusive {
+			return false
+		}
+	}
+	return true
+}
+
+// against says how mine fares against a rival: over the seeds that both met, or by their summaries when those are fewer
+// than two.
+func against(rival, mine *Run, alpha float64) PairVerdict {
+	p := PairVerdict{Rival: rival.Controller}
+	if common, _ := Pair(rival.PerSeed, mine.PerSeed); len(common) >= 2 {
+		p.Figures = Compare(rival, mine, figures[:3], alpha)
+		p.Verdict = Overall(p.Figures)
+		return p
+	}
+	switch beats(mine.Summary, rival.Summary) {
+	case 1:
+		p.Verdict = stats.Better
+	case -1:
+		p.Verdict = stats.Worse
+	default:
+		p.Verdict = stats.Equivalent
+	}
+	return p
 }
 
 // beats returns 1 if a beats b, -1 if b beats a, and 0 if they are level.
@@ -344,6 +421,8 @@ func closing(r *Report, v Verdict) (headline, sentence string) {
 			won++
 		case Drew:
 			rest = append(rest, "drew "+s.Scenario+" with "+s.Rival)
+		case Open:
+			rest = append(rest, s.Scenario+" is open against "+s.Rival)
 		case Lost:
 			rest = append(rest, "lost "+s.Scenario+" to "+s.Rival+" "+why(&r.Scenarios[i], v.Ours, s.Rival))
 		}
@@ -361,7 +440,23 @@ func closing(r *Report, v Verdict) (headline, sentence string) {
 	if n := len(v.Scenarios) - ranked; n > 0 && ranked > 0 {
 		rest = append(rest, strconv.Itoa(n)+" not ranked")
 	}
-	return headline, strings.Join(append([]string{headline}, rest...), "; ") + "."
+	sentence = strings.Join(append([]string{headline}, rest...), "; ") + "."
+	if untested(v) {
+		sentence += " With fewer than two seeds, chance is not ruled out."
+	}
+	return headline, sentence
+}
+
+// untested reports whether a pair was compared without seeds.
+func untested(v Verdict) bool {
+	for _, s := range v.Scenarios {
+		for _, p := range s.Pairs {
+			if len(p.Figures) == 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // why gives the numbers that decided for the rival.
@@ -381,6 +476,9 @@ func why(s *Scenario, ours, rival string) string {
 	}
 	if compareRejected(a, b) != 0 {
 		parts = append(parts, "429s per success "+formatPerOK(a.RejectedPerOK)+" vs "+formatPerOK(b.RejectedPerOK))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "score "+formatShare(score(a))+" vs "+formatShare(score(b)))
 	}
 	return "(" + strings.Join(parts, ", ") + ")"
 }

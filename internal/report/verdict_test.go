@@ -66,7 +66,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: %s against %q, want %s against %q", got.Scenario, got.Outcome, got.Rival, w.outcome, w.rival)
 		}
 	}
-	if got, want := v.Closing, "ours won 2 of 4 scenarios; lost outage-30s to fixed (goodput 91 % vs 96 %); drew burst with fixed; 1 not ranked."; got != want {
+	if got, want := v.Closing, "ours won 2 of 4 scenarios; lost outage-30s to fixed (goodput 91 % vs 96 %); drew burst with fixed; 1 not ranked. With fewer than two seeds, chance is not ruled out."; got != want {
 		t.Errorf("Closing = %q, want %q", got, want)
 	}
 	if got := v.Scenarios[0].Ranked; strings.Join(got, " ") != "ours gcl-aimd" {
@@ -134,6 +134,41 @@ func TestFormat(t *testing.T) {
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+// seeded is a run with a summary for each pair of goodput and 429s per success.
+func seeded(name string, pairs ...float64) Run {
+	run := Run{Controller: name, Ours: name == "ours"}
+	for i := 0; i < len(pairs); i += 2 {
+		run.PerSeed = append(run.PerSeed, SeedSummary{uint64(i/2 + 1), summary(pairs[i], pairs[i+1])})
+	}
+	run.Summary = MergeSeeds(run.PerSeed)
+	return run
+}
+
+func TestJudgeOverSeeds(t *testing.T) {
+	ours := seeded("ours", 0.90, 0.01, 0.91, 0.02, 0.92, 0.01, 0.90, 0.02)
+	for _, test := range []struct {
+		name  string
+		rival Run
+		want  Outcome
+	}{
+		{"less of all", seeded("a", 0.70, 0.41, 0.71, 0.42, 0.73, 0.41, 0.70, 0.43), Won},
+		{"more of all", seeded("a", 0.99, 0, 0.99, 0, 0.995, 0, 0.98, 0), Lost},
+		{"the same", ours, Drew},
+		{"a mean ahead by luck", seeded("a", 0.99, 0.01, 0.70, 0.02, 0.99, 0.01, 0.99, 0.02), Open},
+		{"dear goodput", seeded("a", 0.93, 0.90, 0.94, 0.91, 0.95, 0.92, 0.93, 0.91), Won},
+		{"nothing succeeds", seeded("a", 0, math.Inf(1), 0, math.Inf(1), 0, math.Inf(1), 0, math.Inf(1)), Won},
+		{"one seed in common", seeded("a", 0.99, 0), Lost},
+	} {
+		rival := test.rival
+		rival.Controller, rival.Ours = "a", false
+		r := &Report{Scenarios: []Scenario{{Name: "s", Runs: []Run{rival, ours}}}}
+		v := Judge(r).Scenarios[0]
+		if v.Outcome != test.want || len(v.Pairs) != 1 {
+			t.Errorf("%s: %s, want %s: %+v", test.name, v.Outcome, test.want, v)
 		}
 	}
 }

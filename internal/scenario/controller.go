@@ -9,7 +9,10 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/adaptive/classic"
 	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/internal/admission"
+	"github.com/flyball-go/flyball/internal/peers"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // Controller is one way to guard the upstream.
@@ -20,13 +23,20 @@ type Controller struct {
 	Ours bool
 
 	kind  string
-	limit int // of kind fixed
+	limit int     // of kind fixed
+	rate  float64 // of kind bucket: starts a second; 0: the scenario's quota
 }
 
 // The kinds of controllers.
 const (
-	kindNone      = "none"  // no guard: every attempt is sent at once
-	kindFixed     = "fixed" // a guard with a constant limit
+	kindNone      = "none"         // no guard: every attempt is sent at once
+	kindSDK       = "sdk-default"  // no guard: the two retries of an SDK that nobody configured
+	kindBackoff   = "backoff"      // no guard: exponential back-off with full jitter
+	kindFixed     = "fixed"        // a guard with a constant limit
+	kindBucket    = "token-bucket" // a guard with a constant pace
+	kindAWS       = "aws-adaptive"
+	kindARC       = "vector-arc"
+	kindCIAD      = "palantir-ciad"
 	kindAIMD      = config.LawAIMD
 	kindVegas     = config.LawVegas
 	kindGradient2 = config.LawGradient2
@@ -40,19 +50,32 @@ const fixedLimit = 20
 func Controllers() []Controller {
 	return []Controller{
 		{Name: kindNone, kind: kindNone},
+		{Name: kindSDK, kind: kindSDK},
+		{Name: kindBackoff, kind: kindBackoff},
 		{Name: "fixed-20", kind: kindFixed, limit: fixedLimit},
+		{Name: kindBucket, kind: kindBucket},
 		{Name: kindAIMD, kind: kindAIMD},
 		{Name: kindVegas, kind: kindVegas},
 		{Name: kindGradient2, kind: kindGradient2},
+		{Name: kindAWS, kind: kindAWS},
+		{Name: kindARC, kind: kindARC},
+		{Name: kindCIAD, kind: kindCIAD},
 		{Name: kindOurs, kind: kindOurs, Ours: true},
 	}
 }
 
-// ParseController returns the controller that is written as name: one of "none", "fixed-20" (or another
-// number), "gcl-aimd", "gcl-vegas", "gcl-gradient2", "ours".
+// ControllerNames says how controllers are written, for messages and usages.
+const ControllerNames = "none, sdk-default, backoff, fixed-N, token-bucket, token-bucket-RATE, gcl-aimd, gcl-vegas, gcl-gradient2, " +
+	"aws-adaptive, vector-arc, palantir-ciad, ours"
+
+// maxRate is the largest rate of a token bucket, in starts a second.
+const maxRate = 1_000_000.0
+
+// ParseController returns the controller that is written as name, one of [ControllerNames], such as "fixed-20" or
+// "token-bucket-2.5" (starts a second).
 func ParseController(name string) (Controller, error) {
 	switch name {
-	case kindNone, kindAIMD, kindVegas, kindGradient2, kindOurs:
+	case kindNone, kindSDK, kindBackoff, kindBucket, kindAIMD, kindVegas, kindGradient2, kindAWS, kindARC, kindCIAD, kindOurs:
 		return Controller{Name: name, kind: name, Ours: name == kindOurs}, nil
 	}
 	if digits, ok := strings.CutPrefix(name, "fixed-"); ok {
@@ -60,8 +83,13 @@ func ParseController(name string) (Controller, error) {
 			return Controller{Name: name, kind: kindFixed, limit: n}, nil
 		}
 	}
-	return Controller{}, fmt.Errorf("there is no controller %q: use one of none, fixed-N (N from 1 to %d), gcl-aimd, gcl-vegas, gcl-gradient2, ours",
-		name, adaptive.MaxLimit)
+	if digits, ok := strings.CutPrefix(name, kindBucket+"-"); ok {
+		if r, err := strconv.ParseFloat(digits, 64); err == nil && r > 0 && r <= maxRate {
+			return Controller{Name: name, kind: kindBucket, rate: r}, nil
+		}
+	}
+	return Controller{}, fmt.Errorf("there is no controller %q: use one of %s (N from 1 to %d calls in flight; RATE above 0, to %.0f starts a second)",
+		name, ControllerNames, adaptive.MaxLimit, maxRate)
 }
 
 // ParseControllers returns the controllers in a list with commas between them.
@@ -85,28 +113,47 @@ func ParseControllers(list string) ([]Controller, error) {
 // pause for a Retry-After is ours alone, as no other limiter has one. The laws of go-concurrency-limits have that library's
 // defaults.
 func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.Guard {
-	g := &sim.Guard{
+	if c.kind == kindNone || c.kind == kindSDK || c.kind == kindBackoff {
+		return nil
+	}
+	return &sim.Guard{
+		NewLaw:           func(n int) adaptive.Law { return c.law(s, set, seed+uint64(n)<<32) },
 		Queue:            or(s.guard.Queue, set.Queue),
 		MaxWait:          or(s.guard.MaxWait, set.MaxWait),
 		MaxPause:         or(s.guard.MaxPause, set.MaxPause),
 		PauseJitter:      set.PauseJitter,
 		IgnoreRetryAfter: !c.Ours,
+		Room: admission.QueueConfig{
+			Aging: or(s.guard.Aging, 0), ReservedShare: s.guard.Reserved, ReservedFor: uint8(or(s.guard.For, 0)),
+		},
 	}
+}
+
+// law returns a new law of the controller.
+func (c Controller) law(s *Scenario, set *config.Settings, seed uint64) adaptive.Law {
 	switch c.kind {
-	case kindNone:
-		return nil
 	case kindFixed:
-		g.Law = adaptive.NewFixed(c.limit)
+		return adaptive.NewFixed(c.limit)
+	case kindBucket:
+		rate := c.rate
+		if rate == 0 {
+			rate = s.quotaRate()
+		}
+		return peers.NewRate(rate)
+	case kindAWS:
+		return peers.NewAWS()
+	case kindARC:
+		return peers.NewARC()
+	case kindCIAD:
+		return peers.NewCIAD()
 	case kindAIMD:
-		g.Law = classic.NewAIMD(adaptive.Config{})
+		return classic.NewAIMD(adaptive.Config{})
 	case kindVegas:
-		g.Law = classic.NewVegasSeed(adaptive.Config{}, seed)
+		return classic.NewVegasSeed(adaptive.Config{}, seed)
 	case kindGradient2:
-		g.Law = classic.NewGradient2(adaptive.Config{})
-	default:
-		g.Law = adaptive.New(set.Adaptive)
+		return classic.NewGradient2(adaptive.Config{})
 	}
-	return g
+	return adaptive.New(set.Adaptive)
 }
 
 // world returns the world of s with a seed, and callers who retry as set says where s does not.
@@ -118,11 +165,27 @@ func (s *Scenario) world(set *config.Settings, seed uint64) sim.Config {
 		Base:     or(s.retry.BaseDelay, set.Retry.BaseDelay),
 		Max:      or(s.retry.MaxDelay, set.Retry.MaxDelay),
 		Budget:   or(s.retry.Budget, set.Retry.Budget),
-		MaxPause: or(s.guard.MaxPause, set.MaxPause),
+		// Nobody waits longer for a Retry-After than the guard does; see limiter.Guard.MayRetry.
+		MaxPause: min(or(s.guard.MaxPause, set.MaxPause), or(s.guard.MaxWait, set.MaxWait)),
 	}
 	w.Workload.Retry.Max = max(w.Workload.Retry.Max, w.Workload.Retry.Base)
 	if set.Retry.Budget == 0 && s.retry.Budget == nil {
 		w.Workload.Retry.Attempts = 1
 	}
 	return w
+}
+
+// quotaRate returns how many requests a second the tightest quota of requests allows; 0 when there is none.
+func (s *Scenario) quotaRate() float64 {
+	rate := 0.0
+	for _, q := range s.World.Upstream.Quotas {
+		per := q.Limit / 60
+		if q.Daily {
+			per /= 24 * 60
+		}
+		if q.Counter == upstream.Requests && (rate == 0 || per < rate) {
+			rate = per
+		}
+	}
+	return rate
 }

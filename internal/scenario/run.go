@@ -3,7 +3,6 @@ package scenario
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -35,15 +34,6 @@ type Stats struct {
 	Hash uint64
 }
 
-// outcome is one finished run.
-type outcome struct {
-	summary   report.Summary
-	series    report.Series
-	decisions []report.Decision
-	events    uint64
-	hash      uint64
-}
-
 // shared is what the runs of one scenario with one seed have in common.
 type shared struct {
 	once  sync.Once
@@ -59,7 +49,7 @@ func Run(ctx context.Context, p Plan) (*report.Report, Stats, error) {
 	defer cancel(nil)
 	runs := len(p.Controllers) * p.Seeds
 	total := len(p.Scenarios) * runs
-	outcomes := make([]*outcome, total)
+	outcomes := make([]*Outcome, total)
 	common := make([]shared, len(p.Scenarios)*p.Seeds)
 
 	var (
@@ -104,35 +94,17 @@ func Run(ctx context.Context, p Plan) (*report.Report, Stats, error) {
 }
 
 // one lets a controller meet a scenario with a seed.
-func (p *Plan) one(ctx context.Context, s, seed, c int, common *shared) (*outcome, error) {
-	sc, ctl := p.Scenarios[s], p.Controllers[c]
-	n := p.Seed + uint64(seed)
-	world := sc.world(&p.Settings, n)
-	common.once.Do(func() { common.bound, common.err = sim.Bound(ctx, world) })
+func (p *Plan) one(ctx context.Context, s, seed, c int, common *shared) (*Outcome, error) {
+	t := Trial{Scenario: p.Scenarios[s], Controller: p.Controllers[c], Settings: &p.Settings, Seed: p.Seed + uint64(seed), Decisions: seed == 0}
+	common.once.Do(func() { common.bound, common.err = t.Bound(ctx) })
 	if common.err != nil {
-		return nil, fmt.Errorf("scenario %s: %w", sc.Name, common.err)
+		return nil, common.err
 	}
-	world.Horizon = common.bound.Horizon
-	world.Decisions = seed == 0
-	world.Guard = ctl.guard(sc, &p.Settings, n)
-	res, err := sim.Run(ctx, world)
-	if err != nil {
-		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", sc.Name, ctl.Name, n, err)
-	}
-	if res.InTime > common.bound.OK {
-		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", sc.Name, ctl.Name, n, &sim.InvariantError{
-			Name: "oracle", Text: fmt.Sprintf("%d successes, nobody could have more than %d", res.InTime, common.bound.OK),
-		})
-	}
-	o := &outcome{summary: summary(res, common.bound), events: res.Events, hash: res.Hash}
-	if seed == 0 {
-		o.series, o.decisions = series(&res.Series), decisions(res.Decisions)
-	}
-	return o, nil
+	return t.Run(ctx, common.bound)
 }
 
 // merge makes the report, in the order of the plan.
-func (p *Plan) merge(outcomes []*outcome, common []shared) (*report.Report, Stats) {
+func (p *Plan) merge(outcomes []*Outcome, common []shared) (*report.Report, Stats) {
 	r := &report.Report{Seed: p.Seed, Seeds: p.Seeds}
 	var stats Stats
 	for s, sc := range p.Scenarios {
@@ -149,12 +121,12 @@ func (p *Plan) merge(outcomes []*outcome, common []shared) (*report.Report, Stat
 				}
 				bounds[seed] = common[s*p.Seeds+seed].bound
 				if len(perSeed) == 0 {
-					run.Series, run.Decisions = o.series, o.decisions
+					run.Series, run.Decisions = o.Series, o.Decisions
 				}
-				perSeed = append(perSeed, o.summary)
+				perSeed = append(perSeed, o.Summary)
 				stats.Runs++
-				stats.Events += o.events
-				stats.Hash = stats.Hash*0x100000001b3 ^ o.hash
+				stats.Events += o.Events
+				stats.Hash = stats.Hash*0x100000001b3 ^ o.Hash
 			}
 			if len(perSeed) > 0 {
 				run.Summary = report.Merge(perSeed)

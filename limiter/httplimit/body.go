@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,33 +12,58 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// body is the body of an answer that holds its permit until it ends. As any body it is read by one
-// goroutine; Close may be called by another.
+// body is the body of a success, which holds its permit until it ends. It is all that a guarded call allocates
+// unless its answer has something to tell. As any body it is read by one goroutine; Close may be called by
+// another, and so may ContextEnded.
 type body struct {
 	io.ReadCloser
-	ctx  context.Context
-	once sync.Once
-	stop func() bool // ends the watch of ctx; nil when ctx cannot end
+	t    *Transport
+	req  *http.Request
+	resp *http.Response
+	held held
+	tie  limiter.Tie
+	told *told // nil when there is nothing to tell but that the call ended well
 
-	closed atomic.Bool // by the caller
-
-	permit  held
-	outcome limiter.Outcome
-	watcher *feedback.Watcher // nil when the body is of a type that tells nothing
+	mu     sync.Mutex  // guards what follows and *told; held for memory only
+	done   atomic.Bool // the permit was given back; set with the lock
+	closed bool        // the caller closed the body
+	look   look        // only the reader changes it
+	sieve  feedback.Sieve
 }
 
-// held is what a body gives back when it ends: a guard's permit, or a pool's when there is one.
+// told is what an answer told beyond that it is a success.
+type told struct {
+	outcome limiter.Outcome
+	start   time.Time        // when the request was sent; zero when nobody asks for times
+	stream  *feedback.Stream // nil when nothing looks through the body, or nothing was found
+}
+
+// held is what a call gives back when it ends: a guard's permit, or a pool's when there is one.
 type held struct {
 	permit limiter.Permit
 	keyed  *limiter.KeyPermit
 }
 
-func (h *held) release(o limiter.Outcome) {
+func (h *held) release(o *limiter.Outcome, f limiter.KeyFault) {
 	if h.keyed != nil {
-		h.keyed.Release(o, limiter.KeyFine)
+		h.keyed.Release(*o, f)
 	} else {
-		h.permit.Release(o)
+		h.permit.Release(*o)
 	}
+}
+
+// started returns when the call started, which was at began when it did not wait.
+func (h *held) started(began time.Time) time.Time {
+	at, ok := time.Time{}, false
+	if h.keyed != nil {
+		at, ok = h.keyed.Started()
+	} else {
+		at, ok = h.permit.Started()
+	}
+	if !ok {
+		return began
+	}
+	return at
 }
 
 // duplex is a body that can be written to, as that of a protocol switch.
@@ -48,94 +72,173 @@ type duplex struct {
 	io.Writer
 }
 
-// newBody wraps an answer's body. The answer was a success so far; what its body tells of tokens, and of
-// errors inside a stream, is read as it passes by.
-func (t *Transport) newBody(resp *http.Response, req *http.Request, permit held, o limiter.Outcome, start time.Time) io.ReadCloser {
-	b := &body{ReadCloser: resp.Body, ctx: req.Context(), permit: permit, outcome: o}
-	defer func() {
-		if b.ctx.Done() != nil {
-			// A caller that cancels and forgets the body gives up its place all the same: net/http has ended the
-			// exchange by then.
-			b.stop = context.AfterFunc(b.ctx, func() { b.end(context.Cause(b.ctx)) })
+// hold has the permit h live as long as the body of resp, an answer that was a success so far, and which is looked through as l says. more is
+// what its header told, and may be nil.
+func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look, more *told, needs limiter.Needs) {
+	b := &body{ReadCloser: resp.Body, t: t, req: req, resp: resp, held: *h, told: more}
+	resp.Body = b
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if w, ok := b.ReadCloser.(io.Writer); ok {
+			resp.Body = duplex{b, w}
 		}
-	}()
-	if w, ok := resp.Body.(io.Writer); ok {
-		return duplex{b, w}
+	} else if l != lookAway {
+		b.watch(l, needs)
 	}
-	if tells(resp.Header) {
-		b.watcher = feedback.NewWatcher(resp.Body, feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
-			Status: resp.StatusCode, Header: resp.Header, Provider: t.cfg.Provider, Rules: t.cfg.Rules, Start: start,
-		}})
-		b.ReadCloser = b.watcher
+	if k := b.held.keyed; k != nil {
+		k.Tie(&b.tie, b)
+	} else {
+		b.held.permit.Tie(&b.tie, b)
 	}
-	return b
 }
 
-// tells reports whether a body of this type can tell of tokens and errors: JSON, JSON lines and
-// server-sent events, when they are not compressed.
-func tells(h http.Header) bool {
-	if e := h.Get("Content-Encoding"); e != "" && e != "identity" {
-		return false
+// watch readies b to be looked through.
+func (b *body) watch(l look, needs limiter.Needs) {
+	b.look, b.sieve.Usage = l, needs.Tokens
+	if l == lookSieve && !needs.Tokens {
+		return // a body that is compressed has no names that the sieve would find
 	}
-	t := h.Get("Content-Type")
-	return strings.Contains(t, "json") || strings.HasPrefix(t, "text/event-stream")
+	if encoded(b.resp.Header["Content-Encoding"]) {
+		b.look = lookAway
+		return
+	}
+	if l == lookStream || b.resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
+		b.look = lookStream
+		b.listen(feedback.NewStream(b.config(), time.Now()))
+	}
+}
+
+// Context returns the context of the request.
+func (b *body) Context() context.Context { return b.req.Context() }
+
+// config returns what a Stream of the body is made from.
+func (b *body) config() feedback.StreamConfig {
+	c := feedback.StreamConfig{Status: b.resp.StatusCode, Header: b.resp.Header, Provider: b.t.cfg.Provider, Rules: b.t.cfg.Rules}
+	if b.told != nil {
+		c.Start = b.told.start
+	}
+	return c
+}
+
+// listen has s read the body from now on.
+func (b *body) listen(s *feedback.Stream) {
+	if b.told == nil {
+		b.told = &told{}
+	}
+	b.told.stream = s
+}
+
+// scan looks through a piece of the body.
+func (b *body) scan(p []byte) {
+	if b.look == lookSieve {
+		n, found := b.sieve.Scan(p)
+		if !found {
+			if b.sieve.Over() {
+				b.look = lookAway
+			}
+			return
+		}
+		p, b.look = p[n:], lookStream
+		b.listen(b.sieve.Stream(b.config(), time.Now()))
+	}
+	var now time.Time
+	if !b.told.start.IsZero() {
+		now = time.Now()
+	}
+	b.told.stream.Scan(p, now)
 }
 
 // Read reads on, and gives the permit back when the body ends or fails.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if err == nil && b.look == lookAway {
+		return n, nil
+	}
+	b.mu.Lock()
+	if b.look != lookAway && n > 0 && n <= len(p) && !b.done.Load() {
+		b.scan(p[:n])
+	}
 	switch {
+	case err == nil:
+		b.mu.Unlock()
 	case err == io.EOF:
-		b.finish(nil)
-	case err != nil && b.closed.Load():
-		b.finish(b.ctx.Err()) // whoever closes while this waits makes it fail, and has what it wanted
-	case err != nil:
-		b.finish(err)
+		b.end(true, nil)
+	case b.closed:
+		b.end(false, b.Context().Err()) // whoever closes while this waits makes it fail, and has what it wanted
+	default:
+		b.end(false, err)
 	}
 	return n, err
 }
 
 // Close closes the body and gives the permit back.
 func (b *body) Close() error {
-	b.closed.Store(true)
+	if b.done.Load() {
+		return b.ReadCloser.Close()
+	}
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
 	err := b.ReadCloser.Close()
+	b.mu.Lock()
 	// A caller that has what it wanted need not read to the end, so that alone is no failure.
-	b.finish(b.ctx.Err())
+	b.end(false, b.Context().Err())
 	return err
 }
 
-// finish ends the watch of the context and gives the permit back.
-func (b *body) finish(err error) {
-	if b.stop != nil {
-		b.stop()
-	}
-	b.end(err)
+// ContextEnded gives the permit back for a caller that cancels and forgets the body: net/http has ended the exchange
+// by then.
+func (b *body) ContextEnded() {
+	b.mu.Lock()
+	b.end(false, context.Cause(b.Context()))
 }
 
-// end gives the permit back, once.
-func (b *body) end(err error) {
-	b.once.Do(func() {
-		o := &b.outcome
-		if b.watcher != nil {
-			r := b.watcher.Report()
-			if r.Complete {
-				err = nil // the answer was all there; what happened afterwards says nothing
+// end gives the permit back, once; whole says that the body ended by itself. It is called with the lock, and releases it.
+func (b *body) end(whole bool, err error) {
+	if b.done.Load() {
+		b.mu.Unlock()
+		return
+	}
+	b.done.Store(true)
+	var o limiter.Outcome
+	if b.told != nil {
+		o = b.told.outcome
+		if s := b.told.stream; s != nil {
+			if b.report(s, &o, whole || err != nil) {
+				err = nil
 			}
-			if r.Refused {
-				// The upstream refused inside an answer that began well.
-				windows := o.Windows
-				*o = limiter.OutcomeFrom(r.Signal)
-				o.Windows = windows
-			}
-			if d, ok := r.TimeToFirstToken(); ok {
-				o.FirstByte = d
-			}
-			o.InputTokens, o.OutputTokens, o.CachedTokens = r.Usage.Input, r.Usage.Output, r.Usage.CachedInput
 		}
-		if err != nil && o.Class == feedback.OK {
-			s, _ := fromError(b.ctx, err)
-			o.Class, o.Scope = s.Class, s.Scope
+	}
+	if err != nil && b.sieve.Complete() {
+		err = nil // the answer was all there; what happened afterwards says nothing
+	}
+	b.mu.Unlock()
+	b.tie.End()
+	if err != nil && o.Class == feedback.OK {
+		s, _ := fromError(b.Context(), err)
+		o.Class, o.Scope = s.Class, s.Scope
+	}
+	b.held.release(&o, limiter.KeyFine)
+}
+
+// report adds what s found to o, and reports whether the answer was all there. counted says that its tokens may be told as
+// they are. They may not when the caller closed a body in the middle, which is a success: the upstream then used more than it had told,
+// and what was reserved is the better guess.
+func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (complete bool) {
+	s.Finish(time.Now())
+	r := s.Report()
+	if r.Refused {
+		// The upstream refused inside an answer that began well.
+		windows := o.Windows
+		*o = limiter.OutcomeFrom(r.Signal)
+		o.Windows = windows
+	}
+	if !b.told.start.IsZero() {
+		if d, ok := r.TimeToFirstToken(); ok {
+			o.FirstByte = d
 		}
-		b.permit.release(*o)
-	})
+	}
+	if b.sieve.Usage && (counted || r.Complete) {
+		o.InputTokens, o.OutputTokens, o.CachedTokens = r.Usage.Input, r.Usage.Output, r.Usage.CachedInput
+	}
+	return r.Complete
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -74,8 +73,13 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
-	ctx, began := req.Context(), time.Now()
+	ctx := req.Context()
+	var began time.Time
+	if _, limited := ctx.Deadline(); limited {
+		began = time.Now()
+	}
 	r := p.t.cfg.request(req)
+	r.Idempotent = r.Idempotent || p.t.cfg.Idempotent(req)
 	keys := p.pool.Rotate(r, repeatable(req))
 	permit, err := keys.Acquire(ctx)
 	if err != nil {
@@ -83,63 +87,41 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	for send := req; ; {
-		resp, o, fault, err := p.send(&keys, send, req, &permit, began)
-		if err == nil && o.Class == feedback.OK {
+		resp, f := p.send(&keys, send, req, &permit, began)
+		if f == nil {
 			return resp, nil
 		}
-		if o.final && fault == limiter.KeyFine {
-			return p.t.final(resp, o, err)
+		if f.final && f.fault == limiter.KeyFine {
+			return p.t.final(f)
 		}
-		letGo(resp) // its connection must not be kept while this waits
-		next, more, refused := keys.Again(ctx, &o.Outcome, fault, o.unsent)
+		letGo(f.resp) // its connection must not be kept while this waits
+		next, more, refused := keys.Again(ctx, &f.Outcome, f.fault, f.unsent)
 		switch {
 		case !more || errors.Is(refused, limiter.ErrRejected):
-			return p.t.final(resp, o, err)
+			return p.t.final(f)
 		case refused != nil: // the caller's context ended
-			if resp != nil {
-				drain(resp)
-			}
+			drain(f.resp)
 			return nil, refused
 		}
-		if resp != nil {
-			drain(resp)
-		}
+		drain(f.resp)
 		permit = next
 		if send, err = again(req); err != nil {
-			permit.Release(limiter.Outcome{Class: feedback.Canceled}, limiter.KeyFine)
+			permit.Abandon()
 			return nil, err
 		}
 	}
 }
 
 // send sends one attempt, which is the request orig, with the key of permit. The permit is released as by Transport.send.
-func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, permit *limiter.KeyPermit, began time.Time) (resp *http.Response, o outcome, f limiter.KeyFault, err error) {
-	released := false
-	defer func() {
-		if !released { // the base panicked
-			permit.Release(limiter.Outcome{Class: feedback.Canceled}, limiter.KeyFine)
-		}
-	}()
-	resp, o, start, err := p.t.exchange(p.sign(req, permit.Secret()))
-	o.blame(req.Context(), began, start)
+func (p *PoolTransport) send(keys *limiter.Rotation, req, orig *http.Request, permit *limiter.KeyPermit, began time.Time) (*http.Response, *failed) {
+	kept := *permit
+	resp, f := p.t.send(p.sign(req, kept.Secret()), orig, &held{keyed: &kept}, keys, began)
 	if resp != nil {
 		resp.Request = orig // the copy has the key
+	} else if f.resp != nil {
+		f.resp.Request = orig
 	}
-	if err == nil && o.Class == feedback.OK {
-		keys.Served(permit)
-		if !empty(resp) {
-			kept := *permit
-			released = true
-			resp.Body = p.t.newBody(resp, req, held{keyed: &kept}, o.Outcome, start)
-			return resp, o, limiter.KeyFine, nil
-		}
-	}
-	if err == nil {
-		f = fault(resp.StatusCode, o.Class, o.prefix)
-	}
-	released = true
-	permit.Release(o.Outcome, f)
-	return resp, o, f, err
+	return resp, f
 }
 
 // sign returns a copy of the request with the key.

@@ -26,8 +26,16 @@ var invalidKey = map[string]bool{
 	"unauthenticated":              true,
 }
 
-// fault returns what an answer that is a refusal says of the key that it was sent with.
-func fault(status int, class feedback.Class, body []byte) limiter.KeyFault {
+// fault returns what an attempt says of the key that it was sent with.
+func fault(f *failed) limiter.KeyFault {
+	if f.resp == nil {
+		return limiter.KeyFine
+	}
+	return faultOf(f.resp.StatusCode, f.Class, f.prefix)
+}
+
+// faultOf returns what an answer that is a refusal says of the key that it was sent with.
+func faultOf(status int, class feedback.Class, body []byte) limiter.KeyFault {
 	switch class {
 	case feedback.QuotaExhausted:
 		return limiter.KeyExhausted

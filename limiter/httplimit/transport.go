@@ -51,9 +51,10 @@ type Config struct {
 // Transport is an http.RoundTripper that sends through a guard. It may be used by any number of
 // goroutines. Make it with New.
 type Transport struct {
-	base  http.RoundTripper
-	guard *limiter.Guard
-	cfg   Config
+	base   http.RoundTripper
+	guard  *limiter.Guard
+	cfg    Config
+	policy policy
 }
 
 // New returns a Transport that sends with base through guard. A nil base means http.DefaultTransport. It
@@ -68,7 +69,7 @@ func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 	if cfg.Idempotent == nil {
 		cfg.Idempotent = Idempotent
 	}
-	return &Transport{base, guard, cfg}
+	return &Transport{base: base, guard: guard, cfg: cfg}
 }
 
 // Guard returns the guard that t sends through.
@@ -96,53 +97,66 @@ func (t *Transport) CloseIdleConnections() {
 // answer had begun although the attempt was sent at least 1 s ago and for more than half of the time
 // between the call of RoundTrip and the deadline.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	began := time.Now()
 	ctx := req.Context()
-	r := t.cfg.request(req)
-	// Of the last attempt.
-	var (
-		resp *http.Response
-		o    outcome
-		fail error
-	)
+	var began time.Time
+	if _, limited := ctx.Deadline(); limited {
+		began = time.Now()
+	}
+	var r limiter.Request
+	if t.cfg.Request != nil || t.cfg.Cost != nil {
+		r = t.cfg.request(req)
+	}
+	permit, err := t.guard.Acquire(ctx, r)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	h := held{permit: permit}
+	resp, f := t.send(req, req, &h, nil, began)
+	if f == nil {
+		return resp, nil
+	}
+	return t.repeat(req, r, f, began)
+}
+
+// repeat sends a request again, as long as that may help, after a first attempt that ended with f.
+func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, began time.Time) (*http.Response, error) {
+	ctx := req.Context()
+	r.Idempotent = r.Idempotent || t.cfg.Idempotent(req)
+	r.Retry = true
 	for attempt := 1; ; attempt++ {
+		if f.final || !repeatable(req) || !limiter.Retryable(&f.Outcome, r.Idempotent || f.unsent) &&
+			!(f.Class == feedback.ClientError && r.Idempotent) { // a 409, say, that the upstream calls retryable
+			return t.final(f)
+		}
+		delay, ok := t.guard.MayRetry(ctx, attempt, &f.Outcome)
+		if !ok {
+			return t.final(f)
+		}
+		letGo(f.resp)
+		if gone := limiter.Sleep(ctx, delay); gone != nil {
+			drain(f.resp)
+			return nil, gone
+		}
 		permit, err := t.guard.Acquire(ctx, r)
 		switch {
 		case err == nil:
-		case attempt == 1:
-			closeBody(req)
-			return nil, err
 		case errors.Is(err, limiter.ErrRejected):
-			return t.final(resp, o, fail)
+			return t.final(f)
 		default: // the caller's context ended
-			drain(resp)
+			drain(f.resp)
 			return nil, err
 		}
-		r.Retry = true // from now on
-		drain(resp)
-		send := req
-		if attempt > 1 {
-			if send, err = again(req); err != nil {
-				permit.Abandon()
-				return nil, err
-			}
+		drain(f.resp)
+		send, err := again(req)
+		if err != nil {
+			permit.Abandon()
+			return nil, err
 		}
-		resp, o, fail = t.send(send, &permit, began)
-		if fail == nil && o.Class == feedback.OK {
+		h := held{permit: permit}
+		var resp *http.Response
+		if resp, f = t.send(send, req, &h, nil, began); f == nil {
 			return resp, nil
-		}
-		if o.final || !repeatable(req) || !limiter.Retryable(&o.Outcome, r.Idempotent || o.unsent) &&
-			!(o.Class == feedback.ClientError && r.Idempotent) { // a 409, say, that the upstream calls retryable
-			return t.final(resp, o, fail)
-		}
-		delay, ok := t.guard.MayRetry(ctx, attempt, &o.Outcome)
-		if !ok {
-			return t.final(resp, o, fail)
-		}
-		letGo(resp)
-		if gone := limiter.Sleep(ctx, delay); gone != nil {
-			drain(resp)
-			return nil, gone
 		}
 	}
 }
@@ -155,68 +169,109 @@ func (c *Config) request(req *http.Request) (r limiter.Request) {
 	if c.Cost != nil {
 		r.Tokens = c.Cost(req)
 	}
-	r.Idempotent = r.Idempotent || c.Idempotent(req)
 	return r
 }
 
-// outcome is a guard's outcome with what a retry has to know.
-type outcome struct {
+// failed is an attempt that did not end well, with what a retry has to know.
+type failed struct {
 	limiter.Outcome
+	resp    *http.Response // a refusal; nil when there is an error
+	err     error
 	final   bool   // sending again does not help, as the upstream said, or may do harm
 	unsent  bool   // the upstream did nothing with the request
 	expired bool   // the caller's deadline passed before an answer began
 	prefix  []byte // how the body of a refusal begins
+	fault   limiter.KeyFault
 }
 
-// send sends one attempt of a call that began at the given time. The permit is released here, unless the answer is
-// a success: then its body does it.
-func (t *Transport) send(req *http.Request, permit *limiter.Permit, began time.Time) (resp *http.Response, o outcome, err error) {
+// send sends one attempt of a call that began at the given time, which may be zero when its context has no deadline. h
+// is released here, unless the answer is a success: then its body does it. orig is the caller's request, which req may be a
+// copy of. keys is for a pool, and else nil.
+func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotation, began time.Time) (*http.Response, *failed) {
 	released := false
 	defer func() {
 		if !released { // the base panicked
-			permit.Release(limiter.Outcome{Class: feedback.Canceled})
+			h.release(&limiter.Outcome{Class: feedback.Canceled}, limiter.KeyFine)
 		}
 	}()
-	resp, o, start, err := t.exchange(req)
-	o.blame(req.Context(), began, start)
-	released = true
-	if err != nil || o.Class != feedback.OK || empty(resp) {
-		permit.Release(o.Outcome)
-		return resp, o, err
-	}
-	resp.Body = t.newBody(resp, req, held{permit: *permit}, o.Outcome, start)
-	return resp, o, nil
-}
-
-// exchange sends a request and reads how its answer begins.
-func (t *Transport) exchange(req *http.Request) (resp *http.Response, o outcome, start time.Time, err error) {
-	start = time.Now()
-	resp, err = t.base.RoundTrip(req)
+	resp, err := t.base.RoundTrip(req)
 	if err == nil {
 		err = complete(resp)
 	}
+	var (
+		more *told
+		l    look
+	)
+	needs := t.guard.Needs()
+	if err == nil {
+		l = lookAt(resp.Header)
+	}
+	// An answer in plain JSON is not gRPC's, which saves a look-up.
+	if err == nil && (l == lookSieve && resp.StatusCode == http.StatusOK && t.cfg.Rules == nil ||
+		feedback.Succeeded(resp.StatusCode, resp.Header, t.cfg.Rules)) {
+		if needs.Windows || t.policy.stated(resp.Header) {
+			if s := t.parse(resp, nil); len(s.Windows) > 0 {
+				more = &told{outcome: limiter.Outcome{Windows: s.Windows}}
+			}
+		}
+	} else {
+		f := t.read(req, resp, err)
+		if f.expired {
+			f.blame(req.Context(), began, h.started(began))
+		}
+		if f.err != nil || f.Class != feedback.OK {
+			released = true
+			f.fault = fault(f)
+			h.release(&f.Outcome, f.fault)
+			return nil, f
+		}
+		more = &told{outcome: f.Outcome}
+	}
+	if keys != nil {
+		keys.Served(h.keyed)
+	}
+	if needs.FirstByte && !empty(resp) {
+		if at := h.started(began); !at.IsZero() {
+			if more == nil {
+				more = &told{}
+			}
+			more.start, more.outcome.FirstByte = at, time.Since(at)
+		}
+	}
+	released = true
+	switch {
+	case !empty(resp):
+		t.hold(orig, resp, h, l, more, needs)
+	case more != nil:
+		h.release(&more.outcome, limiter.KeyFine)
+	default:
+		h.release(&limiter.Outcome{}, limiter.KeyFine)
+	}
+	return resp, nil
+}
+
+// read returns what an attempt ended with.
+func (t *Transport) read(req *http.Request, resp *http.Response, err error) *failed {
 	if err != nil {
 		s, expired := fromError(req.Context(), err)
-		o.Outcome, o.final, o.unsent, o.expired = limiter.OutcomeFrom(s), !s.Retryable, unsent(err), expired
-		if !o.unsent && !t.cfg.Idempotent(req) {
-			o.final = true // it may have had its effect, also when the error says that the upstream asked for calm
+		f := &failed{Outcome: limiter.OutcomeFrom(s), err: err, final: !s.Retryable, unsent: unsent(err), expired: expired}
+		if !f.unsent && !t.cfg.Idempotent(req) {
+			f.final = true // it may have had its effect, also when the error says that the upstream asked for calm
 		}
-		return nil, o, start, err
+		return f
 	}
+	f := &failed{resp: resp}
 	var s feedback.Signal
 	if resp.StatusCode < 400 {
-		s = t.read(resp, nil)
+		s = t.parse(resp, nil)
 	}
 	// What its header alone makes a refusal, a gRPC status for instance, is one with a body, too.
 	if resp.StatusCode >= 400 || s.Class != feedback.OK && resp.StatusCode != http.StatusSwitchingProtocols {
-		o.prefix = peek(req.Context(), resp)
-		s = t.read(resp, o.prefix)
+		f.prefix = peek(req.Context(), resp)
+		s = t.parse(resp, f.prefix)
 	}
-	o.Outcome, o.final = limiter.OutcomeFrom(s), !s.Retryable
-	if s.Class == feedback.OK && !empty(resp) {
-		o.FirstByte = time.Since(start)
-	}
-	return resp, o, start, nil
+	f.Outcome, f.final = limiter.OutcomeFrom(s), !s.Retryable
+	return f
 }
 
 // patience is how long an upstream must have had a request before a caller's deadline can be its fault.
@@ -224,10 +279,10 @@ const patience = time.Second
 
 // blame makes an attempt that was sent at start, and that the caller's deadline ended, a time-out of the upstream
 // when that had most of the time; see RoundTrip.
-func (o *outcome) blame(ctx context.Context, began, start time.Time) {
-	if deadline, ok := ctx.Deadline(); ok && o.expired {
+func (f *failed) blame(ctx context.Context, began, start time.Time) {
+	if deadline, ok := ctx.Deadline(); ok {
 		if had := time.Since(start); had >= patience && had > deadline.Sub(began)/2 {
-			o.Class = feedback.Timeout
+			f.Class = feedback.Timeout
 		}
 	}
 }
@@ -246,8 +301,8 @@ func fromError(ctx context.Context, err error) (s feedback.Signal, expired bool)
 	return s, s.Source == "deadline:caller"
 }
 
-// read returns what an answer means.
-func (t *Transport) read(resp *http.Response, prefix []byte) feedback.Signal {
+// parse returns what an answer means.
+func (t *Transport) parse(resp *http.Response, prefix []byte) feedback.Signal {
 	return feedback.Parse(feedback.Answer{
 		Status: resp.StatusCode, Header: resp.Header, Body: prefix,
 		Now: time.Now(), Provider: t.cfg.Provider, Rules: t.cfg.Rules,
@@ -255,17 +310,17 @@ func (t *Transport) read(resp *http.Response, prefix []byte) feedback.Signal {
 }
 
 // final returns what the caller gets when no attempt follows.
-func (t *Transport) final(resp *http.Response, o outcome, err error) (*http.Response, error) {
-	if err != nil {
-		return nil, err
+func (t *Transport) final(f *failed) (*http.Response, error) {
+	if f.err != nil {
+		return nil, f.err
 	}
-	switch o.Class {
+	switch f.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
 		if !t.cfg.KeepHeader && t.guard.Retries() { // a pool's guards have one configuration
-			resp.Header.Set("X-Should-Retry", "false")
+			f.resp.Header.Set("X-Should-Retry", "false")
 		}
 	}
-	return resp, nil
+	return f.resp, nil
 }
 
 // Idempotent reports whether a request may be sent again although it may have had its effect:

@@ -1,0 +1,561 @@
+package adaptive
+
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Governor is flyball's own law. It finds a limit that nobody told, and stays there, with two actuators: a limit on calls
+// in flight, which cures "too many at once" and queueing, and a pace of starts (of requests and of tokens), which cures
+// "too fast". docs/control-law.md has each rule with its symbols, constants and experiments.
+//
+// All methods take constant time, allocate nothing and never panic.
+type Governor struct {
+	cfg Config
+	s   GovernorState
+}
+
+var _ Law = (*Governor)(nil)
+
+// New returns the law with the parameters of cfg, moved into range where they are not; see [Config.Check].
+func New(cfg Config) *Governor {
+	g := &Governor{cfg: cfg.clamp()}
+	g.s = GovernorState{
+		Limit:     float64(g.cfg.Initial),
+		SlowStart: true,
+		Credit:    startCredit,
+		At:        math.MinInt64,
+	}
+	return g
+}
+
+// Decision implements [Law].
+func (g *Governor) Decision() Decision {
+	s := &g.s
+	return Decision{
+		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
+		Pace:      g.pace(),
+		TokenPace: s.Pace[paceTokens].Rate,
+		NotBefore: s.HoldUntil,
+		Binding:   s.Binding,
+		Cause:     s.Cause,
+		Episode:   s.Episode,
+		AskAgain:  s.AskAgain,
+	}
+}
+
+// limitSlack keeps a limit that is whole but for rounding whole.
+const limitSlack = 1e-9
+
+// Window implements [Law]. Windows may have any length: the law adds them up to its epochs.
+func (g *Governor) Window(now time.Duration, w Window) Decision {
+	s := &g.s
+	t := g.advance(now)
+	w.OK = min(max(0, w.OK), MaxLimit*4)
+	w.InFlight, w.MaxInFlight = level(w.InFlight), level(w.MaxInFlight)
+
+	s.Done += int64(w.OK)
+	s.TokensDone += max(0, min(w.Tokens, 1<<40))
+	s.InFlight = w.InFlight
+	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
+	g.learnLatency(t, &w)
+	s.Busy = w.Full || w.Waiting > 0
+	if s.Busy {
+		s.BusyAt = t
+	}
+	aged := g.age(t, &w)
+	g.note(t)
+	if fresh := g.fresh(&w); fresh > 0 {
+		g.reopen(t)
+		if !aged {
+			g.grow(&w, fresh)
+		}
+	}
+	g.movePaces(t, &w)
+
+	if s.Recovering || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
+		// What the next call says is needed at once.
+		s.AskAgain = 0
+	} else {
+		s.AskAgain = after(now, min(max(s.Latency/askShare, minAsk), maxAsk))
+	}
+	return g.Decision()
+}
+
+// Ended implements [Law].
+func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
+	s := &g.s
+	t := g.advance(now)
+	s.Done++
+	s.InFlight = max(0, s.InFlight-1)
+	stale := int32(c.Episode-s.Episode) < 0
+	if stale && s.Old > 0 {
+		s.Old--
+	}
+	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
+	if refused {
+		s.Refused++
+		g.pay(t, &c, &o)
+	}
+	g.bind(&o, stale)
+	if stale {
+		if refused {
+			// It was counted as accepted when the refusal before it was noted.
+			s.Pace[paceRequests].AnchorCount--
+			if n := float64(c.InFlight); s.Open && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.Bound {
+				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n) // of calls refused together, the one with the fewest in flight is nearest to the limit
+			}
+		}
+		return g.Decision()
+	}
+	if o.Scope == feedback.ScopeDaily {
+		return g.Decision()
+	}
+	n := float64(max(1, level(c.InFlight)))
+	switch o.Class {
+	case feedback.Throttled:
+		g.throttled(t, n, &o)
+	case feedback.Overloaded:
+		g.streak(t, true)
+		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
+	case feedback.Timeout:
+		g.cut(t, n, CauseTimeout, max(g.cfg.Backoff, timeoutBackoff))
+	}
+	return g.Decision()
+}
+
+// pay takes a refusal from the budget of refusals. One that names a pause costs what could have started in the pause, too: the
+// next time that a limit is tried is then far away.
+func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
+	s := &g.s
+	s.Credit = max(0, s.Credit-1)
+	if c.SentAt >= 0 && t > c.SentAt {
+		took := (t - c.SentAt).Seconds()
+		if s.Refused == 1 {
+			s.RefusalTime = took
+		}
+		s.RefusalTime += (took - s.RefusalTime) / 8
+	}
+	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
+		pause := min(o.RetryAfter, time.Hour)
+		s.PausedUntil = after(t, pause)
+		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
+		s.Pauses = min(s.Pauses+1, 4)
+		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
+		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
+	}
+}
+
+// mayProbe reports whether a refusal can be afforded.
+func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.ProbeAt }
+
+// unresolved returns how many calls are on their way of which a refusal would not be known yet.
+func (g *Governor) unresolved() float64 {
+	s := &g.s
+	return min(float64(s.InFlight), 1+2*s.RefusalTime*s.Flow)
+}
+
+// throttled answers a fresh refusal by a limit, of a call that saw n in flight.
+func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
+	s := &g.s
+	accepted := g.accepted()
+	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
+	if gained >= 1 {
+		g.reopen(t)
+	}
+	g.streak(t, false)
+	first := s.Streak == 1
+	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
+
+	switch o.Scope {
+	case feedback.ScopeConcurrency:
+		g.capRefused(t, n)
+		return
+	case feedback.ScopeRequests:
+		g.paceRefused(t, paceRequests, first)
+		return
+	case feedback.ScopeTokens, feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		g.paceRefused(t, paceTokens, first)
+		return
+	}
+
+	p := &s.Pace[paceRequests]
+	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
+		p = &s.Pace[paceTokens]
+	}
+	if p.Rate > 0 {
+		switch {
+		case p.Use > useBinding:
+			s.Doubt = max(0, s.Doubt-0.5)
+			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
+			case !first || n <= s.Top:
+				s.CapLike = max(0, s.CapLike-1)
+				if n <= s.Top {
+					s.Top = max(n, s.Top*0.98)
+				}
+			case !near:
+				s.CapLike, s.CapAt = 1, n
+			default:
+				if s.CapLike++; s.CapLike >= 3 {
+					// Time and again the refused call was the one that saw most in flight, and always as many.
+					s.CapLike = 0
+					p.Rate, p.Known, p.Ceiling, p.Sure = 1.05*p.Rate, 1.05*p.Rate, 1.25*p.Rate, false
+					g.capRefused(t, n)
+					return
+				}
+			}
+			g.paceRefused(t, p.index(s), first)
+		case p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
+			// The pace does not hold callers back, so starts came in bunches.
+			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
+			p.Ceiling = max(p.Rate, p.Known)
+			s.Episode++
+		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
+			g.capRefused(t, n)
+		case first:
+			if s.Doubt++; s.Doubt > 3 {
+				// Refusals well below the pace and below the limit: what was learned of the pace is not so.
+				*p = PaceState{}
+				s.Doubt, s.Against = 0, 0
+				g.capRefused(t, n)
+				return
+			}
+			g.paceRefused(t, p.index(s), first)
+		default:
+			g.paceRefused(t, p.index(s), first)
+		}
+		return
+	}
+	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
+	weight := 1.0
+	if o.HasRetryAfter && o.RetryAfter > 0 {
+		weight = 1.5
+	}
+	switch {
+	case n <= 1:
+		s.Against += 2 // alone, a call is never one too many
+	case !first && n <= 0.1*s.Memory:
+		s.Against += 0.5 // nothing passes even with next to nothing in flight
+	case gained < 1:
+	case n <= 0.8*s.Top:
+		s.Against += weight // as many and more in flight were no trouble since the last cut
+	case n <= s.Top:
+		s.Against += weight / 2
+	case s.Open && n < s.RefusedAt:
+		s.Against += 0.75 // something passed, and then it refused with fewer in flight
+	case s.Open || s.LastBound == 0:
+	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+		s.Against = max(0, s.Against-0.5)
+		s.Test = min(s.Test+1, 3)
+		if s.LastBound < 8 && s.Sharp%4 == 3 {
+			s.Test = 1 // of so few, any two numbers are near to each other
+		}
+	case n > 1.06*s.LastBound+1 && s.Test < 3:
+		s.Against += 1.5 // it moved up when starts came more evenly
+	case math.Abs(n-s.LastBound) > max(2, 0.1*s.LastBound+1):
+		s.Against += weight
+		s.Test = 1
+	}
+	s.Test = max(1, s.Test)
+	if s.Against >= 2 {
+		s.Against, s.Test = 0, 0
+		g.paceRefused(t, paceRequests, first)
+		s.Limit = max(s.Limit, s.Memory)
+		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
+		s.SlowStart, s.Threshold = true, 0
+		s.startDoubling(t)
+		return
+	}
+	g.capRefused(t, n)
+}
+
+// streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
+func (g *Governor) streak(t time.Duration, overloaded bool) {
+	s := &g.s
+	s.Streak++
+	s.DarkGap, s.DarkLast, s.DarkOverload = t-s.DarkLast, t, overloaded
+	if s.Streak == 1 {
+		s.DarkSince = t
+		if !s.Open {
+			s.Memory = s.Limit
+		}
+		return
+	}
+	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
+	hold := base
+	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
+		hold += hold / 2
+	}
+	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
+	share, most := time.Duration(3), 30*time.Second
+	if overloaded {
+		share, most = 8, 5*time.Second
+	}
+	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
+	s.HoldUntil = max(s.HoldUntil, after(t, hold))
+}
+
+// capRefused lowers the limit after a refusal that was taken for one by a limit on calls in flight.
+func (g *Governor) capRefused(t time.Duration, n float64) {
+	s := &g.s
+	if s.Stated > 0 && n*100 < float64(s.Stated)*doubtBelow {
+		s.Doubted = true
+	}
+	g.cut(t, n, CauseThrottled, g.cfg.Backoff)
+}
+
+// cut lowers the limit after a refusal of a call that saw n in flight, and opens an episode.
+func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) {
+	s := &g.s
+	base := min(s.Limit, n)
+	limit := base * factor
+	if cause == CauseThrottled {
+		base = min(s.Limit, n-1)
+		limit = base * factor
+		switch {
+		case s.Open: // the same trouble: follow it down
+			limit = base
+		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+			s.Sharp = min(s.Sharp+1, 8)
+		default:
+			s.Sharp = 0
+		}
+		if s.Sharp >= 2 && !s.Open {
+			// The boundary is known. Room is made for others now and then only.
+			limit = base * (1 + factor) / 2
+			if s.Yield++; s.Yield%4 != 0 {
+				limit = base
+			}
+		}
+	}
+	limit = max(float64(g.cfg.Min), limit)
+	if limit < s.Limit {
+		if !s.Open {
+			s.Bound, s.LastBound = n, n
+			s.Memory = s.Limit
+		}
+		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
+	}
+	s.Episode++
+	s.Open, s.Recovering = true, true
+	s.SlowStart, s.Threshold = false, 0
+	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 {
+		// The first refusals of few calls together say little: a quota may allow no more than that at once.
+		s.SlowStart = true
+		s.startDoubling(t)
+	}
+	s.CutAt, s.Old = t, max(0, s.InFlight)
+	s.Good, s.Used, s.Wins = 0, false, 0
+	s.Flight, s.Top = s.Limit, 0
+	s.ValidAt = t
+	s.AskAgain = 0
+}
+
+// grow raises the limit for n fresh calls of w that ended well, if it was used.
+func (g *Governor) grow(w *Window, n int) {
+	s := &g.s
+	top := float64(max(w.MaxInFlight, w.InFlight))
+	s.Flight = max(s.Flight, min(top, s.Limit))
+	if s.Old == 0 {
+		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
+	}
+	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
+
+	if !s.SlowStart && s.Bound > 0 && float64(w.MaxInFlight) >= max(s.Bound*1.1, s.Bound) {
+		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
+		s.startDoubling(g.s.At)
+	}
+	if g.queueing(w) {
+		return
+	}
+	if s.SlowStart {
+		cause := CauseSlowStart
+		if s.Threshold > 0 {
+			cause = CauseRecovery
+			most = min(most, s.Threshold)
+		}
+		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
+			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
+			if g.doubled(w, n) {
+				return
+			}
+		} else {
+			s.startDoubling(s.At)
+		}
+		if s.Threshold > 0 && s.Limit >= min(s.Threshold, g.ceiling()) {
+			s.SlowStart, s.Threshold = false, 0
+		}
+		return
+	}
+	s.Good += float64(n)
+	s.Used = s.Used || w.Full
+	epoch := max(1, s.Limit)
+	if s.Good < epoch {
+		return
+	}
+	s.Open = false
+	if s.Used {
+		step, cause := 1.0, CauseProbe
+		margin := max(1, 0.02*s.Bound)
+		if s.Pauses > 0 {
+			margin = max(1, 0.03*s.Bound)
+		}
+		switch gap := s.Bound - margin - s.Limit; {
+		case s.Bound == 0:
+			step = max(1, s.Limit/50)
+		case gap > 0:
+			// Known to be good.
+			step, cause = min(gap, max(1, gap/2)), CauseRecovery
+			s.Wins = 0
+		case !g.mayProbe():
+			step = 0
+		default:
+			// Beyond what was refused: each epoch that goes well doubles the step.
+			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			s.Wins = min(s.Wins+1, 10)
+		}
+		g.raise(min(most, s.Limit+step), cause)
+	}
+	s.Good, s.Used = min(s.Good-epoch, epoch-1), false
+}
+
+// raise sets the limit if it is larger than before.
+func (g *Governor) raise(limit float64, cause Cause) {
+	if s := &g.s; limit > s.Limit {
+		if limit > s.MovedFrom*1.1 {
+			s.MovedAt, s.MovedFrom = s.At, limit
+		}
+		s.Limit, s.Cause = limit, cause
+	}
+}
+
+// fresh returns how many of the calls of w are known to have started after the last cut, and ends the recovery
+// when there is one. See AIMD.fresh.
+func (g *Governor) fresh(w *Window) int {
+	s := &g.s
+	if !s.Recovering {
+		return w.OK
+	}
+	n := 0
+	switch {
+	case w.OK == 0:
+	case w.OK > s.Old:
+		n = w.OK - s.Old
+	case w.Timed > 0 && w.MinLatency >= 0 && w.Start-w.MinLatency >= s.CutAt:
+		n = 1
+	}
+	s.Old = max(0, s.Old-w.OK)
+	if n == 0 {
+		return 0
+	}
+	s.Recovering = false
+	if s.Open && s.Limit < 0.65*s.Bound {
+		s.SlowStart, s.Threshold = true, max(s.Limit, 0.9*s.Bound)
+		s.Open = false
+		s.startDoubling(s.At)
+	}
+	return n
+}
+
+// advance returns the law's own time, which never goes backwards.
+func (g *Governor) advance(now time.Duration) time.Duration {
+	s := &g.s
+	if s.At == math.MinInt64 {
+		s.ValidAt, s.Origin, s.FlowAt, s.CutAt, s.ActiveAt = now, now, now, now, now
+	}
+	s.At = max(s.At, now)
+	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
+		s.Stated, s.Doubted = 0, false
+	}
+	return s.At
+}
+
+// ceiling returns the largest limit that may be chosen now.
+func (g *Governor) ceiling() float64 {
+	if s := &g.s; s.Stated > 0 && !s.Doubted {
+		return float64(min(g.cfg.Max, max(s.Stated, g.cfg.Min)))
+	}
+	return float64(g.cfg.Max)
+}
+
+// accepted returns how many calls have started and were not refused, as far as is known.
+func (g *Governor) accepted() float64 {
+	s := &g.s
+	return float64(s.Done + int64(s.InFlight) - s.Refused)
+}
+
+// bind notes which limit of the upstream refused.
+func (g *Governor) bind(o *Outcome, stale bool) {
+	s := &g.s
+	if o.Class != feedback.Throttled && o.Class != feedback.QuotaExhausted {
+		return
+	}
+	scope := o.Scope
+	if scope == feedback.ScopeNone || int(scope) >= feedback.NumScopes {
+		scope = feedback.ScopeUnknown
+	}
+	if stale && s.Binding > feedback.ScopeUnknown {
+		return
+	}
+	s.Binding = scope
+}
+
+// Hint implements [Law].
+func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
+	g.advance(now)
+	s := &g.s
+	if w.Kind != feedback.ScopeConcurrency || w.Limit <= 0 {
+		return g.Decision()
+	}
+	n := int(min(max(w.Limit, int64(g.cfg.Min)), MaxLimit))
+	s.StatedAt = s.At
+	if n == s.Stated {
+		return g.Decision()
+	}
+	atCap := s.Stated > 0 && !s.Doubted && s.Limit >= float64(s.Stated)
+	s.Stated, s.Doubted = n, false
+	switch {
+	case s.Limit > float64(n):
+		s.Limit, s.Cause, s.Binding = float64(n), CauseHint, feedback.ScopeConcurrency
+		s.Good, s.Used = 0, false
+		s.Episode++
+	case atCap && s.Limit < float64(n):
+		s.SlowStart, s.Threshold = true, float64(n)
+		s.startDoubling(s.At)
+	}
+	return g.Decision()
+}
+
+// age halves a limit that has not been half in use for long; it reports whether it did.
+func (g *Governor) age(t time.Duration, w *Window) bool {
+	s := &g.s
+	if 2*float64(w.InFlight+1) >= s.Limit {
+		s.ValidAt = t
+	} else if w.Full || 2*float64(w.MaxInFlight) >= s.Limit {
+		s.ValidAt = max(s.ValidAt, min(t, max(w.Start, s.AskAgain)))
+	}
+	period := max(idlePeriod, min(s.Latency, time.Hour)*idleLatencies)
+	if t-s.ValidAt < period {
+		return false
+	}
+	was, first := s.Limit, float64(g.cfg.Initial)
+	for s.Limit > first && t-s.ValidAt >= period {
+		s.Limit = max(first, s.Limit/2)
+		s.ValidAt += period
+	}
+	if s.Limit == was {
+		s.ValidAt = t
+		return false
+	}
+	s.Cause = CauseIdle
+	if !s.SlowStart || s.Threshold > 0 {
+		s.SlowStart, s.Threshold = true, max(s.Threshold, was*3/4, s.Bound*0.9)
+		s.startDoubling(s.At)
+	}
+	s.Open, s.Flight = false, s.Limit
+	s.Good, s.Used = 0, false
+	return true
+}

@@ -1,0 +1,274 @@
+package adaptive
+
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// The paces.
+const (
+	paceRequests = iota
+	paceTokens
+	numPaces
+)
+
+const (
+	// useBinding is the share of a pace that must be in use for it to hold callers back.
+	useBinding = 0.75
+	// paceMargin is how far below the measured rate of a quota the pace is kept.
+	paceMargin = 0.98
+	// paceProbe is the time in which a pace that probes grows by a factor of e, and paceProbeCall how much it grows at most
+	// for a call.
+	paceProbe     = 8 * time.Second
+	paceProbeCall = 0.03
+	// paceStart and paceStartCall are the same while nothing is known of the quota.
+	paceStart     = 2 * time.Second
+	paceStartCall = 0.2
+	// paceAge is how long a pace that holds nobody back is kept.
+	paceAge = 10 * time.Minute
+	// maxCredit is how many refusals may be saved up.
+	maxCredit = 3
+	// spreadFactor is how much faster calls may start than they end.
+	spreadFactor = 1.5
+	// spreadTest is the same while it is not known what refused.
+	spreadTest, spreadLast = 1.2, 1.06
+	// slowStartGain is by how much each call that ends well raises the limit in slow start.
+	slowStartGain = 2.0
+	// startCredit is how many refusals may be spent on learning the first limit.
+	startCredit = 10
+)
+
+// pace returns the pace of starts.
+func (g *Governor) pace() float64 {
+	s := &g.s
+	if r := s.Pace[paceRequests].Rate; r > 0 {
+		return r
+	}
+	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
+	// that allows only so many at once would refuse at a small part of what it gives.
+	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+		switch {
+		case s.Test == 1:
+			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
+			return spreadTest * s.Limit / s.Mean
+		case s.Test == 2:
+			return spreadLast * s.Limit / s.Mean
+		case s.SlowStart:
+			return spreadFactor * s.Limit / s.Mean
+		}
+	}
+	return 0
+}
+
+// index returns which of the paces p is.
+func (p *PaceState) index(s *GovernorState) int {
+	if p == &s.Pace[paceTokens] {
+		return paceTokens
+	}
+	return paceRequests
+}
+
+// passed returns how much of what a pace counts has passed.
+func (g *Governor) passed(i int) float64 {
+	if i == paceTokens {
+		return float64(g.s.TokensDone)
+	}
+	return g.accepted()
+}
+
+// paceRefused lowers a pace after a fresh refusal that was taken for one by a quota. first says that something
+// was accepted since the refusal before.
+func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
+	s := &g.s
+	p := &s.Pace[i]
+	passed := g.passed(i)
+	s.Binding = feedback.ScopeRequests
+	if i == paceTokens {
+		s.Binding = feedback.ScopeTokens
+	}
+	u := 0.0
+	if i == paceRequests {
+		u = g.unresolved()
+	}
+	dn, dt := passed-p.AnchorCount, (t - p.AnchorAt).Seconds()
+	paused := (s.PausedSum - p.AnchorPaused).Seconds()
+	refused := float64(s.Refused - p.AnchorRefused)
+	noted := true
+	switch {
+	case p.Rate == 0:
+		rate := g.startRate(i, t)
+		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: math.Inf(1), UsedAt: t, Use: 1}
+	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
+		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
+		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
+		est := dn / dt
+		if p.Lowest < 1.02*est {
+			est = math.Sqrt(est * max(est, p.Rate))
+		}
+		sure := refused <= 1+0.2*dn && p.Rate < 1.3*est && (paused < 0.5*dt || s.LastPause > 3*time.Second)
+		if p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+			est = (p.Known + est) / 2
+		}
+		p.Known, p.Sure, p.Measured = est, sure, true
+		p.Ceiling = est
+		if !sure {
+			p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
+		}
+		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+	case p.Measured && !first:
+		p.Rate = min(p.Rate, max(p.Rate*0.8, 0.5*p.Known))
+		noted = false
+	case !first && i == paceRequests:
+		// Nothing passes at all: how fast to go on is to be seen when something does.
+		n, seconds := g.trailing(t)
+		p.Rate = max(p.Rate*0.85, min(p.Rate, n/seconds))
+		noted = false
+	default:
+		// Too little has passed to measure by: much too fast.
+		p.Ceiling = min(p.Ceiling, 0.95*p.Rate)
+		p.Rate *= 0.7
+		p.Known = min(p.Known, p.Rate)
+		p.Sure, noted = false, false
+	}
+	if noted {
+		p.Lowest = p.Rate
+		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
+	}
+	p.Rate = max(p.Rate, 1e-4)
+	s.Cause = CauseThrottled
+	s.Episode++
+	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
+	s.AskAgain = 0
+}
+
+// startRate returns how much passed a second lately.
+func (g *Governor) startRate(i int, t time.Duration) float64 {
+	s := &g.s
+	if i == paceRequests && s.Flow > 0 {
+		return s.Flow
+	}
+	return max(g.passed(i)/max(1e-3, (t-s.Origin).Seconds()), 1e-3)
+}
+
+// movePaces measures how fast calls start and raises paces that hold callers back.
+func (g *Governor) movePaces(t time.Duration, w *Window) {
+	s := &g.s
+	dt := (t - s.FlowAt).Seconds()
+	if dt <= 0 {
+		return
+	}
+	starts := g.accepted()
+	ds := starts - s.FlowCount
+	decay := math.Exp(-dt / max(0.2, min(10, 4*s.Latency.Seconds())))
+	s.FlowStarts = s.FlowStarts*decay + ds
+	s.FlowTime = s.FlowTime*decay + dt
+	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
+	s.FlowAt, s.FlowCount = t, starts
+	for i := range s.Pace {
+		p := &s.Pace[i]
+		if p.Rate == 0 {
+			continue
+		}
+		passed := g.passed(i)
+		dn := passed - p.LastCount
+		if p.LastCount == 0 {
+			dn = 0
+		}
+		p.LastCount = passed
+		tau := max(1, 6/p.Rate)
+		if i == paceTokens {
+			tau = 5
+		}
+		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
+		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
+		if p.Use < useBinding {
+			if t-p.UsedAt > paceAge {
+				*p = PaceState{}
+			}
+			continue
+		}
+		p.UsedAt = t
+		if s.Recovering {
+			continue
+		}
+		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
+		switch top := paceMargin * p.Known; {
+		case p.Rate < top:
+			p.Rate = min(top, p.Rate*math.Exp(4*grow))
+			s.Cause = CauseRecovery
+		case p.Rate < paceMargin*p.Ceiling:
+			if !p.Sure {
+				grow = min(dt/paceStart.Seconds(), paceStartCall*max(1, float64(w.OK)))
+			}
+			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
+			s.Cause = CauseProbe
+		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= s.PaceProbeAt:
+			p.Rate *= math.Exp(grow)
+			s.Cause = CauseProbe
+		}
+	}
+}
+
+// note remembers how many calls were accepted until each of the last seconds.
+func (g *Governor) note(t time.Duration) {
+	s := &g.s
+	second := int64((t - s.Origin) / time.Second)
+	if second < s.Second || second-s.Second > ringSize {
+		s.Second = max(second-ringSize, 0)
+		if second < s.Second {
+			s.Second = second
+		}
+	}
+	for s.Second < second {
+		s.Second++
+		s.Ring[s.Second%ringSize] = g.accepted()
+	}
+}
+
+// ringSize is how many seconds are remembered.
+const ringSize = 64
+
+// trailing returns how many calls were accepted in the last minute, or since the first call, and in how many seconds.
+func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
+	s := &g.s
+	g.note(t)
+	from := max(0, s.Second-60)
+	if from == 0 {
+		return g.accepted(), max(1e-3, (t - s.Origin).Seconds())
+	}
+	return g.accepted() - s.Ring[from%ringSize], (t - s.Origin).Seconds() - float64(from)
+}
+
+// reopen ends a row of refusals, because something was accepted.
+func (g *Governor) reopen(t time.Duration) {
+	s := &g.s
+	row := s.Streak
+	s.Streak = 0
+	since, count := s.ActiveAt, s.ActiveCount
+	if row >= 3 {
+		s.ActiveAt, s.ActiveCount = t, g.accepted()
+	}
+	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
+		return
+	}
+	p := &s.Pace[paceRequests]
+	switch {
+	case p.Rate == 0:
+	case p.Sure:
+		p.Rate = max(p.Rate, paceMargin*p.Known)
+	default:
+		// A quota of whatever kind allows in the long run what it has allowed in the last minute, or since it opened last.
+		n, seconds := g.trailing(t)
+		if all, span := g.accepted()-count, (t - since).Seconds(); all/span > n/seconds {
+			n, seconds = all, span
+		}
+		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), 1e-3)
+		p.Rate = paceMargin * p.Known
+		p.Ceiling = 1.3 * p.Known
+		if n < 20 {
+			p.Ceiling = math.Inf(1) // too few to go by; and what was refused may have been charged
+		}
+	}
+}

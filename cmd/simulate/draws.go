@@ -1,0 +1,237 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/stats"
+)
+
+const maxDraws = 100_000
+
+func (e *env) drawsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "draws", Usage: "draw upstreams at random and let every controller meet them", OnUsageError: usageError, Action: e.drawsAction,
+		Description: `Each draw is a kind of upstream (in turn) with random limits, service times, quotas, demand, and
+in half of them a change half-way: capacity halved or doubled, or an outage of 30 s. The same seed gives the same draws.
+
+The table has quantiles over the draws, by kind: goodput as a share of the oracle's, 429s per success in all and in
+the steady part, the time to settle within 10 % in round trips, and the time to be back at 95 % after the change.
+
+Examples:
+   simulate draws
+   simulate draws --n 200 --seed 7 --json`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
+			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between", Value: "none,fixed-20,gcl-aimd,gcl-vegas,gcl-gradient2,ours"},
+			&cli.Uint64Flag{Name: "seed", Usage: "`S`, from which everything is drawn", Value: 1},
+			&cli.IntFlag{Name: "n", Usage: "`N` draws", Value: 40},
+			&cli.IntFlag{Name: "first", Usage: "number `I` of the first draw", Value: 0},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON: quantiles and every single result"},
+			&cli.BoolFlag{Name: "list", Usage: "print a line for each draw and controller before the table"},
+			&cli.IntFlag{Name: "cpus", Usage: "`N` draws at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
+		},
+	}
+}
+
+// quantiles of one measure over draws.
+type quantiles struct {
+	N   int     `json:"n"`
+	P5  float64 `json:"p5"`
+	P25 float64 `json:"p25"`
+	P50 float64 `json:"p50"`
+	P75 float64 `json:"p75"`
+	P95 float64 `json:"p95"`
+}
+
+// drawGroup is what one controller did with one kind of upstream.
+type drawGroup struct {
+	Kind       string    `json:"kind"`
+	Controller string    `json:"controller"`
+	Goodput    quantiles `json:"goodput"`
+	Rejected   quantiles `json:"rejected_per_ok"`
+	Steady     quantiles `json:"rejected_per_ok_steady"`
+	Settle     quantiles `json:"settle_round_trips"`
+	Unsettled  int       `json:"unsettled"`
+	Recover    quantiles `json:"recover_s"`
+	Lost       int64     `json:"lost"`
+	// Unrecovered is how many of the draws with an event did not recover.
+	Unrecovered int `json:"unrecovered"`
+}
+
+const allKinds = "all"
+
+func (e *env) drawsAction(c *cli.Context) error {
+	p := scenario.DrawPlan{Seed: c.Uint64("seed"), First: c.Int("first"), N: c.Int("n"), CPUs: c.Int("cpus")}
+	var errs []error
+	if c.Args().Len() > 0 {
+		errs = append(errs, fmt.Errorf("draws takes no arguments, there is %q", c.Args().First()))
+	}
+	if p.N < 1 || p.N > maxDraws {
+		errs = append(errs, fmt.Errorf("--n is %d, must be 1 to %d", p.N, maxDraws))
+	}
+	if p.First < 0 || p.First > maxDraws {
+		errs = append(errs, fmt.Errorf("--first is %d, must be 0 to %d", p.First, maxDraws))
+	}
+	if p.CPUs < 1 || p.CPUs > maxCPUs {
+		errs = append(errs, fmt.Errorf("--cpus is %d, must be 1 to %d", p.CPUs, maxCPUs))
+	}
+	var err error
+	if p.Controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
+		errs = append(errs, fmt.Errorf("--controllers: %w", err))
+	}
+	if file, err := loadConfig(c); err != nil {
+		errs = append(errs, err)
+	} else {
+		p.Settings = file.Defaults
+	}
+	if err := errors.Join(errs...); err != nil {
+		return misuse(err)
+	}
+	progress := newProgress(e.stderr)
+	p.Progress = progress.show
+	results, err := scenario.RunDraws(c.Context, p)
+	progress.clear()
+	if err != nil {
+		return internal(err)
+	}
+	groups := group(p.Controllers, results)
+	if c.Bool("json") {
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(struct {
+			Seed    uint64                `json:"seed"`
+			First   int                   `json:"first"`
+			N       int                   `json:"n"`
+			Groups  []drawGroup           `json:"groups"`
+			Results []scenario.DrawResult `json:"results"`
+		}{p.Seed, p.First, p.N, groups, finiteResults(results)})
+	}
+	if c.Bool("list") {
+		listDraws(e.stdout, results)
+	}
+	return writeGroups(e.stdout, groups)
+}
+
+// finiteResults makes numbers that JSON cannot hold the largest ones that it can.
+func finiteResults(rs []scenario.DrawResult) []scenario.DrawResult {
+	for i := range rs {
+		for _, f := range []*float64{&rs[i].Goodput, &rs[i].Rejected, &rs[i].Steady} {
+			*f = finite(*f)
+		}
+	}
+	return rs
+}
+
+func finite(f float64) float64 {
+	switch {
+	case math.IsNaN(f):
+		return -1
+	case math.IsInf(f, 0):
+		return math.MaxFloat64
+	}
+	return f
+}
+
+func group(cs []scenario.Controller, rs []scenario.DrawResult) []drawGroup {
+	var out []drawGroup
+	for _, kind := range append(scenario.DrawKinds(), allKinds) {
+		for _, c := range cs {
+			g := drawGroup{Kind: kind, Controller: c.Name}
+			var goodput, rejected, steady, settle, recovers []float64
+			for _, r := range rs {
+				if r.Controller != c.Name || kind != allKinds && r.Kind != kind {
+					continue
+				}
+				if r.Goodput >= 0 {
+					goodput = append(goodput, r.Goodput)
+				}
+				rejected, steady = append(rejected, r.Rejected), append(steady, r.Steady)
+				g.Lost += r.Lost
+				if r.Settle >= 0 {
+					settle = append(settle, float64(r.Settle)/float64(r.RoundTrip))
+				} else {
+					g.Unsettled++
+				}
+				if r.Event != "none" {
+					if r.Recover >= 0 {
+						recovers = append(recovers, r.Recover.Seconds())
+					} else {
+						g.Unrecovered++
+					}
+				}
+			}
+			if len(rejected) == 0 {
+				continue
+			}
+			g.Goodput, g.Rejected, g.Steady = quantilesOf(goodput), quantilesOf(rejected), quantilesOf(steady)
+			g.Settle, g.Recover = quantilesOf(settle), quantilesOf(recovers)
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+func quantilesOf(xs []float64) (q quantiles) {
+	slices.Sort(xs)
+	q.N = len(xs)
+	at := func(p float64) float64 { v, _ := stats.Percentile(xs, p); return finite(v) }
+	if q.N > 0 {
+		q.P5, q.P25, q.P50, q.P75, q.P95 = at(5), at(25), at(50), at(75), at(95)
+	}
+	return q
+}
+
+func listDraws(w io.Writer, rs []scenario.DrawResult) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "draw\tkind\tevent\tcontroller\tgoodput\t429/ok\tsteady\tsettle\trecover\tround trip\tduration\tlost")
+	for _, r := range rs {
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.3f\t%.4f\t%.4f\t%s\t%s\t%s\t%s\t%d\n", r.Draw, r.Kind, r.Event, r.Controller, r.Goodput, r.Rejected, r.Steady,
+			span(r.Settle), span(r.Recover), r.RoundTrip.Round(time.Millisecond), r.Duration, r.Lost)
+	}
+	t.Flush()
+	fmt.Fprintln(w)
+}
+
+func span(d time.Duration) string {
+	if d < 0 {
+		return "-"
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+func writeGroups(w io.Writer, gs []drawGroup) error {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "kind\tcontroller\tn\tgoodput p5\tp50\t429/ok p50\tp95\tsteady p50\tp95\tsettle p50\tp95\tnever\trecover p50\tp95\tnever\tlost")
+	for i, g := range gs {
+		if i > 0 && g.Kind != gs[i-1].Kind {
+			fmt.Fprintln(t, strings.Repeat("\t", 15))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%.3f\t%.3f\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%d\t%.1fs\t%.1fs\t%d\t%d\n", g.Kind, g.Controller, g.Rejected.N,
+			g.Goodput.P5, g.Goodput.P50, share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95),
+			g.Settle.P50, g.Settle.P95, g.Unsettled, g.Recover.P50, g.Recover.P95, g.Unrecovered, g.Lost)
+	}
+	t.Flush()
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// share writes a number of 429s per success.
+func share(f float64) string {
+	if f >= 1e6 {
+		return "inf"
+	}
+	return fmt.Sprintf("%.4f", f)
+}

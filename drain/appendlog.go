@@ -1,0 +1,166 @@
+package drain
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// appendLog is a file to which lines are added. A line that was added is on the disk when append returns; lines that come
+// while others are being written share the next fsync.
+type appendLog struct {
+	path string
+	file *os.File
+
+	mu      sync.Mutex
+	idle    sync.Cond // writing has ended
+	buf     []byte    // lines for the next write
+	spare   []byte    // for use again
+	end     int64     // where the next line begins
+	durable int64     // what is on the disk
+	next    *commit   // of buf; nil when it is empty
+	writing bool
+	broken  error // nothing can be added any more
+}
+
+type commit struct {
+	done chan struct{}
+	err  error
+}
+
+var errClosed = errors.New("drain: the file is closed")
+
+// maxPending is how much may wait to be written, in bytes, before append waits first.
+const maxPending = 64 << 20
+
+// newAppendLog goes on at the offset end of an open file.
+func newAppendLog(path string, file *os.File, end int64) *appendLog {
+	l := &appendLog{path: path, file: file, end: end, durable: end}
+	l.idle.L = &l.mu
+	return l
+}
+
+// append adds a line, with its end, and returns where it begins once it is on the disk.
+func (l *appendLog) append(line func([]byte) []byte) (at int64, n int, err error) {
+	l.mu.Lock()
+	for l.writing && len(l.buf) > maxPending {
+		l.idle.Wait()
+	}
+	if l.broken != nil {
+		defer l.mu.Unlock()
+		return 0, 0, l.broken
+	}
+	before := len(l.buf)
+	l.buf = append(line(l.buf), '\n')
+	n = len(l.buf) - before
+	at = l.end
+	l.end += int64(n)
+	if l.next == nil {
+		l.next = &commit{done: make(chan struct{})}
+	}
+	c := l.next
+	if !l.writing {
+		l.writing = true
+		go l.flush() // ends when nothing is left to write; close waits for it
+	}
+	l.mu.Unlock()
+	<-c.done
+	return at, n, c.err
+}
+
+// flush writes until nothing is left.
+func (l *appendLog) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.buf) > 0 {
+		buf, c := l.buf, l.next
+		l.buf, l.next = l.spare[:0], nil
+		l.mu.Unlock()
+		wrote, err := l.file.WriteAt(buf, l.durable)
+		var syncErr error
+		if err == nil {
+			syncErr = l.file.Sync()
+		}
+		l.mu.Lock()
+		if cap(buf) <= 4<<20 {
+			l.spare = buf
+		}
+		switch {
+		case err != nil:
+			// The disk is full, most likely. What was written in part must not stay, or the next line would be
+			// joined to it.
+			err = fmt.Errorf("drain: writing to %s: %w", l.path, err)
+			if wrote > 0 {
+				if e := l.file.Truncate(l.durable); e != nil {
+					l.broken = errors.Join(err, e)
+				}
+			}
+			l.fail(c, err)
+		case syncErr != nil:
+			// What is on the disk then is not known, and a second fsync that succeeds would not tell.
+			l.broken = fmt.Errorf("drain: fsync of %s: %w", l.path, syncErr)
+			l.fail(c, l.broken)
+		default:
+			l.durable += int64(len(buf))
+			close(c.done)
+		}
+	}
+	l.writing = false
+	l.idle.Broadcast()
+}
+
+// fail fails a commit, and those whose lines were to follow. It needs the lock.
+func (l *appendLog) fail(c *commit, err error) {
+	c.err = err
+	close(c.done)
+	if l.next != nil {
+		l.next.err = err
+		close(l.next.done)
+	}
+	l.buf, l.next, l.end = l.buf[:0], nil, l.durable
+}
+
+// close waits for what is being written, and closes the file.
+func (l *appendLog) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.writing {
+		l.idle.Wait()
+	}
+	if l.broken == errClosed {
+		return nil
+	}
+	l.broken = errClosed
+	return l.file.Close()
+}
+
+// openAppend opens a file to add to, made and made durable when it is not there, that nobody else adds to.
+func openAppend(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("drain: %w", err)
+	}
+	if err := lock(file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("drain: %s is in use by another process: %w", path, err)
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !unsyncableDir(err) {
+		return fmt.Errorf("drain: fsync of %s: %w", dir, err)
+	}
+	return nil
+}

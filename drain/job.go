@@ -1,0 +1,145 @@
+package drain
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Hash is the content of a job: the first half of the SHA-256 of method, url and body, the body without the white space
+// between its tokens.
+type Hash [16]byte
+
+// String returns the hash in hexadecimal digits.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// ParseHash reads what String wrote; ok is false when s is something else.
+func ParseHash(s string) (h Hash, ok bool) {
+	if len(s) != 2*len(h) {
+		return h, false
+	}
+	_, err := hex.Decode(h[:], []byte(s))
+	return h, err == nil
+}
+
+// Job is a request to be sent.
+type Job struct {
+	// ID is the custom_id.
+	ID string
+	// Method is the HTTP method, POST when the line names none.
+	Method string
+	// URL is the path, with its query; the host is the upstream's.
+	URL string
+	// Body is the request's body, JSON.
+	Body []byte
+	// Model and MaxTokens are read from the body: "model", and the first of "max_completion_tokens",
+	// "max_output_tokens" and "max_tokens" that is a positive number. Empty and 0 when the body has none.
+	Model     string
+	MaxTokens int64
+	// Tenant and Priority (0 to 7) are what the guard is to know of the job: "tenant" and "priority" beside "custom_id". Both
+	// may be left out.
+	Tenant   string
+	Priority uint8
+	// Hash is the content.
+	Hash Hash
+}
+
+// maxID is the longest id, in bytes.
+const maxID = 1024
+
+// ParseJob reads a line of the batch format. The error is a *Fault.
+func ParseJob(line []byte) (*Job, error) {
+	bad := func(format string, args ...any) (*Job, error) {
+		return nil, &Fault{ReasonInvalid, fmt.Sprintf(format, args...)}
+	}
+	if !json.Valid(line) {
+		var v any
+		return nil, &Fault{ReasonBadJSON, fmt.Sprint(json.Unmarshal(line, &v))}
+	}
+	if line = bytes.TrimLeft(line, jsonSpace); line[0] != '{' {
+		return bad("it is no JSON object")
+	}
+	j := &Job{}
+	var body []byte
+	for name, value := range topFields(line) {
+		var err error
+		switch name {
+		case "custom_id":
+			err = readString(value, &j.ID)
+		case "method":
+			err = readString(value, &j.Method)
+		case "url":
+			err = readString(value, &j.URL)
+		case "tenant":
+			err = readString(value, &j.Tenant)
+		case "priority":
+			err = json.Unmarshal(value, &j.Priority)
+		case "body":
+			body = value
+		}
+		if err != nil {
+			return bad("%s is %.100s: %v", name, value, err)
+		}
+	}
+	if j.Method == "" {
+		j.Method = http.MethodPost
+	}
+	switch {
+	case len(j.ID) > maxID:
+		return bad("custom_id has %d bytes, may have %d", len(j.ID), maxID)
+	case j.Method != http.MethodPost && j.Method != http.MethodGet && j.Method != http.MethodPut &&
+		j.Method != http.MethodPatch && j.Method != http.MethodDelete:
+		return bad("method is %q, must be POST, GET, PUT, PATCH or DELETE", j.Method)
+	case j.URL == "":
+		return bad(`url is missing; give the path, such as "/v1/chat/completions"`)
+	case j.URL[0] != '/' || strings.HasPrefix(j.URL, "//") || strings.ContainsAny(j.URL, "\\\r\n\t #"):
+		// With a host of its own it would take the key of the upstream there.
+		return bad(`url is %q, must be a path without a host, such as "/v1/chat/completions"`, j.URL)
+	case j.Priority > 7:
+		return bad("priority is %d, must be 0 to 7", j.Priority)
+	}
+	if len(body) > 0 && string(body) != "null" {
+		j.Body = compact(make([]byte, 0, len(body)), body)
+	}
+	if j.Body == nil && j.Method == http.MethodPost {
+		return bad("body is missing")
+	}
+	j.Hash = hash(j.Method, j.URL, j.Body)
+	j.Model, j.MaxTokens = peekBody(j.Body)
+	return j, nil
+}
+
+func hash(method, url string, body []byte) (h Hash) {
+	b := make([]byte, 0, len(method)+len(url)+len(body)+2)
+	b = append(b, method...)
+	b = append(b, '\n')
+	b = append(b, url...)
+	b = append(b, '\n')
+	b = append(b, body...)
+	sum := sha256.Sum256(b)
+	copy(h[:], sum[:])
+	return h
+}
+
+// peekBody reads the few fields of a request's body that matter here. What is not as expected is as if it were not there: it
+// is for the upstream to complain.
+func peekBody(body []byte) (model string, most int64) {
+	for name, value := range topFields(body) {
+		switch name {
+		case "model":
+			if readString(value, &model) != nil {
+				model = ""
+			}
+		case "max_completion_tokens", "max_output_tokens", "max_tokens":
+			var n int64
+			if json.Unmarshal(value, &n) == nil && n > 0 && n < 1<<40 && most == 0 {
+				most = n
+			}
+		}
+	}
+	return model, most
+}

@@ -1,0 +1,373 @@
+package drain
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// JSONLConfig is what a JSONL source is made from.
+type JSONLConfig struct {
+	// Dead is the file for dead letters. Empty means the name of the input with ".dead.jsonl" in place of ".jsonl"; reading
+	// from a pipe it must be given. It is made when the first job is put aside.
+	Dead string
+	// RetryDead tries jobs again that an earlier run put aside. The file of dead letters is then begun anew, and the one
+	// before is kept with ".old" at the end of its name.
+	RetryDead bool
+	// MaxLine is the longest line, in bytes (1 KiB to 1 GiB). Zero means 16 MiB. A longer one is a dead letter.
+	MaxLine int
+}
+
+// JSONL is a Source: a file with a job on each line. It has no memory but that of its dead letters: each run reads it from the
+// start, and what the Store has is skipped.
+type JSONL struct {
+	name  string
+	in    io.ReadCloser
+	r     *bufio.Reader
+	cfg   JSONLConfig
+	line  int
+	total int64 // -1: not known
+
+	mu   sync.Mutex
+	dead *appendLog // nil until it is needed
+	gone map[Hash]bool
+	torn string
+	ways []later // handed back, to be delivered again; by time
+	kick chan struct{}
+	out  int  // deliveries that are not settled
+	eof  bool // of the file
+}
+
+// later is a job that is to be delivered again.
+type later struct {
+	at time.Time
+	d  *Delivery
+}
+
+// OpenJSONL opens a file of jobs.
+func OpenJSONL(path string, cfg JSONLConfig) (*JSONL, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("drain: %w", err)
+	}
+	if cfg.Dead == "" {
+		cfg.Dead = strings.TrimSuffix(path, ".jsonl") + ".dead.jsonl"
+	}
+	total := int64(-1)
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		if total, err = countLines(file); err != nil {
+			_ = file.Close()
+			return nil, fmt.Errorf("drain: reading %s: %w", path, err)
+		}
+	}
+	s, err := NewJSONL(file, path, cfg)
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	s.total = total
+	return s, nil
+}
+
+// NewJSONL reads jobs from in, which it closes; name is what messages call it.
+func NewJSONL(in io.ReadCloser, name string, cfg JSONLConfig) (*JSONL, error) {
+	if cfg.MaxLine == 0 {
+		cfg.MaxLine = 16 << 20
+	}
+	if cfg.MaxLine < 1<<10 || cfg.MaxLine > 1<<30 {
+		return nil, fmt.Errorf("drain: JSONLConfig.MaxLine is %d, must be 0 (default) or 1024 to 1073741824 bytes", cfg.MaxLine)
+	}
+	if cfg.Dead == "" {
+		return nil, errors.New("drain: JSONLConfig.Dead is empty, must name a file for the dead letters")
+	}
+	s := &JSONL{name: name, in: in, r: bufio.NewReaderSize(in, 1<<18), cfg: cfg, total: -1, gone: map[Hash]bool{}, kick: make(chan struct{}, 1)}
+	if cfg.RetryDead {
+		if err := os.Rename(cfg.Dead, cfg.Dead+".old"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("drain: %w", err)
+		}
+		return s, nil
+	}
+	if _, err := os.Stat(cfg.Dead); err == nil {
+		return s, s.openDead()
+	}
+	return s, nil
+}
+
+// openDead opens the file of dead letters, and reads what is in it.
+func (s *JSONL) openDead() error {
+	file, err := openAppend(s.cfg.Dead)
+	if err != nil {
+		return err
+	}
+	end, torn, err := recover_(s.cfg.Dead, file, func(line []byte, _ int64) error {
+		_, h, err := readResult(line)
+		s.gone[h] = true
+		return err
+	})
+	if err != nil {
+		_ = file.Close()
+		return err
+	}
+	s.torn = torn
+	s.dead = newAppendLog(s.cfg.Dead, file, end)
+	return nil
+}
+
+// countLines counts the lines that are not blank, and goes back to the start.
+func countLines(f *os.File) (n int64, err error) {
+	buf := make([]byte, 1<<18)
+	text := false
+	for {
+		m, err := f.Read(buf)
+		for b := buf[:m]; len(b) > 0; {
+			line, rest, end := bytes.Cut(b, []byte{'\n'})
+			text = text || len(bytes.TrimSpace(line)) > 0
+			if end && text {
+				n++
+				text = false
+			}
+			b = rest
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	if text {
+		n++
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return n, err
+}
+
+// Total implements Counter.
+func (s *JSONL) Total() (int64, bool) { return s.total, s.total >= 0 }
+
+// DeadPath returns the file for dead letters.
+func (s *JSONL) DeadPath() string { return s.cfg.Dead }
+
+// Fetch implements Source. Jobs of which an earlier run has a dead letter are left out.
+func (s *JSONL) Fetch(ctx context.Context, n int) ([]*Delivery, error) {
+	if s.total < 0 {
+		// A pipe may have nothing to read for long; what waits for it ends when it is closed.
+		defer context.AfterFunc(ctx, func() { _ = s.in.Close() })()
+	}
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		ds, wait, err := s.ready(n)
+		if len(ds) > 0 {
+			return ds, nil // a file that cannot be read on says so again
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return nil, err
+		}
+		var timer <-chan time.Time
+		if wait > 0 {
+			t := time.NewTimer(wait)
+			defer t.Stop()
+			timer = t.C
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.kick:
+		case <-timer:
+		}
+	}
+}
+
+// ready returns what can be delivered now. When there is nothing, it returns how long until something handed back is due, 0 when
+// that is up to those who hold deliveries.
+func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
+	now := time.Now()
+	s.mu.Lock()
+	for len(s.ways) > 0 && len(ds) < n && !s.ways[0].at.After(now) {
+		ds = append(ds, s.ways[0].d)
+		s.ways = s.ways[1:]
+	}
+	s.out += len(ds)
+	eof := s.eof
+	s.mu.Unlock()
+	for !eof && len(ds) < n && (s.total >= 0 || len(ds) == 0 || s.r.Buffered() > 0) {
+		d, err := s.next()
+		if err == io.EOF {
+			eof = true
+			break
+		}
+		if err != nil {
+			return ds, 0, err
+		}
+		if d != nil {
+			ds = append(ds, d)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.eof = eof
+	switch {
+	case len(ds) > 0 || !eof:
+		return ds, 0, nil
+	case len(s.ways) > 0:
+		return nil, max(1, s.ways[0].at.Sub(now)), nil
+	case s.out > 0:
+		return nil, 0, nil // one of them may be handed back
+	}
+	return nil, 0, io.EOF
+}
+
+// next reads a job; nil when the line is blank or known as a dead letter.
+func (s *JSONL) next() (*Delivery, error) {
+	line, cut, err := s.readLine()
+	if err == io.EOF && len(line) == 0 {
+		return nil, io.EOF
+	}
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("drain: reading %s: %w", s.name, err)
+	}
+	s.line++
+	if s.line == 1 {
+		line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
+	}
+	line = bytes.TrimSpace(line)
+	if len(line) == 0 {
+		return nil, nil
+	}
+	d := &Delivery{Body: line, Where: fmt.Sprintf("%s:%d", s.name, s.line)}
+	if cut {
+		d.Body = bytes.Clone(line[:4<<10])
+		d.Fault = &Fault{ReasonTooLarge, fmt.Sprintf("the line is longer than %d bytes; its first 4096 are kept", s.cfg.MaxLine)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.gone) > 0 && s.gone[lineHash(d.Body)] {
+		return nil, nil
+	}
+	s.out++
+	return d, nil
+}
+
+// readLine returns a line in memory of its own. Of one that is too long it returns the beginning, and cut.
+func (s *JSONL) readLine() (line []byte, cut bool, err error) {
+	for {
+		part, err := s.r.ReadSlice('\n')
+		if len(line)+len(part) > s.cfg.MaxLine+2 {
+			cut = true
+			part = part[:max(0, s.cfg.MaxLine-len(line))]
+		}
+		line = append(line, part...)
+		if err != bufio.ErrBufferFull {
+			return line, cut, err
+		}
+	}
+}
+
+func lineHash(line []byte) (h Hash) {
+	sum := sha256.Sum256(line)
+	copy(h[:], sum[:])
+	return h
+}
+
+// Ack implements Source: the result is in the Store, which is all that is to be known.
+func (s *JSONL) Ack(context.Context, *Delivery) error { return s.settle() }
+
+// Release implements Source. The next run reads the job again.
+func (s *JSONL) Release(context.Context, *Delivery) error { return s.settle() }
+
+// Retry implements Source: the job is delivered again by this run.
+func (s *JSONL) Retry(_ context.Context, d *Delivery, after time.Duration, _ string) error {
+	again := *d
+	again.Attempts++
+	at := time.Now().Add(after)
+	s.mu.Lock()
+	i := len(s.ways)
+	for i > 0 && s.ways[i-1].at.After(at) {
+		i--
+	}
+	s.ways = append(s.ways, later{})
+	copy(s.ways[i+1:], s.ways[i:])
+	s.ways[i] = later{at, &again}
+	s.mu.Unlock()
+	return s.settle()
+}
+
+// Dead implements Source: the dead letter is a line in the format of the batch API's error file, with the job beside it.
+func (s *JSONL) Dead(_ context.Context, d *Delivery, letter *DeadLetter) error {
+	s.mu.Lock()
+	if s.dead == nil {
+		if err := s.openDead(); err != nil {
+			s.mu.Unlock()
+			return err
+		}
+	}
+	h, log := lineHash(d.Body), s.dead
+	known := s.gone[h]
+	s.gone[h] = true
+	s.mu.Unlock()
+	if !known {
+		if _, _, err := log.append(func(b []byte) []byte { return appendDead(b, d, letter, h) }); err != nil {
+			s.mu.Lock()
+			delete(s.gone, h)
+			s.mu.Unlock()
+			return err
+		}
+	}
+	return s.settle()
+}
+
+// settle counts a delivery that came back.
+func (s *JSONL) settle() error {
+	s.mu.Lock()
+	s.out--
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Close closes the files.
+func (s *JSONL) Close() error {
+	err := s.in.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead != nil {
+		err = errors.Join(err, s.dead.close())
+	}
+	return err
+}
+
+// DeadLine is a line of a file of dead letters, for programs that read it.
+type DeadLine struct {
+	ID       string `json:"custom_id"`
+	Response *struct {
+		Status    int             `json:"status_code"`
+		RequestID string          `json:"request_id"`
+		Body      json.RawMessage `json:"body"`
+	} `json:"response"`
+	Error struct {
+		Code    Reason `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+	Attempts int       `json:"attempts"`
+	At       time.Time `json:"at"`
+	Where    string    `json:"where"`
+	// Input is the job: JSON where it was JSON, else a string. InputBytes is it where it was not even text.
+	Input      json.RawMessage `json:"input"`
+	InputBytes []byte          `json:"input_base64"`
+}

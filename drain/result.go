@@ -1,0 +1,127 @@
+package drain
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Result is the answer to a job.
+type Result struct {
+	// ID is the job's custom_id, Hash its content.
+	ID   string
+	Hash Hash
+	// Status is the HTTP status, RequestID the upstream's name for the request; empty when it gave none.
+	Status    int
+	RequestID string
+	// Body is the answer's body as it came.
+	Body []byte
+	// Usage is what the answer says it used.
+	Usage feedback.Usage
+	// Attempts is how many times the job was sent in this run (>= 1).
+	Attempts int
+}
+
+const resultPrefix = "batch_req_"
+
+// AppendJSON appends the result as a line of the batch format's output, without the end of the line. A body that is JSON is
+// in it as JSON, any other as a string. The line's "id" holds the hash.
+func (r *Result) AppendJSON(b []byte) []byte {
+	b = append(b, `{"id":"`+resultPrefix...)
+	b = appendHex(b, r.Hash)
+	b = append(b, `","custom_id":`...)
+	b = appendString(b, r.ID)
+	b = append(b, `,"response":`...)
+	b = appendResponse(b, r.Status, r.RequestID, r.Body)
+	return append(b, `,"error":null}`...)
+}
+
+func appendHex(b []byte, h Hash) []byte {
+	const digits = "0123456789abcdef"
+	for _, c := range h {
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
+}
+
+func appendResponse(b []byte, status int, requestID string, body []byte) []byte {
+	b = append(b, `{"status_code":`...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, `,"request_id":`...)
+	b = appendString(b, requestID)
+	b = append(b, `,"body":`...)
+	b = appendBody(b, body)
+	return append(b, '}')
+}
+
+// appendBody appends a body as JSON on one line.
+func appendBody(b, body []byte) []byte {
+	if json.Valid(body) {
+		return compact(b, body)
+	}
+	return appendString(b, string(body))
+}
+
+// appendString appends s as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			q, err := json.Marshal(s)
+			if err != nil {
+				return append(b, `""`...) // a string always has a form
+			}
+			return append(b, q...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// resultLine is what is read back of a line that AppendJSON wrote.
+type resultLine struct {
+	ID       string `json:"id"`
+	CustomID string `json:"custom_id"`
+	Response struct {
+		Status    int             `json:"status_code"`
+		RequestID string          `json:"request_id"`
+		Body      json.RawMessage `json:"body"`
+	} `json:"response"`
+}
+
+// appendDead appends a dead letter as a line in the format of the batch API's error file, with the job as it came in "input", or in "input_base64" when it is not even text.
+func appendDead(b []byte, d *Delivery, l *DeadLetter, sum Hash) []byte {
+	b = append(b, `{"id":"`+resultPrefix...)
+	b = appendHex(b, sum)
+	b = append(b, `","custom_id":`...)
+	b = appendString(b, l.ID)
+	b = append(b, `,"response":`...)
+	if l.Status > 0 {
+		b = appendResponse(b, l.Status, l.RequestID, l.Answer)
+	} else {
+		b = append(b, "null"...)
+	}
+	b = append(b, `,"error":{"code":`...)
+	b = appendString(b, string(l.Reason))
+	b = append(b, `,"message":`...)
+	b = appendString(b, l.Detail)
+	b = append(b, `},"attempts":`...)
+	b = strconv.AppendInt(b, int64(l.Attempts), 10)
+	b = append(b, `,"at":"`...)
+	b = l.At.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","where":`...)
+	b = appendString(b, d.Where)
+	if utf8.Valid(d.Body) {
+		b = append(b, `,"input":`...)
+		b = appendBody(b, d.Body)
+	} else {
+		b = append(b, `,"input_base64":"`...)
+		b = base64.StdEncoding.AppendEncode(b, d.Body)
+		b = append(b, '"')
+	}
+	return append(b, '}')
+}

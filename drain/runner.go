@@ -1,0 +1,368 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// ErrQuota is why a run stopped: the upstream says that money or a quota is used up.
+var ErrQuota = errors.New("drain: the upstream says that the quota is used up")
+
+// ErrUnauthorized is why a run stopped: the upstream does not accept the key.
+var ErrUnauthorized = errors.New("drain: the upstream does not accept the key")
+
+// ErrRefused is why a run stopped: the upstream refused Config.StopAfter jobs in a row for what they are.
+var ErrRefused = errors.New("drain: the upstream refuses every job")
+
+// Runner drains one source. Make it with New; Run it once.
+type Runner struct {
+	cfg Config
+	progress
+
+	// stopping ends when nothing more is to be fetched or started, working when calls in flight are cut off, settling when
+	// nobody waits any longer for what has ended to be made durable and told to the source.
+	stopping, working, settling context.Context
+	stop                        context.CancelCauseFunc
+
+	freed chan struct{} // takes a token when a job was answered or settled
+	jobs  sync.WaitGroup
+
+	mu       sync.Mutex
+	inHand   int // fetched, and not yet answered
+	unsaved  int // answered, and not yet settled
+	active   map[string]*task
+	lanes    map[string]*lane
+	straight int // refused in a row for what they are
+	ran      bool
+}
+
+// task is one delivery on its way.
+type task struct {
+	d        *Delivery
+	job      *Job
+	first    time.Time // when it was fetched
+	attempts int       // how many times it was sent
+	failed   int       // how many of these may have had their effect
+	answered bool      // it counts as unsaved, no longer as in hand
+	last     Answer    // of the last attempt; its Body only where it failed
+	same     []*Delivery
+	lane     *lane
+}
+
+// lane is the jobs of one key; the first of them is on its way.
+type lane struct {
+	key  string
+	wait []*task
+}
+
+// New returns a runner. The error joins one error for each field that is out of range.
+func New(cfg Config) (*Runner, error) {
+	cfg = cfg.defaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &Runner{cfg: cfg, freed: make(chan struct{}, 1), active: map[string]*task{}, lanes: map[string]*lane{}}, nil
+}
+
+// Run drains the source until it has no more jobs, until ctx ends, or until something makes it stop. Everything that was
+// fetched is settled when it returns: nil when the source has come to its end and each job has ended, as a result or as a dead
+// letter; the context's cause when ctx ended first, after calls in flight had Config.Grace to end; else why the run stopped. It
+// closes nothing.
+func (r *Runner) Run(ctx context.Context) error {
+	r.mu.Lock()
+	if r.ran {
+		r.mu.Unlock()
+		return errors.New("drain: Run was called before")
+	}
+	r.ran = true
+	r.mu.Unlock()
+
+	r.stopping, r.stop = context.WithCancelCause(ctx)
+	defer r.stop(nil)
+	var cut, leave context.CancelFunc
+	r.working, cut = context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	r.settling, leave = context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	// Calls in flight have their grace once the run is to stop, whatever the reason.
+	graceOver := make(chan struct{})
+	var grace sync.WaitGroup
+	grace.Go(func() {
+		select {
+		case <-graceOver:
+			return
+		case <-r.stopping.Done():
+		}
+		t := time.NewTimer(r.cfg.Grace)
+		defer t.Stop()
+		select {
+		case <-graceOver:
+			return
+		case <-t.C:
+			cut()
+		}
+		t.Reset(r.cfg.Patience)
+		select {
+		case <-graceOver:
+		case <-t.C:
+			leave()
+		}
+	})
+
+	r.progress.begin(r)
+	err := r.fetchAll()
+	if err != io.EOF {
+		r.stop(err)
+	}
+	r.wait()
+	close(graceOver)
+	grace.Wait()
+	if cause := context.Cause(r.stopping); cause != nil {
+		err = cause
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	r.report(true)
+	return err
+}
+
+// wait waits for all jobs, and reports meanwhile.
+func (r *Runner) wait() {
+	done := make(chan struct{})
+	go func() { r.jobs.Wait(); close(done) }()
+	tick := time.NewTicker(r.cfg.ProgressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			r.report(false)
+		}
+	}
+}
+
+// fetched is what a call of Source.Fetch returned.
+type fetched struct {
+	ds  []*Delivery
+	err error
+}
+
+// fetchAll fetches and starts jobs until there are no more (io.EOF) or the run stops.
+func (r *Runner) fetchAll() error {
+	tick := time.NewTicker(r.cfg.ProgressEvery)
+	defer tick.Stop()
+	pause := time.NewTicker(max(10*time.Millisecond, min(r.cfg.PauseAfter/4, time.Second)))
+	defer pause.Stop()
+	pauser, _ := r.cfg.Source.(Pauser)
+	paused := false
+	var came chan fetched // while Fetch is on its way; it is owned by this call, which waits for it
+	defer func() {
+		if came != nil {
+			f := <-came // the run stops, so Fetch returns promptly
+			for _, d := range f.ds {
+				r.release(d)
+			}
+		}
+	}()
+	for {
+		if r.stopping.Err() != nil {
+			return context.Cause(r.stopping)
+		}
+		if came == nil && !paused {
+			if n := r.room(); n > 0 {
+				came = make(chan fetched, 1)
+				go func() {
+					ds, err := r.cfg.Source.Fetch(r.stopping, n)
+					came <- fetched{ds, err}
+				}()
+			}
+		}
+		select {
+		case f := <-came:
+			came = nil
+			for _, d := range f.ds {
+				r.take(d)
+			}
+			if f.err != nil {
+				if r.stopping.Err() != nil {
+					return context.Cause(r.stopping)
+				}
+				return f.err
+			}
+		case <-r.freed:
+		case <-r.stopping.Done():
+		case <-tick.C:
+			r.report(false)
+		case <-pause.C:
+			if pauser == nil || came != nil {
+				continue // while Fetch waits, what there is to do is in hand
+			}
+			switch left := r.cfg.Guard.Stats().Paused; {
+			case !paused && left >= r.cfg.PauseAfter:
+				pauser.Pause(time.Now().Add(left))
+				paused = true
+			case paused && left < r.cfg.PauseAfter/2:
+				pauser.Resume()
+				paused = false
+			}
+		}
+	}
+}
+
+// room returns how many jobs to fetch now; 0 while it is not worth asking.
+func (r *Runner) room() int {
+	window := r.cfg.InHand
+	if window == 0 {
+		window = min(inHandMost, 2*r.cfg.Guard.Stats().Limit+inHandSpare)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unsaved >= mostUnsaved {
+		return 0
+	}
+	n := window - r.inHand
+	if n < max(1, window/8) {
+		return 0
+	}
+	return n
+}
+
+// take starts a delivery on its way, or ends it at once.
+func (r *Runner) take(d *Delivery) {
+	r.count(&r.fetched)
+	t := &task{d: d, first: time.Now(), attempts: d.Attempts}
+	job, fault := r.read(d)
+	t.job = job
+	if fault != nil {
+		r.start(t, func(t *task) { r.bury(t, *fault) })
+		return
+	}
+
+	r.mu.Lock()
+	if other := r.active[job.ID]; other != nil {
+		if other.job.Hash == job.Hash {
+			// The same job twice at a time: one is sent, and both end as it does.
+			other.same = append(other.same, d)
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		r.start(t, func(t *task) {
+			r.bury(t, Fault{ReasonConflict, fmt.Sprintf("another job with the id %q and other content is on its way", job.ID)})
+		})
+		return
+	}
+	// A job leaves the list only after its result is durable, so the Store is asked while nobody can leave it.
+	if h, ok := r.cfg.Store.Has(job.ID); ok {
+		r.mu.Unlock()
+		if h == job.Hash {
+			r.start(t, r.again)
+			return
+		}
+		r.start(t, func(t *task) {
+			r.bury(t, Fault{ReasonConflict, fmt.Sprintf("a result under the id %q is there, of a job with other content", job.ID)})
+		})
+		return
+	}
+	r.active[job.ID] = t
+	if r.cfg.Ordered && d.Key != "" {
+		if l := r.lanes[d.Key]; l != nil {
+			t.lane = l
+			l.wait = append(l.wait, t)
+			r.inHand++
+			r.mu.Unlock()
+			return
+		}
+		t.lane = &lane{key: d.Key}
+		r.lanes[d.Key] = t.lane
+	}
+	r.mu.Unlock()
+	r.start(t, r.work)
+}
+
+// start has f end a task, which counts as in hand until it is settled or answered.
+func (r *Runner) start(t *task, f func(*task)) {
+	r.mu.Lock()
+	r.inHand++
+	r.mu.Unlock()
+	r.jobs.Go(func() {
+		f(t)
+		for next := r.leave(t); next != nil; next = r.leave(next) {
+			r.work(next)
+		}
+	})
+}
+
+// leave counts a task as settled, and returns the next one of its lane.
+func (r *Runner) leave(t *task) (next *task) {
+	r.mu.Lock()
+	if t.answered {
+		r.unsaved--
+	} else {
+		r.inHand--
+	}
+	if l := t.lane; l != nil {
+		if len(l.wait) > 0 {
+			next, l.wait = l.wait[0], l.wait[1:]
+		} else {
+			delete(r.lanes, l.key)
+		}
+	}
+	r.mu.Unlock()
+	r.wake()
+	return next
+}
+
+// answer counts a task as answered, so that another one can be fetched while it is made durable.
+func (r *Runner) answer(t *task) {
+	r.mu.Lock()
+	r.inHand--
+	r.unsaved++
+	t.answered = true
+	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *Runner) wake() {
+	select {
+	case r.freed <- struct{}{}:
+	default:
+	}
+}
+
+// read returns the job of a delivery, or why there is none.
+func (r *Runner) read(d *Delivery) (*Job, *Fault) {
+	if d.Fault != nil {
+		return nil, d.Fault
+	}
+	if len(d.Body) > 2*r.cfg.MaxBody+maxID {
+		return nil, &Fault{ReasonTooLarge, fmt.Sprintf("the job has %d bytes, its body may have %d", len(d.Body), r.cfg.MaxBody)}
+	}
+	job, err := ParseJob(d.Body)
+	if err != nil {
+		var f *Fault
+		if !errors.As(err, &f) {
+			f = &Fault{ReasonInvalid, err.Error()}
+		}
+		return nil, f
+	}
+	if job.ID == "" {
+		job.ID = d.ID
+	}
+	if job.ID == "" {
+		job.ID = job.Hash.String()
+	}
+	if len(job.Body) > r.cfg.MaxBody {
+		return job, &Fault{ReasonTooLarge, fmt.Sprintf("the body has %d bytes, may have %d", len(job.Body), r.cfg.MaxBody)}
+	}
+	if d.Attempts >= r.cfg.MaxDeliveries {
+		return job, &Fault{ReasonPoison, fmt.Sprintf("it was delivered %d times before and never came to an end", d.Attempts)}
+	}
+	return job, nil
+}

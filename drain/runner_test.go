@@ -1,0 +1,698 @@
+package drain_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/drain/draintest"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// upstream is an Upstream that a test scripts; it remembers what was sent.
+type upstream struct {
+	answer func(j *drain.Job, n int) drain.Answer // n-th time (>= 1) that the job was sent
+	takes  time.Duration
+
+	mu       sync.Mutex
+	sent     map[string]int
+	order    []string
+	inFlight int
+	most     int
+}
+
+func (u *upstream) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	u.mu.Lock()
+	if u.sent == nil {
+		u.sent = map[string]int{}
+	}
+	u.sent[j.ID]++
+	n := u.sent[j.ID]
+	u.order = append(u.order, j.ID)
+	u.inFlight++
+	u.most = max(u.most, u.inFlight)
+	u.mu.Unlock()
+	defer func() {
+		u.mu.Lock()
+		u.inFlight--
+		u.mu.Unlock()
+	}()
+	if u.takes > 0 {
+		if err := limiter.Sleep(ctx, u.takes); err != nil {
+			return drain.Answer{Err: err, Outcome: limiter.Outcome{Class: feedback.Canceled}}
+		}
+	}
+	if u.answer == nil {
+		return served
+	}
+	return u.answer(j, n)
+}
+
+func (u *upstream) times(id string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sent[id]
+}
+
+var served = drain.Answer{Status: 200, Body: []byte(`{"ok":true}`)}
+
+func failed(status int, class feedback.Class) drain.Answer {
+	return drain.Answer{Status: status, Body: []byte(`{"error":{}}`), Outcome: limiter.Outcome{Class: class}, Retryable: class != feedback.ClientError}
+}
+
+func jobs(n int) (all []*drain.Delivery) {
+	for i := range n {
+		all = append(all, &drain.Delivery{Body: line(fmt.Sprint("job-", i), i), Where: fmt.Sprint("memory:", i)})
+	}
+	return all
+}
+
+func line(id string, n int) []byte {
+	return fmt.Appendf(nil, `{"custom_id":%q,"url":"/v1/chat/completions","body":{"model":"m","n":%d,"max_tokens":7}}`, id, n)
+}
+
+// world is a runner in a bubble with everything in memory.
+type world struct {
+	src   *draintest.Memory
+	store *draintest.Results
+	up    *upstream
+	guard *limiter.Guard
+	cfg   drain.Config
+}
+
+func newWorld(t *testing.T, limit int) *world {
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(limit), PauseJitter: -1, MaxWait: 24 * time.Hour, MaxPause: 24 * time.Hour, Queue: 100_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{src: &draintest.Memory{}, store: &draintest.Results{}, up: &upstream{}, guard: guard}
+	w.cfg = drain.Config{Source: w.src, Store: w.store, Upstream: w.up, Guard: guard}
+	return w
+}
+
+func (w *world) run(t *testing.T) (drain.Progress, error) { return w.runFor(t, t.Context()) }
+
+func (w *world) runFor(t *testing.T, ctx context.Context) (drain.Progress, error) {
+	t.Helper()
+	r, err := drain.New(w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Run(ctx)
+	if n := w.guard.Stats().InFlight; n != 0 {
+		t.Errorf("%d permits are held at the end", n)
+	}
+	return r.Progress(), err
+}
+
+func TestDrainsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 10)
+		w.up.takes = time.Second
+		w.src.Publish(jobs(200)...)
+		w.src.Finish()
+		start := time.Now()
+		p, err := w.run(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d != 20*time.Second {
+			t.Errorf("took %v, want 20s: 200 jobs of a second, 10 at a time", d)
+		}
+		if w.up.most != 10 {
+			t.Errorf("%d in flight at most, want 10", w.up.most)
+		}
+		if p.Done != 200 || p.Fetched != 200 || w.store.Len() != 200 || w.src.Left() != 0 {
+			t.Errorf("progress %+v, %d results, %d left", p, w.store.Len(), w.src.Left())
+		}
+		for id, n := range w.up.sent {
+			if n != 1 {
+				t.Errorf("%s was sent %d times", id, n)
+			}
+		}
+	})
+}
+
+// A refusal is no failure of the job: it is sent until it is served, and the delay that was named is kept by all.
+func TestRefusalsAreNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		var pausedUntil atomic.Int64
+		w.up.answer = func(j *drain.Job, n int) drain.Answer {
+			now := time.Now().UnixNano()
+			if now < pausedUntil.Load() {
+				t.Errorf("%s was sent %v before the end of a pause", j.ID, time.Duration(pausedUntil.Load()-now))
+			}
+			if j.ID == "job-5" && n == 1 {
+				a := failed(429, feedback.Throttled)
+				a.HasRetryAfter, a.RetryAfter = true, 30*time.Second
+				pausedUntil.Store(now + int64(30*time.Second))
+				return a
+			}
+			if n <= 12 && strings.HasSuffix(j.ID, "7") {
+				return failed(429, feedback.Throttled)
+			}
+			return served
+		}
+		w.src.Publish(jobs(20)...)
+		w.src.Finish()
+		p, err := w.run(t)
+		if err != nil || p.Done != 20 || p.Dead != 0 {
+			t.Fatalf("%v, progress %+v", err, p)
+		}
+		if want := int64(1 + 2*12); p.Throttled != want {
+			t.Errorf("%d refusals counted, want %d", p.Throttled, want)
+		}
+		if n := w.up.times("job-7"); n != 13 {
+			t.Errorf("job-7 was sent %d times, want 13", n)
+		}
+	})
+}
+
+func TestEndsOfAJob(t *testing.T) {
+	big := `{"custom_id":"big","url":"/x","body":{"p":"` + strings.Repeat("x", 2000) + `"}}`
+	for _, test := range []struct {
+		name       string
+		line       string
+		answer     drain.Answer
+		idempotent bool
+		reason     drain.Reason // "" is a result
+		sent       int
+	}{
+		{"served", string(line("a", 1)), served, false, "", 1},
+		{"not JSON", `{"custom_id":"a"`, served, false, drain.ReasonBadJSON, 0},
+		{"no object", `[1]`, served, false, drain.ReasonInvalid, 0},
+		{"no url", `{"custom_id":"a","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"no body", `{"custom_id":"a","url":"/x"}`, served, false, drain.ReasonInvalid, 0},
+		{"a GET without a body", `{"custom_id":"a","method":"GET","url":"/x"}`, served, false, "", 1},
+		{"a method", `{"custom_id":"a","method":"CONNECT","url":"/x","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"another host", `{"custom_id":"a","url":"https://evil.example/x","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"another host, without a scheme", `{"custom_id":"a","url":"//evil.example/x","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"a user before the host", `{"custom_id":"a","url":"@evil.example/x","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"a line in the path", `{"custom_id":"a","url":"/x\r\nHost: evil","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"priority", `{"custom_id":"a","url":"/x","priority":9,"body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"large", big, served, false, drain.ReasonTooLarge, 0},
+		{"400", string(line("a", 1)), failed(400, feedback.ClientError), true, drain.ReasonRefused, 1},
+		{"500", string(line("a", 1)), failed(500, feedback.ServerError), false, drain.ReasonAmbiguous, 1},
+		{"500, may be repeated", string(line("a", 1)), failed(500, feedback.ServerError), true, drain.ReasonAttempts, 5},
+		{"time-out", string(line("a", 1)), failed(504, feedback.Timeout), false, drain.ReasonAmbiguous, 1},
+		{"429 for ever", string(line("a", 1)), failed(429, feedback.Throttled), false, drain.ReasonGaveUp, -1},
+		{"a large answer", string(line("a", 1)), drain.Answer{Status: 200, TooLarge: true}, false, drain.ReasonAnswer, 1},
+		{"not reached for long", string(line("a", 1)), drain.Answer{Unsent: true, Err: io.EOF, Outcome: limiter.Outcome{Class: feedback.Overloaded}}, false, drain.ReasonGaveUp, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				w.cfg.MaxBody, w.cfg.Idempotent, w.cfg.GiveUp = 1024, test.idempotent, time.Hour
+				w.up.answer = func(*drain.Job, int) drain.Answer { return test.answer }
+				w.src.Publish(&drain.Delivery{Body: []byte(test.line), Where: "it"})
+				w.src.Finish()
+				if _, err := w.run(t); err != nil {
+					t.Fatal(err)
+				}
+				letters := w.src.Letters()
+				if test.reason == "" {
+					if len(letters) != 0 || w.store.Len() != 1 {
+						t.Errorf("dead letters %v and %d results, want a result", letters, w.store.Len())
+					}
+				} else if len(letters) != 1 || letters[0].Reason != test.reason || letters[0].Detail == "" || w.store.Len() != 0 {
+					t.Errorf("dead letters %v and %d results, want one because of %s", letters, w.store.Len(), test.reason)
+				}
+				if n := len(w.up.order); test.sent >= 0 && n != test.sent || test.sent < 0 && n < 2 {
+					t.Errorf("sent %d times, want %d", n, test.sent)
+				}
+			})
+		})
+	}
+}
+
+// What has a result is not sent: in this run, in the next, and when it is delivered twice at a time.
+func TestNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.up.takes = time.Second
+		ds := jobs(10)
+		w.src.Publish(ds...)
+		for range 3 {
+			for _, d := range ds { // again, while the first is in flight
+				again := *d
+				w.src.Publish(&again)
+			}
+		}
+		w.src.Finish()
+		p, err := w.run(t)
+		if err != nil || w.store.Len() != 10 || w.src.Left() != 0 || len(w.src.Letters()) > 0 {
+			t.Fatalf("%v, %d results, %d left, letters %v", err, w.store.Len(), w.src.Left(), w.src.Letters())
+		}
+		if p.Done != 10 {
+			t.Errorf("%d done, want 10", p.Done)
+		}
+		// A second start, with more of the same, and one with other content.
+		w.src = &draintest.Memory{}
+		w.cfg.Source = w.src
+		w.src.Publish(jobs(10)...)
+		w.src.Publish(&drain.Delivery{Body: line("job-3", 99), Where: "other"})
+		w.src.Finish()
+		p, err = w.run(t)
+		if err != nil || p.Known != 10 || p.Done != 0 || p.Dead != 1 {
+			t.Errorf("%v, the second run: %+v", err, p)
+		}
+		if l := w.src.Letters(); len(l) != 1 || l[0].Reason != drain.ReasonConflict {
+			t.Errorf("dead letters %v, want a conflict", l)
+		}
+		for id, n := range w.up.sent {
+			if n != 1 {
+				t.Errorf("%s was sent %d times", id, n)
+			}
+		}
+	})
+}
+
+// White space between tokens is not content.
+func TestHash(t *testing.T) {
+	parse := func(s string) drain.Hash {
+		j, err := drain.ParseJob([]byte(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j.Hash
+	}
+	a := parse(`{"custom_id":"1","method":"POST","url":"/x","body":{"a":1,"b":[1,2]}}`)
+	if b := parse(`{ "body": {"a": 1, "b": [1, 2]}, "url":"/x", "custom_id":"2"}`); a != b {
+		t.Error("spaces, order and id of the line change the hash")
+	}
+	for _, s := range []string{
+		`{"url":"/y","body":{"a":1,"b":[1,2]}}`, `{"url":"/x","body":{"a":2,"b":[1,2]}}`, `{"method":"PUT","url":"/x","body":{"a":1,"b":[1,2]}}`,
+	} {
+		if parse(s) == a {
+			t.Errorf("%s has the same hash", s)
+		}
+	}
+	if h, ok := drain.ParseHash(a.String()); !ok || h != a {
+		t.Error("a hash does not survive its text")
+	}
+}
+
+func TestOrdered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8)
+		w.cfg.Ordered = true
+		w.up.takes = 10 * time.Millisecond
+		w.up.answer = func(j *drain.Job, n int) drain.Answer {
+			if n == 1 && strings.HasSuffix(j.ID, "-3") {
+				return failed(503, feedback.Overloaded) // those behind it wait
+			}
+			return served
+		}
+		for i := range 10 {
+			for _, key := range []string{"a", "b", "c"} {
+				w.src.Publish(&drain.Delivery{Key: key, Body: line(fmt.Sprintf("%s-%d", key, i), i), HoldUntil: time.Now().Add(time.Millisecond)})
+			}
+		}
+		w.src.Finish()
+		if p, err := w.run(t); err != nil || p.Done != 30 || p.Retried != 0 {
+			t.Fatalf("%v, %+v", err, p)
+		}
+		last := map[string]int{}
+		for _, id := range w.up.order {
+			key, n, _ := strings.Cut(id, "-")
+			i := int(n[0] - '0')
+			if i < last[key] || i > last[key]+1 {
+				t.Errorf("%s was sent after %s-%d", id, key, last[key])
+			}
+			last[key] = i
+		}
+	})
+}
+
+// A delivery that may not be held for as long as it has to wait goes back, and comes again.
+func TestHandsBackWhatWaitsLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.src.Hold = 20 * time.Second
+		w.src.Publish(jobs(6)...)
+		w.up.answer = func(j *drain.Job, n int) drain.Answer {
+			if j.ID == "job-0" && n == 1 {
+				a := failed(429, feedback.Throttled)
+				a.HasRetryAfter, a.RetryAfter = true, time.Minute
+				return a
+			}
+			return served
+		}
+		w.src.Finish()
+		p, err := w.run(t)
+		if err != nil || p.Done != 6 || p.Retried < 4 || p.Retried > 12 {
+			t.Fatalf("%v, %+v", err, p)
+		}
+		if p.Dead != 0 {
+			t.Error(w.src.Letters())
+		}
+	})
+}
+
+func TestStops(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer drain.Answer
+		cfg    func(*drain.Config)
+		want   error
+		sent   int // at most
+	}{
+		{"money", failed(429, feedback.QuotaExhausted), nil, drain.ErrQuota, 8},
+		{"key", failed(401, feedback.ClientError), nil, drain.ErrUnauthorized, 8},
+		{"model", failed(404, feedback.ClientError), func(c *drain.Config) { c.StopAfter = 10 }, drain.ErrRefused, 18},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				w.up.takes = time.Millisecond
+				if test.cfg != nil {
+					test.cfg(&w.cfg)
+				}
+				test.answer.Retryable = false
+				w.up.answer = func(*drain.Job, int) drain.Answer { return test.answer }
+				w.src.Publish(jobs(1000)...)
+				w.src.Finish()
+				p, err := w.run(t)
+				if !errors.Is(err, test.want) {
+					t.Fatalf("Run: %v, want %v", err, test.want)
+				}
+				if n := len(w.up.order); n > test.sent {
+					t.Errorf("%d jobs were sent, want %d at most", n, test.sent)
+				}
+				if int64(w.src.Left())+p.Dead != 1000 {
+					t.Errorf("%d left and %d dead of 1000", w.src.Left(), p.Dead)
+				}
+			})
+		})
+	}
+}
+
+// A quota that comes back is waited for when the run may.
+func TestQuotaPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.cfg.QuotaPause = 10 * time.Minute
+		start := time.Now()
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			if time.Since(start) < 25*time.Minute {
+				return failed(429, feedback.QuotaExhausted)
+			}
+			return served
+		}
+		w.src.Publish(jobs(20)...)
+		w.src.Finish()
+		if p, err := w.run(t); err != nil || p.Done != 20 {
+			t.Fatalf("%v, %+v", err, p)
+		}
+		if n := len(w.up.order); n > 20+3*4 {
+			t.Errorf("%d sent, want few while the quota was used up", n)
+		}
+	})
+}
+
+func TestGracefulStop(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		t.Run(fmt.Sprint("longer than the grace: ", long), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				w.cfg.Grace = 5 * time.Second
+				w.up.takes = 3 * time.Second
+				if long {
+					w.up.takes = time.Minute
+				}
+				w.src.Publish(jobs(50)...)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				cause := errors.New("SIGTERM")
+				time.AfterFunc(time.Second, func() { cancel(cause) })
+				start := time.Now()
+				p, err := w.runFor(t, ctx)
+				if !errors.Is(err, cause) {
+					t.Fatal(err)
+				}
+				want, done, dead := 3*time.Second, int64(4), int64(0)
+				if long {
+					want, done, dead = 6*time.Second, 0, 4
+				}
+				if d := time.Since(start); d != want || p.Done != done || p.Dead != dead {
+					t.Errorf("ended after %v with %+v, want %v, %d done and %d dead", d, p, want, done, dead)
+				}
+				if n := int64(w.src.Left()); n != 50-done-dead {
+					t.Errorf("%d left, want %d", n, 50-done-dead)
+				}
+			})
+		})
+	}
+}
+
+// failing is a store that fails for a while.
+type failing struct {
+	draintest.Results
+	until time.Time
+}
+
+func (f *failing) Put(ctx context.Context, r *drain.Result) error {
+	if time.Now().Before(f.until) {
+		return errors.New("no space left on device")
+	}
+	return f.Results.Put(ctx, r)
+}
+
+func TestStoreThatFails(t *testing.T) {
+	for _, d := range []time.Duration{30 * time.Second, time.Hour} {
+		t.Run(d.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				store := &failing{until: time.Now().Add(d)}
+				w.cfg.Store = store
+				w.src.Publish(jobs(20)...)
+				w.src.Finish()
+				p, err := w.run(t)
+				if d == time.Hour {
+					if err == nil || !strings.Contains(err.Error(), "no space left") || p.Done != 0 || w.src.Left() != 20 {
+						t.Errorf("%v, %+v, %d left", err, p, w.src.Left())
+					}
+					return
+				}
+				if err != nil || p.Done != 20 || len(w.up.order) != 20 {
+					t.Errorf("%v, %+v, %d sent", err, p, len(w.up.order))
+				}
+			})
+		})
+	}
+}
+
+// A reply is sent again when nobody knows whether it was; the job is not.
+func TestReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		reply := &draintest.Results{}
+		w.cfg.Reply = reply
+		w.src.Publish(jobs(5)...)
+		w.src.Finish()
+		if _, err := w.run(t); err != nil {
+			t.Fatal(err)
+		}
+		w.src = &draintest.Memory{}
+		w.cfg.Source = w.src
+		w.src.Publish(jobs(5)...)
+		w.src.Finish()
+		if _, err := w.run(t); err != nil {
+			t.Fatal(err)
+		}
+		if reply.Puts != 10 || reply.Len() != 5 || len(w.up.order) != 5 {
+			t.Errorf("%d replies to %d jobs, %d sent", reply.Puts, reply.Len(), len(w.up.order))
+		}
+	})
+}
+
+func TestPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		d := jobs(1)[0]
+		d.Attempts = 20
+		w.src.Publish(d)
+		w.src.Finish()
+		if _, err := w.run(t); err != nil || len(w.up.order) != 0 {
+			t.Fatal(err, w.up.order)
+		}
+		if l := w.src.Letters(); len(l) != 1 || l[0].Reason != drain.ReasonPoison {
+			t.Error(l)
+		}
+	})
+}
+
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 10)
+		w.up.takes = time.Second
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			a := served
+			a.Usage = feedback.Usage{Known: true, Input: 1000, CachedInput: 400, Output: 100}
+			return a
+		}
+		w.cfg.Prices = map[string]drain.Price{"m": {Input: 2, CachedInput: 1, Output: 10}}
+		var all []drain.Progress
+		w.cfg.OnProgress = func(p drain.Progress) { all = append(all, p) }
+		w.src.Publish(jobs(200)...)
+		w.src.Finish()
+		if _, err := w.run(t); err != nil {
+			t.Fatal(err)
+		}
+		last := all[len(all)-1]
+		if len(all) < 20 || !last.Final || last.Done != 200 || last.Input != 200_000 || last.CachedInput != 80_000 || last.Output != 20_000 {
+			t.Errorf("%d reports, the last %+v", len(all), last)
+		}
+		if want := 200 * (600*2 + 400*1 + 100*10.0) / 1e6; last.Cost < want*0.999 || last.Cost > want*1.001 {
+			t.Errorf("cost %v, want %v", last.Cost, want)
+		}
+		if r := all[15].Rate; r < 9 || r > 11 {
+			t.Errorf("rate %v, want 10", r)
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	_, err := drain.New(drain.Config{InHand: -1, MaxBody: 5, Grace: -1})
+	for _, want := range []string{"Source", "Store", "Upstream", "Guard", "InHand", "MaxBody", "Grace"} {
+		if err == nil || !strings.Contains(err.Error(), "Config."+want) {
+			t.Errorf("the error does not name %s: %v", want, err)
+		}
+	}
+}
+
+// Over real connections: an answer becomes a line of the batch format, and what cannot be a job a dead letter.
+func TestJSONLOverHTTP(t *testing.T) {
+	var keys sync.Map
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		keys.Store(r.Header.Get("Idempotency-Key"), true)
+		if r.Header.Get("Authorization") != "Bearer k" || r.URL.Path != "/base/v1/chat/completions" {
+			t.Errorf("%s with %v", r.URL, r.Header)
+		}
+		w.Header().Set("X-Request-Id", "req-1")
+		switch {
+		case bytes.Contains(body, []byte("redirect")):
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		case bytes.Contains(body, []byte("stream")):
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n")
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, "{\n \"choices\": [],\n \"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 2, \"total_tokens\": 5}\n}\n")
+		}
+	}))
+	defer srv.Close()
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in.jsonl"), filepath.Join(dir, "out.jsonl")
+	long := `{"custom_id":"long","url":"/v1/chat/completions","body":"` + strings.Repeat("x", 5000) + `"}`
+	write(t, in, "\xef\xbb\xbf"+string(line("first", 1))+"\r\n\n  \n"+string(line("zwölf \"12\"", 2))+"\nnot json \xff\n"+
+		`{"custom_id":"s","url":"/v1/chat/completions","body":{"stream":true}}`+"\n"+
+		`{"custom_id":"r","url":"/v1/chat/completions","body":{"p":"redirect"}}`+"\n"+long+"\n"+string(line("last", 3)))
+	run := func() drain.Progress {
+		t.Helper()
+		src, err := drain.OpenJSONL(in, drain.JSONLConfig{MaxLine: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		if n, ok := src.Total(); !ok || n != 7 {
+			t.Errorf("%d jobs in all, want 7", n)
+		}
+		store, err := drain.OpenFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		up, err := drain.NewHTTP(drain.HTTP{BaseURL: srv.URL + "/base/", Header: http.Header{"Authorization": {"Bearer k"}}, IdempotencyKey: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		guard, err := limiter.New(limiter.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Guard: guard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return r.Progress()
+	}
+	if p := run(); p.Done != 4 || p.Dead != 3 || p.Input != 9 || p.Output != 6 {
+		t.Errorf("%+v", p)
+	}
+	type outLine struct {
+		CustomID string `json:"custom_id"`
+		Response struct {
+			Status    int             `json:"status_code"`
+			RequestID string          `json:"request_id"`
+			Body      json.RawMessage `json:"body"`
+		} `json:"response"`
+		Error any `json:"error"`
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for l := range strings.Lines(string(data)) {
+		var o outLine
+		if err := json.Unmarshal([]byte(l), &o); err != nil {
+			t.Fatalf("%v in %s", err, l)
+		}
+		ids = append(ids, o.CustomID)
+		if o.Response.Status != 200 || o.Response.RequestID != "req-1" || o.Error != nil {
+			t.Errorf("%s", l)
+		}
+		if o.CustomID == "s" != (o.Response.Body[0] == '"') {
+			t.Errorf("the body of %s: %s", o.CustomID, o.Response.Body)
+		}
+	}
+	slices.Sort(ids)
+	if want := []string{"first", "last", "s", "zwölf \"12\""}; !slices.Equal(ids, want) {
+		t.Errorf("results for %q, want %q", ids, want)
+	}
+	reasons := map[drain.Reason]drain.DeadLine{}
+	for _, l := range deadLines(t, filepath.Join(dir, "in.dead.jsonl")) {
+		reasons[l.Error.Code] = l
+	}
+	if l := reasons[drain.ReasonBadJSON]; !strings.HasSuffix(l.Where, "in.jsonl:5") || string(l.InputBytes) != "not json \xff" {
+		t.Errorf("%+v", l)
+	}
+	if l := reasons[drain.ReasonTooLarge]; len(l.Input) < 4000 {
+		t.Errorf("%+v", l)
+	}
+	if l := reasons[drain.ReasonRefused]; l.ID != "r" || l.Response == nil || l.Response.Status != 302 {
+		t.Errorf("%+v", l)
+	}
+	n := 0
+	keys.Range(func(k, _ any) bool { n++; return k != "" })
+	if n != 5 {
+		t.Errorf("%d idempotency keys, want one for each job that was sent", n)
+	}
+	// A second start sends nothing.
+	srv.Close()
+	if p := run(); p.Known != 4 || p.Done != 0 || p.Dead != 0 {
+		t.Errorf("the second start: %+v", p)
+	}
+}

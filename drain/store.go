@@ -1,0 +1,241 @@
+package drain
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+)
+
+// Sink takes results. It may be used by any number of goroutines.
+type Sink interface {
+	// Put takes a result; when it returns nil, the result is durable.
+	Put(ctx context.Context, r *Result) error
+}
+
+// Store is a Sink that remembers: what it has is never sent again. It may be used by any number of goroutines.
+type Store interface {
+	Sink
+	// Has returns the content of the job whose result the store has under an id; ok is false when it has none.
+	Has(id string) (h Hash, ok bool)
+	// Get returns the result that the store has under an id. Usage and Attempts are not kept. The error is ErrNoResult when
+	// there is none.
+	Get(ctx context.Context, id string) (*Result, error)
+}
+
+// ErrNoResult is the error of asking a Store for a result that it does not have.
+var ErrNoResult = errors.New("drain: no result with this id")
+
+// File is a Store: a file with a line for each result, in the output format of the batch API, to which lines are only
+// added. It keeps some 100 bytes for each result in memory, and the longer ids besides.
+type File struct {
+	log  *appendLog
+	torn string
+
+	mu    sync.Mutex
+	index map[string]entry
+}
+
+// entry is where a result is. A length of 0 is a result that is being written.
+type entry struct {
+	hash Hash
+	at   int64
+	n    int
+}
+
+// OpenFile opens a file of results, or makes it. What an earlier process wrote stays and is known; what it had half written
+// when it died is moved to a file beside (File.Torn). A file that is something else is refused, and so is one that
+// another process has open (on Unix).
+func OpenFile(path string) (*File, error) {
+	file, err := openAppend(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{index: map[string]entry{}}
+	end, torn, err := recover_(path, file, func(line []byte, at int64) error {
+		id, h, err := readResult(line)
+		if err != nil {
+			return err
+		}
+		f.index[id] = entry{h, at, len(line)}
+		return nil
+	})
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	f.torn = torn
+	f.log = newAppendLog(path, file, end)
+	return f, nil
+}
+
+// readResult reads what must be known of a line.
+func readResult(line []byte) (id string, h Hash, err error) {
+	// The lines that AppendJSON wrote are read without parsing their bodies, which may be large; but a line must be whole.
+	if json.Valid(line) {
+		named := false
+		for name, value := range topFields(line) {
+			switch name {
+			case "id":
+				var s string
+				if err := json.Unmarshal(value, &s); err != nil {
+					return "", h, err
+				}
+				if h, named = ParseHash(strings.TrimPrefix(s, resultPrefix)); !named {
+					return "", h, fmt.Errorf(`"id" is %q, which was not written by flyball`, s)
+				}
+			case "custom_id":
+				if !named {
+					return "", h, errors.New("not a result")
+				}
+				if err := json.Unmarshal(value, &id); err != nil {
+					return "", h, err
+				}
+				return id, h, nil
+			}
+		}
+	}
+	return "", h, errors.New("not a result")
+}
+
+// recover_ reads the lines of a file and gives each to known. It returns where the next line belongs. From the first line that is
+// not whole on, nothing was durable: that is moved to a file beside, whose name is returned. When there is no good line at
+// all before it, the file is something else, and is left alone.
+func recover_(path string, file *os.File, known func(line []byte, at int64) error) (end int64, torn string, err error) {
+	r := bufio.NewReaderSize(file, 1<<20)
+	good := 0
+	for n := 1; ; n++ {
+		line, err := readLine(r)
+		if err == io.EOF && len(line) == 0 {
+			return end, "", nil
+		}
+		if err != nil && err != io.EOF {
+			return 0, "", fmt.Errorf("drain: reading %s: %w", path, err)
+		}
+		whole := err == nil
+		if whole {
+			err = known(line[:len(line)-1], end)
+		}
+		if err == nil {
+			good++
+			end += int64(len(line))
+			continue
+		}
+		if whole && good == 0 {
+			return 0, "", fmt.Errorf("drain: %s:%d: %w; give another file for the results", path, n, err)
+		}
+		torn, err = moveTail(path, file, end)
+		return end, torn, err
+	}
+}
+
+// readLine returns a line with its end; without one, and with io.EOF, what is left of the file.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	if err != bufio.ErrBufferFull {
+		return line, err
+	}
+	all := bytes.Clone(line)
+	for err == bufio.ErrBufferFull {
+		line, err = r.ReadSlice('\n')
+		all = append(all, line...)
+	}
+	return all, err
+}
+
+// moveTail moves what a file has from an offset on to a file beside.
+func moveTail(path string, file *os.File, from int64) (torn string, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return "", fmt.Errorf("drain: %w", err)
+	}
+	for i := 1; ; i++ {
+		torn = fmt.Sprintf("%s.torn-%d", path, i)
+		side, err := os.OpenFile(torn, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, os.ErrExist) && i < 10000 {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("drain: %w", err)
+		}
+		_, err = io.Copy(side, io.NewSectionReader(file, from, info.Size()-from))
+		err = errors.Join(err, side.Sync(), side.Close())
+		if err == nil {
+			err = errors.Join(file.Truncate(from), file.Sync())
+		}
+		if err != nil {
+			return "", fmt.Errorf("drain: %w", err)
+		}
+		return torn, nil
+	}
+}
+
+// Torn returns the file that a half written end was moved to when the file was opened; empty when there was none.
+func (f *File) Torn() string { return f.torn }
+
+// Len returns how many results the file has.
+func (f *File) Len() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.index)
+}
+
+// Has implements Store.
+func (f *File) Has(id string) (Hash, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, ok := f.index[id]
+	return e.hash, ok && e.n > 0
+}
+
+// Put adds a result and returns when it is on the disk. A result under an id that the file has already is not added; it is
+// no error when its content is the same.
+func (f *File) Put(_ context.Context, r *Result) error {
+	f.mu.Lock()
+	if e, ok := f.index[r.ID]; ok {
+		f.mu.Unlock()
+		if e.n > 0 && e.hash == r.Hash {
+			return nil
+		}
+		return fmt.Errorf("drain: a result for %q is there already, or is being written", r.ID)
+	}
+	f.index[r.ID] = entry{hash: r.Hash}
+	f.mu.Unlock()
+	at, n, err := f.log.append(r.AppendJSON)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		delete(f.index, r.ID)
+		return err
+	}
+	f.index[r.ID] = entry{r.Hash, at, n - 1}
+	return nil
+}
+
+// Get implements Store: it reads the result from the file.
+func (f *File) Get(_ context.Context, id string) (*Result, error) {
+	f.mu.Lock()
+	e, ok := f.index[id]
+	f.mu.Unlock()
+	if !ok || e.n == 0 {
+		return nil, ErrNoResult
+	}
+	line := make([]byte, e.n)
+	if _, err := f.log.file.ReadAt(line, e.at); err != nil {
+		return nil, fmt.Errorf("drain: %w", err)
+	}
+	var in resultLine
+	if err := json.Unmarshal(line, &in); err != nil {
+		return nil, fmt.Errorf("drain: %s at %d: %w", f.log.path, e.at, err)
+	}
+	return &Result{ID: id, Hash: e.hash, Status: in.Response.Status, RequestID: in.Response.RequestID, Body: in.Response.Body}, nil
+}
+
+// Close closes the file. Nothing is lost: what Put has returned for is on the disk.
+func (f *File) Close() error { return f.log.close() }

@@ -1,0 +1,197 @@
+package drain_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/flyball-go/flyball/drain"
+)
+
+func result(i int) *drain.Result {
+	return &drain.Result{ID: fmt.Sprint("id-", i), Hash: drain.Hash{byte(i)}, Status: 200, RequestID: "r", Body: []byte(`{"a": [1, 2]}`)}
+}
+
+func openFile(t *testing.T, path string) *drain.File {
+	t.Helper()
+	f, err := drain.OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	f := openFile(t, path)
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			if err := f.Put(t.Context(), result(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	check := func() {
+		t.Helper()
+		for i := range 100 {
+			want := result(i)
+			if h, ok := f.Has(want.ID); !ok || h != want.Hash {
+				t.Errorf("Has(%s) = %v, %v", want.ID, h, ok)
+			}
+			got, err := f.Get(t.Context(), want.ID)
+			if err != nil || got.ID != want.ID || got.Hash != want.Hash || string(got.Body) != `{"a":[1,2]}` || got.Status != 200 || got.RequestID != "r" {
+				t.Errorf("Get(%s) = %+v, %v", want.ID, got, err)
+			}
+		}
+	}
+	check()
+	if err := f.Put(t.Context(), result(7)); err != nil {
+		t.Error("the same again:", err)
+	}
+	other := result(7)
+	other.Hash[3]++
+	if err := f.Put(t.Context(), other); err == nil {
+		t.Error("another result under an id that is there is accepted")
+	}
+	if _, err := f.Get(t.Context(), "none"); !errors.Is(err, drain.ErrNoResult) {
+		t.Error(err)
+	}
+	if runtime.GOOS == "linux" {
+		if _, err := drain.OpenFile(path); err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("a second process may write to the file: %v", err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := f.Put(t.Context(), result(200)); err == nil {
+		t.Error("Put after Close")
+	}
+	f = openFile(t, path)
+	defer f.Close()
+	check()
+	if f.Len() != 100 || f.Torn() != "" {
+		t.Errorf("%d results, torn %q", f.Len(), f.Torn())
+	}
+}
+
+// However a crash left the end of the file, what is whole stays, what is not is put beside, and the next line is whole.
+func TestFileTorn(t *testing.T) {
+	whole := string(result(1).AppendJSON(nil)) + "\n" + string(result(2).AppendJSON(nil)) + "\n"
+	third := string(result(3).AppendJSON(nil))
+	for name, tail := range map[string]string{
+		"half a line":             third[:len(third)/2],
+		"a line without its end":  third,
+		"zeros":                   strings.Repeat("\x00", 4096),
+		"a hole before a line":    strings.Repeat("\x00", 100) + "\n" + third + "\n",
+		"the beginning of a line": "{",
+		"cut in a string":         third[:20] + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out.jsonl")
+			write(t, path, whole+tail)
+			f := openFile(t, path)
+			if f.Len() != 2 || f.Torn() == "" {
+				t.Fatalf("%d results, torn %q", f.Len(), f.Torn())
+			}
+			if data, err := os.ReadFile(f.Torn()); err != nil || string(data) != tail {
+				t.Errorf("beside is %q, %v", data, err)
+			}
+			if err := f.Put(t.Context(), result(3)); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			if data, _ := os.ReadFile(path); string(data) != whole+third+"\n" {
+				t.Errorf("the file is %q", data)
+			}
+		})
+	}
+}
+
+// A file that is something else is left as it is.
+func TestFileOfAnotherKind(t *testing.T) {
+	for name, text := range map[string]string{
+		"jobs":           string(line("a", 1)) + "\n",
+		"text":           "dear diary\n",
+		"other results":  `{"id":"batch_req_x","custom_id":"a","response":{}}` + "\n",
+		"an empty line":  "\n",
+		"a binary thing": "\x7fELF\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out.jsonl")
+			write(t, path, text)
+			if _, err := drain.OpenFile(path); err == nil || !strings.Contains(err.Error(), "out.jsonl:1") {
+				t.Errorf("OpenFile: %v", err)
+			}
+			if data, _ := os.ReadFile(path); string(data) != text {
+				t.Errorf("the file was changed to %q", data)
+			}
+		})
+	}
+}
+
+func FuzzParseJob(f *testing.F) {
+	f.Add([]byte(`{"custom_id":"a","method":"POST","url":"/v1/x","body":{"model":"m","max_tokens":5}}`))
+	f.Add([]byte(`{"custom_id":"a","url":"/","body":{"a":"\"}","b":[{}],"max_tokens":1e3}}`))
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		j, err := drain.ParseJob(b)
+		if err != nil {
+			return
+		}
+		if j.URL[0] != '/' || strings.HasPrefix(j.URL, "//") || strings.ContainsAny(j.URL, "\r\n\\ ") {
+			t.Errorf("url %q", j.URL)
+		}
+		again, err := drain.ParseJob(fmt.Appendf(nil, `{"method":%q,"url":%s,"body":%s}`, j.Method, quote(j.URL), body(j)))
+		if err != nil || again.Hash != j.Hash || again.Model != j.Model || again.MaxTokens != j.MaxTokens {
+			t.Errorf("%v: %+v read again is %+v", err, j, again)
+		}
+	})
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func body(j *drain.Job) string {
+	if j.Body == nil {
+		return "null"
+	}
+	return string(j.Body)
+}
+
+// What reads JSON without parsing it reads what encoding/json reads.
+func FuzzCompact(f *testing.F) {
+	f.Add([]byte(` { "a\\"" : [ 1 , {"b":"}"} ] , "c" : null }`))
+	f.Add([]byte("[]"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var want bytes.Buffer
+		if json.Compact(&want, b) != nil {
+			return
+		}
+		r := drain.Result{Body: b}
+		line := r.AppendJSON(nil)
+		if !bytes.Contains(line, want.Bytes()) || bytes.ContainsAny(line, "\n") {
+			t.Errorf("%s is in the line as %s", b, line)
+		}
+		var back struct {
+			Response struct{ Body json.RawMessage }
+		}
+		if err := json.Unmarshal(line, &back); err != nil || !bytes.Equal(back.Response.Body, want.Bytes()) {
+			t.Errorf("%s is read back as %s: %v", b, back.Response.Body, err)
+		}
+	})
+}

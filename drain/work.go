@@ -1,0 +1,384 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+const (
+	backoffFirst = 500 * time.Millisecond // the most before the second attempt, when the upstream named no delay
+	backoffMost  = 30 * time.Second
+	retryLeast   = time.Second // a job that goes back to its source stays there for so long
+	saveFirst    = 50 * time.Millisecond
+	saveMost     = 5 * time.Second
+)
+
+// work sends a job until it has come to an end.
+func (r *Runner) work(t *task) {
+	for {
+		permit, again, fault := r.admit(t)
+		if fault != nil {
+			r.bury(t, *fault)
+			return
+		}
+		if !permit.Held() {
+			if again == 0 {
+				r.giveBack(t)
+				return
+			}
+			if !r.sitOut(t, again, "the guard let nothing start") {
+				return
+			}
+			continue
+		}
+		r.sending.Add(1)
+		a := r.send(t, &permit)
+		r.sending.Add(-1)
+		t.attempts++
+		if a.Class == feedback.OK && !a.TooLarge {
+			r.save(t, &a)
+			return
+		}
+		wait, done := r.judge(t, &a)
+		if done || !r.sitOut(t, wait, "refused: "+a.Class.String()) {
+			return
+		}
+	}
+}
+
+// send sends a job under a permit, and gives the permit back.
+func (r *Runner) send(t *task, permit *limiter.Permit) (a Answer) {
+	a.Class = feedback.Canceled // a panic says nothing about the upstream
+	defer func() { permit.Release(a.Outcome) }()
+	return r.cfg.Upstream.Send(r.working, t.job)
+}
+
+// admit waits for a permit. Without one it returns why the job is dead, or how long until it is worth asking again; 0 when the
+// run stops.
+func (r *Runner) admit(t *task) (p limiter.Permit, again time.Duration, f *Fault) {
+	req := r.cfg.Request(t.job)
+	req.Retry = req.Retry || t.attempts > 0
+	ctx := r.stopping
+	if until := r.holdUntil(t); !until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	p, err := r.cfg.Guard.Acquire(ctx, req)
+	if err == nil {
+		return p, 0, nil
+	}
+	if r.stopping.Err() != nil {
+		return p, 0, nil
+	}
+	var e *limiter.RejectedError
+	if !errors.As(err, &e) {
+		return p, max(retryLeast, r.cfg.Guard.Stats().Paused), nil // it may not be held any longer
+	}
+	switch e.Reason {
+	case limiter.ReasonTooLarge:
+		return p, 0, &Fault{ReasonTooLarge, err.Error()}
+	case limiter.ReasonClosed:
+		r.stop(err)
+		return p, 0, nil
+	}
+	again = 100 * time.Millisecond // the queue is full, or it waited for as long as the guard lets it
+	if !e.RetryAt.IsZero() {
+		again = max(again, time.Until(e.RetryAt))
+	}
+	return p, again, nil
+}
+
+// holdUntil returns until when a delivery may be held; zero when nothing says so.
+func (r *Runner) holdUntil(t *task) time.Time {
+	if r.cfg.Ordered && t.d.Key != "" {
+		return time.Time{} // those behind it would overtake it
+	}
+	until := t.d.HoldUntil
+	if until.IsZero() && r.cfg.MaxHold > 0 {
+		until = t.first.Add(r.cfg.MaxHold)
+	}
+	return until
+}
+
+// judge says what is to become of a job whose attempt did not end well: it is over (done), or it is to wait before the next
+// attempt.
+func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
+	t.last = *a
+	t.last.Body = a.Body[:min(len(a.Body), 64<<10)]
+	if a.TooLarge {
+		r.bury(t, Fault{ReasonAnswer, "the answer is larger than it may be; it was most likely paid for"})
+		return 0, true
+	}
+	switch a.Class {
+	case feedback.Throttled, feedback.Overloaded:
+		r.count(&r.throttled)
+		if time.Since(t.first) > r.cfg.GiveUp {
+			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("refused for %v: %s", r.cfg.GiveUp, a.describe())})
+			return 0, true
+		}
+		return r.backoff(t, a), false
+	case feedback.QuotaExhausted:
+		return r.exhausted(t, a)
+	case feedback.Canceled:
+		if r.working.Err() != nil || r.stopping.Err() != nil {
+			if a.Unsent {
+				r.giveBack(t)
+			} else {
+				r.cutOff(t)
+			}
+			return 0, true
+		}
+	case feedback.ClientError:
+		if t.failed++; a.Retryable && t.failed < r.cfg.MaxAttempts { // a 409, say, that the upstream calls passing
+			return r.backoff(t, a), false
+		}
+		return 0, r.refused(t, a)
+	}
+	if a.Unsent {
+		if time.Since(t.first) > r.cfg.GiveUp {
+			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("not reached for %v: %s", r.cfg.GiveUp, a.describe())})
+			return 0, true
+		}
+		return r.backoff(t, a), false
+	}
+	r.count(&r.failed)
+	t.failed++
+	switch {
+	case !r.cfg.Idempotent:
+		r.bury(t, Fault{ReasonAmbiguous, "it may have been done and paid for: " + a.describe()})
+	case t.failed >= r.cfg.MaxAttempts:
+		r.bury(t, Fault{ReasonAttempts, fmt.Sprintf("it failed %d times: %s", t.failed, a.describe())})
+	default:
+		return r.backoff(t, a), false
+	}
+	return 0, true
+}
+
+// refused ends a job that the upstream refuses for what it is. It stops the run when that is the run's fault, most likely.
+func (r *Runner) refused(t *task, a *Answer) bool {
+	if a.Status == 401 {
+		r.stop(fmt.Errorf("%w: %s", ErrUnauthorized, a.describe()))
+		r.giveBack(t)
+		return true
+	}
+	if a.Status == 0 {
+		// No such host, no trust in its certificate: that is nothing about the job.
+		r.stop(fmt.Errorf("drain: the upstream cannot be reached: %w", a.Err))
+		r.giveBack(t)
+		return true
+	}
+	r.mu.Lock()
+	r.straight++
+	straight := r.straight
+	r.mu.Unlock()
+	if r.cfg.StopAfter > 0 && straight > r.cfg.StopAfter {
+		r.stop(fmt.Errorf("%w: %d in a row, the last with %s", ErrRefused, r.cfg.StopAfter, a.describe()))
+		r.giveBack(t)
+		return true
+	}
+	r.bury(t, Fault{ReasonRefused, a.describe()})
+	return true
+}
+
+// exhausted deals with a quota that is used up.
+func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
+	pause := r.cfg.QuotaPause
+	if pause == 0 {
+		r.stop(fmt.Errorf("%w: %s", ErrQuota, a.describe()))
+		r.giveBack(t)
+		return 0, true
+	}
+	if a.HasRetryAfter {
+		pause = max(pause, a.RetryAfter)
+	}
+	r.cfg.Guard.Pause(time.Now().Add(pause))
+	return time.Millisecond, false // the guard says when
+}
+
+// backoff returns how long a job waits that is to be sent again: with full jitter, and not before the upstream said. For a named
+// delay the guard keeps everybody back, and lets them go one after another.
+func (r *Runner) backoff(t *task, a *Answer) time.Duration {
+	if a.HasRetryAfter && a.RetryAfter > 0 {
+		if a.Scope != feedback.ScopeConcurrency && (a.Class == feedback.Throttled || a.Class == feedback.Overloaded) {
+			return time.Millisecond
+		}
+		return a.RetryAfter
+	}
+	most := backoffMost
+	if shift := max(0, t.attempts-1); shift < 10 {
+		most = min(most, backoffFirst<<shift)
+	}
+	return time.Millisecond + rand.N(most)
+}
+
+// sitOut waits for a job's next attempt. It reports false when the job is settled instead: it went back to its source, because
+// the run stops, or because the wait is longer than it may be held.
+func (r *Runner) sitOut(t *task, wait time.Duration, why string) bool {
+	if until := r.holdUntil(t); !until.IsZero() && time.Now().Add(wait).After(until) {
+		r.count(&r.retried)
+		r.settle(t, func(ctx context.Context, d *Delivery) error {
+			return r.cfg.Source.Retry(ctx, d, max(wait, retryLeast), why)
+		})
+		return false
+	}
+	if limiter.Sleep(r.stopping, wait) != nil {
+		r.giveBack(t)
+		return false
+	}
+	return true
+}
+
+// describe says in a few words how an attempt ended.
+func (a *Answer) describe() string {
+	s := a.Class.String()
+	if a.Status > 0 {
+		s = fmt.Sprintf("status %d (%s)", a.Status, s)
+	}
+	if a.Err != nil {
+		s += ": " + a.Err.Error()
+	} else if len(a.Body) > 0 {
+		s += ": " + string(a.Body[:min(len(a.Body), 300)])
+	}
+	return s
+}
+
+// save makes a job's result durable and then says that it is done.
+func (r *Runner) save(t *task, a *Answer) {
+	r.answer(t)
+	r.mu.Lock()
+	r.straight = 0
+	r.mu.Unlock()
+	res := &Result{ID: t.job.ID, Hash: t.job.Hash, Status: a.Status, RequestID: a.RequestID, Body: a.Body, Usage: a.Usage, Attempts: t.attempts}
+	if !r.put(r.cfg.Store, res) {
+		r.giveBack(t)
+		return
+	}
+	r.spent(t.job, a)
+	r.reply(t, res)
+}
+
+// again ends a job whose result is there already.
+func (r *Runner) again(t *task) {
+	r.count(&r.known)
+	var res *Result
+	if r.cfg.Reply != nil {
+		var err error
+		if res, err = r.cfg.Store.Get(r.settling, t.job.ID); err != nil {
+			r.stop(err)
+			r.giveBack(t)
+			return
+		}
+	}
+	r.reply(t, res)
+}
+
+// reply hands a durable result on, when anybody wants it, and acknowledges the job.
+func (r *Runner) reply(t *task, res *Result) {
+	if r.cfg.Reply != nil && !r.put(r.cfg.Reply, res) {
+		r.giveBack(t)
+		return
+	}
+	r.settle(t, r.cfg.Source.Ack)
+}
+
+// put puts a result into a sink, for as long as Config.Patience while that fails; then it stops the run.
+func (r *Runner) put(s Sink, res *Result) bool {
+	var since time.Time
+	for wait := saveFirst; ; wait = min(2*wait, saveMost) {
+		err := s.Put(r.settling, res)
+		if err == nil {
+			return true
+		}
+		r.count(&r.unsavedErrors)
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) >= r.cfg.Patience || limiter.Sleep(r.settling, wait) != nil {
+			r.stop(fmt.Errorf("drain: the result of %q could not be made durable: %w", res.ID, err))
+			return false
+		}
+	}
+}
+
+// bury makes a dead letter of a job.
+func (r *Runner) bury(t *task, f Fault) {
+	letter := &DeadLetter{
+		Fault: f, Status: t.last.Status, RequestID: t.last.RequestID, Attempts: t.attempts, Answer: t.last.Body, At: time.Now(),
+	}
+	if t.job != nil {
+		letter.ID = t.job.ID
+	} else {
+		letter.ID = t.d.ID
+	}
+	ok := r.tell(t.d, func(ctx context.Context, d *Delivery) error { return r.cfg.Source.Dead(ctx, d, letter) })
+	for _, d := range r.forget(t) {
+		r.tell(d, r.cfg.Source.Ack) // the same job: its dead letter is there
+	}
+	if ok {
+		r.count(&r.dead)
+		if r.cfg.OnDead != nil {
+			r.cfg.OnDead(t.d, letter)
+		}
+	}
+}
+
+// cutOff ends a job whose call was cut off because the run stops. It may have had its effect.
+func (r *Runner) cutOff(t *task) {
+	if r.cfg.Idempotent {
+		r.giveBack(t)
+		return
+	}
+	r.bury(t, Fault{ReasonAmbiguous, "its call was cut off when the run was stopped; it may have been done and paid for"})
+}
+
+// giveBack hands a job back at the end of a run.
+func (r *Runner) giveBack(t *task) {
+	r.count(&r.released)
+	r.settle(t, r.cfg.Source.Release)
+}
+
+// release hands back a delivery that no task was made of.
+func (r *Runner) release(d *Delivery) {
+	r.count(&r.fetched)
+	r.count(&r.released)
+	r.tell(d, r.cfg.Source.Release)
+}
+
+// settle tells the source what became of a job, and of those that were the same.
+func (r *Runner) settle(t *task, f func(context.Context, *Delivery) error) {
+	r.tell(t.d, f)
+	for _, d := range r.forget(t) {
+		r.tell(d, f)
+	}
+}
+
+// forget takes a job off the list of those on their way, and returns the deliveries that were the same.
+func (r *Runner) forget(t *task) []*Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t.job != nil && r.active[t.job.ID] == t {
+		delete(r.active, t.job.ID)
+	}
+	return t.same
+}
+
+// tell tells the source what became of a delivery. What the source has lost will be delivered again.
+func (r *Runner) tell(d *Delivery, f func(context.Context, *Delivery) error) bool {
+	err := f(r.settling, d)
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, ErrLost):
+		r.count(&r.lost)
+	default:
+		r.stop(fmt.Errorf("drain: settling %s: %w", d.Where, err))
+	}
+	return false
+}

@@ -1,0 +1,100 @@
+package feedback
+
+import "time"
+
+// Sieve is a first look at the body of a 2xx answer in JSON, for callers to whom it matters what reading costs. Most
+// answers have no member by which they could tell of an error, and those pass a Sieve without that anything is
+// allocated. When there is one, a [Stream] goes on where the Sieve stopped, and finds what it would have found from
+// the beginning.
+//
+//	n, found := sieve.Scan(piece)
+//	if found {
+//		stream = sieve.Stream(config, now)
+//		stream.Scan(piece[n:], now)
+//	}
+//
+// The zero Sieve is at the beginning of a body and looks for errors. It is not safe for concurrent use.
+type Sieve struct {
+	cursor jsonCursor
+	// Usage says that a Stream is needed for what the answer tells of its usage, too. It must be set before the
+	// first piece.
+	Usage bool
+	// The members that are noted and not read, as far as they were seen.
+	choices, output, candidates bool
+}
+
+// Scan reads the next piece of the body. It reports that a Stream is needed, for what follows the first n bytes
+// of p; Scan must not be called again then. It keeps no reference to p.
+func (s *Sieve) Scan(p []byte) (n int, found bool) {
+	c := &s.cursor
+	for n < len(p) {
+		m, e, name := c.next(p[n:])
+		n += m
+		switch e {
+		case jsonOpen:
+			s.choices, s.output, s.candidates = false, false, false
+			if c.base == 2 {
+				return n, true // each element is an event
+			}
+		case jsonMember:
+			switch keep, note := keptMember(name, c.base); {
+			case note:
+				switch string(name) {
+				case "choices":
+					s.choices = true
+				case "output":
+					s.output = true
+				case "candidates":
+					s.candidates = true
+				}
+			case keep && (s.Usage || !onlyUsage(name)):
+				// A member that is null says nothing, and its value needs no reading.
+				if i := skipSpace(p, n); i == len(p) || p[i] != 'n' {
+					c.save(name)
+					return n, true
+				}
+			}
+		}
+	}
+	return n, false
+}
+
+// onlyUsage reports whether the member of a name can tell of nothing but usage.
+func onlyUsage(name []byte) bool {
+	switch string(name) {
+	case "usage", "usageMetadata", "usage_metadata", "Usage", "x_groq", "prompt_eval_count", "eval_count":
+		return true
+	}
+	return false
+}
+
+// Over reports whether nothing more can be found, because the body has ended or is no JSON.
+func (s *Sieve) Over() bool { return s.cursor.closed || s.cursor.base < 0 }
+
+// Complete reports whether the end of the body was seen.
+func (s *Sieve) Complete() bool { return s.cursor.closed }
+
+// Stream returns the Stream that goes on where s stopped, at the instant now. It reads c.Header only when it finds an error. Its
+// times and counts of bytes are of what it read itself.
+func (s *Sieve) Stream(c StreamConfig, now time.Time) *Stream {
+	t := newStream(c, now)
+	t.json.jsonCursor = s.cursor
+	if s.cursor.inObject {
+		t.json.buf = append(t.json.buf, '{')
+		for _, m := range [...]struct {
+			seen bool
+			name string
+		}{{s.choices, `"choices":true`}, {s.output, `"output":true`}, {s.candidates, `"candidates":true`}} {
+			if m.seen {
+				if len(t.json.buf) > 1 {
+					t.json.buf = append(t.json.buf, ',')
+				}
+				t.json.buf = append(t.json.buf, m.name...)
+			}
+		}
+		if name := t.json.saved(); name != nil { // it stopped at a member
+			t.json.member(name)
+		}
+	}
+	return t
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/gateway/internal/settings"
+)
+
+// checkCommand says what a file means without starting anything.
+func (e *env) checkCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "say what a file is wrong about, or what its routes are", ArgsUsage: "FILE", OnUsageError: usageError,
+		Description: "Example:\n   gateway check limits.toml",
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return misuse(errors.New("give the file: gateway check limits.toml"))
+			}
+			data, err := os.ReadFile(c.Args().First())
+			if err != nil {
+				return misuse(err)
+			}
+			s, err := settings.Parse(c.Args().First(), data)
+			if err != nil {
+				return misuse(err)
+			}
+			for _, r := range s.Routes {
+				u := s.Limits.Upstreams[r.Upstream]
+				line := fmt.Sprintf("http://%s%s/ -> %s%s/ (%s, %d keys)", s.Listen, r.Path, u.BaseURL, r.To, r.Upstream, len(u.Keys.Sources))
+				for _, f := range r.Fallback {
+					line += ", else " + strings.TrimSpace(f.Upstream+" "+f.Model)
+				}
+				fmt.Fprintln(e.stdout, line)
+			}
+			if len(s.Routes) == 0 {
+				fmt.Fprintln(e.stdout, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")
+			}
+			return nil
+		},
+	}
+}

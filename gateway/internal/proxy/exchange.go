@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/callers"
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// job is what is sent of a call: all that its requests are made from, and how they went. It is used by one goroutine, which need not be the
+// caller's.
+type job struct {
+	t     *table
+	r     *http.Request // its method, URL and header
+	route *route
+	rest  string // of the path
+	who   callers.Who
+	body  *payload
+	facts dialect.Facts
+	began time.Time
+	until time.Time    // when its answer must have begun
+	plain *atomic.Bool // the caller was promised an answer without an encoding
+
+	target *target // the last that it was sent to
+	sent   int
+	wait   time.Duration // until the first request was sent
+}
+
+// exchange sends the call to the route's upstream and returns its answer, with the turn that must be ended when the answer has. With
+// fallbacks it goes to the next one when the one before has no quota, cannot be reached, or has no place within
+// the route's bound; when none has one, it waits at the first.
+func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
+	targets := j.route.targets
+	if len(targets) == 1 {
+		return j.try(ctx, &targets[0], 0)
+	}
+	full := -1
+	for i := range targets {
+		resp, t, err := j.try(ctx, &targets[i], j.route.FallbackAfter)
+		last := i == len(targets)-1
+		switch {
+		case err == nil && (last && full < 0 || !noQuota(resp, &targets[i])):
+			return resp, t, nil
+		case err == nil && last: // no quota here, and others have no place yet
+		case ctx.Err() != nil:
+			return nil, t, err
+		case err != nil && waits(err, t):
+			if full < 0 && !time.Now().After(j.until) {
+				full = i
+			}
+			if last && full < 0 {
+				return nil, t, err
+			}
+		case err != nil && (last && full < 0 || !unreachable(err)):
+			return nil, t, err
+		}
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
+		t.end()
+	}
+	return j.try(ctx, &targets[full], 0)
+}
+
+// try sends the call to one target. With a bound it does not wait longer for its turn.
+func (j *job) try(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
+	t := newTurn(ctx, j.until)
+	t.plain, t.stall = j.plain, j.route.Stall
+	model := j.facts.Model
+	if to.model != "" {
+		model = to.model
+	}
+	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.who.Priority, Output: j.facts.MaxTokens, Class: to.classes.of(model)}
+	if bound > 0 {
+		t.bound(time.Now().Add(bound))
+	}
+	j.target = to
+	req := j.newRequest(t, to)
+	resp, err := j.send(t, to, req)
+	if t.sent.Load() > 0 {
+		if j.sent == 0 {
+			j.wait = time.Unix(0, t.sentAt.Load()).Sub(j.began)
+		}
+		j.sent += int(t.sent.Load())
+	}
+	if err == nil && !t.answered(j.route.Longest) {
+		_ = resp.Body.Close()
+		resp, err = nil, context.DeadlineExceeded
+	}
+	if err != nil {
+		t.end()
+		return nil, t, err
+	}
+	return resp, t, nil
+}
+
+// send sends a request through the tenant's guard, when it has one, and the upstream's.
+func (j *job) send(t *turn, to *target, req *http.Request) (*http.Response, error) {
+	guard := j.t.book.Guard(j.who.Tenant)
+	if guard == nil {
+		return to.sender.RoundTrip(req)
+	}
+	permit, err := guard.Acquire(t, limiter.Request{Priority: j.who.Priority})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := to.sender.RoundTrip(req)
+	if err != nil {
+		permit.Release(limiter.Outcome{})
+		return nil, err
+	}
+	resp.Body = &held{ReadCloser: resp.Body, permit: permit}
+	return resp, nil
+}
+
+// held is the body of an answer for a tenant, whose place it holds.
+type held struct {
+	io.ReadCloser
+	permit limiter.Permit
+}
+
+// Close closes the body and gives the place back.
+func (h *held) Close() error {
+	err := h.ReadCloser.Close()
+	if h.permit.Held() {
+		h.permit.Release(limiter.Outcome{})
+	}
+	return err
+}
+
+// Write is for a connection that changed its protocol.
+func (h *held) Write(p []byte) (int, error) {
+	w, ok := h.ReadCloser.(io.Writer)
+	if !ok {
+		return 0, errors.New("proxy: this body cannot be written to")
+	}
+	return w.Write(p)
+}
+
+// waits reports whether a call failed only because it got no turn in time, or because there is no key.
+func waits(err error, t *turn) bool {
+	switch {
+	case errors.Is(err, limiter.ErrClosed):
+		return false
+	case errors.Is(err, limiter.ErrRejected):
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded) && (t.sent.Load() == 0 || t.refused.Load())
+}
+
+// unreachable reports whether nothing of a call got to the upstream.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") || errors.As(err, &dns)
+}
+
+// noQuota reports whether an answer says that there is no money or quota. It leaves the answer as it was.
+func noQuota(resp *http.Response, to *target) bool {
+	if resp.StatusCode < 400 {
+		return false
+	}
+	prefix, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	rest := io.Reader(resp.Body)
+	if err != nil {
+		rest = failing{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(prefix), rest), resp.Body}
+	s := feedback.Parse(feedback.Answer{Status: resp.StatusCode, Header: resp.Header, Body: prefix, Now: time.Now(), Provider: to.provider, Rules: to.rules})
+	return s.Class == feedback.QuotaExhausted
+}
+
+// failing is a reader that fails.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }

@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// hopByHop are the fields that are between two neighbours only (RFC 9110, 7.6.1).
+var hopByHop = map[string]bool{
+	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+// copyHeader adds to dst what of src is for the far end.
+func copyHeader(dst, src http.Header) {
+	var also map[string]bool
+	for _, f := range src["Connection"] {
+		for name := range strings.SplitSeq(f, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				if also == nil {
+					also = map[string]bool{}
+				}
+				also[textproto.CanonicalMIMEHeaderKey(name)] = true
+			}
+		}
+	}
+	for k, vs := range src {
+		if !hopByHop[k] && !also[k] {
+			dst[k] = vs
+		}
+	}
+}
+
+// credentials are the fields in which callers send keys.
+var credentials = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
+
+// upgrade returns the protocol that a header asks to change to, or nothing.
+func upgrade(h http.Header) string {
+	for _, f := range h["Connection"] {
+		for name := range strings.SplitSeq(f, ",") {
+			if strings.EqualFold(textproto.TrimString(name), "upgrade") {
+				return h.Get("Upgrade")
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
+)
+
+// out is what a caller gets: an answer, a refusal, or, while it waits for a stream, events that say nothing.
+type out struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	dialect dialect.Dialect
+	stall   time.Duration // how long the caller may take nothing
+	armed   time.Time     // when the deadline of writes was set last
+	onBegin func()        // called when the stream has begun without an answer
+
+	// mu is held by the timer and by who answers; ResponseWriters are for one goroutine.
+	mu     sync.Mutex
+	timer  *time.Timer // nil when the caller does not wait for a stream
+	every  time.Duration
+	begun  bool // a status of 200 and a keep-alive were sent
+	ours   bool // the answer has the writer now
+	status int  // what was sent; 0 is nothing
+	sent   int64
+	first  time.Time // when the answer began
+	notes  [][2]string
+}
+
+// note adds a field of the gateway's own to the answer.
+func (o *out) note(field, value string) { o.notes = append(o.notes, [2]string{field, value}) }
+
+// noted sets the gateway's own fields.
+func (o *out) noted(h http.Header) {
+	for _, n := range o.notes {
+		h[n[0]] = []string{n[1]}
+	}
+}
+
+// newOut returns an out for a writer whose deadline was just set, that keeps a caller alive who waits for a stream, when every is positive.
+func newOut(w http.ResponseWriter, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, armed: time.Now()}
+	if every > 0 {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.timer = time.AfterFunc(every, o.beat)
+	}
+	return o
+}
+
+// beat sends a keep-alive.
+func (o *out) beat() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ours {
+		return
+	}
+	if !o.begun {
+		o.begun, o.status = true, http.StatusOK
+		o.onBegin()
+		h := o.w.Header()
+		h.Set("Content-Type", "text/event-stream; charset=utf-8")
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Accel-Buffering", "no")
+		o.w.WriteHeader(http.StatusOK)
+	}
+	if o.write(dialect.KeepAlive) == nil && o.rc.Flush() == nil {
+		o.timer.Reset(o.every)
+	} // else the caller has left, and the server says so
+}
+
+// take ends the keep-alives; it reports whether the stream has begun.
+func (o *out) take() (begun bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ours = true
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	return o.begun
+}
+
+// write writes b within the time that the caller may take nothing.
+func (o *out) write(b []byte) error {
+	if now := time.Now(); now.Sub(o.armed) > o.stall/4 {
+		o.armed = now
+		_ = o.rc.SetWriteDeadline(now.Add(o.stall)) // not every ResponseWriter of a test has one
+	}
+	n, err := o.w.Write(b)
+	o.sent += int64(n)
+	return err
+}
+
+// refuse tells the caller that the call failed.
+func (o *out) refuse(e *dialect.Error) {
+	if o.take() {
+		_ = o.write(o.dialect.Event(e))
+		_ = o.rc.Flush()
+		return
+	}
+	body := o.dialect.Body(e)
+	h := o.w.Header()
+	e.Header(h)
+	o.noted(h)
+	h.Set("Content-Length", fmt.Sprint(len(body)))
+	o.status = e.Kind.Status()
+	o.w.WriteHeader(o.status)
+	_ = o.write(body)
+}
+
+// An upstreamError is a failure to read an answer that had begun.
+type upstreamError struct{ err error }
+
+func (e *upstreamError) Error() string { return e.err.Error() }
+func (e *upstreamError) Unwrap() error { return e.err }
+
+// answer hands an answer on. The error is an *upstreamError when its body failed, and else the caller's connection's.
+func (o *out) answer(resp *http.Response) error {
+	o.first = time.Now()
+	stream := isStream(resp.Header)
+	if o.take() {
+		return o.late(resp, stream)
+	}
+	h := o.w.Header()
+	copyHeader(h, resp.Header)
+	o.noted(h)
+	announced := len(resp.Trailer)
+	for k := range resp.Trailer {
+		h.Add("Trailer", k)
+	}
+	o.status = resp.StatusCode
+	o.w.WriteHeader(resp.StatusCode)
+	plain := stream && resp.Header.Get("Content-Encoding") == ""
+	var err error
+	switch {
+	case plain:
+		err = o.events(resp.Body)
+	default:
+		err = o.bytes(resp.Body, resp.ContentLength < 0)
+	}
+	if err == nil {
+		if len(resp.Trailer) > 0 {
+			_ = o.rc.Flush() // makes the body chunked, so that it can have a trailer
+		}
+		for k, vs := range resp.Trailer {
+			if announced == 0 || len(resp.Trailer) != announced {
+				k = http.TrailerPrefix + k
+			}
+			for _, v := range vs {
+				h.Add(k, v)
+			}
+		}
+	}
+	return o.cut(err, plain)
+}
+
+// cut tells the caller of a stream that it is not complete, where that can be told.
+func (o *out) cut(err error, events bool) error {
+	var up *upstreamError
+	if errors.As(err, &up) && events {
+		kind := dialect.BadGateway
+		var s *stalledError
+		if errors.As(err, &s) || errors.Is(err, errLongest) {
+			kind = dialect.TimedOut
+		}
+		_ = o.write(append([]byte("\n"), o.dialect.Event(&dialect.Error{Kind: kind, Message: "the answer was cut: " + up.Error()})...))
+		_ = o.rc.Flush()
+	}
+	return err
+}
+
+// late hands on an answer to a caller whose stream has begun with keep-alives.
+func (o *out) late(resp *http.Response, stream bool) error {
+	body := io.Reader(resp.Body)
+	switch e := strings.ToLower(resp.Header.Get("Content-Encoding")); e {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return o.cut(&upstreamError{err}, true)
+		}
+		body = z
+	case "deflate":
+		body = flate.NewReader(body)
+	default:
+		return o.cut(&upstreamError{fmt.Errorf("it has the encoding %q, and the caller waited too long to be told of it; set keep_alive = \"0s\" for this route", e)}, true)
+	}
+	if stream && resp.StatusCode < 300 {
+		return o.cut(o.events(body), true)
+	}
+	const most = 1 << 20
+	all, err := io.ReadAll(io.LimitReader(body, most))
+	if err != nil && len(all) == 0 {
+		return o.cut(&upstreamError{err}, true)
+	}
+	if err := o.write(o.dialect.Wrap(resp.StatusCode, all)); err != nil {
+		return err
+	}
+	return o.rc.Flush()
+}
+
+// buffers are for copying. A stream holds one for as long as it lasts, so they are small.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+
+// large are for bodies whose length is known.
+var large = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// bytes copies a body as it comes.
+func (o *out) bytes(body io.Reader, flush bool) error {
+	pool := &large
+	if flush {
+		pool = &buffers
+	}
+	p := pool.Get().(*[]byte)
+	defer pool.Put(p)
+	for {
+		n, err := body.Read(*p)
+		if n > 0 {
+			if werr := o.write((*p)[:n]); werr != nil {
+				return werr
+			}
+			if flush {
+				if werr := o.rc.Flush(); werr != nil {
+					return werr
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return &upstreamError{err}
+		}
+	}
+}
+
+// longestLine is how much of a line is held back until its end comes.
+const longestLine = 64 << 10
+
+// events copies a stream of events as it comes, but for the beginning of a line whose end has not come: no reader can use it, and
+// if the stream is cut there, none must take it for the whole.
+func (o *out) events(body io.Reader) error {
+	p := buffers.Get().(*[]byte)
+	defer buffers.Put(p)
+	buf, held := *p, 0
+	for {
+		n, err := body.Read(buf[held:])
+		if n > 0 {
+			all := buf[:held+n]
+			whole := bytes.LastIndexAny(all[held:], "\n\r") + 1
+			if whole > 0 {
+				whole += held
+			}
+			switch {
+			case err == io.EOF, whole == 0 && len(all) >= longestLine:
+				whole = len(all)
+			case whole == 0 && len(all) == len(buf):
+				buf = append(make([]byte, 0, 2*len(buf)), all...) // not the pool's
+				buf = buf[:cap(buf)]
+			}
+			if whole > 0 {
+				if werr := o.write(all[:whole]); werr != nil {
+					return werr
+				}
+				if werr := o.rc.Flush(); werr != nil {
+					return werr
+				}
+			}
+			held = copy(buf, all[whole:])
+		}
+		if err == io.EOF {
+			if held > 0 {
+				if werr := o.write(buf[:held]); werr != nil {
+					return werr
+				}
+			}
+			return nil
+		}
+		if err != nil {
+			return &upstreamError{err}
+		}
+	}
+}
+
+// isStream reports whether a body is a stream of events.
+func isStream(h http.Header) bool {
+	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream")
+}

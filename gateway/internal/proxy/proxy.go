@@ -1,0 +1,505 @@
+// Package proxy hands calls on to upstreams, each through its guard: a call waits for its turn here rather than fail there.
+//
+// Bodies pass byte by byte, and streams without delay. A request's body is received before the call asks for its turn, so a caller
+// that is slow to send holds nobody up; an answer's permit lives until its last byte came from the upstream.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/cache"
+	"github.com/flyball-go/flyball/gateway/internal/callers"
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
+	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// Config is what a Proxy is made from.
+type Config struct {
+	// Limits makes the guards.
+	Limits Limits
+	// Cache keeps answers, and lets callers share those that are coming.
+	Cache *cache.Cache
+	// OnCall is told of each call when it has ended. nil tells nobody.
+	OnCall func(*Record)
+}
+
+// Record is what became of a call.
+type Record struct {
+	Began    time.Time
+	Method   string
+	Path     string
+	Route    string
+	Upstream string
+	Model    string
+	Caller   string
+	Tenant   string
+	Priority uint8
+	Stream   bool
+	// Status is what the caller was told; 0 when it left before.
+	Status int
+	// Code says why, when the gateway itself refused or failed: "rate_limit_exceeded".
+	Code string
+	// Sent is how many requests were sent to upstreams.
+	Sent int
+	// Wait is how long the call waited before the first was, First how long until the answer began, and Total until it ended.
+	Wait, First, Total time.Duration
+	Received, Bytes    int64
+	Cache              string
+	Err                error
+}
+
+// Proxy is an http.Handler. Its methods may be called by any number of goroutines.
+type Proxy struct {
+	cfg     Config
+	tenants callers.Tenants
+	table   atomic.Pointer[table]
+	calls   atomic.Int64
+
+	mu         sync.Mutex
+	transports map[string]*http.Transport // by upstream and what it was made for
+}
+
+// table is what one version of the configuration says.
+type table struct {
+	settings  *settings.Settings
+	book      *callers.Book
+	routes    []route
+	upstreams map[string]*upstream
+	memory    *memory
+}
+
+// route is a settings.Route with its upstreams.
+type route struct {
+	*settings.Route
+	targets []target // the route's, and its fallbacks
+}
+
+type target struct {
+	*upstream
+	model string
+}
+
+// New returns a proxy for s.
+func New(s *settings.Settings, cfg Config) (*Proxy, error) {
+	p := &Proxy{cfg: cfg, transports: map[string]*http.Transport{}}
+	return p, p.Use(s)
+}
+
+// Use puts another version of the configuration in force. Calls that are there go on with theirs.
+func (p *Proxy) Use(s *settings.Settings) error {
+	book, err := p.tenants.Book(s)
+	if err != nil {
+		return err
+	}
+	t := &table{settings: s, book: book, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}}
+	if old := p.table.Load(); old != nil && old.memory.most == s.Server.Memory {
+		t.memory = old.memory
+	}
+	rules := s.Limits.FeedbackRules()
+	for name, u := range s.Limits.Upstreams {
+		if u.BaseURL == "" {
+			continue
+		}
+		n, err := newUpstream(u, rules, p.cfg.Limits, p.transport(name, u.Adaptive.Max))
+		if err != nil {
+			return err
+		}
+		t.upstreams[name] = n
+	}
+	for i := range s.Routes {
+		r := route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
+		for _, f := range s.Routes[i].Fallback {
+			r.targets = append(r.targets, target{t.upstreams[f.Upstream], f.Model})
+		}
+		t.routes = append(t.routes, r)
+	}
+	p.table.Store(t)
+	return nil
+}
+
+// transport returns the transport of an upstream; the same one for as long as its limit is.
+func (p *Proxy) transport(name string, limit int) *http.Transport {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := fmt.Sprint(name, " ", limit)
+	if p.transports[key] == nil {
+		p.transports[key] = newTransport(limit)
+	}
+	return p.transports[key]
+}
+
+// Trust has the transports accept a certificate besides those of the system; for tests.
+func (p *Proxy) Trust(c *x509.Certificate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pool := x509.NewCertPool()
+	pool.AddCert(c)
+	for _, t := range p.transports {
+		t.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+}
+
+// Close gives up idle connections.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// View is an upstream as pages show it.
+type View struct {
+	Name   string
+	Guards []*limiter.Guard
+	Pool   *limiter.Pool // nil without keys
+}
+
+// Upstreams returns the upstreams in the order of their names, and the guards of tenants.
+func (p *Proxy) Upstreams() (all []View) {
+	t := p.table.Load()
+	for _, name := range slices.Sorted(maps.Keys(t.upstreams)) {
+		u := t.upstreams[name]
+		all = append(all, View{name, u.guards, u.pool})
+	}
+	for _, g := range t.book.Guards() {
+		all = append(all, View{Name: g.Name(), Guards: []*limiter.Guard{g}})
+	}
+	return all
+}
+
+// Calls returns how many calls there are now.
+func (p *Proxy) Calls() int64 { return p.calls.Load() }
+
+// match returns the route of a path, and what is left of it.
+func (t *table) match(escaped string) (*route, string) {
+	for i := range t.routes {
+		r := &t.routes[i]
+		if rest, ok := strings.CutPrefix(escaped, r.Path); ok && (rest == "" || rest[0] == '/') {
+			return r, rest
+		}
+	}
+	return nil, ""
+}
+
+// call is one call, as its caller sees it.
+type call struct {
+	*job
+	p   *Proxy
+	out *out
+	rec Record
+	// lent says that the job is a producer's, which has its body; seen says that what became of it may be read all the same.
+	lent, seen bool
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t := p.table.Load()
+	c := &call{p: p, job: &job{t: t, r: r, began: time.Now(), plain: new(atomic.Bool)}}
+	c.rec = Record{Began: c.began, Method: r.Method, Path: r.URL.Path}
+	d := dialect.Of(r.URL.Path, r.Header)
+	n := p.calls.Add(1)
+	defer func() {
+		p.calls.Add(-1)
+		if !c.lent {
+			c.body.Close()
+		}
+		c.finish()
+	}()
+	c.out = newOut(w, d, t.settings.Server.WriteTimeout, 0, nil)
+	if n > int64(t.settings.Server.MaxCalls) {
+		c.refuse(&dialect.Error{Kind: dialect.Unavailable, Message: fmt.Sprintf("the gateway has %d calls, as many as it may (gateway.server.max_calls)", n-1), RetryAfter: time.Second})
+		return
+	}
+	if !c.accept(w) {
+		return
+	}
+	if every := c.route.KeepAlive; every > 0 && c.rec.Stream {
+		c.out = newOut(w, d, c.out.stall, every, func() { c.plain.Store(true) })
+	}
+	defer c.out.take()
+	c.run()
+}
+
+// accept finds out what is called and by whom, and receives the body; it reports whether the call goes on.
+func (c *call) accept(w http.ResponseWriter) bool {
+	r := c.r
+	var known bool
+	if c.who, known = c.t.book.Who(r.Header); !known {
+		c.refuse(&dialect.Error{Kind: dialect.Unauthorized, Message: "the gateway does not know this key: send one of its own as the API key, or in " + callers.KeyHeader, Final: true})
+		return false
+	}
+	c.rec.Caller, c.rec.Tenant, c.rec.Priority = c.who.Name, c.who.Tenant, c.who.Priority
+	escaped := r.URL.EscapedPath()
+	if !clean(r.URL.Path) {
+		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: `the path has "." or ".." in it`, Final: true})
+		return false
+	}
+	if c.route, c.rest = c.t.match(escaped); c.route == nil {
+		c.refuse(&dialect.Error{Kind: dialect.NotFound, Message: fmt.Sprintf("the gateway has no route for %s; there are %s", r.URL.Path, c.t.paths()), Final: true})
+		return false
+	}
+	c.rec.Route = c.route.Path
+	if upgrade(r.Header) == "" {
+		var err error
+		s := &c.t.settings.Server
+		if c.body, err = receive(w, r, c.t.memory, s.MaxBody, s.BodyTimeout); err != nil {
+			// The server takes a caller that is slow for one that left.
+			e := bodyError(err, s.MaxBody)
+			c.rec.Err, c.rec.Code = err, e.Kind.Code()
+			c.out.refuse(e)
+			return false
+		}
+		c.rec.Received = c.body.size
+		if r.Header.Get("Content-Encoding") == "" && isJSON(r.Header) {
+			c.facts = dialect.Read(c.body.bytes())
+		}
+	}
+	c.rec.Model = c.facts.Model
+	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
+	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
+	return true
+}
+
+// paths names the routes, for somebody who has the wrong one.
+func (t *table) paths() string {
+	var names []string
+	for i := range t.routes {
+		names = append(names, t.routes[i].Path+"/")
+	}
+	if len(names) > 10 {
+		names = append(names[:10], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// clean reports whether a path leads nowhere else than it says.
+func clean(path string) bool {
+	if !strings.Contains(path, "/.") {
+		return true
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "." || part == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+func isJSON(h http.Header) bool { return strings.Contains(h.Get("Content-Type"), "json") }
+
+// bodyError says what was wrong with a request's body.
+func bodyError(err error, most int64) *dialect.Error {
+	e := &dialect.Error{Kind: dialect.Invalid, Message: "the request's body cannot be read: " + err.Error(), Final: true}
+	var slow *slowError
+	var spill *spillError
+	switch {
+	case errors.Is(err, errTooLarge):
+		e.Kind, e.Message = dialect.TooLarge, fmt.Sprintf("the request's body has more than %d bytes (gateway.server.max_body)", most)
+	case errors.As(err, &slow):
+		e.Kind, e.Message = dialect.BodyTimedOut, slow.Error()
+	case errors.As(err, &spill):
+		e.Kind, e.Message, e.Final = dialect.Unavailable, spill.Error(), false
+	}
+	return e
+}
+
+// refuse tells the caller that the call failed, if it is still there.
+func (c *call) refuse(e *dialect.Error) {
+	c.rec.Code = e.Kind.Code()
+	if c.r.Context().Err() == nil {
+		c.out.refuse(e)
+	}
+}
+
+// finish tells of the call.
+func (c *call) finish() {
+	if c.p.cfg.OnCall == nil {
+		return
+	}
+	if !c.lent || c.seen {
+		if c.target != nil {
+			c.rec.Upstream = c.target.name
+		}
+		c.rec.Sent, c.rec.Wait = c.sent, c.wait
+	}
+	c.rec.Total = time.Since(c.rec.Began)
+	c.rec.Status, c.rec.Bytes = c.out.status, c.out.sent
+	if !c.out.first.IsZero() {
+		c.rec.First = c.out.first.Sub(c.rec.Began)
+	}
+	c.p.cfg.OnCall(&c.rec)
+}
+
+// run makes the call.
+func (c *call) run() {
+	if plan := c.plan(); plan != nil {
+		c.share(plan)
+		return
+	}
+	resp, t, err := c.exchange(c.r.Context())
+	if err != nil {
+		c.failed(err, t)
+		return
+	}
+	defer t.end()
+	defer resp.Body.Close()
+	c.where()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		c.rec.Err = c.out.tunnel(c.r, resp)
+		return
+	}
+	if err := c.out.answer(resp); err != nil {
+		c.rec.Err = err
+		var up *upstreamError
+		if errors.As(err, &up) && !isStream(resp.Header) {
+			panic(http.ErrAbortHandler) // the caller must not take what came for the whole
+		}
+	}
+}
+
+// where tells the caller where a call went that could have gone elsewhere.
+func (c *call) where() {
+	if len(c.route.targets) > 1 {
+		c.out.note("X-Flyball-Upstream", c.target.name)
+	}
+}
+
+// failed tells the caller that no answer came.
+func (c *call) failed(err error, t *turn) {
+	c.rec.Err = err
+	if c.r.Context().Err() != nil {
+		return // nobody is there
+	}
+	c.refuse(c.explain(err, t))
+}
+
+// explain puts an error into the words for a caller.
+func (c *call) explain(err error, t *turn) *dialect.Error {
+	e := &dialect.Error{Kind: dialect.BadGateway, Message: "the upstream cannot be reached: " + err.Error()}
+	var rejected *limiter.RejectedError
+	var noKey *limiter.NoKeyError
+	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
+	switch {
+	case errors.As(err, &noKey):
+		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.RateLimited, err.Error(), true, until(noKey.RetryAt)
+		if noKey.Out {
+			e.Kind = dialect.Unavailable
+			for _, k := range noKey.Keys {
+				if k.Out == limiter.KeyExhausted {
+					e.Kind = dialect.NoQuota
+				}
+			}
+		}
+	case errors.As(err, &rejected):
+		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.RateLimited, err.Error(), true, until(rejected.RetryAt)
+		switch rejected.Reason {
+		case limiter.ReasonTooLarge:
+			e.Kind, e.RetryAfter = dialect.TooLarge, 0
+		case limiter.ReasonClosed:
+			e.Kind = dialect.Unavailable
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Final = true
+		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
+			e.Kind, e.RetryAfter = dialect.RateLimited, soon
+			e.Message = fmt.Sprintf("the call got no turn within %v, which is what the route %s/ lets it wait", waited, c.route.Path)
+		} else {
+			e.Kind = dialect.TimedOut
+			e.Message = fmt.Sprintf("the upstream began no answer within %v, which is what the route %s/ lets the call take", waited, c.route.Path)
+		}
+	}
+	return e
+}
+
+// soon is the Retry-After when nothing is known.
+const soon = 5 * time.Second
+
+// until returns how long it is until an instant, at least a little.
+func until(at time.Time) time.Duration {
+	if at.IsZero() {
+		return soon
+	}
+	return max(time.Until(at), time.Second)
+}
+
+// newRequest returns the request to send to a target.
+func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
+	r := j.r
+	h := make(http.Header, len(r.Header)+1)
+	copyHeader(h, r.Header)
+	delete(h, "Expect")
+	for k := range h {
+		if strings.HasPrefix(k, "X-Flyball-") {
+			delete(h, k)
+		}
+	}
+	if j.who.Field != "" {
+		delete(h, j.who.Field)
+	}
+	if to.keyed {
+		for _, f := range credentials {
+			delete(h, f)
+		}
+	}
+	if len(h["User-Agent"]) == 0 {
+		h["User-Agent"] = []string{""} // or Go puts in its own
+	}
+	for _, te := range r.Header["Te"] {
+		if strings.Contains(te, "trailers") {
+			h["Te"] = []string{"trailers"}
+		}
+	}
+	if p := upgrade(r.Header); p != "" {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
+	}
+	req := &http.Request{
+		Method: r.Method, URL: to.join(j.route.To, j.rest, r.URL.RawQuery), Header: h,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	switch body := j.body.bytes(); {
+	case j.body == nil || j.body.size == 0:
+		if r.ContentLength == 0 && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
+			req.Body = http.NoBody
+		}
+	case to.model != "" && j.facts.ModelEnd > 0:
+		body = dialect.SetModel(body, j.facts, to.model)
+		setBody(req, &payload{mem: body, size: int64(len(body)), memory: j.t.memory})
+	default:
+		setBody(req, j.body)
+	}
+	return req.WithContext(ctx)
+}
+
+func setBody(req *http.Request, p *payload) {
+	req.ContentLength = p.size
+	req.Body = p.open()
+	req.GetBody = func() (io.ReadCloser, error) { return p.open(), nil }
+}
+
+// Path returns where a request to an upstream of this configuration would go; for tests and messages.
+func (p *Proxy) Path(r *http.Request) (*url.URL, error) {
+	t := p.table.Load()
+	route, rest := t.match(r.URL.EscapedPath())
+	if route == nil {
+		return nil, errors.New("proxy: no route")
+	}
+	return route.targets[0].join(route.To, rest, r.URL.RawQuery), nil
+}
+
+// Memory returns how much memory bodies take now, in bytes.
+func (p *Proxy) Memory() int64 { return p.table.Load().memory.used.Load() }

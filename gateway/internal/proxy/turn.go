@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// turn is a call on its way to an answer: how long it may still take, and what its transports have to know. It is the context of
+// its requests, so that they find it there.
+type turn struct {
+	context.Context // ends with the caller, or by cancel
+	cancel          context.CancelCauseFunc
+
+	request limiter.Request
+	model   string
+	stall   time.Duration // how long an upstream may be silent
+	// plain says that the caller was promised an answer without an encoding, because its stream has begun.
+	plain *atomic.Bool
+	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
+	sent    atomic.Int32
+	refused atomic.Bool
+	sentAt  atomic.Int64 // when the first was sent, in nanoseconds since 1970
+
+	mu    sync.Mutex
+	until time.Time // zero: no bound
+	all   time.Time // what until is once a request was sent
+	timer *time.Timer
+}
+
+// errLongest is why a call ended that took longer than its route allows.
+var errLongest = errors.New("the answer took longer than the route allows")
+
+type turnKey struct{}
+
+// newTurn returns a turn that ends with ctx, and at the given instant when no answer has begun.
+func newTurn(ctx context.Context, until time.Time) *turn {
+	inner, cancel := context.WithCancelCause(ctx)
+	t := &turn{Context: inner, cancel: cancel, until: until, all: until}
+	t.timer = time.AfterFunc(time.Until(until), func() { cancel(context.DeadlineExceeded) })
+	return t
+}
+
+// turnOf returns the turn that a request is of; nil for none.
+func turnOf(ctx context.Context) *turn {
+	t, _ := ctx.Value(turnKey{}).(*turn)
+	return t
+}
+
+// Value returns the turn itself for turnKey.
+func (t *turn) Value(key any) any {
+	if key == (turnKey{}) {
+		return t
+	}
+	return t.Context.Value(key)
+}
+
+// Deadline is when the wait ends; it moves, and is gone once the answer has begun.
+func (t *turn) Deadline() (time.Time, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.until, !t.until.IsZero()
+}
+
+// Err tells the end of the wait from a caller that left.
+func (t *turn) Err() error {
+	err := t.Context.Err()
+	if err != nil && context.Cause(t.Context) == context.DeadlineExceeded {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+// bound lets the call wait until the given instant at most before it is sent, if that is before its own end.
+func (t *turn) bound(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at.Before(t.all) {
+		t.until = at
+		t.timer.Reset(time.Until(at))
+	}
+}
+
+// sending says that a request is about to be sent.
+func (t *turn) sending() {
+	if t.sent.Add(1) == 1 {
+		t.sentAt.Store(time.Now().UnixNano())
+	}
+	t.refused.Store(false)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.until.Equal(t.all) {
+		t.until = t.all
+		t.timer.Reset(time.Until(t.all))
+	}
+}
+
+// answered says that the answer has begun, which may take so much longer. It reports whether there was still time.
+func (t *turn) answered(longest time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.timer.Stop() {
+		return false
+	}
+	t.until, t.all = time.Time{}, time.Time{}
+	t.timer = time.AfterFunc(longest, func() { t.cancel(errLongest) })
+	return true
+}
+
+// end gives up what the turn holds.
+func (t *turn) end() {
+	t.mu.Lock()
+	t.timer.Stop()
+	t.mu.Unlock()
+	t.cancel(context.Canceled)
+}

@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
+)
+
+// upstream is where calls go, with its guard.
+type upstream struct {
+	name     string
+	base     *url.URL
+	version  string // the last part of the base's path, when it is a version: "v1"
+	provider string
+	rules    *feedback.Rules
+	keyed    bool // calls are sent with the upstream's keys
+	sender   http.RoundTripper
+	guards   []*limiter.Guard
+	pool     *limiter.Pool // nil without keys
+
+	classes *classes
+}
+
+// Limits makes guards and pools; a config.Reloader does.
+type Limits interface {
+	Guard(name string) (*limiter.Guard, error)
+	Pool(name string) (*limiter.Pool, error)
+}
+
+var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
+
+// newUpstream returns the upstream that u says, with a transport that may be kept from before.
+func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport) (*upstream, error) {
+	at, err := url.Parse(u.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: upstream %s: %w", u.Name, err)
+	}
+	n := &upstream{name: u.Name, base: at, provider: u.Provider, rules: rules, classes: &classes{}}
+	path := at.EscapedPath()
+	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
+		n.version = last
+	}
+	w := &wire{base: base}
+	cfg := httplimit.Config{Provider: u.Provider, Rules: rules, Request: request}
+	if len(u.Keys.Sources) > 0 {
+		if n.pool, err = limits.Pool(u.Name); err != nil {
+			return nil, err
+		}
+		n.keyed, n.guards = true, n.pool.Guards()
+		n.sender = httplimit.NewPool(w, n.pool, httplimit.PoolConfig{Config: cfg, Header: u.Keys.Header, Prefix: u.Keys.Prefix, Host: at.Host})
+		return n, nil
+	}
+	guard, err := limits.Guard(u.Name)
+	if err != nil {
+		return nil, err
+	}
+	n.guards = []*limiter.Guard{guard}
+	n.sender = httplimit.New(w, guard, cfg)
+	return n, nil
+}
+
+// request tells the guard of a call.
+func request(req *http.Request) limiter.Request {
+	if t := turnOf(req.Context()); t != nil {
+		return t.request
+	}
+	return limiter.Request{}
+}
+
+// newTransport returns the transport for an upstream that may have as many calls in flight as limit.
+func newTransport(limit int) *http.Transport {
+	t := &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		// The guard is the limit. A connection that is given back is kept, so that the next call need not shake hands again.
+		MaxIdleConns:           0,
+		MaxIdleConnsPerHost:    min(max(limit, 2), 16_384),
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		DisableCompression:     true, // what the caller accepts is the caller's business
+		MaxResponseHeaderBytes: 256 << 10,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+	}
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	t.Protocols = p
+	return t
+}
+
+// join puts the rest of a request's path after the upstream's base. A version that the base ends in is not repeated: some
+// SDKs bring it along.
+func (u *upstream) join(to, rest, query string) *url.URL {
+	if u.version != "" && to == "" {
+		if after, ok := strings.CutPrefix(rest, "/"+u.version); ok && (after == "" || after[0] == '/') {
+			rest = after
+		}
+	}
+	n := *u.base
+	escaped := n.EscapedPath() + to + rest
+	n.Path, n.RawPath = escaped, ""
+	if strings.IndexByte(escaped, '%') >= 0 {
+		if plain, err := url.PathUnescape(escaped); err == nil {
+			n.Path, n.RawPath = plain, escaped
+		}
+	}
+	n.RawQuery = query
+	return &n
+}
+
+// classes gives each model a class of its own, as long as there are some: calls of one class are compared in what they cost and how
+// long they take.
+type classes struct {
+	mu    sync.RWMutex
+	known map[string]uint8
+}
+
+// lastClass is for all models that have none of their own.
+const lastClass = 7
+
+func (c *classes) of(model string) uint8 {
+	if model == "" {
+		return 0
+	}
+	c.mu.RLock()
+	n, ok := c.known[model]
+	full := len(c.known) >= lastClass-1
+	c.mu.RUnlock()
+	if ok {
+		return n
+	}
+	if full {
+		return lastClass
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, ok := c.known[model]; ok {
+		return n
+	}
+	if len(c.known) >= lastClass-1 {
+		return lastClass
+	}
+	if c.known == nil {
+		c.known = map[string]uint8{}
+	}
+	c.known[model] = uint8(len(c.known)) + 1
+	return c.known[model]
+}

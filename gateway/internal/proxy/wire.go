@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// wire is what the guard sends with: it says when a request leaves, and ends answers that stall.
+type wire struct {
+	base *http.Transport
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	t := turnOf(req.Context())
+	stall := time.Duration(0)
+	if t != nil {
+		t.sending()
+		stall = t.stall
+		if t.plain.Load() && req.Header.Get("Accept-Encoding") != "" {
+			c := *req
+			c.Header = req.Header.Clone()
+			c.Header.Set("Accept-Encoding", "identity")
+			req = &c
+		}
+	}
+	resp, err := w.base.RoundTrip(req)
+	if t != nil && err == nil {
+		switch resp.StatusCode {
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable, 529:
+			t.refused.Store(true)
+		}
+	}
+	if err != nil || stall <= 0 || resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == nil || resp.Body == http.NoBody {
+		return resp, err
+	}
+	resp.Body = newWatched(resp.Body, stall)
+	return resp, nil
+}
+
+// CloseIdleConnections closes those of the base.
+func (w *wire) CloseIdleConnections() { w.base.CloseIdleConnections() }
+
+// stalledError is the error of an upstream that was silent for too long in the middle of an answer.
+type stalledError struct{ after time.Duration }
+
+func (e *stalledError) Error() string {
+	return "the upstream sent nothing for " + e.after.String() + " in the middle of its answer"
+}
+func (e *stalledError) Timeout() bool   { return true }
+func (e *stalledError) Temporary() bool { return true }
+
+// watched is a body that ends when nothing comes for too long while somebody reads. A reader that is slow itself is not the upstream's fault.
+type watched struct {
+	body    io.ReadCloser
+	stall   time.Duration
+	timer   *time.Timer
+	stalled atomic.Bool
+	once    sync.Once
+	err     error
+}
+
+func newWatched(body io.ReadCloser, stall time.Duration) *watched {
+	w := &watched{body: body, stall: stall}
+	w.timer = time.AfterFunc(stall, func() {
+		w.stalled.Store(true)
+		_ = w.close() // makes the Read fail
+	})
+	w.timer.Stop()
+	return w
+}
+
+// Read reads from the body.
+func (w *watched) Read(p []byte) (int, error) {
+	w.timer.Reset(w.stall)
+	n, err := w.body.Read(p)
+	w.timer.Stop()
+	if err != nil && err != io.EOF && w.stalled.Load() {
+		err = &stalledError{w.stall}
+	}
+	return n, err
+}
+
+// Close closes the body.
+func (w *watched) Close() error {
+	w.timer.Stop()
+	return w.close()
+}
+
+func (w *watched) close() error {
+	w.once.Do(func() { w.err = w.body.Close() })
+	return w.err
+}

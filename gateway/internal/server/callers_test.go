@@ -1,0 +1,243 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func caller(name, key, more string) string {
+	return fmt.Sprintf("[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n%s\n", name, sha256.Sum256([]byte(key)), more)
+}
+
+// Keys of the gateway open it, are not handed on, and say whose calls they are.
+func TestCallersKeys(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	var got atomic.Value
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) { got.Store(r.Header.Clone()); ok(w, r) })
+	keyed := table(s, "") + "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'\n" + caller("dify", "fb-dify", "") + caller("batch", "fb-batch", "priority=3\nany_tenant=true")
+	plain := table(s, "") + caller("dify", "fb-dify", "")
+	for _, c := range []struct {
+		name, file string
+		header     []string
+		status     int
+		upstream   string // what the upstream gets as the key
+		log        string
+	}{
+		{"none", keyed, nil, 401, "", ""},
+		{"wrong", keyed, []string{"Authorization", "Bearer fb-dify2"}, 401, "", ""},
+		{"empty", keyed, []string{"Authorization", "Bearer "}, 401, "", ""},
+		{"openai", keyed, []string{"Authorization", "Bearer fb-dify"}, 200, "Bearer sk-upstream", `"caller":"dify","tenant":"dify","priority":0`},
+		{"anthropic", keyed, []string{"X-Api-Key", "fb-dify"}, 200, "Bearer sk-upstream", `"caller":"dify","tenant":"dify","priority":0`},
+		{"a tenant of its own", keyed, []string{"Authorization", "Bearer fb-dify", "X-Flyball-Tenant", "other", "X-Flyball-Priority", "7"}, 200, "Bearer sk-upstream", `"caller":"dify","tenant":"dify","priority":0`},
+		{"any tenant", keyed, []string{"Authorization", "bearer fb-batch", "X-Flyball-Tenant", "other", "X-Flyball-Priority", "5"}, 200, "Bearer sk-upstream", `"caller":"batch","tenant":"other","priority":5`},
+		{"beside the upstream's key", keyed, []string{"X-Flyball-Key", "fb-batch", "Authorization", "Bearer sk-mine"}, 200, "Bearer sk-upstream", `"caller":"batch","tenant":"batch","priority":3`},
+		{"the caller's key passes", plain, []string{"X-Flyball-Key", "fb-dify", "Authorization", "Bearer sk-mine"}, 200, "Bearer sk-mine", `"caller":"dify"`},
+		{"the gateway's does not", plain, []string{"Authorization", "Bearer fb-dify"}, 200, "", `"caller":"dify"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got.Store(http.Header{})
+			g := start(t, c.file)
+			resp := post(t, client(t), g.url+"/chat/completions", chat, c.header...)
+			body := read(t, resp)
+			if resp.StatusCode != c.status {
+				t.Fatalf("%s %s", resp.Status, body)
+			}
+			h := got.Load().(http.Header)
+			if h.Get("Authorization") != c.upstream || strings.Contains(fmt.Sprint(h), "fb-") {
+				t.Errorf("the upstream got %v", h)
+			}
+			eventually(t, "the log has "+c.log, func() bool { return strings.Contains(g.logged(), c.log) })
+			if l := g.logged(); strings.Contains(l, "sk-") || strings.Contains(l, "fb-") {
+				t.Errorf("the log has a key: %s", l)
+			}
+		})
+	}
+}
+
+// A gateway that others can reach does not lend its keys to anybody.
+func TestOpenGateway(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	keyed := "[upstream.up]\nbase_url='http://x/v1'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'\n[gateway]\nlisten='0.0.0.0:0'\n"
+	for file, want := range map[string]string{
+		keyed:                         "upstream.up has keys that anybody could use",
+		keyed + "open=true\n":         "",
+		keyed + caller("a", "fb", ""): "",
+		"[upstream.up]\nbase_url='http://x/v1'\n[gateway]\nlisten='0.0.0.0:0'\n": "",
+	} {
+		_, err := load(write(t, file))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// A tenant has no more calls in flight, and starts no more a minute, than it may; others are not held up.
+func TestTenantsLimits(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, hold(t, release, ok))
+	g := start(t, table(s, "")+"[gateway.tenant.small]\nmax_in_flight=1\n[gateway.tenant.rare]\ncalls_per_minute=2\n[[gateway.route]]\npath='/'\nupstream='up'\nwait='1s'\n")
+	done := make(chan int, 8)
+	send := func(tenant string) {
+		resp, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat, "X-Flyball-Tenant", tenant)
+		if err != nil {
+			done <- 0
+			return
+		}
+		_, _ = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		done <- resp.StatusCode
+	}
+	go send("small")
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	go send("small")
+	go send("large")
+	eventually(t, "two in flight", func() bool { n, _ := g.inFlight("up"); return n == 2 && g.proxy.Calls() == 3 })
+	for range 3 {
+		release <- true
+		if c := <-done; c != 200 {
+			t.Errorf("status %d", c)
+		}
+	}
+	go send("rare")
+	release <- true
+	go send("rare")
+	release <- true
+	<-done
+	<-done
+	began := time.Now()
+	go send("rare") // the next one would be half a minute away, and its route lets it wait for a second
+	if c := <-done; c != 429 || time.Since(began) > 500*time.Millisecond {
+		t.Errorf("status %d after %v, want 429 at once", c, time.Since(began))
+	}
+	g.idle()
+}
+
+// Who is more urgent goes first, whoever came first.
+func TestPriorities(t *testing.T) {
+	order := make(chan string, 3)
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		order <- string(b)
+		<-release
+	})
+	g := start(t, table(s, one))
+	for i, c := range []struct{ name, priority string }{{"first", "0"}, {"low", "0"}, {"high", "6"}} {
+		go func() {
+			if resp, err := tryPost(context.Background(), client(t), g.url+"/x", c.name, "X-Flyball-Priority", c.priority); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		eventually(t, c.name+" is there", func() bool { n, w := g.inFlight("up"); return n+w == i+1 })
+	}
+	for _, want := range []string{"first", "high", "low"} {
+		if got := <-order; got != want {
+			t.Errorf("%s is next, want %s", got, want)
+		}
+		release <- true
+	}
+	g.idle()
+}
+
+// A call goes to the fallback when the upstream has no quota, cannot be reached, or has no place soon; and waits at the upstream when no
+// fallback has one.
+func TestFallback(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	var models atomic.Value
+	first := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("X-Do") {
+		case "quota":
+			w.WriteHeader(429)
+			_, _ = io.WriteString(w, `{"error":{"message":"no money","type":"insufficient_quota","code":"insufficient_quota"}}`)
+		case "wrong":
+			w.WriteHeader(400)
+			_, _ = io.WriteString(w, `{"error":{"message":"no such field"}}`)
+		case "hold":
+			<-release
+			_, _ = io.WriteString(w, "first")
+		default:
+			_, _ = io.WriteString(w, "first")
+		}
+	})
+	second := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		models.Store(string(b))
+		if r.Header.Get("X-Do2") == "hold" {
+			<-release
+		}
+		_, _ = io.WriteString(w, "second")
+	})
+	const other = `{"messages":[{"role":"user","content":"hi \" model"}], "model" : "m" ,"x":1.0}`
+	file := fmt.Sprintf(`
+[guard]
+law = "fixed"
+initial_limit = 1
+[upstream.first]
+base_url = %q
+[upstream.second]
+base_url = %q
+[upstream.away]
+base_url = "http://127.0.0.1:1"
+[[gateway.route]]
+path = "/a"
+upstream = "first"
+fallback_after = "50ms"
+fallback = [{ upstream = "second", model = "other" }]
+[[gateway.route]]
+path = "/b"
+upstream = "away"
+fallback = [{ upstream = "second" }]
+`, first.URL, second.URL)
+	g := start(t, file)
+	try := func(path, body string, header ...string) string {
+		resp, err := tryPost(context.Background(), client(t), g.url+path, body, header...)
+		if err != nil {
+			return err.Error()
+		}
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		return string(b)
+	}
+	if got := try("/a/x", other); got != "first" {
+		t.Errorf("the first is free, and the answer is the %s's", got)
+	}
+	if got := try("/a/x", other, "X-Do", "wrong"); !strings.Contains(got, "no such field") {
+		t.Errorf("an answer that no fallback helps with: %s", got)
+	}
+	if got := try("/a/x", other, "X-Do", "quota"); got != "second" {
+		t.Errorf("the first has no quota, and the answer is %s", got)
+	}
+	if got, want := models.Load(), strings.Replace(other, `"m"`, `"other"`, 1); got != want {
+		t.Errorf("the fallback got %s, want %s", got, want)
+	}
+	if got := try("/b/x", other); got != "second" || models.Load() != other {
+		t.Errorf("the first is away, and the answer is %s to %v", got, models.Load())
+	}
+	held := make(chan string, 2)
+	go func() { held <- try("/a/x", other, "X-Do", "hold") }()
+	eventually(t, "one at the first", func() bool { n, _ := g.inFlight("first"); return n == 1 })
+	if got := try("/a/x", other); got != "second" {
+		t.Errorf("the first is full, and the answer is the %s's", got)
+	}
+	go func() { held <- try("/a/x", other, "X-Do2", "hold") }()
+	eventually(t, "one at the second", func() bool { n, _ := g.inFlight("second"); return n == 1 })
+	third := make(chan string)
+	go func() { third <- try("/a/x", other) }()
+	eventually(t, "one waits at the first", func() bool { _, w := g.inFlight("first"); return w == 1 })
+	eventually(t, "one waits at the second", func() bool { _, w := g.inFlight("second"); return w == 1 })
+	eventually(t, "it waits at the first again", func() bool { _, w := g.inFlight("first"); return w == 1 })
+	release <- true
+	release <- true
+	if a, b, c := <-held, <-held, <-third; a+b != "firstsecond" && a+b != "secondfirst" || c != "first" {
+		t.Errorf("%s, %s and %s", a, b, c)
+	}
+}

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/proxy"
+)
+
+// mount puts the gateway's own pages in their places.
+func (s *Server) mount() {
+	// The page and the metrics tell of tenants and upstreams, so they are not for everybody who may call.
+	inner := s.admin
+	if set := s.settings.Load(); set.Admin == "" && set.Loopback() {
+		inner = s.mux
+	}
+	inner.Handle("GET /ui", s.page.Handler())
+	inner.Handle("GET /ui/", s.page.Handler())
+	inner.HandleFunc("GET /metrics", s.serveMetrics)
+	for _, mux := range []*http.ServeMux{s.mux, s.admin} {
+		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+		mux.HandleFunc("GET /readyz", s.ready)
+	}
+}
+
+// ready says whether new calls should come here.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		http.Error(w, "the gateway ends", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// dispatch has what the mux does not know answered by the proxy. The mux itself would send callers of "//" elsewhere.
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := s.mux.Handler(r); pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	s.proxy.ServeHTTP(w, r)
+}
+
+// handler is what all requests go through.
+func (s *Server) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A deadline stays with the connection, so each answer starts with a fresh one and leaves one for its last bytes.
+		stall := s.settings.Load().Server.WriteTimeout
+		rc := http.NewResponseController(w)
+		_ = rc.SetWriteDeadline(time.Now().Add(stall))
+		defer func() { _ = rc.SetWriteDeadline(time.Now().Add(stall)) }()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// onCall tells of a call that has ended.
+func (s *Server) onCall(r *proxy.Record) {
+	s.stats.count(r)
+	s.tenants.count(r)
+	if !s.settings.Load().Log.Calls {
+		return
+	}
+	level := slog.LevelInfo
+	if r.Err != nil || r.Status >= 500 {
+		level = slog.LevelWarn
+	}
+	// What is not there is left out.
+	attrs := make([]slog.Attr, 0, 20)
+	word := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	attrs = append(attrs, slog.String("method", r.Method), slog.String("path", r.Path))
+	word("upstream", r.Upstream)
+	word("model", r.Model)
+	word("caller", r.Caller)
+	word("tenant", r.Tenant)
+	if r.Caller != "" || r.Tenant != "" || r.Priority > 0 {
+		attrs = append(attrs, slog.Int("priority", int(r.Priority)))
+	}
+	if r.Stream {
+		attrs = append(attrs, slog.Bool("stream", true))
+	}
+	attrs = append(attrs, slog.Int("status", r.Status), slog.Int("sent", r.Sent),
+		slog.Float64("wait_ms", ms(r.Wait)), slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
+		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
+	word("cache", r.Cache)
+	word("code", r.Code)
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
+	}
+	s.log.LogAttrs(context.Background(), level, "call", attrs...)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

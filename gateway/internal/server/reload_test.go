@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A reload changes routes and guards while calls go on, and none is lost. A file with an error changes nothing.
+func TestReload(t *testing.T) {
+	checkGoroutines(t)
+	slow := func(name string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadAll(r.Body)
+			time.Sleep(time.Millisecond)
+			_, _ = io.WriteString(w, name)
+		}
+	}
+	a, b := upstreamServer(t, slow("a")), upstreamServer(t, slow("b"))
+	file := func(to, more string) string {
+		return table(a, "max_limit = 8") + "[upstream.b]\nbase_url='" + b.URL + "'\n[[gateway.route]]\npath='/'\nupstream='" + to + "'\n" + more
+	}
+	g := start(t, file("up", ""))
+	stop := make(chan bool)
+	var calls, failed atomic.Int32
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			c := client(t)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				resp, err := tryPost(context.Background(), c, g.url+"/x", "hello")
+				if err != nil {
+					failed.Add(1)
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				calls.Add(1)
+				if resp.StatusCode != 200 || err != nil {
+					failed.Add(1)
+					t.Errorf("%s %s %v", resp.Status, body, err)
+				}
+			}
+		})
+	}
+	is := func(want string) func() bool {
+		return func() bool {
+			resp, err := tryPost(context.Background(), client(t), g.url+"/x", "")
+			if err != nil {
+				return false
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			return string(body) == want
+		}
+	}
+	reload := func() { g.onReload(g.limits.Reload()) } // what a change of the file and SIGHUP do
+	for i, to := range []string{"b", "up", "b"} {
+		g.write(file(to, ""))
+		reload()
+		if want := strings.TrimPrefix(to, "up") + strings.Repeat("a", strings.Count(to, "up")); !is(want)() {
+			t.Errorf("reload %d: the route does not lead to %s", i, to)
+		}
+		g.write(file("nobody", "[gateway.server]\nmax_body = -1\n"))
+		reload()
+		if got := g.logged(); !strings.Contains(got, `did you mean`) && !strings.Contains(got, "the name of an upstream in this file") || !strings.Contains(got, "gateway.server.max_body is -1") {
+			t.Errorf("the log does not say both mistakes: %s", got)
+		}
+		if n := g.stats.reloadsFailed.Load(); n != uint64(i+1) {
+			t.Errorf("%d failed reloads, want %d", n, i+1)
+		}
+	}
+	if err := os.Remove(g.file); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	if !is("b")() {
+		t.Error("a file that is gone changed something")
+	}
+	close(stop)
+	all.Wait()
+	if calls.Load() < 50 || failed.Load() > 0 {
+		t.Errorf("%d calls, %d failed", calls.Load(), failed.Load())
+	}
+}
+
+// A gateway that is told to end lets streams end, and takes no new calls.
+func TestEndsInOrder(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: 1\n\n")
+		w.(http.Flusher).Flush()
+		<-release
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	})
+	g := start(t, table(s, one))
+	resp := post(t, client(t), g.url+"/chat/completions", chatStream)
+	second := make(chan []string)
+	go func() {
+		resp, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chatStream) // it waits
+		if err != nil {
+			second <- []string{err.Error()}
+			return
+		}
+		second <- frames(t, resp.Body)
+	}()
+	eventually(t, "one waits", func() bool { _, w := g.inFlight("up"); return w == 1 })
+	ended := make(chan error)
+	go func() { ended <- g.stop() }()
+	eventually(t, "it takes no new calls", func() bool {
+		_, err := client(t).Get(g.url + "/readyz")
+		return err != nil
+	})
+	release <- true
+	if got := frames(t, resp.Body); len(got) != 2 || got[1] != "data: [DONE]" {
+		t.Errorf("the stream is %q", got)
+	}
+	release <- true
+	if got := <-second; len(got) != 2 || got[1] != "data: [DONE]" {
+		t.Errorf("the stream of the one who waited is %q", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// What does not end in time is cut off.
+func TestEndsInTime(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, hold(t, make(chan bool), ok))
+	g := start(t, table(s, "")+"[gateway.server]\ndrain_timeout='100ms'\n")
+	failed := make(chan error)
+	go func() {
+		_, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat)
+		failed <- err
+	}()
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("a call that does not end was not cut off")
+	}
+	if !strings.Contains(g.logged(), "calls were cut off") {
+		t.Errorf("the log says %s", g.logged())
+	}
+}
+
+// A log that cannot be written, as on a full disk, holds nobody up and is counted.
+func TestLogThatCannotBeWritten(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("this system has no /dev/full")
+	}
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, "")+"[gateway.log]\nfile='/dev/full'\n")
+	for range 20 {
+		if body := read(t, post(t, client(t), g.url+"/chat/completions", chat)); body != answered {
+			t.Errorf("%s", body)
+		}
+	}
+	eventually(t, "lost lines are counted", func() bool { return g.sink.failed.Load() >= 20 })
+}

@@ -1,0 +1,352 @@
+// Package server is the gateway as a program runs it: listeners, the proxy and its pages, the log, reload and the orderly end.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/gateway/internal/cache"
+	"github.com/flyball-go/flyball/gateway/internal/proxy"
+	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/gateway/internal/ui"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/metrics"
+)
+
+// Options is what a Server is made from.
+type Options struct {
+	// Config is the path of a limits.toml; empty is the demonstration.
+	Config string
+	// Listen and Admin go before those of the file when they are not empty.
+	Listen, Admin string
+	// Log is for the log unless the file names another place. nil is standard error.
+	Log *os.File
+}
+
+// Server is a gateway. Make it with New, mount what else it is to serve, and call Run once.
+type Server struct {
+	opts     Options
+	settings atomic.Pointer[settings.Settings]
+	limits   *config.Reloader
+	proxy    *proxy.Proxy
+	cache    *cache.Cache
+	log      *slog.Logger
+	sink     *sink
+	mux      *http.ServeMux // of the callers' listener
+	admin    *http.ServeMux
+	stats    stats
+	draining atomic.Bool
+
+	demo          *demo // nil with a configuration
+	page          *ui.UI
+	metrics       *metrics.Metrics
+	watching      map[*limiter.Guard]bool // under stats.mu
+	tenants       tenants
+	listener      net.Listener
+	adminListener net.Listener
+	parsed        atomic.Pointer[settings.Settings] // the last file that could be read
+}
+
+// New reads the configuration and opens the listeners. Nothing is served before Run.
+func New(opts Options) (*Server, error) {
+	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux(), metrics: metrics.New()}
+	if err := s.open(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open is New; what it opened before it failed is left for close.
+func (s *Server) open() (err error) {
+	if err := s.read(); err != nil {
+		return err
+	}
+	set := s.settings.Load()
+	if s.sink, err = newSink(set.Log.File, s.opts.Log); err != nil {
+		return err
+	}
+	s.log = newLogger(s.sink, set.Log.Level)
+	if s.cache, err = s.newCache(set.Cache); err != nil {
+		return err
+	}
+	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, Cache: s.cache, OnCall: s.onCall})
+	if err != nil {
+		return err
+	}
+	if s.listener, err = listen("gateway.listen", set.Listen); err != nil {
+		return err
+	}
+	if set.Admin != "" {
+		if s.adminListener, err = listen("gateway.admin", set.Admin); err != nil {
+			return err
+		}
+	}
+	s.page = ui.New(s.state)
+	if err := s.watch(); err != nil {
+		return err
+	}
+	s.mount()
+	return nil
+}
+
+// newCache returns the cache that set says.
+func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
+	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
+		s.log.Warn("the cache goes on without Redis for a while", "error", err)
+	}}
+	at := set.Redis
+	if set.RedisEnv != "" {
+		if at = os.Getenv(set.RedisEnv); at == "" {
+			return nil, fmt.Errorf("gateway.cache.redis_env: the environment variable %s is not set: set it to the URL of Redis", set.RedisEnv)
+		}
+	}
+	if at != "" {
+		r, err := cache.NewRedis(at)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.cache: %w", err)
+		}
+		cfg.Store = r
+	}
+	return cache.New(cfg), nil
+}
+
+func listen(key, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: choose another address, or end what listens there", key, err)
+	}
+	return l, nil
+}
+
+// read reads the file, or makes the demonstration.
+func (s *Server) read() (err error) {
+	path, demonstration := s.opts.Config, s.opts.Config == ""
+	if !demonstration {
+		// A file that names no upstream has nothing to send calls to, so they are answered here.
+		set, err := load(path)
+		if err != nil {
+			return err
+		}
+		demonstration = len(set.Routes) == 0
+	}
+	parse := settings.Parse
+	if demonstration {
+		if s.demo, err = startDemo(); err != nil {
+			return err
+		}
+		parse = func(name string, data []byte) (*settings.Settings, error) {
+			text := string(data) + "\n[upstream.demo]\nbase_url = \"" + s.demo.base + "\"\n"
+			return settings.Parse(name, []byte(text))
+		}
+	}
+	if path == "" {
+		path = os.DevNull
+	}
+	s.limits, err = config.NewReloaderFunc(path, func(name string, data []byte) (*config.File, error) {
+		set, err := parse(name, data)
+		if err != nil {
+			return nil, err
+		}
+		if s.opts.Listen != "" {
+			set.Listen = s.opts.Listen
+		}
+		if s.opts.Admin != "" {
+			set.Admin = s.opts.Admin
+		}
+		s.parsed.Store(set)
+		return set.Limits, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.settings.Store(s.parsed.Load())
+	return nil
+}
+
+// load reads the file at path as it is.
+func load(path string) (set *settings.Settings, err error) {
+	_, err = config.NewReloaderFunc(path, func(name string, data []byte) (*config.File, error) {
+		if set, err = settings.Parse(name, data); err != nil {
+			return nil, err
+		}
+		return set.Limits, nil
+	})
+	return set, err
+}
+
+// Addr returns the address that callers connect to.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// AdminAddr returns the address of /ui and /metrics.
+func (s *Server) AdminAddr() string {
+	if s.adminListener != nil {
+		return s.adminListener.Addr().String()
+	}
+	return s.Addr()
+}
+
+// Demonstration reports whether calls are answered by the gateway itself.
+func (s *Server) Demonstration() bool { return s.demo != nil }
+
+// Log returns the gateway's log.
+func (s *Server) Log() *slog.Logger { return s.log }
+
+// Handle has calls to pattern, as http.ServeMux writes it, answered by h rather than handed on. It is called before Run.
+func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
+
+// Proxy is the handler that hands calls on.
+func (s *Server) Proxy() http.Handler { return s.proxy }
+
+// Run serves until ctx ends, and then lets calls end as long as gateway.server.drain_timeout says.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.close()
+	set := s.settings.Load()
+	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
+	if err != nil {
+		return err
+	}
+	servers := map[*http.Server]net.Listener{main: s.listener}
+	if s.adminListener != nil {
+		admin, err := s.httpServer(s.handler(s.admin), set)
+		if err != nil {
+			return err
+		}
+		admin.TLSConfig = nil
+		servers[admin] = s.adminListener
+	}
+	failed := make(chan error, len(servers))
+	for srv, l := range servers {
+		go func() {
+			if srv.TLSConfig != nil {
+				failed <- srv.ServeTLS(l, "", "")
+			} else {
+				failed <- srv.Serve(l)
+			}
+		}()
+	}
+	reloads, stop := context.WithCancel(ctx)
+	reloaded := make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		if s.opts.Config != "" {
+			_ = s.limits.Run(reloads, config.RunConfig{OnReload: s.onReload})
+		}
+	}()
+	looks := make(chan struct{})
+	go func() {
+		defer close(looks)
+		s.page.Run(reloads)
+	}()
+	s.log.Info("gateway started", "listen", s.Addr(), "admin", s.AdminAddr(), "routes", len(set.Routes), "demonstration", s.Demonstration())
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	stop()
+	<-reloaded
+	<-looks
+	s.draining.Store(true)
+	s.log.Info("gateway ends", "calls", s.proxy.Calls(), "drain_timeout", s.settings.Load().Server.DrainTimeout.String())
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.Load().Server.DrainTimeout)
+	defer cancel()
+	for srv := range servers {
+		if srv == main {
+			if serr := srv.Shutdown(drain); serr != nil {
+				s.log.Warn("calls were cut off at the end", "calls", s.proxy.Calls(), "error", serr)
+				_ = srv.Close()
+			}
+		}
+	}
+	for srv := range servers {
+		_ = srv.Close()
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// httpServer returns a server with the bounds of set.
+func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Server, error) {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	srv := &http.Server{
+		Handler: h, Protocols: p,
+		ReadHeaderTimeout: set.Server.HeaderTimeout,
+		IdleTimeout:       set.Server.IdleTimeout,
+		MaxHeaderBytes:    int(set.Server.MaxHeader),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: set.Server.IdleTimeout, PingTimeout: 15 * time.Second, WriteByteTimeout: set.Server.WriteTimeout},
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if set.TLS.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(set.TLS.Cert, set.TLS.Key)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.tls: %w", err)
+		}
+		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	return srv, nil
+}
+
+// onReload puts a file that was read in force.
+func (s *Server) onReload(c config.Changes, err error) {
+	if err != nil {
+		s.stats.reloadsFailed.Add(1)
+		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
+		return
+	}
+	old, set := s.settings.Load(), s.parsed.Load()
+	if err := s.proxy.Use(set); err != nil {
+		s.stats.reloadsFailed.Add(1)
+		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
+		return
+	}
+	s.settings.Store(set)
+	if err := s.watch(); err != nil {
+		s.log.Error("metrics are not complete", "error", err)
+	}
+	s.stats.reloads.Add(1)
+	s.log.Info("configuration reloaded", "file", s.opts.Config, "upstreams", c.Upstreams, "changes", c.Settings, "routes", len(set.Routes))
+	for name, differs := range map[string]bool{
+		"gateway.listen": old.Listen != set.Listen, "gateway.admin": old.Admin != set.Admin, "gateway.tls": old.TLS != set.TLS,
+		"gateway.log": old.Log != set.Log, "gateway.trace": old.Trace != set.Trace, "gateway.cache": old.Cache != set.Cache,
+	} {
+		if differs {
+			s.log.Warn("a change takes effect when the gateway is started again", "key", name)
+		}
+	}
+}
+
+// close gives up what New opened.
+func (s *Server) close() {
+	for _, l := range []net.Listener{s.listener, s.adminListener} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if s.demo != nil {
+		s.demo.close()
+	}
+	if s.proxy != nil {
+		s.proxy.Close()
+	}
+	if s.cache != nil {
+		s.cache.Close()
+	}
+	if s.sink != nil {
+		s.sink.close()
+	}
+}

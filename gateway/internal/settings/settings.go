@@ -1,0 +1,186 @@
+// Package settings reads what limits.toml says of the gateway: the tables [gateway...], in the same pass as the guards'
+// tables, which package config reads.
+package settings
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/flyball-go/flyball/config"
+)
+
+// Settings is a limits.toml as the gateway sees it, with the defaults filled in. It is read-only once it was made.
+type Settings struct {
+	// Listen is the address that callers connect to, and Admin that of /ui and /metrics; an empty Admin is Listen.
+	Listen, Admin string
+	// Open lets anybody who can connect use the upstreams' keys.
+	Open bool
+	// TenantHeader and PriorityHeader are the fields by which callers say who they are and how urgent a call is.
+	TenantHeader, PriorityHeader string
+
+	Server  Server
+	TLS     TLS
+	Log     Log
+	Trace   Trace
+	Cache   Cache
+	Routes  []Route // by falling length of Path
+	Callers []Caller
+	Tenants map[string]Tenant
+
+	// Limits are the guards' tables.
+	Limits *config.File
+}
+
+// Server bounds what callers may do to the gateway.
+type Server struct {
+	// HeaderTimeout is how long a caller may take to send a request's header.
+	HeaderTimeout time.Duration
+	// BodyTimeout is how long a caller may send nothing of a request's body, and WriteTimeout how long it may take
+	// nothing of an answer.
+	BodyTimeout, WriteTimeout time.Duration
+	// IdleTimeout is how long a connection is kept without a request.
+	IdleTimeout time.Duration
+	// DrainTimeout is how long calls may go on after the gateway was asked to end.
+	DrainTimeout time.Duration
+	// MaxHeader and MaxBody are the largest header and body of a request, in bytes.
+	MaxHeader, MaxBody int64
+	// Memory is how much memory bodies may take together, in bytes; what is beyond it is in temporary files.
+	Memory int64
+	// MaxCalls is how many calls there may be at a time, those that wait included.
+	MaxCalls int
+}
+
+// TLS names the certificate that callers are shown; empty means none.
+type TLS struct{ Cert, Key string }
+
+// Log says where the log goes; an empty File is standard error.
+type Log struct {
+	File  string
+	Level string
+	Calls bool // a line for each call
+}
+
+// Trace says where spans go; an empty Endpoint is nowhere.
+type Trace struct {
+	Endpoint string
+	Sample   float64 // ratio of the calls without a sampled parent, 0 to 1
+}
+
+// Cache says how much is kept, and where.
+type Cache struct {
+	MaxBytes, MaxEntry int64
+	// Redis is the URL of a Redis that replicas share, or RedisEnv the variable that holds it; both empty is none.
+	Redis, RedisEnv string
+}
+
+// What is cached.
+const (
+	CacheOff   = "off"
+	CacheAsked = "asked" // what a caller asks for
+	CacheSafe  = "safe"  // embeddings, and what has the temperature 0, too
+)
+
+// Route leads calls whose path begins with Path to an upstream.
+type Route struct {
+	Path     string // begins with a slash and does not end in one; empty is all
+	Upstream string
+	To       string // put between the upstream's base URL and the rest of the path
+	// Wait is how long a call may take until its answer begins; zero is DefaultWait.
+	Wait time.Duration
+	// KeepAlive is how often a streaming caller is told that it waits; zero is never.
+	KeepAlive time.Duration
+	// Stall is how long an upstream may be silent in the middle of an answer, and Longest how long an answer may take.
+	Stall, Longest time.Duration
+	Cache          string
+	CacheTTL       time.Duration
+	// FallbackAfter is the longest wait for the upstream, when there is a fallback.
+	FallbackAfter time.Duration
+	Fallback      []Fallback
+}
+
+// Fallback is an upstream to use in the place of the route's.
+type Fallback struct {
+	Upstream string
+	Model    string // in the place of the request's; empty leaves it
+}
+
+// Caller is somebody who may call.
+type Caller struct {
+	Name      string
+	SHA256    [32]byte // of the key
+	Tenant    string
+	Priority  uint8
+	AnyTenant bool // may say its tenant and priority in the header fields
+}
+
+// Tenant is what a tenant may have of all upstreams together.
+type Tenant struct {
+	MaxInFlight    int   // 0 is no limit
+	CallsPerMinute int64 // 0 is no limit
+	Priority       uint8
+}
+
+// Reserved are the gateway's own paths, which no route may have.
+var Reserved = []string{"/ui", "/metrics", "/healthz", "/readyz"}
+
+// The waits that a route has when it says nothing: under the time-outs of Dify, 60 s for embeddings and rerank and 300 s for the
+// beginning of other answers, so that a caller is told why rather than cut off.
+const (
+	waitShort = 55 * time.Second
+	waitLong  = 290 * time.Second
+)
+
+// WaitFor returns how long a call with the given path may take until its answer begins.
+func (r *Route) WaitFor(path string) time.Duration {
+	switch {
+	case r.Wait > 0:
+		return r.Wait
+	case strings.HasSuffix(path, "/embeddings"), strings.HasSuffix(path, "/rerank"):
+		return waitShort
+	}
+	return waitLong
+}
+
+// Parse reads data, the contents of a limits.toml. The name is for messages. The error is a strict.Errors with everything that is wrong.
+func Parse(name string, data []byte) (*Settings, error) {
+	// An editor of Windows may put it there.
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	var t fileTable
+	if err := config.Decode(name, data, &t); err != nil {
+		return nil, err
+	}
+	return t.settings(), nil
+}
+
+// Upstreams returns the names of the upstreams that have a base URL, sorted.
+func upstreams(f *config.File) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Upstreams)), func(name string) bool { return f.Upstreams[name].BaseURL == "" })
+}
+
+// defaultRoutes returns the routes of a file that has none: each upstream by its name, and a single one for all paths.
+func defaultRoutes(f *config.File) []Route {
+	var routes []Route
+	names := upstreams(f)
+	for _, name := range names {
+		routes = append(routes, routeTable{Path: "/" + path(name), Upstream: name}.route())
+	}
+	if len(names) == 1 {
+		routes = append(routes, routeTable{Upstream: names[0]}.route())
+	}
+	return routes
+}
+
+// longestFirst sorts routes so that the first that matches is the one that counts.
+func longestFirst(routes []Route) {
+	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(len(b.Path), len(a.Path)) })
+}
+
+// Demonstration is the file of a gateway that was started without one: the upstream is in the gateway itself.
+const Demonstration = `
+[upstream.demo]
+base_url = "http://127.0.0.1:0/v1"
+`

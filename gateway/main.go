@@ -1,0 +1,45 @@
+// Command gateway puts flyball's guards between any application and its LLM APIs, by a change of base URL.
+//
+//	go run ./gateway
+//
+// starts it in front of a demonstration upstream. See docs/gateway.md.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal calls may end; a second one ends the program at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// Exit codes.
+const (
+	exitOK       = 0
+	exitInternal = 1 // the gateway could not go on
+	exitMisuse   = 2 // the command line, or a file that it names
+)
+
+// An exitError ends the program with a code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func misuse(err error) error { return &exitError{exitMisuse, err} }
+
+// run is the program without its process: it returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	e := &env{stdin: stdin, stdout: stdout, stderr: stderr}
+	return e.exit(newApp(e).RunContext(ctx, args))
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// lines is a buffer that a program writes to while a test reads.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// The first minute: no file, no account.
+func TestServesADemonstration(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var stdout, stderr lines
+	code := make(chan int)
+	go func() {
+		code <- run(ctx, []string{"gateway", "--listen", "127.0.0.1:0"}, strings.NewReader(""), &stdout, &stderr)
+	}()
+	var addr string
+	for range 500 {
+		if m := regexp.MustCompile(`curl http://([0-9.:]+)/`).FindStringSubmatch(stdout.String()); m != nil {
+			addr = m[1]
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // a real process boundary: there is nothing to wait on
+	}
+	if addr == "" {
+		t.Fatalf("the gateway says %q %q", stdout.String(), stderr.String())
+	}
+	resp, err := http.Post("http://"+addr+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"demo","messages":[{"role":"user","content":"hello"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 200 || !strings.Contains(string(body), `"choices"`) {
+		t.Errorf("%s: %s", resp.Status, body)
+	}
+	cancel()
+	if c := <-code; c != exitOK {
+		t.Errorf("exit code %d: %s", c, stderr.String())
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "limits.toml")
+	if err := os.WriteFile(bad, []byte("[gateway]\nlisen = '127.0.0.1:0'\n[[gateway.route]]\npath = '/a'\nupstream = 'opneai'\n[upstream.openai]\nbase_url = 'http://x/v1'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"gateway serve", []string{`there is no command "serve"`}},
+		{"gateway --port 3", []string{"see gateway --help"}},
+		{"gateway --config " + dir + "/none.toml", []string{"none.toml cannot be read"}},
+		{"gateway --config " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown", "did you mean listen?", `limits.toml:5:1: gateway.route[0].upstream is "opneai"`, `did you mean "openai"?`}},
+		{"gateway check " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown"}},
+		{"gateway key", []string{"give the caller's name"}},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(context.Background(), strings.Fields(c.args), strings.NewReader(""), &stdout, &stderr); code != exitMisuse {
+			t.Errorf("%s: exit code %d, want %d", c.args, code, exitMisuse)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(stderr.String(), want) {
+				t.Errorf("%s says %q, which lacks %q", c.args, stderr.String(), want)
+			}
+		}
+	}
+}
+
+func TestKeyFitsTheFile(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(context.Background(), []string{"gateway", "key", "dify"}, strings.NewReader(""), &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(file, append(stdout.Bytes(), "[upstream.a]\nbase_url = 'http://x/v1'\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Reset()
+	if code := run(context.Background(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "/a/ -> http://x/v1/") {
+		t.Errorf("exit code %d: %s %s", code, stdout.String(), stderr.String())
+	}
+}

@@ -1,0 +1,110 @@
+// Package lab runs experiments: controllers meet scenarios with seeds, on several cores, and what comes of it does not depend on
+// how many. [Lab.Run] runs a list of trials; [Lab.Table] makes the report of a whole comparison, with seeds added until it is decided.
+package lab
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/sim"
+)
+
+// A Lab runs trials. What nobody could exceed is found once for each scenario and seed. It must not be copied; its
+// methods may be called one at a time.
+type Lab struct {
+	// CPUs is how many trials run at the same time (>= 1).
+	CPUs int
+	// Progress, when set, is called after each trial with how many of how many are done, one call at a time.
+	Progress func(done, total int)
+
+	// Trials and Events count what was run so far.
+	Trials int
+	Events uint64
+
+	mu     sync.Mutex // guards bounds and what Progress says
+	bounds map[boundKey]*bound
+}
+
+type boundKey struct {
+	scenario *scenario.Scenario
+	seed     uint64
+}
+
+type bound struct {
+	once   sync.Once
+	limits *sim.Limits
+	err    error
+}
+
+// Run runs trials and returns their outcomes in the same order. When ctx ends first, those that were not finished are nil and the error is
+// ctx's cause. Any other error says that the simulator or a guard is broken; the rest is then given up.
+func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Outcome, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	outcomes := make([]*scenario.Outcome, len(trials))
+	var (
+		next atomic.Int64
+		done int
+		wg   sync.WaitGroup
+	)
+	for range max(1, min(l.CPUs, len(trials))) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(trials) {
+					return
+				}
+				o, err := l.one(ctx, &trials[i])
+				if err != nil {
+					cancel(err) // ctx's own cause stays what it is
+					return
+				}
+				outcomes[i] = o
+				l.mu.Lock()
+				done++
+				if l.Progress != nil {
+					l.Progress(done, len(trials))
+				}
+				l.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for _, o := range outcomes {
+		if o != nil {
+			l.Trials++
+			l.Events += o.Events
+		}
+	}
+	if ctx.Err() != nil && done < len(trials) {
+		return outcomes, context.Cause(ctx)
+	}
+	return outcomes, nil
+}
+
+func (l *Lab) one(ctx context.Context, t *scenario.Trial) (*scenario.Outcome, error) {
+	b, err := l.bound(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return t.Run(ctx, b)
+}
+
+// bound returns what nobody could exceed in a trial's world.
+func (l *Lab) bound(ctx context.Context, t *scenario.Trial) (*sim.Limits, error) {
+	key := boundKey{t.Scenario, t.Seed}
+	l.mu.Lock()
+	b := l.bounds[key]
+	if b == nil {
+		if l.bounds == nil {
+			l.bounds = map[boundKey]*bound{}
+		}
+		b = &bound{}
+		l.bounds[key] = b
+	}
+	l.mu.Unlock()
+	b.once.Do(func() { b.limits, b.err = t.Bound(ctx) })
+	return b.limits, b.err
+}

@@ -1,0 +1,178 @@
+package modelserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/flyball-go/flyball/internal/draw"
+)
+
+// maxBody is the longest request body, in bytes.
+const maxBody = 32 << 20
+
+// maxTokens is the most tokens of a prompt or an answer.
+const maxTokens = 10_000_000
+
+// body is what is read of a request: the fields of all shapes that matter here.
+type body struct {
+	Model               string          `json:"model"`
+	Messages            json.RawMessage `json:"messages"`
+	System              json.RawMessage `json:"system"`
+	Prompt              json.RawMessage `json:"prompt"`
+	Input               json.RawMessage `json:"input"`
+	Instructions        json.RawMessage `json:"instructions"`
+	MaxTokens           *float64        `json:"max_tokens"`
+	MaxCompletionTokens *float64        `json:"max_completion_tokens"`
+	MaxOutputTokens     *float64        `json:"max_output_tokens"`
+	Stream              bool            `json:"stream"`
+	StreamOptions       struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
+	EncodingFormat string   `json:"encoding_format"`
+	Dimensions     *float64 `json:"dimensions"`
+}
+
+// badRequest is a request that is none, with the parameter that is wrong.
+type badRequest struct {
+	status      int
+	param, text string
+}
+
+func (e *badRequest) Error() string { return e.text }
+
+// parse reads a request.
+func parse(w http.ResponseWriter, r *http.Request) (*body, error) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		var long *http.MaxBytesError
+		if errors.As(err, &long) {
+			return nil, &badRequest{http.StatusRequestEntityTooLarge, "", fmt.Sprintf("The request body is longer than %d bytes.", maxBody)}
+		}
+		return nil, &badRequest{http.StatusBadRequest, "", "The request body could not be read: " + err.Error()}
+	}
+	var b body
+	if err := json.Unmarshal(data, &b); err != nil {
+		return nil, &badRequest{http.StatusBadRequest, "", "We could not parse the JSON body of your request: " + err.Error()}
+	}
+	return &b, nil
+}
+
+// limit returns the most tokens that the answer may have; 0 when the request does not say.
+func (b *body) limit() (int64, error) {
+	for _, f := range []struct {
+		name string
+		v    *float64
+	}{{"max_completion_tokens", b.MaxCompletionTokens}, {"max_tokens", b.MaxTokens}, {"max_output_tokens", b.MaxOutputTokens}} {
+		if f.v == nil {
+			continue
+		}
+		if v := *f.v; !(v >= 1) || v > maxTokens || v != math.Trunc(v) {
+			return 0, &badRequest{http.StatusBadRequest, f.name, fmt.Sprintf("%s must be an integer from 1 to %d.", f.name, maxTokens)}
+		}
+		return int64(*f.v), nil
+	}
+	return 0, nil
+}
+
+// text adds up the text in a value of JSON: a string, or those in an array of strings, messages or parts.
+func text(raw json.RawMessage) (chars, messages int64) {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return 0, 0
+	}
+	switch raw[0] {
+	case '"':
+		var s string
+		if json.Unmarshal(raw, &s) == nil {
+			return int64(len(s)), 0
+		}
+	case '[':
+		var all []json.RawMessage
+		if json.Unmarshal(raw, &all) == nil {
+			for _, one := range all {
+				c, m := text(one)
+				chars, messages = chars+c, messages+m
+			}
+		}
+	case '{':
+		var m struct {
+			Role    string          `json:"role"`
+			Content json.RawMessage `json:"content"`
+			Text    string          `json:"text"`
+		}
+		if json.Unmarshal(raw, &m) == nil {
+			c, n := text(m.Content)
+			chars, messages = c+int64(len(m.Text)), n
+			if m.Role != "" {
+				messages++
+			}
+		}
+	default: // a number: a token of a prompt that is an array of them
+		return 4, 0
+	}
+	return chars, messages
+}
+
+// prompt returns the tokens of the request's prompt.
+func (b *body) prompt() int64 {
+	var chars, messages int64
+	for _, raw := range []json.RawMessage{b.Messages, b.System, b.Prompt, b.Input, b.Instructions} {
+		c, m := text(raw)
+		chars, messages = chars+c, messages+m
+	}
+	return max(1, (chars+3)/4+4*messages)
+}
+
+// sizes returns the lengths of a call: from the header where it says, else from the request and the configuration. n makes the draw.
+func (s *Server) sizes(r *http.Request, b *body, n uint64) (c Call, err error) {
+	if c.MaxOutput, err = b.limit(); err != nil {
+		return c, err
+	}
+	c.Input = b.prompt()
+	c.Output = max(1, s.cfg.Output.Int(s.cfg.Upstream.Seed, streamOutput, n))
+	for _, f := range []struct {
+		name string
+		to   *int64
+	}{{"X-Sim-Input-Tokens", &c.Input}, {"X-Sim-Cached-Tokens", &c.Cached}, {"X-Sim-Output-Tokens", &c.Output}} {
+		text := r.Header.Get(f.name)
+		if text == "" {
+			continue
+		}
+		v, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if err != nil || v < 0 || v > maxTokens {
+			return c, &badRequest{http.StatusBadRequest, f.name, fmt.Sprintf("%s is %q, must be an integer from 0 to %d.", f.name, text, maxTokens)}
+		}
+		*f.to = v
+	}
+	c.Cached = min(c.Cached, c.Input)
+	if c.MaxOutput > 0 {
+		c.Output = min(c.Output, c.MaxOutput)
+	}
+	c.Key = credential(r)
+	return c, nil
+}
+
+// streamOutput are the draws of lengths of answers.
+const streamOutput draw.Stream = 200
+
+// credential returns the key that a request was sent with; empty when there is none.
+func credential(r *http.Request) string {
+	if k := r.Header.Get("X-Api-Key"); k != "" {
+		return k
+	}
+	if k := r.Header.Get("Api-Key"); k != "" { // Azure
+		return k
+	}
+	scheme, k, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(k)
+	}
+	return ""
+}

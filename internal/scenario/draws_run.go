@@ -1,0 +1,164 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/internal/sim"
+)
+
+// DrawResult is what one controller did in one drawn world.
+type DrawResult struct {
+	Draw       int    `json:"draw"`
+	Kind       string `json:"kind"`
+	Event      string `json:"event"`
+	Controller string `json:"controller"`
+	// Goodput is successes as a share of the oracle's.
+	Goodput float64 `json:"goodput"`
+	// Rejected is 429s per success, and Steady the same in the last third of the run and, with an event, in the third before it.
+	Rejected float64 `json:"rejected_per_ok"`
+	Steady   float64 `json:"rejected_per_ok_steady"`
+	// Settle is when goodput had come within a tenth of the oracle's and stayed there for a while, and Recover the time that it took
+	// to come within a twentieth of it again after the event; negative when it did not, or when there was no event.
+	Settle  time.Duration `json:"settle_ns"`
+	Recover time.Duration `json:"recover_ns"`
+	// RoundTrip is that of the draw.
+	RoundTrip time.Duration `json:"round_trip_ns"`
+	Duration  time.Duration `json:"duration_ns"`
+	Lost      int64         `json:"lost"` // requests that failed or were refused, of those that wait for ever
+}
+
+// DrawPlan is what RunDraws runs.
+type DrawPlan struct {
+	Seed        uint64
+	First, N    int
+	Kinds       []string // nil means all
+	Controllers []Controller
+	Settings    config.Settings
+	CPUs        int
+	Progress    func(done, total int)
+}
+
+// RunDraws lets each controller meet each drawn world. The results are in the order of the draws and the controllers and do not depend on CPUs.
+func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	per := len(p.Controllers)
+	results := make([]DrawResult, p.N*per)
+	var (
+		next atomic.Int64
+		wg   sync.WaitGroup
+		mu   sync.Mutex // guards done
+		done int
+	)
+	for range max(1, min(p.CPUs, p.N)) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= p.N {
+					return
+				}
+				if err := p.one(ctx, i, results[i*per:(i+1)*per]); err != nil {
+					if ctx.Err() == nil {
+						cancel(err)
+					}
+					return
+				}
+				mu.Lock()
+				done++
+				if p.Progress != nil {
+					p.Progress(done, p.N)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return results, nil
+}
+
+func (p *DrawPlan) one(ctx context.Context, i int, out []DrawResult) error {
+	d := NewDraw(p.Seed, p.First+i)
+	seed := p.Seed*1_000_003 + uint64(p.First+i)
+	world := d.Scenario.world(&p.Settings, seed)
+	bound, err := sim.Bound(ctx, world)
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.Scenario.Name, err)
+	}
+	world.Horizon = bound.Horizon
+	for c, ctl := range p.Controllers {
+		world.Guard = ctl.guard(d.Scenario, &p.Settings, seed)
+		res, err := sim.Run(ctx, world)
+		if err != nil {
+			return fmt.Errorf("%s (%s), controller %s: %w", d.Scenario.Name, d.Scenario.Intent, ctl.Name, err)
+		}
+		out[c] = d.result(p.First+i, ctl.Name, res, bound)
+	}
+	return nil
+}
+
+func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) DrawResult {
+	o := DrawResult{Draw: n, Kind: d.Kind, Event: d.Event, Controller: name, RoundTrip: d.RoundTrip, Duration: d.Scenario.World.Duration,
+		Settle: -1, Recover: -1, Goodput: math.NaN()}
+	if bound.OK > 0 {
+		o.Goodput = float64(r.InTime) / float64(bound.OK)
+	}
+	o.Rejected = ratio(float64(r.Rejected), float64(r.OK))
+	steps := len(r.Series.OK)
+	var ok, rejected float64
+	for i := range steps {
+		third := 3 * i / steps
+		if third == 2 || d.Event != eventNone && 6*i/steps == 2 {
+			ok, rejected = ok+r.Series.OK[i], rejected+r.Series.Rejected[i]
+		}
+	}
+	o.Steady = ratio(rejected, ok)
+	if d.Scenario.World.Workload.Kind != sim.Poisson {
+		o.Lost = r.Failed + r.Refused
+	}
+	if at := steadyFrom(&r.Series, bound, 0, 0.90); at >= 0 {
+		o.Settle = at
+	}
+	if d.EventAt > 0 {
+		if at := steadyFrom(&r.Series, bound, d.EventAt, 0.95); at >= 0 {
+			o.Recover = at - d.EventAt
+		}
+	}
+	return o
+}
+
+// steadyFrom returns the first instant from which on the successes of the next twentieth of the run are at least a share of the oracle's,
+// both cumulated over that time; -1 when there is none.
+func steadyFrom(s *sim.Series, bound *sim.Limits, from time.Duration, share float64) time.Duration {
+	n := min(len(s.OK), len(bound.Done))
+	hold := max(4, n/20)
+	first := int(from / bound.Step)
+	for i := first; i+hold <= n; i++ {
+		var got, want float64
+		for k := i; k < i+hold; k++ {
+			got, want = got+s.OK[k], want+bound.Done[k]
+		}
+		if want > 0 && got >= share*want {
+			return max(from, time.Duration(i)*bound.Step)
+		}
+	}
+	return -1
+}
+
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		if a == 0 {
+			return 0
+		}
+		return math.Inf(1)
+	}
+	return a / b
+}

@@ -1,0 +1,68 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/internal/report"
+	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/stats"
+)
+
+// A Trial is one controller in one scenario with one seed.
+type Trial struct {
+	Scenario   *Scenario
+	Controller Controller
+	// Settings are the guard's parameters and the callers' retry policy, where the scenario has none of its own.
+	Settings *config.Settings
+	Seed     uint64
+	// Decisions says that the controller's decisions are kept.
+	Decisions bool
+}
+
+// An Outcome is a finished trial.
+type Outcome struct {
+	Summary   report.Summary
+	Series    report.Series
+	Decisions []report.Decision
+	// Events is how many events the simulator went through, and Hash depends on each of them.
+	Events, Hash uint64
+}
+
+// Bound returns what nobody could exceed in the trial's world. It is the same for every controller.
+func (t *Trial) Bound(ctx context.Context) (*sim.Limits, error) {
+	b, err := sim.Bound(ctx, t.Scenario.world(t.Settings, t.Seed))
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", t.Scenario.Name, err)
+	}
+	return b, nil
+}
+
+// Run runs the trial and scores it against its bound. The error is ctx's cause when that ended first; any other says
+// that the simulator or the guard is broken.
+func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
+	world := t.Scenario.world(t.Settings, t.Seed)
+	world.Horizon = bound.Horizon
+	world.Decisions = t.Decisions
+	world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed)
+	t.Controller.callers(&world)
+	res, err := sim.Run(ctx, world)
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", t.Scenario.Name, t.Controller.Name, t.Seed, err)
+	}
+	if bound.Exact && res.InTime > bound.OK {
+		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", t.Scenario.Name, t.Controller.Name, t.Seed, &sim.InvariantError{
+			Name: "oracle", Text: fmt.Sprintf("%d successes, nobody could have more than %d", res.InTime, bound.OK),
+		})
+	}
+	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
+	o.Summary.Swing = stats.Swing(o.Series.Limit)
+	if t.Decisions {
+		o.Decisions = decisions(res.Decisions)
+	}
+	return o, nil
+}
+
+// OracleOf describes the bounds of a scenario's seeds for a report. Nil ones are left out.
+func OracleOf(bounds []*sim.Limits) report.Oracle { return oracle(bounds) }

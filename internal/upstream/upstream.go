@@ -1,0 +1,673 @@
+package upstream
+
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/event"
+)
+
+// StreamService is the stream of Server.Service: its k-th number belongs to the k-th start. Other packages' streams are below
+// 64, and neither 2 nor 6.
+const StreamService draw.Stream = 2
+
+const streamRefusal draw.Stream = 6 // time that the n-th refusal takes
+
+const (
+	streamNoise   draw.Stream = iota + 64 // whether a call is refused for no reason
+	streamFault                           // whether a call meets the n-th fault
+	streamMissing                         // whether a refusal says nothing
+	streamRetryJitter
+	streamLag       // how long a call is still counted
+	streamStalls    // whether a body stalls
+	streamStall     // for how long
+	streamNeighbour // gap before the neighbour's n-th call
+	streamPhase     // how long the neighbour's n-th phase lasts
+	streamNeighbourService
+	streamNeighbourInput
+	streamNeighbourOutput
+	streamColdStart // of the n-th new server
+	streamLatency   // Exp(1) for jitter
+)
+
+// Kinds of events.
+const (
+	onRefused  uint8 = iota // slot: the refusal goes out, or it is told that there will be no answer
+	onServed                // slot: its server is done
+	onFirst                 // slot: its answer begins
+	onProgress              // slot: more of it is there
+	onIngested              // slot: it reaches the batch
+	onTimeout               // slot: it has queued too long
+	onLag                   // account: a call is counted no more
+	onFault                 // fault·2, +1 when it ends
+	onNeighbour
+	onPhase
+	onScale
+	onReady // servers
+)
+
+// Call is a call that reaches an upstream.
+type Call struct {
+	// ID is the driver's own; events have it.
+	ID uint64
+	// Key is what the call's random numbers belong to: make it of the request and of the attempt.
+	Key uint64
+	// Account is the key that it is made with, an index of Config.Keys.
+	Account int
+	// Input and Output are how many tokens its prompt has and its answer will have; Cached is the part of Input that
+	// is read from a cache.
+	Input, Output, Cached int64
+	// MaxOutput is how long the caller lets the answer be, in tokens; zero is as long as it will be.
+	MaxOutput int64
+}
+
+func (c *Call) maxOutput() int64 {
+	if c.MaxOutput > 0 {
+		return c.MaxOutput
+	}
+	return c.Output
+}
+
+// Handle names a call in the upstream, from Submit until it is refused, done or canceled.
+type Handle int32
+
+// EventKind is what happened to a call.
+type EventKind uint8
+
+const (
+	// Done: the call was served; its answer is complete.
+	Done EventKind = iota
+	// Refused: a stage said no; Reply is its answer.
+	Refused
+	// FirstByte: the answer begins. Only when Config.FirstByte asks for it.
+	FirstByte
+	// Progress: more tokens of the answer are there. Only when Config.Progress asks for it.
+	Progress
+	// Swallowed: there will be no answer. The call holds its Handle until it is canceled.
+	Swallowed
+)
+
+// Event is something that happened to a call. It is valid until the function that it is given to returns.
+type Event struct {
+	Kind   EventKind
+	At     int64
+	ID     uint64
+	Handle Handle // of Done and Refused it is no longer in use
+	Reply  *Reply // of Done and Refused; of FirstByte, what the answer begins with
+	Tokens int64  // of the output that are there, for Progress and Done
+	// Call is the call, for Done.
+	Call *Call
+	// Start is the number of its start at the server, for Done.
+	Start int64
+	// Queued is how long it waited for a server, and First the time from its submission to the first byte of
+	// its answer, both in ns, for Done.
+	Queued, First int64
+}
+
+// state is where a call is.
+type state uint8
+
+const (
+	free state = iota
+	connecting
+	queued
+	serving  // or in the batch
+	leaving  // refused, or its last bytes are on their way
+	stuck    // swallowed
+	prefills // in the batch, before its first token
+)
+
+// slot is a call in the upstream.
+type slot struct {
+	call      Call
+	submitted int64
+	admitted  int64 // when it passed the gates
+	began     int64 // when a server began
+	first     int64 // when its answer began, or will; -1: not yet
+	start     int64 // number of its start
+	reply     *Reply
+	next      int32 // in a queue, or in the free list
+	prev      int32
+	seq       uint32 // of the event that ends its service
+	timeout   uint32 // of the event that ends its wait
+	state     state
+	gone      bool // its caller hung up
+	neighbour bool
+	told      int64 // tokens that Progress told of
+
+	// In a batch.
+	prompt int64 // tokens that are to be prefilled
+	room   int64 // tokens of the cache that it needs to be admitted
+	filled int64 // of them that were
+	made   int64 // tokens that were generated before a preemption
+	ends   int64 // iteration with which it ends
+}
+
+// unstarted is the number of a start that has not been.
+const unstarted = -2
+
+// account is the state of one key.
+type account struct {
+	revoked  bool
+	share    float64
+	counters []counter
+	in       int // calls that the cap counts
+}
+
+// Upstream is a model of something that is called. It must be made with New, and is not safe for concurrent use.
+type Upstream struct {
+	cfg     Config
+	epoch   time.Time
+	dialect *dialect
+	events  event.Queue
+	out     []Event
+	slots   []slot
+	free    int32
+	replies replies
+	stale   [NumStages * 64]int64
+
+	accounts []account
+	slope    slope
+	faults   []bool // are active
+	capacity float64
+	slow     float64
+	factor   float64 // of the neighbour's rates
+
+	connections int
+	backlog     list
+	line        list // waits for a server
+	busy        int
+	pool        sharing
+	batch       batch
+	starts      int64
+	refusals    uint64
+	waitSum     int64
+	workSum     uint64 // ns: ends less beginnings, which may wrap
+	wasted      int64
+	recent      entries // starts in the last second, for RateScale
+
+	neighbours uint64
+	phases     uint64
+	isBusy     bool
+	nextCall   uint32 // sequence number of the neighbour's next call
+
+	servers float64 // as set, without brown-outs
+	least   float64
+	coming  float64
+	more    int64 // since when more, or less, servers are wanted; never when they are not
+	less    int64
+	started uint64
+}
+
+// New returns an upstream at instant 0. The slices of cfg must not be changed afterwards. See Check for what it may be.
+func New(cfg Config) *Upstream {
+	u := &Upstream{cfg: cfg, epoch: cfg.Epoch, free: -1, factor: 1, capacity: 1, slow: 1, backlog: empty(), line: empty()}
+	if u.epoch.IsZero() {
+		u.epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	u.dialect = &dialects[min(int(cfg.Dialect), numDialects-1)]
+	u.initReplies()
+	keys := cfg.Keys
+	if len(keys) == 0 {
+		keys = []Key{{}}
+	}
+	for _, k := range keys {
+		a := account{revoked: k.Revoked, share: k.Share}
+		if a.share == 0 {
+			a.share = 1
+		}
+		a.counters = make([]counter, len(cfg.Quotas))
+		for i := range cfg.Quotas {
+			a.counters[i].init(&u.cfg.Quotas[i], a.share)
+		}
+		u.accounts = append(u.accounts, a)
+	}
+	u.slope.length = int64(cfg.Slope.Window)
+	if u.slope.length == 0 {
+		u.slope.length = int64(10 * time.Second)
+	}
+	if cfg.Server.Slow > 0 {
+		u.slow = cfg.Server.Slow
+	}
+	u.servers, u.least = cfg.Server.Servers, cfg.Server.Servers
+	u.faults = make([]bool, len(cfg.Faults))
+	for i, f := range cfg.Faults {
+		u.events.Push(int64(f.From), event.Ref(onFault, 2*i))
+		u.events.Push(int64(f.To), event.Ref(onFault, 2*i+1))
+	}
+	u.pool.init()
+	u.batch.init(&u.cfg)
+	u.initNeighbour()
+	u.more, u.less = never, never
+	if cfg.Autoscaler.Max > 0 {
+		u.events.Push(u.tick(), event.Ref(onScale, 0))
+	}
+	return u
+}
+
+// Reply returns the reply with an ID that is not negative.
+func (u *Upstream) Reply(id int) *Reply { return u.replies.all[id] }
+
+// Replies returns how many replies there are that have an ID.
+func (u *Upstream) Replies() int { return len(u.replies.all) }
+
+// Busy returns how many calls are at servers, Waiting how many wait for one or for a connection.
+func (u *Upstream) Busy() int { return u.busy }
+
+// Waiting returns how many calls wait for a server or for a connection.
+func (u *Upstream) Waiting() int { return u.line.n + u.backlog.n + u.batch.waiting.n }
+
+// Starts returns how many calls the servers have started.
+func (u *Upstream) Starts() int64 { return u.starts }
+
+// Worked returns how long servers have worked until now on all calls together, in ns, as a sum that may wrap.
+func (u *Upstream) Worked(now int64) uint64 { return u.workSum + uint64(u.busy)*uint64(now) }
+
+// Wasted returns how many tokens were generated for callers who had hung up.
+func (u *Upstream) Wasted() int64 { return u.wasted }
+
+// occupy counts calls at the servers.
+func (u *Upstream) occupy(now int64, n int) {
+	u.busy += n
+	u.workSum -= uint64(n) * uint64(now)
+}
+
+// QueueWait returns how long those were queued together, in ns.
+func (u *Upstream) QueueWait() int64 { return u.waitSum }
+
+// Next returns the instant of the next thing that happens by itself; ok is false when nothing does.
+func (u *Upstream) Next() (at int64, ok bool) {
+	at = min(u.events.Peek(), u.pool.next, u.batch.next)
+	return at, at != never
+}
+
+// Advance lets everything happen that happens until now, and gives it to tell in the order of time.
+func (u *Upstream) Advance(now int64, tell func(*Event)) {
+	for {
+		at, ok := u.Next()
+		if !ok || at > now {
+			return
+		}
+		u.Step(at, tell)
+	}
+}
+
+// Step lets one thing happen, at the instant that Next returned.
+func (u *Upstream) Step(at int64, tell func(*Event)) {
+	switch at {
+	case u.pool.next:
+		u.share(at)
+	case u.batch.next:
+		u.iterate(at)
+	default:
+		e, ok := u.events.Pop()
+		if !ok {
+			return
+		}
+		u.happen(at, e)
+	}
+	for i := 0; i < len(u.out); i++ {
+		e := u.out[i]
+		tell(&e)
+	}
+	u.out = u.out[:0]
+}
+
+func (u *Upstream) happen(now int64, e event.Event) {
+	i := e.Index()
+	switch e.Kind() {
+	case onRefused:
+		s := &u.slots[i]
+		switch {
+		case s.seq != e.Seq || s.state == free:
+			return
+		case s.state == stuck:
+			u.emit(Event{Kind: Swallowed, At: now, ID: s.call.ID, Handle: Handle(i)})
+			return
+		case !s.gone:
+			u.emit(Event{Kind: Refused, At: now, ID: s.call.ID, Handle: Handle(i), Reply: s.reply})
+		}
+		u.give(int32(i))
+	case onServed:
+		if s := &u.slots[i]; s.state == serving && s.seq == e.Seq {
+			u.served(now, int32(i))
+		}
+	case onFirst:
+		if s := &u.slots[i]; s.state == serving && s.timeout == e.Seq && !s.gone && !s.neighbour {
+			u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i)})
+			u.planProgress(now, int32(i))
+		}
+	case onProgress:
+		if s := &u.slots[i]; s.state == serving && s.timeout == e.Seq && !s.gone {
+			u.progress(now, int32(i), min(s.told+u.cfg.Progress, s.call.Output))
+			u.planProgress(now, int32(i))
+		}
+	case onIngested:
+		if s := &u.slots[i]; s.state == leaving && s.seq == e.Seq { // on its way out
+			u.finish(now, int32(i))
+		} else if s.state == queued && s.seq == e.Seq {
+			u.join(now, int32(i))
+		}
+	case onTimeout:
+		if s := &u.slots[i]; s.state == queued && s.timeout == e.Seq {
+			u.unqueue(int32(i))
+			u.refuse(now, int32(i), StageServer, 0, &u.cfg.Server.Answer, never, 0)
+			u.leave(now, int32(i))
+		}
+	case onLag:
+		u.accounts[i].in--
+	case onFault:
+		u.fault(now, i/2, i%2 == 0)
+	case onNeighbour:
+		if e.Seq == u.nextCall {
+			u.neighbour(now)
+		}
+	case onPhase:
+		u.phase(now)
+	case onScale:
+		u.scale(now)
+	case onReady:
+		u.coming -= float64(i)
+		u.servers += float64(i)
+		u.resize(now)
+	}
+}
+
+func (u *Upstream) emit(e Event) {
+	if e.Kind == FirstByte {
+		e.Reply = u.success(e.At, &u.slots[e.Handle])
+	}
+	u.out = append(u.out, e)
+}
+
+// take returns a free slot.
+func (u *Upstream) take() int32 {
+	if u.free < 0 {
+		u.slots = append(u.slots, slot{})
+		return int32(len(u.slots) - 1)
+	}
+	i := u.free
+	u.free = u.slots[i].next
+	return i
+}
+
+func (u *Upstream) give(i int32) {
+	s := &u.slots[i]
+	s.state, s.next, s.reply = free, u.free, nil
+	u.free = i
+}
+
+// Submit takes a call that reaches the upstream at now.
+func (u *Upstream) Submit(now int64, c Call) Handle {
+	i := u.take()
+	u.slots[i] = slot{call: c, submitted: now, first: -1, start: unstarted, next: -1, prev: -1}
+	if s := &u.slots[i]; s.call.Account < 0 || s.call.Account >= len(u.accounts) {
+		s.call.Account = 0
+	}
+	u.enter(now, i)
+	return Handle(i)
+}
+
+// enter lets a call through the faults and to the connections.
+func (u *Upstream) enter(now int64, i int32) {
+	s := &u.slots[i]
+	for f, active := range u.faults {
+		cfg := &u.cfg.Faults[f]
+		if !active || cfg.Kind == Brownout {
+			continue
+		}
+		if cfg.Share > 0 && cfg.Share < 1 && draw.U(u.cfg.Seed, streamFault+draw.Stream(f)<<8, s.call.Key) >= cfg.Share {
+			continue
+		}
+		if cfg.Kind == BlackHole {
+			if s.neighbour {
+				u.give(i)
+				return
+			}
+			s.state = stuck
+			s.seq = u.events.Push(now, event.Ref(onRefused, int(i)))
+			return
+		}
+		u.refuse(now, i, StageFault, f, &cfg.Answer, int64(cfg.To), 0)
+		return
+	}
+	if p := u.cfg.Noise.Share; p > 0 && draw.U(u.cfg.Seed, streamNoise, s.call.Key) < p {
+		u.refuse(now, i, StageNoise, 0, &u.cfg.Noise.Answer, now, 0)
+		return
+	}
+	if u.accounts[s.call.Account].revoked {
+		u.refuse(now, i, StageKey, 0, &Answer{}, never, 0)
+		return
+	}
+	if limit := u.cfg.Connections.Limit; limit > 0 {
+		if u.connections >= limit {
+			if u.backlog.n >= u.cfg.Connections.Backlog {
+				u.refuse(now, i, StageConnections, 0, &u.cfg.Connections.Answer, never, 0)
+				return
+			}
+			s.state = connecting
+			u.push(&u.backlog, i, false)
+			return
+		}
+	}
+	u.connections++
+	u.admit(now, i)
+}
+
+// admit lets a call that has a connection pass the quotas and the cap, and to the server. All gates are asked before any
+// of them is charged.
+func (u *Upstream) admit(now int64, i int32) {
+	s := &u.slots[i]
+	acc := &u.accounts[s.call.Account]
+	var stage Stage
+	var index int
+	var answer *Answer
+	var cost float64
+	until := now
+	for q := range acc.counters {
+		c := &acc.counters[q]
+		n := c.before(&s.call)
+		if at := c.earliest(now, n); at > until {
+			stage, index, answer, until, cost = StageQuota, q, &c.q.Answer, at, n
+		}
+	}
+	if g := u.cfg.Slope.Growth; g > 0 {
+		u.slope.turn(now)
+		if stage == StageNone && u.slope.n >= u.slope.most(&u.cfg.Slope, g) {
+			stage, answer, until = StageSlope, &u.cfg.Slope.Answer, u.slope.start+u.slope.length
+		}
+	}
+	limit := u.cfg.Concurrency.Limit
+	if stage == StageNone && limit > 0 && acc.in >= max(1, int(float64(limit)*acc.share)) {
+		stage, answer, until = StageConcurrency, &u.cfg.Concurrency.Answer, never
+	}
+	if stage == StageNone && u.full() {
+		stage, answer, until = StageServer, &u.cfg.Server.Answer, never
+	}
+	if stage != StageNone {
+		for q := range acc.counters {
+			c := &acc.counters[q]
+			c.refuse(now, c.before(&s.call))
+		}
+		u.refuse(now, i, stage, index, answer, until, cost)
+		u.disconnect(now)
+		return
+	}
+	for q := range acc.counters {
+		c := &acc.counters[q]
+		if n := c.before(&s.call); n != 0 {
+			c.take(now, n)
+		}
+	}
+	u.slope.n++
+	acc.in++
+	s.admitted = now
+	u.toServer(now, i)
+}
+
+// refuse answers a call with a stage's no.
+func (u *Upstream) refuse(now int64, i int32, stage Stage, index int, a *Answer, until int64, cost float64) {
+	s := &u.slots[i]
+	if s.neighbour {
+		u.give(i)
+		return
+	}
+	s.reply = u.refusal(now, s, stage, index, a, until, cost)
+	s.state = leaving
+	u.refusals++
+	s.seq = u.events.Push(now+u.cfg.Refusal.Int(u.cfg.Seed, streamRefusal, u.refusals), event.Ref(onRefused, int(i)))
+}
+
+// disconnect frees a connection for whoever waits for one.
+func (u *Upstream) disconnect(now int64) {
+	u.connections--
+	for u.backlog.n > 0 && u.connections < u.cfg.Connections.Limit {
+		i := u.pop(&u.backlog)
+		u.connections++
+		u.admit(now, i)
+	}
+}
+
+// leave gives back what a call that was admitted holds.
+func (u *Upstream) leave(now int64, i int32) {
+	s := &u.slots[i]
+	acc := &u.accounts[s.call.Account]
+	for q := range acc.counters {
+		acc.counters[q].settle(now, s.admitted, &s.call)
+	}
+	if lag := &u.cfg.Concurrency.Lag; u.cfg.Concurrency.Limit > 0 && (lag.Mean > 0 || lag.Shape != draw.Constant) {
+		u.events.Push(now+lag.Int(u.cfg.Seed, streamLag, s.call.Key), event.Ref(onLag, s.call.Account))
+	} else {
+		acc.in--
+	}
+	u.disconnect(now)
+}
+
+// Answering reports whether the answer of a call has begun at an instant that is not after the last one.
+func (u *Upstream) Answering(at int64, h Handle) bool {
+	s := &u.slots[h]
+	return s.first >= 0 && s.first <= at && (s.state == serving || s.state == leaving)
+}
+
+// Cancel tells that the caller of a call hung up. Its handle is then no longer in use.
+func (u *Upstream) Cancel(now int64, h Handle) {
+	if h < 0 || int(h) >= len(u.slots) {
+		return
+	}
+	i := int32(h)
+	s := &u.slots[i]
+	switch s.state {
+	case free:
+		return
+	case stuck:
+		u.give(i)
+		return
+	case connecting:
+		u.remove(&u.backlog, i)
+		u.give(i)
+		return
+	}
+	s.gone = true
+	if !u.cfg.Server.KnowsHangups || s.state == leaving {
+		return
+	}
+	switch {
+	case s.state == queued:
+		u.unqueue(i)
+	case u.cfg.Server.Kind == Sharing:
+		u.unshare(now, i)
+		u.occupy(now, -1)
+	case u.cfg.Server.Kind == Batch:
+		u.unbatch(now, i)
+	default:
+		u.occupy(now, -1)
+	}
+	u.leave(now, i)
+	u.give(i)
+	u.pump(now)
+}
+
+// Set changes a parameter. Values out of range are brought into it; a parameter of a stage that is not there does nothing.
+func (u *Upstream) Set(now int64, p Param, value float64) {
+	if math.IsNaN(value) {
+		return
+	}
+	switch p.Kind {
+	case ParamQuotaLimit, ParamQuotaBurst:
+		if p.Index < 0 || p.Index >= len(u.cfg.Quotas) {
+			return
+		}
+		for a := range u.accounts {
+			if c := &u.accounts[a].counters[p.Index]; p.Kind == ParamQuotaLimit {
+				c.set(now, value)
+			} else {
+				c.setBurst(now, value)
+			}
+		}
+	case ParamConcurrency:
+		if u.cfg.Concurrency.Limit > 0 {
+			u.cfg.Concurrency.Limit = max(1, int(value))
+		}
+	case ParamConnections:
+		if u.cfg.Connections.Limit > 0 {
+			u.cfg.Connections.Limit = max(1, int(value))
+		}
+	case ParamServers:
+		if u.servers > 0 {
+			u.servers = max(value, 1e-3)
+			u.least = u.servers
+			u.resize(now)
+		}
+	case ParamSlow:
+		u.slow = max(value, 1e-6)
+		u.resize(now)
+	case ParamNoise:
+		u.cfg.Noise.Share = min(1, max(0, value))
+	case ParamNeighbour:
+		u.factor = max(0, value)
+		u.planNeighbour(now)
+	case ParamKV:
+		u.cfg.Server.LLM.KV = max(1, int64(value))
+		u.resize(now)
+	case ParamQueue:
+		u.cfg.Server.Queue = max(0, int(value))
+	case ParamService:
+		u.cfg.Server.Service.Mean = max(0, value*1e9)
+	case ParamSlopeGrowth:
+		u.cfg.Slope.Growth = max(0, value)
+	}
+}
+
+// fault begins or ends a fault.
+func (u *Upstream) fault(now int64, f int, begins bool) {
+	u.faults[f] = begins
+	u.capacity = 1
+	slow := 1.0
+	for i, active := range u.faults {
+		if c := &u.cfg.Faults[i]; active && c.Kind == Brownout {
+			if c.Capacity > 0 {
+				u.capacity *= c.Capacity
+			}
+			if c.Slow > 0 {
+				slow *= c.Slow
+			}
+		}
+	}
+	if u.cfg.Faults[f].Kind == Brownout {
+		base := 1.0
+		if u.cfg.Server.Slow > 0 {
+			base = u.cfg.Server.Slow
+		}
+		u.slow = base * slow
+	}
+	u.resize(now)
+}
+
+// resize acts on a change of what the servers can do.
+func (u *Upstream) resize(now int64) {
+	u.settleShare(now)
+	u.planShare(now)
+	u.interrupt(now)
+	u.pump(now)
+}
