@@ -45,12 +45,16 @@ func (c *Core) Budgets(now time.Duration) (list []BudgetState) {
 // allocates: it is for people. It needs the lock.
 func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int, expected time.Duration)) {
 	s := c.state
-	if s == nil || most <= 0 || s.queue.len() == 0 {
+	if s == nil || most <= 0 || s.queue.len() == 0 && s.line.n == 0 {
 		return
 	}
 	f := c.Forecast(now)
 	turn := now // nobody starts before those ahead
-	for i, w := range s.queue.inOrder(most) {
+	list := s.queue.inOrder(most)
+	if s.line.n > 0 {
+		list = s.line.first(most)
+	}
+	for i, w := range list {
 		at, why := c.earliest(now, w)
 		if why != WhyNone {
 			w.Why = why
@@ -66,7 +70,11 @@ func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int
 		case at > now || turn > now:
 			expected = turn
 		}
-		tell(w, s.queue.ahead(&w.queueItem), expected)
+		ahead := i
+		if !w.inLine {
+			ahead = s.queue.ahead(&w.queueItem)
+		}
+		tell(w, ahead, expected)
 	}
 }
 
