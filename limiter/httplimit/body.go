@@ -178,11 +178,12 @@ func (b *body) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	err := b.ReadCloser.Close()
-	b.mu.Lock()
-	// A caller that has what it wanted need not read to the end, so that alone is no failure.
-	b.end(false, b.Context().Err())
-	return err
+	defer func() { // also when the base's Close panics
+		b.mu.Lock()
+		// A caller that has what it wanted need not read to the end, so that alone is no failure.
+		b.end(false, b.Context().Err())
+	}()
+	return b.ReadCloser.Close()
 }
 
 // ContextEnded gives the permit back for a caller that cancels and forgets the body: net/http has ended the exchange
