@@ -48,7 +48,7 @@ func wantIdle(t testing.TB, g *Guard) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shell != nil && g.shell.timerSet {
+	if s := g.shell.Load(); s != nil && s.timerSet {
 		t.Errorf("a timer runs while nobody waits")
 	}
 }
