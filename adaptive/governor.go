@@ -512,17 +512,39 @@ func (g *Governor) bind(o *Outcome, stale bool) {
 	s.Binding = scope
 }
 
-// Hint implements [Law].
+// Hint implements [Law]. A stated limit on calls in flight caps the limit until another number is stated, until nobody has stated it for
+// ten minutes, or until a refusal with less than 0.6 of it in flight contradicts it. A window of requests or tokens sets a pace
+// when it runs low: so that what remains lasts until it is full again. Fewer than one in five left
+// is low; with more there is no need for a pace.
 func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
-	g.advance(now)
+	t := g.advance(now)
 	s := &g.s
-	if w.Kind != feedback.ScopeConcurrency || w.Limit <= 0 {
-		return g.Decision()
+	switch w.Kind {
+	case feedback.ScopeConcurrency:
+		g.stated(w.Limit)
+	case feedback.ScopeRequests:
+		g.window(t, paceRequests, &w)
+	case feedback.ScopeTokens:
+		g.window(t, paceTokens, &w)
+	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		// The pace of tokens counts both together, so only the tighter of the two may set it.
+		if p := &s.Pace[paceTokens]; w.Remaining*5 < w.Limit || p.StatedKind == w.Kind {
+			g.window(t, paceTokens, &w)
+		}
 	}
-	n := int(min(max(w.Limit, int64(g.cfg.Min)), MaxLimit))
+	return g.Decision()
+}
+
+// stated takes note of a stated limit on calls in flight.
+func (g *Governor) stated(limit int64) {
+	s := &g.s
+	if limit <= 0 {
+		return
+	}
+	n := int(min(max(limit, int64(g.cfg.Min)), MaxLimit))
 	s.StatedAt = s.At
 	if n == s.Stated {
-		return g.Decision()
+		return
 	}
 	atCap := s.Stated > 0 && !s.Doubted && s.Limit >= float64(s.Stated)
 	s.Stated, s.Doubted = n, false
@@ -530,12 +552,50 @@ func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 	case s.Limit > float64(n):
 		s.Limit, s.Cause, s.Binding = float64(n), CauseHint, feedback.ScopeConcurrency
 		s.Good, s.Used = 0, false
-		s.Episode++
+		s.Episode++ // calls that started above must not cut what is right now
 	case atCap && s.Limit < float64(n):
 		s.SlowStart, s.Threshold = true, float64(n)
 		s.startDoubling(s.At)
 	}
-	return g.Decision()
+}
+
+// window takes note of what is left of a quota.
+func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
+	s := &g.s
+	p := &s.Pace[i]
+	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 {
+		return
+	}
+	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
+		return // learned from refusals, which know better
+	}
+	if w.Remaining*5 >= w.Limit {
+		if p.StatedKind == w.Kind {
+			*p = PaceState{} // plenty
+		}
+		return
+	}
+	// Calls in flight may not have been counted yet. Of a quota that refills all the time, what is missing comes back until the reset; of
+	// a window, nothing does before it. The reset of the second does not move when calls are made.
+	ends := after(t, w.Reset)
+	fixed := p.StatedKind == w.Kind && ends-p.StatedEnd < time.Second && p.StatedEnd-ends < time.Second
+	left := float64(w.Remaining)
+	if i == paceRequests {
+		left = max(0, left-0.5*float64(s.InFlight))
+	}
+	rate := paceMargin * left / w.Reset.Seconds()
+	if !fixed {
+		rate = max(rate, paceMargin*float64(w.Limit-w.Remaining)/w.Reset.Seconds())
+	}
+	rate = max(rate, 1e-3*float64(w.Limit)/max(1, w.Reset.Seconds()))
+	known := p.StatedKind == w.Kind
+	*p = PaceState{
+		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,
+		AnchorAt: t, AnchorCount: g.passed(i), AnchorPaused: s.PausedSum, AnchorRefused: s.Refused, LastCount: g.passed(i), UsedAt: t, Use: p.Use,
+	}
+	if !known {
+		s.Cause, s.Binding = CauseHint, w.Kind
+	}
 }
 
 // age halves a limit that has not been half in use for long; it reports whether it did.

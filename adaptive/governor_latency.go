@@ -204,17 +204,6 @@ func (g *Governor) doubled(n int) bool {
 	return true
 }
 
-// clampLatency moves what was restored into range.
-func (s *GovernorState) clampLatency() {
-	s.Latency = min(max(0, s.Latency), time.Hour*24)
-	for i := range s.Cells {
-		c := &s.Cells[i]
-		if !(c.Rate > 0 && c.Latency > 0 && c.Level >= 1) || math.IsInf(c.Latency+c.Level+c.Rate, 0) {
-			*c = CellState{}
-		}
-	}
-}
-
 // disturbed notes that what is measured until calls have turned over says nothing of the level that they ran at.
 func (g *Governor) disturbed(t time.Duration) {
 	g.s.Saturated = false

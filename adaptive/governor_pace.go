@@ -93,6 +93,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if i == paceTokens {
 		s.Binding = feedback.ScopeTokens
 	}
+	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
 		u = g.unresolved()
@@ -104,7 +105,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	switch {
 	case p.Rate == 0:
 		rate := g.startRate(i, t)
-		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: math.Inf(1), UsedAt: t, Use: 1}
+		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
 	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
 		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
@@ -190,13 +191,13 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if p.Use < useBinding {
-			if t-p.UsedAt > paceAge {
+			if t-p.UsedAt > paceAge || p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
 				*p = PaceState{}
 			}
 			continue
 		}
 		p.UsedAt = t
-		if s.Recovering {
+		if s.Recovering || p.StatedKind != feedback.ScopeNone && t <= p.StatedEnd {
 			continue
 		}
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
@@ -220,7 +221,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 // note remembers how many calls were accepted until each of the last seconds.
 func (g *Governor) note(t time.Duration) {
 	s := &g.s
-	second := int64((t - s.Origin) / time.Second)
+	second := max(0, int64((t-s.Origin)/time.Second))
 	if second < s.Second || second-s.Second > ringSize {
 		s.Second = max(second-ringSize, 0)
 		if second < s.Second {
@@ -274,7 +275,7 @@ func (g *Governor) reopen(t time.Duration) {
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
 		if n < 20 {
-			p.Ceiling = math.Inf(1) // too few to go by; and what was refused may have been charged
+			p.Ceiling = unbounded // too few to go by; and what was refused may have been charged
 		}
 	}
 }

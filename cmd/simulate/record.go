@@ -120,7 +120,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if web.Shutdown(end) != nil {
-		web.Close()
+		_ = web.Close()
 		for range 100 {
 			if _, _, open, _ := proxy.Counts(); open == 0 {
 				break
@@ -150,7 +150,7 @@ func sorted(path string) error {
 		return err
 	}
 	t, err := trace.Read(path, f, trace.Options{Format: trace.Flyball, Sort: true})
-	f.Close()
+	_ = f.Close()
 	if err != nil {
 		return err
 	}

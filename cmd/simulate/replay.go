@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -36,7 +35,7 @@ func (e *env) trace(c *cli.Context, path string) (*trace.Trace, error) {
 			return nil, fmt.Errorf("--columns: %w", err)
 		}
 	}
-	var in io.Reader = e.stdin
+	in := e.stdin
 	name := "stdin"
 	if path != "-" {
 		f, err := os.Open(path)

@@ -81,12 +81,18 @@ func (e *env) serveAction(c *cli.Context) error {
 		return internal(fmt.Errorf("the server ended: %w", err))
 	case <-c.Context.Done():
 	}
-	server.Close() // ends the calls, so that Shutdown need not wait for them
+	// Close ends the calls and waits for their handlers, one of which may be writing to somebody who does not read.
+	closed := make(chan struct{})
+	go func() {
+		_ = server.Close()
+		close(closed)
+	}()
 	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if web.Shutdown(end) != nil {
-		web.Close()
+		_ = web.Close()
 	}
+	<-closed
 	total, byKey := server.Stats()
 	fmt.Fprintf(e.stderr, "simulate: %d calls with %d keys: %d served, %d refused %v, %d hung up; at most %d in flight and %d being served; %d requests were none\n",
 		total.Calls, len(byKey), total.Accepted, total.Refused, total.Status, total.Canceled, total.MaxInFlight, total.MaxBusy, total.Invalid+total.Unknown)

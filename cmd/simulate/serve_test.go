@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -82,6 +84,22 @@ func TestServe(t *testing.T) {
 	errs, code := stop()
 	if code != exitOK || !strings.Contains(errs, "1 calls with 1 keys: 1 served, 0 refused") || !strings.Contains(errs, "1 requests were none") {
 		t.Errorf("exit code %d\n%s", code, errs)
+	}
+}
+
+// A client that does not read its stream does not keep the server from ending.
+func TestServeEndsWithAStalledClient(t *testing.T) {
+	url, stop := background(t, "serve", "--listen", "127.0.0.1:0", "--output", "200000", "server-queue")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := `{"model":"m","stream":true,"messages":[]}`
+	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	time.Sleep(3 * time.Second) // its answer of some 40 MB is there, and fills every buffer on the way
+	if _, code := stop(); code != exitOK {
+		t.Errorf("exit code %d", code)
 	}
 }
 

@@ -20,12 +20,13 @@ func (r *Result) TOML(source string) string {
 	}
 	line("name = \"fitted\"")
 	line("intent = \"The upstream that a trace was recorded at, as far as it could be fitted: %s.\"", q.Verdict())
-	line("duration = %q", max(time.Second, m.Duration.Round(time.Second)).String())
+	whole := max(1, (m.Duration+time.Second-1)/time.Second) * time.Second
+	line("duration = %q", whole.String())
 	line("")
 	line("# The mean of the trace. For its own arrivals: simulate replay --upstream FILE TRACE.")
 	line("[workload]")
 	line("kind = \"poisson\"")
-	line("rate = %s", decimal(max(m.Rate, 1e-6)))
+	line("rate = %s", decimal(within(m.Rate, 1e-3, 1e6)))
 	line("patience = \"1m\"")
 	tokens := func(name string, t Tokens) {
 		switch {
@@ -40,7 +41,7 @@ func (r *Result) TOML(source string) string {
 	line("")
 	if m.Refusal > 0 {
 		line("[upstream.network]")
-		line("refusal = { dist = \"exponential\", mean = %q }", brief(m.Refusal))
+		line("refusal = { dist = \"exponential\", mean = %q }", brief(min(m.Refusal, 24*time.Hour)))
 		line("")
 	}
 	l := &m.Limit
@@ -57,22 +58,22 @@ func (r *Result) TOML(source string) string {
 	switch l.Kind {
 	case Bucket, Window:
 		line("[[upstream.quota]]")
-		name := "requests_per_minute"
+		name, most := "requests_per_minute", mostChange
 		if l.Tokens {
-			name = "tokens_per_minute"
+			name, most = "tokens_per_minute", 1e12
 		}
-		line("%s = %s", name, decimal(l.Rate*60))
+		line("%s = %s", name, decimal(within(l.Rate*60, 0.01, most)))
 		if l.Kind == Window {
 			line("window = %q  # starts anew at each multiple of it; in the trace, %v later", l.Period.String(), l.Phase.Round(time.Millisecond))
 		} else {
-			line("burst = %s", decimal(max(1, l.Burst)))
+			line("burst = %s", decimal(within(l.Burst, 1, 1e12)))
 		}
 		retry(true)
 		line("")
 		changed, per = "upstream.quota.limit", 60
 	case InFlight:
 		line("[upstream.concurrency]")
-		line("limit = %d", l.Most)
+		line("limit = %d", min(max(1, l.Most), 1_000_000))
 		retry(false)
 		line("")
 		changed = "upstream.concurrency.limit"
@@ -87,31 +88,45 @@ func (r *Result) TOML(source string) string {
 	line("[upstream.server]")
 	if t.Servers > 0 {
 		line("kind = \"sharing\"")
-		line("servers = %s", decimal(t.Servers))
+		line("servers = %s", decimal(within(t.Servers, 1, 1e6)))
 	}
-	service := max(seconds(t.Service), time.Microsecond) // a server that takes no time is none
+	service := seconds(within(t.Service, 1e-6, 86400)) // a server that takes no time is none
 	if t.Sigma > 0 {
 		line("service = { dist = \"lognormal\", mean = %q, sigma = %s }", brief(service), decimal(t.Sigma))
 	} else {
 		line("service = { mean = %q }", brief(service))
 	}
 	if t.Input > 0 {
-		line("input_token = %q", seconds(t.Input).String())
+		line("input_token = %q", brief(seconds(within(t.Input, 0, 1))))
 	}
 	if t.Output > 0 {
-		line("output_token = %q", seconds(t.Output).String())
+		line("output_token = %q", brief(seconds(within(t.Output, 0, 60))))
 	}
 	if t.Scale > 0 {
-		line("scale = %s", decimal(t.Scale))
+		line("scale = %s", decimal(within(t.Scale, 0, 1000)))
 	}
 	for _, c := range l.Changes {
+		if c.At.Round(time.Millisecond) <= 0 || c.At >= whole {
+			continue
+		}
 		line("")
 		line("[[change]]")
 		line("at = %q", c.At.Round(time.Millisecond).String())
 		line("set = %q", changed)
-		line("to = %s", decimal(c.Value*per))
+		line("to = %s", decimal(within(c.Value*per, 0.01, mostChange)))
 	}
 	return b.String()
+}
+
+// mostChange is the largest value of a change.
+const mostChange = 1e9
+
+// within keeps x in what a scenario may say.
+func within(x, lo, hi float64) float64 {
+	if !(x >= lo) {
+		return lo
+	}
+	return min(x, hi)
 }
 
 // String says how well in one line.
