@@ -72,7 +72,7 @@ func TestLoadMisuse(t *testing.T) {
 		{"load --rate 5 --body /nowhere/x http://127.0.0.1:1/", "--body:"},
 		{"load --rate 5 --controllers our http://127.0.0.1:1/", "no controller"},
 		{"load --rate 5 --upstream x http://127.0.0.1:1/", "no [upstream.x]"},
-		{"load --rat 5 http://127.0.0.1:1/", "see simulate --help"},
+		{"load --rat 5 http://127.0.0.1:1/", "see simulate load --help"},
 	} {
 		out, errs, code := simulate(t.Context(), "", strings.Fields(c.args)...)
 		if code != exitMisuse || !strings.Contains(errs, c.want) || out != "" || strings.Contains(errs, "secret-2") {

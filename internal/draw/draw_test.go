@@ -8,7 +8,7 @@ import (
 
 // cdf is the distribution function of d at x.
 func cdf(d *Dist, x float64) float64 {
-	phi := func(z float64) float64 { return .5 * math.Erfc(-z / math.Sqrt2) }
+	phi := func(z float64) float64 { return .5 * math.Erfc(-z/math.Sqrt2) }
 	switch d.Shape {
 	case Exponential:
 		return 1 - math.Exp(-x/d.Mean)

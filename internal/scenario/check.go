@@ -3,6 +3,7 @@ package scenario
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		return
 	}
 	t.checkHoles(k)
+	t.checkSilence(k)
 	for i := range t.Change {
 		c := &t.Change[i]
 		at := k.At("change").Index(i)
@@ -82,11 +84,14 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 // checkHoles reports black holes that would keep a caller for ever.
 func (t *fileTable) checkHoles(k strict.Key) {
 	for i, o := range t.Upstream.Outage {
-		if !o.BlackHole && o.Kind != "black-hole" || t.Workload.Timeout > 0 {
+		if !o.BlackHole && o.Kind != "black-hole" && !o.Silent || t.Workload.Timeout > 0 {
 			continue
 		}
 		key := "kind"
-		if o.BlackHole {
+		switch {
+		case o.Silent:
+			key = "silent"
+		case o.BlackHole:
 			key = "black_hole"
 		}
 		at := k.At("upstream", "outage").Index(i).At(key)
@@ -96,6 +101,37 @@ func (t *fileTable) checkHoles(k strict.Key) {
 		case slices.Contains([]string{"closed", "backlog"}, t.Workload.Kind) && k.At("workload", "kind").Sound():
 			at.Errorf("needs callers who give up: set workload.timeout, or workload.kind to \"poisson\" and workload.patience")
 		}
+	}
+}
+
+// checkSilence reports stages that would keep a caller for ever.
+func (t *fileTable) checkSilence(k strict.Key) {
+	u := t.Upstream
+	if t.Workload.Timeout > 0 || t.Workload.Patience != nil {
+		return
+	}
+	at := func(silent bool, path ...string) {
+		if k := k.At("upstream").At(path...).At("silent"); silent {
+			k.Errorf("needs callers who give up: set workload.timeout, or workload.patience")
+		}
+	}
+	if u.Noise != nil {
+		at(u.Noise.Silent, "noise")
+	}
+	if u.Connections != nil {
+		at(u.Connections.Silent, "connections")
+	}
+	if u.Slope != nil {
+		at(u.Slope.Silent, "slope")
+	}
+	if u.Concurrency != nil {
+		at(u.Concurrency.Silent, "concurrency")
+	}
+	if u.Server != nil {
+		at(u.Server.Silent, "server")
+	}
+	for i := range u.Quota {
+		at(u.Quota[i].Silent, "quota", strconv.Itoa(i))
 	}
 }
 

@@ -253,6 +253,7 @@ type answerTable struct {
 	RetryJitter  float64    `toml:"retry_jitter" range:"0..1"`
 	RetryMissing float64    `toml:"retry_missing" range:"0..1"`
 	Body         string     `toml:"body" len:"..4096"`
+	Silent       bool       `toml:"silent"`
 }
 
 // distTable is a distribution of durations.
@@ -266,6 +267,7 @@ type distTable struct {
 	Alpha  *float64      `toml:"alpha" range:"0.1..100"`
 	Min    time.Duration `toml:"min" range:"0s..24h"`
 	Max    time.Duration `toml:"max" range:"0s..1000h"`
+	Offset time.Duration `toml:"offset" range:"0s..24h"`
 	Parts  []partTable   `toml:"parts" len:"1..20"`
 }
 

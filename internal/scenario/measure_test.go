@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/internal/report"
+	"github.com/flyball-go/flyball/scenarios"
 )
 
 // Expectations are what was measured, with room: little for what others wrote and nobody changes, more for ours, whose parameters will be.
@@ -81,7 +82,7 @@ func rewrite(t *testing.T, r *report.Report) {
 				body = body[:at]
 			}
 			body = strings.TrimRight(body, "\n") + "\n\n" + expectations(rs)
-			if err := os.WriteFile("../../scenarios/"+s.Name+".toml", []byte(body), 0o644); err != nil {
+			if err := os.WriteFile("../../scenarios/"+scenarios.Path(s.Name), []byte(body), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -217,7 +217,7 @@ func (t *answerTable) answer() upstream.Answer {
 	if t.RetryFactor != nil {
 		ra.Mode, ra.Factor = upstream.RetryWrong, *t.RetryFactor
 	}
-	return upstream.Answer{Status: or(t.Status, 0), RetryAfter: ra, Body: t.Body}
+	return upstream.Answer{Status: or(t.Status, 0), RetryAfter: ra, Body: t.Body, Silent: t.Silent}
 }
 
 // numbers are the parameters of a distribution, whatever it is of.
@@ -253,6 +253,7 @@ func (t *distTable) dist() draw.Dist {
 	}
 	n := numbers{t.Dist, float64(t.Mean), 0, float64(t.Spread), float64(t.Min), float64(t.Max), t.Sigma, t.CV, t.Shape, t.Alpha}
 	d := n.build()
+	d.Offset = float64(t.Offset)
 	for i := range t.Parts {
 		p := &t.Parts[i]
 		n := numbers{p.Dist, float64(p.Mean), 0, float64(p.Spread), float64(p.Min), float64(p.Max), p.Sigma, p.CV, p.Shape, p.Alpha}

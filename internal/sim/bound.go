@@ -15,6 +15,8 @@ type Limits struct {
 	// Exact says that the numbers bound every controller; otherwise they are an estimate, which a run may exceed by a little. They
 	// are exact for the world that the comment of Bound describes.
 	Exact bool
+	// ByTokens says that a quota counts tokens, so that goodput should, too: who serves short requests first has more of them.
+	ByTokens bool
 	// OK is how many successes there can be until Horizon, and Tokens how many tokens they have (an estimate always).
 	OK, Tokens int64
 	// Horizon is Duration, or the instant at which the last job of a batch can be done, if that is before.
@@ -82,6 +84,8 @@ type bound struct {
 	queue   int     // of the server; -1: no bound
 	begins  []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
 	fluid   fluid
+	slow    steps
+	service steps   // mean of Server.Service, in s, where it changes
 	ready   float64 // when a fluid server has done what was begun, ns
 	res     *Limits
 }
@@ -156,7 +160,12 @@ func newBound(cfg *Config) *bound {
 		b.queue = s.Queue
 	}
 	b.fluid.init(cfg, &b.size)
+	b.slow = stepsOf(cfg, Param{Kind: upstream.ParamSlow}, s.Slow)
+	b.service = stepsOf(cfg, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
 	b.res.Exact = exact(cfg, &b.size)
+	for _, q := range cfg.Upstream.Quotas {
+		b.res.ByTokens = b.res.ByTokens || q.Counter != upstream.Requests
+	}
 	return b
 }
 
@@ -255,15 +264,32 @@ func (f *fluid) init(cfg *Config, size *source) {
 		f.in, f.out = l.Token/(iteration/seqs), 1
 		f.mean = in*f.in + out
 	case s.Scale > 0 || s.Knee > 0:
-		// The most calls a second that n at a time make.
-		best := 0.0
-		for n := 1.0; n <= 4096 && (s.Servers == 0 || n <= s.Servers); n++ {
-			load := 1 + s.Scale*(n-1)
+		// As few at a time as make nearly the most calls a second, and none that takes longer than its caller waits.
+		load := func(n float64) float64 {
+			x := 1 + s.Scale*(n-1)
 			if s.Knee > 0 && n > s.Knee {
-				load += math.Pow(s.KneeBase, n-s.Knee) - 1
+				x += math.Pow(s.KneeBase, n-s.Knee) - 1
 			}
-			if n/load > best {
-				best, f.places, f.stretch = n/load, n, load
+			return x
+		}
+		alone := s.Service.Average() + float64(s.InputToken)*in + float64(s.OutputToken)*out
+		longest := math.Inf(1)
+		for _, d := range []time.Duration{cfg.Workload.Timeout, cfg.Workload.Patience} {
+			if d > 0 {
+				longest = min(longest, float64(d-cfg.RTT))
+			}
+		}
+		most, best := 4096.0, 0.0
+		if s.Servers > 0 {
+			most = min(most, s.Servers)
+		}
+		for n := 1.0; n <= most && (n == 1 || alone*load(n) <= longest); n++ {
+			best = max(best, n/load(n))
+		}
+		for n := 1.0; n <= most; n++ {
+			if n/load(n) >= .97*best {
+				f.places, f.stretch = n, load(n)
+				break
 			}
 		}
 	}
@@ -572,10 +598,15 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 		l := &s.LLM
 		alone = int64(l.Ingest) + int64(l.Detach)*q.output + int64(float64(l.Step)*float64(q.output+1)+l.Token*float64(q.input-q.cached))
 	} else {
-		alone = s.Service.Int(b.cfg.Seed, upstream.StreamService, k) + int64(s.InputToken)*(q.input-q.cached) + int64(s.OutputToken)*q.output
+		d := s.Service
+		d.Mean = b.service.at(begin) * 1e9
+		if len(b.service.when) == 1 {
+			d.Mean = s.Service.Mean
+		}
+		alone = d.Int(b.cfg.Seed, upstream.StreamService, k) + int64(s.InputToken)*(q.input-q.cached) + int64(s.OutputToken)*q.output
 	}
-	if b.fluid.stretch != 1 {
-		alone = int64(float64(alone) * b.fluid.stretch)
+	if f := b.fluid.stretch * b.slowAt(begin); f != 1 && !b.res.Exact {
+		alone = int64(float64(alone) * f)
 	}
 	ended = begin + alone
 	switch {
@@ -589,6 +620,20 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 		ended = max(ended, int64(min(b.ready, 1<<62)))
 	}
 	return alone, ended
+}
+
+// slowAt returns by how much calls take longer that start at an instant.
+func (b *bound) slowAt(at int64) float64 {
+	f := b.slow.at(at)
+	if f <= 0 {
+		f = 1
+	}
+	for i := range b.cfg.Upstream.Faults {
+		if x := &b.cfg.Upstream.Faults[i]; x.Kind == upstream.Brownout && x.Slow > 0 && at >= int64(x.From) && at < int64(x.To) {
+			f *= x.Slow
+		}
+	}
+	return f
 }
 
 // turn is one request of a session.
@@ -704,18 +749,13 @@ func (b *bound) levels() {
 		quotas = append(quotas, stepsOf(cfg, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
 	}
 	limits := stepsOf(cfg, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
-	slow := stepsOf(cfg, Param{Kind: upstream.ParamSlow}, max(s.Slow, 0))
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
 		took := service
-		if f := slow.at(at); f > 0 {
-			took *= f
+		if len(b.service.when) > 1 && s.Kind != upstream.Batch {
+			took += (b.service.at(at)*1e9 - s.Service.Mean) * b.fluid.stretch
 		}
-		for j := range u.Faults {
-			if f := &u.Faults[j]; f.Kind == upstream.Brownout && f.Slow > 0 && at >= int64(f.From) && at < int64(f.To) {
-				took *= f.Slow
-			}
-		}
+		took *= b.slowAt(at)
 		slots := math.Inf(1)
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
 			slots = max(1, n*b.share-taken.calls)

@@ -332,9 +332,16 @@ func (c *Config) check() error {
 		}
 	}
 	for _, f := range u.Faults {
-		if f.Kind == upstream.BlackHole && w.Patience == 0 && w.Timeout == 0 {
+		if (f.Kind == upstream.BlackHole || f.Answer.Silent) && w.Patience == 0 && w.Timeout == 0 {
 			bad("a black hole needs callers with patience, or a timeout")
 		}
+	}
+	silent := u.Noise.Answer.Silent || u.Connections.Answer.Silent || u.Slope.Answer.Silent || u.Concurrency.Answer.Silent || u.Server.Answer.Silent
+	for _, q := range u.Quotas {
+		silent = silent || q.Answer.Silent
+	}
+	if silent && w.Patience == 0 && w.Timeout == 0 {
+		bad("a stage that is silent needs callers with patience, or a timeout")
 	}
 	for i, ch := range c.Changes {
 		if i > 0 && ch.At < c.Changes[i-1].At {
