@@ -865,6 +865,16 @@ func (c *Core) Pause(now, until time.Duration) {
 	c.hold(now)
 }
 
+// ShareBudget has the budget's limits hold a share (0 to 1) each of what was configured; see Budget.Share. Shares that are missing stay.
+// The caller must run Next afterwards. It needs the lock.
+func (c *Core) ShareBudget(now time.Duration, shares []float64) {
+	s := c.open(now)
+	for i := range min(len(shares), len(s.budget.windows)) {
+		s.budget.Share(now, i, min(max(shares[i], 0), 1))
+	}
+	c.hold(now)
+}
+
 // Resume opens the gate. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Resume(now time.Duration) {
 	if s := c.state; s != nil {
