@@ -12,8 +12,15 @@ import (
 // Config.Retry says. Do returns f's last error, or the reason why f was not called at all.
 //
 // The outcome is read from the error: nil is a success, an error made by [Fail] carries its own,
-// and every other error is read by feedback.FromError.
+// and every other error is read by feedback.FromError. See DoOutcome for calls that know what they used.
 func (g *Guard) Do(ctx context.Context, r Request, f func(context.Context) error) error {
+	return g.DoOutcome(ctx, r, func(ctx context.Context, _ *Outcome) error { return f(ctx) })
+}
+
+// DoOutcome is Do for a function that knows more of how a call ended than whether it failed: the tokens that it used, limits that a
+// header told. It writes that into the Outcome that it is given, which is empty at first. An error says what it says to Do, but for what the
+// function wrote: a class other than feedback.OK, tokens, windows.
+func (g *Guard) DoOutcome(ctx context.Context, r Request, f func(context.Context, *Outcome) error) error {
 	var last error
 	for attempt := 1; ; attempt++ {
 		p, err := g.Acquire(ctx, r)
@@ -37,12 +44,33 @@ func (g *Guard) Do(ctx context.Context, r Request, f func(context.Context) error
 }
 
 // call calls f and releases p with what became of it.
-func call(ctx context.Context, p *Permit, f func(context.Context) error) (o Outcome, err error) {
-	o.Class = feedback.Canceled // a panic says nothing about the upstream
-	defer func() { p.Release(o) }()
-	err = f(ctx)
-	o = OutcomeOf(ctx, err)
+func call(ctx context.Context, p *Permit, f func(context.Context, *Outcome) error) (o Outcome, err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			o = Outcome{Class: feedback.Canceled} // a panic says nothing about the upstream
+		}
+		p.Release(o)
+	}()
+	err = f(ctx, &o)
+	ended = true
+	o = merged(ctx, o, err)
 	return o, err
+}
+
+// merged returns what a call ended with that wrote told and returned err.
+func merged(ctx context.Context, told Outcome, err error) Outcome {
+	if err == nil || told.Class != feedback.OK {
+		return told
+	}
+	o := OutcomeOf(ctx, err)
+	if o.Tokens() == 0 {
+		o.InputTokens, o.OutputTokens, o.CachedTokens = told.InputTokens, told.OutputTokens, told.CachedTokens
+	}
+	if len(o.Windows) == 0 {
+		o.Windows = told.Windows
+	}
+	return o
 }
 
 // A failure is an error with the outcome that it means for a guard.

@@ -71,8 +71,8 @@ type Wait struct {
 	Ahead  int
 	// Why is what it waits for, in words: "limit", "pause", "tokens per 1m0s".
 	Why string
-	// Expected is when it may start at the earliest, as far as the guard can tell: what those ahead will take of a budget
-	// is not counted. Zero when it cannot tell.
+	// Expected is when it would start if nobody else came, as far as the guard can tell: what those ahead will take of paces
+	// and budgets is counted, and places turn over once a mean latency. Zero when it cannot tell.
 	Expected time.Time
 }
 

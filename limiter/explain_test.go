@@ -3,11 +3,15 @@ package limiter
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 )
 
@@ -35,7 +39,7 @@ func TestExplainSaysWhatBinds(t *testing.T) {
 		want := `test: limit 100 (external), 1 in flight, 3 waiting
 tokens per 1m0s: 210 of 6000 left
 waiting 2.1s: tokens per 1m0s binds, 0 ahead in tenant a, expected 00:00:10Z
-waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:10Z`
+waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:20Z`
 		if got := g.Explain(2).String(); got != want {
 			t.Errorf("Explain(2)\n%s\nwant\n%s", got, want)
 		}
@@ -255,4 +259,60 @@ func TestFullQueueDropsTheLowest(t *testing.T) {
 		}
 		wantIdle(t, g)
 	})
+}
+
+// Where a budget or a pace is all that holds callers back, they start when Explain says, whatever each costs.
+func TestExpectedIsWhenTheyStart(t *testing.T) {
+	for name, budget := range map[string]*Budget{
+		"tokens": {Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 6000}}},
+		"both":   {Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 6000}, {Kind: feedback.ScopeRequests, Limit: 5, Period: 30 * time.Second}}},
+		"fixed":  {Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 6000, Fixed: true}}},
+		"burst":  {Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 10, Period: 10 * time.Second, Burst: 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g, err := New(Config{Law: adaptive.NewFixed(1000), Budget: budget, MaxWait: time.Hour, Room: &Room{Weights: map[string]float64{"b": 2}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				started := map[string][]time.Duration{}
+				var mu sync.Mutex
+				var all sync.WaitGroup
+				rng := rand.New(rand.NewPCG(1, 2))
+				for i := range 12 {
+					r := Request{Priority: uint8(7 - i/4), Tokens: 100 + rng.Int64N(9000)} // the last ones borrow
+					all.Go(func() {
+						if _, err := g.Acquire(context.Background(), r); err != nil {
+							t.Error(err)
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						name := fmt.Sprint(r.Priority)
+						started[name] = append(started[name], time.Since(began))
+					})
+					time.Sleep(time.Millisecond)
+				}
+				synctest.Wait()
+				var want []time.Duration
+				for _, w := range g.Explain(100).Waits {
+					want = append(want, w.Expected.Sub(began))
+				}
+				skip := 12 - len(want)
+				all.Wait()
+				var got []time.Duration
+				for _, p := range []string{"7", "6", "5"} {
+					got = append(got, started[p]...)
+				}
+				if len(want) < 5 || len(got) != 12 {
+					t.Fatalf("%d wait, %d started", len(want), len(got))
+				}
+				for i, d := range got[skip:] {
+					if off := d - want[i]; off < -time.Millisecond || off > time.Millisecond {
+						t.Errorf("number %d started after %v, expected %v", i, d, want[i])
+					}
+				}
+			})
+		})
+	}
 }

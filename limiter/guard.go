@@ -250,7 +250,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 	if w.State == admission.Granted {
 		p = Permit{guard: g, grant: w.Grant}
 	} else {
-		m.reason = w.Reason
+		m.reason, m.why, m.budget, m.tooLarge = w.Reason, w.Why, w.Budget, w.TooLarge
 		// For want of a place RetryAt is a guess, and whoever gives one back says so.
 		if w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit() {
 			m.in = max(0, w.RetryAt-now)
@@ -269,6 +269,10 @@ type miss struct {
 	reason Reason
 	// in is how long from now time alone will let the call start; 0 when a call has to end first.
 	in time.Duration
+	// why is what it waits for, and budget which budget; tooLarge has the numbers of ReasonTooLarge.
+	why      Why
+	budget   int
+	tooLarge TooLarge
 }
 
 // wait is Acquire's way through the lock.

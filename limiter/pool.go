@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
 )
 
 // LimitScope says whose the limits of an upstream are that has several keys.
@@ -35,8 +36,8 @@ func (s LimitScope) String() string {
 // PoolConfig is what a pool is made from. Only Keys must be given.
 type PoolConfig struct {
 	// Guard is what each guard is made from. Its Name names the pool; a key's guard has the name
-	// and the fingerprint, "openai/key:1a2b3c4d". Its Queue, MaxWait and MaxPause are the pool's: callers
-	// wait in one queue for whichever key has room first. Its Law must be nil when there are
+	// and the fingerprint, "openai/key:1a2b3c4d". Its Queue, MaxWait, MaxPause and Room are the pool's: callers
+	// wait in one queue for whichever key has room first, and reserved places are a share of all. Its Law must be nil when there are
 	// several guards; see NewLaw.
 	Guard Config
 
@@ -135,19 +136,19 @@ type Pool struct {
 
 	// mu guards what follows, the outages of keys and lanes included. It is held for memory
 	// only, and no guard's lock is taken under it.
-	mu         sync.Mutex
-	head, tail *poolWaiter // who waits, first in first out
-	free       *poolWaiter // waiters for use again
-	seq        uint64
-	timer      *time.Timer
-	timerAt    time.Duration
-	timerSet   bool
-	closed     bool
-	jitter     rand.PCG
-	counts     PoolCounts
-	events     []KeyEvent
-	telling    bool
-	listeners  []func(KeyEvent)
+	mu        sync.Mutex
+	room      admission.Room
+	free      *poolWaiter // waiters for use again
+	seq       uint64
+	timer     *time.Timer
+	timerAt   time.Duration
+	timerSet  bool
+	closed    bool
+	jitter    rand.PCG
+	counts    PoolCounts
+	events    []KeyEvent
+	telling   bool
+	listeners []func(KeyEvent)
 }
 
 // poolSettings are what Reload replaces.
@@ -156,17 +157,23 @@ type poolSettings struct {
 	maxWait         time.Duration
 	maxPause        time.Duration
 	probe, probeMax time.Duration
+	room            admission.QueueConfig
+	estimate        admission.EstimateConfig
+	tokens          bool // the guards have budgets
 }
 
 // settings returns those of c, which has its defaults.
 func (c *PoolConfig) settings() *poolSettings {
-	return &poolSettings{max(0, c.Guard.Queue), c.Guard.MaxWait, c.Guard.MaxPause, c.Probe, c.ProbeMax}
+	return &poolSettings{
+		max(0, c.Guard.Queue), c.Guard.MaxWait, c.Guard.MaxPause, c.Probe, c.ProbeMax,
+		c.Guard.Room.config(), c.Guard.Budget.estimate(), c.Guard.Budget != nil,
+	}
 }
 
 // guard returns what the i-th guard is made from.
 func (c *PoolConfig) guard(i int, name string) Config {
 	g := c.Guard
-	g.Name, g.Queue, g.Seed = name, -1, g.Seed+uint64(i)
+	g.Name, g.Queue, g.Room, g.Seed = name, -1, nil, g.Seed+uint64(i)
 	if c.NewLaw != nil {
 		g.Law = c.NewLaw()
 	}
@@ -175,19 +182,14 @@ func (c *PoolConfig) guard(i int, name string) Config {
 
 // poolWaiter is a caller that waits. Its channel takes one token when it was answered.
 type poolWaiter struct {
-	answered   chan struct{}
-	seq        uint64 // tells it from another caller that used the same poolWaiter before
-	request    Request
-	choice     keyChoice
-	since      time.Duration
-	deadline   time.Duration
-	giveUp     time.Duration // when the caller will give up by itself; 0 when it will not
-	queued     bool
-	permit     KeyPermit
-	reason     Reason // why it was refused
-	out        bool   // because every key is out
-	retryAt    time.Duration
-	prev, next *poolWaiter
+	admission.Waiter
+	answered chan struct{}
+	number   uint64 // tells it from another caller that used the same poolWaiter before
+	request  Request
+	choice   keyChoice
+	permit   KeyPermit
+	out      bool        // it was refused because every key is out
+	next     *poolWaiter // in Pool.free
 }
 
 // keyChoice says which keys a caller does not want.
@@ -205,6 +207,10 @@ type poolMiss struct {
 	closed bool
 	large  bool // the call costs more than a whole budget
 	live   bool // there is a key in service
+	// why is what the key waits for that lets a call start first, and budget which budget, when it is one.
+	why      Why
+	budget   int
+	tooLarge TooLarge
 }
 
 // NewPool returns a pool. The error joins one error for each field of cfg that is out of range.
@@ -218,7 +224,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{
 		base: time.Now(), name: cfg.Guard.Name, scope: cfg.Limit}
-	p.set.Store(cfg.settings())
+	p.put(cfg.settings())
 	p.jitter.Seed(cfg.Guard.Seed, 0x6b657973)
 	p.probeAt.Store(int64(never))
 	add := func(name string, keys ...*poolKey) error {
@@ -277,9 +283,17 @@ func (p *Pool) Reload(cfg PoolConfig) error {
 			return err
 		}
 	}
-	p.set.Store(cfg.settings())
+	p.put(cfg.settings())
 	p.mayHaveRoom()
 	return nil
+}
+
+// put puts settings in force. Nobody who waits loses his turn; with a shorter MaxWait he waits no longer than that from now.
+func (p *Pool) put(set *poolSettings) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.room.Configure(p.now()+set.maxWait, &set.room, set.estimate, set.tokens)
+	p.set.Store(set)
 }
 
 // Name returns the name that the pool was given.
@@ -306,8 +320,8 @@ func (p *Pool) now() time.Duration { return time.Since(p.base) }
 
 // Acquire waits until some key lets the call start, and returns its permit, which the caller must release
 // exactly once. It takes the key with most room: the one with the most free places for its limit, those that
-// are paused last, and by turns when several have the same. While none has room, callers wait in the order in
-// which they came, for whichever key has room first.
+// are paused last, and by turns when several have the same. While none has room, callers wait for whichever key has
+// room first, in the order that Config.Room says.
 //
 // Now and then a key that is out is due for a probe; the next caller then gets it, and its permit says so. A
 // caller that cannot do with another key when that fails should use Do, or a Rotation.
@@ -325,7 +339,7 @@ func (p *Pool) TryAcquire(r Request) (kp KeyPermit, ok bool) {
 }
 
 func (p *Pool) tryAcquire(r Request, c keyChoice) (kp KeyPermit, ok bool) {
-	if p.waiting.Load() == 0 {
+	if p.waiting.Load() == 0 && p.mayUse(r.Priority) {
 		if kp, _, ok = p.try(r, c); !ok {
 			p.mayHaveRoom() // see try
 		}
@@ -337,45 +351,41 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 	if ctx.Err() != nil {
 		return KeyPermit{}, context.Cause(ctx)
 	}
-	if p.waiting.Load() == 0 {
-		kp, m, ok := p.try(r, c)
+	m := poolMiss{open: true, live: true}
+	if p.waiting.Load() == 0 && p.mayUse(r.Priority) {
+		kp, missed, ok := p.try(r, c)
 		if ok {
 			return kp, nil
 		}
-		if p.set.Load().queue == 0 {
-			p.mayHaveRoom()
-			return KeyPermit{}, p.refuseNow(m)
-		}
+		m = missed
 	}
-	p.mu.Lock()
-	if p.closed || int(p.waiting.Load()) >= p.set.Load().queue {
-		reason := ReasonQueueFull
-		if p.closed {
-			reason = ReasonClosed
-		}
-		p.counts.Refused[reason]++
-		p.mu.Unlock()
+	if p.set.Load().queue == 0 {
 		p.mayHaveRoom()
-		return KeyPermit{}, p.rejected(reason, false, 0, 0)
+		return KeyPermit{}, p.refuseNow(m)
 	}
-	w := p.enter(r, c)
-	if deadline, ok := ctx.Deadline(); ok {
-		w.giveUp = max(1, deadline.Sub(p.base))
-	}
-	p.mu.Unlock()
-	// Only now, when whoever makes room sees somebody wait, is the last try made: nothing can be missed.
-	p.kick()
-	select {
-	case <-w.answered:
-	case <-ctx.Done():
-		return KeyPermit{}, p.abandon(ctx, w)
+	w, waits := p.enter(ctx, r, c)
+	if waits {
+		// Only now, when whoever makes room sees somebody wait, is the last try made: nothing can be missed.
+		p.kick()
+		for _, l := range p.lanes {
+			l.guard.ties.Load().watch() // a place that nobody needs any more may be there
+		}
+		select {
+		case <-w.answered:
+		case <-ctx.Done():
+			return KeyPermit{}, p.abandon(ctx, w)
+		}
+	} else {
+		p.mayHaveRoom()
 	}
 	p.mu.Lock()
-	kp, reason, out, waited, retryAt := w.permit, w.reason, w.out, p.now()-w.since, w.retryAt
+	kp, reason, out, waited, retryAt, large := w.permit, w.Reason, w.out, p.now()-w.Since, w.RetryAt, w.TooLarge
 	p.recycle(w)
 	p.mu.Unlock()
 	if reason != reasonNone {
-		return KeyPermit{}, p.rejected(reason, out, waited, retryAt)
+		e := p.rejected(reason, out, waited, retryAt)
+		e.TooLarge = large
+		return KeyPermit{}, e
 	}
 	return kp, nil
 }
@@ -384,7 +394,7 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
 	p.mu.Lock()
 	var granted KeyPermit
-	if w.queued {
+	if w.State == admission.Queued {
 		p.leave(w)
 	} else {
 		<-w.answered // it was answered at the same time; the token is there
@@ -398,6 +408,27 @@ func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
 	}
 	p.mayHaveRoom() // w may have been the one that others waited behind
 	return context.Cause(ctx)
+}
+
+// mayUse reports whether a caller of a priority may take the next place; not when what is free is reserved.
+func (p *Pool) mayUse(priority uint8) bool {
+	set := p.set.Load()
+	if set.room.ReservedFor <= priority {
+		return true
+	}
+	inFlight, limit := p.places()
+	return priority >= set.room.Lowest(inFlight, limit)
+}
+
+// places returns how many calls are in flight with keys that are in service, and how many may be.
+func (p *Pool) places() (inFlight, limit int) {
+	for _, l := range p.lanes {
+		if l.live.Load() > 0 {
+			inFlight += l.guard.core.InFlight()
+			limit += l.guard.core.Limit()
+		}
+	}
+	return inFlight, limit
 }
 
 // try returns the permit of the key with most room. It is called without the lock.
@@ -469,16 +500,23 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			if n > 1 {
 				p.turn.Store(uint32(best + 1))
 			}
-			return KeyPermit{pool: p, key: k, permit: permit}, m, true
+			return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r)}, m, true
 		}
 		m.closed = m.closed || why.reason == ReasonClosed
-		m.large = m.large || why.reason == ReasonTooLarge
+		if why.reason == ReasonTooLarge {
+			m.large, m.tooLarge = true, why.tooLarge
+		}
 		m.open = m.open || why.reason == ReasonLimit
 		if why.in > 0 {
 			at := p.now() + why.in
 			l.notBefore.Store(int64(at))
-			m.at = min(m.at, at)
+			if at < m.at {
+				m.at, m.why, m.budget = at, why.why, why.budget
+			}
 		}
+	}
+	if m.open || m.why == admission.WhyNone {
+		m.why = WhyLimit
 	}
 	if !m.live && p.probing.Load() {
 		m.open = true // the probe may bring a key back
@@ -510,7 +548,7 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	k.probes++
 	k.lane.turn.Store(uint32(k.index + 1))
 	k.inFlight.Add(1)
-	return KeyPermit{pool: p, key: k, permit: permit, probe: true}, true
+	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: true}, true
 }
 
 // anyLive reports whether a key is in service.
@@ -604,49 +642,100 @@ func (p *Pool) kick() {
 func (p *Pool) serve() {
 	for {
 		p.mu.Lock()
-		w := p.head
+		set, now := p.set.Load(), p.now()
+		first := p.room.Next(now, 0)
 		switch {
-		case w == nil:
+		case first == nil:
 			p.wakeAt(never)
 			p.mu.Unlock()
 			return
 		case p.closed:
-			p.answer(w, ReasonClosed)
+			p.answer(first.Owner.(*poolWaiter), ReasonClosed)
 			p.mu.Unlock()
 			continue
 		}
-		seq, r, c := w.seq, w.request, w.choice
+		next := p.room.Next(now, set.room.Lowest(p.places()))
+		if next == nil { // what is free is reserved for more urgent callers
+			first.Why = WhyReserved
+			if !p.expire(now) {
+				p.wakeAt(p.nextExpiry())
+				p.mu.Unlock()
+				return
+			}
+			p.mu.Unlock()
+			continue
+		}
+		w := next.Owner.(*poolWaiter)
+		number, r, c := w.number, w.request, w.choice
 		p.mu.Unlock()
 		kp, m, ok := p.try(r, c)
 		p.mu.Lock()
-		if p.head != w || w.seq != seq { // it gave up meanwhile
+		if w.number != number || w.State != admission.Queued { // it gave up meanwhile
 			p.mu.Unlock()
 			if ok {
 				kp.undo()
 			}
 			continue
 		}
-		now := p.now()
+		now = p.now()
 		if ok {
+			kp.call.queued, kp.call.cost = true, w.Cost
 			w.permit = kp
-			p.counts.waited(now - w.since)
-			p.answer(w, reasonNone)
+			p.room.Start(&w.Waiter)
+			p.waiting.Add(-1)
+			p.counts.waited(now-w.Since, w.Why)
+			w.answered <- struct{}{} // never blocks: one token a wait, room for one
 			p.mu.Unlock()
 			continue
 		}
-		if reason := p.hopeless(now, w.deadline, w.giveUp, m); reason != reasonNone {
-			w.out = !m.live
-			if m.at != never {
-				w.retryAt = m.at
-			}
-			p.answer(w, reason)
+		w.Why, w.Budget = m.why, m.budget
+		if p.refuseHopeless(now, w, m) || p.expire(now) {
 			p.mu.Unlock()
 			continue
 		}
-		p.wakeAt(min(w.deadline, m.at))
+		// What holds up the one whose turn it is holds up the others, too.
+		if e := p.room.Expiring(); e != nil && len(c.avoid) == 0 && p.refuseHopeless(now, e.Owner.(*poolWaiter), m) {
+			p.mu.Unlock()
+			continue
+		}
+		p.wakeAt(min(p.nextExpiry(), m.at))
 		p.mu.Unlock()
 		return
 	}
+}
+
+// refuseHopeless refuses w, which waits, when a try that missed says that it need not wait any longer. It needs the lock.
+func (p *Pool) refuseHopeless(now time.Duration, w *poolWaiter, m poolMiss) bool {
+	reason := p.hopeless(now, w.Deadline, w.GiveUp, m)
+	if reason == reasonNone {
+		return false
+	}
+	w.out = !m.live
+	w.TooLarge = m.tooLarge
+	if m.at != never {
+		w.RetryAt = m.at
+	}
+	p.answer(w, reason)
+	return true
+}
+
+// expire refuses one that has waited as long as it may; it reports whether there was one. It needs the lock.
+func (p *Pool) expire(now time.Duration) bool {
+	w := p.room.Expired(now)
+	if w == nil {
+		return false
+	}
+	p.answer(w.Owner.(*poolWaiter), ReasonMaxWait)
+	return true
+}
+
+// nextExpiry returns when the next caller has waited as long as it may. It needs the lock.
+func (p *Pool) nextExpiry() time.Duration {
+	at, ok := p.room.NextExpiry()
+	if !ok {
+		return never
+	}
+	return at
 }
 
 // hopeless returns why a caller need not wait any longer, after a try that missed.
@@ -694,49 +783,107 @@ func (p *Pool) fire() {
 	p.kick()
 }
 
-// enter puts a caller at the end of the queue. It needs the lock.
-func (p *Pool) enter(r Request, c keyChoice) *poolWaiter {
-	w := p.free
+// enter lets a caller in; it reports false when the caller was refused at once. It is called without the lock.
+func (p *Pool) enter(ctx context.Context, r Request, c keyChoice) (w *poolWaiter, waits bool) {
+	p.mu.Lock()
+	w = p.free
 	if w == nil {
 		w = &poolWaiter{answered: make(chan struct{}, 1)}
 	} else {
 		p.free = w.next
 	}
 	p.seq++
-	now := p.now()
-	*w = poolWaiter{answered: w.answered, seq: p.seq, request: r, choice: c, since: now, deadline: now + p.set.Load().maxWait, queued: true, prev: p.tail}
-	if p.tail == nil {
-		p.head = w
-	} else {
-		p.tail.next = w
+	*w = poolWaiter{answered: w.answered, number: p.seq, request: r, choice: c}
+	w.Owner = w
+	w.Tenant, w.Priority, w.Retry = r.Tenant, r.Priority, r.Retry
+	w.Call.Tokens, w.Call.Class, w.Output = max(0, r.Tokens), r.Class, max(0, r.Output)
+	set, now := p.set.Load(), p.now()
+	p.room.Ask(now, now+set.maxWait, &w.Waiter)
+	var ahead admission.Prospects
+	if deadline, ok := ctx.Deadline(); ok {
+		w.GiveUp = max(1, deadline.Sub(p.base))
+		p.mu.Unlock() // no guard's lock is taken under it
+		var at time.Duration
+		ahead, at = p.prospects(w)
+		p.mu.Lock()
+		if at != never && at > w.GiveUp {
+			w.RetryAt = at
+			p.refuse(w, ReasonDeadline)
+			p.mu.Unlock()
+			return w, false
+		}
 	}
-	p.tail = w
+	defer p.mu.Unlock()
+	if p.closed {
+		p.refuse(w, ReasonClosed)
+		return w, false
+	}
+	dropped, ok := p.room.Enter(&w.Waiter, set.queue)
+	if !ok {
+		p.refuse(w, ReasonQueueFull)
+		return w, false
+	}
 	p.waiting.Add(1)
-	return w
+	if dropped != nil {
+		p.waiting.Add(-1)
+		d := dropped.Owner.(*poolWaiter)
+		p.refuse(d, ReasonDropped)
+		d.answered <- struct{}{}
+	}
+	inFlight, limit := p.places()
+	if at, late := p.room.Late(now, &w.Waiter, max(0, limit-inFlight), ahead.Highest, ahead.Quickest, ahead.Latency); late {
+		p.leave(w)
+		w.RetryAt = at
+		p.refuse(w, ReasonDeadline)
+		return w, false
+	}
+	return w, true
 }
 
-// leave takes w out of the queue. It needs the lock.
+// prospects returns how soon the calls of the keys that w may use end at best, and when one of them lets it start at the
+// earliest; never when none is in service. It is called without the lock.
+func (p *Pool) prospects(w *poolWaiter) (all admission.Prospects, at time.Duration) {
+	at = never
+	known := true
+	for _, l := range p.lanes {
+		if !l.usable(w.choice) {
+			continue
+		}
+		g := l.guard
+		g.mu.Lock()
+		now := g.now()
+		at = min(at, g.core.Earliest(now, &w.Waiter)+g.base.Sub(p.base))
+		one := g.core.Prospects()
+		g.mu.Unlock()
+		known = known && one.Quickest > 0
+		if all.Quickest == 0 || one.Quickest < all.Quickest {
+			all.Quickest = one.Quickest
+		}
+		all.Latency = max(all.Latency, one.Latency)
+		all.Highest += one.Highest
+	}
+	if !known {
+		all.Quickest = 0
+	}
+	return all, at
+}
+
+// leave takes w out of the room. It needs the lock.
 func (p *Pool) leave(w *poolWaiter) {
-	if w.prev == nil {
-		p.head = w.next
-	} else {
-		w.prev.next = w.next
-	}
-	if w.next == nil {
-		p.tail = w.prev
-	} else {
-		w.next.prev = w.prev
-	}
-	w.prev, w.next, w.queued = nil, nil, false
+	p.room.Leave(&w.Waiter)
 	p.waiting.Add(-1)
 }
 
-// answer takes w out of the queue and wakes its caller. It needs the lock.
+// refuse refuses w, which does not wait. It needs the lock.
+func (p *Pool) refuse(w *poolWaiter, reason Reason) {
+	w.State, w.Reason = admission.Refused, reason
+	p.refused(reason, w.out)
+}
+
+// answer refuses w, which waits, and wakes its caller. It needs the lock.
 func (p *Pool) answer(w *poolWaiter, reason Reason) {
 	p.leave(w)
-	if w.reason = reason; reason != reasonNone {
-		p.refused(reason, w.out)
-	}
+	p.refuse(w, reason)
 	w.answered <- struct{}{} // never blocks: one token a wait, room for one
 }
 

@@ -26,6 +26,8 @@ type NoKeyError struct {
 	Waited time.Duration
 	// RetryAt is the earliest instant worth trying again, as far as the pool knows; zero when it does not.
 	RetryAt time.Time
+	// TooLarge has the numbers of ReasonTooLarge.
+	TooLarge TooLarge
 	// Keys is what the keys looked like.
 	Keys []KeyStatus
 }
@@ -55,6 +57,9 @@ func (e *NoKeyError) Error() string {
 			b.WriteString(", ")
 		}
 		b.WriteString(k.String())
+	}
+	if e.Reason == ReasonTooLarge && e.TooLarge.Cost > 0 {
+		fmt.Fprintf(&b, "; %d %s, and the budget of a key holds %d", e.TooLarge.Cost, e.TooLarge.Kind, e.TooLarge.Limit)
 	}
 	if !e.RetryAt.IsZero() {
 		fmt.Fprintf(&b, "; try again at %s", instant(e.RetryAt))
@@ -99,5 +104,7 @@ func (p *Pool) refuseNow(m poolMiss) *NoKeyError {
 	}
 	p.refused(reason, !m.live)
 	p.mu.Unlock()
-	return p.rejected(reason, !m.live, 0, retryAt)
+	e := p.rejected(reason, !m.live, 0, retryAt)
+	e.TooLarge = m.tooLarge
+	return e
 }

@@ -1,5 +1,7 @@
 package limiter
 
+import "github.com/flyball-go/flyball/feedback"
+
 // KeyPermit is the right to have one call in flight with one key. Like a Permit it is a value that stays
 // with the caller, must be released exactly once, by one goroutine, and must not be copied after it was
 // acquired.
@@ -8,6 +10,20 @@ type KeyPermit struct {
 	key    *poolKey
 	permit Permit
 	probe  bool
+	call   poolCall
+}
+
+// poolCall is what the pool's room has to know of a call when it ends.
+type poolCall struct {
+	tenant   string
+	cost     int64 // that fairness counted; 0 when it was not counted
+	priority uint8
+	class    uint8
+	queued   bool // it waited, and was counted when it started
+}
+
+func callOf(r *Request) poolCall {
+	return poolCall{tenant: r.Tenant, cost: max(0, r.Tokens), priority: r.Priority, class: r.Class}
 }
 
 // Secret returns the key to send the call with.
@@ -49,8 +65,27 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 	kp.pool = nil
 	p.judge(kp.key, kp.probe, &o, f)
 	kp.key.inFlight.Add(-1)
+	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.cost > 0 {
+		p.settle(&kp.call, &o)
+	}
 	kp.permit.Release(o)
 	p.mayHaveRoom()
+}
+
+// settle charges a call's tenant what it used, in place of what was expected.
+func (p *Pool) settle(c *poolCall, o *Outcome) {
+	u := feedback.Usage{
+		Known: o.InputTokens > 0 || o.OutputTokens > 0,
+		Input: o.InputTokens, Output: o.OutputTokens, CachedInput: o.CachedTokens,
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.cost > 0 {
+		p.room.Charge(c.tenant, c.priority, c.cost, u)
+	}
+	if o.Class == feedback.OK {
+		p.room.Learn(c.class, u)
+	}
 }
 
 // Abandon gives the permit back for a call that was never made; see Permit.Abandon. It panics when the permit is not
@@ -69,9 +104,14 @@ func (kp *KeyPermit) undo() {
 	p := kp.pool
 	kp.pool = nil
 	kp.key.inFlight.Add(-1)
-	if kp.probe {
+	if kp.probe || kp.call.queued {
 		p.mu.Lock()
-		p.dropProbe(p.now(), 0, kp.key)
+		if kp.probe {
+			p.dropProbe(p.now(), 0, kp.key)
+		}
+		if kp.call.queued {
+			p.room.Undo(kp.call.tenant, kp.call.priority, kp.call.cost)
+		}
 		p.mu.Unlock()
 	}
 	kp.permit.Abandon()

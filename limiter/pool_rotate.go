@@ -63,6 +63,7 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 		return KeyPermit{}, false, nil
 	}
 	t.tried = append(t.tried, t.key)
+	t.request.Retry = true // from now on: before new calls of its tenant and priority
 	switch faultOf(o, f) {
 	case KeyUnauthorized, KeyExhausted:
 		most := len(p.keys)
@@ -146,6 +147,11 @@ func (t *Rotation) take(permit KeyPermit, err error) (KeyPermit, error) {
 // The outcome is read from the error as Guard.Do does; an error made by [FailKey] says that the key is
 // at fault.
 func (p *Pool) Do(ctx context.Context, r Request, f func(context.Context, Secret) error) error {
+	return p.DoOutcome(ctx, r, func(ctx context.Context, key Secret, _ *Outcome) error { return f(ctx, key) })
+}
+
+// DoOutcome is Do for a function that knows more of how a call ended than whether it failed; see Guard.DoOutcome.
+func (p *Pool) DoOutcome(ctx context.Context, r Request, f func(context.Context, Secret, *Outcome) error) error {
 	t := p.Rotate(r, true)
 	permit, err := t.Acquire(ctx)
 	if err != nil {
@@ -165,11 +171,17 @@ func (p *Pool) Do(ctx context.Context, r Request, f func(context.Context, Secret
 }
 
 // call calls f and releases permit with what became of it.
-func (t *Rotation) call(ctx context.Context, permit *KeyPermit, f func(context.Context, Secret) error) (o Outcome, fault KeyFault, err error) {
-	o.Class = feedback.Canceled // a panic says nothing about the upstream
-	defer func() { permit.Release(o, fault) }()
-	err = f(ctx, permit.Secret())
-	o = OutcomeOf(ctx, err)
+func (t *Rotation) call(ctx context.Context, permit *KeyPermit, f func(context.Context, Secret, *Outcome) error) (o Outcome, fault KeyFault, err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			o = Outcome{Class: feedback.Canceled} // a panic says nothing about the upstream
+		}
+		permit.Release(o, fault)
+	}()
+	err = f(ctx, permit.Secret(), &o)
+	ended = true
+	o = merged(ctx, o, err)
 	var k *keyFailure
 	if errors.As(err, &k) {
 		fault = k.fault

@@ -63,15 +63,20 @@ type PoolCounts struct {
 	Waited  uint64
 	WaitSum time.Duration
 	Waits   [WaitBuckets]uint64
+	// WaitedFor is how many of those callers waited, and for how long together, by what they waited for last, as in
+	// Counts.
+	WaitedFor [NumWhys]admission.Waits
 }
 
 // waited counts a wait that was granted a key.
-func (c *PoolCounts) waited(d time.Duration) {
+func (c *PoolCounts) waited(d time.Duration, why Why) {
 	if d <= 0 {
 		return
 	}
 	c.Waited++
 	c.WaitSum += d
+	c.WaitedFor[why].N++
+	c.WaitedFor[why].Sum += d
 	c.Waits[min(bits.Len64(uint64(d/time.Millisecond)), WaitBuckets-1)]++
 }
 
@@ -111,6 +116,7 @@ func (p *Pool) Keys() []KeyStatus {
 	all := make([]KeyStatus, 0, len(p.keys))
 	for _, l := range p.lanes {
 		g := l.guard
+		g.ties.Load().endForgotten()
 		g.mu.Lock()
 		limit, paused := g.core.Limit(), max(0, g.core.Gate()-g.now())
 		g.mu.Unlock()

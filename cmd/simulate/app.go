@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/scenarios"
 )
 
 // env is where the program reads and writes.
@@ -21,49 +23,60 @@ func newApp(e *env) *cli.App {
 	return &cli.App{
 		Name:      "simulate",
 		Usage:     "try guards against upstreams with limits, in virtual time",
-		UsageText: "simulate [options]\nsimulate run [options] [scenario.toml | name ...]\nsimulate scenarios [list | show NAME]\nsimulate feedback [options] FILE",
-		Description: `Without a command, every built-in scenario runs with every controller. The table goes to
-stdout, progress to stderr, and the charts to report.html. The guard's parameters are those of ./limits.toml, when there is one.
+		UsageText: "simulate [options]\nsimulate COMMAND [options] [arguments]",
+		Description: `Without a command, the scenarios that tell most run with every controller. The table goes to
+stdout, words to stderr, and the charts to report.html. The guard's parameters are those of ./limits.toml, when there is one.
 
 Exit codes: 0 done; 1 internal error, or a result could not be written; 2 misuse, the message
-says what to change; 3 an expectation was not met (--assert); 130 interrupted.
+says what to change; 3 an expectation or a bound was not met; 4 a bound is inconclusive; 130 interrupted, what was finished is written.
 
 Examples:
    simulate
-   simulate run --seeds 10 rpm-bucket
-   simulate run --controllers ours,fixed-10 --out my.html my.toml
-   simulate scenarios show rpm-bucket > my.toml
-   curl -si https://api.example.com/v1/models | simulate feedback -`,
+   simulate run --seeds 8 rpm-bucket
+   simulate compare --scenarios rpm-bucket,closed-loop gcl-aimd ours
+   simulate explain --at 42s rpm-bucket
+   simulate scenarios`,
 		Flags:  runFlags(),
-		Action: e.runAction,
+		Action: e.demoAction,
 		Commands: []*cli.Command{
-			{
-				Name: "run", Usage: "run scenarios: files, or names of built-in ones; all built-in ones when none is given",
-				ArgsUsage: "[scenario.toml | name ...]", Flags: runFlags(), Action: e.runAction, OnUsageError: usageError,
-				Description: "A file has a slash in its name or ends in .toml; - is stdin.\n\nExamples:\n   simulate run outage-30s\n   simulate run --assert --seeds 3",
-			},
-			{
-				Name: "scenarios", Usage: "list the built-in scenarios, or show one", OnUsageError: usageError, Action: e.listAction,
-				Subcommands: []*cli.Command{
-					{Name: "list", Usage: "list the built-in scenarios", Action: e.listAction, OnUsageError: usageError},
-					{Name: "show", Usage: "print the file of a built-in scenario", ArgsUsage: "NAME", Action: e.showAction, OnUsageError: usageError},
-				},
-			},
+			e.runCommand(),
+			e.compareCommand(),
+			e.sweepCommand(),
+			e.tuneCommand(),
+			e.assertCommand(),
+			e.explainCommand(),
+			e.reportCommand(),
+			e.scenariosCommand(),
+			e.benchCommand(),
 			e.drawsCommand(),
 			e.feedbackCommand(),
+			e.loadCommand(),
+			e.serveCommand(),
+			e.replayCommand(),
+			e.recordCommand(),
+			e.fitCommand(),
 		},
-		HideVersion:     true,
-		Writer:          e.stdout,
-		ErrWriter:       e.stderr,
-		OnUsageError:    usageError,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		CommandNotFound: nil,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // a value of --set may have commas in it
+		Writer:                    e.stdout,
+		ErrWriter:                 e.stderr,
+		OnUsageError:              usageError,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		CommandNotFound:           nil,
 	}
 }
 
-// usageError makes a wrong flag a misuse without printing the whole help.
-func usageError(_ *cli.Context, err error, _ bool) error {
-	return misuse(fmt.Errorf("%w; see simulate --help", err))
+// unknownCommand says which command was probably meant by the first argument.
+func unknownCommand(c *cli.Context) error {
+	word := c.Args().First()
+	var names []string
+	for _, cmd := range c.App.Commands {
+		names = append(names, cmd.Name)
+	}
+	if _, ok := scenarios.Read(word); ok || isFile(word) {
+		return fmt.Errorf("there is no command %q; names and files of scenarios come after run: simulate run %s", word, quote(word))
+	}
+	return unknownWord("command", word, names)
 }
 
 // exit prints an error and returns the exit code for it.

@@ -22,11 +22,12 @@ func main() {
 
 // Exit codes.
 const (
-	exitOK          = 0
-	exitInternal    = 1   // the simulator is broken, or a result could not be written
-	exitMisuse      = 2   // the command line, or a file that it names
-	exitAssertion   = 3   // --assert, and a scenario's expectation was not met
-	exitInterrupted = 130 // Ctrl-C; what was finished is printed and written
+	exitOK           = 0
+	exitInternal     = 1   // the simulator is broken, or a result could not be written
+	exitMisuse       = 2   // the command line, or a file that it names
+	exitAssertion    = 3   // an expectation or a bound was not met
+	exitInconclusive = 4   // none was broken, and more seeds are needed to say of all that they are kept
+	exitInterrupted  = 130 // Ctrl-C; what was finished is printed and written
 )
 
 // An exitError ends the program with a code.
@@ -44,5 +45,6 @@ func internal(err error) error { return &exitError{exitInternal, err} }
 // run is the program without its process: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	e := &env{stdin: stdin, stdout: stdout, stderr: stderr}
-	return e.exit(newApp(e).RunContext(ctx, args))
+	app := newApp(e)
+	return e.exit(app.RunContext(ctx, arrange(app, args)))
 }

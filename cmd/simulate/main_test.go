@@ -60,26 +60,64 @@ func TestTranscripts(t *testing.T) {
 		args []string
 	}{
 		{"small", []string{"run", "--controllers", "none,fixed-4,gcl-aimd", "--seeds", "2", "small.toml"}},
-		{"one-controller", []string{"run", "--controllers", "fixed-4", "--seeds", "1", "--out", "", "./small.toml"}},
-		{"stdin", []string{"run", "--controllers", "none,fixed-4", "--seeds", "1", "--out", "", "-"}},
-		{"assert", []string{"run", "--controllers", "none,fixed-4", "--out", "", "--assert", "small.toml"}},
+		{"one-controller", []string{"run", "--controllers", "fixed-4", "--seeds", "1", "--html", "", "./small.toml"}},
+		{"stdin", []string{"run", "--controllers", "none,fixed-4", "--seeds", "1", "--html", "", "-"}},
+		{"options-last", []string{"run", "small.toml", "--seeds", "1", "--controllers=fixed-4", "--html", ""}},
+		{"out", []string{"run", "--controllers", "fixed-4,ours", "--seeds", "3", "--out", "results", "-q", "small.toml"}},
+		{"csv", []string{"run", "--controllers", "fixed-4", "--seeds", "2", "--html", "", "--csv", "small.toml"}},
+		{"set", []string{"run", "--controllers", "fixed-4", "--seeds", "1", "--html", "", "--set", "upstream.concurrency.limit=2", "--duration", "30s", "small.toml"}},
+		{"assert-expectations", []string{"run", "--controllers", "none,fixed-4", "--html", "", "--assert", "small.toml"}},
+		{"compare", []string{"compare", "--scenarios", "small.toml", "--seeds", "8", "none", "fixed-4"}},
+		{"compare-figures", []string{"compare", "--scenarios", "small.toml", "--seeds", "4", "--figures", "p99,settle", "gcl-aimd", "fixed-4"}},
+		{"compare-same", []string{"compare", "--scenarios", "small.toml", "--csv", "fixed-4", "fixed-4"}},
+		{"compare-configs", []string{"compare", "--scenarios", "small.toml", "--seeds", "4", "a.toml", "b.toml"}},
+		{"sweep", []string{"sweep", "--vary", "upstream.concurrency.limit=2..6:3", "--controller", "fixed-4", "small.toml"}},
+		{"sweep-grid", []string{"sweep", "--vary", "upstream.concurrency.limit=2,4", "--vary", "workload.rate=log:4..16:3", "--figure", "p99", "--seeds", "2", "--controller", "fixed-4", "small.toml"}},
+		{"tune", []string{"tune", "--keys", "backoff", "--points", "3", "--search-seeds", "4", "--seeds", "4", "--held-out", "held.toml", "-q", "small.toml"}},
+		{"assert", []string{"assert", "suite.toml"}},
+		{"assert-open", []string{"assert", "open.toml", "--github"}},
+		{"explain", []string{"explain", "--at", "30s", "--controller", "gcl-aimd", "small.toml"}},
+		{"explain-list", []string{"explain", "--duration", "5s", "small.toml"}},
+		{"explain-events", []string{"explain", "--at", "12s", "events.jsonl"}},
 		{"show", []string{"scenarios", "show", "rpm-bucket"}},
 		{"list", []string{"scenarios"}},
+		{"new", []string{"scenarios", "new", "mine.toml"}},
 
-		{"bad-file", []string{"run", "--out", "", "missing.toml"}},
-		{"bad-directory", []string{"run", "--out", "", "./"}},
-		{"bad-scenario", []string{"run", "--out", "", "bad.toml"}},
-		{"bad-name", []string{"run", "--out", "", "rpm-buckets"}},
+		{"bad-file", []string{"run", "--html", "", "missing.toml"}},
+		{"bad-directory", []string{"run", "--html", "", "./"}},
+		{"bad-scenario", []string{"run", "--html", "", "bad.toml"}},
+		{"bad-name", []string{"run", "--html", "", "rpm-buckets"}},
+		{"bad-set", []string{"run", "set:tunning"}},
 		{"bad-command", []string{"rum", "rpm-bucket"}},
+		{"bad-command-scenario", []string{"rpm-bucket"}},
 		{"bad-subcommand", []string{"scenarios", "delete"}},
 		{"bad-show", []string{"scenarios", "show"}},
+		{"bad-new", []string{"scenarios", "new", "small.toml"}},
 		{"bad-flag", []string{"run", "--sead", "3"}},
+		{"bad-value", []string{"run", "small.toml", "--cpus", "many"}},
+		{"bad-no-value", []string{"run", "small.toml", "--set"}},
 		{"bad-seed", []string{"run", "--seed", "-1"}},
-		{"bad-order", []string{"run", "small.toml", "--seeds", "3"}},
-		{"bad-numbers", []string{"run", "--seeds", "0", "--cpus", "-2", "--controllers", "ours,their"}},
+		{"bad-numbers", []string{"run", "--seeds", "0", "--cpus", "-2", "--duration", "1ms", "--controllers", "ours,their"}},
+		{"bad-override", []string{"run", "--set", "guard.adaptive.backof=2", "--set", "guard.adaptive.backoff=2", "--set", "workload.rat=1", "--set", "rate", "small.toml"}},
+		{"bad-formats", []string{"run", "--json", "--csv", "small.toml"}},
 		{"bad-config", []string{"run", "--config", "limits.bad.toml"}},
 		{"bad-config-missing", []string{"--config", "no-limits.toml"}},
 		{"bad-twice", []string{"run", "small.toml", "./small.toml"}},
+		{"bad-events", []string{"run", "--events", "no/such/file.jsonl", "small.toml"}},
+		{"bad-compare-one", []string{"compare", "ours"}},
+		{"bad-compare-name", []string{"compare", "our", "small.json", "--figures", "p98"}},
+		{"bad-sweep", []string{"sweep", "small.toml"}},
+		{"bad-sweep-range", []string{"sweep", "--vary", "guard.adaptive.backoff=0.9..0.5:5", "--vary", "guard.min_limit=1..4", "small.toml"}},
+		{"bad-sweep-value", []string{"sweep", "--vary", "guard.adaptive.backoff=0.5..2:4", "small.toml"}},
+		{"bad-tune", []string{"tune", "--keys", "back_off", "--worst", "2", "--constraint", "goodput", "--held-out", "small.toml", "--seeds", "1", "small.toml"}},
+		{"bad-assert", []string{"assert", "bad-suite.toml"}},
+		{"bad-assert-names", []string{"assert", "bad-names.toml"}},
+		{"bad-assert-none", []string{"assert"}},
+		{"bad-explain", []string{"explain", "--at", "1h", "small.toml"}},
+		{"bad-explain-events", []string{"explain", "--seed", "9", "events.jsonl"}},
+		{"bad-report", []string{"report"}},
+		{"bad-report-file", []string{"report", "bad.toml", "old.json"}},
+		{"bad-bench", []string{"bench", "--time", "0s"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			small, err := os.ReadFile(filepath.Join(here, "testdata", "small.toml"))
@@ -123,13 +161,13 @@ func TestWithoutArguments(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit code %d, stderr %s", code, stderr)
 	}
-	for _, want := range []string{"rpm-bucket", "outage-30s", "> ours", "gcl-vegas", "Who won where", "ours won"} {
+	for _, want := range []string{"> ours", "gcl-vegas", "Who won where", "ours won", "outage-30s"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("stdout lacks %q", want)
 		}
 	}
 	html, err := os.ReadFile("report.html")
-	if err != nil || len(html) > 1<<20 || !bytes.Contains(html, []byte("rpm-bucket")) {
+	if err != nil || len(html) > 1<<20 || !bytes.Contains(html, []byte("outage-30s")) {
 		t.Errorf("report.html: %d bytes, %v; want at most 1 MiB with the scenarios in it", len(html), err)
 	}
 	if left, _ := filepath.Glob(".report.html*"); len(left) > 0 {
@@ -193,7 +231,7 @@ func TestReadsLimits(t *testing.T) {
 }
 
 func TestJSON(t *testing.T) {
-	stdout, stderr, code := in(t, workdir(t), "", "run", "--json", "--out", "", "--seeds", "1", "small.toml")
+	stdout, stderr, code := in(t, workdir(t), "", "run", "--json", "--html", "", "--seeds", "1", "small.toml")
 	if code != exitOK || !strings.HasPrefix(stdout, "{") || !strings.Contains(stdout, `"small"`) || stderr != "" {
 		t.Errorf("exit code %d, stdout %.80q, stderr %q", code, stdout, stderr)
 	}
@@ -207,12 +245,12 @@ func TestReportCannotBeWritten(t *testing.T) {
 		outs = append(outs, "/dev/full")
 	}
 	for _, out := range outs {
-		stdout, stderr, code := in(t, dir, "", "run", "--seeds", "1", "--out", out, "small.toml")
+		stdout, stderr, code := in(t, dir, "", "run", "--seeds", "1", "--html", out, "small.toml")
 		if code != exitInternal || !strings.Contains(stdout, "> ours") {
-			t.Errorf("--out %s: exit code %d, want %d and the table:\n%s", out, code, exitInternal, stdout)
+			t.Errorf("--html %s: exit code %d, want %d and the table:\n%s", out, code, exitInternal, stdout)
 		}
-		if !strings.Contains(stderr, "the report could not be written") || !strings.Contains(stderr, "--out") {
-			t.Errorf("--out %s: stderr %q does not say what to do", out, stderr)
+		if !strings.Contains(stderr, "the report could not be written") || !strings.Contains(stderr, "--html") {
+			t.Errorf("--html %s: stderr %q does not say what to do", out, stderr)
 		}
 	}
 }
@@ -221,7 +259,7 @@ func TestReportCannotBeWritten(t *testing.T) {
 func TestTableCannotBeWritten(t *testing.T) {
 	t.Chdir(workdir(t))
 	var errs bytes.Buffer
-	code := run(t.Context(), []string{"simulate", "run", "--seeds", "1", "--out", "", "small.toml"}, strings.NewReader(""), broken{}, &errs)
+	code := run(t.Context(), []string{"simulate", "run", "--seeds", "1", "--html", "", "small.toml"}, strings.NewReader(""), broken{}, &errs)
 	if code != exitInternal || !strings.Contains(errs.String(), "the table could not be written: no room") {
 		t.Errorf("exit code %d, stderr %q", code, errs.String())
 	}

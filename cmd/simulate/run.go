@@ -1,48 +1,72 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/flyball-go/flyball/config"
-	"github.com/flyball-go/flyball/config/strict"
+	"github.com/flyball-go/flyball/internal/lab"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
-	"github.com/flyball-go/flyball/scenarios"
 )
 
-// defaultConfig is read when it is there and no other file is named.
-const defaultConfig = "limits.toml"
-
-// Bounds of flags.
-const (
-	maxSeeds = 1000
-	maxCPUs  = 1024
-)
+// defaultSeeds is how many seeds a run has when nobody says otherwise: few enough to wait for, and enough for an interval.
+const defaultSeeds = 4
 
 func runFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
+	flags := []cli.Flag{
+		configFlag(),
 		&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: controllerNames(), DefaultText: "all"},
-		&cli.Uint64Flag{Name: "seed", Usage: "first seed `N` of the random numbers", Value: 1},
-		&cli.IntFlag{Name: "seeds", Usage: "`N` seeds, one after the other", Value: 3},
-		&cli.StringFlag{Name: "out", Usage: "`FILE` for the report with charts; empty for none", Value: "report.html"},
-		&cli.BoolFlag{Name: "json", Usage: "print JSON instead of the table"},
-		&cli.BoolFlag{Name: "assert", Usage: "exit with 3 when a controller does not do what its scenario expects"},
-		&cli.IntFlag{Name: "cpus", Usage: "`N` runs at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
 	}
+	flags = append(flags, seedFlags(strconv.Itoa(defaultSeeds))...)
+	flags = append(flags, durationFlag(), setFlag())
+	flags = append(flags, outputFlags("report.html")...)
+	return append(flags,
+		&cli.StringFlag{Name: "events", Usage: "`FILE` for every decision of every run, one JSON object a line; simulate explain reads it"},
+		&cli.BoolFlag{Name: "assert", Usage: "exit with 3 when a controller does not do what its scenario expects"},
+		cpusFlag(), quietFlag(),
+	)
+}
+
+func (e *env) runCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run", Usage: "run scenarios: files, built-in names, sets; all built-in ones when none is given",
+		ArgsUsage: "[scenario.toml | name | set:NAME ...]", Flags: runFlags(), Action: e.runAction, OnUsageError: usageError,
+		Description: `A file has a slash in its name or ends in .toml; - is stdin. The table goes to stdout, words to stderr, the page to report.html.
+
+Examples:
+   simulate run outage-30s
+   simulate run --seeds 8 --controllers ours,gcl-aimd,fixed-12 rpm-bucket capacity-step
+   simulate run --set guard.adaptive.backoff=0.7 --set upstream.concurrency.limit=30 concurrency-cap
+   simulate run --json --seeds 2 rpm-bucket > after.json
+   simulate run --seeds 2 --out results --events results.jsonl closed-loop`,
+	}
+}
+
+// demoAction is the run without a command: the scenarios that tell most.
+func (e *env) demoAction(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return misuse(unknownCommand(c))
+	}
+	var words []string
+	for _, s := range scenario.Builtin() {
+		if isShown(s) {
+			words = append(words, s.Name)
+		}
+	}
+	if err := e.run(c, words); err != nil {
+		return err
+	}
+	e.say(c, "these are %d of %d scenarios; simulate run runs all, simulate scenarios lists them", len(words), len(scenario.Builtin()))
+	return nil
 }
 
 // controllerNames returns the controllers of a comparison that names none, as --controllers takes them.
@@ -56,45 +80,90 @@ func controllerNames() string {
 
 // runAction runs scenarios and reports.
 func (e *env) runAction(c *cli.Context) error {
-	plan, err := e.plan(c)
+	words := c.Args().Slice()
+	if len(words) == 0 {
+		words = []string{"all"}
+	}
+	return e.run(c, words)
+}
+
+func (e *env) run(c *cli.Context, words []string) error {
+	s := e.newSetup(c)
+	s.fail(oneOf(c, "json", "csv", "svg"))
+	plan := lab.Plan{Seeds: s.seeds(), Bands: true}
+	cs := s.controllers("controllers", c.String("controllers"))
+	set := s.settings("")
+	plan.Scenarios = s.scenarios(words)
+	if err := s.err(); err != nil {
+		return err
+	}
+	plan.Subjects = lab.Subjects(cs, set)
+	log, err := newEvents(c.String("events"))
 	if err != nil {
 		return misuse(err)
 	}
-	progress := newProgress(e.stderr)
-	plan.Progress = progress.show
-	r, stats, runErr := scenario.Run(c.Context, plan)
-	progress.clear()
-	interrupted := errors.Is(runErr, context.Canceled)
-	if runErr != nil && !interrupted {
+	if log != nil {
+		plan.Decisions = log.add
+	}
+	r, runErr := e.table(c, plan)
+	var logErr error
+	if log != nil {
+		if logErr = log.close(); logErr != nil {
+			logErr = internal(fmt.Errorf("the decisions could not be written: %w; name another file with --events", logErr))
+		}
+	}
+	if runErr != nil && !interrupted(runErr) {
 		return internal(runErr)
 	}
-	r.Command = commandLine(c)
-	if total := len(plan.Scenarios) * len(plan.Controllers) * plan.Seeds; interrupted && stats.Runs == 0 {
-		return &exitError{exitInterrupted, fmt.Errorf("interrupted before the first of %d runs was finished; nothing was written", total)}
+	r.Version, r.Config = version(), hashOf(set)
+	r.Command = newRecipe("run").flags(c, "config", "controllers").seeds(c).flags(c, "duration", "set").args(words).String()
+	if len(r.Scenarios) == 0 {
+		return &exitError{exitInterrupted, errors.New("interrupted before the first run was finished; nothing was written")}
 	}
-
-	// The table comes first: it is there whatever becomes of the report.
-	if err := e.print(r, c.Bool("json")); err != nil {
-		return internal(fmt.Errorf("the table could not be written: %w", err))
-	}
-	if out := c.String("out"); out != "" && len(r.Scenarios) > 0 {
-		if err := writeReport(out, r); err != nil {
-			return internal(fmt.Errorf("the report could not be written: %w; the table is complete; name another file with --out", err))
+	err = errors.Join(logErr, e.publish(c, r))
+	switch {
+	case runErr != nil:
+		if err != nil {
+			e.exit(err) // an interruption has the last word
 		}
-		fmt.Fprintf(e.stderr, "simulate: wrote %s\n", out)
-	}
-	if interrupted {
-		total := len(plan.Scenarios) * len(plan.Controllers) * plan.Seeds
-		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d runs; what is finished is above", stats.Runs, total)}
-	}
-	if c.Bool("assert") {
-		return assert(plan.Scenarios, r)
+		return runErr
+	case err != nil:
+		return err
+	case c.Bool("assert"):
+		return assertExpectations(plan.Scenarios, r)
 	}
 	return nil
 }
 
-// assert returns an error that lists what was expected and did not come.
-func assert(scs []*scenario.Scenario, r *report.Report) error {
+// table runs a plan with progress. An interruption comes back as an exitError with the code for it, beside what was finished.
+func (e *env) table(c *cli.Context, plan lab.Plan) (*report.Report, error) {
+	l := e.newLab(c)
+	progress := e.progress(c, "runs")
+	l.Progress = progress.show
+	r, err := l.Table(c.Context, plan)
+	progress.clear()
+	if err != nil && c.Context.Err() != nil && errors.Is(err, context.Cause(c.Context)) {
+		total := len(plan.Scenarios) * len(plan.Subjects) * plan.Seeds.N
+		word := ""
+		if plan.Seeds.Auto {
+			word = "at most "
+		}
+		return r, &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %s%d runs; what is finished is above", l.Trials, word, total)}
+	}
+	return r, err
+}
+
+// interrupted reports whether an error is an interruption.
+func interrupted(err error) bool {
+	var ee *exitError
+	return errors.As(err, &ee) && ee.code == exitInterrupted
+}
+
+// newLab returns a lab with the cores of --cpus.
+func (e *env) newLab(c *cli.Context) *lab.Lab { return &lab.Lab{CPUs: max(1, c.Int("cpus"))} }
+
+// assertExpectations returns an error that lists what the scenarios expect and did not come.
+func assertExpectations(scs []*scenario.Scenario, r *report.Report) error {
 	misses := scenario.Check(scs, r)
 	if len(misses) == 0 {
 		return nil
@@ -106,196 +175,89 @@ func assert(scs []*scenario.Scenario, r *report.Report) error {
 	return &exitError{exitAssertion, errors.New(strings.Join(lines, "\n"))}
 }
 
-// plan reads flags and files, and reports all that is wrong with them together.
-func (e *env) plan(c *cli.Context) (scenario.Plan, error) {
-	var errs []error
-	p := scenario.Plan{Seed: c.Uint64("seed"), Seeds: c.Int("seeds"), CPUs: c.Int("cpus")}
-	if p.Seeds < 1 || p.Seeds > maxSeeds {
-		errs = append(errs, fmt.Errorf("--seeds is %d, must be 1 to %d", p.Seeds, maxSeeds))
+// events is the file of --events, written beside its place and moved there when it is closed.
+type events struct {
+	path string
+	f    *os.File
+	w    *bufio.Writer
+	temp bool
+	err  error
+}
+
+// event is one line.
+type event struct {
+	Scenario   string  `json:"scenario"`
+	Controller string  `json:"controller"`
+	Seed       uint64  `json:"seed"`
+	At         float64 `json:"at_s"`
+	Limit      int     `json:"limit"`
+	Pace       float64 `json:"pace_rps"`
+	Cause      string  `json:"cause"`
+	Binding    string  `json:"binding"`
+}
+
+func newEvents(path string) (*events, error) {
+	if path == "" {
+		return nil, nil
 	}
-	if p.CPUs < 1 || p.CPUs > maxCPUs {
-		errs = append(errs, fmt.Errorf("--cpus is %d, must be 1 to %d", p.CPUs, maxCPUs))
-	}
+	ev := &events{path: path}
 	var err error
-	if p.Controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
-		errs = append(errs, fmt.Errorf("--controllers: %w", err))
-	}
-	if file, err := loadConfig(c); err != nil {
-		errs = append(errs, err)
+	if st, e := os.Stat(path); e == nil && !st.Mode().IsRegular() {
+		ev.f, err = os.OpenFile(path, os.O_WRONLY, 0)
 	} else {
-		p.Settings = file.Defaults
-		if law := file.Defaults.Law; law != config.LawAdaptive {
-			fmt.Fprintf(e.stderr, "simulate: guard.law is %q, and ours is always flyball's law; for others see --controllers\n", law)
-		}
+		ev.temp = true
+		ev.f, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	}
-	if p.Scenarios, err = e.scenarios(c); err != nil {
-		errs = append(errs, err)
+	if err != nil {
+		return nil, fmt.Errorf("--events: %s cannot be written: %w", path, errorOf(err))
 	}
-	return p, errors.Join(errs...)
+	ev.w = bufio.NewWriterSize(ev.f, 1<<16)
+	return ev, nil
 }
 
-// loadConfig reads the file that --config names, or ./limits.toml when it is there.
-func loadConfig(c *cli.Context) (*config.File, error) {
-	if c.IsSet("config") {
-		return config.Load(c.String("config"))
+// add writes the decisions of a run. After an error it writes no more; close reports it, and the runs go on.
+func (ev *events) add(s *scenario.Scenario, sub *lab.Subject, seed uint64, ds []report.Decision) error {
+	if ev.err != nil {
+		return nil
 	}
-	if _, err := os.Stat(defaultConfig); errors.Is(err, fs.ErrNotExist) {
-		return config.Default(), nil
+	enc := json.NewEncoder(ev.w)
+	for _, d := range ds {
+		if err := enc.Encode(event{s.Name, sub.Name, seed, d.At.Seconds(), d.Limit, d.Pace, d.Cause, d.Binding}); err != nil {
+			ev.err = err
+			return nil
+		}
 	}
-	return config.Load(defaultConfig)
+	return nil
 }
 
-// scenarios returns the scenarios that the arguments name, or all built-in ones.
-func (e *env) scenarios(c *cli.Context) ([]*scenario.Scenario, error) {
-	args := c.Args().Slice()
-	if c.Command.Name != "run" && len(args) > 0 {
-		return nil, fmt.Errorf("there is no command %q, only run, scenarios and feedback; names and files come after run, as in simulate run rpm-bucket", args[0])
+func (ev *events) close() error {
+	err := ev.err
+	if e := ev.w.Flush(); err == nil {
+		err = e
 	}
-	if len(args) == 0 {
-		return scenario.Builtin(), nil
+	if ev.temp {
+		ev.f.Chmod(0o644) //nolint:errcheck // not on every system
 	}
-	var all []*scenario.Scenario
-	var errs []error
-	for _, arg := range args {
-		s, err := e.scenario(arg)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if slices.ContainsFunc(all, func(o *scenario.Scenario) bool { return o.Name == s.Name }) {
-			errs = append(errs, fmt.Errorf("two scenarios are called %q: give one of them another name", s.Name))
-		}
-		all = append(all, s)
+	if e := ev.f.Close(); err == nil {
+		err = e
 	}
-	return all, errors.Join(errs...)
-}
-
-// scenario reads a file, stdin, or a built-in scenario.
-func (e *env) scenario(arg string) (*scenario.Scenario, error) {
-	switch {
-	case arg == "-":
-		data, err := io.ReadAll(io.LimitReader(e.stdin, strict.MaxSize+1))
-		if err != nil {
-			return nil, fmt.Errorf("stdin cannot be read: %w", err)
-		}
-		return scenario.Parse("stdin", data)
-	case strings.HasPrefix(arg, "-"):
-		return nil, fmt.Errorf("%s comes after a scenario: write options first, as in simulate run --seeds 5 rpm-bucket", arg)
-	case strings.ContainsRune(arg, '/') || strings.ContainsRune(arg, filepath.Separator) || strings.HasSuffix(arg, ".toml"):
-		data, err := readFile(arg)
-		if err != nil {
-			return nil, err
-		}
-		return scenario.Parse(arg, data)
+	if !ev.temp {
+		return err
 	}
-	text, ok := scenarios.Read(arg)
-	if !ok {
-		return nil, unknownScenario(arg)
-	}
-	return scenario.Parse("scenarios/"+arg+".toml", text)
-}
-
-// readFile reads a file that is not larger than a scenario can be.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
 	if err == nil {
-		defer f.Close()
-		var data []byte
-		if data, err = io.ReadAll(io.LimitReader(f, strict.MaxSize+1)); err == nil {
-			return data, nil
-		}
+		err = os.Rename(ev.f.Name(), ev.path)
 	}
-	var pe *fs.PathError
+	if err != nil {
+		os.Remove(ev.f.Name())
+	}
+	return err
+}
+
+// errorOf returns what went wrong without the operation and the path, which the message has already.
+func errorOf(err error) error {
+	var pe *os.PathError
 	if errors.As(err, &pe) {
-		err = pe.Err
-	}
-	return nil, fmt.Errorf("%s cannot be read: %w; check the path, or take a built-in scenario (simulate scenarios)", path, err)
-}
-
-func unknownScenario(name string) error {
-	return fmt.Errorf("there is no built-in scenario %q, only %s; a file needs a slash in its name or ends in .toml",
-		name, strings.Join(scenarios.Names(), ", "))
-}
-
-// print writes the table, or JSON, in one piece.
-func (e *env) print(r *report.Report, json bool) error {
-	var b bytes.Buffer
-	var err error
-	if json {
-		err = report.WriteJSON(&b, r)
-	} else {
-		err = report.WriteText(&b, r, report.TextOptions{Color: color(e.stdout)})
-	}
-	if err == nil {
-		_, err = e.stdout.Write(b.Bytes())
+		return pe.Err
 	}
 	return err
-}
-
-// writeReport writes the report beside its place and then moves it there, so that a full disk leaves the
-// one of the last run as it is.
-func writeReport(path string, r *report.Report) (err error) {
-	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return writeTo(path, r) // a device, or a directory, which says so itself
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	err = report.WriteHTML(f, r)
-	if e := f.Chmod(0o644); err == nil && !errors.Is(e, errors.ErrUnsupported) {
-		err = e
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-func writeTo(path string, r *report.Report) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	err = report.WriteHTML(f, r)
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
-}
-
-// commandLine returns the command that gives the same report: what it reads, not where it writes or how fast.
-func commandLine(c *cli.Context) string {
-	words := []string{"go run ./cmd/simulate run"}
-	add := func(name, value string) {
-		if c.IsSet(name) {
-			words = append(words, "--"+name, quote(value))
-		}
-	}
-	add("config", c.String("config"))
-	add("controllers", c.String("controllers"))
-	words = append(words, "--seed", strconv.FormatUint(c.Uint64("seed"), 10), "--seeds", strconv.Itoa(c.Int("seeds")))
-	for _, a := range c.Args().Slice() {
-		words = append(words, quote(a))
-	}
-	return strings.Join(words, " ")
-}
-
-// quote returns s as a word of a shell.
-func quote(s string) string {
-	safe := func(r rune) bool {
-		return r == '-' || r == '_' || r == '.' || r == '/' || r == ',' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

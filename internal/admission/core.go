@@ -577,6 +577,14 @@ func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
 		usage = feedback.Usage{Known: true} // a refused call used no tokens; the request counts
+	case feedback.Canceled, feedback.Timeout, feedback.ServerError:
+		if usage.Known {
+			// It was cut while the upstream was at work: what it told is the least that it used.
+			usage.Output = max(usage.Output, r.Reservation.cost.Output)
+			if usage.Input == 0 {
+				usage.Input = r.Reservation.cost.Input
+			}
+		}
 	}
 	s.budget.Settle(now, &r.Reservation, usage)
 	if usage.Known {

@@ -5,6 +5,29 @@ import (
 	"time"
 )
 
+// Prospects is what a Core knows of how soon calls end: the smallest and the mean latency, 0 when unknown, and the highest limit so far.
+type Prospects struct {
+	Quickest, Latency time.Duration
+	Highest           int
+}
+
+// Prospects returns what is known. It needs the lock.
+func (c *Core) Prospects() Prospects {
+	if s := c.state; s != nil {
+		return Prospects{s.quickest, s.latency, s.highest}
+	}
+	return Prospects{Highest: c.slots.Limit()}
+}
+
+// Earliest returns when w, which a Room let in, could start at the earliest, whatever places are free. It needs the lock.
+func (c *Core) Earliest(now time.Duration, w *Waiter) time.Duration {
+	if c.state == nil {
+		return max(now, c.pace.at(now))
+	}
+	at, _ := c.earliest(now, w)
+	return at
+}
+
 // Budgets returns the budgets as they stand at now. It needs the lock.
 func (c *Core) Budgets(now time.Duration) (list []BudgetState) {
 	if c.state == nil {
@@ -18,43 +41,55 @@ func (c *Core) Budgets(now time.Duration) (list []BudgetState) {
 
 // Waits tells of those who wait, in the order in which they would start at now if nobody came and all cost the
 // same, at most most of them: how many of its own tenant and priority go before each, and when it may
-// start, 0 when nothing is known of that. It takes time for all who wait, and allocates: it is for people. It needs
-// the lock.
+// start, 0 when nothing is known of that. What those before it will take of paces and budgets is counted. It takes time for all who wait, and
+// allocates: it is for people. It needs the lock.
 func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int, expected time.Duration)) {
 	s := c.state
 	if s == nil || most <= 0 || s.queue.len() == 0 {
 		return
 	}
+	f := c.Forecast(now)
+	turn := now // nobody starts before those ahead
+	for i, w := range s.queue.inOrder(most) {
+		at, why := c.earliest(now, w)
+		if why != WhyNone {
+			w.Why = why
+		} else if w.Why != WhyReserved {
+			w.Why = WhyLimit
+		}
+		expected := time.Duration(0)
+		turn, _, _ = f.At(turn, w)
+		f.Start(turn, w)
+		switch place := f.PlaceAt(f.Opens(now), i); {
+		case s.latency > 0:
+			expected = max(turn, place)
+		case at > now || turn > now:
+			expected = turn
+		}
+		tell(w, s.queue.ahead(&w.queueItem), expected)
+	}
+}
+
+// inOrder returns those who wait in the order in which they would start if nobody came and all cost the same, at most most of
+// them.
+func (q *queue) inOrder(most int) []*Waiter {
 	type place struct {
 		w        *Waiter
 		position int
 	}
 	var all []place
-	for _, class := range s.queue.classes {
+	for _, class := range q.classes {
 		if class == nil {
 			continue
 		}
 		for it := class.oldest; it != nil; it = it.younger {
-			all = append(all, place{it.waiter, s.queue.position(it)})
+			all = append(all, place{it.waiter, q.position(it)})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b place) int { return a.position - b.position })
+	list := make([]*Waiter, 0, min(most, len(all)))
 	for _, p := range all[:min(most, len(all))] {
-		at, why := c.earliest(now, p.w)
-		if why != WhyNone {
-			p.w.Why = why
-		} else if p.w.Why != WhyReserved {
-			p.w.Why = WhyLimit
-		}
-		expected := time.Duration(0)
-		switch limit := c.slots.Limit(); {
-		case s.latency > 0:
-			// Places turn over once a mean latency.
-			before := p.position + 1 - max(0, limit-c.slots.InFlight())
-			expected = at + time.Duration(max(0, before))*s.latency/time.Duration(max(1, limit))
-		case at > now:
-			expected = at
-		}
-		tell(p.w, s.queue.ahead(&p.w.queueItem), expected)
+		list = append(list, p.w)
 	}
+	return list
 }

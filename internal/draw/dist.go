@@ -78,6 +78,8 @@ type Dist struct {
 	Alpha float64
 	// Min and Max bound what is drawn, in the unit of Mean; a Max of 0 is no bound. Pareto needs a Max when Alpha is at most 1.
 	Min, Max float64
+	// Offset is added to what is drawn, in the unit of Mean, and is not in it.
+	Offset float64
 	// Parts are those of a Mixture.
 	Parts []Part
 	// Quantiles are those of a Table, both coordinates rising.
@@ -100,6 +102,8 @@ func Of(d time.Duration) Dist { return Dist{Mean: float64(d)} }
 func (d *Dist) Check() error {
 	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 	switch {
+	case !finite(d.Offset) || d.Offset < 0:
+		return fmt.Errorf("offset is %v, must be >= 0", d.Offset)
 	case !finite(d.Mean) || d.Mean < 0 || !finite(d.Min) || d.Min < 0 || !finite(d.Max) || d.Max < 0 || d.Max > 0 && d.Max < d.Min:
 		return fmt.Errorf("mean %v, min %v, max %v: out of range", d.Mean, d.Min, d.Max)
 	case d.Shape == Lognormal && !(d.Sigma >= 0 && d.Sigma <= 4):
@@ -142,13 +146,9 @@ func (d *Dist) Check() error {
 // Sample returns the n-th number of a stream: never negative, and at most 2^60.
 func (d *Dist) Sample(seed uint64, s Stream, n uint64) float64 {
 	if d.Shape == Constant {
-		return d.Mean
+		return d.Mean + d.Offset
 	}
-	x := d.from(Bits(seed, s, n))
-	if d.Max > 0 {
-		x = min(x, d.Max)
-	}
-	return min(max(x, d.Min), 1<<60)
+	return min(d.clamp(d.from(Bits(seed, s, n)))+d.Offset, 1<<60)
 }
 
 // Int returns the n-th number of a stream as an integer: ns, or a count.
@@ -247,7 +247,9 @@ func gamma(k float64, bits uint64) float64 {
 }
 
 // Average returns the mean of d. For what Min and Max cut off, and for a Table, it is that of a fine grid of quantiles.
-func (d *Dist) Average() float64 {
+func (d *Dist) Average() float64 { return d.average() + d.Offset }
+
+func (d *Dist) average() float64 {
 	if d.Min == 0 && d.Max == 0 {
 		switch d.Shape {
 		case Normal, Pareto, Mixture, Table:

@@ -148,6 +148,8 @@ func (f Figure) FormatEffect(v float64) string {
 		return sign + signed(v, formatFine(v*100)+" %")
 	case f.Unit == "share":
 		return sign + signed(v, formatFine(v*100)+" points")
+	case f.Unit == "s": // always in the same unit, so that the ends of an interval can be compared
+		return sign + signed(v, formatFine(v)+" s")
 	}
 	return sign + f.Format(v)
 }

@@ -51,7 +51,7 @@ func WriteHTML(w io.Writer, r *Report) error {
 // csp is the content security policy of the page.
 func csp() string {
 	return "default-src 'none'; style-src '" + hash(styleSource) + "'; script-src '" + hash(scriptSource) +
-		"'; base-uri 'none'; form-action 'none'"
+		"'; img-src blob:; base-uri 'none'; form-action 'none'"
 }
 
 // hash is the source expression that allows s inline.
@@ -76,6 +76,8 @@ type view struct {
 	Controllers []controllerView
 	Scenarios   []scenarioView
 	Facts       []fact
+	// Tested says that verdicts were found over seeds.
+	Tested bool
 }
 
 type controllerView struct {
@@ -98,6 +100,17 @@ type scenarioView struct {
 	Cells       []cellView
 	Rows        []rowView
 	Causes      []causeView
+	Pairs       []pairView
+	Alpha       string // of the verdicts, where it is not the usual one
+	brief       bool
+}
+
+// pairView is how our controller differs from a rival, with intervals.
+type pairView struct {
+	Controller controllerView
+	Verdict    string
+	Chip       string
+	Effects    []string
 }
 
 type cellView struct {
@@ -165,10 +178,15 @@ func viewOf(r *Report) (*view, error) {
 		CSP: csp(), Style: template.CSS(styleSource), Script: template.JS(scriptSource),
 		Title: title(r), Verdict: Judge(r), Report: r, Rules: Rules, BestRule: BestRule, Controllers: list,
 	}
+	rows := 0
 	for i := range r.Scenarios {
-		v.Scenarios = append(v.Scenarios, scenarioViewOf(i, &r.Scenarios[i], v.Verdict.Scenarios[i], list, index))
+		rows += len(r.Scenarios[i].Runs)
+	}
+	for i := range r.Scenarios {
+		v.Scenarios = append(v.Scenarios, scenarioViewOf(i, &r.Scenarios[i], v.Verdict.Scenarios[i], list, index, rows > fullTables))
 	}
 	v.Facts = facts(r)
+	v.Tested = !untested(v.Verdict)
 	data, err := json.Marshal(chartsOf(r, list, index))
 	if err != nil {
 		return nil, err
@@ -188,10 +206,11 @@ func facts(r *Report) []fact {
 	}
 	add("Command", r.Command)
 	add("Version", r.Version)
+	add("Settings", r.Config)
 	seeds := max(1, r.Seeds)
 	text := strconv.FormatUint(r.Seed, 10)
 	if seeds > 1 {
-		text += fmt.Sprintf(" and the %d after it; charts show the first", seeds-1)
+		text += fmt.Sprintf(" and the %d after it; lines are those of the first", seeds-1)
 	}
 	add("Seed", text)
 	if r.Interrupted {
@@ -200,10 +219,28 @@ func facts(r *Report) []fact {
 	return fs
 }
 
-func scenarioViewOf(n int, s *Scenario, v ScenarioVerdict, list []controllerView, index map[string]int) scenarioView {
+// fullTables is how many rows all tables of the page may have together with all columns; beyond that they are brief, so that the page
+// stays small.
+const fullTables = 160
+
+func scenarioViewOf(n int, s *Scenario, v ScenarioVerdict, list []controllerView, index map[string]int, brief bool) scenarioView {
 	out := scenarioView{
 		ID: "s" + strconv.Itoa(n), Name: s.Name, Intent: s.Intent, Note: s.Oracle.Note,
-		Interrupted: s.Interrupted, Verdict: v, Chip: "chip-" + string(v.Outcome), Cells: make([]cellView, len(list)),
+		Interrupted: s.Interrupted, Verdict: v, Chip: "chip-" + string(v.Outcome), Cells: make([]cellView, len(list)), brief: brief,
+	}
+	if s.Alpha > 0 {
+		out.Alpha = strconv.FormatFloat(s.Alpha, 'g', 2, 64)
+	}
+	for _, p := range v.Pairs {
+		at, ok := index[p.Rival]
+		if !ok || len(p.Figures) == 0 || brief {
+			continue
+		}
+		view := pairView{Controller: list[at], Verdict: p.Verdict.String(), Chip: map[stats.Verdict]string{stats.Better: "chip-won", stats.Worse: "chip-lost"}[p.Verdict]}
+		for i, c := range p.Figures {
+			view.Effects = append(view.Effects, effectText(figures[i], c))
+		}
+		out.Pairs = append(out.Pairs, view)
 	}
 	if s.Duration > 0 {
 		out.Span = formatSpan(s.Duration)
@@ -214,7 +251,7 @@ func scenarioViewOf(n int, s *Scenario, v ScenarioVerdict, list []controllerView
 	for i := range out.Cells {
 		out.Cells[i].Missing = true
 	}
-	columns := pageColumns()
+	columns := out.columns()
 	marks := make([][]bool, len(columns))
 	for c := range columns {
 		if columns[c].value != nil {
@@ -239,7 +276,7 @@ func scenarioViewOf(n int, s *Scenario, v ScenarioVerdict, list []controllerView
 				Best: len(v.Ranked) > 0 && v.Ranked[0] == run.Controller,
 			}
 		}
-		if text := causes(run.Decisions); text != "" {
+		if text := causes(run.Decisions); text != "" && !brief {
 			out.Causes = append(out.Causes, causeView{list[at], text})
 		}
 	}
@@ -254,12 +291,21 @@ type pageColumn struct {
 }
 
 // Heads are the heads of pageColumns, for the template.
-func (scenarioView) Heads() []fact {
+func (v scenarioView) Heads() []fact {
 	heads := make([]fact, 0, 16)
-	for _, c := range pageColumns() {
+	for _, c := range v.columns() {
 		heads = append(heads, fact{c.name, c.unit})
 	}
 	return heads
+}
+
+// columns are the columns of the scenario's table.
+func (v scenarioView) columns() []pageColumn {
+	cs := pageColumns()
+	if v.brief {
+		return cs[:len(tableColumns)]
+	}
+	return cs
 }
 
 func pageColumns() []pageColumn {
@@ -369,11 +415,16 @@ type chartScenario struct {
 }
 
 type chartRun struct {
-	Controller int            `json:"c"`
-	Goodput    number         `json:"g"`           // share of the oracle, null if not defined
-	Rejected   number         `json:"r"`           // 429s per success; null if not defined
-	Endless    bool           `json:"x,omitempty"` // 429s per success are infinite
+	Controller int    `json:"c"`
+	Goodput    number `json:"g"`           // share of the oracle, null if not defined
+	Rejected   number `json:"r"`           // 429s per success; null if not defined
+	Endless    bool   `json:"x,omitempty"` // 429s per success are infinite
+	// GoodputIn and RejectedIn are 95 % confidence intervals; absent where there are none.
+	GoodputIn  []figure       `json:"gi,omitempty"`
+	RejectedIn []figure       `json:"ri,omitempty"`
 	Lines      chartLines     `json:"lines"`
+	Low        *chartLines    `json:"low,omitempty"`
+	High       *chartLines    `json:"high,omitempty"`
 	Decisions  chartDecisions `json:"d"`
 }
 
@@ -389,13 +440,42 @@ type chartLines struct {
 	Waiting  *chartLine `json:"waiting,omitempty"`
 }
 
-// chartLine is one series. Element i is Skips[i] steps after the one before (the
-// first after step 0); without Skips it is Steps steps after it, 0 meaning 1, and
-// the mean of as many.
+// chartLine is one series. Each element stands for Steps steps (0: one). Values has two characters for each: a number of 0 to 4095 in base 64,
+// most significant first, of Max 4095ths; ".." is a gap. That is finer than a pixel and half as long as decimals.
 type chartLine struct {
-	Skips  []int    `json:"i,omitempty"`
-	Steps  int      `json:"k,omitempty"`
-	Values []figure `json:"v"`
+	Steps  int    `json:"k,omitempty"`
+	Max    figure `json:"m"`
+	Values string `json:"v"`
+}
+
+const lineDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+// encoded is the line of values that stand for steps each.
+func encoded(values []float64, steps int) *chartLine {
+	line := &chartLine{}
+	if steps > 1 {
+		line.Steps = steps
+	}
+	most := 0.0
+	for _, v := range values {
+		if finite(v) {
+			most = max(most, v)
+		}
+	}
+	// The scale is what the page will read.
+	line.Max = rounded(most)
+	most = max(float64(line.Max), math.SmallestNonzeroFloat64)
+	b := make([]byte, 0, 2*len(values))
+	for _, v := range values {
+		if !finite(v) {
+			b = append(b, '.', '.')
+			continue
+		}
+		n := int(math.Round(min(max(v/most, 0), 1) * 4095))
+		b = append(b, lineDigits[n>>6], lineDigits[n&63])
+	}
+	line.Values = string(b)
+	return line
 }
 
 // figure is a value with four significant digits, which is finer than a pixel.
@@ -409,12 +489,16 @@ func (f figure) MarshalJSON() ([]byte, error) {
 	if v == 0 {
 		return []byte("0"), nil // not -0
 	}
-	// Rounding through the decimal form gives the shortest digits on every machine.
-	rounded, err := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 3, 64), 64)
+	return json.Marshal(float64(rounded(v)))
+}
+
+// rounded is v with four significant digits. Rounding through the decimal form gives the shortest digits on every machine.
+func rounded(v float64) figure {
+	r, err := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 3, 64), 64)
 	if err != nil {
-		rounded = v // rounded up beyond the largest float64
+		return figure(v) // rounded up beyond the largest float64
 	}
-	return json.Marshal(rounded)
+	return figure(r)
 }
 
 // chartDecisions are decisions in columns.
@@ -430,17 +514,18 @@ type chartDecisions struct {
 }
 
 const (
-	// allPoints is how many points all series of the page may have together: at
-	// five bytes each they leave room for everything else in 1 MB.
-	allPoints = 130_000
-	// minPoints and maxPoints bound the points of one series. More than maxPoints
-	// cannot be told apart on a screen.
-	minPoints, maxPoints = 60, 800
-	// ratePoints is the most points of a rate: the counts of single steps are
-	// mostly noise, and six lines of noise hide each other.
+	// allPoints is how many points all series of the page may have together, bands included: at two bytes each they leave
+	// room for everything else in 1 MB.
+	allPoints = 120_000
+	// minPoints and maxPoints bound the points of one series. More than maxPoints cannot be told apart on a screen.
+	minPoints, maxPoints = 20, 600
+	// ratePoints is the most points of a rate: the counts of single steps are mostly noise, and six lines of noise hide
+	// each other.
 	ratePoints = 200
+	// bandPoints is the most points of a band's edge.
+	bandPoints = 150
 	// allDecisions and maxDecisions bound the marks of the page and of one run.
-	allDecisions, minDecisions, maxDecisions = 6000, 20, 160
+	allDecisions, minDecisions, maxDecisions = 5000, 3, 160
 )
 
 func chartsOf(r *Report, list []controllerView, index map[string]int) chartReport {
@@ -450,19 +535,29 @@ func chartsOf(r *Report, list []controllerView, index map[string]int) chartRepor
 	for _, c := range list {
 		out.Controllers = append(out.Controllers, chartController{c.Name, c.Class, c.Ours, c.Reference})
 	}
-	lines, runs := 0, 0
+	lines, banded, runs := 0, 0, 0
+	count := func(s *Series) (n int) {
+		for _, values := range [][]float64{s.Limit, s.Pace, s.InFlight, s.Goodput, s.Rejected, s.Waiting} {
+			if drawable(values) {
+				n++
+			}
+		}
+		return n
+	}
 	for _, s := range r.Scenarios {
 		runs += len(s.Runs)
 		for _, run := range s.Runs {
-			for _, values := range [][]float64{run.Series.Limit, run.Series.Pace, run.Series.InFlight, run.Series.Goodput, run.Series.Rejected, run.Series.Waiting} {
-				if drawable(values) {
-					lines++
-				}
-			}
+			lines += count(&run.Series)
+			banded += count(&run.Low) + count(&run.High)
 		}
 		lines += 2 // the oracle's
 	}
-	points := min(max(allPoints/max(1, lines), minPoints), maxPoints)
+	// Bands get half the points of a line, and none where that would be too few to see.
+	points := min(max(allPoints/max(1, lines+banded/2), minPoints), maxPoints)
+	edges := min(points/2, bandPoints)
+	if banded > 0 && points < 2*minPoints {
+		points, edges = min(max(allPoints/max(1, lines), minPoints), maxPoints), 0
+	}
 	marks := min(max(allDecisions/max(1, runs), minDecisions), maxDecisions)
 
 	words := map[string]int{"": 0}
@@ -476,12 +571,12 @@ func chartsOf(r *Report, list []controllerView, index map[string]int) chartRepor
 		return i
 	}
 	for i := range r.Scenarios {
-		out.Scenarios = append(out.Scenarios, chartScenarioOf(&r.Scenarios[i], index, points, marks, word))
+		out.Scenarios = append(out.Scenarios, chartScenarioOf(&r.Scenarios[i], index, points, edges, marks, word))
 	}
 	return out
 }
 
-func chartScenarioOf(s *Scenario, index map[string]int, points, marks int, word func(string) int) chartScenario {
+func chartScenarioOf(s *Scenario, index map[string]int, points, edges, marks int, word func(string) int) chartScenario {
 	span := s.Duration
 	for _, run := range s.Runs {
 		span = max(span, time.Duration(longest(run.Series))*run.Series.Step)
@@ -492,7 +587,7 @@ func chartScenarioOf(s *Scenario, index map[string]int, points, marks int, word 
 	}
 	for i := range s.Runs {
 		run := &s.Runs[i]
-		out.Runs = append(out.Runs, chartRun{
+		c := chartRun{
 			Controller: index[run.Controller],
 			Goodput:    number(run.Summary.Goodput),
 			Rejected:   number(run.Summary.RejectedPerOK),
@@ -507,9 +602,55 @@ func chartScenarioOf(s *Scenario, index map[string]int, points, marks int, word 
 				Waiting:  lineOf(run.Series.Waiting, points),
 			},
 			Decisions: decisionsOf(run.Decisions, span, marks, word),
-		})
+		}
+		c.GoodputIn, c.RejectedIn = intervalOf(figures[0], run), intervalOf(figures[1], run)
+		if edges > 0 && longest(run.Low) > 0 {
+			c.Low, c.High = edgesOf(&run.Low, edges, false), edgesOf(&run.High, edges, true)
+		}
+		out.Runs = append(out.Runs, c)
 	}
 	return out
+}
+
+// intervalOf is the confidence interval of a run's figure; nil where there is none or no width.
+func intervalOf(f Figure, run *Run) []figure {
+	var values []float64
+	for _, v := range f.Values(run.PerSeed) {
+		if finite(v) {
+			values = append(values, v)
+		}
+	}
+	if len(values) < 2 {
+		return nil
+	}
+	in := stats.MeanInterval(values, 0.05, run.PerSeed[0].Seed)
+	if !in.Known() || in.Low == in.High {
+		return nil
+	}
+	return []figure{figure(in.Low), figure(in.High)}
+}
+
+// edgesOf are the edges of bands: of each stretch the least, or the most.
+func edgesOf(s *Series, points int, most bool) *chartLines {
+	edge := func(values []float64) *chartLine {
+		if !drawable(values) {
+			return nil
+		}
+		n := (len(values) + points - 1) / points
+		var out []float64
+		for i := 0; i < len(values); i += n {
+			low, high := extremes(values, values, i, min(i+n, len(values)))
+			if most {
+				low = high
+			}
+			out = append(out, low)
+		}
+		return encoded(out, n)
+	}
+	return &chartLines{
+		Step: seconds(s.Step), Limit: edge(s.Limit), Pace: edge(s.Pace), InFlight: edge(s.InFlight),
+		Goodput: edge(s.Goodput), Rejected: edge(s.Rejected), Waiting: edge(s.Waiting),
+	}
 }
 
 func longest(s Series) int {
@@ -526,39 +667,42 @@ func drawable(values []float64) bool {
 	return false
 }
 
+// lineOf is the line of a level. Where there are more steps than points, each stretch gives the step that is seen most; see downsample.
 func lineOf(values []float64, points int) *chartLine {
 	if !drawable(values) {
 		return nil
 	}
-	line := &chartLine{}
-	last := 0
-	for _, i := range downsample(values, points) {
-		if len(values) > points {
-			line.Skips = append(line.Skips, i-last)
-			last = i
-		}
-		line.Values = append(line.Values, figure(values[i]))
+	n := (len(values) + points - 1) / points
+	if n == 1 {
+		return encoded(values, 1)
 	}
-	return line
+	out := make([]float64, (len(values)+n-1)/n)
+	for i := range out {
+		out[i] = values[i*n]
+	}
+	for _, i := range downsample(values, max(3, len(out))) {
+		out[i/n] = values[i]
+	}
+	return encoded(out, n)
 }
 
-// rateOf is the line of a rate. Where there are more steps than points it gives
-// means, not the most telling steps: the area below a rate is a count, and means
-// keep it.
+// rateOf is the line of a rate. Where there are more steps than points it gives means, not the most telling steps: the area
+// below a rate is a count, and means keep it.
 func rateOf(values []float64, points int) *chartLine {
 	if !drawable(values) {
 		return nil
 	}
-	points = min(points, ratePoints)
-	line := &chartLine{}
-	n := (len(values) + points - 1) / points
-	if n > 1 {
-		line.Steps = n
-	}
+	means, n := meansOf(values, min(points, ratePoints))
+	return encoded(means, n)
+}
+
+// meansOf are the means of each n values, at most points of them.
+func meansOf(values []float64, points int) (means []float64, n int) {
+	n = (len(values) + points - 1) / points
 	for i := 0; i < len(values); i += n {
-		line.Values = append(line.Values, figure(stats.Mean(values[i:min(i+n, len(values))])))
+		means = append(means, stats.Mean(values[i:min(i+n, len(values))]))
 	}
-	return line
+	return means, n
 }
 
 // decisionsOf keeps at most marks decisions, one for each stretch of span: the

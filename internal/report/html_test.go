@@ -64,8 +64,21 @@ func TestWriteHTMLIsSmall(t *testing.T) {
 		{6, 6, 20_000},
 		{12, 8, 3600},
 		{1, 1, 50_000},
+		{6, 12, 600},
+		{70, 12, 400},
 	} {
-		if n := len(html(t, synthetic(test.scenarios, test.controllers, test.points))); n > most {
+		r := synthetic(test.scenarios, test.controllers, test.points)
+		for i := range r.Scenarios {
+			for k := range r.Scenarios[i].Runs {
+				run := &r.Scenarios[i].Runs[k]
+				run.Controller += strings.Repeat("'", k/6) // names are unique
+				run.Low, run.High = run.Series, run.Series
+				for seed := range uint64(4) {
+					run.PerSeed = append(run.PerSeed, SeedSummary{seed, run.Summary})
+				}
+			}
+		}
+		if n := len(html(t, r)); n > most {
 			t.Errorf("%+v: %d bytes, want at most %d", test, n, most)
 		}
 	}
@@ -84,7 +97,7 @@ func TestWriteHTMLPolicy(t *testing.T) {
 	page := html(t, synthetic(2, 6, 50))
 	policy := stdhtml.UnescapeString(between(t, page, `http-equiv="Content-Security-Policy" content="`, `"`))
 	style, script := between(t, page, "<style>", "</style>"), between(t, page, "<script>", "</script>")
-	want := "default-src 'none'; style-src '" + hash(style) + "'; script-src '" + hash(script) + "'; base-uri 'none'; form-action 'none'"
+	want := "default-src 'none'; style-src '" + hash(style) + "'; script-src '" + hash(script) + "'; img-src blob:; base-uri 'none'; form-action 'none'"
 	if policy != want {
 		t.Errorf("policy %q, want %q", policy, want)
 	}
@@ -278,13 +291,27 @@ func TestRateKeepsTheCount(t *testing.T) {
 		values[i] = float64(i % 7)
 		sum += values[i]
 	}
-	line := rateOf(values, 800)
+	means, steps := meansOf(values, ratePoints)
 	var got float64
-	for _, v := range line.Values {
-		got += float64(v) * float64(line.Steps)
+	for _, v := range means {
+		got += v * float64(steps)
 	}
-	if line.Steps != 5 || math.Abs(got-sum) > 1e-9 {
-		t.Errorf("steps %d, sum %v, want 5 and %v", line.Steps, got, sum)
+	if steps != 5 || math.Abs(got-sum) > 1e-9 {
+		t.Errorf("steps %d, sum %v, want 5 and %v", steps, got, sum)
+	}
+	line := rateOf(values, 800)
+	if line.Steps != 5 || len(line.Values) != 2*len(means) {
+		t.Errorf("%d steps, %d characters, want 5 and %d", line.Steps, len(line.Values), 2*len(means))
+	}
+	// What the page reads is within a pixel of what was written.
+	for i, want := range means {
+		n := strings.IndexByte(lineDigits, line.Values[2*i])<<6 | strings.IndexByte(lineDigits, line.Values[2*i+1])
+		if got := float64(n) / 4095 * float64(line.Max); math.Abs(got-want) > float64(line.Max)/1000 {
+			t.Errorf("element %d reads as %v, want %v", i, got, want)
+		}
+	}
+	if gap := encoded([]float64{1, math.NaN(), 0.5}, 1); gap.Values != "__..gA" {
+		t.Errorf("a gap reads as %q", gap.Values)
 	}
 }
 

@@ -159,6 +159,14 @@ func hasReference(r *Report) bool {
 	return false
 }
 
+// width is where sentences are broken.
+func (t *textWriter) width() int {
+	if t.o.Width < 40 {
+		return 100
+	}
+	return t.o.Width
+}
+
 type textWriter struct {
 	w *bufio.Writer // keeps the first error
 	o TextOptions

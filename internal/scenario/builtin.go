@@ -11,7 +11,7 @@ func Builtin() []*Scenario {
 	var all []*Scenario
 	for _, name := range scenarios.Names() {
 		text, _ := scenarios.Read(name)
-		s, err := Parse("scenarios/"+name+".toml", text)
+		s, err := Parse("scenarios/"+scenarios.Path(name), text)
 		if err != nil {
 			panic(fmt.Sprintf("scenario: a built-in scenario is broken: %v", err)) // a test reads them all
 		}

@@ -9,8 +9,10 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/adaptive/classic"
 	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/internal/admission"
 	"github.com/flyball-go/flyball/internal/peers"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // Controller is one way to guard the upstream.
@@ -111,40 +113,47 @@ func ParseControllers(list string) ([]Controller, error) {
 // pause for a Retry-After is ours alone, as no other limiter has one. The laws of go-concurrency-limits have that library's
 // defaults.
 func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.Guard {
-	g := &sim.Guard{
+	if c.kind == kindNone || c.kind == kindSDK || c.kind == kindBackoff {
+		return nil
+	}
+	return &sim.Guard{
+		NewLaw:           func(n int) adaptive.Law { return c.law(s, set, seed+uint64(n)<<32) },
 		Queue:            or(s.guard.Queue, set.Queue),
 		MaxWait:          or(s.guard.MaxWait, set.MaxWait),
 		MaxPause:         or(s.guard.MaxPause, set.MaxPause),
 		PauseJitter:      set.PauseJitter,
 		IgnoreRetryAfter: !c.Ours,
+		Room: admission.QueueConfig{
+			Aging: or(s.guard.Aging, 0), ReservedShare: s.guard.Reserved, ReservedFor: uint8(or(s.guard.For, 0)),
+		},
 	}
+}
+
+// law returns a new law of the controller.
+func (c Controller) law(s *Scenario, set *config.Settings, seed uint64) adaptive.Law {
 	switch c.kind {
-	case kindNone, kindSDK, kindBackoff:
-		return nil
 	case kindFixed:
-		g.Law = adaptive.NewFixed(c.limit)
+		return adaptive.NewFixed(c.limit)
 	case kindBucket:
 		rate := c.rate
 		if rate == 0 {
-			rate = s.World.Upstream.Quota.PerMinute / 60
+			rate = s.quotaRate()
 		}
-		g.Law = peers.NewRate(rate)
+		return peers.NewRate(rate)
 	case kindAWS:
-		g.Law = peers.NewAWS()
+		return peers.NewAWS()
 	case kindARC:
-		g.Law = peers.NewARC()
+		return peers.NewARC()
 	case kindCIAD:
-		g.Law = peers.NewCIAD()
+		return peers.NewCIAD()
 	case kindAIMD:
-		g.Law = classic.NewAIMD(adaptive.Config{})
+		return classic.NewAIMD(adaptive.Config{})
 	case kindVegas:
-		g.Law = classic.NewVegasSeed(adaptive.Config{}, seed)
+		return classic.NewVegasSeed(adaptive.Config{}, seed)
 	case kindGradient2:
-		g.Law = classic.NewGradient2(adaptive.Config{})
-	default:
-		g.Law = adaptive.New(set.Adaptive)
+		return classic.NewGradient2(adaptive.Config{})
 	}
-	return g
+	return adaptive.New(set.Adaptive)
 }
 
 // world returns the world of s with a seed, and callers who retry as set says where s does not.
@@ -156,7 +165,8 @@ func (s *Scenario) world(set *config.Settings, seed uint64) sim.Config {
 		Base:     or(s.retry.BaseDelay, set.Retry.BaseDelay),
 		Max:      or(s.retry.MaxDelay, set.Retry.MaxDelay),
 		Budget:   or(s.retry.Budget, set.Retry.Budget),
-		MaxPause: or(s.guard.MaxPause, set.MaxPause),
+		// Nobody waits longer for a Retry-After than the guard does; see limiter.Guard.MayRetry.
+		MaxPause: min(or(s.guard.MaxPause, set.MaxPause), or(s.guard.MaxWait, set.MaxWait)),
 	}
 	w.Workload.Retry.Max = max(w.Workload.Retry.Max, w.Workload.Retry.Base)
 	if set.Retry.Budget == 0 && s.retry.Budget == nil {
@@ -165,19 +175,17 @@ func (s *Scenario) world(set *config.Settings, seed uint64) sim.Config {
 	return w
 }
 
-// callers replaces the callers' retry policy by the controller's own, when it has one.
-func (c Controller) callers(w *sim.Config) {
-	var p peers.Caller
-	switch c.kind {
-	case kindSDK:
-		p = peers.SDK()
-	case kindBackoff:
-		p = peers.Backoff()
-	default:
-		return
+// quotaRate returns how many requests a second the tightest quota of requests allows; 0 when there is none.
+func (s *Scenario) quotaRate() float64 {
+	rate := 0.0
+	for _, q := range s.World.Upstream.Quotas {
+		per := q.Limit / 60
+		if q.Daily {
+			per /= 24 * 60
+		}
+		if q.Counter == upstream.Requests && (rate == 0 || per < rate) {
+			rate = per
+		}
 	}
-	w.Workload.Retry = sim.Retry{
-		Attempts: p.Attempts, Base: p.Base, Max: p.Max, MaxPause: p.Longest,
-		Steady: 1 - p.Jitter, Exact: true, Deaf: !p.ReadsRetryAfter,
-	}
+	return rate
 }

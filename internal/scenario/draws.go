@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/flyball-go/flyball/internal/draw"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // Draw is a world whose parameters were drawn at random.
@@ -81,13 +83,13 @@ func NewDraw(seed uint64, n int) *Draw {
 	window := []time.Duration{time.Second, 10 * time.Second, time.Minute, time.Minute}[r.IntN(4)]
 	charge := r.Float64() < 0.3
 	rtt := min(logU(2e6, 100e6), service/4)
-	refusal := sim.Dist{Shape: sim.Exponential, Mean: time.Duration(min(logU(1e6, 100e6), service))}
-	dist := sim.Dist{Shape: sim.Lognormal, Sigma: 0.1 + 1.0*r.Float64()}
+	refusal := draw.Dist{Shape: draw.Exponential, Mean: min(logU(1e6, 100e6), service)}
+	dist := draw.Dist{Shape: draw.Lognormal, Sigma: 0.1 + 1.0*r.Float64()}
 	switch r.IntN(6) {
 	case 0:
-		dist = sim.Dist{Shape: sim.Constant}
+		dist = draw.Dist{Shape: draw.Constant}
 	case 1:
-		dist = sim.Dist{Shape: sim.Exponential}
+		dist = draw.Dist{Shape: draw.Exponential}
 	}
 	if usesQuota(d.Kind) {
 		// No more than the largest limit in flight to use the quota.
@@ -96,37 +98,37 @@ func NewDraw(seed uint64, n int) *Draw {
 	if d.Kind == drawWindow || d.Kind == drawWindowRetry {
 		quota = max(quota, 2/window.Minutes()) // a window holds two requests at least
 	}
-	dist.Mean = time.Duration(service)
+	dist.Mean = service
 	d.RoundTrip = time.Duration(service + rtt)
 	byLimit := limit / (service + rtt) * 1e9 // a second
 	byQuota := quota / 60
 	var rate float64
-	up := sim.Upstream{RTT: time.Duration(rtt), Refusal: refusal, Server: sim.Server{Service: dist}}
-	answer := sim.Answer{Status: 429}
+	up := upstream.Config{Refusal: refusal, Server: upstream.Server{Service: dist}}
+	answer := upstream.Answer{Status: 429}
 	switch d.Kind {
 	case drawCapRetry:
-		answer.RetryAfter, answer.Delay = sim.RetryConstant, time.Duration(1+r.IntN(3))*time.Second
+		answer.RetryAfter = upstream.RetryAfter{Mode: upstream.RetryConstant, Delay: time.Duration(1+r.IntN(3)) * time.Second}
 	case drawBucketRetry, drawWindowRetry:
-		answer.RetryAfter = sim.RetryExact
+		answer.RetryAfter.Mode = upstream.RetryExact
 	}
 	switch d.Kind {
 	case drawCap, drawCapRetry:
-		up.Concurrency = sim.Concurrency{Limit: int(limit), Answer: answer}
+		up.Concurrency = upstream.Concurrency{Limit: int(limit), Answer: answer}
 		rate = byLimit
 	case drawBucket, drawBucketRetry:
-		up.Quota = sim.Quota{PerMinute: quota, Burst: int(burst), ChargeRefused: charge, Answer: answer}
+		up.Quotas = []upstream.Quota{{Limit: quota, Burst: burst, ChargeRefused: charge, Answer: answer}}
 		rate = byQuota
 	case drawWindow, drawWindowRetry:
-		up.Quota = sim.Quota{PerMinute: quota, Window: window, Answer: answer}
+		up.Quotas = []upstream.Quota{{Limit: quota, Algorithm: upstream.FixedWindow, Window: window, Answer: answer}}
 		rate = byQuota
 	case drawQueue:
-		up.Server.Servers = int(limit)
+		up.Server.Servers = limit
 		rate = byLimit
 	case drawBoth:
 		// Within a factor of three of each other.
 		quota = min(drawQuotaHigh, max(drawQuotaLow, byLimit*60*logU(1.0/3, 3)))
-		up.Quota = sim.Quota{PerMinute: quota, Burst: int(max(1, min(burst, quota/4))), Answer: answer}
-		up.Concurrency = sim.Concurrency{Limit: int(limit), Answer: answer}
+		up.Quotas = []upstream.Quota{{Limit: quota, Burst: math.Floor(max(1, min(burst, quota/4))), Answer: answer}}
+		up.Concurrency = upstream.Concurrency{Limit: int(limit), Answer: answer}
 		rate = min(byLimit, quota/60)
 	}
 
@@ -160,13 +162,13 @@ func NewDraw(seed uint64, n int) *Draw {
 		guard.Queue = ptr(max(1024, int(rate*w.Patience.Seconds())))
 	default:
 		w.Kind, w.Clients = sim.Closed, int(math.Ceil(inFlight*(1+2*r.Float64())))+2
-		w.Think = sim.Dist{Shape: sim.Exponential, Mean: time.Duration(0.5 * service)}
+		w.Think = draw.Dist{Shape: draw.Exponential, Mean: 0.5 * service}
 		guard.Queue, guard.MaxWait = ptr(w.Clients), ptr(drawBatchPatience)
 	}
 	guard.MaxPause = ptr(10 * time.Minute)
 
 	// The event.
-	world := sim.Config{Duration: length, Drain: 10*d.RoundTrip + time.Minute, Step: step, Workload: w, Upstream: up}
+	world := sim.Config{Duration: length, Drain: 10*d.RoundTrip + time.Minute, Step: step, Workload: w, RTT: time.Duration(rtt), Upstream: up}
 	half := length / 2
 	switch d.Event {
 	case eventHalve, eventDouble:
@@ -176,18 +178,18 @@ func NewDraw(seed uint64, n int) *Draw {
 		}
 		d.EventAt = half
 		if up.Concurrency.Limit > 0 {
-			world.Changes = append(world.Changes, sim.Change{At: half, Param: sim.ParamLimit, To: max(1, math.Round(limit*factor))})
+			world.Changes = append(world.Changes, sim.Change{At: half, Param: sim.Param{Kind: upstream.ParamConcurrency}, To: max(1, math.Round(limit*factor))})
 		}
-		if up.Quota.PerMinute > 0 {
-			world.Changes = append(world.Changes, sim.Change{At: half, Param: sim.ParamPerMinute, To: quota * factor})
+		if len(up.Quotas) > 0 {
+			world.Changes = append(world.Changes, sim.Change{At: half, Param: sim.Param{Kind: upstream.ParamQuotaLimit}, To: quota * factor})
 		}
 		if up.Server.Servers > 0 {
-			world.Changes = append(world.Changes, sim.Change{At: half, Param: sim.ParamServers, To: max(1, math.Round(limit*factor))})
+			world.Changes = append(world.Changes, sim.Change{At: half, Param: sim.Param{Kind: upstream.ParamServers}, To: max(1, math.Round(limit*factor))})
 		}
 	case eventOutage:
 		lasts := min(30*time.Second, length/8)
 		d.EventAt = half + lasts
-		world.Upstream.Outages = []sim.Outage{{From: half, To: half + lasts, Answer: sim.Answer{Status: 503}}}
+		world.Upstream.Faults = []upstream.Fault{{From: half, To: half + lasts}}
 	}
 	d.Scenario = &Scenario{
 		Name:   fmt.Sprintf("draw-%d-%d", seed, n),

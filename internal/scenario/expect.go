@@ -21,7 +21,7 @@ type Expect struct {
 }
 
 type expectTable struct {
-	Goodput       []float64       `toml:"goodput" len:"2..2" range:"0..1"`
+	Goodput       []float64       `toml:"goodput" len:"2..2" range:"0..2"`
 	RejectedPerOK []float64       `toml:"rejected_per_ok" len:"2..2" range:"0.."`
 	P50           []time.Duration `toml:"p50" len:"2..2"`
 	P99           []time.Duration `toml:"p99" len:"2..2"`

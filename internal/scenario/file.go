@@ -2,13 +2,11 @@ package scenario
 
 import (
 	"fmt"
-	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/flyball-go/flyball/config/strict"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // Scenario is one upstream and one workload, and what is expected of controllers there.
@@ -17,6 +15,10 @@ type Scenario struct {
 	Name string
 	// Intent says in one sentence what must happen.
 	Intent string
+	// Set is what the scenario is for.
+	Set Set
+	// Telling marks those that are run when nobody says which.
+	Telling bool
 	// Source is the text of the file.
 	Source string
 	// World is the upstream and the workload; its Seed and Guard are not set.
@@ -28,29 +30,76 @@ type Scenario struct {
 	guard guardTable
 }
 
+// Set is what a scenario is for.
+type Set string
+
+const (
+	// Tuning scenarios may be looked at while parameters are chosen.
+	Tuning Set = "tuning"
+	// HeldOut scenarios are for what was chosen: nobody tunes on them.
+	HeldOut Set = "held-out"
+	// Vector scenarios are the adaptive concurrency tests of Vector (vectordotdev/vector c3445d4).
+	Vector Set = "vector"
+)
+
 // fileTable is a scenario file as it is written. What is not written is nil or zero.
 type fileTable struct {
 	Name     string         `toml:"name" required:"true" len:"1..40"`
 	Intent   string         `toml:"intent" required:"true" len:"1..300"`
+	Set      string         `toml:"set" choice:"tuning|held-out|vector"`
+	Telling  bool           `toml:"telling"`
 	Duration time.Duration  `toml:"duration" required:"true" range:"1s..1000h"`
 	Drain    *time.Duration `toml:"drain" range:"0s..24h"`
 	Workload *workloadTable `toml:"workload"`
 	Guard    guardTable     `toml:"guard"`
+	Replica  []replicaTable `toml:"replica" len:"..100"`
 	Upstream *upstreamTable `toml:"upstream"`
 	Change   []changeTable  `toml:"change" len:"..1000"`
+	Ramp     []rampTable    `toml:"ramp" len:"..100"`
+	Wave     []waveTable    `toml:"wave" len:"..100"`
+	Schedule string         `toml:"schedule" len:"..1000"`
 
 	Expect map[string]expectTable `toml:"expect"`
+
+	path string // of the file
 }
 
 type workloadTable struct {
-	Kind     string         `toml:"kind" required:"true" choice:"poisson|closed|backlog"`
-	Rate     *float64       `toml:"rate" range:">0..1000000" unit:"requests a second"`
-	Patience *time.Duration `toml:"patience" range:"1ms..24h"`
-	Clients  *int           `toml:"clients" range:"1..1000000" unit:"clients"`
-	Think    *distTable     `toml:"think"`
-	Workers  *int           `toml:"workers" range:"1..1000000" unit:"workers"`
-	Jobs     *int           `toml:"jobs" range:"1..100000000" unit:"jobs"`
-	Retry    retryTable     `toml:"retry"`
+	Kind       string         `toml:"kind" choice:"poisson|closed|backlog|renewal|modulated|sessions"`
+	Preset     string         `toml:"preset" choice:"chat|code|agent-long|reasoning|tenants|batch"`
+	Rate       *float64       `toml:"rate" range:">0..1000000" unit:"requests a second"`
+	Patience   *time.Duration `toml:"patience" range:"1ms..24h"`
+	Timeout    time.Duration  `toml:"timeout" range:"1ms..24h"`
+	Repeatable bool           `toml:"repeatable"`
+	Clients    *int           `toml:"clients" range:"1..1000000" unit:"clients"`
+	Think      *distTable     `toml:"think"`
+	Workers    *int           `toml:"workers" range:"1..1000000" unit:"workers"`
+	Jobs       *int           `toml:"jobs" range:"1..100000000" unit:"jobs"`
+	CV         *float64       `toml:"cv" range:"0.01..100"`
+	States     []stateTable   `toml:"states" len:"1..100"`
+	Turns      *countTable    `toml:"turns"`
+	Input      *countTable    `toml:"input"`
+	Output     *countTable    `toml:"output"`
+	Cached     *float64       `toml:"cached" range:"0..1"`
+	MaxOutput  *int64         `toml:"max_output" range:"1..100000000" unit:"tokens"`
+	Known      string         `toml:"known" choice:"nothing|input|most|all"`
+	Streams    bool           `toml:"streams"`
+	Tenants    []tenantTable  `toml:"tenant" len:"..1000"`
+	Retry      retryTable     `toml:"retry"`
+}
+
+type stateTable struct {
+	Rate float64       `toml:"rate" required:"true" range:"0..1000000" unit:"requests a second"`
+	Mean time.Duration `toml:"mean" required:"true" range:"1ms..24h"`
+}
+
+type tenantTable struct {
+	Name     string      `toml:"name" len:"..100"`
+	Weight   *float64    `toml:"weight" range:">0..1e9"`
+	Priority int         `toml:"priority" range:"0..7"`
+	Class    int         `toml:"class" range:"0..7"`
+	Input    *countTable `toml:"input"`
+	Output   *countTable `toml:"output"`
 }
 
 type retryTable struct {
@@ -65,14 +114,35 @@ type guardTable struct {
 	Queue    *int           `toml:"queue" range:"0..1000000" unit:"callers"`
 	MaxWait  *time.Duration `toml:"max_wait" range:"1ms..24h"`
 	MaxPause *time.Duration `toml:"max_pause" range:"1ms..24h"`
+	Aging    *time.Duration `toml:"aging" range:"1ms..24h"`
+	Reserved float64        `toml:"reserved_share" range:"0..0.9"`
+	For      *int           `toml:"reserved_for" range:"1..7"`
+}
+
+type replicaTable struct {
+	Join  time.Duration `toml:"join"`
+	Leave time.Duration `toml:"leave"`
+	Count *int          `toml:"count" range:"1..100" unit:"replicas"`
 }
 
 type upstreamTable struct {
+	Dialect     string            `toml:"dialect" choice:"generic|openai|azure|anthropic|gemini"`
+	Keys        []keyTable        `toml:"key" len:"..64"`
 	Network     networkTable      `toml:"network"`
-	Outage      []outageTable     `toml:"outage" len:"..1000"`
-	Quota       *quotaTable       `toml:"quota"`
+	Outage      []outageTable     `toml:"outage" len:"..100"`
+	Noise       *noiseTable       `toml:"noise"`
+	Connections *connectionsTable `toml:"connections"`
+	Quota       []quotaTable      `toml:"quota" len:"..16"`
+	Slope       *slopeTable       `toml:"slope"`
 	Concurrency *concurrencyTable `toml:"concurrency"`
 	Server      *serverTable      `toml:"server"`
+	Neighbour   *neighbourTable   `toml:"neighbour"`
+	Autoscaler  *autoscalerTable  `toml:"autoscaler"`
+}
+
+type keyTable struct {
+	Share   *float64 `toml:"share" range:">0..1000"`
+	Revoked bool     `toml:"revoked"`
 }
 
 type networkTable struct {
@@ -80,90 +150,206 @@ type networkTable struct {
 	Refusal *distTable    `toml:"refusal"`
 }
 
+type noiseTable struct {
+	Share float64 `toml:"share" required:"true" range:"0..1"`
+	answerTable
+}
+
+type connectionsTable struct {
+	Limit   int `toml:"limit" required:"true" range:"1..1000000" unit:"connections"`
+	Backlog int `toml:"backlog" range:"0..1000000" unit:"calls"`
+	answerTable
+}
+
+// quotaTable has exactly one of the keys that say how much.
 type quotaTable struct {
 	PerMinute     *float64       `toml:"requests_per_minute" range:">0..1e9" unit:"requests a minute"`
 	PerSecond     *float64       `toml:"requests_per_second" range:">0..1e7" unit:"requests a second"`
-	Burst         *int           `toml:"burst" range:"1..1000000" unit:"requests"`
+	PerDay        *float64       `toml:"requests_per_day" range:">0..1e9" unit:"requests a day"`
+	Tokens        *float64       `toml:"tokens_per_minute" range:">0..1e12" unit:"tokens a minute"`
+	Input         *float64       `toml:"input_tokens_per_minute" range:">0..1e12" unit:"tokens a minute"`
+	Output        *float64       `toml:"output_tokens_per_minute" range:">0..1e12" unit:"tokens a minute"`
+	TokensPerDay  *float64       `toml:"tokens_per_day" range:">0..1e15" unit:"tokens a day"`
+	Algorithm     string         `toml:"algorithm" choice:"refill|fixed-window|sliding-log|sliding-counter"`
+	Burst         *float64       `toml:"burst" range:"1..1e12" unit:"requests or tokens"`
 	Window        *time.Duration `toml:"window" range:"100ms..24h"`
+	Charge        string         `toml:"charge" choice:"before|settled|after"`
+	CachedFree    bool           `toml:"cached_free"`
 	ChargeRefused bool           `toml:"charge_refused"`
 	answerTable
 }
 
+type slopeTable struct {
+	Growth float64       `toml:"growth" required:"true" range:">0..100"`
+	Window time.Duration `toml:"window" range:"100ms..1h"`
+	Floor  *int          `toml:"floor" range:"1..1000000" unit:"calls"`
+	answerTable
+}
+
 type concurrencyTable struct {
-	Limit int `toml:"limit" required:"true" range:"1..1000000" unit:"calls in flight"`
+	Limit int        `toml:"limit" required:"true" range:"1..1000000" unit:"calls in flight"`
+	Lag   *distTable `toml:"lag"`
 	answerTable
 }
 
 type serverTable struct {
-	Servers int        `toml:"servers" range:"1..1000000" unit:"servers"`
-	Queue   *int       `toml:"queue" range:"0..1000000" unit:"calls"`
-	Service *distTable `toml:"service"`
+	Kind         string        `toml:"kind" choice:"servers|sharing|batch"`
+	Servers      float64       `toml:"servers" range:"0..1000000" unit:"servers"`
+	Queue        *int          `toml:"queue" range:"0..1000000" unit:"calls"`
+	LIFO         bool          `toml:"lifo"`
+	QueueTimeout time.Duration `toml:"queue_timeout" range:"1ms..24h"`
+	Service      *distTable    `toml:"service"`
+	InputToken   time.Duration `toml:"input_token" range:"0s..1s"`
+	OutputToken  time.Duration `toml:"output_token" range:"0s..1m"`
+	Scale        float64       `toml:"scale" range:"0..1000"`
+	Knee         float64       `toml:"knee" range:"0..1000000" unit:"calls"`
+	KneeBase     *float64      `toml:"knee_base" range:"1..100"`
+	RateScale    float64       `toml:"rate_scale" range:"0..1000"`
+	Stall        *distTable    `toml:"stall"`
+	StallShare   float64       `toml:"stall_share" range:"0..1"`
+	KnowsHangups bool          `toml:"knows_hangups"`
+	Profile      string        `toml:"profile" choice:"llama-8b-a100|llama-8b-h100|llama-70b-h100x8|tiny-kv"`
+	KV           *int64        `toml:"kv" range:"1..1000000000000" unit:"tokens"`
+	MaxSeqs      *int          `toml:"max_seqs" range:"1..1000000" unit:"sequences"`
+	Chunk        *int          `toml:"chunk" range:"1..1000000" unit:"tokens"`
 	answerTable
+}
+
+type neighbourTable struct {
+	Rate   float64       `toml:"rate" range:"0..1000000" unit:"calls a second"`
+	Busy   float64       `toml:"busy" range:"0..1000000" unit:"calls a second"`
+	Quiet  time.Duration `toml:"quiet" range:"1ms..24h"`
+	Burst  time.Duration `toml:"burst" range:"1ms..24h"`
+	Input  *countTable   `toml:"input"`
+	Output *countTable   `toml:"output"`
+}
+
+type autoscalerTable struct {
+	Max       float64       `toml:"max" required:"true" range:"1..1000000" unit:"servers"`
+	Step      float64       `toml:"step" range:"1..1000000" unit:"servers"`
+	Tick      time.Duration `toml:"tick" range:"100ms..1h"`
+	Target    float64       `toml:"target" range:">0..1"`
+	Up        time.Duration `toml:"up" range:"0s..24h"`
+	Down      time.Duration `toml:"down" range:"1s..24h"`
+	ColdStart *distTable    `toml:"cold_start"`
 }
 
 type outageTable struct {
 	From      time.Duration `toml:"from" required:"true"`
 	To        time.Duration `toml:"to" required:"true"`
+	Kind      string        `toml:"kind" choice:"refuse|black-hole|brown-out"`
 	BlackHole bool          `toml:"black_hole"`
+	Share     *float64      `toml:"share" range:">0..1"`
+	Capacity  *float64      `toml:"capacity" range:">0..1"`
+	Slow      *float64      `toml:"slow" range:"0.01..1000"`
 	answerTable
 }
 
 // answerTable is how a stage says no.
 type answerTable struct {
-	Status     *int       `toml:"status" range:"400..599"`
-	RetryAfter retryAfter `toml:"retry_after"`
-	Body       string     `toml:"body" len:"..4096"`
+	Status       *int       `toml:"status" range:"400..599"`
+	RetryAfter   retryAfter `toml:"retry_after"`
+	RetryFactor  *float64   `toml:"retry_factor" range:"0..1000"`
+	RetryJitter  float64    `toml:"retry_jitter" range:"0..1"`
+	RetryMissing float64    `toml:"retry_missing" range:"0..1"`
+	Body         string     `toml:"body" len:"..4096"`
+	Silent       bool       `toml:"silent"`
 }
 
+// distTable is a distribution of durations.
 type distTable struct {
-	Dist   string        `toml:"dist" choice:"constant|exponential|lognormal|uniform"`
-	Mean   time.Duration `toml:"mean" required:"true" range:"0s..24h"`
+	Dist   string        `toml:"dist" choice:"constant|exponential|lognormal|uniform|normal|gamma|weibull|pareto|mixture"`
+	Mean   time.Duration `toml:"mean" range:"0s..24h"`
 	Sigma  *float64      `toml:"sigma" range:"0..4"`
 	Spread time.Duration `toml:"spread" range:"0s..24h"`
+	CV     *float64      `toml:"cv" range:"0.01..100"`
+	Shape  *float64      `toml:"shape" range:"0.1..100"`
+	Alpha  *float64      `toml:"alpha" range:"0.1..100"`
+	Min    time.Duration `toml:"min" range:"0s..24h"`
+	Max    time.Duration `toml:"max" range:"0s..1000h"`
+	Offset time.Duration `toml:"offset" range:"0s..24h"`
+	Parts  []partTable   `toml:"parts" len:"1..20"`
 }
 
-type changeTable struct {
-	At  time.Duration `toml:"at" required:"true"`
-	Set string        `toml:"set" required:"true" choice:"workload.rate|upstream.quota.requests_per_minute|upstream.quota.burst|upstream.concurrency.limit|upstream.server.servers"`
-	To  float64       `toml:"to" required:"true" range:">0..1e9"`
+// partTable is a part of a mixture of durations.
+type partTable struct {
+	Weight *float64      `toml:"weight" range:">0..1e9"`
+	Dist   string        `toml:"dist" choice:"constant|exponential|lognormal|uniform|normal|gamma|weibull|pareto"`
+	Mean   time.Duration `toml:"mean" range:"0s..24h"`
+	Sigma  *float64      `toml:"sigma" range:"0..4"`
+	Spread time.Duration `toml:"spread" range:"0s..24h"`
+	CV     *float64      `toml:"cv" range:"0.01..100"`
+	Shape  *float64      `toml:"shape" range:"0.1..100"`
+	Alpha  *float64      `toml:"alpha" range:"0.1..100"`
+	Min    time.Duration `toml:"min" range:"0s..24h"`
+	Max    time.Duration `toml:"max" range:"0s..1000h"`
 }
 
-var changeParams = map[string]sim.Param{
-	"workload.rate":                      sim.ParamRate,
-	"upstream.quota.requests_per_minute": sim.ParamPerMinute,
-	"upstream.quota.burst":               sim.ParamBurst,
-	"upstream.concurrency.limit":         sim.ParamLimit,
-	"upstream.server.servers":            sim.ParamServers,
+// countTable is a distribution of counts: tokens, or turns.
+type countTable struct {
+	Dist      string           `toml:"dist" choice:"constant|exponential|lognormal|uniform|normal|gamma|weibull|pareto|mixture|table"`
+	Mean      *float64         `toml:"mean" range:"0..1e12"`
+	Median    *float64         `toml:"median" range:">0..1e12"`
+	Sigma     *float64         `toml:"sigma" range:"0..4"`
+	Spread    float64          `toml:"spread" range:"0..1e12"`
+	CV        *float64         `toml:"cv" range:"0.01..100"`
+	Shape     *float64         `toml:"shape" range:"0.1..100"`
+	Alpha     *float64         `toml:"alpha" range:"0.1..100"`
+	Min       float64          `toml:"min" range:"0..1e12"`
+	Max       float64          `toml:"max" range:"0..1e12"`
+	Parts     []countPartTable `toml:"parts" len:"1..20"`
+	Quantiles [][]float64      `toml:"quantiles" len:"2..200"`
+}
+
+// countPartTable is a part of a mixture of counts.
+type countPartTable struct {
+	Weight *float64 `toml:"weight" range:">0..1e9"`
+	Dist   string   `toml:"dist" choice:"constant|exponential|lognormal|uniform|normal|gamma|weibull|pareto"`
+	Mean   *float64 `toml:"mean" range:"0..1e12"`
+	Median *float64 `toml:"median" range:">0..1e12"`
+	Sigma  *float64 `toml:"sigma" range:"0..4"`
+	Spread float64  `toml:"spread" range:"0..1e12"`
+	CV     *float64 `toml:"cv" range:"0.01..100"`
+	Shape  *float64 `toml:"shape" range:"0.1..100"`
+	Alpha  *float64 `toml:"alpha" range:"0.1..100"`
+	Min    float64  `toml:"min" range:"0..1e12"`
+	Max    float64  `toml:"max" range:"0..1e12"`
 }
 
 // retryAfter is what a refusal says about when to come back.
 type retryAfter struct {
-	mode  sim.RetryAfter
+	mode  upstream.RetryMode
+	form  upstream.RetryForm
 	delay time.Duration
 }
 
-// UnmarshalText reads "none", "exact", "exact-ms" or a duration.
+// UnmarshalText reads "none", "exact", "exact-ms", "exact-date", "stale" or a duration.
 func (r *retryAfter) UnmarshalText(text []byte) error {
 	switch s := string(text); s {
 	case "none":
-		r.mode = sim.RetryNone
+		r.mode = upstream.RetryNone
 	case "exact":
-		r.mode = sim.RetryExact
+		r.mode = upstream.RetryExact
 	case "exact-ms":
-		r.mode = sim.RetryExactMS
+		r.mode, r.form = upstream.RetryExact, upstream.FormMillis
+	case "exact-date":
+		r.mode, r.form = upstream.RetryExact, upstream.FormDate
+	case "stale":
+		r.mode = upstream.RetryStale
 	default:
 		d, err := time.ParseDuration(s)
 		if err != nil || d < 0 || d > 31*24*time.Hour {
-			return fmt.Errorf("must be \"none\", \"exact\", \"exact-ms\" or a duration such as \"30s\"")
+			return fmt.Errorf("must be \"none\", \"exact\", \"exact-ms\", \"exact-date\", \"stale\" or a duration such as \"30s\"")
 		}
-		r.mode, r.delay = sim.RetryConstant, d
+		r.mode, r.delay = upstream.RetryConstant, d
 	}
 	return nil
 }
 
-// Parse reads a scenario file. The name is for messages. An error is a [strict.Errors] with everything that is wrong.
+// Parse reads a scenario file. The name is for messages, and the folder of a schedule file. An error is a [strict.Errors]
+// with everything that is wrong.
 func Parse(name string, data []byte) (*Scenario, error) {
-	var t fileTable
+	t := fileTable{path: name}
 	if err := strict.Decode(name, data, &t); err != nil {
 		return nil, err
 	}
@@ -177,235 +363,4 @@ func or[T any](p *T, otherwise T) T {
 		return *p
 	}
 	return otherwise
-}
-
-func (t *fileTable) scenario() *Scenario {
-	s := &Scenario{Name: t.Name, Intent: t.Intent, retry: t.Workload.Retry, guard: t.Guard}
-	w := &s.World
-	w.Duration = t.Duration
-	w.Drain = or(t.Drain, min(t.Duration, time.Minute))
-	w.Step = step(t.Duration)
-	w.Workload = t.Workload.workload()
-	w.Upstream = t.Upstream.upstream()
-	for _, c := range t.Change {
-		w.Changes = append(w.Changes, sim.Change{At: c.At, Param: changeParams[c.Set], To: c.To})
-	}
-	slices.SortStableFunc(w.Changes, func(a, b sim.Change) int { return int(min(1, max(-1, a.At-b.At))) })
-	for name, e := range t.Expect {
-		if s.Expect == nil {
-			s.Expect = map[string]Expect{}
-		}
-		s.Expect[name] = e.expect()
-	}
-	return s
-}
-
-// step returns the length of a step of the series: about 300 to 600 of them, whole tenths of a second.
-func step(d time.Duration) time.Duration {
-	for _, s := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second,
-		5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, 30 * time.Minute} {
-		if d/s <= 600 {
-			return s
-		}
-	}
-	return 3 * time.Hour
-}
-
-func (t *workloadTable) workload() sim.Workload {
-	w := sim.Workload{Rate: or(t.Rate, 0), Patience: or(t.Patience, 0), Think: t.Think.dist()}
-	switch t.Kind {
-	case "closed":
-		w.Kind, w.Clients = sim.Closed, or(t.Clients, 0)
-	case "backlog":
-		w.Kind, w.Clients, w.Jobs = sim.Backlog, or(t.Workers, 64), or(t.Jobs, 0)
-	}
-	return w
-}
-
-func (t *upstreamTable) upstream() sim.Upstream {
-	u := sim.Upstream{RTT: t.Network.RTT, Refusal: sim.Dist{Mean: 5 * time.Millisecond}}
-	if t.Network.Refusal != nil {
-		u.Refusal = t.Network.Refusal.dist()
-	}
-	for _, o := range t.Outage {
-		u.Outages = append(u.Outages, sim.Outage{From: o.From, To: o.To, BlackHole: o.BlackHole, Answer: o.answer(http.StatusServiceUnavailable)})
-	}
-	if q := t.Quota; q != nil {
-		u.Quota = sim.Quota{
-			PerMinute: or(q.PerMinute, 60*or(q.PerSecond, 0)), Burst: or(q.Burst, 1), Window: or(q.Window, 0),
-			ChargeRefused: q.ChargeRefused, Answer: q.answer(http.StatusTooManyRequests),
-		}
-	}
-	if c := t.Concurrency; c != nil {
-		u.Concurrency = sim.Concurrency{Limit: c.Limit, Answer: c.answer(http.StatusTooManyRequests)}
-	}
-	s := t.Server
-	u.Server = sim.Server{Servers: s.Servers, Service: s.Service.dist(), Answer: s.answer(http.StatusServiceUnavailable)}
-	if s.Queue != nil {
-		u.Server.Bounded, u.Server.Queue = true, *s.Queue
-	}
-	return u
-}
-
-func (t *answerTable) answer(status int) sim.Answer {
-	return sim.Answer{Status: or(t.Status, status), RetryAfter: t.RetryAfter.mode, Delay: t.RetryAfter.delay, Body: t.Body}
-}
-
-func (t *distTable) dist() sim.Dist {
-	if t == nil {
-		return sim.Dist{}
-	}
-	shape, _ := sim.ParseShape(t.Dist)
-	return sim.Dist{Shape: shape, Mean: t.Mean, Sigma: or(t.Sigma, 1), Spread: t.Spread}
-}
-
-// exampleServer is what an error suggests to write.
-const exampleServer = `add [upstream.server] with servers = 10 and service = { dist = "exponential", mean = "500ms" }`
-
-// CheckEagerly reports what is missing or does not go together.
-func (t *fileTable) CheckEagerly(k strict.Key) {
-	if t.Upstream == nil {
-		k.At("upstream").Error("is missing", "", exampleServer)
-	}
-	if t.Workload == nil {
-		k.At("workload").Error("is missing", "", `add [workload] with kind = "poisson" and rate = 5.0`)
-	}
-	if t.Upstream == nil || t.Workload == nil {
-		return
-	}
-	if t.Workload.Kind != "poisson" && k.At("workload", "kind").Sound() {
-		for i, o := range t.Upstream.Outage {
-			if o.BlackHole {
-				k.At("upstream", "outage").Index(i).At("black_hole").Errorf("needs callers who give up: set workload.kind to \"poisson\" and workload.patience")
-			}
-		}
-	} else if t.Workload.Patience == nil {
-		for i, o := range t.Upstream.Outage {
-			if o.BlackHole {
-				k.At("upstream", "outage").Index(i).At("black_hole").Errorf("needs callers who give up: set workload.patience")
-			}
-		}
-	}
-	for i, c := range t.Change {
-		at := k.At("change").Index(i)
-		if at.At("at").Sound() && k.At("duration").Sound() && c.At > t.Duration {
-			at.At("at").Errorf("is %v, must be at most duration (%v)", c.At, t.Duration)
-		}
-		missing := func(stage string) {
-			at.At("set").Errorf("is %q, but there is no [%s] that could change: add it", c.Set, stage)
-		}
-		switch {
-		case c.Set == "workload.rate" && t.Workload.Kind != "poisson":
-			at.At("set").Errorf("is \"workload.rate\", but only a workload of kind \"poisson\" has a rate")
-		case strings.HasPrefix(c.Set, "upstream.quota.") && t.Upstream.Quota == nil:
-			missing("upstream.quota")
-		case c.Set == "upstream.concurrency.limit" && t.Upstream.Concurrency == nil:
-			missing("upstream.concurrency")
-		case c.Set == "upstream.server.servers" && t.Upstream.Server != nil && t.Upstream.Server.Servers == 0:
-			at.At("set").Errorf("is %q, but upstream.server.servers is not set at the start: set it", c.Set)
-		}
-	}
-	for name := range t.Expect {
-		if _, err := ParseController(name); err != nil {
-			k.At("expect", name).Errorf("names no controller: %v", err)
-		}
-	}
-}
-
-// CheckEagerly reports keys that the kind of workload needs or does not have.
-func (t *workloadTable) CheckEagerly(k strict.Key) {
-	if t.Kind == "" || !k.At("kind").Sound() {
-		return
-	}
-	need := func(key string, given bool, example string) {
-		if !given && k.At(key).Sound() {
-			k.At(key).Error(fmt.Sprintf("is missing for a workload of kind %q", t.Kind), "", "add "+key+" = "+example)
-		}
-	}
-	kinds := map[string][]string{"rate": {"poisson"}, "patience": {"poisson"}, "clients": {"closed"}, "think": {"closed"}, "workers": {"backlog"}, "jobs": {"backlog"}}
-	for _, key := range []string{"rate", "patience", "clients", "think", "workers", "jobs"} {
-		if k.At(key).Given() && !slices.Contains(kinds[key], t.Kind) {
-			why := "is a key of kind \"" + kinds[key][0] + "\", not of \"" + t.Kind + "\""
-			if key == "patience" {
-				why += ", whose callers wait for their answers"
-			}
-			k.At(key).Error(why, "", "remove it, or change workload.kind")
-		}
-	}
-	switch t.Kind {
-	case "poisson":
-		need("rate", t.Rate != nil, "5.0")
-	case "closed":
-		need("clients", t.Clients != nil, "20")
-	}
-}
-
-// Check reports delays in the wrong order.
-func (t *retryTable) Check(k strict.Key) {
-	if t.BaseDelay != nil && t.MaxDelay != nil && *t.MaxDelay < *t.BaseDelay {
-		k.At("max_delay").Errorf("is %v, must be at least %s (%v)", *t.MaxDelay, k.At("base_delay"), *t.BaseDelay)
-	}
-}
-
-// CheckEagerly reports an upstream without a server.
-func (t *upstreamTable) CheckEagerly(k strict.Key) {
-	if t.Server == nil {
-		k.At("server").Error("is missing", "", exampleServer)
-	}
-}
-
-// CheckEagerly reports a quota without a rate, or with two.
-func (t *quotaTable) CheckEagerly(k strict.Key) {
-	m, s := k.At("requests_per_minute"), k.At("requests_per_second")
-	switch {
-	case t.PerMinute == nil && t.PerSecond == nil && m.Sound() && s.Sound():
-		m.Error("is missing", "", "add requests_per_minute = 60, or requests_per_second")
-	case m.Given() && s.Given():
-		s.Errorf("and %s are both given: keep one", m)
-	}
-	if k.At("window").Given() && k.At("burst").Given() {
-		k.At("burst").Errorf("has no meaning with %s, which lets its whole number pass at once: remove one", k.At("window"))
-	}
-}
-
-// Check reports a delay that cannot be known.
-func (t *concurrencyTable) Check(k strict.Key) { t.noExact(k) }
-
-// Check reports a delay that cannot be known, and a queue without servers.
-func (t *serverTable) Check(k strict.Key) {
-	t.noExact(k)
-	if t.Queue != nil && t.Servers == 0 {
-		k.At("queue").Errorf("needs %s: without a number of servers nobody queues", k.At("servers"))
-	}
-	if t.Service == nil {
-		k.At("service").Error("is missing", "", `add service = { dist = "exponential", mean = "500ms" }`)
-	} else if t.Service.Mean == 0 {
-		k.At("service", "mean").Errorf("is 0s, must be longer: a server that takes no time has no limit")
-	}
-}
-
-func (t *answerTable) noExact(k strict.Key) {
-	if t.RetryAfter.mode == sim.RetryExact || t.RetryAfter.mode == sim.RetryExactMS {
-		k.At("retry_after").Errorf("is exact, but nobody knows when a place becomes free: use a duration such as \"1s\", or \"none\"")
-	}
-}
-
-// Check reports an outage that ends before it begins.
-func (t *outageTable) Check(k strict.Key) {
-	if t.To <= t.From {
-		k.At("to").Errorf("is %v, must be after %s (%v)", t.To, k.At("from"), t.From)
-	}
-}
-
-// Check reports parameters that the shape does not have.
-func (t *distTable) Check(k strict.Key) {
-	if t.Sigma != nil && t.Dist != "lognormal" {
-		k.At("sigma").Errorf("is a key of dist \"lognormal\": remove it, or set dist")
-	}
-	if t.Spread != 0 && t.Dist != "uniform" {
-		k.At("spread").Errorf("is a key of dist \"uniform\": remove it, or set dist")
-	}
-	if t.Spread > t.Mean {
-		k.At("spread").Errorf("is %v, must be at most %s (%v)", t.Spread, k.At("mean"), t.Mean)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/config/strict"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/upstream"
 	"github.com/flyball-go/flyball/scenarios"
 )
 
@@ -78,7 +79,7 @@ max_pause = "20s"
 rtt = "40ms"
 refusal = { dist = "uniform", mean = "10ms", spread = "5ms" }
 
-[upstream.quota]
+[[upstream.quota]]
 requests_per_second = 2
 burst = 10
 charge_refused = true
@@ -133,16 +134,18 @@ func TestParse(t *testing.T) {
 		t.Errorf("retry is %+v, want %+v", w.Workload.Retry, want)
 	}
 	u := w.Upstream
-	if u.Quota.PerMinute != 120 || u.Quota.Answer.Status != 503 || u.Quota.Answer.RetryAfter != sim.RetryExactMS || !u.Quota.ChargeRefused || u.Quota.Answer.Body == "" {
-		t.Errorf("quota is %+v", u.Quota)
+	q := u.Quotas[0]
+	if q.Limit != 120 || q.Answer.Status != 503 || q.Answer.RetryAfter.Mode != upstream.RetryExact || q.Answer.RetryAfter.Form != upstream.FormMillis ||
+		!q.ChargeRefused || q.Answer.Body == "" || q.Burst != 10 {
+		t.Errorf("quota is %+v", q)
 	}
-	if u.Concurrency.Answer.Delay != 1500*time.Millisecond || u.Concurrency.Answer.Status != 429 {
+	if u.Concurrency.Answer.RetryAfter.Delay != 1500*time.Millisecond {
 		t.Errorf("concurrency is %+v", u.Concurrency)
 	}
 	if !u.Server.Bounded || u.Server.Queue != 3 || u.Server.Answer.Status != 529 || u.Server.Service.Sigma != .8 {
 		t.Errorf("server is %+v", u.Server)
 	}
-	if len(w.Changes) != 2 || w.Changes[0].At != time.Minute || w.Changes[0].Param != sim.ParamLimit {
+	if len(w.Changes) != 2 || w.Changes[0].At != time.Minute || w.Changes[0].Param.Kind != upstream.ParamConcurrency {
 		t.Errorf("changes are %+v, want them in the order of time", w.Changes)
 	}
 	cs := Controllers()

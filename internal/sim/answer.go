@@ -2,99 +2,83 @@ package sim
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
-// answer is what an attempt ends with, as package feedback read it.
-type answer struct {
-	status  int // 0: the caller gave up
+// signal is what an attempt ends with, as package feedback read it.
+type signal struct {
+	known   bool
+	status  int // 0: there was no answer
 	retry   bool
+	stage   upstream.Stage
+	counter upstream.Counter
 	outcome adaptive.Outcome
 }
 
-// answers makes every distinct answer once and remembers what feedback made of it. Answers are
-// real: a status, header fields and a body, read by the code that reads them in production.
-type answers struct {
-	all  []answer
-	said []map[int64]int // for each stage: the number that its Retry-After names -> index in all
+// signals reads replies, those that are equal once. Replies are real: a status, header fields and a body, read by
+// the code that reads them in production.
+type signals struct {
+	epoch   time.Time
+	all     []signal // by the reply's ID
+	once    signal   // of a reply without one
+	windows []feedback.Window
+	wrong   error
 }
 
-// The answers that do not depend on the configuration.
-const (
-	answerOK     = 0 // 200
-	answerGaveUp = 1 // none: the caller's patience ended
-)
-
-func newAnswers(stages int) *answers {
-	a := &answers{said: make([]map[int64]int, stages)}
-	for i := range a.said {
-		a.said[i] = map[int64]int{}
+// read returns what a reply means that reaches its caller at now. It is valid until the next call.
+func (s *signals) read(rep *upstream.Reply, now int64) *signal {
+	if rep.ID < 0 {
+		s.once = s.parse(rep, now, s.windows[:0])
+		s.windows = s.once.outcome.Windows
+		return &s.once
 	}
-	a.add(200, nil, nil)
-	a.all = append(a.all, answer{outcome: adaptive.Outcome{Class: feedback.Canceled}})
-	return a
+	for len(s.all) <= rep.ID {
+		s.all = append(s.all, signal{})
+	}
+	sig := &s.all[rep.ID]
+	if !sig.known {
+		*sig = s.parse(rep, now, nil)
+	}
+	return sig
 }
 
-// add reads an answer and keeps it.
-func (a *answers) add(status int, h map[string][]string, body []byte) int {
-	s := read(status, h, body)
-	a.all = append(a.all, answer{
-		status: status,
-		retry:  s.Retryable,
+func (s *signals) parse(rep *upstream.Reply, now int64, windows []feedback.Window) signal {
+	if s.epoch.IsZero() {
+		s.epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // upstream.Config's
+	}
+	f := feedback.Parse(feedback.Answer{Status: rep.Status, Header: rep.Header, Body: rep.Body, Now: s.epoch.Add(time.Duration(now)), Windows: windows})
+	if f.Class == feedback.OK && rep.Stage != upstream.StageNone && s.wrong == nil {
+		s.wrong = fmt.Errorf("sim: feedback reads a refusal with status %d as OK", rep.Status)
+	}
+	sig := signal{
+		known: true, status: rep.Status, retry: f.Retryable, stage: rep.Stage, counter: rep.Counter,
 		outcome: adaptive.Outcome{
-			Class: s.Class, Scope: s.Scope,
-			HasRetryAfter: s.HasRetryAfter, RetryAfter: s.RetryAfter,
-			Windows: s.Windows,
+			Class: f.Class, Scope: f.Scope,
+			HasRetryAfter: f.HasRetryAfter, RetryAfter: f.RetryAfter,
+			Windows: f.Windows,
 		},
-	})
-	return len(a.all) - 1
-}
-
-// refusal returns the answer of a stage that says no at now and would say yes at until.
-func (a *answers) refusal(stage int, cfg *Answer, now, until int64) int {
-	var said int64 = -1
-	switch cfg.RetryAfter {
-	case RetryExact:
-		said = ceilTo(until-now, int64(time.Second))
-	case RetryExactMS:
-		said = ceilTo(until-now, int64(time.Millisecond))
-	case RetryConstant:
-		said = ceilTo(int64(cfg.Delay), int64(time.Second))
 	}
-	if until == never && cfg.RetryAfter != RetryConstant {
-		said = -1
-	}
-	if i, ok := a.said[stage][said]; ok {
-		return i
-	}
-	h := map[string][]string{}
-	if said >= 0 {
-		name := "Retry-After"
-		if cfg.RetryAfter == RetryExactMS {
-			name = "Retry-After-Ms"
-		}
-		h[name] = []string{strconv.FormatInt(said, 10)}
-	}
-	if cfg.Body != "" {
-		h["Content-Type"] = []string{"application/json"}
-	}
-	i := a.add(cfg.Status, h, []byte(cfg.Body))
-	a.said[stage][said] = i
-	return i
-}
-
-func ceilTo(ns, unit int64) int64 { return (max(0, ns) + unit - 1) / unit }
-
-// understood reports an answer that package feedback takes for something else than the refusal it is.
-func (a *answers) understood() error {
-	for _, x := range a.all[2:] {
-		if x.outcome.Class == feedback.OK {
-			return fmt.Errorf("sim: feedback reads a refusal with status %d as OK", x.status)
+	// Limits that are stated in words are hints, too, as for limiter.OutcomeFrom.
+	for _, st := range f.Stated {
+		if st.Limit >= 0 {
+			sig.outcome.Windows = append(slices.Clip(sig.outcome.Windows), feedback.Window{
+				Kind: st.Kind, Limit: st.Limit, Remaining: feedback.Unstated, Reset: feedback.Unstated,
+			})
 		}
 	}
-	return nil
+	return sig
 }
+
+// understood reports a refusal that package feedback took for a success.
+func (s *signals) understood() error { return s.wrong }
+
+// What an attempt ends with that has no answer.
+var (
+	gaveUp   = signal{known: true, outcome: adaptive.Outcome{Class: feedback.Canceled}}
+	timedOut = signal{known: true, retry: true, outcome: adaptive.Outcome{Class: feedback.Timeout}}
+)

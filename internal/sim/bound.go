@@ -1,16 +1,24 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
-// Limits is what nobody could have exceeded.
+// Limits is what nobody could have exceeded, or an estimate of it.
 type Limits struct {
-	// OK is how many successes there can be until Horizon.
-	OK int64
+	// Exact says that the numbers bound every controller; otherwise they are an estimate, which a run may exceed by a little. They
+	// are exact for the world that the comment of Bound describes.
+	Exact bool
+	// ByTokens says that a quota counts tokens, so that goodput should, too: who serves short requests first has more of them.
+	ByTokens bool
+	// OK is how many successes there can be until Horizon, and Tokens how many tokens they have (an estimate always).
+	OK, Tokens int64
 	// Horizon is Duration, or the instant at which the last job of a batch can be done, if that is before.
 	Horizon time.Duration
 	Step    time.Duration
@@ -32,7 +40,7 @@ type Limits struct {
 // at the server, and ends there. In any run:
 //
 //   - p(k) is not before k requests have arrived (each is served once at most), and p(k) >= p(k-1);
-//   - at p(k) the quota allows a request, fewer calls than the cap are inside, and, in a closed loop, fewer than all
+//   - at p(k) the quotas allow a request, fewer calls than the cap are inside, and, in a closed loop, fewer than all
 //     clients are waiting for an answer or thinking;
 //   - b(k) is at p(k) or when a server becomes free, and calls begin in the order in which they passed;
 //   - e(k) = b(k) + s(k), with the same s(k) in every run, as draws belong to the k-th start.
@@ -46,6 +54,12 @@ type Limits struct {
 // Patience bounds the sum, too: whoever succeeds after an instant t arrived after t - patience. So there
 // are never more successes than the bound until t and the arrivals after t - patience together, for any t.
 //
+// The argument needs calls whose time does not depend on which request is served k-th, and not on how many are served beside it. Where
+// work belongs to requests (tokens), or servers are shared, batch, slow down under load, or come and go, the same procedure with requests
+// in the order of arrival, and with what a fluid server could do, gives an estimate, and Exact is false. So it is for
+// sessions, several keys and neighbours. What only makes things worse (random refusals, a limit on the slope, a count that lags,
+// connections, a timeout of attempts) is left out of both.
+//
 // The error is ctx's cause when that ended first, or names what in cfg makes no world.
 func Bound(ctx context.Context, cfg Config) (*Limits, error) {
 	if err := cfg.check(); err != nil {
@@ -57,39 +71,320 @@ func Bound(ctx context.Context, cfg Config) (*Limits, error) {
 type bound struct {
 	cfg     *Config
 	half    int64
-	rate    rates
+	flow    flow
+	size    source // draws how large a request is
 	changes []Change
-	quota   gate
-	cap     *concurrency
+	quotas  []boundQuota
+	cap     int     // -1: none
+	share   float64 // of all keys together
 	servers steps
 	inside  times   // when calls in the upstream end
 	working times   // when calls at the servers end
 	clients times   // when clients can have their next request at the upstream
 	queue   int     // of the server; -1: no bound
 	begins  []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
+	fluid   fluid
+	slow    steps
+	service steps   // mean of Server.Service, in s, where it changes
+	ready   float64 // when a fluid server has done what was begun, ns
 	res     *Limits
 }
 
-func newBound(cfg *Config) *bound {
-	b := &bound{cfg: cfg, half: int64(cfg.Upstream.RTT) / 2, rate: ratesOf(cfg), changes: cfg.Changes, queue: -1, res: &Limits{}}
-	b.quota = newQuota(&cfg.Upstream.Quota)
-	if n := cfg.Upstream.Concurrency.Limit; n > 0 {
-		b.cap = &concurrency{limit: n}
+// boundQuota is a quota with what a call costs.
+type boundQuota struct {
+	gate
+	q *upstream.Quota
+}
+
+// cost returns what a request of a size costs at least.
+func (q *boundQuota) cost(s *request, most int64) float64 {
+	in := s.input
+	if q.q.CachedFree {
+		in -= s.cached
 	}
-	b.servers = stepsOf(cfg, ParamServers, float64(cfg.Upstream.Server.Servers))
-	if s := &cfg.Upstream.Server; s.Bounded && s.Servers > 0 {
+	out := s.output
+	if q.q.Charge == upstream.ChargeBefore && most > 0 {
+		out = most
+	}
+	switch q.q.Counter {
+	case upstream.Requests:
+		return 1
+	case upstream.InputTokens:
+		return float64(in)
+	case upstream.OutputTokens:
+		return float64(out)
+	}
+	return float64(in + out)
+}
+
+func newBound(cfg *Config) *bound {
+	b := &bound{cfg: cfg, half: int64(cfg.RTT) / 2, changes: cfg.Changes, queue: -1, cap: -1, res: &Limits{}}
+	b.flow.init(cfg)
+	b.size.init(cfg)
+	b.share = 0
+	for _, k := range cfg.Upstream.Keys {
+		switch {
+		case k.Revoked:
+		case k.Share == 0:
+			b.share++
+		default:
+			b.share += k.Share
+		}
+	}
+	if len(cfg.Upstream.Keys) == 0 {
+		b.share = 1
+	}
+	taken := neighbour(cfg)
+	for i := range cfg.Upstream.Quotas {
+		q := &cfg.Upstream.Quotas[i]
+		g := boundGate(q, b.share)
+		if used := taken.quota(q); used > 0 {
+			left := q.Limit*b.share - used
+			if q.Daily {
+				left /= 24 * 60
+			}
+			g.set(0, max(left, 1e-9))
+		}
+		b.quotas = append(b.quotas, boundQuota{g, q})
+	}
+	if n := cfg.Upstream.Concurrency.Limit; n > 0 {
+		b.cap = max(1, int(float64(n)*b.share-taken.calls))
+	}
+	s := &cfg.Upstream.Server
+	first := s.Servers
+	if cfg.Upstream.Autoscaler.Max > 0 {
+		first = cfg.Upstream.Autoscaler.Max
+	}
+	b.servers = serversOf(cfg, first)
+	if s.Bounded && s.Servers > 0 && s.Kind == upstream.Servers {
 		b.queue = s.Queue
 	}
+	b.fluid.init(cfg, &b.size)
+	b.slow = stepsOf(cfg, Param{Kind: upstream.ParamSlow}, s.Slow)
+	b.service = stepsOf(cfg, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
+	b.res.Exact = exact(cfg, &b.size)
+	for _, q := range cfg.Upstream.Quotas {
+		b.res.ByTokens = b.res.ByTokens || q.Counter != upstream.Requests
+	}
 	return b
+}
+
+// exact reports whether the bound is one for every controller; see Bound.
+func exact(cfg *Config, size *source) bool {
+	u, s := &cfg.Upstream, &cfg.Upstream.Server
+	switch {
+	case s.Kind != upstream.Servers, s.Scale > 0, s.Knee > 0, s.RateScale > 0, s.StallShare > 0, s.KnowsHangups, s.Slow > 0 && s.Slow != 1,
+		size.tokens && (s.InputToken > 0 || s.OutputToken > 0), u.Autoscaler.Max > 0, u.Neighbour.Rate > 0 || u.Neighbour.Busy > 0,
+		len(u.Keys) > 1, cfg.Workload.Kind == Sessions, cfg.Workload.Kind.patient() && (len(cfg.Replicas) > 1 || cfg.Workload.Timeout > 0),
+		cfg.Workload.Timeout > 0 && cfg.Workload.Repeatable: // a request could be served twice, and skip a long time
+		return false
+	}
+	for i := range u.Quotas {
+		if u.Quotas[i].Counter != upstream.Requests {
+			return false
+		}
+	}
+	for i := range u.Faults {
+		if f := &u.Faults[i]; f.Kind == upstream.Brownout && f.Slow != 0 && f.Slow != 1 {
+			return false
+		}
+	}
+	for _, c := range cfg.Changes {
+		switch c.Param.Kind {
+		case upstream.ParamSlow, upstream.ParamService:
+			return false
+		}
+	}
+	return true
+}
+
+// taken is what a neighbour uses, on average.
+type taken struct {
+	rate    float64 // calls a second
+	in, out float64 // tokens of one
+	calls   float64 // in flight
+}
+
+func neighbour(cfg *Config) taken {
+	n := &cfg.Upstream.Neighbour
+	t := taken{rate: n.Rate, in: n.Input.Average(), out: n.Output.Average()}
+	if q, b := float64(n.Quiet), float64(n.Burst); b > 0 {
+		t.rate = (n.Rate*q + n.Busy*b) / (q + b)
+	}
+	s := &cfg.Upstream.Server
+	t.calls = t.rate * (s.Service.Average() + float64(s.InputToken)*t.in + float64(s.OutputToken)*t.out) / 1e9
+	return t
+}
+
+// quota returns how much of a quota it uses, in the time that the quota's limit is for.
+func (t *taken) quota(q *upstream.Quota) float64 {
+	per := t.rate * 60
+	if q.Daily {
+		per *= 24 * 60
+	}
+	switch q.Counter {
+	case upstream.Requests:
+		return per
+	case upstream.InputTokens:
+		return per * t.in
+	case upstream.OutputTokens:
+		return per * t.out
+	}
+	return per * (t.in + t.out)
+}
+
+// fluid is what a server could do at best whose calls do not have a place each.
+type fluid struct {
+	on      bool
+	perCall float64 // ns of the server's time for the work of a mean call
+	in, out float64 // weights of tokens in the work of a call
+	mean    float64 // work of a mean call
+	places  float64 // the best number of calls at a time, for a server that slows down under load; 0: no such server
+	stretch float64 // by how much each takes longer then
+}
+
+func (f *fluid) init(cfg *Config, size *source) {
+	s := &cfg.Upstream.Server
+	in, out := meanTokens(cfg, size)
+	f.stretch = 1
+	switch {
+	case s.Kind == upstream.Batch:
+		l := &s.LLM
+		in, out = max(1, in), max(1, out)
+		seqs := float64(l.KV) / (in + out/2)
+		if l.MaxSeqs > 0 {
+			seqs = min(seqs, float64(l.MaxSeqs))
+		}
+		seqs = max(1, seqs)
+		fill := seqs * in / out // tokens that are prefilled in an iteration
+		t, k := float64(l.Step), l.Token*(fill+seqs)
+		iteration := math.Sqrt(t*t+k*k) + l.Sequence*seqs + l.Cache*seqs*(in+out/2)
+		f.on = true
+		f.perCall = out * iteration / seqs
+		f.in, f.out = l.Token/(iteration/seqs), 1
+		f.mean = in*f.in + out
+	case s.Scale > 0 || s.Knee > 0:
+		// As few at a time as make nearly the most calls a second, and none that takes longer than its caller waits.
+		load := func(n float64) float64 {
+			x := 1 + s.Scale*(n-1)
+			if s.Knee > 0 && n > s.Knee {
+				x += math.Pow(s.KneeBase, n-s.Knee) - 1
+			}
+			return x
+		}
+		alone := s.Service.Average() + float64(s.InputToken)*in + float64(s.OutputToken)*out
+		longest := math.Inf(1)
+		for _, d := range []time.Duration{cfg.Workload.Timeout, cfg.Workload.Patience} {
+			if d > 0 {
+				longest = min(longest, float64(d-cfg.RTT))
+			}
+		}
+		most, best := 4096.0, 0.0
+		if s.Servers > 0 {
+			most = min(most, s.Servers)
+		}
+		for n := 1.0; n <= most && (n == 1 || alone*load(n) <= longest); n++ {
+			best = max(best, n/load(n))
+		}
+		for n := 1.0; n <= most; n++ {
+			if n/load(n) >= .97*best {
+				f.places, f.stretch = n, load(n)
+				break
+			}
+		}
+	}
+}
+
+// meanTokens returns how many tokens a request has on average.
+func meanTokens(cfg *Config, size *source) (in, out float64) {
+	w := &cfg.Workload
+	if !size.tokens {
+		return 0, 0
+	}
+	if w.Kind == Traced {
+		for i := range w.Requests {
+			in += float64(w.Requests[i].Input)
+			out += float64(w.Requests[i].Output)
+		}
+		n := float64(max(1, len(w.Requests)))
+		return in / n, out / n
+	}
+	if len(w.Tenants) == 0 {
+		in, out = w.Input.Average(), w.Output.Average()
+	}
+	var sum float64
+	for i := range w.Tenants {
+		t := &w.Tenants[i]
+		a, b := &w.Input, &w.Output
+		if t.Input != nil {
+			a = t.Input
+		}
+		if t.Output != nil {
+			b = t.Output
+		}
+		in, out, sum = in+t.Weight*a.Average(), out+t.Weight*b.Average(), sum+t.Weight
+	}
+	if sum > 0 {
+		in, out = in/sum, out/sum
+	}
+	if w.Kind == Sessions { // half of what is said before, on average
+		in += (in + out) * max(0, w.Turns.Average()-1) / 2
+	}
+	return in, out
+}
+
+// serversOf returns how many servers there are over time, with brown-outs.
+func serversOf(cfg *Config, first float64) steps {
+	s := stepsOf(cfg, Param{Kind: upstream.ParamServers}, first)
+	if first == 0 {
+		return s
+	}
+	for i := range cfg.Upstream.Faults {
+		f := &cfg.Upstream.Faults[i]
+		if f.Kind != upstream.Brownout || f.Capacity == 0 || f.Capacity == 1 {
+			continue
+		}
+		s.scale(int64(f.From), int64(f.To), f.Capacity)
+	}
+	return s
+}
+
+// scale multiplies a parameter between two instants. What is left is at least 1, and whole.
+func (s *steps) scale(from, to int64, by float64) {
+	for _, at := range []int64{from, to} {
+		if i := s.index(at); s.when[i] != at && at >= 0 {
+			s.when = slices.Insert(s.when, i+1, at)
+			s.to = slices.Insert(s.to, i+1, s.to[i])
+		}
+	}
+	for i, at := range s.when {
+		if at >= from && at < to {
+			s.to[i] = max(1, math.Floor(s.to[i]*by))
+		}
+	}
 }
 
 // apply sets the parameters that change until now.
 func (b *bound) apply(now int64) {
 	for len(b.changes) > 0 && int64(b.changes[0].At) <= now {
 		c := &b.changes[0]
-		setGate(b.quota, int64(c.At), c)
-		if c.Param == ParamLimit && b.cap != nil {
-			b.cap.limit = max(0, int(c.To))
+		at := int64(c.At)
+		switch p := c.Param; p.Kind {
+		case upstream.ParamQuotaLimit, upstream.ParamQuotaBurst:
+			if p.Index < len(b.quotas) {
+				q := &b.quotas[p.Index]
+				if p.Kind == upstream.ParamQuotaBurst {
+					q.setBurst(at, c.To*b.share)
+				} else if q.q.Daily {
+					q.set(at, c.To*b.share/24/60)
+				} else {
+					q.set(at, c.To*b.share)
+				}
+			}
+		case upstream.ParamConcurrency:
+			if b.cap >= 0 {
+				b.cap = max(1, int(float64(max(1, int(c.To)))*b.share))
+			}
 		}
 		b.changes = b.changes[1:]
 	}
@@ -110,19 +405,41 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 	if cfg.Step > 0 {
 		res.Done = make([]float64, int(cfg.Duration/cfg.Step))
 	}
-	if w.Kind != Poisson {
+	open := !w.Kind.patient()
+	if !open {
 		for i := range w.Clients {
-			b.clients.push(stagger(cfg, i) + b.half)
+			from := int64(0)
+			if n := len(cfg.Replicas); n > 0 {
+				from = int64(cfg.Replicas[i%n].Join)
+			}
+			b.clients.push(from + stagger(cfg, i) + b.half)
 		}
+	}
+	var turns []turn
+	if w.Kind == Sessions {
+		turns = b.turns()
 	}
 	var arrived, pass, begin, last int64
 	var arrivals, dones []int64
+	var q request
+	meanIn, meanOut := meanTokens(cfg, &b.size)
 	for k := uint64(0); w.Kind != Backlog || w.Jobs == 0 || k < uint64(w.Jobs); k++ {
 		if k%stopEvery == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if w.Kind == Poisson {
-			arrived = b.rate.after(arrived, gap(cfg.Seed, k))
+		q.key, q.tenant = k, 0
+		patience := int64(w.Patience)
+		if open {
+			switch w.Kind {
+			case Sessions:
+				if k >= uint64(len(turns)) {
+					arrived = never
+				} else {
+					arrived, q.key = turns[k].at, turns[k].key
+				}
+			default:
+				arrived = b.flow.next()
+			}
 			if arrived >= end {
 				break
 			}
@@ -131,8 +448,27 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			}
 			pass = max(pass, arrived+b.half)
 		}
+		if w.Kind == Closed {
+			q.input, q.output = int64(meanIn), int64(meanOut)
+		} else {
+			b.size.size(&q)
+		}
+		if w.Kind == Traced {
+			t := &w.Requests[k]
+			q.input, q.output, q.cached = t.Input, t.Output, t.Cached
+			if t.Patience > 0 {
+				patience = int64(t.Patience)
+			}
+		}
+		if w.Kind == Sessions {
+			q.input += turns[k].context
+			q.cached = int64(w.Cached * float64(turns[k].context))
+		}
+		if b.never(&q) {
+			continue // larger than a whole quota
+		}
 		if pass <= end {
-			pass = b.pass(pass)
+			pass = b.pass(pass, &q)
 		}
 		if pass > end {
 			if w.Patience > 0 {
@@ -145,27 +481,27 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			pass = never
 			continue
 		}
-		s := cfg.Upstream.Server.Service.sample(cfg.Seed, streamService, k)
-		ended := begin + s
+		s, ended := b.serve(begin, k, &q)
 		b.inside.push(ended)
 		b.working.push(ended)
 		if b.queue >= 0 && begin > pass {
 			b.begins = append(b.begins, begin)
 		}
 		done := ended + b.half
-		if w.Kind != Poisson {
+		if !open {
 			next := done + b.half
 			if w.Kind == Closed {
-				next += think(cfg, int64(k), true)
+				next += think(cfg, k)
 			}
 			b.clients.push(next)
 		}
-		if p := int64(w.Patience); p > 0 && s+2*b.half > p {
+		if patience > 0 && s+2*b.half > patience {
 			continue
 		}
 		last = max(last, done)
 		if done <= end {
 			res.OK++
+			res.Tokens += q.input + q.output
 			dones = append(dones, done)
 			if i := int(done / max(1, int64(cfg.Step))); cfg.Step > 0 && i < len(res.Done) {
 				res.Done[i]++
@@ -197,7 +533,7 @@ func patient(arrivals, dones []int64, patience int64) int64 {
 }
 
 // pass returns the first instant from now on at which the next request passes the gates, and lets it pass.
-func (b *bound) pass(now int64) int64 {
+func (b *bound) pass(now int64, q *request) int64 {
 	for now < never {
 		b.apply(now)
 		for !b.inside.empty() && b.inside.top() <= now {
@@ -207,21 +543,23 @@ func (b *bound) pass(now int64) int64 {
 			b.begins = b.begins[1:]
 		}
 		at := now
-		if b.cfg.Workload.Kind != Poisson {
+		if b.cfg.Workload.Kind.patient() {
 			at = max(at, b.clients.top())
 		}
 		at = max(at, b.outageEnds(at))
-		if b.quota != nil && at == now {
-			at = b.quota.earliest(now)
+		for i := range b.quotas {
+			g := &b.quotas[i]
+			at = max(at, g.earliest(now, g.cost(q, b.size.maxOutput)))
 		}
 		if at == now && b.full(now) {
 			at = b.freed()
 		}
 		if at == now {
-			if b.quota != nil {
-				b.quota.enter(now)
+			for i := range b.quotas {
+				g := &b.quotas[i]
+				g.enter(now, g.cost(q, b.size.maxOutput))
 			}
-			if b.cfg.Workload.Kind != Poisson {
+			if b.cfg.Workload.Kind.patient() {
 				b.clients.pop()
 			}
 			return now
@@ -234,10 +572,108 @@ func (b *bound) pass(now int64) int64 {
 	return now
 }
 
+// never reports whether a request is larger than a whole quota, so that it never passes.
+func (b *bound) never(q *request) bool {
+	for i := range b.quotas {
+		g := &b.quotas[i]
+		cost := g.cost(q, b.size.maxOutput)
+		switch x := g.gate.(type) {
+		case *bucket:
+			if cost > x.burst {
+				return true
+			}
+		case *window:
+			if cost > x.most {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// serve returns how long the k-th call takes that the server starts, alone, and when it ends.
+func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
+	s := &b.cfg.Upstream.Server
+	if s.Kind == upstream.Batch {
+		l := &s.LLM
+		alone = int64(l.Ingest) + int64(l.Detach)*q.output + int64(float64(l.Step)*float64(q.output+1)+l.Token*float64(q.input-q.cached))
+	} else {
+		d := s.Service
+		d.Mean = b.service.at(begin) * 1e9
+		if len(b.service.when) == 1 {
+			d.Mean = s.Service.Mean
+		}
+		alone = d.Int(b.cfg.Seed, upstream.StreamService, k) + int64(s.InputToken)*(q.input-q.cached) + int64(s.OutputToken)*q.output
+	}
+	if f := b.fluid.stretch * b.slowAt(begin); f != 1 && !b.res.Exact {
+		alone = int64(float64(alone) * f)
+	}
+	ended = begin + alone
+	switch {
+	case b.fluid.on:
+		work := b.fluid.perCall * (float64(q.input)*b.fluid.in + float64(q.output)*b.fluid.out) / max(b.fluid.mean, 1e-9)
+		b.ready = max(b.ready, float64(begin)) + work
+		ended = max(ended, int64(b.ready))
+	case s.Kind == upstream.Sharing:
+		n := b.servers.at(begin)
+		b.ready = max(b.ready, float64(begin)) + float64(alone)/max(n, 1e-9)
+		ended = max(ended, int64(min(b.ready, 1<<62)))
+	}
+	return alone, ended
+}
+
+// slowAt returns by how much calls take longer that start at an instant.
+func (b *bound) slowAt(at int64) float64 {
+	f := b.slow.at(at)
+	if f <= 0 {
+		f = 1
+	}
+	for i := range b.cfg.Upstream.Faults {
+		if x := &b.cfg.Upstream.Faults[i]; x.Kind == upstream.Brownout && x.Slow > 0 && at >= int64(x.From) && at < int64(x.To) {
+			f *= x.Slow
+		}
+	}
+	return f
+}
+
+// turn is one request of a session.
+type turn struct {
+	at      int64
+	key     uint64
+	context int64
+}
+
+// turns returns the requests of all sessions, each as early as it can be when nobody waits.
+func (b *bound) turns() []turn {
+	cfg, w := b.cfg, &b.cfg.Workload
+	var all []turn
+	var q request
+	for {
+		at := b.flow.next()
+		if at >= int64(cfg.Duration) {
+			break
+		}
+		key := b.flow.n - 1
+		n := max(1, int(w.Turns.Int(cfg.Seed, streamTurns, b.flow.n)))
+		context := int64(0)
+		for k := range n {
+			q.key = key<<12 | uint64(k)
+			b.size.size(&q)
+			all = append(all, turn{at, q.key, context})
+			context += q.input + q.output
+			alone, _ := b.serve(at, uint64(len(all)), &q)
+			at += alone + 2*b.half + w.Think.Int(cfg.Seed, streamThink, q.key)
+		}
+	}
+	b.ready = 0
+	slices.SortStableFunc(all, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
 // full reports whether the cap, or the server's queue, lets nobody in.
 func (b *bound) full(now int64) bool {
 	n := b.inside.len()
-	if b.cap != nil && n >= b.cap.limit {
+	if b.cap >= 0 && n >= b.cap {
 		return true
 	}
 	if b.queue < 0 {
@@ -261,11 +697,17 @@ func (b *bound) freed() int64 {
 
 // begin returns the first instant from now on at which a server is free.
 func (b *bound) begin(now int64) int64 {
+	if b.cfg.Upstream.Server.Kind != upstream.Servers {
+		return now
+	}
 	for now < never {
 		for !b.working.empty() && b.working.top() <= now {
 			b.working.pop()
 		}
 		n := int(b.servers.at(now))
+		if b.fluid.places > 0 && (n == 0 || float64(n) > b.fluid.places) {
+			n = int(b.fluid.places)
+		}
 		if n == 0 || b.working.len() < n {
 			return now
 		}
@@ -277,8 +719,9 @@ func (b *bound) begin(now int64) int64 {
 func (b *bound) outageEnds(now int64) int64 {
 	for again := true; again; {
 		again = false
-		for i := range b.cfg.Upstream.Outages {
-			if o := &b.cfg.Upstream.Outages[i]; now >= int64(o.From) && now < int64(o.To) {
+		for i := range b.cfg.Upstream.Faults {
+			o := &b.cfg.Upstream.Faults[i]
+			if o.Kind != upstream.Brownout && (o.Share == 0 || o.Share == 1) && now >= int64(o.From) && now < int64(o.To) {
 				now, again = int64(o.To), true
 			}
 		}
@@ -292,28 +735,56 @@ func (b *bound) levels() {
 	if cfg.Step <= 0 {
 		return
 	}
-	u := &cfg.Upstream
-	rtt, service := float64(2*b.half), float64(u.Server.Service.Mean)
-	perMinute := stepsOf(cfg, ParamPerMinute, u.Quota.PerMinute)
-	limits := stepsOf(cfg, ParamLimit, float64(u.Concurrency.Limit))
+	u, s := &cfg.Upstream, &cfg.Upstream.Server
+	in, out := meanTokens(cfg, &b.size)
+	rtt := float64(2 * b.half)
+	service := (s.Service.Average() + float64(s.InputToken)*in*(1-cfg.Workload.Cached) + float64(s.OutputToken)*out) * b.fluid.stretch
+	if s.Kind == upstream.Batch {
+		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
+	}
+	taken := neighbour(cfg)
+	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
+	var quotas []steps
+	for i := range u.Quotas {
+		quotas = append(quotas, stepsOf(cfg, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
+	}
+	limits := stepsOf(cfg, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
+		took := service
+		if len(b.service.when) > 1 && s.Kind != upstream.Batch {
+			took += (b.service.at(at)*1e9 - s.Service.Mean) * b.fluid.stretch
+		}
+		took *= b.slowAt(at)
 		slots := math.Inf(1)
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
-			slots = min(slots, n)
+			slots = max(1, n*b.share-taken.calls)
 		}
 		if n := b.servers.at(at); n > 0 {
 			slots = min(slots, n)
 		}
-		rate := slots / service * 1e9
-		limit := slots * (1 + rtt/service)
-		if service == 0 {
+		if b.fluid.places > 0 {
+			slots = min(slots, b.fluid.places)
+		}
+		rate := slots / took * 1e9
+		limit := slots * (1 + rtt/took)
+		if took == 0 {
 			rate, limit = math.Inf(1), math.NaN()
 		}
-		if n := perMinute.at(at); n > 0 && n/60 < rate {
-			rate, limit = n/60, math.NaN()
+		if b.fluid.on && 1e9/b.fluid.perCall < rate {
+			rate, limit = 1e9/b.fluid.perCall, math.NaN()
 		}
-		rate = min(rate, b.demand(at, rtt+service))
+		for j := range quotas {
+			q := &b.quotas[j]
+			per := quotas[j].at(at)*b.share - taken.quota(q.q)
+			if q.q.Daily {
+				per /= 24 * 60
+			}
+			if n := max(0, per) / 60 / max(q.cost(&mean, b.size.maxOutput), 1e-9); n < rate {
+				rate, limit = n, math.NaN()
+			}
+		}
+		rate = min(rate, b.demand(at, rtt+took))
 		if b.outageEnds(at) > at || at > int64(res.Horizon) {
 			rate, limit = 0, math.NaN()
 		}
@@ -328,10 +799,36 @@ func (b *bound) levels() {
 // demand returns how many requests a second are wanted at an instant, when each takes latency ns.
 func (b *bound) demand(at int64, latency float64) float64 {
 	w := &b.cfg.Workload
-	if w.Kind == Poisson {
-		return stepsOf(b.cfg, ParamRate, w.Rate).at(at)
+	first := w.Rate
+	if first == 0 {
+		first = 1
 	}
-	return float64(w.Clients) / (latency + float64(w.Think.Mean)) * 1e9
+	switch w.Kind {
+	case Closed, Backlog:
+		clients := 0
+		for i := range w.Clients {
+			if n := len(b.cfg.Replicas); n > 0 {
+				r := b.cfg.Replicas[i%n]
+				if at < int64(r.Join) || r.Leave > 0 && at >= int64(r.Leave) {
+					continue
+				}
+			}
+			clients++
+		}
+		return float64(clients) / (latency + w.Think.Average()) * 1e9
+	case Modulated:
+		var sum, time float64
+		for _, s := range w.States {
+			sum += s.Rate * float64(s.Mean)
+			time += float64(s.Mean)
+		}
+		return stepsOf(b.cfg, ParamRate, first).at(at) * sum / time
+	case Traced:
+		return float64(len(w.Requests)) / b.cfg.Duration.Seconds()
+	case Sessions:
+		return stepsOf(b.cfg, ParamRate, first).at(at) * max(1, w.Turns.Average())
+	}
+	return stepsOf(b.cfg, ParamRate, first).at(at)
 }
 
 // steps is a parameter over time.

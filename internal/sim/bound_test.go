@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // randomWorld returns a world with random stages and a random workload.
@@ -32,59 +34,95 @@ func randomWorld(rng *rand.Rand) Config {
 		}
 	case 1:
 		w.Kind, w.Clients = Closed, 1+rng.IntN(40)
-		w.Think = Dist{Shape: Shape(rng.IntN(numShapes)), Mean: time.Duration(rng.IntN(2000)) * time.Millisecond, Sigma: .7}
+		w.Think = draw.Dist{Shape: simple(rng), Mean: float64(rng.IntN(2000)) * 1e6, Sigma: .7}
 	default:
 		w.Kind, w.Clients = Backlog, 1+rng.IntN(60)
 		if chance(.5) {
 			w.Jobs = 1 + rng.IntN(600)
 		}
 	}
-	answer := Answer{Status: 429, RetryAfter: RetryAfter(rng.IntN(4)), Delay: 2 * time.Second}
+	answer := upstream.Answer{RetryAfter: upstream.RetryAfter{
+		Mode: upstream.RetryMode(rng.IntN(5)), Form: upstream.RetryForm(rng.IntN(3)), Delay: 2 * time.Second, Factor: 2 * rng.Float64(), Jitter: rng.Float64() / 2,
+	}}
 	u := &cfg.Upstream
-	u.RTT = time.Duration(rng.IntN(100)) * time.Millisecond
-	u.Refusal = Dist{Mean: time.Duration(1+rng.IntN(50)) * time.Millisecond}
-	u.Server.Service = Dist{Shape: Shape(rng.IntN(numShapes)), Mean: time.Duration(1+rng.IntN(2000)) * time.Millisecond, Sigma: rng.Float64()}
+	u.Dialect = upstream.Dialect(rng.IntN(len(upstream.DialectNames())))
+	cfg.RTT = time.Duration(rng.IntN(100)) * time.Millisecond
+	u.Refusal = draw.Of(time.Duration(1+rng.IntN(50)) * time.Millisecond)
+	u.Server.Service = draw.Dist{Shape: simple(rng), Mean: float64(1+rng.IntN(2000)) * 1e6, Sigma: rng.Float64()}
 	if chance(.6) {
-		u.Server.Servers = 1 + rng.IntN(20)
+		u.Server.Servers = float64(1 + rng.IntN(20))
 		if chance(.5) {
-			u.Server.Bounded, u.Server.Queue, u.Server.Answer = true, rng.IntN(10), Answer{Status: 503}
+			u.Server.Bounded, u.Server.Queue, u.Server.LIFO = true, rng.IntN(10), chance(.3)
 		}
-	}
-	if chance(.5) {
-		u.Concurrency = Concurrency{Limit: 1 + rng.IntN(30), Answer: Answer{Status: 429}}
-	}
-	if chance(.5) {
-		u.Quota = Quota{PerMinute: float64(30 + rng.IntN(2000)), Burst: 1 + rng.IntN(20), ChargeRefused: chance(.5), Answer: answer}
 		if chance(.3) {
-			u.Quota.Window = time.Duration(1+rng.IntN(30)) * time.Second
+			u.Server.QueueTimeout = time.Duration(1+rng.IntN(2000)) * time.Millisecond
 		}
+	}
+	if chance(.2) {
+		u.Connections = upstream.Connections{Limit: 1 + rng.IntN(30), Backlog: rng.IntN(20)}
+	}
+	if chance(.5) {
+		u.Concurrency = upstream.Concurrency{Limit: 1 + rng.IntN(30)}
+		if chance(.3) {
+			u.Concurrency.Lag = draw.Dist{Shape: draw.Uniform, Mean: 250e6, Spread: 250e6}
+		}
+	}
+	for range rng.IntN(3) {
+		q := upstream.Quota{Limit: float64(30 + rng.IntN(2000)), Burst: float64(1 + rng.IntN(20)), ChargeRefused: chance(.5), Answer: answer}
+		if q.Algorithm = upstream.Algorithm(rng.IntN(4)); q.Algorithm != upstream.Refill {
+			q.Window = time.Duration(1+rng.IntN(30)) * time.Second
+		}
+		u.Quotas = append(u.Quotas, q)
+	}
+	if chance(.2) {
+		u.Noise.Share = rng.Float64() * .2
+	}
+	if chance(.1) {
+		u.Slope = upstream.Slope{Growth: .2, Floor: 5}
 	}
 	if chance(.4) {
 		from := time.Duration(rng.Int64N(int64(cfg.Duration)))
-		o := Outage{From: from, To: from + time.Duration(rng.IntN(20))*time.Second, Answer: Answer{Status: 503, RetryAfter: answer.RetryAfter, Delay: time.Second}}
-		o.BlackHole = w.Patience > 0 && chance(.5)
-		u.Outages = append(u.Outages, o)
+		f := upstream.Fault{From: from, To: from + time.Duration(1+rng.IntN(20))*time.Second, Answer: answer}
+		switch {
+		case w.Patience > 0 && chance(.5):
+			f.Kind = upstream.BlackHole
+		case chance(.3):
+			f.Kind, f.Capacity = upstream.Brownout, rng.Float64()
+		case chance(.3):
+			f.Share = rng.Float64()
+		}
+		u.Faults = append(u.Faults, f)
+	}
+	if w.Kind == Poisson && chance(.3) {
+		w.Timeout = time.Duration(1+rng.IntN(10000)) * time.Millisecond
+	}
+	if w.Kind == Poisson && chance(.3) {
+		cfg.Replicas = []Replica{{}, {Join: 5 * time.Second}, {Leave: 12 * time.Second}}
 	}
 	var at time.Duration
 	for range rng.IntN(4) {
 		at += time.Duration(rng.Int64N(int64(20 * time.Second)))
-		cfg.Changes = append(cfg.Changes, Change{At: at, Param: Param(rng.IntN(5)), To: float64(1 + rng.IntN(40))})
-	}
-	for i := range cfg.Changes {
-		if c := &cfg.Changes[i]; c.Param == ParamServers && u.Server.Servers == 0 {
-			c.Param = ParamRate
+		params := []Param{ParamRate, {Kind: upstream.ParamQuotaLimit}, {Kind: upstream.ParamQuotaBurst}, {Kind: upstream.ParamConcurrency}, {Kind: upstream.ParamServers}}
+		p := params[rng.IntN(len(params))]
+		if p.Kind == upstream.ParamServers && u.Server.Servers == 0 {
+			p = ParamRate
 		}
+		cfg.Changes = append(cfg.Changes, Change{At: at, Param: p, To: float64(1 + rng.IntN(40))})
 	}
 	return cfg
 }
+
+// simple returns one of the shapes with a mean.
+func simple(rng *rand.Rand) draw.Shape { return draw.Shape(rng.IntN(int(draw.Uniform) + 1)) }
 
 // randomGuard returns a guard, or nil for none.
 func randomGuard(rng *rand.Rand) *Guard {
 	if rng.IntN(3) == 0 {
 		return nil
 	}
+	limit := 1 + rng.IntN(60)
 	return &Guard{
-		Law:              adaptive.NewFixed(1 + rng.IntN(60)),
+		NewLaw:           func(int) adaptive.Law { return adaptive.NewFixed(limit) },
 		Queue:            rng.IntN(100),
 		MaxWait:          time.Duration(1+rng.IntN(60)) * time.Second,
 		MaxPause:         time.Minute,
@@ -116,6 +154,9 @@ func TestBoundHolds(t *testing.T) {
 			res, err := Run(context.Background(), cfg)
 			if err != nil {
 				t.Fatalf("world %d: %v\n%s", n, err, describe(cfg))
+			}
+			if !bound.Exact {
+				t.Fatalf("world %d: the bound is no bound\n%s", n, describe(cfg))
 			}
 			if res.InTime > bound.OK {
 				t.Fatalf("world %d: %d successes, the bound is %d\n%s", n, res.InTime, bound.OK, describe(cfg))

@@ -10,8 +10,7 @@ import (
 // checks are what must hold in every run. They are cheap enough to be always on.
 type checks struct {
 	err   error
-	gated bool  // the guard waits for a Retry-After
-	gate  int64 // the latest instant that an answer asked to wait for
+	gated bool // the guards wait for a Retry-After
 }
 
 // fail keeps the first violation.
@@ -21,38 +20,49 @@ func (k *checks) fail(name, format string, a ...any) {
 	}
 }
 
-// granted looks at the guard when it has let a call in.
-func (k *checks) granted(r *run) {
-	in, limit := r.guard.core.InFlight(), r.guard.core.Limit()
-	if in > limit {
+// granted looks at a guard when it has let a call in.
+func (k *checks) granted(r *run, g *guarded) {
+	in, limit := g.core.InFlight(), g.core.Limit()
+	if in > limit && !g.cfg.Observe {
 		k.fail("limit", "%d in flight with a limit of %d at %v", in, limit, time.Duration(r.now))
 	}
-	if int64(in) != r.tally.in[inFlight]+1 {
-		k.fail("in flight", "the guard counts %d, there are %d and a new one at %v", in, r.tally.in[inFlight], time.Duration(r.now))
+	if int64(in) != g.in {
+		k.fail("in flight", "the guard counts %d, there are %d at %v", in, g.in, time.Duration(r.now))
 	}
 }
 
-// send looks at an attempt that is being sent.
-func (k *checks) send(r *run) {
-	if !k.gated {
+// send looks at an attempt that is being sent: an upstream that asked this replica and key to wait must not be called before. A
+// guard that waits for a Retry-After must never do it; of others it is counted.
+func (k *checks) send(r *run, q *request) {
+	told := r.replicas[q.guard/r.keys].gates[q.guard%r.keys]
+	if r.now >= told && !k.gated {
 		return
 	}
-	if gate := int64(r.guard.core.Gate()); r.now < max(gate, k.gate) {
+	if r.now < told {
+		r.tally.inside++
+	}
+	if !k.gated || r.cfg.Guard.Observe {
+		return
+	}
+	if gate := int64(r.guards[q.guard].core.Gate()); r.now < max(gate, told) {
 		k.fail("gate", "an attempt is sent at %v, the guard's gate opens at %v, the upstream asked to wait until %v",
-			time.Duration(r.now), time.Duration(gate), time.Duration(k.gate))
+			time.Duration(r.now), time.Duration(gate), time.Duration(told))
 	}
 }
 
-// answered learns from an answer that the caller gets what it asks for.
-func (k *checks) answered(r *run, a *answer) {
-	o := &a.outcome
-	if !k.gated || !o.HasRetryAfter || o.RetryAfter <= 0 || o.Scope == feedback.ScopeConcurrency {
+// answered learns from an answer until when its caller was asked to wait. A delay beside a limit on calls in flight asks
+// nobody else, and what is longer than a day is not waited for.
+func (k *checks) answered(r *run, q *request, sig *signal) {
+	o := &sig.outcome
+	if !o.HasRetryAfter || o.RetryAfter <= 0 || o.Scope == feedback.ScopeConcurrency {
 		return
 	}
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		if until := r.now + int64(o.RetryAfter); until > k.gate {
-			k.gate = until
+		gate := &r.replicas[q.guard/r.keys].gates[q.guard%r.keys]
+		if until := r.now + int64(min(o.RetryAfter, 24*time.Hour)); until > *gate {
+			*gate = until
+			r.tally.gated(until)
 		}
 	}
 }
@@ -87,22 +97,25 @@ func (k *checks) close(r *run) {
 	if attempts != t.flightArea {
 		k.fail("Little's law", "attempts took %d ns, the flight held them for %d ns", attempts, t.flightArea)
 	}
-	serving, served := 0, t.servedSum
-	for i := range r.up.calls {
-		if c := &r.up.calls[i]; c.serving {
-			serving++
-			served += uint64(r.now - c.began)
-		}
+	if worked := r.up.Worked(r.now); worked != t.busyArea {
+		k.fail("Little's law", "servers worked for %d ns on calls that took %d ns", t.busyArea, worked)
 	}
-	if serving != r.up.busy || served != t.busyArea {
-		k.fail("Little's law", "servers worked for %d ns on calls that took %d ns; %d of %d are busy", t.busyArea, served, serving, r.up.busy)
+	if !r.guarded {
+		return
 	}
-	if r.guarded {
-		if n := r.guard.core.InFlight(); int64(n) != t.in[inFlight] {
-			k.fail("in flight", "the guard counts %d at the end, there are %d", n, t.in[inFlight])
+	var flying, waits int64
+	for i := range r.guards {
+		g := &r.guards[i]
+		if n := g.core.InFlight(); int64(n) != g.in {
+			k.fail("in flight", "guard %d counts %d at the end, there are %d", i, n, g.in)
 		}
-		if n := r.guard.core.Waiting(); int64(n) != t.in[waiting] {
-			k.fail("waiting", "the guard counts %d at the end, there are %d", n, t.in[waiting])
+		if n := g.core.Waiting(); int64(n) != g.waiting {
+			k.fail("waiting", "guard %d counts %d at the end, there are %d", i, n, g.waiting)
 		}
+		flying += g.in
+		waits += g.waiting
+	}
+	if flying != t.in[inFlight] || waits != t.in[waiting] {
+		k.fail("conservation", "the guards hold %d in flight and %d waiting, there are %d and %d", flying, waits, t.in[inFlight], t.in[waiting])
 	}
 }

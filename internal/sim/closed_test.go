@@ -5,6 +5,9 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // estimate is a mean over seeds with its standard error.
@@ -63,11 +66,11 @@ func erlangC(c int, a float64) float64 {
 const longRun = 4000 * time.Second
 
 // queueWorld is Poisson arrivals at c servers with a mean service time of 100 ms and a queue without end.
-func queueWorld(c int, rho float64, service Shape) Config {
+func queueWorld(c int, rho float64, service draw.Shape) Config {
 	return Config{
 		Duration: longRun, Drain: time.Hour,
 		Workload: Workload{Rate: rho * float64(c) * 10, Retry: Retry{Attempts: 1}},
-		Upstream: Upstream{Server: Server{Servers: c, Service: Dist{Shape: service, Mean: 100 * time.Millisecond}}},
+		Upstream: upstream.Config{Server: upstream.Server{Servers: float64(c), Service: draw.Dist{Shape: service, Mean: 100e6}}},
 	}
 }
 
@@ -77,19 +80,19 @@ func meanWait(r *Result) float64 { return r.QueueWait.Seconds() / float64(r.Star
 func TestQueueMMC(t *testing.T) {
 	c, rho := 4, .7
 	want := erlangC(c, rho*float64(c)) / (10 * float64(c) * (1 - rho))
-	near(t, "mean wait in M/M/4, s", over(t, 50, queueWorld(c, rho, Exponential), meanWait), want)
+	near(t, "mean wait in M/M/4, s", over(t, 50, queueWorld(c, rho, draw.Exponential), meanWait), want)
 }
 
 // M/D/1: Wq = rho / (2·mu·(1 - rho)).
 func TestQueueMD1(t *testing.T) {
 	rho := .7
-	near(t, "mean wait in M/D/1, s", over(t, 40, queueWorld(1, rho, Constant), meanWait), rho/(2*10*(1-rho)))
+	near(t, "mean wait in M/D/1, s", over(t, 40, queueWorld(1, rho, draw.Constant), meanWait), rho/(2*10*(1-rho)))
 }
 
 // M/G/1, Pollaczek and Khinchine: Wq = rho/(1-rho)·(1+CV²)/2/mu.
 func TestQueueMG1(t *testing.T) {
 	rho, sigma := .5, .5
-	cfg := queueWorld(1, rho, Lognormal)
+	cfg := queueWorld(1, rho, draw.Lognormal)
 	cfg.Upstream.Server.Service.Sigma = sigma
 	cv2 := math.Exp(sigma*sigma) - 1
 	near(t, "mean wait in M/G/1, s", over(t, 60, cfg, meanWait), rho/(1-rho)*(1+cv2)/2/10)
@@ -97,18 +100,18 @@ func TestQueueMG1(t *testing.T) {
 
 // Erlang B, which does not depend on the shape of the service time.
 func TestCapIsErlangB(t *testing.T) {
-	for _, service := range []Dist{
-		{Shape: Exponential, Mean: 100 * time.Millisecond},
-		{Shape: Constant, Mean: 100 * time.Millisecond},
-		{Shape: Lognormal, Mean: 100 * time.Millisecond, Sigma: 1},
-		{Shape: Uniform, Mean: 100 * time.Millisecond, Spread: 90 * time.Millisecond},
+	for _, service := range []draw.Dist{
+		{Shape: draw.Exponential, Mean: 100e6},
+		{Shape: draw.Constant, Mean: 100e6},
+		{Shape: draw.Lognormal, Mean: 100e6, Sigma: 1},
+		{Shape: draw.Uniform, Mean: 100e6, Spread: 90e6},
 	} {
 		cfg := Config{
 			Duration: longRun / 8, Drain: time.Hour,
 			Workload: Workload{Rate: 150, Retry: Retry{Attempts: 1}},
-			Upstream: Upstream{
-				Concurrency: Concurrency{Limit: 10, Answer: Answer{Status: 429}},
-				Server:      Server{Service: service},
+			Upstream: upstream.Config{
+				Concurrency: upstream.Concurrency{Limit: 10, Answer: upstream.Answer{Status: 429}},
+				Server:      upstream.Server{Service: service},
 			},
 		}
 		near(t, "share of 429s, "+service.Shape.String(), over(t, 20, cfg, func(r *Result) float64 {
@@ -123,9 +126,9 @@ func TestBucketAccepts(t *testing.T) {
 	cfg := Config{
 		Duration: longRun, Drain: time.Minute,
 		Workload: Workload{Rate: 20, Retry: Retry{Attempts: 1}},
-		Upstream: Upstream{
-			Quota:  Quota{PerMinute: perMinute, Burst: burst, Answer: Answer{Status: 429}},
-			Server: Server{Service: Dist{Mean: time.Millisecond}},
+		Upstream: upstream.Config{
+			Quotas: []upstream.Quota{{Limit: perMinute, Burst: burst}},
+			Server: upstream.Server{Service: draw.Dist{Mean: 1e6}},
 		},
 	}
 	most := perMinute/60*longRun.Seconds() + burst
@@ -144,9 +147,9 @@ func TestWindowAccepts(t *testing.T) {
 	cfg := Config{
 		Duration: 10 * time.Minute, Drain: time.Minute,
 		Workload: Workload{Rate: 20, Retry: Retry{Attempts: 1}},
-		Upstream: Upstream{
-			Quota:  Quota{PerMinute: 300, Window: 30 * time.Second, Answer: Answer{Status: 429}},
-			Server: Server{Service: Dist{Mean: time.Millisecond}},
+		Upstream: upstream.Config{
+			Quotas: []upstream.Quota{{Limit: 300, Algorithm: upstream.FixedWindow, Window: 30 * time.Second}},
+			Server: upstream.Server{Service: draw.Dist{Mean: 1e6}},
 		},
 	}
 	res, err := Run(context.Background(), cfg)
@@ -172,8 +175,8 @@ func TestClosedLoop(t *testing.T) {
 	}
 	cfg := Config{
 		Duration: longRun, Drain: time.Minute,
-		Workload: Workload{Kind: Closed, Clients: n, Think: Dist{Shape: Exponential, Mean: z * 1e9}, Retry: Retry{Attempts: 1}},
-		Upstream: Upstream{Server: Server{Servers: c, Service: Dist{Shape: Exponential, Mean: time.Second / mu}}},
+		Workload: Workload{Kind: Closed, Clients: n, Think: draw.Dist{Shape: draw.Exponential, Mean: z * 1e9}, Retry: Retry{Attempts: 1}},
+		Upstream: upstream.Config{Server: upstream.Server{Servers: c, Service: draw.Dist{Shape: draw.Exponential, Mean: 1e9 / mu}}},
 	}
 	near(t, "throughput of the closed loop, 1/s", over(t, 10, cfg, func(r *Result) float64 {
 		return float64(r.OK) / longRun.Seconds()

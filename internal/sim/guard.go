@@ -5,45 +5,71 @@ import (
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/internal/admission"
+	"github.com/flyball-go/flyball/internal/event"
 )
 
 // guarded drives a Core as package limiter does, with events in place of a lock and a timer.
 type guarded struct {
 	core    admission.Core
-	queue   *queue
+	cfg     admission.Config
+	queue   *event.Queue
 	wakeRef uint32
 	wakeAt  int64
 	wakeSeq uint32 // of the event that wakes; 0 when none is set
 	// deliver is called for each waiter that is answered.
 	deliver func(*admission.Waiter)
+
+	// Of the last decision.
+	limit   int
+	pace    float64
+	episode uint32
+
+	in       int64 // calls that were let in and have not ended, as the run counts them
+	waiting  int64
+	reserved bool // some places are for urgent callers only
 }
 
-func (g *guarded) init(cfg *Guard, seed uint64, q *queue, wakeRef uint32, on func(time.Duration, adaptive.Decision)) {
+func (g *guarded) init(cfg *Guard, n int, seed uint64, q *event.Queue, wakeRef uint32, on func(time.Duration, adaptive.Decision)) {
 	g.queue, g.wakeRef = q, wakeRef
-	g.core.Init(&admission.Config{
-		Law:              cfg.Law,
+	g.cfg = admission.Config{
+		Law:              cfg.law(n),
 		Queue:            cfg.Queue,
 		MaxWait:          cfg.MaxWait,
 		MaxPause:         cfg.MaxPause,
 		PauseJitter:      cfg.PauseJitter,
 		IgnoreRetryAfter: cfg.IgnoreRetryAfter,
+		Observe:          cfg.Observe,
 		Seed:             seed,
+		Room:             cfg.Room,
+		Budgets:          cfg.Budgets,
+		Estimate:         cfg.Estimate,
 		OnDecision:       on,
-	})
+	}
+	g.reserved = cfg.Room.ReservedShare > 0
+	g.core.Init(&g.cfg)
 }
 
-// acquire asks for a place for w, whose Call.Tokens, Call.Class and GiveUp are set. When it returns,
+// acquire asks for a place for w, whose Call.Tokens, Call.Class, Output, Tenant, Priority, Retry and GiveUp are set. When it returns,
 // w.State says what became of it; a waiter that was answered later, or by this, is delivered.
 func (g *guarded) acquire(now time.Duration, w *admission.Waiter) {
-	if n, t := g.core.Take(); t <= admission.TookLast && g.core.Spend(now) {
-		tokens, class := w.Call.Tokens, w.Call.Class
-		w.Call = g.core.Start(now, n)
-		w.Call.Tokens, w.Call.Class = tokens, class
-		w.State = admission.Granted
-		g.deliver(w)
-		return
+	if n, t := g.core.Take(); t <= admission.TookLast {
+		switch {
+		case g.reserved && !g.core.MayUse(&g.cfg.Room, w.Priority, n):
+			g.core.Return()
+		case g.core.Spend(now):
+			tokens, class := w.Call.Tokens, w.Call.Class
+			w.Grant = admission.Grant{Call: g.core.Start(now, n)}
+			w.Call.Tokens, w.Call.Class = tokens, class
+			w.State = admission.Granted
+			g.deliver(w)
+			return
+		}
 	}
-	g.core.Ask(now, w)
+	if g.cfg.Observe {
+		g.core.Observe(now, w)
+	} else {
+		g.core.Ask(now, w)
+	}
 	queued := w.State == admission.Queued
 	g.serve(now)
 	if !queued {
@@ -85,6 +111,6 @@ func (g *guarded) serve(now time.Duration) {
 		g.wakeSeq = 0
 	case g.wakeSeq == 0 || int64(at) < g.wakeAt:
 		g.wakeAt = int64(at)
-		g.wakeSeq = g.queue.push(g.wakeAt, g.wakeRef)
+		g.wakeSeq = g.queue.Push(g.wakeAt, g.wakeRef)
 	}
 }

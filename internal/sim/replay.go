@@ -7,6 +7,7 @@ import (
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/internal/admission"
+	"github.com/flyball-go/flyball/internal/event"
 )
 
 // Arrival is one call of a Replay.
@@ -19,9 +20,11 @@ type Arrival struct {
 	Outcome adaptive.Outcome
 	// GiveUp is how long after At the caller gives up when it is still waiting; 0 means never.
 	GiveUp time.Duration
-	// Tokens and Class are those of the request.
-	Tokens int64
-	Class  uint8
+	// Tokens, Output, Class, Tenant, Priority and Retry are those of the request.
+	Tokens, Output  int64
+	Class, Priority uint8
+	Tenant          string
+	Retry           bool
 }
 
 // Fate is what became of an Arrival.
@@ -35,9 +38,11 @@ type Fate struct {
 	GaveUp bool
 }
 
-// Step is one decision of a Replay.
+// Step is one decision of a guard.
 type Step struct {
 	At time.Duration
+	// Guard is which one decided, when there are several: replica · keys + key.
+	Guard int
 	adaptive.Decision
 }
 
@@ -59,11 +64,11 @@ const (
 // seed is that of the guard's jitter. It is the simulator's half of the parity test: a live guard that meets the same
 // arrivals, with the same outcomes after the same times, makes the same decisions.
 func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
-	var q queue
+	var q event.Queue
 	var g guarded
 	t := Trace{Fates: make([]Fate, len(arrivals))}
-	g.init(&cfg, seed, &q, ref(replayWake, 0), func(now time.Duration, d adaptive.Decision) {
-		t.Steps = append(t.Steps, Step{now, d})
+	g.init(&cfg, 0, seed, &q, event.Ref(replayWake, 0), func(now time.Duration, d adaptive.Decision) {
+		t.Steps = append(t.Steps, Step{At: now, Decision: d})
 	})
 	order := make([]int, len(arrivals))
 	for i := range order {
@@ -71,7 +76,7 @@ func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(arrivals[a].At, arrivals[b].At) })
 	for _, i := range order {
-		q.push(int64(arrivals[i].At), ref(replayArrive, i))
+		q.Push(int64(arrivals[i].At), event.Ref(replayArrive, i))
 	}
 	var now time.Duration
 	waiters := make([]admission.Waiter, len(arrivals))
@@ -84,23 +89,24 @@ func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
 			return
 		}
 		f.Started, f.End = true, now+arrivals[i].Service
-		q.push(int64(f.End), ref(replayFinish, i))
+		q.Push(int64(f.End), event.Ref(replayFinish, i))
 	}
 	for {
-		e, ok := q.pop()
+		e, ok := q.Pop()
 		if !ok {
 			break
 		}
-		now = time.Duration(e.at)
-		i := int(e.ref & refMask)
-		switch uint8(e.ref >> refBits) {
+		now = time.Duration(e.At)
+		i := e.Index()
+		switch e.Kind() {
 		case replayArrive:
 			a, w := &arrivals[i], &waiters[i]
 			w.Owner = i
-			w.Call.Tokens, w.Call.Class = a.Tokens, a.Class
+			w.Call.Tokens, w.Call.Class, w.Output = a.Tokens, a.Class, a.Output
+			w.Tenant, w.Priority, w.Retry = a.Tenant, a.Priority, a.Retry
 			if a.GiveUp > 0 {
 				w.GiveUp = now + a.GiveUp
-				q.push(int64(w.GiveUp), ref(replayGiveUp, i))
+				q.Push(int64(w.GiveUp), event.Ref(replayGiveUp, i))
 			}
 			g.acquire(now, w)
 		case replayFinish:
@@ -111,7 +117,7 @@ func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
 				g.abandon(now, &waiters[i])
 			}
 		case replayWake:
-			g.wake(now, e.seq)
+			g.wake(now, e.Seq)
 		}
 	}
 	t.Counts = g.core.Counts()

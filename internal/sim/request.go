@@ -3,7 +3,12 @@ package sim
 import (
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/admission"
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/event"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // status is where a request is.
@@ -22,18 +27,32 @@ const (
 type request struct {
 	waiter   admission.Waiter
 	index    int
-	id       uint64 // number of its arrival
+	key      uint64 // what its random numbers belong to
 	due      int64  // when it arrived, as intended
 	begun    int64  // when it came into the world: due, or when a worker took it up
+	asked    int64  // when it last asked its guard
+	waited   int64  // how long it has waited there, all attempts together
 	deadline int64  // when its caller gives up; 0: never
 	sent     int64  // when its attempt was sent
-	client   int    // or worker; -1 for Poisson
-	call     int    // in the upstream; -1: none
+	client   int    // or worker, or session; -1 for open loops
+	guard    int    // replica·keys + key
+	handle   upstream.Handle
 	attempts int
-	timer    uint32 // sequence number of the event that ends its rest
-	patience uint32 // sequence number of the event that ends its patience
+	timer    uint32 // sequence number of the event that ends its rest, or its attempt
+	patience uint32 // of the event that ends its patience
+	flight   uint32 // of the event that brings its attempt, or its answer; 0: it is in the upstream
 	state    status
-	next     int // free list
+	tenant   uint16
+	pinned   bool // it must use its key
+	next     int  // free list
+
+	input, output, cached int64
+
+	// Of the answer that is on its way.
+	reply  *upstream.Reply
+	served bool
+	start  int64 // number of its start at the server
+	first  int64 // from when the attempt reached the upstream to its first byte
 }
 
 // requests is a slab of requests. They do not move: the guard keeps pointers to their waiters.
@@ -52,7 +71,7 @@ func (s *requests) take() *request {
 		chunk := make([]request, 1<<chunkBits)
 		for i := range chunk {
 			q := &chunk[i]
-			q.index, q.call, q.next = base+i, -1, base+i+1
+			q.index, q.next = base+i, base+i+1
 			q.waiter.Owner = q
 		}
 		chunk[len(chunk)-1].next = -1
@@ -76,42 +95,81 @@ func (r *run) put(q *request, to status) {
 	q.state = to
 }
 
-// arrive takes up the next request of a client, a worker, or the stream of arrivals.
+// arrive takes up the next request of a client, a worker, a session, or the stream of arrivals.
 func (r *run) arrive(client int) {
-	due, ok := r.source.next(r, client)
-	if !ok {
+	q := r.requests.take()
+	if !r.source.next(r, client, q) {
+		r.requests.give(q)
 		return
 	}
-	q := r.requests.take()
-	q.id, q.due, q.begun, q.attempts, q.client = r.source.taken, due, r.now, 0, client
-	r.source.taken++
-	q.deadline = 0
-	if p := r.cfg.Workload.Patience; p > 0 {
-		q.deadline = due + int64(p)
-		q.patience = r.queue.pushLane(q.deadline, ref(onGiveUp, q.index))
+	q.begun, q.attempts, q.waited = r.now, 0, 0
+	if q.deadline > 0 {
+		q.patience = r.queue.PushLane(laneGiveUp, q.deadline, event.Ref(onGiveUp, q.index))
 	}
 	r.tally.arrived++
 	r.tally.in[unused]++
+	if r.guarded {
+		w := &q.waiter
+		w.Retry, w.Priority, w.Tenant, w.GiveUp = false, 0, "", time.Duration(q.deadline)
+		w.Call.Class = 0
+		if ts := r.cfg.Workload.Tenants; len(ts) > 0 {
+			t := &ts[q.tenant]
+			w.Tenant, w.Priority, w.Call.Class = t.Name, t.Priority, t.Class
+		}
+		if q.client < 0 && r.cfg.Workload.Kind == Traced {
+			w.Priority = max(w.Priority, r.source.priority)
+		}
+		r.estimate(q)
+	}
 	r.acquire(q)
+}
+
+// estimate tells the guard what the caller knows of the request.
+func (r *run) estimate(q *request) {
+	w := &q.waiter
+	switch r.cfg.Workload.Known {
+	case KnowsNothing:
+		w.Output, w.Call.Tokens = 0, 0
+		return
+	case KnowsInput:
+		w.Output = r.source.meanOutput
+	case KnowsMost:
+		w.Output = r.source.maxOutput
+	case KnowsAll:
+		w.Output = q.output
+	}
+	w.Call.Tokens = q.input + w.Output
 }
 
 // acquire starts an attempt of q: it asks the guard, or sends at once.
 func (r *run) acquire(q *request) {
+	r.choose(q)
 	if !r.guarded {
 		r.send(q)
 		return
 	}
 	r.put(q, waiting)
-	q.waiter.GiveUp = time.Duration(q.deadline)
-	q.waiter.Call.Tokens, q.waiter.Call.Class = 0, 0
-	r.guard.acquire(time.Duration(r.now), &q.waiter)
+	q.asked = r.now
+	if q.attempts > 0 { // the guard has written over it
+		q.waiter.Retry = true
+		if q.waiter.Call.Tokens == 0 {
+			r.estimate(q)
+		}
+	}
+	g := &r.guards[q.guard]
+	g.waiting++
+	g.acquire(time.Duration(r.now), &q.waiter)
 }
 
 // answered is what the guard does with a request that asked for a place.
 func (r *run) answered(w *admission.Waiter) {
 	q := w.Owner.(*request)
+	g := &r.guards[q.guard]
+	g.waiting--
+	r.tally.waitedFor(r, q)
 	if w.State == admission.Granted {
-		r.check.granted(r)
+		g.in++
+		r.check.granted(r, g)
 		r.send(q)
 		return
 	}
@@ -124,111 +182,188 @@ func (r *run) send(q *request) {
 	r.put(q, inFlight)
 	q.attempts++
 	q.sent = r.now
-	r.tally.sent++
-	r.check.send(r)
-	c := r.up.take()
-	q.call = c
-	r.up.calls[c].request = q.index
-	if half := r.up.half; half > 0 {
-		r.queue.push(r.now+half, ref(onReach, c))
+	q.handle = -1
+	r.tally.sending(r, q)
+	r.check.send(r, q)
+	if t := r.cfg.Workload.Timeout; t > 0 {
+		q.timer = r.queue.PushLane(laneTimeout, r.now+int64(t), event.Ref(onTimeout, q.index))
+	}
+	if r.half > 0 {
+		q.flight = r.queue.PushLane(laneReach, r.now+r.half, event.Ref(onReach, q.index))
 	} else {
-		r.reach(c)
+		r.reach(q)
 	}
 }
 
-// answer brings the answer of a call to its caller.
-func (r *run) answer(c int) {
-	cl := &r.up.calls[c]
-	if cl.request < 0 { // its caller gave up long ago
-		r.up.give(c)
+// reach hands the attempt of q to the upstream.
+func (r *run) reach(q *request) {
+	q.flight = 0
+	q.handle = r.up.Submit(r.now, upstream.Call{
+		ID: uint64(q.index), Key: q.key<<8 | uint64(q.attempts), Account: q.guard % r.keys,
+		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.maxOutput,
+	})
+	r.look()
+}
+
+// told is what the upstream tells of.
+func (r *run) told(e *upstream.Event) {
+	r.note(e.ID<<8 ^ uint64(e.Kind))
+	if e.Kind == upstream.Swallowed {
 		return
 	}
-	q := r.requests.at(cl.request)
-	a := &r.answers.all[cl.answer]
-	start := cl.start
-	said := cl.answer
-	r.up.give(c)
-	q.call = -1
-	r.ended(q, said)
-	switch {
-	case said == answerOK:
-		r.tally.succeeded(r, q)
-		r.budget = min(retrySaved, r.budget+r.cfg.Workload.Retry.Budget)
-		r.source.free(r, q.client, start, true)
-		r.forget(q)
-	case !r.mayRetry(q, a):
-		r.done(q, failed)
-	default:
-		r.put(q, resting)
-		q.timer = r.queue.push(r.now+r.backoff(q, a), ref(onRetry, q.index))
+	q := r.requests.at(int(e.ID))
+	q.handle = -1
+	q.reply, q.served = e.Reply, e.Kind == upstream.Done
+	if q.served {
+		q.start, q.first = e.Start, e.First
 	}
+	if r.half > 0 {
+		q.flight = r.queue.PushLane(laneAnswer, r.now+r.half, event.Ref(onAnswer, q.index))
+		return
+	}
+	r.answer(q)
 }
 
-// mayRetry reports whether q may make another attempt after the answer a, and takes it from the budget.
-func (r *run) mayRetry(q *request, a *answer) bool {
-	p := &r.cfg.Workload.Retry
-	switch {
-	case !a.retry || q.attempts >= p.Attempts:
-		return false
-	case p.MaxPause > 0 && !p.Deaf && a.outcome.HasRetryAfter && a.outcome.RetryAfter > p.MaxPause:
-		return false
-	case q.deadline > 0 && r.now+r.backoff(q, a) >= q.deadline:
-		return false
-	case p.Budget > 0:
-		if r.budget < 1 {
-			return false
+// answer brings the answer of q's attempt to its caller.
+func (r *run) answer(q *request) {
+	sig := r.signals.read(q.reply, r.now)
+	q.reply = nil
+	if q.served {
+		if !r.source.tokens && !r.cfg.Workload.Streams {
+			r.ended(q, sig, &sig.outcome)
+		} else {
+			o := sig.outcome
+			o.InputTokens, o.OutputTokens, o.CachedTokens = q.input, q.output, q.cached
+			if r.cfg.Workload.Streams {
+				o.FirstByte = time.Duration(q.first + 2*r.half)
+			}
+			r.ended(q, sig, &o)
 		}
-		r.budget--
+		r.tally.succeeded(r, q)
+		rep := &r.replicas[q.guard/r.keys]
+		rep.budget = min(retryReserve, rep.budget+r.cfg.Workload.Retry.Budget)
+		r.source.free(r, q, true)
+		r.forget(q)
+		return
 	}
-	return true
+	retry := sig.retry || r.cfg.Workload.Repeatable && sig.outcome.Class == feedback.ServerError
+	r.failed(q, sig, retry)
+}
+
+// failed ends an attempt that was no success, and makes another one or ends the request.
+func (r *run) failed(q *request, sig *signal, retry bool) {
+	after, has, class := sig.outcome.RetryAfter, sig.outcome.HasRetryAfter, sig.outcome.Class
+	r.ended(q, sig, &sig.outcome) // others may start, and sig be read anew
+	if class == feedback.Throttled && r.keys > 1 && !q.pinned {
+		has = false // another key may have room at once
+	}
+	rest, ok := r.mayRetry(q, retry, after, has)
+	if !ok {
+		r.done(q, lost)
+		return
+	}
+	r.put(q, resting)
+	q.timer = r.queue.Push(r.now+rest, event.Ref(onRetry, q.index))
+}
+
+// mayRetry reports whether q may make another attempt, and after what time; it takes it from the budget.
+func (r *run) mayRetry(q *request, retry bool, after time.Duration, has bool) (rest int64, ok bool) {
+	p := &r.cfg.Workload.Retry
+	has = has && !p.Deaf
+	if !retry || q.attempts >= p.Attempts || p.MaxPause > 0 && has && after > p.MaxPause {
+		return 0, false
+	}
+	rest = r.backoff(q, after, has)
+	if q.deadline > 0 && r.now+rest >= q.deadline {
+		return 0, false
+	}
+	if p.Budget > 0 {
+		rep := &r.replicas[q.guard/r.keys]
+		if rep.budget < 1 {
+			return 0, false
+		}
+		rep.budget--
+	}
+	return rest, true
 }
 
 // ended tells the books and the guard that the attempt of q has ended.
-func (r *run) ended(q *request, said int) {
-	a := &r.answers.all[said]
-	r.tally.attempt(r, q, a)
-	r.check.answered(r, a)
+func (r *run) ended(q *request, sig *signal, o *adaptive.Outcome) {
+	r.tally.attempt(r, q, sig)
+	r.check.answered(r, q, sig)
 	// The request leaves the guard's count of calls in flight first, as the guard may let others
 	// start before it returns.
 	r.put(q, resting)
-	if r.guarded {
-		r.guard.release(time.Duration(r.now), &q.waiter, &a.outcome)
+	if !r.guarded {
+		return
 	}
+	g := &r.guards[q.guard]
+	g.in--
+	r.tally.last = sig
+	g.release(time.Duration(r.now), &q.waiter, o)
 }
 
 // giveUp ends a request whose patience is at its end.
-func (r *run) giveUp(index int, seq uint32) {
-	q := r.requests.at(index)
-	if q.state == unused || q.patience != seq {
-		return
-	}
+func (r *run) giveUp(q *request) {
 	switch q.state {
 	case waiting:
-		r.guard.abandon(time.Duration(r.now), &q.waiter)
+		g := &r.guards[q.guard]
+		g.waiting--
+		r.tally.waitedFor(r, q)
+		// It is on its way out already: the guard may let others start before it returns.
+		r.put(q, resting)
+		g.abandon(time.Duration(r.now), &q.waiter)
 	case inFlight:
-		r.up.abandon(q.call)
-		q.call = -1
-		r.ended(q, answerGaveUp)
+		// A deadline is the upstream's fault when the attempt was there for a second and for most of the time, and nothing
+		// had come; see httplimit.
+		sig := &gaveUp
+		flight := r.now - q.sent
+		if flight >= int64(time.Second) && 2*flight > r.now-q.begun && !r.answering(q) {
+			sig = &timedOut
+		}
+		r.hangUp(q)
+		r.ended(q, sig, &sig.outcome)
 	}
-	r.done(q, failed)
+	r.done(q, lost)
+}
+
+// timeout ends an attempt that took too long.
+func (r *run) timeout(q *request) {
+	r.hangUp(q)
+	r.failed(q, &timedOut, r.cfg.Workload.Repeatable)
+}
+
+// hangUp takes the attempt of q out of the upstream.
+func (r *run) hangUp(q *request) {
+	if q.handle >= 0 {
+		r.up.Cancel(r.now, q.handle)
+		q.handle = -1
+		r.look()
+	}
+	q.flight = 0
+}
+
+// answering reports whether the caller of q has seen the beginning of an answer.
+func (r *run) answering(q *request) bool {
+	return r.cfg.Workload.Streams && (q.handle < 0 && q.reply != nil && q.served || q.handle >= 0 && r.up.Answering(r.now-r.half, q.handle))
 }
 
 // fate is how a request ended.
 type fate uint8
 
 const (
-	failed  fate = iota // after an answer, or its caller gave up
+	lost    fate = iota // after an answer, or its caller gave up
 	refused             // by the guard
 )
 
 // done ends a request that did not succeed.
 func (r *run) done(q *request, f fate) {
-	if f == failed {
+	if f == lost {
 		r.tally.failed++
 	} else {
 		r.tally.refused++
 	}
-	r.source.free(r, q.client, int64(q.id), false)
+	r.source.free(r, q, false)
 	r.forget(q)
 }
 
@@ -239,15 +374,15 @@ func (r *run) forget(q *request) {
 	r.requests.give(q)
 }
 
-// backoff returns how long q rests after the answer a.
-func (r *run) backoff(q *request, a *answer) int64 {
+// backoff returns how long q rests after an attempt that failed.
+func (r *run) backoff(q *request, after time.Duration, has bool) int64 {
 	p := &r.cfg.Workload.Retry
 	most := p.Max
 	if n := q.attempts - 1; n < 30 {
 		most = min(p.Max, p.Base<<n)
 	}
-	if a.outcome.HasRetryAfter && !p.Deaf {
-		after := min(a.outcome.RetryAfter, 1<<60)
+	if has && after > 0 {
+		after = min(after, 1<<60)
 		if p.Exact {
 			return int64(after)
 		}
@@ -259,5 +394,35 @@ func (r *run) backoff(q *request, a *answer) int64 {
 
 // jitter returns a time between 0 and most, drawn for the attempt of q that just ended.
 func (r *run) jitter(q *request, most time.Duration) int64 {
-	return int64(uniform(draw(r.cfg.Seed, streamBackoff, q.id<<8|uint64(q.attempts))) * float64(most))
+	return int64(draw.U(r.cfg.Seed, streamBackoff, q.key<<8|uint64(q.attempts)) * float64(most))
+}
+
+// choose gives q a guard: that of its replica and, where there are several keys, of the key with the largest share of free
+// places among those that are not paused, as limiter.Pool chooses. Where none is free the pool has a waiting room for all keys; here
+// q waits for the key that has fewest waiting for each of its places.
+func (r *run) choose(q *request) {
+	if r.keys == 1 || q.pinned {
+		return
+	}
+	rep := q.guard / r.keys
+	if !r.guarded {
+		q.guard = rep*r.keys + int(draw.Bits(r.cfg.Seed, streamReplica, q.key<<8|uint64(q.attempts)|1<<63)%uint64(r.keys))
+		return
+	}
+	best, bestScore := -1, 0.0
+	for k := range r.keys {
+		g := &r.guards[rep*r.keys+k]
+		if r.cfg.Upstream.Keys[k].Revoked && r.source.revoked[k] {
+			continue // its first 401 took it out
+		}
+		limit := float64(max(1, g.core.Limit()))
+		score := (limit - float64(g.core.InFlight()) - float64(g.core.Waiting())) / limit
+		if gate := int64(g.core.Gate()); gate > r.now {
+			score -= 1e3 + float64(gate-r.now)
+		}
+		if best < 0 || score > bestScore {
+			best, bestScore = k, score
+		}
+	}
+	q.guard = rep*r.keys + max(0, best)
 }

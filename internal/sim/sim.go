@@ -3,21 +3,51 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/event"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
-// Kinds of events. The low bits of an event's ref are named behind each.
+// Kinds of events. The index of an event is what is named behind each.
 const (
-	onArrive uint8 = iota // client, or worker
-	onReach               // call: it reaches the upstream
-	onServed              // call: the server is done
-	onAnswer              // call: the answer reaches the caller
-	onGiveUp              // request: its patience ends
-	onRetry               // request: its back-off ends
-	onWake                // the guard's timer
-	onChange              // change
+	onArrive  uint8 = iota // client, worker or session
+	onReach                // request: its attempt reaches the upstream
+	onAnswer               // request: the answer reaches the caller
+	onGiveUp               // request: its patience ends
+	onRetry                // request: its back-off ends
+	onTimeout              // request: its attempt has taken too long
+	onWake                 // guard: its timer
+	onChange               // change
+	onJoin                 // replica
+	onLeave                // replica
+)
+
+// Lanes of events whose delays are equal.
+const (
+	laneGiveUp = iota
+	laneReach
+	laneAnswer
+	laneTimeout
+)
+
+// Streams of random numbers. Package upstream's begin at 64; 2 and 6 are its own, too.
+const (
+	streamArrival   draw.Stream = 1  // gap before the n-th request
+	streamThink     draw.Stream = 3  // think time after the k-th start that succeeded
+	streamThinkLost draw.Stream = 4  // think time after a request that did not succeed
+	streamBackoff   draw.Stream = 5  // back-off before an attempt of a request
+	streamStagger   draw.Stream = 7  // when the n-th client of a closed loop starts
+	streamGuard     draw.Stream = 8  // seed of the n-th guard's jitter
+	streamTenant    draw.Stream = 9  // whose a request is
+	streamInput     draw.Stream = 10 // tokens of a request's prompt
+	streamOutput    draw.Stream = 11 // tokens of its answer
+	streamReplica   draw.Stream = 12 // which replica a request comes to
+	streamState     draw.Stream = 13 // how long the n-th state of the workload lasts
+	streamTurns     draw.Stream = 14 // turns of a session
 )
 
 const (
@@ -26,31 +56,46 @@ const (
 	// sameInstant is how many events may happen at one instant before a run counts as one that
 	// stands still, such as callers that are refused in no time and ask again at once.
 	sameInstant = 10_000_000
+
+	never = event.Never
 )
 
 // run is the state of one run.
 type run struct {
 	cfg   *Config
-	queue queue
+	queue event.Queue
 	now   int64
 	end   int64 // requests arrive before it
 	stop  int64 // nothing happens after it
+	half  int64 // ns from caller to upstream, or back
 	since int   // events at this instant
 
 	requests requests
 	source   source
-	up       upstream
-	answers  *answers
-	budget   float64 // retries that may be made now
+	up       *upstream.Upstream
+	upNext   int64 // when something happens there; never when nothing does
+	tell     func(*upstream.Event)
+	signals  signals
+	keys     int
 
-	guarded bool
-	guard   guarded
-	limit   int     // of the guard
-	pace    float64 // of the guard; 0: none
+	guarded  bool
+	guards   []guarded
+	replicas []replica
+	present  []int // replicas that are there
+
+	limit int     // of all guards of replicas that are there
+	pace  float64 // of those guards that have one
 
 	tally tally
 	check checks
 	res   *Result
+}
+
+// replica is the state of one replica.
+type replica struct {
+	here   bool
+	budget float64 // retries that may be made now
+	gates  []int64 // for each key: the latest instant that an answer asked to wait for
 }
 
 // Run lets a world run and returns what happened in it. The error is ctx's cause when that ended first, or
@@ -76,29 +121,67 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 
 func newRun(cfg *Config) *run {
 	r := &run{
-		cfg:    cfg,
-		end:    int64(cfg.Duration),
-		stop:   int64(cfg.Duration + cfg.Drain),
-		res:    &Result{},
-		budget: retryReserve,
+		cfg:  cfg,
+		end:  int64(cfg.Duration),
+		stop: int64(cfg.Duration + cfg.Drain),
+		half: int64(cfg.RTT) / 2,
+		keys: cfg.keys(),
+		res:  &Result{},
 	}
-	r.answers = newAnswers(numStages)
-	r.up.init(&cfg.Upstream)
+	r.tell = r.told
+	u := cfg.Upstream
+	u.Seed = cfg.Seed
+	u.Faults = append([]upstream.Fault(nil), u.Faults...)
+	r.up = upstream.New(u)
 	r.tally.init(cfg)
 	for i := range cfg.Changes {
-		r.queue.push(int64(cfg.Changes[i].At), ref(onChange, i))
+		r.queue.Push(int64(cfg.Changes[i].At), event.Ref(onChange, i))
+	}
+	list := cfg.Replicas
+	if len(list) == 0 {
+		list = []Replica{{}}
+	}
+	r.replicas = make([]replica, len(list))
+	for i, p := range list {
+		r.replicas[i].budget = retryReserve
+		r.replicas[i].gates = make([]int64, r.keys)
+		if p.Join > 0 {
+			r.queue.Push(int64(p.Join), event.Ref(onJoin, i))
+		} else {
+			r.replicas[i].here = true
+			r.present = append(r.present, i)
+		}
+		if p.Leave > 0 {
+			r.queue.Push(int64(p.Leave), event.Ref(onLeave, i))
+		}
 	}
 	if cfg.Guard != nil {
 		r.guarded = true
-		r.guard.deliver = r.answered
-		r.guard.init(cfg.Guard, draw(cfg.Seed, streamGuard, 0), &r.queue, ref(onWake, 0), r.decided)
-		d := r.guard.core.Decision()
-		r.limit, r.pace = d.Limit, d.Pace
+		r.guards = make([]guarded, cfg.guards())
+		for i := range r.guards {
+			g := &r.guards[i]
+			g.deliver = r.answered
+			g.init(cfg.Guard, i, draw.Bits(cfg.Seed, streamGuard, uint64(i)), &r.queue, event.Ref(onWake, i), func(now time.Duration, d adaptive.Decision) {
+				r.decided(i, now, d)
+			})
+			d := g.core.Decision()
+			g.limit, g.pace = d.Limit, d.Pace
+		}
 		r.check.gated = !cfg.Guard.IgnoreRetryAfter
+		r.levels()
 	}
 	r.source.init(cfg)
 	r.begin()
+	r.look()
 	return r
+}
+
+// look notes when something happens in the upstream by itself.
+func (r *run) look() {
+	r.upNext = never
+	if at, ok := r.up.Next(); ok {
+		r.upNext = at
+	}
 }
 
 // step makes the next event happen; it reports false when there is none.
@@ -106,45 +189,70 @@ func (r *run) step() bool {
 	if r.now >= r.end && r.tally.inSystem() == 0 {
 		return false
 	}
-	e, ok := r.queue.pop()
+	// At one instant, the upstream goes first.
+	e, ok := r.queue.PopBefore(r.upNext)
+	at := e.At
 	if !ok {
-		if n := r.tally.inSystem(); n > 0 {
-			r.check.fail("liveness", "nothing will happen after %v, but %d requests are not done", time.Duration(r.now), n)
+		at = r.upNext
+		if at == never {
+			if n := r.tally.inSystem(); n > 0 {
+				r.check.fail("liveness", "nothing will happen after %v, but %d requests are not done", time.Duration(r.now), n)
+			}
+			return false
 		}
-		return false
 	}
-	if e.at > r.stop {
+	if at > r.stop {
 		r.advance(r.stop)
 		return false
 	}
-	r.advance(e.at)
-	index := int(e.ref & refMask)
-	kind := uint8(e.ref >> refBits)
+	r.advance(at)
 	r.res.Events++
-	r.res.Hash = mix(r.res.Hash ^ uint64(e.at)<<4 ^ uint64(kind) ^ uint64(index)<<40)
+	if !ok {
+		r.note(uint64(at)<<4 ^ 15)
+		r.up.Step(at, r.tell)
+		r.look()
+		return r.check.err == nil
+	}
+	index := e.Index()
+	kind := e.Kind()
+	r.note(uint64(at)<<4 ^ uint64(kind) ^ uint64(index)<<40)
 	switch kind {
 	case onArrive:
 		r.arrive(index)
 	case onReach:
-		r.reach(index)
-	case onServed:
-		r.served(index)
+		if q := r.requests.at(index); q.state == inFlight && q.flight == e.Seq {
+			r.reach(q)
+		}
 	case onAnswer:
-		r.answer(index)
+		if q := r.requests.at(index); q.state == inFlight && q.flight == e.Seq {
+			r.answer(q)
+		}
 	case onGiveUp:
-		r.giveUp(index, e.seq)
+		if q := r.requests.at(index); q.state != unused && q.patience == e.Seq {
+			r.giveUp(q)
+		}
 	case onRetry:
-		q := r.requests.at(index)
-		if q.state == resting && q.timer == e.seq {
+		if q := r.requests.at(index); q.state == resting && q.timer == e.Seq {
 			r.acquire(q)
 		}
+	case onTimeout:
+		if q := r.requests.at(index); q.state == inFlight && q.timer == e.Seq {
+			r.timeout(q)
+		}
 	case onWake:
-		r.guard.wake(time.Duration(r.now), e.seq)
+		r.guards[index].wake(time.Duration(at), e.Seq)
 	case onChange:
 		r.change(&r.cfg.Changes[index])
+	case onJoin:
+		r.join(index)
+	case onLeave:
+		r.leave(index)
 	}
 	return r.check.err == nil
 }
+
+// note makes the hash of the run depend on x.
+func (r *run) note(x uint64) { r.res.Hash = bits.RotateLeft64(r.res.Hash^x, 27) * 0x9e3779b97f4a7c15 }
 
 // advance moves the clock.
 func (r *run) advance(at int64) {
@@ -165,17 +273,79 @@ func (r *run) advance(at int64) {
 // change sets a parameter.
 func (r *run) change(c *Change) {
 	if c.Param != ParamRate { // the source looks ahead by itself
-		r.up.change(r.now, c)
-		r.pump()
+		r.up.Set(r.now, c.Param, c.To)
+		r.look()
 	}
 }
 
-// decided notes what the guard's law decided.
-func (r *run) decided(now time.Duration, d adaptive.Decision) {
-	r.limit, r.pace = d.Limit, d.Pace
-	r.res.Hash = mix(r.res.Hash ^ uint64(d.Limit)<<32 ^ uint64(d.Cause))
+// join lets a replica begin.
+func (r *run) join(n int) {
+	r.replicas[n].here = true
+	r.present = append(r.present, n)
+	r.levels()
+	w := &r.cfg.Workload
+	if w.Kind.patient() {
+		for i := n; i < w.Clients; i += len(r.replicas) {
+			r.push(r.now+stagger(r.cfg, i), i)
+		}
+	}
+}
+
+// leave lets a replica end: it takes nothing new, and refuses what waits.
+func (r *run) leave(n int) {
+	r.replicas[n].here = false
+	for i, p := range r.present {
+		if p == n {
+			r.present = append(r.present[:i], r.present[i+1:]...)
+			break
+		}
+	}
+	r.levels()
+	if !r.guarded {
+		return
+	}
+	for k := range r.keys {
+		g := &r.guards[n*r.keys+k]
+		g.core.Close(time.Duration(r.now))
+		g.serve(time.Duration(r.now))
+	}
+}
+
+// decided notes what the law of the n-th guard decided.
+func (r *run) decided(n int, now time.Duration, d adaptive.Decision) {
+	g := &r.guards[n]
+	cut := d.Episode != g.episode
+	if r.replicas[n/r.keys].here {
+		r.limit += d.Limit - g.limit
+		r.pace += d.Pace - g.pace
+	}
+	g.limit, g.pace, g.episode = d.Limit, d.Pace, d.Episode
+	if len(r.guards) == 1 {
+		r.pace = d.Pace // without what rounding adds up to
+	}
+	r.note(uint64(d.Limit)<<32 ^ uint64(d.Cause) ^ uint64(n)<<16)
+	r.tally.decided(r, g, &d, cut)
 	if r.cfg.Decisions {
-		r.res.Decisions = append(r.res.Decisions, Step{now, d})
+		r.res.Decisions = append(r.res.Decisions, Step{now, n, d})
+	}
+}
+
+// levels adds up what the guards of all replicas that are there allow.
+func (r *run) levels() {
+	if !r.guarded {
+		return
+	}
+	if len(r.guards) == 1 {
+		r.limit, r.pace = r.guards[0].limit, r.guards[0].pace
+		return
+	}
+	r.limit, r.pace = 0, 0
+	for _, p := range r.present {
+		for k := range r.keys {
+			g := &r.guards[p*r.keys+k]
+			r.limit += g.limit
+			r.pace += g.pace
+		}
 	}
 }
 
@@ -185,7 +355,7 @@ func (r *run) finish() (*Result, error) {
 		r.check.close(r)
 	}
 	if r.check.err == nil {
-		if err := r.answers.understood(); err != nil {
+		if err := r.signals.understood(); err != nil {
 			return nil, err
 		}
 	}

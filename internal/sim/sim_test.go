@@ -14,6 +14,8 @@ import (
 	"github.com/flyball-go/flyball/adaptive/classic"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/admission"
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // busyWorld is a world with every stage, in which much is refused.
@@ -21,14 +23,15 @@ func busyWorld(seed uint64) Config {
 	return Config{
 		Seed: seed, Duration: 5 * time.Minute, Drain: time.Minute, Step: time.Second, Decisions: true,
 		Workload: Workload{Rate: 30, Patience: 20 * time.Second, Retry: Retry{Attempts: 5, Base: 200 * time.Millisecond, Max: 5 * time.Second}},
-		Upstream: Upstream{
-			RTT: 40 * time.Millisecond, Refusal: Dist{Shape: Exponential, Mean: 10 * time.Millisecond},
-			Quota:       Quota{PerMinute: 1500, Burst: 40, Answer: Answer{Status: 429, RetryAfter: RetryExactMS}},
-			Concurrency: Concurrency{Limit: 24, Answer: Answer{Status: 429}},
-			Server:      Server{Servers: 20, Bounded: true, Queue: 3, Service: Dist{Shape: Lognormal, Mean: 600 * time.Millisecond, Sigma: .8}, Answer: Answer{Status: 503}},
-			Outages:     []Outage{{From: 100 * time.Second, To: 110 * time.Second, Answer: Answer{Status: 503, RetryAfter: RetryExact}}},
+		RTT:      40 * time.Millisecond,
+		Upstream: upstream.Config{
+			Refusal:     draw.Dist{Shape: draw.Exponential, Mean: 10e6},
+			Quotas:      []upstream.Quota{{Limit: 1500, Burst: 40, Answer: upstream.Answer{RetryAfter: upstream.RetryAfter{Mode: upstream.RetryExact, Form: upstream.FormMillis}}}},
+			Concurrency: upstream.Concurrency{Limit: 24},
+			Server:      upstream.Server{Servers: 20, Bounded: true, Queue: 3, Service: draw.Dist{Shape: draw.Lognormal, Mean: 600e6, Sigma: .8}},
+			Faults:      []upstream.Fault{{From: 100 * time.Second, To: 110 * time.Second, Answer: upstream.Answer{RetryAfter: upstream.RetryAfter{Mode: upstream.RetryExact}}}},
 		},
-		Changes: []Change{{At: 200 * time.Second, Param: ParamLimit, To: 10}},
+		Changes: []Change{{At: 200 * time.Second, Param: Param{Kind: upstream.ParamConcurrency}, To: 10}},
 	}
 }
 
@@ -53,6 +56,7 @@ func TestSameSeedSameRun(t *testing.T) {
 				cfg.Duration = 40 * time.Second
 			}
 			cfg.Guard = guardWith(law())
+			cfg.Guard.NewLaw = func(int) adaptive.Law { return law() }
 			res, err := Run(context.Background(), cfg)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -85,6 +89,7 @@ func TestPairing(t *testing.T) {
 	for name, law := range laws {
 		cfg := busyWorld(5)
 		cfg.Guard = guardWith(law())
+		cfg.Guard.NewLaw = func(int) adaptive.Law { return law() }
 		res, err := Run(context.Background(), cfg)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -112,6 +117,7 @@ func TestInvariantsInRandomWorlds(t *testing.T) {
 		cfg := randomWorld(rng)
 		for name, law := range laws {
 			cfg.Guard = guardWith(law())
+			cfg.Guard.NewLaw = func(int) adaptive.Law { return law() }
 			cfg.Guard.IgnoreRetryAfter = name != "ours"
 			if _, err := Run(context.Background(), cfg); err != nil {
 				t.Fatalf("world %d, %s: %v\n%s", n, name, err, describe(cfg))
@@ -137,7 +143,7 @@ func TestInvariantsAreSeen(t *testing.T) {
 	for range 1000 {
 		r.step()
 	}
-	r.check.gate = int64(time.Hour)
+	r.replicas[0].gates[0] = int64(time.Hour)
 	for r.step() {
 	}
 	if _, err := r.finish(); !errors.As(err, &inv) || inv.Name != "gate" || !strings.Contains(inv.Text, "1h0m0s") {
@@ -163,8 +169,10 @@ func TestRunRefusesNoWorld(t *testing.T) {
 		"Clients":       func(c *Config) { c.Workload = Workload{Kind: Closed, Retry: Retry{Attempts: 1}} },
 		"Patience":      func(c *Config) { c.Workload.Kind, c.Workload.Clients = Backlog, 1 },
 		"Attempts":      func(c *Config) { c.Workload.Retry.Attempts = 0 },
-		"Burst":         func(c *Config) { c.Upstream.Quota.Burst = 0 },
-		"black hole":    func(c *Config) { c.Workload.Patience = 0; c.Upstream.Outages[0].BlackHole = true },
+		"Burst":         func(c *Config) { c.Upstream.Quotas[0].Burst = 0 },
+		"black hole":    func(c *Config) { c.Workload.Patience = 0; c.Upstream.Faults[0].Kind = upstream.BlackHole },
+		"Law":           func(c *Config) { c.Guard = &Guard{} },
+		"NewLaw":        func(c *Config) { c.Guard = guardWith(adaptive.NewFixed(1)); c.Replicas = make([]Replica, 2) },
 		"Changes[1]":    func(c *Config) { c.Changes = append(c.Changes, Change{}) },
 		"Horizon 10m0s": func(c *Config) { c.Horizon = 10 * time.Minute },
 	} {
@@ -208,43 +216,18 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-func TestQueueOrder(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	q := queue{seq: 1<<32 - 500} // wraps on the way
-	var last event
-	pending := 0
-	for i := range 5000 {
-		if pending == 0 || rng.IntN(2) == 0 {
-			at := last.at + rng.Int64N(20)
-			if rng.IntN(2) == 0 {
-				q.push(at, 0)
-			} else {
-				q.pushLane(max(at, q.last), 0)
-			}
-			pending++
-			continue
-		}
-		e, ok := q.pop()
-		if !ok || i > 0 && e.before(last) {
-			t.Fatalf("step %d: %v comes after %v", i, e, last)
-		}
-		last = e
-		pending--
-	}
-}
-
 // BenchmarkEvents is the speed of a world with a guard: an event is an arrival, a step of an attempt, or a timer.
 func BenchmarkEvents(b *testing.B) {
 	quiet := Config{
 		Duration: 1 << 60, Drain: time.Second,
 		Workload: Workload{Kind: Closed, Clients: 64, Retry: Retry{Attempts: 3, Base: 100 * time.Millisecond, Max: time.Second}},
-		Upstream: Upstream{Server: Server{Servers: 10, Service: Dist{Shape: Exponential, Mean: 100 * time.Millisecond}}},
+		Upstream: upstream.Config{Server: upstream.Server{Servers: 10, Service: draw.Dist{Shape: draw.Exponential, Mean: 100e6}}},
 	}
 	open := quiet
 	open.Workload = Workload{Rate: 90, Patience: 30 * time.Second, Retry: quiet.Workload.Retry}
 	refusing := open
 	refusing.Workload.Rate = 120
-	refusing.Upstream.Concurrency = Concurrency{Limit: 8, Answer: Answer{Status: 429}}
+	refusing.Upstream.Concurrency = upstream.Concurrency{Limit: 8}
 	for _, c := range []struct {
 		name string
 		cfg  Config

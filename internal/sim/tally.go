@@ -2,10 +2,13 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/admission"
+	"github.com/flyball-go/flyball/internal/upstream"
 )
 
 // Result is what happened in a run.
@@ -13,38 +16,75 @@ type Result struct {
 	// Offered is how many requests the workload wanted served; OK, Failed, Refused and
 	// Unfinished add up to it.
 	Offered, OK, Failed, Refused, Unfinished int64
-	// InTime is how many of OK succeeded before the horizon.
-	InTime int64
+	// InTime is how many of OK succeeded before the horizon, and TokensInTime their tokens, input and output together.
+	InTime, TokensInTime int64
 	// Sent is how many attempts were sent; Rejected is how many of them were answered with 429.
 	Sent, Rejected int64
+	// Inside is how many attempts were sent although an answer had asked that replica and key to wait.
+	Inside int64
+	// Tokens is how many tokens the successes had, TokensWasted how many were generated for callers who had hung up.
+	Tokens, TokensWasted int64
+	// Stages is how many attempts each stage of the upstream refused.
+	Stages [upstream.NumStages]int64
 	// Reasons is how many requests the guard refused, by reason.
 	Reasons [admission.NumReasons]int64
 	// Classes is how many attempts ended, by class.
 	Classes [feedback.NumClasses]int64
+	// Causes is how many decisions there were, by cause; Cuts is how many began an episode, and Attributed how many of those
+	// named the limit that the last refusal before came from.
+	Causes           [adaptive.NumCauses]int64
+	Cuts, Attributed int64
 	// Latencies of the requests that succeeded, from their intended arrival, in the order in which they ended.
 	Latencies []time.Duration
+	// FirstBytes, PerToken and Waits are, for each of the same requests, the time from its intended arrival to the first byte
+	// of its answer, the time for each token after the first, and the time in the guard; kept when Config.Samples is set. FirstBytes and
+	// PerToken are only kept for a workload that streams.
+	FirstBytes, PerToken, Waits []time.Duration
+	// LongestWait is the longest time that a request waited in a guard at a stretch.
+	LongestWait time.Duration
+	// Releases are the instants at which an upstream's delay ended, and how many attempts all replicas sent in the second after.
+	Releases []Release
 	// MeanLimit and MeanInFlight are means over Duration; MeanLimit is NaN without a guard.
 	MeanLimit, MeanInFlight float64
-	// Starts is how many calls the server started, QueueWait how long they were queued there together, and
-	// ServerTime how long those that were served took together.
+	// Starts is how many calls the servers started, QueueWait how long they were queued there together, and
+	// ServerTime how long the servers worked.
 	Starts                int64
 	QueueWait, ServerTime time.Duration
+	Preemptions           uint64
 	Series                Series
-	Decisions             []Step
+	// Replicas and Tenants are what each had; nil where there is only one.
+	Replicas, Tenants []Share
+	Decisions         []Step
 	// Events is how many events happened, and Hash depends on each of them.
 	Events uint64
 	Hash   uint64
 }
 
+// Share is what one replica or tenant had.
+type Share struct {
+	Offered, OK, Rejected, Tokens int64
+	// Present is how long it was there within Duration.
+	Present time.Duration
+	// Series is its successes in each step; nil when none are kept.
+	Series []float64
+}
+
+// Release is the end of a delay that an upstream asked for.
+type Release struct {
+	At    time.Duration
+	Sends int
+}
+
 // Series is a run over time: element i covers [i·Step, (i+1)·Step) within Duration.
 type Series struct {
 	Step time.Duration
-	// Limit and Pace are those in force at the end of the step; NaN when there is none.
+	// Limit and Pace are those in force at the end of the step, of all replicas together; NaN when there is none.
 	Limit, Pace []float64
 	// InFlight and Waiting are means over the step.
 	InFlight, Waiting []float64
-	// OK and Rejected are how many successes and 429s there were in the step.
-	OK, Rejected []float64
+	// OK, Rejected and Sent are how many successes, 429s and attempts there were in the step, and Tokens those of the
+	// successes.
+	OK, Rejected, Sent, Tokens []float64
 }
 
 // tally is the books of a run.
@@ -53,6 +93,7 @@ type tally struct {
 	ok, failed, refused       int64
 	inTime                    int64
 	sent, rejected            int64
+	inside                    int64
 	reasons                   [admission.NumReasons]int64
 	classes                   [feedback.NumClasses]int64
 	in                        [numStatus]int64
@@ -61,11 +102,15 @@ type tally struct {
 	step, stepEnd             int64
 	stepInFlight, stepWaiting float64 // ns
 	index                     int
+	longest                   int64
+	last                      *signal // that the guard is told of
+	release                   int64   // when the last delay that was asked for ends
+	samples, several, streams bool
 
 	// For Little's law: sums of whole ns, which may wrap; equality survives that.
 	systemArea, sojournSum uint64
 	flightArea, attemptSum uint64
-	busyArea, servedSum    uint64
+	busyArea               uint64
 }
 
 func (t *tally) init(cfg *Config) {
@@ -75,6 +120,10 @@ func (t *tally) init(cfg *Config) {
 	if t.step == 0 {
 		t.stepEnd = never
 	}
+	t.samples = cfg.Samples
+	t.several = len(cfg.Replicas) > 1 || len(cfg.Workload.Tenants) > 1
+	t.streams = cfg.Workload.Streams
+	t.release = -1
 }
 
 // inSystem returns how many requests have arrived and not ended.
@@ -85,7 +134,7 @@ func (t *tally) advance(r *run, from, to int64) {
 	dt := uint64(to - from)
 	t.systemArea += dt * uint64(t.inSystem())
 	t.flightArea += dt * uint64(t.in[inFlight])
-	t.busyArea += dt * uint64(r.up.busy)
+	t.busyArea += dt * uint64(r.up.Busy())
 	if from >= t.measured {
 		return
 	}
@@ -134,30 +183,150 @@ func (t *tally) grow(s *Series) {
 	for len(s.OK) <= t.index {
 		s.OK = append(s.OK, 0)
 		s.Rejected = append(s.Rejected, 0)
+		s.Sent = append(s.Sent, 0)
+		s.Tokens = append(s.Tokens, 0)
+	}
+}
+
+// stepping reports whether the present step is kept, and makes room for it.
+func (t *tally) stepping(r *run) bool {
+	if t.step == 0 || r.now >= t.measured {
+		return false
+	}
+	t.grow(&r.res.Series)
+	return true
+}
+
+// shares calls f with the share of q's replica, and of its tenant.
+func (t *tally) shares(r *run, q *request, f func(*Share)) {
+	if n := len(r.cfg.Replicas); n > 1 {
+		if r.res.Replicas == nil {
+			r.res.Replicas = make([]Share, n)
+		}
+		f(&r.res.Replicas[q.guard/r.keys])
+	}
+	if n := len(r.cfg.Workload.Tenants); n > 1 {
+		if r.res.Tenants == nil {
+			r.res.Tenants = make([]Share, n)
+		}
+		f(&r.res.Tenants[q.tenant])
+	}
+}
+
+func (t *tally) sending(r *run, q *request) {
+	t.sent++
+	if t.stepping(r) {
+		r.res.Series.Sent[t.index]++
+	}
+	if t.release >= 0 && r.now >= t.release {
+		t.releases(r)
+	}
+	if t.several && q.attempts == 1 {
+		t.shares(r, q, func(s *Share) { s.Offered++ })
 	}
 }
 
 func (t *tally) succeeded(r *run, q *request) {
 	t.ok++
+	tokens := q.input + q.output
+	r.res.Tokens += tokens
 	if r.now <= t.horizon {
 		t.inTime++
+		r.res.TokensInTime += tokens
 	}
-	if t.step > 0 && r.now < t.measured {
-		t.grow(&r.res.Series)
+	if t.stepping(r) {
 		r.res.Series.OK[t.index]++
+		r.res.Series.Tokens[t.index] += float64(tokens)
 	}
 	r.res.Latencies = append(r.res.Latencies, time.Duration(r.now-q.due))
+	if t.samples {
+		r.res.Waits = append(r.res.Waits, time.Duration(q.waited))
+		if t.streams {
+			first := q.sent + q.first + 2*r.half
+			r.res.FirstBytes = append(r.res.FirstBytes, time.Duration(first-q.due))
+			if q.output > 1 {
+				r.res.PerToken = append(r.res.PerToken, time.Duration((r.now-first)/(q.output-1)))
+			}
+		}
+	}
+	if t.several {
+		t.shares(r, q, func(s *Share) {
+			s.OK++
+			s.Tokens += tokens
+			if t.step > 0 && r.now < t.measured {
+				for len(s.Series) <= t.index {
+					s.Series = append(s.Series, 0)
+				}
+				s.Series[t.index]++
+			}
+		})
+	}
 }
 
-func (t *tally) attempt(r *run, q *request, a *answer) {
+func (t *tally) attempt(r *run, q *request, sig *signal) {
 	t.attemptSum += uint64(r.now - q.sent)
-	t.classes[a.outcome.Class]++
-	if a.status == 429 {
+	t.classes[sig.outcome.Class]++
+	r.res.Stages[sig.stage]++
+	if sig.stage == upstream.StageKey {
+		r.source.revoked[q.guard%r.keys] = true
+	}
+	if sig.status == 429 {
 		t.rejected++
-		if t.step > 0 && r.now < t.measured {
-			t.grow(&r.res.Series)
+		if t.stepping(r) {
 			r.res.Series.Rejected[t.index]++
 		}
+		if t.several {
+			t.shares(r, q, func(s *Share) { s.Rejected++ })
+		}
+	}
+}
+
+// waitedFor counts the wait of a request whose wait in the guard has ended.
+func (t *tally) waitedFor(r *run, q *request) {
+	wait := r.now - q.asked
+	q.waited += wait
+	t.longest = max(t.longest, wait)
+}
+
+// gated notes until when an upstream asked to wait.
+func (t *tally) gated(until int64) { t.release = until }
+
+// mostReleases is how many ends of delays are kept.
+const mostReleases = 1000
+
+// releases counts an attempt that is sent after a delay has ended.
+func (t *tally) releases(r *run) {
+	if r.now >= t.release+int64(time.Second) {
+		t.release = -1
+		return
+	}
+	list := r.res.Releases
+	if n := len(list); n == 0 || list[n-1].At != time.Duration(t.release) {
+		if n >= mostReleases {
+			return
+		}
+		list = append(list, Release{At: time.Duration(t.release)})
+		r.res.Releases = list
+	}
+	list[len(list)-1].Sends++
+}
+
+// decided counts a decision, and for one that begins an episode whether it names the limit that it met.
+func (t *tally) decided(r *run, _ *guarded, d *adaptive.Decision, cut bool) {
+	r.res.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	if !cut || t.last == nil {
+		return
+	}
+	r.res.Cuts++
+	truth := feedback.ScopeNone
+	switch t.last.stage {
+	case upstream.StageQuota:
+		truth = [...]feedback.Scope{feedback.ScopeRequests, feedback.ScopeInputTokens, feedback.ScopeOutputTokens, feedback.ScopeTokens}[t.last.counter]
+	case upstream.StageConcurrency:
+		truth = feedback.ScopeConcurrency
+	}
+	if d.Binding == truth {
+		r.res.Attributed++
 	}
 }
 
@@ -174,29 +343,54 @@ func (t *tally) close(r *run) {
 		s.Offered = int64(w.Jobs)
 	}
 	s.Unfinished = s.Offered - s.OK - s.Failed - s.Refused
-	s.Sent, s.Rejected = t.sent, t.rejected
+	s.Sent, s.Rejected, s.Inside = t.sent, t.rejected, t.inside
 	s.Reasons, s.Classes = t.reasons, t.classes
-	s.Starts, s.QueueWait, s.ServerTime = r.up.starts, time.Duration(r.up.waitSum), time.Duration(t.servedSum)
+	s.LongestWait = time.Duration(t.longest)
+	s.TokensWasted = r.up.Wasted()
+	s.Starts, s.QueueWait, s.ServerTime = r.up.Starts(), time.Duration(r.up.QueueWait()), time.Duration(r.up.Worked(r.now))
+	s.Preemptions = r.up.Preemptions()
 	over := float64(min(t.measured, max(r.now, 1)))
 	s.MeanInFlight = t.inFlightArea / over
 	s.MeanLimit = math.NaN()
 	if r.guarded {
 		s.MeanLimit = t.limitArea / over
 	}
-	if t.step > 0 {
-		s.Series.Step = time.Duration(t.step)
-		for t.stepEnd != never { // a run that ended early stands still until its end
-			t.endStep(r)
-			t.stepEnd += t.step
-			if t.stepEnd > t.measured {
-				t.stepEnd = never
-			}
+	for i, p := range r.cfg.Replicas {
+		if s.Replicas == nil {
+			break
 		}
-		n := len(s.Series.Limit)
-		for len(s.Series.OK) < n {
-			s.Series.OK = append(s.Series.OK, 0)
-			s.Series.Rejected = append(s.Series.Rejected, 0)
+		leave := r.cfg.Duration
+		if p.Leave > 0 {
+			leave = min(leave, p.Leave)
 		}
-		s.Series.OK, s.Series.Rejected = s.Series.OK[:n], s.Series.Rejected[:n]
+		s.Replicas[i].Present = max(0, leave-p.Join)
+	}
+	for i := range s.Tenants {
+		s.Tenants[i].Present = r.cfg.Duration
+	}
+	if t.step == 0 {
+		return
+	}
+	s.Series.Step = time.Duration(t.step)
+	for t.stepEnd != never { // a run that ended early stands still until its end
+		t.endStep(r)
+		t.stepEnd += t.step
+		if t.stepEnd > t.measured {
+			t.stepEnd = never
+		}
+	}
+	n := len(s.Series.Limit)
+	fit := func(xs []float64) []float64 {
+		if len(xs) > n {
+			return xs[:n]
+		}
+		return append(xs, make([]float64, n-len(xs))...)
+	}
+	s.Series.OK, s.Series.Rejected = fit(s.Series.OK), fit(s.Series.Rejected)
+	s.Series.Sent, s.Series.Tokens = fit(s.Series.Sent), fit(s.Series.Tokens)
+	for _, list := range [][]Share{s.Replicas, s.Tenants} {
+		for i := range list {
+			list[i].Series = slices.Clip(fit(list[i].Series))
+		}
 	}
 }

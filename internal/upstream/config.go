@@ -301,6 +301,8 @@ type Answer struct {
 	Status     int // HTTP status; zero is the stage's own
 	RetryAfter RetryAfter
 	Body       string // of the answer, in place of the dialect's
+	// Silent gives no answer at all: the call is swallowed.
+	Silent bool
 }
 
 // RetryAfter is what a refusal says about when to come back.

@@ -175,9 +175,7 @@ func (u *Upstream) iterate(now int64) {
 		s.state = serving
 		if s.first < 0 {
 			s.first = now
-			if u.cfg.FirstByte && !s.gone && !s.neighbour {
-				u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i)})
-			}
+			u.answers(now, i)
 		}
 		b.kv++
 		s.made++
@@ -198,7 +196,7 @@ func (u *Upstream) detach(now int64, i int32) {
 	s := &u.slots[i]
 	b.seqs--
 	b.kv -= max(1, s.call.Input) + max(s.call.Output, s.made)
-	u.busy--
+	u.occupy(now, -1)
 	u.leave(now, i)
 	if d := int64(b.cfg.Detach) * s.call.Output; d > 0 && !s.neighbour && !s.gone {
 		s.state = leaving
@@ -234,7 +232,7 @@ func (u *Upstream) iteration(now int64) {
 		if s.start == unstarted {
 			u.begin(now, s)
 		} else {
-			u.busy++
+			u.occupy(now, 1)
 		}
 		s.state = prefills
 		u.push(&b.filling, i, false)
@@ -280,7 +278,7 @@ func (u *Upstream) preempt(now int64) {
 	b.kv -= max(1, s.call.Input) + made
 	b.seqs--
 	b.preempt++
-	u.busy--
+	u.occupy(now, -1)
 	s.made = made
 	s.prompt, s.room = max(1, s.call.Input-s.call.Cached)+made, max(1, s.call.Input)+made
 	s.filled = 0
@@ -294,7 +292,7 @@ func (u *Upstream) unbatch(now int64, i int32) {
 	s := &u.slots[i]
 	u.interrupt(now)
 	b.seqs--
-	u.busy--
+	u.occupy(now, -1)
 	if s.state == prefills {
 		b.kv -= s.room
 		u.remove(&b.filling, i)

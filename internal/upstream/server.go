@@ -85,7 +85,7 @@ func (u *Upstream) begin(now int64, s *slot) {
 		u.starts++
 		u.waitSum += now - s.admitted
 	}
-	u.busy++
+	u.occupy(now, 1)
 }
 
 // serve starts a call at a server.
@@ -110,7 +110,7 @@ func (u *Upstream) work(now int64, s *slot) (before, after int64) {
 	if s.neighbour {
 		before = sv.Service.Int(u.cfg.Seed, streamNeighbourService, s.call.Key)
 	} else {
-		before = sv.Service.Int(u.cfg.Seed, streamService, uint64(s.start))
+		before = sv.Service.Int(u.cfg.Seed, StreamService, uint64(s.start))
 	}
 	before += int64(sv.InputToken) * (s.call.Input - s.call.Cached)
 	after = int64(sv.OutputToken) * s.call.Output
@@ -147,7 +147,7 @@ func (u *Upstream) load(now int64) float64 {
 
 // served ends a call at its server.
 func (u *Upstream) served(now int64, i int32) {
-	u.busy--
+	u.occupy(now, -1)
 	u.leave(now, i)
 	u.finish(now, i)
 	u.pump(now)
@@ -156,13 +156,16 @@ func (u *Upstream) served(now int64, i int32) {
 // finish tells of the end of a call, and forgets it.
 func (u *Upstream) finish(now int64, i int32) {
 	s := &u.slots[i]
+	if s.gone && !s.neighbour {
+		u.wasted += s.call.Output
+	}
 	if !s.gone && !s.neighbour {
 		first := s.first
 		if first < 0 {
 			first = now
 		}
 		u.emit(Event{
-			Kind: Done, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s), Tokens: s.call.Output, Call: &s.call,
+			Kind: Done, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s), Tokens: s.call.Output,
 			Start: s.start, Queued: s.began - s.admitted, First: first - s.submitted,
 		})
 	}

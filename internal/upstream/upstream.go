@@ -8,11 +8,11 @@ import (
 	"github.com/flyball-go/flyball/internal/event"
 )
 
-// Streams of random numbers. Package sim's begin at 1, and share the numbers of the first two.
-const (
-	streamService draw.Stream = 2 // Server.Service of the k-th start
-	streamRefusal draw.Stream = 6 // time that the n-th refusal takes
-)
+// StreamService is the stream of Server.Service: its k-th number belongs to the k-th start. Other packages' streams are below
+// 64, and neither 2 nor 6.
+const StreamService draw.Stream = 2
+
+const streamRefusal draw.Stream = 6 // time that the n-th refusal takes
 
 const (
 	streamNoise   draw.Stream = iota + 64 // whether a call is refused for no reason
@@ -96,8 +96,6 @@ type Event struct {
 	Handle Handle // of Done and Refused it is no longer in use
 	Reply  *Reply // of Done and Refused; of FirstByte, what the answer begins with
 	Tokens int64  // of the output that are there, for Progress and Done
-	// Call is the call, for Done.
-	Call *Call
 	// Start is the number of its start at the server, for Done.
 	Start int64
 	// Queued is how long it waited for a server, and First the time from its submission to the first byte of
@@ -183,6 +181,8 @@ type Upstream struct {
 	starts      int64
 	refusals    uint64
 	waitSum     int64
+	workSum     uint64 // ns: ends less beginnings, which may wrap
+	wasted      int64
 	recent      entries // starts in the last second, for RateScale
 
 	neighbours uint64
@@ -259,6 +259,18 @@ func (u *Upstream) Waiting() int { return u.line.n + u.backlog.n + u.batch.waiti
 // Starts returns how many calls the servers have started.
 func (u *Upstream) Starts() int64 { return u.starts }
 
+// Worked returns how long servers have worked until now on all calls together, in ns, as a sum that may wrap.
+func (u *Upstream) Worked(now int64) uint64 { return u.workSum + uint64(u.busy)*uint64(now) }
+
+// Wasted returns how many tokens were generated for callers who had hung up.
+func (u *Upstream) Wasted() int64 { return u.wasted }
+
+// occupy counts calls at the servers.
+func (u *Upstream) occupy(now int64, n int) {
+	u.busy += n
+	u.workSum -= uint64(n) * uint64(now)
+}
+
 // QueueWait returns how long those were queued together, in ns.
 func (u *Upstream) QueueWait() int64 { return u.waitSum }
 
@@ -294,8 +306,7 @@ func (u *Upstream) Step(at int64, tell func(*Event)) {
 		u.happen(at, e)
 	}
 	for i := 0; i < len(u.out); i++ {
-		e := u.out[i]
-		tell(&e)
+		tell(&u.out[i]) // where it is stays as it is, should u.out grow meanwhile
 	}
 	u.out = u.out[:0]
 }
@@ -320,8 +331,8 @@ func (u *Upstream) happen(now int64, e event.Event) {
 			u.served(now, int32(i))
 		}
 	case onFirst:
-		if s := &u.slots[i]; s.state == serving && s.timeout == e.Seq && !s.gone && !s.neighbour {
-			u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i)})
+		if s := &u.slots[i]; s.state == serving && s.timeout == e.Seq {
+			u.answers(now, int32(i))
 			u.planProgress(now, int32(i))
 		}
 	case onProgress:
@@ -360,6 +371,13 @@ func (u *Upstream) happen(now int64, e event.Event) {
 	}
 }
 
+// answers tells that the answer of a call begins.
+func (u *Upstream) answers(now int64, i int32) {
+	if s := &u.slots[i]; u.cfg.FirstByte && !s.gone && !s.neighbour {
+		u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s)})
+	}
+}
+
 func (u *Upstream) emit(e Event) {
 	if e.Kind == FirstByte {
 		e.Reply = u.success(e.At, &u.slots[e.Handle])
@@ -387,8 +405,10 @@ func (u *Upstream) give(i int32) {
 // Submit takes a call that reaches the upstream at now.
 func (u *Upstream) Submit(now int64, c Call) Handle {
 	i := u.take()
-	u.slots[i] = slot{call: c, submitted: now, first: -1, start: unstarted, next: -1, prev: -1}
-	if s := &u.slots[i]; s.call.Account < 0 || s.call.Account >= len(u.accounts) {
+	s := &u.slots[i]
+	s.call, s.submitted, s.first, s.start, s.next, s.prev = c, now, -1, unstarted, -1, -1
+	s.gone, s.neighbour, s.told, s.made, s.filled, s.prompt, s.seq, s.timeout = false, false, 0, 0, 0, 0, 0, 0
+	if s.call.Account < 0 || s.call.Account >= len(u.accounts) {
 		s.call.Account = 0
 	}
 	u.enter(now, i)
@@ -499,6 +519,11 @@ func (u *Upstream) refuse(now int64, i int32, stage Stage, index int, a *Answer,
 		u.give(i)
 		return
 	}
+	if a.Silent {
+		s.state = stuck
+		s.seq = u.events.Push(now, event.Ref(onRefused, int(i)))
+		return
+	}
 	s.reply = u.refusal(now, s, stage, index, a, until, cost)
 	s.state = leaving
 	u.refusals++
@@ -530,6 +555,12 @@ func (u *Upstream) leave(now int64, i int32) {
 	u.disconnect(now)
 }
 
+// Answering reports whether the answer of a call has begun at an instant that is not after the last one.
+func (u *Upstream) Answering(at int64, h Handle) bool {
+	s := &u.slots[h]
+	return s.first >= 0 && s.first <= at && (s.state == serving || s.state == leaving)
+}
+
 // Cancel tells that the caller of a call hung up. Its handle is then no longer in use.
 func (u *Upstream) Cancel(now int64, h Handle) {
 	if h < 0 || int(h) >= len(u.slots) {
@@ -557,11 +588,11 @@ func (u *Upstream) Cancel(now int64, h Handle) {
 		u.unqueue(i)
 	case u.cfg.Server.Kind == Sharing:
 		u.unshare(now, i)
-		u.busy--
+		u.occupy(now, -1)
 	case u.cfg.Server.Kind == Batch:
 		u.unbatch(now, i)
 	default:
-		u.busy--
+		u.occupy(now, -1)
 	}
 	u.leave(now, i)
 	u.give(i)

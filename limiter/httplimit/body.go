@@ -94,17 +94,17 @@ func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look
 // watch readies b to be looked through.
 func (b *body) watch(l look, needs limiter.Needs) {
 	b.look, b.sieve.Usage = l, needs.Tokens
-	if l == lookSieve && !needs.Tokens {
-		return // a body that is compressed has no names that the sieve would find
+	if l == lookSieve && needs.Tokens && b.t.bedrock.found(b.resp.Header) {
+		l = lookStream
 	}
-	if encoded(b.resp.Header["Content-Encoding"]) {
+	if l == lookSieve {
+		return // when it is compressed, it has no names that the sieve would find
+	}
+	if b.look = l; encoded(b.resp.Header["Content-Encoding"]) {
 		b.look = lookAway
 		return
 	}
-	if l == lookStream || b.resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
-		b.look = lookStream
-		b.listen(feedback.NewStream(b.config(), time.Now()))
-	}
+	b.listen(feedback.NewStream(b.config(), time.Now()))
 }
 
 // Context returns the context of the request.
@@ -161,11 +161,11 @@ func (b *body) Read(p []byte) (int, error) {
 	case err == nil:
 		b.mu.Unlock()
 	case err == io.EOF:
-		b.end(nil)
+		b.end(true, nil)
 	case b.closed:
-		b.end(b.Context().Err()) // whoever closes while this waits makes it fail, and has what it wanted
+		b.end(false, b.Context().Err()) // whoever closes while this waits makes it fail, and has what it wanted
 	default:
-		b.end(err)
+		b.end(false, err)
 	}
 	return n, err
 }
@@ -178,22 +178,23 @@ func (b *body) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	err := b.ReadCloser.Close()
-	b.mu.Lock()
-	// A caller that has what it wanted need not read to the end, so that alone is no failure.
-	b.end(b.Context().Err())
-	return err
+	defer func() { // also when the base's Close panics
+		b.mu.Lock()
+		// A caller that has what it wanted need not read to the end, so that alone is no failure.
+		b.end(false, b.Context().Err())
+	}()
+	return b.ReadCloser.Close()
 }
 
 // ContextEnded gives the permit back for a caller that cancels and forgets the body: net/http has ended the exchange
 // by then.
 func (b *body) ContextEnded() {
 	b.mu.Lock()
-	b.end(context.Cause(b.Context()))
+	b.end(false, context.Cause(b.Context()))
 }
 
-// end gives the permit back, once. It is called with the lock, and releases it.
-func (b *body) end(err error) {
+// end gives the permit back, once; whole says that the body ended by itself. It is called with the lock, and releases it.
+func (b *body) end(whole bool, err error) {
 	if b.done.Load() {
 		b.mu.Unlock()
 		return
@@ -203,7 +204,7 @@ func (b *body) end(err error) {
 	if b.told != nil {
 		o = b.told.outcome
 		if s := b.told.stream; s != nil {
-			if b.report(s, &o) {
+			if b.report(s, &o, whole || err != nil) {
 				err = nil
 			}
 		}
@@ -220,8 +221,10 @@ func (b *body) end(err error) {
 	b.held.release(&o, limiter.KeyFine)
 }
 
-// report adds what s found to o, and reports whether the answer was all there.
-func (b *body) report(s *feedback.Stream, o *limiter.Outcome) (complete bool) {
+// report adds what s found to o, and reports whether the answer was all there. counted says that its tokens may be told as
+// they are. They may not when the caller closed a body in the middle, which is a success: the upstream then used more than it had told,
+// and what was reserved is the better guess.
+func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (complete bool) {
 	s.Finish(time.Now())
 	r := s.Report()
 	if r.Refused {
@@ -235,7 +238,7 @@ func (b *body) report(s *feedback.Stream, o *limiter.Outcome) (complete bool) {
 			o.FirstByte = d
 		}
 	}
-	if b.sieve.Usage {
+	if b.sieve.Usage && (counted || r.Complete) {
 		o.InputTokens, o.OutputTokens, o.CachedTokens = r.Usage.Input, r.Usage.Output, r.Usage.CachedInput
 	}
 	return r.Complete

@@ -5,7 +5,9 @@ package callers
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,6 +111,14 @@ func (b *Book) Named() bool { return len(b.callers) > 0 }
 
 // Guard returns the guard of a tenant that has limits, or nil.
 func (b *Book) Guard(tenant string) *limiter.Guard { return b.guards[tenant] }
+
+// Guards returns the guards of all tenants that have limits, in the order of their names.
+func (b *Book) Guards() (all []*limiter.Guard) {
+	for _, name := range slices.Sorted(maps.Keys(b.guards)) {
+		all = append(all, b.guards[name])
+	}
+	return all
+}
 
 // Tenants makes books; it keeps the guards of tenants from one to the next.
 type Tenants struct {

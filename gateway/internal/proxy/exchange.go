@@ -7,23 +7,45 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/callers"
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/limiter"
 )
+
+// job is what is sent of a call: all that its requests are made from, and how they went. It is used by one goroutine, which need not be the
+// caller's.
+type job struct {
+	t     *table
+	r     *http.Request // its method, URL and header
+	route *route
+	rest  string // of the path
+	who   callers.Who
+	body  *payload
+	facts dialect.Facts
+	began time.Time
+	until time.Time    // when its answer must have begun
+	plain *atomic.Bool // the caller was promised an answer without an encoding
+
+	target *target // the last that it was sent to
+	sent   int
+	wait   time.Duration // until the first request was sent
+}
 
 // exchange sends the call to the route's upstream and returns its answer, with the turn that must be ended when the answer has. With
 // fallbacks it goes to the next one when the one before has no quota, cannot be reached, or has no place within
 // the route's bound; when none has one, it waits at the first.
-func (c *call) exchange(ctx context.Context) (*http.Response, *turn, error) {
-	targets := c.route.targets
+func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
+	targets := j.route.targets
 	if len(targets) == 1 {
-		return c.try(ctx, &targets[0], 0)
+		return j.try(ctx, &targets[0], 0)
 	}
 	full := -1
 	for i := range targets {
-		resp, t, err := c.try(ctx, &targets[i], c.route.FallbackAfter)
+		resp, t, err := j.try(ctx, &targets[i], j.route.FallbackAfter)
 		last := i == len(targets)-1
 		switch {
 		case err == nil && (last && full < 0 || !noQuota(resp, &targets[i])):
@@ -32,7 +54,7 @@ func (c *call) exchange(ctx context.Context) (*http.Response, *turn, error) {
 		case ctx.Err() != nil:
 			return nil, t, err
 		case err != nil && waits(err, t):
-			if full < 0 && !time.Now().After(c.until) {
+			if full < 0 && !time.Now().After(j.until) {
 				full = i
 			}
 			if last && full < 0 {
@@ -46,31 +68,31 @@ func (c *call) exchange(ctx context.Context) (*http.Response, *turn, error) {
 		}
 		t.end()
 	}
-	return c.try(ctx, &targets[full], 0)
+	return j.try(ctx, &targets[full], 0)
 }
 
 // try sends the call to one target. With a bound it does not wait longer for its turn.
-func (c *call) try(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
-	t := newTurn(ctx, c.until)
-	t.plain, t.stall = &c.plain, c.route.Stall
-	model := c.facts.Model
+func (j *job) try(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
+	t := newTurn(ctx, j.until)
+	t.plain, t.stall = j.plain, j.route.Stall
+	model := j.facts.Model
 	if to.model != "" {
 		model = to.model
 	}
-	t.request = limiter.Request{Tenant: c.who.Tenant, Priority: c.who.Priority, Output: c.facts.MaxTokens, Class: to.classes.of(model)}
+	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.who.Priority, Output: j.facts.MaxTokens, Class: to.classes.of(model)}
 	if bound > 0 {
 		t.bound(time.Now().Add(bound))
 	}
-	c.rec.Upstream = to.name
-	req := c.newRequest(t, to)
-	resp, err := c.send(t, to, req)
+	j.target = to
+	req := j.newRequest(t, to)
+	resp, err := j.send(t, to, req)
 	if t.sent.Load() > 0 {
-		if c.rec.Sent == 0 {
-			c.rec.Wait = time.Unix(0, t.sentAt.Load()).Sub(c.rec.Began)
+		if j.sent == 0 {
+			j.wait = time.Unix(0, t.sentAt.Load()).Sub(j.began)
 		}
-		c.rec.Sent += int(t.sent.Load())
+		j.sent += int(t.sent.Load())
 	}
-	if err == nil && !t.answered(c.route.Longest) {
+	if err == nil && !t.answered(j.route.Longest) {
 		_ = resp.Body.Close()
 		resp, err = nil, context.DeadlineExceeded
 	}
@@ -82,12 +104,12 @@ func (c *call) try(ctx context.Context, to *target, bound time.Duration) (*http.
 }
 
 // send sends a request through the tenant's guard, when it has one, and the upstream's.
-func (c *call) send(t *turn, to *target, req *http.Request) (*http.Response, error) {
-	guard := c.t.book.Guard(c.who.Tenant)
+func (j *job) send(t *turn, to *target, req *http.Request) (*http.Response, error) {
+	guard := j.t.book.Guard(j.who.Tenant)
 	if guard == nil {
 		return to.sender.RoundTrip(req)
 	}
-	permit, err := guard.Acquire(t, limiter.Request{Priority: c.who.Priority})
+	permit, err := guard.Acquire(t, limiter.Request{Priority: j.who.Priority})
 	if err != nil {
 		return nil, err
 	}

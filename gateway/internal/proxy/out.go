@@ -33,11 +33,22 @@ type out struct {
 	status int  // what was sent; 0 is nothing
 	sent   int64
 	first  time.Time // when the answer began
+	notes  [][2]string
 }
 
-// newOut returns an out that keeps a caller alive who waits for a stream, when every is positive.
+// note adds a field of the gateway's own to the answer.
+func (o *out) note(field, value string) { o.notes = append(o.notes, [2]string{field, value}) }
+
+// noted sets the gateway's own fields.
+func (o *out) noted(h http.Header) {
+	for _, n := range o.notes {
+		h[n[0]] = []string{n[1]}
+	}
+}
+
+// newOut returns an out for a writer whose deadline was just set, that keeps a caller alive who waits for a stream, when every is positive.
 func newOut(w http.ResponseWriter, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
-	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin}
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, armed: time.Now()}
 	if every > 0 {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -99,6 +110,7 @@ func (o *out) refuse(e *dialect.Error) {
 	body := o.dialect.Body(e)
 	h := o.w.Header()
 	e.Header(h)
+	o.noted(h)
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	o.status = e.Kind.Status()
 	o.w.WriteHeader(o.status)
@@ -120,6 +132,7 @@ func (o *out) answer(resp *http.Response) error {
 	}
 	h := o.w.Header()
 	copyHeader(h, resp.Header)
+	o.noted(h)
 	announced := len(resp.Trailer)
 	for k := range resp.Trailer {
 		h.Add("Trailer", k)

@@ -11,13 +11,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -28,6 +31,8 @@ import (
 type Config struct {
 	// Limits makes the guards.
 	Limits Limits
+	// Cache keeps answers, and lets callers share those that are coming.
+	Cache *cache.Cache
 	// OnCall is told of each call when it has ended. nil tells nobody.
 	OnCall func(*Record)
 }
@@ -157,6 +162,26 @@ func (p *Proxy) Close() {
 	}
 }
 
+// View is an upstream as pages show it.
+type View struct {
+	Name   string
+	Guards []*limiter.Guard
+	Pool   *limiter.Pool // nil without keys
+}
+
+// Upstreams returns the upstreams in the order of their names, and the guards of tenants.
+func (p *Proxy) Upstreams() (all []View) {
+	t := p.table.Load()
+	for _, name := range slices.Sorted(maps.Keys(t.upstreams)) {
+		u := t.upstreams[name]
+		all = append(all, View{name, u.guards, u.pool})
+	}
+	for _, g := range t.book.Guards() {
+		all = append(all, View{Name: g.Name(), Guards: []*limiter.Guard{g}})
+	}
+	return all
+}
+
 // Calls returns how many calls there are now.
 func (p *Proxy) Calls() int64 { return p.calls.Load() }
 
@@ -171,32 +196,28 @@ func (t *table) match(escaped string) (*route, string) {
 	return nil, ""
 }
 
-// call is one call.
+// call is one call, as its caller sees it.
 type call struct {
-	p     *Proxy
-	t     *table
-	r     *http.Request
-	out   *out
-	route *route
-	rest  string // of the path
-	who   callers.Who
-	body  *payload
-	facts dialect.Facts
-	until time.Time // when its answer must have begun
-	plain atomic.Bool
-	rec   Record
+	*job
+	p   *Proxy
+	out *out
+	rec Record
+	// lent says that the job is a producer's, which has its body; seen says that what became of it may be read all the same.
+	lent, seen bool
 }
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := p.table.Load()
-	c := &call{p: p, t: t, r: r}
-	c.rec = Record{Began: time.Now(), Method: r.Method, Path: r.URL.Path}
+	c := &call{p: p, job: &job{t: t, r: r, began: time.Now(), plain: new(atomic.Bool)}}
+	c.rec = Record{Began: c.began, Method: r.Method, Path: r.URL.Path}
 	d := dialect.Of(r.URL.Path, r.Header)
 	n := p.calls.Add(1)
 	defer func() {
 		p.calls.Add(-1)
-		c.body.Close()
+		if !c.lent {
+			c.body.Close()
+		}
 		c.finish()
 	}()
 	c.out = newOut(w, d, t.settings.Server.WriteTimeout, 0, nil)
@@ -250,7 +271,7 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	}
 	c.rec.Model = c.facts.Model
 	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
-	c.until = c.rec.Began.Add(c.route.WaitFor(r.URL.Path))
+	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
 }
 
@@ -310,6 +331,12 @@ func (c *call) finish() {
 	if c.p.cfg.OnCall == nil {
 		return
 	}
+	if !c.lent || c.seen {
+		if c.target != nil {
+			c.rec.Upstream = c.target.name
+		}
+		c.rec.Sent, c.rec.Wait = c.sent, c.wait
+	}
 	c.rec.Total = time.Since(c.rec.Began)
 	c.rec.Status, c.rec.Bytes = c.out.status, c.out.sent
 	if !c.out.first.IsZero() {
@@ -320,6 +347,10 @@ func (c *call) finish() {
 
 // run makes the call.
 func (c *call) run() {
+	if plan := c.plan(); plan != nil {
+		c.share(plan)
+		return
+	}
 	resp, t, err := c.exchange(c.r.Context())
 	if err != nil {
 		c.failed(err, t)
@@ -327,6 +358,7 @@ func (c *call) run() {
 	}
 	defer t.end()
 	defer resp.Body.Close()
+	c.where()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		c.rec.Err = c.out.tunnel(c.r, resp)
 		return
@@ -335,9 +367,15 @@ func (c *call) run() {
 		c.rec.Err = err
 		var up *upstreamError
 		if errors.As(err, &up) && !isStream(resp.Header) {
-			c.body.Close()
 			panic(http.ErrAbortHandler) // the caller must not take what came for the whole
 		}
+	}
+}
+
+// where tells the caller where a call went that could have gone elsewhere.
+func (c *call) where() {
+	if len(c.route.targets) > 1 {
+		c.out.note("X-Flyball-Upstream", c.target.name)
 	}
 }
 
@@ -400,8 +438,8 @@ func until(at time.Time) time.Duration {
 }
 
 // newRequest returns the request to send to a target.
-func (c *call) newRequest(ctx context.Context, to *target) *http.Request {
-	r := c.r
+func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
+	r := j.r
 	h := make(http.Header, len(r.Header)+1)
 	copyHeader(h, r.Header)
 	delete(h, "Expect")
@@ -410,8 +448,8 @@ func (c *call) newRequest(ctx context.Context, to *target) *http.Request {
 			delete(h, k)
 		}
 	}
-	if c.who.Field != "" {
-		delete(h, c.who.Field)
+	if j.who.Field != "" {
+		delete(h, j.who.Field)
 	}
 	if to.keyed {
 		for _, f := range credentials {
@@ -430,19 +468,19 @@ func (c *call) newRequest(ctx context.Context, to *target) *http.Request {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
 	}
 	req := &http.Request{
-		Method: r.Method, URL: to.join(c.route.To, c.rest, r.URL.RawQuery), Header: h,
+		Method: r.Method, URL: to.join(j.route.To, j.rest, r.URL.RawQuery), Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	switch body := c.body.bytes(); {
-	case c.body == nil || c.body.size == 0:
+	switch body := j.body.bytes(); {
+	case j.body == nil || j.body.size == 0:
 		if r.ContentLength == 0 && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 			req.Body = http.NoBody
 		}
-	case to.model != "" && c.facts.ModelEnd > 0:
-		body = dialect.SetModel(body, c.facts, to.model)
-		setBody(req, &payload{mem: body, size: int64(len(body)), memory: c.t.memory})
+	case to.model != "" && j.facts.ModelEnd > 0:
+		body = dialect.SetModel(body, j.facts, to.model)
+		setBody(req, &payload{mem: body, size: int64(len(body)), memory: j.t.memory})
 	default:
-		setBody(req, c.body)
+		setBody(req, j.body)
 	}
 	return req.WithContext(ctx)
 }

@@ -88,6 +88,7 @@ func (g *gateway) write(toml string) {
 
 // logged returns what the log has.
 func (g *gateway) logged() string {
+	g.sink.flush()
 	b, _ := os.ReadFile(g.log)
 	return string(b)
 }
@@ -104,10 +105,17 @@ func table(s *httptest.Server, more string) string {
 	return fmt.Sprintf("[upstream.up]\nbase_url = %q\n%s\n", s.URL+"/v1", more)
 }
 
+// clients are the transports of all clients. A connection that was dialed for a call which then took another one becomes idle late.
+var clients sync.Map
+
+func closeIdle() {
+	clients.Range(func(tr, _ any) bool { tr.(*http.Transport).CloseIdleConnections(); return true })
+}
+
 // client has no keep-alive state that one test leaves to another.
 func client(t *testing.T) *http.Client {
 	tr := &http.Transport{DisableCompression: true}
-	t.Cleanup(tr.CloseIdleConnections)
+	clients.Store(tr, true)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
@@ -167,13 +175,13 @@ func ok(w http.ResponseWriter, r *http.Request) {
 // eventually waits for something that another process or goroutine does.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 4000 {
 		if done() {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("after 5 s, still not: %s", what)
+	t.Fatalf("after 20 s, still not: %s", what)
 }
 
 // inFlight returns how many calls the guard of an upstream has in flight, and how many wait.
@@ -230,7 +238,7 @@ func checkGoroutines(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() {
 		for range 200 {
-			if runtime.NumGoroutine() <= before {
+			if closeIdle(); runtime.NumGoroutine() <= before {
 				return
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -260,4 +268,18 @@ func write(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+var dialer = net.Dialer{Timeout: time.Second}
+
+// freePort returns a port that nobody listens at.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
 }

@@ -1,23 +1,25 @@
 package server
 
 import (
-	"fmt"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 )
 
-// stats are the gateway's own counts.
-type stats struct {
-	reloads, reloadsFailed atomic.Uint64
-}
-
 // mount puts the gateway's own pages in their places.
 func (s *Server) mount() {
+	// The page and the metrics tell of tenants and upstreams, so they are not for everybody who may call.
+	inner := s.admin
+	if set := s.settings.Load(); set.Admin == "" && set.Loopback() {
+		inner = s.mux
+	}
+	inner.Handle("GET /ui", s.page.Handler())
+	inner.Handle("GET /ui/", s.page.Handler())
+	inner.HandleFunc("GET /metrics", s.serveMetrics)
 	for _, mux := range []*http.ServeMux{s.mux, s.admin} {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 		mux.HandleFunc("GET /readyz", s.ready)
@@ -56,6 +58,8 @@ func (s *Server) handler(next http.Handler) http.Handler {
 
 // onCall tells of a call that has ended.
 func (s *Server) onCall(r *proxy.Record) {
+	s.stats.count(r)
+	s.tenants.count(r)
 	if !s.settings.Load().Log.Calls {
 		return
 	}
@@ -63,19 +67,33 @@ func (s *Server) onCall(r *proxy.Record) {
 	if r.Err != nil || r.Status >= 500 {
 		level = slog.LevelWarn
 	}
-	s.log.LogAttrs(nil, level, "call", //nolint:staticcheck // no context is of interest to the handler
-		slog.String("method", r.Method), slog.String("path", r.Path), slog.String("route", r.Route+"/"), slog.String("upstream", r.Upstream),
-		slog.String("model", r.Model), slog.String("caller", r.Caller), slog.String("tenant", r.Tenant), slog.Int("priority", int(r.Priority)),
-		slog.Bool("stream", r.Stream), slog.Int("status", r.Status), slog.String("code", r.Code), slog.Int("sent", r.Sent),
+	// What is not there is left out.
+	attrs := make([]slog.Attr, 0, 20)
+	word := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	attrs = append(attrs, slog.String("method", r.Method), slog.String("path", r.Path))
+	word("upstream", r.Upstream)
+	word("model", r.Model)
+	word("caller", r.Caller)
+	word("tenant", r.Tenant)
+	if r.Caller != "" || r.Tenant != "" || r.Priority > 0 {
+		attrs = append(attrs, slog.Int("priority", int(r.Priority)))
+	}
+	if r.Stream {
+		attrs = append(attrs, slog.Bool("stream", true))
+	}
+	attrs = append(attrs, slog.Int("status", r.Status), slog.Int("sent", r.Sent),
 		slog.Float64("wait_ms", ms(r.Wait)), slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
-		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes), slog.String("cache", r.Cache), slog.String("error", text(r.Err)))
+		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
+	word("cache", r.Cache)
+	word("code", r.Code)
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
+	}
+	s.log.LogAttrs(context.Background(), level, "call", attrs...)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return fmt.Sprint(err)
-}

@@ -287,7 +287,7 @@ func TestPermitLivesToTheEndOfTheStream(t *testing.T) {
 			done <- strings.Join(frames(t, post(t, client(t), g.url+"/up/chat/completions", chatStream).Body), "|")
 		}()
 	}
-	eventually(t, "two in flight and four waiting", func() bool { n, w := g.inFlight("up"); return n == 2 && w == 4 })
+	eventually(t, "two in flight and four waiting", func() bool { n, w := g.inFlight("up"); return n == 2 && w == 4 && now.Load() == 2 })
 	for range 6 {
 		release <- true
 	}

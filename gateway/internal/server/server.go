@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/config"
-	"github.com/flyball-go/flyball/gateway/internal/demo"
+	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/gateway/internal/ui"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/metrics"
 )
 
 // Options is what a Server is made from.
@@ -35,6 +38,7 @@ type Server struct {
 	settings atomic.Pointer[settings.Settings]
 	limits   *config.Reloader
 	proxy    *proxy.Proxy
+	cache    *cache.Cache
 	log      *slog.Logger
 	sink     *sink
 	mux      *http.ServeMux // of the callers' listener
@@ -42,7 +46,11 @@ type Server struct {
 	stats    stats
 	draining atomic.Bool
 
-	demo          *http.Server // nil with a configuration
+	demo          *demo // nil with a configuration
+	page          *ui.UI
+	metrics       *metrics.Metrics
+	watching      map[*limiter.Guard]bool // under stats.mu
+	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
 	parsed        atomic.Pointer[settings.Settings] // the last file that could be read
@@ -50,7 +58,7 @@ type Server struct {
 
 // New reads the configuration and opens the listeners. Nothing is served before Run.
 func New(opts Options) (*Server, error) {
-	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux()}
+	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux(), metrics: metrics.New()}
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -68,7 +76,10 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.log = newLogger(s.sink, set.Log.Level)
-	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, OnCall: s.onCall})
+	if s.cache, err = s.newCache(set.Cache); err != nil {
+		return err
+	}
+	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, Cache: s.cache, OnCall: s.onCall})
 	if err != nil {
 		return err
 	}
@@ -80,8 +91,33 @@ func (s *Server) open() (err error) {
 			return err
 		}
 	}
+	s.page = ui.New(s.state)
+	if err := s.watch(); err != nil {
+		return err
+	}
 	s.mount()
 	return nil
+}
+
+// newCache returns the cache that set says.
+func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
+	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
+		s.log.Warn("the cache goes on without Redis for a while", "error", err)
+	}}
+	at := set.Redis
+	if set.RedisEnv != "" {
+		if at = os.Getenv(set.RedisEnv); at == "" {
+			return nil, fmt.Errorf("gateway.cache.redis_env: the environment variable %s is not set: set it to the URL of Redis", set.RedisEnv)
+		}
+	}
+	if at != "" {
+		r, err := cache.NewRedis(at)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.cache: %w", err)
+		}
+		cfg.Store = r
+	}
+	return cache.New(cfg), nil
 }
 
 func listen(key, addr string) (net.Listener, error) {
@@ -105,12 +141,11 @@ func (s *Server) read() (err error) {
 	}
 	parse := settings.Parse
 	if demonstration {
-		base, err := s.startDemo()
-		if err != nil {
+		if s.demo, err = startDemo(); err != nil {
 			return err
 		}
 		parse = func(name string, data []byte) (*settings.Settings, error) {
-			text := string(data) + "\n[upstream.demo]\nbase_url = \"" + base + "\"\n"
+			text := string(data) + "\n[upstream.demo]\nbase_url = \"" + s.demo.base + "\"\n"
 			return settings.Parse(name, []byte(text))
 		}
 	}
@@ -147,17 +182,6 @@ func load(path string) (set *settings.Settings, err error) {
 		return set.Limits, nil
 	})
 	return set, err
-}
-
-// startDemo starts the demonstration's upstream and returns its base URL.
-func (s *Server) startDemo() (base string, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("the demonstration's upstream: %w", err)
-	}
-	s.demo = &http.Server{Handler: demo.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = s.demo.Serve(l) }()
-	return "http://" + l.Addr().String() + "/v1", nil
 }
 
 // Addr returns the address that callers connect to.
@@ -218,6 +242,11 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = s.limits.Run(reloads, config.RunConfig{OnReload: s.onReload})
 		}
 	}()
+	looks := make(chan struct{})
+	go func() {
+		defer close(looks)
+		s.page.Run(reloads)
+	}()
 	s.log.Info("gateway started", "listen", s.Addr(), "admin", s.AdminAddr(), "routes", len(set.Routes), "demonstration", s.Demonstration())
 
 	select {
@@ -226,6 +255,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stop()
 	<-reloaded
+	<-looks
 	s.draining.Store(true)
 	s.log.Info("gateway ends", "calls", s.proxy.Calls(), "drain_timeout", s.settings.Load().Server.DrainTimeout.String())
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.Load().Server.DrainTimeout)
@@ -285,6 +315,9 @@ func (s *Server) onReload(c config.Changes, err error) {
 		return
 	}
 	s.settings.Store(set)
+	if err := s.watch(); err != nil {
+		s.log.Error("metrics are not complete", "error", err)
+	}
 	s.stats.reloads.Add(1)
 	s.log.Info("configuration reloaded", "file", s.opts.Config, "upstreams", c.Upstreams, "changes", c.Settings, "routes", len(set.Routes))
 	for name, differs := range map[string]bool{
@@ -305,10 +338,13 @@ func (s *Server) close() {
 		}
 	}
 	if s.demo != nil {
-		_ = s.demo.Close()
+		s.demo.close()
 	}
 	if s.proxy != nil {
 		s.proxy.Close()
+	}
+	if s.cache != nil {
+		s.cache.Close()
 	}
 	if s.sink != nil {
 		s.sink.close()

@@ -71,16 +71,18 @@
 
   // --- series ---
 
-  // decode gives the positions (in steps) and values of a line.
+  const DIGITS = new Map([...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'].map((c, i) => [c, i]));
+
+  // decode turns the characters of a line into positions (in steps) and values, null for a gap.
   function decode(line) {
     if (!line || line.at) return line;
-    if (line.i) {
-      let sum = 0;
-      line.at = line.i.map((d) => (sum += d));
-    } else {
-      line.at = line.v.map((_, i) => i * (line.k || 1));
+    const text = line.v;
+    line.v = [];
+    for (let i = 0; i + 1 < text.length; i += 2) {
+      line.v.push(text[i] === '.' ? null : ((DIGITS.get(text[i]) * 64 + DIGITS.get(text[i + 1])) / 4095) * line.m);
     }
-    line.max = line.v.reduce((m, v) => (v !== null && v > m ? v : m), 0);
+    line.at = line.v.map((_, i) => i * (line.k || 1));
+    line.max = line.m;
     return line;
   }
 
@@ -114,7 +116,27 @@
       if (!pen) d += `M${X} ${Y}`;
       else d += held ? `H${X}V${Y}` : `L${X} ${Y}`;
       pen = true;
-      if (held && (i === line.v.length - 1 || line.v[i + 1] === null)) d += `H${px(x((line.at[i] + 1) * step))}`;
+      if (held && (i === line.v.length - 1 || line.v[i + 1] === null)) d += `H${px(x((line.at[i] + (line.k || 1)) * step))}`;
+    }
+    return d;
+  }
+
+  // band draws the area between two edges.
+  function band(low, high, step, x, y) {
+    let d = '';
+    for (let from = 0; from < low.v.length; from++) {
+      if (low.v[from] === null || high.v[from] === null) continue;
+      let to = from;
+      while (to + 1 < low.v.length && low.v[to + 1] !== null && high.v[to + 1] !== null) to++;
+      const at = (i) => px(x((low.at[i] + (low.k || 1) / 2) * step));
+      const upper = [];
+      const lower = [];
+      for (let i = from; i <= to; i++) {
+        upper.push(`${at(i)} ${px(y(high.v[i]))}`);
+        lower.unshift(`${at(i)} ${px(y(low.v[i]))}`);
+      }
+      d += `M${upper.join('L')}L${lower.join('L')}Z`;
+      from = to;
     }
     return d;
   }
@@ -177,8 +199,9 @@
       this.scenario = scenario;
       this.index = index;
       this.span = scenario.span > 0 ? scenario.span : 1;
-      for (const lines of [scenario.oracle, ...scenario.runs.map((r) => r.lines)]) {
-        for (const kind of KINDS) decode(lines[kind.key]);
+      const all = scenario.runs.flatMap((r) => [r.lines, r.low, r.high]);
+      for (const lines of [scenario.oracle, ...all]) {
+        if (lines) for (const kind of KINDS) decode(lines[kind.key]);
       }
       this.kinds = KINDS.filter((k) => scenario.runs.some((r) => r.lines[k.key]));
       this.decided = scenario.runs.some((r) => r.d.t);
@@ -193,6 +216,7 @@
         if (kind.key === 'limit' && this.decided) this.figure('decisions', 'Decisions', 'up: more allowed, down: less', false);
       }
       if (!this.kinds.includes(KINDS[0]) && this.decided) this.figure('decisions', 'Decisions', 'up: more allowed, down: less', false);
+      this.toolbar(document.querySelector(`[data-tools="s${index}"]`));
       this.tip = node(root, 'div', { class: 'tip' });
       this.tip.hidden = true;
       root.addEventListener('pointermove', (e) => this.point(e));
@@ -272,14 +296,133 @@
       const order = [...runs].sort((a, b) => rankOf(a) - rankOf(b));
       for (const run of order) {
         const c = data.controllers[run.c];
+        const low = run.low && run.low[kind.key];
+        const high = run.high && run.high[kind.key];
+        if (low && high) {
+          // Twice the top of the chart is far enough outside.
+          const y = (v) => Math.max(-h, scale.y(v));
+          svg(s, 'path', { class: `band ${c.class}`, 'data-c': run.c, d: band(low, high, run.low.step, this.x, y) });
+        }
         svg(s, 'path', {
           class: `line ${c.class}`, 'data-c': run.c, d: path(run.lines[kind.key], run.lines.step, kind.held, this.x, scale.y),
         });
+      }
+      if (kind.key === 'limit') {
+        const ours = runs.find((r) => data.controllers[r.c].ours && r.d.t);
+        if (ours) this.drawMarkers(s, ours, scale.y);
       }
       this.cursors.push(svg(s, 'line', { class: 'cursor', y1: 0, y2: h }));
       for (const run of order) {
         const mark = svg(s, 'circle', { class: `mark ${data.controllers[run.c].class}`, r: 3.5 });
         this.marks.push({ mark, run, key: kind.key, y: scale.y });
+      }
+    }
+
+    // drawMarkers puts a triangle with its cause at each decision of ours, on its limit.
+    drawMarkers(s, run, y) {
+      const c = data.controllers[run.c];
+      const g = svg(s, 'g', { class: `markers ${c.class}`, 'data-c': run.c });
+      for (let k = 0; k < run.d.t.length; k++) {
+        if (!run.d.s[k] || run.d.l[k] === 0) continue;
+        const x = px(this.x(run.d.t[k]));
+        const at = px(y(run.d.l[k]));
+        const d = run.d.s[k] > 0 ? `M${x - 3} ${at + 3}h6l-3 -6z` : `M${x - 4} ${at - 3}h8l-4 7z`;
+        const mark = svg(g, 'path', { class: run.d.s[k] > 0 ? 'up' : 'down', d });
+        svg(mark, 'title', {}, `${c.name} at ${time(run.d.t[k])}: ${explain(run.d, k)}`);
+      }
+    }
+
+    // toolbar has the buttons that save what the charts show.
+    toolbar(root) {
+      if (!root) return;
+      const csv = node(root, 'button', { type: 'button', 'data-save': 'csv' }, 'Time lines as CSV');
+      csv.addEventListener('click', () => save(fileName(this.scenario.name, 'csv'), new Blob([this.csv()], { type: 'text/csv' })));
+      const png = node(root, 'button', { type: 'button', 'data-save': 'png' }, 'Charts as PNG');
+      png.addEventListener('click', () => {
+        png.disabled = true;
+        this.png()
+          .then((blob) => save(fileName(this.scenario.name, 'png'), blob))
+          .catch((e) => { document.getElementById('live').textContent = `The picture could not be made: ${e.message}`; })
+          .finally(() => { png.disabled = false; });
+      });
+    }
+
+    // csv is the time lines of the controllers that are shown, one line for each controller and point.
+    csv() {
+      const runs = this.shown();
+      const head = ['controller', 't_s'];
+      for (const k of this.kinds) head.push(k.key, `${k.key}_p10`, `${k.key}_p90`);
+      const rows = [head];
+      for (const run of runs) {
+        const step = run.lines.step;
+        const times = new Set();
+        for (const k of this.kinds) if (run.lines[k.key]) for (const at of run.lines[k.key].at) times.add(at);
+        for (const at of [...times].sort((a, b) => a - b)) {
+          const t = at * step;
+          const row = [cell(data.controllers[run.c].name), Number(t.toPrecision(9))];
+          for (const k of this.kinds) {
+            for (const lines of [run.lines, run.low, run.high]) {
+              const v = lines ? valueAt(lines[k.key], lines.step, t) : null;
+              row.push(v === null ? '' : Number(v.toPrecision(5)));
+            }
+          }
+          rows.push(row);
+        }
+      }
+      return rows.map((r) => r.join(',')).join('\n') + '\n';
+    }
+
+    // png draws all charts of the scenario below each other into one picture, in the colours that are shown.
+    async png() {
+      const pieces = [...this.figures.values()].map((f) => f.figure).filter((f) => f.querySelector('svg'));
+      const back = getComputedStyle(document.body).backgroundColor;
+      const ink = getComputedStyle(document.body).color;
+      const out = document.createElementNS(SVG, 'svg');
+      out.setAttribute('xmlns', SVG);
+      const gap = 26;
+      let top = 64;
+      const text = (s, x, y, size, weight, fill) => svg(out, 'text', { x, y, fill, 'font-size': size, 'font-weight': weight, 'font-family': 'system-ui, sans-serif' }, s);
+      svg(out, 'rect', { width: '100%', height: '100%', fill: back });
+      text(this.scenario.name, LEFT, 24, 17, 650, ink);
+      let x = LEFT;
+      for (const run of this.shown()) {
+        const c = data.controllers[run.c];
+        const probe = svg(pieces[0].querySelector('svg'), 'path', { class: `line ${c.class}` });
+        const color = getComputedStyle(probe).stroke;
+        probe.remove();
+        if (x > this.width - 120) continue;
+        svg(out, 'rect', { x, y: 38, width: 14, height: 4, fill: color });
+        text(c.name, x + 19, 44, 12, 400, ink);
+        x += 34 + c.name.length * 7;
+      }
+      for (const f of pieces) {
+        const from = f.querySelector('svg');
+        const box = from.viewBox.baseVal;
+        const g = svg(out, 'g', { transform: `translate(0 ${top + gap})` });
+        text(f.querySelector('figcaption').firstChild.textContent, LEFT, top + gap - 10, 12, 600, ink);
+        copyDrawn(from, g);
+        top += box.height + gap;
+      }
+      const height = Math.ceil(top + 16);
+      out.setAttribute('width', this.width);
+      out.setAttribute('height', height);
+      out.setAttribute('viewBox', `0 0 ${this.width} ${height}`);
+      const url = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(out)], { type: 'image/svg+xml' }));
+      try {
+        const image = new Image();
+        await new Promise((resolve, reject) => {
+          image.onload = resolve;
+          image.onerror = () => reject(new Error('the browser does not draw it'));
+          image.src = url;
+        });
+        const canvas = document.createElement('canvas');
+        canvas.width = 2 * this.width;
+        canvas.height = 2 * height;
+        const pen = canvas.getContext('2d');
+        pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+        return await new Promise((resolve, reject) => canvas.toBlob((b) => (b ? resolve(b) : reject(new Error('the picture is empty'))), 'image/png'));
+      } finally {
+        URL.revokeObjectURL(url);
       }
     }
 
@@ -445,6 +588,71 @@
     }
   }
 
+  // copyDrawn copies what is drawn with the styles that it is drawn with.
+  const STYLES = ['fill', 'fill-opacity', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linejoin', 'opacity', 'font-size', 'font-weight', 'font-family', 'text-anchor'];
+  function copyDrawn(from, to) {
+    for (const e of from.children) {
+      const style = getComputedStyle(e);
+      if (style.visibility === 'hidden' || style.display === 'none' || e.tagName === 'title') continue;
+      const copy = e.cloneNode(false);
+      copy.removeAttribute('class');
+      for (const name of STYLES) copy.setAttribute(name, style.getPropertyValue(name));
+      if (e.children.length) copyDrawn(e, copy);
+      else if (e.tagName === 'text') copy.textContent = e.textContent;
+      to.appendChild(copy);
+    }
+  }
+
+  // cell is a text in CSV; one that a spreadsheet would take for a formula is quoted for it.
+  function cell(s) {
+    const safe = /^[=+@-]/.test(s) ? `'${s}` : s;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  }
+
+  const fileName = (name, ending) => `${name.replace(/[^A-Za-z0-9_-]+/g, '-').slice(0, 60) || 'report'}.${ending}`;
+
+  function save(name, blob) {
+    const a = node(document.body, 'a', { download: name });
+    a.href = URL.createObjectURL(blob);
+    a.click();
+    a.remove();
+    setTimeout(() => URL.revokeObjectURL(a.href), 10000);
+  }
+
+  // tools are the buttons at the top.
+  function tools() {
+    const csv = document.getElementById('csv');
+    csv.hidden = !data.scenarios.length;
+    csv.addEventListener('click', () => {
+      const rows = [['scenario', 'controller', 'goodput', 'goodput_low', 'goodput_high', 'rejected_per_ok', 'rejected_low', 'rejected_high']];
+      const v = (x) => (x === null || x === undefined ? '' : x);
+      for (const s of data.scenarios) {
+        for (const r of s.runs) {
+          const gi = r.gi || [];
+          const ri = r.ri || [];
+          rows.push([cell(s.name), cell(data.controllers[r.c].name), v(r.g), v(gi[0]), v(gi[1]), v(r.r), v(ri[0]), v(ri[1])]);
+        }
+      }
+      save('summary.csv', new Blob([rows.map((r) => r.join(',')).join('\n') + '\n'], { type: 'text/csv' }));
+    });
+    const copy = document.getElementById('copy');
+    const command = document.querySelector('.facts code');
+    if (!command) return;
+    copy.hidden = false;
+    copy.addEventListener('click', async () => {
+      try {
+        await navigator.clipboard.writeText(command.textContent);
+        copy.textContent = 'Copied';
+      } catch {
+        // Where the clipboard is not to be had, the command is selected, ready for Ctrl-C.
+        getSelection().selectAllChildren(command);
+        command.scrollIntoView({ block: 'center' });
+        copy.textContent = 'Selected: press Ctrl-C';
+      }
+      setTimeout(() => { copy.textContent = 'Copy command'; }, 3000);
+    });
+  }
+
   const rankOf = (run) => (data.controllers[run.c].ours ? 2 : data.controllers[run.c].ref ? 0 : 1);
 
   // before is the index of the last time at or before t, -1 if there is none.
@@ -528,6 +736,15 @@
       if (hidden.has(run.c)) continue;
       const c = data.controllers[run.c];
       const at = { cx: px(x(run.x ? 30 : run.r || 0)), cy: px(y(run.g || 0)) };
+      const bar = (lo, hi, f) => [f(lo), f(hi)].map(px);
+      if (run.gi) {
+        const [a, b] = bar(run.gi[0], run.gi[1], y);
+        svg(s, 'path', { class: `bar ${c.class}`, 'data-c': run.c, d: `M${at.cx} ${a}V${b}` });
+      }
+      if (run.ri && !run.x) {
+        const [a, b] = bar(Math.max(0, run.ri[0]), run.ri[1], x);
+        svg(s, 'path', { class: `bar ${c.class}`, 'data-c': run.c, d: `M${a} ${at.cy}H${b}` });
+      }
       const dot = svg(s, 'circle', { class: `dot ${c.class}`, r: c.ours ? 7 : 5.5, 'data-c': run.c, ...at });
       svg(dot, 'title', {}, `${c.name}: goodput ${run.g === null ? '–' : Math.round(run.g * 100) + ' %'}, ${perSuccess(run)} 429s per success`);
       if (c.ours) {
@@ -605,6 +822,7 @@
   }
 
   themeButton();
+  tools();
   drawLegend();
   for (const root of document.querySelectorAll('.charts')) {
     const index = Number(root.dataset.scenario.slice(1));

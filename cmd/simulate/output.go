@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/internal/report"
+)
+
+// outputFlags choose what a command that makes a report writes.
+func outputFlags(html string) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "json", Usage: "print JSON instead of the table; simulate report and compare read it"},
+		&cli.BoolFlag{Name: "csv", Usage: "print CSV instead of the table: one line for each scenario, controller and seed"},
+		&cli.BoolFlag{Name: "svg", Usage: "print a picture instead of the table"},
+		&cli.StringFlag{Name: "html", Usage: "`FILE` for the page with charts; empty for none", Value: html},
+		&cli.StringFlag{Name: "out", Usage: "`DIR` for everything: report.html, report.json, seeds.csv, series.csv, overview.svg and a picture of each scenario"},
+	}
+}
+
+// say writes words to stderr, unless --quiet.
+func (e *env) say(c *cli.Context, format string, args ...any) {
+	if !c.Bool("quiet") {
+		fmt.Fprintf(e.stderr, "simulate: "+format+"\n", args...)
+	}
+}
+
+// oneOf reports that more than one of the flags is set.
+func oneOf(c *cli.Context, names ...string) error {
+	var set []string
+	for _, n := range names {
+		if c.Bool(n) {
+			set = append(set, "--"+n)
+		}
+	}
+	if len(set) > 1 {
+		return fmt.Errorf("%s are given: stdout has room for one; --out DIR writes all", strings.Join(set, " and "))
+	}
+	return nil
+}
+
+// publish prints a report and writes its files. What can be written is written, whatever becomes of the rest.
+func (e *env) publish(c *cli.Context, r *report.Report) error {
+	var errs []error
+	// The table comes first: it is there whatever becomes of the files.
+	if err := e.printReport(c, r); err != nil {
+		errs = append(errs, fmt.Errorf("the table could not be written: %w", err))
+	}
+	html, dir := c.String("html"), c.String("out")
+	if len(r.Scenarios) == 0 {
+		return internalAll(errs)
+	}
+	if dir != "" {
+		if !c.IsSet("html") {
+			html = filepath.Join(dir, "report.html")
+		}
+		n, err := writeAll(dir, r)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("not everything could be written to %s: %w; what is there is complete; name another directory with --out", dir, err))
+		}
+		if n > 0 {
+			e.say(c, "wrote %d files to %s", n, dir)
+		}
+	}
+	if html != "" {
+		if err := writeReport(html, r); err != nil {
+			errs = append(errs, fmt.Errorf("the report could not be written: %w; the table is complete; name another file with --html", err))
+		} else {
+			e.say(c, "wrote %s", html)
+		}
+	}
+	return internalAll(errs)
+}
+
+func internalAll(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return internal(errors.Join(errs...))
+}
+
+// printReport writes the report to stdout in the form that was asked for, in one piece.
+func (e *env) printReport(c *cli.Context, r *report.Report) error {
+	return e.write(func(w io.Writer) error {
+		switch {
+		case c.Bool("json"):
+			return report.WriteJSON(w, r)
+		case c.Bool("csv"):
+			return report.WriteCSV(w, r)
+		case c.Bool("svg"):
+			return report.WriteSVG(w, r)
+		}
+		return report.WriteText(w, r, report.TextOptions{Color: color(e.stdout)})
+	})
+}
+
+// writeReport writes the page of a report.
+func writeReport(path string, r *report.Report) error {
+	return writeFile(path, func(w io.Writer) error { return report.WriteHTML(w, r) })
+}
+
+// print writes a report to stdout as a table, or as JSON.
+func (e *env) print(r *report.Report, json bool) error {
+	return e.write(func(w io.Writer) error {
+		if json {
+			return report.WriteJSON(w, r)
+		}
+		return report.WriteText(w, r, report.TextOptions{Color: color(e.stdout)})
+	})
+}
+
+// write writes to stdout in one piece.
+func (e *env) write(write func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	_, err := e.stdout.Write(b.Bytes())
+	return err
+}
+
+// writeAll writes every form of a report into a directory and returns how many files it wrote.
+func writeAll(dir string, r *report.Report) (int, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	type file struct {
+		name  string
+		write func(io.Writer) error
+	}
+	files := []file{
+		{"report.json", func(w io.Writer) error { return report.WriteJSON(w, r) }},
+		{"seeds.csv", func(w io.Writer) error { return report.WriteCSV(w, r) }},
+		{"series.csv", func(w io.Writer) error { return report.WriteSeriesCSV(w, r) }},
+		{"overview.svg", func(w io.Writer) error { return report.WriteSVG(w, r) }},
+	}
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		files = append(files, file{fileName(s.Name) + ".svg", func(w io.Writer) error { return report.WriteTimelineSVG(w, r, s) }})
+	}
+	n := 0
+	var errs []error
+	for _, f := range files {
+		if err := writeFile(filepath.Join(dir, f.name), f.write); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		n++
+	}
+	return n, errors.Join(errs...)
+}
+
+// fileName is name without what has a meaning in paths.
+func fileName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '-'
+	}, name)
+	if strings.Trim(name, ".") == "" {
+		return "scenario"
+	}
+	return strings.TrimLeft(name, ".")
+}
+
+// writeFile writes a file beside its place and then moves it there, so that a full disk or an interruption leaves the
+// one of the last run as it is.
+func writeFile(path string, write func(io.Writer) error) (err error) {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return writeTo(path, write) // a device, or a directory, which says so itself
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	err = write(f)
+	if e := f.Chmod(0o644); err == nil && !errors.Is(e, errors.ErrUnsupported) {
+		err = e
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func writeTo(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// version names the program as far as the build knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	words := []string{"flyball"}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		words = append(words, v)
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && len(s.Value) >= 12:
+			revision = s.Value[:12]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "+changes"
+		}
+	}
+	if revision != "" && !strings.Contains(strings.Join(words, " "), revision) {
+		words = append(words, revision+modified)
+	}
+	return strings.Join(append(words, info.GoVersion), " ")
+}

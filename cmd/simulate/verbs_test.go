@@ -1,0 +1,407 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"encoding/xml"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/report"
+	"github.com/flyball-go/flyball/internal/scenario"
+)
+
+// Every example of the help, and of docs/simulator.md, works when it is pasted.
+func TestExamples(t *testing.T) {
+	if raceDetector {
+		t.Skip("millions of events: left to the run without the race detector")
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	app := newApp(&env{})
+	_, text, _ := strings.Cut(app.Description, "Examples:\n")
+	lines = append(lines, strings.Split(text, "\n")...)
+	for _, c := range app.Commands {
+		_, text, ok := strings.Cut(c.Description, "Examples:\n")
+		if !ok {
+			t.Errorf("simulate %s has no examples", c.Name)
+		}
+		lines = append(lines, strings.Split(text, "\n")...)
+		for _, sub := range c.Subcommands {
+			if _, text, ok := strings.Cut(sub.Description, "Examples:\n"); ok {
+				lines = append(lines, strings.Split(text, "\n")...)
+			}
+		}
+	}
+	dir := workdirAt(t, here)
+	t.Chdir(dir)
+	prepare := func(args ...string) string {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), append([]string{"simulate"}, args...), strings.NewReader(""), &out, &errs); code != exitOK {
+			t.Fatalf("simulate %v: exit code %d, stderr %s", args, code, &errs)
+		}
+		return out.String()
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the examples read.
+	report := prepare("run", "--json", "--seeds", "2", "--html", "", "rpm-bucket")
+	write("before.json", report)
+	write("after.json", report)
+	write("limits.toml", "[guard.adaptive]\nbackoff = 0.8\n")
+	write("tuned.toml", "[guard.adaptive]\nbackoff = 0.7\n")
+	answer, err := os.ReadFile("feedback/openai-429.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("answer.txt", string(answer))
+	write("golden.json", prepare("run", "--json", "--seeds", "4", "--html", "", "--controllers", "fixed-4", "small.toml"))
+	prepare("run", "--seeds", "1", "--events", "results.jsonl", "--html", "", "--controllers", "ours", "closed-loop")
+	if err := os.CopyFS("feedback/testdata", os.DirFS(filepath.Join(here, "../../feedback/testdata"))); err != nil {
+		t.Fatal(err)
+	}
+
+	n := 0
+	for _, line := range lines {
+		line = strings.TrimSpace(line)
+		command, ok := strings.CutPrefix(line, "simulate")
+		if i := strings.Index(line, "| simulate"); i >= 0 {
+			continue // reads what a server says
+		}
+		if !ok {
+			continue
+		}
+		if strings.Contains(line, "://") {
+			continue // needs a server
+		}
+		command, to, _ := strings.Cut(command, " > ")
+		n++
+		var out, errs bytes.Buffer
+		words := shellWords(command)
+		if len(words) > 0 && (words[0] == "bench" && len(words) == 1 || words[0] == "tune" && strings.Contains(line, "60s") && len(words) == 3 || words[0] == "assert" || words[0] == "draws" || line == "simulate compare gcl-aimd ours") {
+			words = append(words, shorter(words)...)
+		}
+		begin := time.Now()
+		code := run(t.Context(), append([]string{"simulate"}, words...), strings.NewReader(""), &out, &errs)
+		if code != exitOK && !(words[0] == "assert" && code == exitAssertion) {
+			t.Errorf("%s: exit code %d, stderr %s", line, code, &errs)
+		}
+		t.Logf("%6d ms  %s", time.Since(begin).Milliseconds(), line)
+		if to != "" {
+			write(to, out.String())
+		}
+	}
+	if n < 25 {
+		t.Errorf("only %d examples", n)
+	}
+}
+
+// shorter are options that make an example of long work short.
+func shorter(words []string) []string {
+	switch words[0] {
+	case "bench":
+		return []string{"--time", "50ms"}
+	case "draws":
+		return []string{"--n", "2"}
+	case "compare":
+		return []string{"--scenarios", "rpm-bucket,closed-loop"}
+	case "tune":
+		return []string{"--points", "2", "--search-seeds", "4", "--seeds", "2", "--budget", "1s"}
+	}
+	return nil
+}
+
+// shellWords splits a line as a shell does, with single quotes only.
+func shellWords(s string) []string {
+	var words []string
+	for _, m := range regexp.MustCompile(`'([^']*)'|(\S+)`).FindAllStringSubmatch(s, -1) {
+		if m[2] != "" {
+			words = append(words, m[2])
+		} else {
+			words = append(words, m[1])
+		}
+	}
+	return words
+}
+
+// --out has everything, complete and readable.
+func TestOut(t *testing.T) {
+	stdout, stderr, code := in(t, workdir(t), "", "run", "--seeds", "3", "--out", "results", "--events", "events.jsonl", "small.toml", "held.toml")
+	if code != exitOK || !strings.Contains(stderr, "wrote 6 files to results") || !strings.Contains(stderr, "wrote results/report.html") {
+		t.Fatalf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
+	}
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join("results", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	r, err := report.ReadJSON(bytes.NewReader(read("report.json")))
+	if err != nil || len(r.Scenarios) != 2 || len(r.Scenarios[0].Runs[0].PerSeed) != 3 || r.Version == "" || len(r.Config) != 12 {
+		t.Errorf("report.json: %v, %+v", err, r)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(read("seeds.csv"))).ReadAll()
+	if err != nil || len(rows) != 1+2*6*3 {
+		t.Errorf("seeds.csv: %v, %d rows", err, len(rows))
+	}
+	rows, err = csv.NewReader(bytes.NewReader(read("series.csv"))).ReadAll()
+	if err != nil || len(rows) != 1+2*6*600 {
+		t.Errorf("series.csv: %v, %d rows", err, len(rows))
+	}
+	for _, name := range []string{"overview.svg", "small.svg", "held.svg"} {
+		if err := xml.Unmarshal(read(name), new(struct{ XMLName xml.Name })); err != nil || bytes.Contains(read(name), []byte("NaN")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left, _ := filepath.Glob("results/.*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	// The log of decisions explains what the report has.
+	stdout, stderr, code = in(t, ".", "", "explain", "--at", "20s", "--scenario", "held", "--seed", "2", "events.jsonl")
+	if code != exitOK || !strings.Contains(stdout, "held, ours, seed 2") {
+		t.Errorf("explain: exit code %d, stderr %s, stdout %s", code, stderr, stdout)
+	}
+	again, _, _ := in(t, ".", "", "explain", "--at", "20s", "--seed", "2", "held.toml")
+	a, _, _ := strings.Cut(stdout, "  Cause:")
+	if b, _, _ := strings.Cut(again, "  Cause:"); a != b {
+		t.Errorf("the log says\n%s\nrunning again says\n%s", a, b)
+	}
+}
+
+// A report that is made again from its JSON is the same page; reports of other seeds join.
+func TestReportAgain(t *testing.T) {
+	dir := workdir(t)
+	args := func(seed, name string) []string {
+		return []string{"run", "--controllers", "none,fixed-4", "--seeds", "2", "--seed", seed, "--html", name + ".html", "--json", "small.toml"}
+	}
+	for _, seed := range []string{"1", "3"} {
+		stdout, stderr, code := in(t, dir, "", args(seed, seed)...)
+		if code != exitOK {
+			t.Fatal(stderr)
+		}
+		if err := os.WriteFile(seed+".json", []byte(stdout), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, stderr, code := in(t, dir, "", "report", "--html", "again.html", "1.json"); code != exitOK {
+		t.Fatal(stderr)
+	}
+	a, _ := os.ReadFile("1.html")
+	b, _ := os.ReadFile("again.html")
+	if !bytes.Equal(a, b) {
+		t.Error("the page that was made again differs")
+	}
+	stdout, stderr, code := in(t, dir, "", "report", "--csv", "--html", "", "1.json", "3.json")
+	if rows := strings.Count(stdout, "\n"); code != exitOK || rows != 1+2*4 {
+		t.Errorf("joined: exit code %d, %d rows, stderr %s", code, rows, stderr)
+	}
+	stdout, stderr, code = in(t, dir, "", "compare", "--controller", "fixed-4", "1.json", "1.json")
+	if code != exitOK || !strings.Contains(stdout, "equivalent in 1") {
+		t.Errorf("compared: exit code %d, %s%s", code, stdout, stderr)
+	}
+	stdout, _, code = in(t, dir, "", "compare", "--scenarios", "small.toml", "--controller", "none", "1.json", "fixed-4")
+	if code != exitOK || !strings.Contains(stdout, "better in 1 (small)") {
+		t.Errorf("a report against a controller: exit code %d, %s", code, stdout)
+	}
+}
+
+// A baseline is written, kept by the same runs, and broken by others.
+func TestBaseline(t *testing.T) {
+	dir := workdir(t)
+	suite := func(limit string) {
+		text := "name = \"b\"\nseeds = 4\nbaseline = \"golden.json\"\nassert = [\"small.toml ours vs baseline: goodput >= -1%\"]\n"
+		if err := os.WriteFile(filepath.Join(dir, "b-suite.toml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "limits.toml"), []byte("[guard]\ninitial_limit = 1\nmax_limit = "+limit+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	suite("4")
+	if _, stderr, code := in(t, dir, "", "assert", "b-suite.toml"); code != exitMisuse || !strings.Contains(stderr, "--update") {
+		t.Fatalf("without a baseline: exit code %d, stderr %s", code, stderr)
+	}
+	if _, stderr, code := in(t, dir, "", "assert", "--update", "b-suite.toml"); code != exitInconclusive || !strings.Contains(stderr, "wrote golden.json") {
+		t.Fatalf("first update: exit code %d, stderr %s", code, stderr)
+	}
+	if stdout, _, code := in(t, dir, "", "assert", "b-suite.toml"); code != exitOK {
+		t.Fatalf("the same runs: exit code %d, %s", code, stdout)
+	}
+	suite("1")
+	stdout, _, code := in(t, dir, "", "assert", "--json", "--junit", "junit.xml", "b-suite.toml")
+	var results struct{ Results []struct{ State string } }
+	if err := json.Unmarshal([]byte(stdout), &results); err != nil || code != exitAssertion || len(results.Results) != 1 || results.Results[0].State != "broken" {
+		t.Errorf("other runs: exit code %d, %v, %s", code, err, stdout)
+	}
+	junit, err := os.ReadFile("junit.xml")
+	if err != nil || !bytes.Contains(junit, []byte(`failures="1"`)) {
+		t.Errorf("junit.xml: %v, %s", err, junit)
+	}
+	if stdout, _, _ := in(t, dir, "", "assert", "--update", "b-suite.toml"); !strings.Contains(stdout, "small ours: goodput") {
+		t.Errorf("the update prints no change: %s", stdout)
+	}
+}
+
+// Seeds are added until every bound is decided.
+func TestAssertAuto(t *testing.T) {
+	dir := workdir(t)
+	text := "name = \"auto\"\nseeds = 64\nauto = true\nassert = [\"small.toml none: rejected_per_ok >= 50%\", \"held.toml fixed-4: goodput >= 90%\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "auto.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := in(t, dir, "", "assert", "auto.toml")
+	if code != exitOK || !strings.Contains(stdout, "2 kept") || strings.Contains(stdout, ", 64 seeds") {
+		t.Errorf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
+	}
+}
+
+func TestNew(t *testing.T) {
+	dir := t.TempDir()
+	for _, s := range scenario.Builtin() {
+		name := s.Name + "-2.toml"
+		if _, stderr, code := in(t, dir, "", "scenarios", "new", "--from", s.Name, name); code != exitOK {
+			t.Fatal(stderr)
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := scenario.Parse(name, text)
+		if err != nil || n.Name != s.Name+"-2" || len(n.Expect) > 0 {
+			t.Errorf("%s: %v, name %q, expects %v", name, err, n.Name, n.Expect)
+		}
+	}
+}
+
+// Each cause of a law is explained.
+func TestCausesAreExplained(t *testing.T) {
+	for c := range adaptive.NumCauses {
+		if causeText[adaptive.Cause(c).String()] == "" {
+			t.Errorf("cause %s has no explanation", adaptive.Cause(c))
+		}
+	}
+	if len(causeText) != adaptive.NumCauses {
+		t.Errorf("%d explanations of %d causes", len(causeText), adaptive.NumCauses)
+	}
+}
+
+// On a full disk nothing that was there is lost, and the table is.
+func TestFullDisk(t *testing.T) {
+	dir := workdir(t)
+	small := filepath.Join(dir, "tmpfs")
+	if err := os.Mkdir(small, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=16k"); err != nil {
+		t.Skipf("a small file system cannot be mounted (it needs root): %v", err)
+	}
+	defer syscall.Unmount(small, 0)
+	old := filepath.Join(small, "report.html")
+	if err := os.WriteFile(old, []byte("of the last run"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := in(t, dir, "", "run", "--seeds", "3", "--out", small, "--events", filepath.Join(small, "events.jsonl"), "small.toml")
+	if code != exitInternal || !strings.Contains(stdout, "> ours") || !strings.Contains(stderr, "no space left") || !strings.Contains(stderr, "--out") {
+		t.Errorf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
+	}
+	if text, err := os.ReadFile(old); err != nil || string(text) != "of the last run" {
+		t.Errorf("the report of the last run is now %.40q, %v", text, err)
+	}
+	// What is there is complete: no file was cut off, and no rest of one is left.
+	filepath.WalkDir(small, func(path string, d fs.DirEntry, err error) error {
+		if strings.HasPrefix(d.Name(), ".") {
+			t.Errorf("left behind: %s", path)
+		}
+		return nil
+	})
+}
+
+// Ctrl-C in the middle of runs with --events and --out: what was finished is there, complete.
+func TestInterruptKeepsFiles(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := workdir(t)
+	cmd := exec.Command(self, "run", "--controllers", "none,ours", "--seeds", "2", "--out", "results", "--events", "events.jsonl", "small.toml", "held.toml", "endless.toml")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second) // the short scenarios take some hundredths of that
+	cmd.Process.Signal(os.Interrupt)
+	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	cmd.Wait()
+	timer.Stop()
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stdout.String(), "held") {
+		t.Fatalf("exit code %d, stderr %s, stdout %s", code, &stderr, &stdout)
+	}
+	f, err := os.Open(filepath.Join(dir, "results", "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := report.ReadJSON(f)
+	if err != nil || !r.Interrupted || len(r.Scenarios) < 2 || len(r.Scenarios[1].Runs[1].PerSeed) != 2 {
+		t.Errorf("report.json: %v, %+v", err, r)
+	}
+	log, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+	if err != nil || !bytes.HasSuffix(log, []byte("}\n")) || !bytes.Contains(log, []byte(`"scenario":"held"`)) {
+		t.Errorf("events.jsonl: %v, ends with %.100q", err, log[max(0, len(log)-100):])
+	}
+}
+
+// Whatever the file of decisions has, it is read or refused with a line.
+func FuzzReadEvents(f *testing.F) {
+	f.Add(`{"scenario":"a","controller":"ours","seed":1,"at_s":0,"limit":4,"pace_rps":0,"cause":"start","binding":"limit"}` + "\n")
+	f.Add("\n\n{}\n")
+	f.Add(`{"scenario":"a","controller":"ours","seed":1,"at_s":1e300,"limit":-4}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := readEvents(strings.NewReader(text), "f", "", "ours", 1)
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		if err := a.explain(&b, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.list(&b); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Every axis has values that can be set, in order and without doubles.
+func FuzzParseAxis(f *testing.F) {
+	for _, s := range []string{"a.b=1,2,3", "a=0.5..0.9:5", "a=log:1..100:9", "a=1..2:2", "a=log:0..1:3", "a=1..1:3", "a=..", "a=log:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := parseAxis(text)
+		if err != nil {
+			return
+		}
+		if len(a.values) == 0 || len(a.values) > maxAxis || a.key == "" {
+			t.Fatalf("%q gives %+v", text, a)
+		}
+	})
+}

@@ -1,0 +1,328 @@
+// Command bench measures what the gateway adds to a call, beside a bare httputil.ReverseProxy in the same run.
+//
+//	go run ./gateway/internal/bench
+//
+// Upstream, proxies and callers share the machine, and the two proxies take turns in short rounds, so that what else the machine does
+// meets both.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/server"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 20, "rounds of each proxy")
+	round := flag.Duration("round", 500*time.Millisecond, "how long a round is")
+	callers := flag.Int("callers", 32, "callers at a time")
+	streams := flag.Int("streams", 0, "instead, hold so many streams open, and print memory")
+	last := flag.Duration("for", 10*time.Minute, "how long to hold streams")
+	three := flag.Bool("overload", false, "instead, offer three times what upstreams allow, and count what fails")
+	flag.Parse()
+	var err error
+	if *three {
+		err = overload()
+	} else if *streams > 0 {
+		err = hold(*streams, *last)
+	} else {
+		err = compare(*rounds, *round, *callers)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// A load is what callers ask for.
+type load struct {
+	name, path, body string
+	handler          http.HandlerFunc
+}
+
+func discard(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
+
+var loads = []load{
+	{"answer at once", "/chat/completions", chat, func(w http.ResponseWriter, r *http.Request) {
+		discard(r)
+		answer(w)
+	}},
+	{"answer after 20 ms", "/chat/completions", chat, func(w http.ResponseWriter, r *http.Request) {
+		discard(r)
+		time.Sleep(20 * time.Millisecond)
+		answer(w)
+	}},
+	{"stream of 50 events at once", "/chat/completions", stream, func(w http.ResponseWriter, r *http.Request) {
+		discard(r)
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range 50 {
+			_, _ = w.Write(event)
+			_ = http.NewResponseController(w).Flush()
+		}
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	}},
+	{"stream of 20 events, 5 ms apart", "/chat/completions", stream, func(w http.ResponseWriter, r *http.Request) {
+		discard(r)
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range 20 {
+			_, _ = w.Write(event)
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(5 * time.Millisecond)
+		}
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	}},
+}
+
+var (
+	text   = string(bytes.Repeat([]byte("All work and no play makes Jack a dull boy. "), 24))
+	chat   = `{"model":"m","messages":[{"role":"user","content":"` + text + `"}]}`
+	stream = `{"model":"m","stream":true,"messages":[{"role":"user","content":"` + text + `"}]}`
+	event  = []byte("data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n")
+)
+
+func answer(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"`+text+`"},"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":100,"total_tokens":200}}`)
+}
+
+// serve serves h on the loopback address.
+func serve(h http.Handler) (base string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	s := &http.Server{Handler: h}
+	go func() { _ = s.Serve(l) }()
+	return "http://" + l.Addr().String(), func() { _ = s.Close() }, nil
+}
+
+// gateway starts a gateway in front of upstream that has so many places from the start; with none it has to learn them.
+func gateway(upstream string, places int) (base string, stop func(), err error) {
+	dir, err := os.MkdirTemp("", "flyball-bench")
+	if err != nil {
+		return "", nil, err
+	}
+	file := filepath.Join(dir, "limits.toml")
+	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\n", upstream+"/v1")
+	if places > 0 {
+		text += fmt.Sprintf("initial_limit = %d\nmax_limit = %d\n", places, max(places, 1024))
+	}
+	text += fmt.Sprintf("[gateway.log]\nfile = %q\n", filepath.Join(dir, "log"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return "", nil, err
+	}
+	s, err := server.New(server.Options{Config: file, Listen: "127.0.0.1:0"})
+	if err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan bool)
+	go func() { defer close(ended); _ = s.Run(ctx) }()
+	return "http://" + s.Addr(), func() { cancel(); <-ended; _ = os.RemoveAll(dir) }, nil
+}
+
+// bare starts a reverse proxy with a transport that is set up as the gateway's.
+func bare(upstream string, places int) (base string, stop func(), err error) {
+	to, err := url.Parse(upstream)
+	if err != nil {
+		return "", nil, err
+	}
+	p := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: places, DisableCompression: true},
+		ErrorLog:  log.New(io.Discard, "", 0),
+	}
+	return serve(p)
+}
+
+func compare(rounds int, round time.Duration, callers int) error {
+	fmt.Printf("%s, %d processors, %d callers, %d rounds of %v each\n\n", runtime.Version(), runtime.GOMAXPROCS(0), callers, rounds, round)
+	fmt.Printf("%-32s %10s %12s %12s %12s %12s\n", "", "", "p50", "p99", "calls/s", "failed")
+	for _, l := range loads {
+		up, stopUp, err := serve(l.handler)
+		if err != nil {
+			return err
+		}
+		direct, stopDirect, err := bare(up, callers)
+		if err != nil {
+			return err
+		}
+		ours, stopOurs, err := gateway(up, callers)
+		if err != nil {
+			return err
+		}
+		names := []string{"bare", "gateway"}
+		targets := []string{direct + "/v1" + l.path, ours + "/up" + l.path}
+		tallies := []*tally{{}, {}}
+		for i := range targets { // connections
+			run(targets[i], l.body, callers, round, &tally{})
+		}
+		for r := range rounds {
+			for i := range targets {
+				i = (i + r) % len(targets) // neither is always the first
+				run(targets[i], l.body, callers, round, tallies[i])
+			}
+		}
+		for i, t := range tallies {
+			fmt.Printf("%-32s %10s %12v %12v %12.0f %12d\n", l.name, names[i], t.quantile(0.5), t.quantile(0.99), float64(len(t.took))/t.time.Seconds(), t.failed)
+		}
+		b, g := tallies[0], tallies[1]
+		fmt.Printf("%-32s %10s %+11.1f%% %+11.1f%% %+11.1f%%\n\n", "", "difference",
+			100*(float64(g.quantile(0.5))/float64(b.quantile(0.5))-1), 100*(float64(g.quantile(0.99))/float64(b.quantile(0.99))-1),
+			100*((float64(len(g.took))/g.time.Seconds())/(float64(len(b.took))/b.time.Seconds())-1))
+		stopOurs()
+		stopDirect()
+		stopUp()
+	}
+	return nil
+}
+
+// tally is what callers measured.
+type tally struct {
+	mu     sync.Mutex
+	took   []time.Duration
+	time   time.Duration
+	failed int
+	sorted bool
+}
+
+func (t *tally) quantile(q float64) time.Duration {
+	if len(t.took) == 0 {
+		return 0
+	}
+	if !t.sorted {
+		slices.Sort(t.took)
+		t.sorted = true
+	}
+	return t.took[int(math.Ceil(q*float64(len(t.took))))-1].Round(time.Microsecond)
+}
+
+// transports are kept, so that rounds find connections.
+var transports sync.Map
+
+// run has callers call url, one call after the other each, for a while.
+func run(url, body string, callers int, d time.Duration, t *tally) {
+	v, _ := transports.LoadOrStore(url, &http.Transport{MaxIdleConnsPerHost: callers, DisableCompression: true})
+	client := &http.Client{Transport: v.(*http.Transport)}
+	began := time.Now()
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			var took []time.Duration
+			failed := 0
+			buf := make([]byte, 32<<10)
+			for time.Since(began) < d {
+				start := time.Now()
+				resp, err := client.Post(url, "application/json", bytes.NewReader([]byte(body)))
+				if err != nil {
+					failed++
+					continue
+				}
+				for err == nil {
+					_, err = resp.Body.Read(buf)
+				}
+				_ = resp.Body.Close()
+				if err != io.EOF || resp.StatusCode != 200 {
+					failed++
+					continue
+				}
+				took = append(took, time.Since(start))
+			}
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.took, t.failed = append(t.took, took...), t.failed+failed
+		})
+	}
+	all.Wait()
+	t.time += time.Since(began)
+	t.sorted = false
+}
+
+// hold keeps streams open through the gateway and prints what memory they take.
+func hold(streams int, d time.Duration) error {
+	up, stopUp, err := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		discard(r)
+		w.Header().Set("Content-Type", "text/event-stream")
+		rc := http.NewResponseController(w)
+		for r.Context().Err() == nil {
+			if _, err := w.Write(event); err != nil || rc.Flush() != nil {
+				return
+			}
+			select {
+			case <-time.After(time.Second):
+			case <-r.Context().Done():
+			}
+		}
+	}))
+	if err != nil {
+		return err
+	}
+	defer stopUp()
+	base, stop, err := gateway(up, streams)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	var open, events, failed atomic.Int64
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: streams}}
+	var all sync.WaitGroup
+	for range streams {
+		all.Go(func() {
+			req, _ := http.NewRequestWithContext(ctx, "POST", base+"/up/chat/completions", bytes.NewReader([]byte(stream)))
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := client.Do(req)
+			if err != nil || resp.StatusCode != 200 {
+				failed.Add(1)
+				return
+			}
+			defer resp.Body.Close()
+			open.Add(1)
+			defer open.Add(-1)
+			buf := make([]byte, 4<<10)
+			for {
+				n, err := resp.Body.Read(buf)
+				events.Add(int64(bytes.Count(buf[:n], []byte("data:"))))
+				if err != nil {
+					if ctx.Err() == nil {
+						failed.Add(1)
+					}
+					return
+				}
+			}
+		})
+	}
+	fmt.Println("Memory is of the one process that upstream, gateway and callers share.")
+	began := time.Now()
+	for ctx.Err() == nil {
+		select {
+		case <-time.After(min(d/10, time.Minute)):
+		case <-ctx.Done():
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Printf("%8v  %6d streams  %8d events  %4d failed  %6.1f MiB in use  %6.1f MiB of the system  %6d goroutines\n", time.Since(began).Round(time.Second),
+			open.Load(), events.Load(), failed.Load(), float64(m.HeapInuse+m.StackInuse)/(1<<20), float64(m.Sys)/(1<<20), runtime.NumGoroutine())
+	}
+	all.Wait()
+	stop()
+	return nil
+}

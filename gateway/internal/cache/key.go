@@ -1,0 +1,177 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Request is what makes two requests the same.
+type Request struct {
+	// Scope is where it goes and for whom: the route, the upstreams, the tenant.
+	Scope []string
+	// Method, URL and Body are the request's; the Body is JSON.
+	Method, URL string
+	Body        []byte
+	Header      http.Header
+}
+
+// idle are the header fields that say nothing of what is asked for. All others are a part of the key: a field that is not known may
+// change the answer.
+var idle = map[string]bool{
+	"Accept-Language": true, "Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true, "Forwarded": true,
+	"Idempotency-Key": true, "Keep-Alive": true, "Origin": true, "Pragma": true, "Priority": true, "Referer": true, "Te": true, "Traceparent": true,
+	"Tracestate": true, "Baggage": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Request-Id": true,
+	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
+	"Sec-Fetch-Mode": true, "Sec-Fetch-Site": true, "Sec-Fetch-Dest": true,
+}
+
+func isIdle(field string) bool {
+	return idle[field] || strings.HasPrefix(field, "X-Stainless-") || strings.HasPrefix(field, "X-Flyball-")
+}
+
+// KeyOf returns the key of a request. The error says that the body cannot be told from others, so that the request must not be cached.
+func KeyOf(r *Request) (k Key, err error) {
+	h := sha256.New()
+	for _, s := range r.Scope {
+		put(h, s)
+	}
+	put(h, "", r.Method, r.URL)
+	fields := make([]string, 0, len(r.Header))
+	for f := range r.Header {
+		if !isIdle(f) {
+			fields = append(fields, f)
+		}
+	}
+	slices.Sort(fields)
+	for _, f := range fields {
+		put(h, f)
+		put(h, r.Header[f]...)
+		put(h, "")
+	}
+	if err := canonical(h, r.Body); err != nil {
+		return Key{}, err
+	}
+	h.Sum(k[:0])
+	return k, nil
+}
+
+// put writes strings so that no two lists of them are written alike.
+func put(h hash.Hash, ss ...string) {
+	var n [8]byte
+	for _, s := range ss {
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		_, _ = h.Write(n[:])
+		_, _ = io.WriteString(h, s)
+	}
+}
+
+var errTwice = errors.New("cache: an object has a key twice")
+
+// canonical writes JSON so that space and the order of keys do not count. Numbers are written as they are: 1 and 1.0 are two, because an
+// upstream may tell them apart.
+func canonical(w io.Writer, body []byte) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	v, err := value(d, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("cache: there is more than one value in the body")
+	}
+	return encode(w, v)
+}
+
+// member is a key of an object with its value.
+type member struct {
+	key   string
+	value any
+}
+
+const deepest = 200
+
+// value reads the next value. Objects are sorted members, arrays are slices.
+func value(d *json.Decoder, depth int) (any, error) {
+	if depth > deepest {
+		return nil, errors.New("cache: the body is nested too deeply")
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	delim, ok := t.(json.Delim)
+	if !ok {
+		return t, nil
+	}
+	switch delim {
+	case '[':
+		all := []any{}
+		for d.More() {
+			v, err := value(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, v)
+		}
+		_, err := d.Token()
+		return all, err
+	case '{':
+		all := []member{}
+		for d.More() {
+			k, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			v, err := value(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, member{k.(string), v})
+		}
+		slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.key, b.key) })
+		for i := 1; i < len(all); i++ {
+			if all[i].key == all[i-1].key {
+				return nil, errTwice
+			}
+		}
+		_, err := d.Token()
+		return all, err
+	}
+	return nil, fmt.Errorf("cache: %v is out of place", delim)
+}
+
+func encode(w io.Writer, v any) error {
+	switch v := v.(type) {
+	case []member:
+		_, _ = fmt.Fprintf(w, "{%d:", len(v))
+		for _, m := range v {
+			_, _ = fmt.Fprintf(w, "%q:", m.key)
+			if err := encode(w, m.value); err != nil {
+				return err
+			}
+		}
+	case []any:
+		_, _ = fmt.Fprintf(w, "[%d:", len(v))
+		for _, e := range v {
+			if err := encode(w, e); err != nil {
+				return err
+			}
+		}
+	case string:
+		_, _ = fmt.Fprintf(w, "%q,", v)
+	case json.Number:
+		_, _ = fmt.Fprintf(w, "#%s,", v)
+	default: // true, false, null
+		_, _ = fmt.Fprintf(w, "%v,", v)
+	}
+	return nil
+}

@@ -1,0 +1,286 @@
+package proxy
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/cache"
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
+	"github.com/flyball-go/flyball/gateway/internal/settings"
+)
+
+// CacheHeader is the field by which callers say what they want of the cache, and are told what they got.
+//
+// In a request: "on" asks for the cache, "off" does without it, "refresh" has the answer kept, but does not take one that is there. In an
+// answer: "hit", "miss", "coalesced" (the answer to somebody else who asked for the same just then), or "bypass".
+const CacheHeader = "X-Flyball-Cache"
+
+// plan is what the cache is to do for a call.
+type plan struct {
+	key    cache.Key
+	read   bool          // take what is there
+	keep   bool          // keep what comes
+	maxAge time.Duration // the oldest that will do; negative is any
+	only   bool          // nothing else than what is there
+}
+
+// plan returns what the cache is to do; nil is nothing.
+func (c *call) plan() *plan {
+	if c.p.cfg.Cache == nil || c.r.Method != http.MethodPost || !c.facts.JSON {
+		return nil
+	}
+	p := &plan{read: true, keep: true, maxAge: -1}
+	asked := strings.ToLower(c.r.Header.Get(CacheHeader))
+	switch {
+	case c.route.Cache == settings.CacheOff, asked == "off":
+		if asked != "" {
+			c.cached("bypass")
+		}
+		return nil
+	case asked == "on", asked == "refresh":
+	case c.route.Cache == settings.CacheAsked, !c.safe():
+		return nil
+	}
+	p.read = asked != "refresh"
+	if !p.directives(c.r.Header) {
+		c.cached("bypass")
+		return nil
+	}
+	scope := []string{c.route.Path, c.who.Tenant}
+	h := c.r.Header
+	for i := range c.route.targets {
+		to := &c.route.targets[i]
+		scope = append(scope, to.name, to.base.String(), to.model)
+	}
+	if c.route.targets[0].keyed || c.who.Field != "" {
+		// These do not reach the upstream, and do not change its answer.
+		h = h.Clone()
+		if c.who.Field != "" {
+			h.Del(c.who.Field)
+		}
+		if c.route.targets[0].keyed {
+			for _, f := range credentials {
+				h.Del(f)
+			}
+		}
+	}
+	var err error
+	p.key, err = cache.KeyOf(&cache.Request{Scope: scope, Method: c.r.Method, URL: c.route.To + c.rest + "?" + c.r.URL.RawQuery, Body: c.body.bytes(), Header: h})
+	if err != nil {
+		return nil // it is no JSON, or not one that all read alike
+	}
+	return p
+}
+
+// safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0 and not
+// kept by the upstream.
+func (c *call) safe() bool {
+	switch path := c.rest; {
+	case strings.HasSuffix(path, "/embeddings"), strings.HasSuffix(path, "/rerank"):
+		return true
+	case strings.HasSuffix(path, "/completions"), strings.HasSuffix(path, "/messages"):
+		return c.facts.Zero && !c.facts.Stored
+	}
+	return false
+}
+
+// directives reads Cache-Control; it reports whether the cache may be used at all.
+func (p *plan) directives(h http.Header) bool {
+	for _, f := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(f, ",") {
+			name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
+			switch name {
+			case "no-store":
+				return false
+			case "no-cache":
+				p.read = false
+			case "max-age":
+				if n, err := strconv.ParseInt(strings.Trim(value, `"`), 10, 32); err == nil && n >= 0 {
+					p.maxAge = time.Duration(n) * time.Second
+				}
+			case "only-if-cached":
+				p.only = true
+			}
+		}
+	}
+	return true
+}
+
+// cached says what the cache did.
+func (c *call) cached(what string) {
+	c.rec.Cache = what
+	c.out.note(CacheHeader, what)
+}
+
+// share answers the call from the cache, or together with all who ask for the same now.
+func (c *call) share(p *plan) {
+	ctx := c.r.Context()
+	for {
+		if p.read {
+			if e := c.p.cfg.Cache.Get(ctx, p.key, p.maxAge); e != nil {
+				c.cached("hit")
+				c.out.note("Age", strconv.Itoa(int(time.Since(e.Stored).Seconds())))
+				_ = c.out.answer(&http.Response{StatusCode: e.Status, Header: e.Header, Body: io.NopCloser(bytes.NewReader(e.Body)), ContentLength: int64(len(e.Body))})
+				return
+			}
+		}
+		if p.only {
+			c.cached("miss")
+			c.refuse(&dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true})
+			return
+		}
+		key := p.key
+		if !p.read {
+			key[0] ^= 0xff // who wants a fresh answer does not get one that was asked for by others
+		}
+		r, lead := c.p.cfg.Cache.Join(ctx, key, func(ctx context.Context, f *cache.Flight) { c.job.produce(ctx, f, c.p.cfg.Cache, p) })
+		what := "coalesced"
+		if lead {
+			what = "miss"
+			c.lent = true // from here on
+		}
+		if !c.follow(r, what, lead) {
+			return
+		}
+	}
+}
+
+// sharedError is why a shared call got no answer, with what explains it.
+type sharedError struct {
+	err  error
+	turn *turn
+}
+
+func (e *sharedError) Error() string { return e.err.Error() }
+func (e *sharedError) Unwrap() error { return e.err }
+
+// follow hands on an answer that is shared. It reports whether the call has to be made again: who started it had less time.
+func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
+	defer r.Close()
+	head, err := r.Head()
+	var shared *sharedError
+	c.seen = lead && (err == nil || errors.As(err, &shared)) // the producer is done with the job but for its body
+	if err != nil {
+		t := (*turn)(nil)
+		if errors.As(err, &shared) {
+			t, err = shared.turn, shared.err
+		}
+		if !lead && (errors.Is(err, context.Canceled) || waits(err, t)) && time.Until(c.until) > time.Second && c.r.Context().Err() == nil {
+			return true
+		}
+		c.failed(err, t)
+		return false
+	}
+	c.cached(what)
+	if lead {
+		c.where()
+	}
+	resp := &http.Response{StatusCode: head.Status, Header: head.Header, Body: io.NopCloser(r), ContentLength: head.ContentLength}
+	if err := c.out.answer(resp); err != nil {
+		c.rec.Err = err
+		var up *upstreamError
+		if errors.As(err, &up) && !isStream(head.Header) {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	return false
+}
+
+// produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
+func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *plan) {
+	defer j.body.Close()
+	resp, t, err := j.exchange(ctx)
+	if err != nil {
+		f.End(&sharedError{err, t})
+		return
+	}
+	defer t.end()
+	defer resp.Body.Close()
+	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength})
+	size := 4 << 10
+	if resp.ContentLength > 0 {
+		size = int(min(resp.ContentLength, 64<<10))
+	}
+	buf := make([]byte, size)
+	for {
+		n, err := resp.Body.Read(buf)
+		if n > 0 {
+			if _, err := f.Write(buf[:n]); err != nil {
+				f.End(err)
+				return
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			f.End(err)
+			return
+		}
+	}
+	if body, ok := f.Whole(); ok && p.keep && j.keepable(resp, body) {
+		c.Set(context.WithoutCancel(ctx), p.key, &cache.Entry{Status: resp.StatusCode, Header: kept(resp.Header), Body: body, Stored: time.Now(), TTL: j.route.CacheTTL})
+	}
+	f.End(nil)
+}
+
+// keepable reports whether an answer that came to its end is a whole one without an error in it.
+func (j *job) keepable(resp *http.Response, body []byte) bool {
+	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(resp.Header.Get("Cache-Control")), "no-store") {
+		return false
+	}
+	h := resp.Header
+	switch strings.ToLower(h.Get("Content-Encoding")) {
+	case "", "identity":
+	case "gzip":
+		z, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return false
+		}
+		const most = 64 << 20
+		if body, err = io.ReadAll(io.LimitReader(z, most)); err != nil || len(body) == most {
+			return false
+		}
+		h = h.Clone()
+		h.Del("Content-Encoding")
+	default:
+		return false // nobody here can tell whether there is an error in it
+	}
+	t := strings.ToLower(h.Get("Content-Type"))
+	if !strings.Contains(t, "json") && !isStream(h) {
+		return true
+	}
+	w := feedback.NewWatcher(io.NopCloser(bytes.NewReader(body)), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
+		Status: resp.StatusCode, Header: h, Provider: j.target.provider, Rules: j.target.rules,
+	}})
+	if _, err := io.Copy(io.Discard, w); err != nil {
+		return false
+	}
+	r := w.Report()
+	return r.Complete && !r.Refused
+}
+
+// passing are the fields of an answer that are about one sending of it.
+var passing = []string{"Date", "Set-Cookie", "Age", "Connection", "Keep-Alive", "Transfer-Encoding", "Trailer", "Cf-Ray", "Server-Timing", "Alt-Svc", "Retry-After"}
+
+// kept returns the header of an answer as it is kept: what the upstream said of its limits then is not so any more.
+func kept(h http.Header) http.Header {
+	k := h.Clone()
+	for _, f := range passing {
+		k.Del(f)
+	}
+	for f := range k {
+		if l := strings.ToLower(f); strings.Contains(l, "ratelimit") || strings.Contains(l, "rate-limit") {
+			delete(k, f)
+		}
+	}
+	return k
+}

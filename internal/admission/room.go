@@ -1,0 +1,127 @@
+package admission
+
+import (
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Room is the waiting room of several Cores, such as those of the keys of one upstream: who goes next is decided here, and whether
+// he may start by the Core that he is then sent to. The zero Room must be configured before anything else. It needs its owner's
+// lock, and is told the time.
+type Room struct {
+	queue    queue
+	estimate Estimator
+	counts   bool // tokens
+}
+
+// Configure puts cfg in force; nobody who waits loses a place, or waits for longer than until latest. tokens says that calls of an unknown cost are
+// estimated, because their Cores have budgets.
+func (r *Room) Configure(latest time.Duration, cfg *QueueConfig, estimate EstimateConfig, tokens bool) {
+	r.counts = tokens
+	r.queue.hasten(latest)
+	r.queue.configure(cfg)
+	r.estimate.Configure(estimate)
+}
+
+// Ask readies w, which asks at now and waits until deadline at most.
+func (r *Room) Ask(now, deadline time.Duration, w *Waiter) {
+	w.waiter = w
+	w.Since, w.Deadline = now, deadline
+	w.State, w.Reason, w.RetryAt, w.Why, w.reserved = Idle, ReasonNone, 0, WhyNone, nil
+	w.expected = Cost{Input: w.Call.Tokens - w.Output, Output: w.Output}
+	if r.counts && w.Call.Tokens == 0 {
+		w.expected = r.estimate.Estimate(w.Call.Class, w.Output)
+	}
+	w.Cost = max(1, w.expected.Input+w.expected.Output)
+}
+
+// Enter puts w, which has asked, into the room. When as many wait as may, it names the one that is to be refused with
+// ReasonDropped and was taken out; or, when ok is false, w is not let in.
+func (r *Room) Enter(w *Waiter, most int) (dropped *Waiter, ok bool) {
+	if r.queue.len() >= min(most, maxWaiting) {
+		victim := r.queue.victim(&w.queueItem)
+		if victim == nil {
+			return nil, false
+		}
+		dropped = victim.waiter
+		r.Leave(dropped)
+	}
+	w.State, w.Why = Queued, WhyLimit
+	r.queue.push(&w.queueItem)
+	return dropped, true
+}
+
+// Next returns who goes next of those with at least the given priority, and leaves it in the room; nil when there is none.
+func (r *Room) Next(now time.Duration, priority uint8) *Waiter {
+	if it := r.queue.next(now, priority); it != nil {
+		return it.waiter
+	}
+	return nil
+}
+
+// Start takes w out because it starts, and counts its cost against its tenant.
+func (r *Room) Start(w *Waiter) {
+	r.queue.start(&w.queueItem)
+	w.State = Granted
+}
+
+// Leave takes w out for another reason.
+func (r *Room) Leave(w *Waiter) {
+	r.queue.remove(&w.queueItem)
+	w.State = Idle
+}
+
+// Expired returns one whose deadline has come, and leaves it in the room; nil when there is none.
+func (r *Room) Expired(now time.Duration) *Waiter {
+	if it := r.queue.expired(now); it != nil {
+		return it.waiter
+	}
+	return nil
+}
+
+// NextExpiry returns the earliest deadline; ok is false when nobody waits.
+func (r *Room) NextExpiry() (at time.Duration, ok bool) { return r.queue.nextExpiry() }
+
+// Lowest returns the lowest priority that may take the next of limit places when so many are in flight.
+func (c *QueueConfig) Lowest(inFlight, limit int) uint8 { return c.lowest(inFlight, limit) }
+
+// Late reports that w, which is in the room, cannot start before it gives up even if all calls before it were as quick as
+// quickest and highest were in flight at a time, of which free can start at once; at is when it could at the mean latency.
+func (r *Room) Late(now time.Duration, w *Waiter, free, highest int, quickest, latency time.Duration) (at time.Duration, late bool) {
+	ahead := r.queue.position(&w.queueItem) - free
+	if w.GiveUp == 0 || quickest <= 0 || ahead < 0 {
+		return 0, false
+	}
+	turns := time.Duration(ahead / max(1, highest))
+	return now + turns*latency, now+turns*quickest > w.GiveUp
+}
+
+// Learn learns what a call of a class used that ended well.
+func (r *Room) Learn(class uint8, u feedback.Usage) { r.estimate.Learn(class, u) }
+
+// Charge charges a tenant what a call used, if that is known, in place of the cost that it was let in for.
+func (r *Room) Charge(tenant string, priority uint8, cost int64, u feedback.Usage) {
+	if u.Known {
+		r.queue.charge(tenant, priority, u.Input+u.Output-cost)
+	}
+}
+
+// Expiring returns the one whose deadline comes first; nil when nobody waits.
+func (r *Room) Expiring() *Waiter {
+	if it := r.queue.expiry.next(); it != nil {
+		return it.waiter
+	}
+	return nil
+}
+
+// Undo takes back what a call was charged that never ran.
+func (r *Room) Undo(tenant string, priority uint8, cost int64) {
+	r.queue.charge(tenant, priority, -cost)
+}
+
+// Waits returns those who wait in the order in which they would start if nobody came, at most most of them. It is for people.
+func (r *Room) Waits(most int) []*Waiter { return r.queue.inOrder(most) }
+
+// Ahead returns how many of its own tenant and priority go before w.
+func (r *Room) Ahead(w *Waiter) int { return r.queue.ahead(&w.queueItem) }

@@ -1,0 +1,142 @@
+package sim
+
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/upstream"
+)
+
+// gate is a quota as the bound sees it: nobody is refused, and what a call costs is known.
+type gate interface {
+	// earliest returns the first instant at or after now at which a cost would pass if nothing
+	// else happened before; never when it cannot.
+	earliest(now int64, cost float64) int64
+	// enter lets a cost pass at now. It must pass: earliest(now, cost) is now.
+	enter(now int64, cost float64)
+	set(now int64, perMinute float64)
+	setBurst(now int64, burst float64)
+}
+
+// boundGate returns a gate that lets pass at least what a quota lets pass, in the same time.
+func boundGate(q *upstream.Quota, share float64) gate {
+	perMinute := q.Limit * share
+	if q.Daily {
+		perMinute /= 24 * 60
+	}
+	length := int64(q.Window)
+	if length == 0 {
+		length = int64(time.Minute)
+		if q.Daily {
+			length = int64(24 * time.Hour)
+		}
+	}
+	switch q.Algorithm {
+	case upstream.FixedWindow:
+		return &window{length: length, most: perWindow(perMinute, length)}
+	case upstream.SlidingLog, upstream.SlidingCounter:
+		// In a window's length no more than the limit passes, or than twice of it where the count is an estimate: so does a
+		// bucket of that size.
+		n := 1.0
+		if q.Algorithm == upstream.SlidingCounter {
+			n = 2
+		}
+		b := &bucket{window: length, windows: n}
+		b.set(0, perMinute)
+		return b
+	}
+	return &bucket{perUnit: perUnit(perMinute, q.Counter == upstream.Requests), burst: max(1, q.Burst*share), whole: q.Counter == upstream.Requests}
+}
+
+// perUnit returns how many ns a unit takes to come back.
+func perUnit(perMinute float64, whole bool) float64 {
+	x := 60e9 / max(perMinute, 1e-9)
+	if whole && x > 1 {
+		x = math.Round(x)
+	}
+	return x
+}
+
+// bucket is a token bucket that refills continuously.
+type bucket struct {
+	perUnit float64 // ns
+	burst   float64
+	full    int64 // it lacks (full - now) / perUnit units
+	whole   bool  // it counts requests
+	window  int64 // when > 0, its burst is what windows of this length hold
+	windows float64
+}
+
+func (b *bucket) earliest(now int64, cost float64) int64 {
+	if cost > b.burst {
+		return never
+	}
+	return max(now, b.full-int64(math.Round((b.burst-cost)*b.perUnit)))
+}
+
+func (b *bucket) enter(now int64, cost float64) {
+	b.full = max(b.full, now) + int64(math.Round(cost*b.perUnit))
+}
+
+// set changes the rate; what the bucket holds stays in it.
+func (b *bucket) set(now int64, perMinute float64) {
+	if b.window > 0 { // what was counted before expires when it likes
+		n := perWindow(perMinute, b.window)
+		b.burst, b.perUnit = n*b.windows, float64(b.window)/n
+		b.full = now
+		return
+	}
+	was := b.perUnit
+	b.perUnit = perUnit(perMinute, b.whole)
+	if lacks := b.full - now; lacks > 0 {
+		b.full = now + int64(math.Round(float64(lacks)/was*b.perUnit))
+	}
+}
+
+// setBurst changes the size; what is above the brim is lost.
+func (b *bucket) setBurst(now int64, burst float64) {
+	if b.window > 0 {
+		return
+	}
+	had := b.burst - float64(max(0, b.full-now))/b.perUnit
+	b.burst = max(1, burst)
+	b.full = now + int64(math.Round(max(0, b.burst-had)*b.perUnit))
+}
+
+// window counts in intervals of a fixed length.
+type window struct {
+	length int64
+	most   float64
+	start  int64
+	n      float64
+}
+
+func perWindow(perMinute float64, length int64) float64 {
+	return max(1, math.Round(perMinute*float64(length)/60e9))
+}
+
+func (w *window) turn(now int64) {
+	if now >= w.start+w.length {
+		w.start = now - now%w.length
+		w.n = 0
+	}
+}
+
+func (w *window) earliest(now int64, cost float64) int64 {
+	w.turn(now)
+	switch {
+	case cost > w.most:
+		return never
+	case w.n+cost <= w.most:
+		return now
+	}
+	return w.start + w.length
+}
+
+func (w *window) enter(now int64, cost float64) {
+	w.turn(now)
+	w.n += cost
+}
+
+func (w *window) set(_ int64, perMinute float64) { w.most = perWindow(perMinute, w.length) }
+func (w *window) setBurst(int64, float64)        {}
