@@ -137,7 +137,7 @@ func (e *env) replayPlan(c *cli.Context) (scenario.Plan, error) {
 	} else {
 		p.Settings = file.Defaults
 	}
-	sc, err := e.scenario(c.String("upstream"))
+	sc, err := e.scenario(c, c.String("upstream"))
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--upstream: %w", err))
 	}

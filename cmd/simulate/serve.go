@@ -122,7 +122,7 @@ func (e *env) servePlan(c *cli.Context) (cfg modelserver.Config, changes []sim.C
 		cfg.Upstream, changes = demonstration()
 	case 1:
 		var s *scenario.Scenario
-		if s, err = e.scenario(c.Args().First()); err != nil {
+		if s, err = e.scenario(c, c.Args().First()); err != nil {
 			errs = append(errs, err)
 			break
 		}

@@ -128,7 +128,8 @@ type Counts struct {
 	Waited  uint64
 	WaitSum time.Duration
 	Waits   [WaitBuckets]uint64
-	// WaitedFor is how many of those callers waited, and for how long together, by what they waited for last.
+	// WaitedFor is how many of those callers waited, for how long together, and how many for less than 2^i ms, by what they
+	// waited for last.
 	WaitedFor [NumWhys]Waits
 	// Observed is how many calls started only because the Core observes (Config.Observe), by what would have
 	// held them back.
@@ -139,6 +140,21 @@ type Counts struct {
 type Waits struct {
 	N   uint64
 	Sum time.Duration
+	// Buckets is how many there are by their length, as in Counts.Waits.
+	Buckets [WaitBuckets]uint32
+}
+
+// limitBuckets fills in the buckets of WhyLimit: all waits that are not for something else.
+func (n *Counts) limitBuckets() {
+	of := &n.WaitedFor[WhyLimit].Buckets
+	for i, all := range n.Waits {
+		of[i] = uint32(all)
+		for y := range n.WaitedFor {
+			if Why(y) != WhyLimit {
+				of[i] -= n.WaitedFor[y].Buckets[i]
+			}
+		}
+	}
 }
 
 // WaitBuckets is the number of buckets of Counts.Waits. Bucket i holds waits of less than 2^i ms and, but
@@ -848,6 +864,16 @@ func (c *Core) Pause(now, until time.Duration) {
 	c.hold(now)
 }
 
+// ShareBudget has the budget's limits hold a share (0 to 1) each of what was configured; see Budget.Share. Shares that are missing stay.
+// The caller must run Next afterwards. It needs the lock.
+func (c *Core) ShareBudget(now time.Duration, shares []float64) {
+	s := c.open(now)
+	for i := range min(len(shares), len(s.budget.windows)) {
+		s.budget.Share(now, i, min(max(shares[i], 0), 1))
+	}
+	c.hold(now)
+}
+
 // Resume opens the gate. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Resume(now time.Duration) {
 	if s := c.state; s != nil {
@@ -862,6 +888,7 @@ func (c *Core) Counts() (n Counts) {
 		n = s.counts
 		n.Waited += s.line.waited
 		n.WaitSum += s.line.sum
+		n.limitBuckets()
 		n.WaitedFor[WhyLimit].N += s.line.waited
 		n.WaitedFor[WhyLimit].Sum += s.line.sum
 		n.Outcomes[feedback.OK] += uint64(s.window.OK)
@@ -942,6 +969,7 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 		f.N++
 		f.Sum += wait
 		s.counts.Waits[waitBucket(wait)]++
+		f.Buckets[waitBucket(wait)]++
 	}
 }
 
