@@ -422,6 +422,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 	var arrived, pass, begin, last int64
 	var arrivals, dones []int64
 	var q request
+	nevers := 0
 	meanIn, meanOut := meanTokens(cfg, &b.size)
 	for k := uint64(0); w.Kind != Backlog || w.Jobs == 0 || k < uint64(w.Jobs); k++ {
 		if k%stopEvery == 0 && ctx.Err() != nil {
@@ -464,9 +465,13 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			q.input += turns[k].context
 			q.cached = int64(w.Cached * float64(turns[k].context))
 		}
-		if b.never(&q) {
-			continue // larger than a whole quota
+		if b.never(&q) { // larger than a whole quota
+			if nevers++; nevers > 10_000 && !open {
+				break // as all are
+			}
+			continue
 		}
+		nevers = 0
 		if pass <= end {
 			pass = b.pass(pass, &q)
 		}
