@@ -659,11 +659,14 @@ func (b *bound) turns() []turn {
 			break
 		}
 		key := b.flow.n - 1
-		n := max(1, int(w.Turns.Int(cfg.Seed, streamTurns, b.flow.n)))
+		n := turnsOf(cfg, b.flow.n)
 		context := int64(0)
 		for k := range n {
 			q.key = key<<12 | uint64(k)
 			b.size.size(&q)
+			if at >= int64(cfg.Duration) {
+				break
+			}
 			all = append(all, turn{at, q.key, context})
 			context += q.input + q.output
 			alone, _ := b.serve(at, uint64(len(all)), &q)
