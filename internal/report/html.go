@@ -525,7 +525,7 @@ const (
 	// bandPoints is the most points of a band's edge.
 	bandPoints = 150
 	// allDecisions and maxDecisions bound the marks of the page and of one run.
-	allDecisions, minDecisions, maxDecisions = 5000, 3, 160
+	allDecisions, minDecisions, maxDecisions = 5000, 3, 400
 )
 
 func chartsOf(r *Report, list []controllerView, index map[string]int) chartReport {

@@ -3,7 +3,9 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"math"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/sim"
@@ -57,9 +59,23 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 		})
 	}
 	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
+	// The largest limit that there is stands for none: a law that only paces has it.
+	for i, l := range o.Series.Limit {
+		if l >= adaptive.MaxLimit {
+			o.Series.Limit[i] = math.NaN()
+		}
+	}
+	if o.Summary.MeanLimit >= adaptive.MaxLimit {
+		o.Summary.MeanLimit = math.NaN()
+	}
 	o.Summary.Swing = stats.Swing(o.Series.Limit)
 	if t.Decisions {
 		o.Decisions = decisions(res.Decisions)
+		for i := range o.Decisions {
+			if o.Decisions[i].Limit >= adaptive.MaxLimit {
+				o.Decisions[i].Limit = 0
+			}
+		}
 	}
 	return o, nil
 }
