@@ -128,6 +128,9 @@ func (c Config) clamp() Config {
 		c.RefusalBudget = Config{}.Defaults().RefusalBudget
 	}
 	c.RefusalBudget = min(c.RefusalBudget, maxBudget)
+	if !(c.LatencyFactor >= 1.05 && c.LatencyFactor <= 1000) {
+		c.LatencyFactor = 0
+	}
 	return c
 }
 

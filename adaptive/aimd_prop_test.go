@@ -21,7 +21,7 @@ type event struct {
 	hint feedback.Window
 }
 
-func (e *event) apply(l *AIMD) Decision {
+func (e *event) apply(l Law) Decision {
 	switch e.kind {
 	case 2:
 		c := e.c

@@ -9,10 +9,10 @@ import (
 
 func TestConfigDefaults(t *testing.T) {
 	for _, test := range []struct{ in, want Config }{
-		{Config{}, Config{Initial: 4, Min: 1, Max: 1024, Backoff: 0.8, Epoch: 8}},
-		{Config{Max: 2}, Config{Initial: 2, Min: 1, Max: 2, Backoff: 0.8, Epoch: 8}},
-		{Config{Min: 9}, Config{Initial: 9, Min: 9, Max: 1024, Backoff: 0.8, Epoch: 8}},
-		{Config{5, 2, 50, 0.5, 1}, Config{5, 2, 50, 0.5, 1}},
+		{Config{}, Config{Initial: 4, Min: 1, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01}},
+		{Config{Max: 2}, Config{Initial: 2, Min: 1, Max: 2, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01}},
+		{Config{Min: 9}, Config{Initial: 9, Min: 9, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01}},
+		{Config{5, 2, 50, 0.5, 1, 0.1, 2}, Config{5, 2, 50, 0.5, 1, 0.1, 2}},
 	} {
 		if got := test.in.Defaults(); got != test.want {
 			t.Errorf("%+v.Defaults() = %+v, want %+v", test.in, got, test.want)
@@ -28,13 +28,17 @@ func TestConfigCheck(t *testing.T) {
 		in   Config
 		want string // the fields, in order
 	}{
-		{Config{Initial: 2000}, "Initial"},
+		{Config{Initial: 5000}, "Initial"},
 		{Config{Initial: 1, Min: 2}, "Initial"},
 		{Config{Min: 5, Max: 4}, "Min"},
 		{Config{Max: MaxLimit + 1}, "Max"},
 		{Config{Backoff: 1}, "Backoff"},
 		{Config{Backoff: math.NaN()}, "Backoff"},
 		{Config{Epoch: -1}, "Epoch"},
+		{Config{RefusalBudget: 0.6}, "RefusalBudget"},
+		{Config{RefusalBudget: math.NaN()}, "RefusalBudget"},
+		{Config{LatencyFactor: 1}, "LatencyFactor"},
+		{Config{LatencyFactor: math.Inf(1)}, "LatencyFactor"},
 		{Config{Backoff: 0.05, Epoch: 10_001, Min: -1}, "Min Backoff Epoch"},
 	} {
 		var got []string

@@ -59,6 +59,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.Done += int64(w.OK)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
+	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
 	g.learnLatency(t, &w)
 	s.Busy = w.Full || w.Waiting > 0
@@ -141,8 +142,9 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
+		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
-		s.Pauses = min(s.Pauses+1, 4)
+		s.Pauses = min(s.Pauses+1, 3)
 		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
 		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
@@ -191,10 +193,10 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
 			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
-			case !first || n <= s.Top:
+			case !first || n < 0.95*s.Top || n < 1.15*s.MeanLevel+1:
 				s.CapLike = max(0, s.CapLike-1)
 				if n <= s.Top {
-					s.Top = max(n, s.Top*0.98)
+					s.Top = max(n, s.Top*0.99)
 				}
 			case !near:
 				s.CapLike, s.CapAt = 1, n
@@ -208,7 +210,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 				}
 			}
 			g.paceRefused(t, p.index(s), first)
-		case p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
+		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
 			// The pace does not hold callers back, so starts came in bunches.
 			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
 			p.Ceiling = max(p.Rate, p.Known)
@@ -232,7 +234,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
 	weight := 1.0
 	if o.HasRetryAfter && o.RetryAfter > 0 {
-		weight = 1.5
+		weight = 1.25
 	}
 	switch {
 	case n <= 1:
@@ -240,6 +242,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case !first && n <= 0.1*s.Memory:
 		s.Against += 0.5 // nothing passes even with next to nothing in flight
 	case gained < 1:
+	case n <= 0.5*s.Top:
+		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
 	case n <= s.Top:
@@ -250,12 +254,12 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
-		if s.LastBound < 8 && s.Sharp%4 == 3 {
+		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-	case n > 1.06*s.LastBound+1 && s.Test < 3:
-		s.Against += 1.5 // it moved up when starts came more evenly
-	case math.Abs(n-s.LastBound) > max(2, 0.1*s.LastBound+1):
+	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
+		s.Against += 1.25 // it moved up when starts came more evenly
+	case math.Abs(n-s.LastBound) > 0.12*s.LastBound+2:
 		s.Against += weight
 		s.Test = 1
 	}
@@ -339,10 +343,11 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		}
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
 	}
+	g.disturbed(t)
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 {
+	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 && s.Pauses == 0 {
 		// The first refusals of few calls together say little: a quota may allow no more than that at once.
 		s.SlowStart = true
 		s.startDoubling(t)
@@ -359,7 +364,7 @@ func (g *Governor) grow(w *Window, n int) {
 	s := &g.s
 	top := float64(max(w.MaxInFlight, w.InFlight))
 	s.Flight = max(s.Flight, min(top, s.Limit))
-	if s.Old == 0 {
+	if s.Old == 0 || s.Pace[paceRequests].Rate > 0 {
 		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
 	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
@@ -368,7 +373,8 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if g.queueing(w) {
+	if s.Saturated {
+		s.Wins = 0
 		return
 	}
 	if s.SlowStart {
@@ -379,7 +385,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(w, n) {
+			if g.doubled(n) {
 				return
 			}
 		} else {
@@ -405,7 +411,9 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		switch gap := s.Bound - margin - s.Limit; {
 		case s.Bound == 0:
-			step = max(1, s.Limit/50)
+			// Nothing was refused yet.
+			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			s.Wins = min(s.Wins+1, 10)
 		case gap > 0:
 			// Known to be good.
 			step, cause = min(gap, max(1, gap/2)), CauseRecovery
@@ -465,6 +473,7 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 	s := &g.s
 	if s.At == math.MinInt64 {
 		s.ValidAt, s.Origin, s.FlowAt, s.CutAt, s.ActiveAt = now, now, now, now, now
+		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
@@ -503,17 +512,39 @@ func (g *Governor) bind(o *Outcome, stale bool) {
 	s.Binding = scope
 }
 
-// Hint implements [Law].
+// Hint implements [Law]. A stated limit on calls in flight caps the limit until another number is stated, until nobody has stated it for
+// ten minutes, or until a refusal with less than 0.6 of it in flight contradicts it. A window of requests or tokens sets a pace
+// when it runs low: so that what remains lasts until it is full again. Fewer than one in five left
+// is low; with more there is no need for a pace.
 func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
-	g.advance(now)
+	t := g.advance(now)
 	s := &g.s
-	if w.Kind != feedback.ScopeConcurrency || w.Limit <= 0 {
-		return g.Decision()
+	switch w.Kind {
+	case feedback.ScopeConcurrency:
+		g.stated(w.Limit)
+	case feedback.ScopeRequests:
+		g.window(t, paceRequests, &w)
+	case feedback.ScopeTokens:
+		g.window(t, paceTokens, &w)
+	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		// The pace of tokens counts both together, so only the tighter of the two may set it.
+		if p := &s.Pace[paceTokens]; w.Remaining*5 < w.Limit || p.StatedKind == w.Kind {
+			g.window(t, paceTokens, &w)
+		}
 	}
-	n := int(min(max(w.Limit, int64(g.cfg.Min)), MaxLimit))
+	return g.Decision()
+}
+
+// stated takes note of a stated limit on calls in flight.
+func (g *Governor) stated(limit int64) {
+	s := &g.s
+	if limit <= 0 {
+		return
+	}
+	n := int(min(max(limit, int64(g.cfg.Min)), MaxLimit))
 	s.StatedAt = s.At
 	if n == s.Stated {
-		return g.Decision()
+		return
 	}
 	atCap := s.Stated > 0 && !s.Doubted && s.Limit >= float64(s.Stated)
 	s.Stated, s.Doubted = n, false
@@ -521,12 +552,50 @@ func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 	case s.Limit > float64(n):
 		s.Limit, s.Cause, s.Binding = float64(n), CauseHint, feedback.ScopeConcurrency
 		s.Good, s.Used = 0, false
-		s.Episode++
+		s.Episode++ // calls that started above must not cut what is right now
 	case atCap && s.Limit < float64(n):
 		s.SlowStart, s.Threshold = true, float64(n)
 		s.startDoubling(s.At)
 	}
-	return g.Decision()
+}
+
+// window takes note of what is left of a quota.
+func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
+	s := &g.s
+	p := &s.Pace[i]
+	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 {
+		return
+	}
+	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
+		return // learned from refusals, which know better
+	}
+	if w.Remaining*5 >= w.Limit {
+		if p.StatedKind == w.Kind {
+			*p = PaceState{} // plenty
+		}
+		return
+	}
+	// Calls in flight may not have been counted yet. Of a quota that refills all the time, what is missing comes back until the reset; of
+	// a window, nothing does before it. The reset of the second does not move when calls are made.
+	ends := after(t, w.Reset)
+	fixed := p.StatedKind == w.Kind && ends-p.StatedEnd < time.Second && p.StatedEnd-ends < time.Second
+	left := float64(w.Remaining)
+	if i == paceRequests {
+		left = max(0, left-0.5*float64(s.InFlight))
+	}
+	rate := paceMargin * left / w.Reset.Seconds()
+	if !fixed {
+		rate = max(rate, paceMargin*float64(w.Limit-w.Remaining)/w.Reset.Seconds())
+	}
+	rate = max(rate, 1e-3*float64(w.Limit)/max(1, w.Reset.Seconds()))
+	known := p.StatedKind == w.Kind
+	*p = PaceState{
+		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,
+		AnchorAt: t, AnchorCount: g.passed(i), AnchorPaused: s.PausedSum, AnchorRefused: s.Refused, LastCount: g.passed(i), UsedAt: t, Use: p.Use,
+	}
+	if !known {
+		s.Cause, s.Binding = CauseHint, w.Kind
+	}
 }
 
 // age halves a limit that has not been half in use for long; it reports whether it did.

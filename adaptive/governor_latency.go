@@ -5,11 +5,30 @@ import (
 	"time"
 )
 
-// numCells is the number of levels of calls in flight at which latency is remembered: two to an octave, up to 2^14.
-const numCells = 30
+// The memory of what the upstream did at each level of calls in flight. A limit on throughput shows in throughput: calls that
+// are slow because their answers are long do not make more in flight useless, and calls that queue do.
+const (
+	// numCells is the number of levels: two to an octave, up to 2^15 calls in flight.
+	numCells = 32
+	// blockSize is how many calls a block has at least.
+	blockSize = 48
+	// enough is the share of a level's throughput that counts as that throughput.
+	enough = 0.90
+	// ageCells is how long a level is remembered that was not visited.
+	ageCells = 10 * time.Minute
+)
 
-// cellMemory is how many calls a cell remembers at most.
-const cellMemory = 400
+// CellState is what is known of one level of calls in flight.
+type CellState struct {
+	// Level is the mean number of calls in flight.
+	Level float64
+	// Rate is how much was done a second: output tokens when all calls tell them, else calls.
+	Rate float64
+	// Latency is the mean time of a call in s: for calls that tell tokens, of one with the mean number of tokens.
+	Latency float64
+	// At is when the level was visited last.
+	At time.Duration
+}
 
 func cellOf(n float64) int {
 	if n <= 1 {
@@ -18,200 +37,175 @@ func cellOf(n float64) int {
 	return min(int(2*math.Log2(n)+0.5), numCells-1)
 }
 
-// learnLatency folds the latencies of a window into the memory of latencies by calls in flight.
+// learnLatency adds the calls of a window to the block, and judges a block that is whole.
 func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	s := &g.s
-	m := w.MeanLatency()
-	if w.Timed <= 0 || m < 0 {
+	if w.Timed > 0 && w.Latency >= 0 {
+		m := w.MeanLatency()
+		if s.Latency == 0 {
+			s.Latency = m
+		} else {
+			s.Latency += (m - s.Latency) / latencyGain
+		}
+		k := float64(w.Timed)
+		s.MeanOf = min(s.MeanOf+k, max(k, 32))
+		s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
+		s.BlockLatency += k * m.Seconds()
+		s.BlockTimed += k
+	}
+	if s.BlockAt < s.CalmAt || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
+		// What was held back says nothing of how much the upstream can do.
+		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
 		return
 	}
-	if s.Latency == 0 {
-		s.Latency = m
-	} else {
-		s.Latency += (m - s.Latency) / latencyGain
+	dt := (t - s.BlockAt).Seconds()
+	if s.BlockLast < t {
+		s.BlockArea += (t - s.BlockLast).Seconds() * float64(w.InFlight)
+		s.BlockLast = t
 	}
-	k := float64(w.Timed)
-	g.block(k, m.Seconds(), float64(max(1, w.MaxInFlight)))
-	s.MeanOf = min(s.MeanOf+k, max(k, 32))
-	s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
-	if s.SlowStart && s.Busy || t-s.MovedAt < 2*s.Latency {
-		return // calls that end while the level rises are the short ones
+	s.BlockCalls += float64(w.OK)
+	s.BlockTokens += float64(max(0, w.OutputTokens))
+	if s.BlockCalls < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
+		return
 	}
-	n := float64(max(1, w.MaxInFlight))
-	c := &s.Cells[cellOf(n)]
-	x := max(m.Seconds(), 1e-6)
-	if c.Weight >= 8 {
-		x = min(x, 4*c.Latency*math.Sqrt(1+1/k))
-		d := x/c.Latency - 1
-		s.Spread += (min(9, k*d*d) - s.Spread) * min(0.5, k/100)
+	b := CellState{Level: s.BlockArea / dt, Rate: s.BlockCalls / dt, Latency: s.BlockLatency / s.BlockTimed, At: t}
+	if s.BlockTokens > 0 {
+		perCall := s.BlockTokens / s.BlockCalls
+		if s.TokensPerCall == 0 {
+			s.TokensPerCall = perCall
+		}
+		s.TokensPerCall += (perCall - s.TokensPerCall) / 16
+		b.Rate = s.BlockTokens / dt
+		b.Latency *= s.TokensPerCall / perCall
 	}
-	c.Weight = min(c.Weight+k, max(cellMemory, k))
-	c.Latency += (x - c.Latency) * k / c.Weight
-	c.Level += (n - c.Level) * k / c.Weight
+	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0
+	g.judge(t, &b)
 }
 
-// queueing reports whether more in flight is of no use, because latency grows as much; it lowers the
-// limit when that is certain.
-func (g *Governor) queueing(w *Window) bool {
+// judge remembers a block, and lowers the limit when more in flight is of no use.
+func (g *Governor) judge(t time.Duration, b *CellState) {
 	s := &g.s
-	if !w.Full || w.MaxInFlight < 1 {
-		return false
+	s.Saturated = false
+	if b.Level < 1 {
+		return
 	}
-	k := cellOf(float64(w.MaxInFlight))
-	top := &s.Cells[k]
-	if top.Weight < 8 {
-		return false
-	}
-	// The nearest level at least an octave below at which enough calls were timed.
-	j := k - 2
-	for j >= 0 && s.Cells[j].Weight < 8 && j > k-8 {
-		j--
-	}
-	if j < 0 || s.Cells[j].Weight < 4 {
-		return false
-	}
-	low := &s.Cells[j]
-	span := math.Log(top.Level / low.Level)
-	if span < 0.3 {
-		return false
-	}
-	gain := 1 - math.Log(top.Latency/low.Latency)/span
-	se := math.Sqrt(s.Spread/top.Weight+s.Spread/low.Weight+0.0004) / span
-	switch {
-	case gain+se < 0.35:
-		// The highest rate that any level reached, and the lowest level that reaches it.
-		best := 0.0
-		for i := 0; i <= k; i++ {
-			if c := &s.Cells[i]; c.Weight >= 8 {
-				best = max(best, c.Level/c.Latency)
-			}
+	if s.CutLevel > 0 && b.Level < 0.8*s.CutLevel {
+		if b.Rate < 0.8*s.CutRate && b.Level > 0.4*s.Limit {
+			// With less in flight less was done: it was no queue, calls take longer now.
+			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
+			s.Cells = [numCells]CellState{}
+			s.Cells[cellOf(s.CutLevel)] = CellState{s.CutLevel, s.CutRate, b.Latency, t}
+			g.disturbed(t)
 		}
-		knee := top.Level
-		for i := 0; i <= k; i++ {
-			c := &s.Cells[i]
-			if c.Weight < 8 {
-				continue
-			}
-			if r := c.Level / c.Latency; r >= 0.93*best {
-				knee = min(knee, c.Level)
-				break
-			}
-			knee = best * c.Latency
-		}
-		knee *= 1 + 0.5*se*span
-		knee = max(knee, float64(g.cfg.Min))
-		if knee < s.Limit*0.97 {
-			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
-			s.SlowStart, s.Threshold = false, 0
-			s.Good, s.Used, s.Wins = 0, false, 0
-			s.Flight = knee
-			// What was measured above is to be measured anew before it counts again.
-			for i := cellOf(knee) + 1; i < numCells; i++ {
-				s.Cells[i].Weight = min(s.Cells[i].Weight, 8)
-			}
-		}
-		return true
-	case gain < 0.25 && top.Weight >= 16:
-		return !s.SlowStart
+		s.CutLevel = 0
 	}
-	return false
+	k := cellOf(b.Level)
+	c := &s.Cells[k]
+	if c.Rate > 0 && t-c.At < ageCells {
+		d := math.Abs(math.Log(b.Rate / c.Rate))
+		s.Spread += (min(1, d) - s.Spread) / 8
+		c.Level += (b.Level - c.Level) / 2
+		c.Rate += (b.Rate - c.Rate) / 2
+		c.Latency += (b.Latency - c.Latency) / 2
+		c.At = t
+	} else {
+		*c = *b
+	}
+	// The lowest level that does as much, and the quickest.
+	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
+	for i := range s.Cells[:k+1] {
+		x := &s.Cells[i]
+		if x.Rate <= 0 || t-x.At >= ageCells {
+			continue
+		}
+		if lowest < 0 {
+			lowest = i
+		}
+		if low < 0 && x.Rate >= enough*b.Rate {
+			low = i
+		}
+		best = max(best, x.Rate)
+		quickest = min(quickest, x.Latency)
+	}
+	wide := 1.3 + 3*s.Spread
+	to := 0.0
+	switch x := &s.Cells[max(low, 0)]; {
+	case low >= 0 && low < k && b.Level > wide*x.Level:
+		to = x.Level * (1.05 + s.Spread)
+		if low == lowest {
+			to = 0.7 * x.Level // nothing is known below: perhaps fewer do as much
+		}
+	case low >= 0 && low < k && b.Rate < (0.95-2*s.Spread)*best:
+		to = x.Level * 1.05
+	}
+	if f := g.cfg.LatencyFactor; f > 0 && b.Latency > f*quickest*(1+s.Spread) {
+		to = min(max(b.Level*f*quickest/b.Latency, 1), nonzero(to, math.Inf(1)))
+	}
+	if to == 0 {
+		if low >= 0 && low < k-1 {
+			s.Saturated = true // no use so far, but not for certain
+		}
+		return
+	}
+	s.Saturated = true
+	to = max(to, float64(g.cfg.Min))
+	if to < s.Limit {
+		s.CutLevel, s.CutRate = b.Level, b.Rate
+		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, t, to
+		s.Flight = to
+		s.Good, s.Used, s.Wins = 0, false, 0
+		g.disturbed(t)
+	}
+	s.SlowStart, s.Threshold = false, 0
 }
 
-// clampLatency moves what was restored into range.
-func (s *GovernorState) clampLatency() {
-	s.Latency = min(max(0, s.Latency), time.Hour*24)
-	for i := range s.Cells {
-		c := &s.Cells[i]
-		if !(c.Weight > 0 && c.Latency > 0 && c.Level >= 1) || math.IsInf(c.Latency+c.Level+c.Weight, 0) {
-			*c = CellState{}
-		}
+func nonzero(a, b float64) float64 {
+	if a != 0 {
+		return a
 	}
+	return b
 }
 
 // startDoubling begins to measure how long the limit takes to double.
 func (s *GovernorState) startDoubling(t time.Duration) {
-	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest = s.Limit, t, 0, 0, 0
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean = s.Limit, t, 0, 0, 0, 0
 }
 
-// doubled notes n calls that ended well in slow start. Each raises the limit by one, so to double it takes one
-// round trip while the upstream scales, and twice as long as the time before once it does not. doubled then ends slow
-// start where the upstream was full, and reports true.
-func (g *Governor) doubled(w *Window, n int) bool {
+// doubled notes n calls that ended well in slow start. Each raises the limit, so to double it takes as long as before while the
+// upstream scales, and twice as long once it does not. doubled then ends slow start where the
+// upstream was full, and reports true.
+func (g *Governor) doubled(n int) bool {
 	s := &g.s
 	s.DoubleDone += float64(n)
 	if s.DoubleFrom <= 0 {
 		s.DoubleFrom = s.Limit
 	}
-	if s.Limit < 2*s.DoubleFrom || s.DoubleDone < s.DoubleFrom {
+	if s.Limit < 2*s.DoubleFrom || s.DoubleDone < s.DoubleFrom/slowStartGain {
 		return false
 	}
 	took := s.At - s.DoubleAt
-	was, best := s.Doubling, s.Quickest
+	was, best, mean := s.Doubling, s.Quickest, s.QuickMean
 	from := s.DoubleFrom
 	rate := s.DoubleDone / max(1e-9, took.Seconds())
 	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling = s.Limit, s.At, 0, took
 	if best == 0 || took < best {
-		s.Quickest = took
+		s.Quickest, s.QuickMean = took, s.Mean
 	}
-	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*float64(best) {
+	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
 		return false
 	}
-	knee := max(rate*was.Seconds(), float64(g.cfg.Min))
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
-	if knee < s.Limit {
+	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
+	if knee := max(1.1*rate*mean, float64(g.cfg.Min)); knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
 		s.Flight = knee
 	}
-	low := max(1, knee/2)
-	c := &s.Cells[cellOf(low)]
-	*c = CellState{Level: low, Latency: max(1e-6, best.Seconds()), Weight: min(from, 32)}
 	return true
 }
 
-// block adds k calls with a mean latency of m seconds and level calls in flight to a block of calls. A whole block
-// is compared with the quickest one: where latency has grown as much as the calls in flight, they queue.
-func (g *Governor) block(k, m, level float64) {
-	s := &g.s
-	s.BlockOf += k
-	s.BlockSum += k * m
-	s.BlockLevel += k * level
-	if s.BlockOf < blockSize {
-		return
-	}
-	latency, n := s.BlockSum/s.BlockOf, s.BlockLevel/s.BlockOf
-	s.BlockOf, s.BlockSum, s.BlockLevel = 0, 0, 0
-	if s.CutLevel > 0 && n < 0.75*s.CutLevel {
-		if latency > 0.85*s.CutLatency {
-			// Less in flight is no quicker: it was not a queue, calls take longer now.
-			s.Base, s.BaseLevel = latency, n
-		}
-		s.CutLevel = 0
-	}
-	quick := latency
-	if s.SlowStart && s.At-s.MovedAt < time.Duration(2*latency*float64(time.Second)) {
-		quick *= 2 // of calls that start while the level rises, the short ones end first
-	}
-	if s.Base == 0 || quick < s.Base {
-		s.Base, s.BaseLevel = quick, n
-		return
-	}
-	s.Base *= 1.01
-	growth, span := latency/s.Base, n/s.BaseLevel
-	if growth < 3 || span < 1.5 {
-		return
-	}
-	if gain := 1 - math.Log(growth)/math.Log(span); gain < 0.35 {
-		knee := max(n/growth*1.25, float64(g.cfg.Min))
-		if knee < s.Limit {
-			s.CutLevel, s.CutLatency = n, latency
-			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
-			s.Flight = knee
-		}
-		s.SlowStart, s.Threshold = false, 0
-		s.Good, s.Used, s.Wins = 0, false, 0
-	}
+// disturbed notes that what is measured until calls have turned over says nothing of the level that they ran at.
+func (g *Governor) disturbed(t time.Duration) {
+	g.s.Saturated = false
+	g.s.CalmAt = max(g.s.CalmAt, after(t, time.Duration(1.5e9*min(g.s.Mean, 3600))))
 }
-
-// blockSize is how many calls a block has at least.
-const blockSize = 32

@@ -30,6 +30,8 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
+	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
 	spreadFactor = 1.5
 	// spreadTest is the same while it is not known what refused.
@@ -46,17 +48,20 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return r
 	}
+	if s.Done == 0 {
+		return startPace // the first calls, too, may be too many at once
+	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		switch {
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
-			return spreadTest * s.Limit / s.Mean
+			return spreadTest * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.Test == 2:
-			return spreadLast * s.Limit / s.Mean
+			return spreadLast * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		case s.SlowStart:
-			return spreadFactor * s.Limit / s.Mean
+			return spreadFactor * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
 		}
 	}
 	return 0
@@ -88,6 +93,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if i == paceTokens {
 		s.Binding = feedback.ScopeTokens
 	}
+	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
 		u = g.unresolved()
@@ -99,7 +105,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	switch {
 	case p.Rate == 0:
 		rate := g.startRate(i, t)
-		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: math.Inf(1), UsedAt: t, Use: 1}
+		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
 	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
 		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
@@ -136,6 +142,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Lowest = p.Rate
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
+	g.disturbed(t)
 	p.Rate = max(p.Rate, 1e-4)
 	s.Cause = CauseThrottled
 	s.Episode++
@@ -184,19 +191,19 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if p.Use < useBinding {
-			if t-p.UsedAt > paceAge {
+			if t-p.UsedAt > paceAge || p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
 				*p = PaceState{}
 			}
 			continue
 		}
 		p.UsedAt = t
-		if s.Recovering {
+		if s.Recovering || p.StatedKind != feedback.ScopeNone && t <= p.StatedEnd {
 			continue
 		}
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
 		switch top := paceMargin * p.Known; {
 		case p.Rate < top:
-			p.Rate = min(top, p.Rate*math.Exp(4*grow))
+			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {
@@ -214,7 +221,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 // note remembers how many calls were accepted until each of the last seconds.
 func (g *Governor) note(t time.Duration) {
 	s := &g.s
-	second := int64((t - s.Origin) / time.Second)
+	second := max(0, int64((t-s.Origin)/time.Second))
 	if second < s.Second || second-s.Second > ringSize {
 		s.Second = max(second-ringSize, 0)
 		if second < s.Second {
@@ -268,7 +275,7 @@ func (g *Governor) reopen(t time.Duration) {
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
 		if n < 20 {
-			p.Ceiling = math.Inf(1) // too few to go by; and what was refused may have been charged
+			p.Ceiling = unbounded // too few to go by; and what was refused may have been charged
 		}
 	}
 }

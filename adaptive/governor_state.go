@@ -1,105 +1,277 @@
 package adaptive
 
 import (
+	"math"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// GovernorState is everything that a [Governor] has learned and remembers.
+// GovernorState is everything that a [Governor] has learned and remembers, as a plain value of a fixed size: it can be compared,
+// copied, printed, and saved as JSON. Counts are calls, levels are calls in flight, rates are per second, times
+// without a type are seconds, instants are since the origin of the law's caller.
+//
+// docs/control-law.md has the symbols and rules in which the fields occur. A state is for the version of flyball that saved it.
 type GovernorState struct {
-	Limit                                                                float64
-	SlowStart                                                            bool
-	Threshold                                                            float64
-	Bound                                                                float64
-	Memory                                                               float64
-	Top                                                                  float64
-	Sharp                                                                int
-	Open                                                                 bool
-	Recovering                                                           bool
-	CutAt                                                                time.Duration
-	Old                                                                  int
-	Good                                                                 float64
-	Used                                                                 bool
-	Wins                                                                 int
-	Flight                                                               float64
-	Credit                                                               float64
-	RefusalTime                                                          float64
-	PausedUntil, ProbeAt, PausedSum, LastPause                           time.Duration
-	Pauses                                                               int
-	Streak                                                               int
-	DarkSince                                                            time.Duration
-	HoldUntil                                                            time.Duration
-	Against                                                              float64
-	RefusedAt                                                            float64
-	ActiveAt                                                             time.Duration
-	ActiveCount                                                          float64
-	Test                                                                 int
-	DarkGap, DarkLast                                                    time.Duration
-	DarkOverload                                                         bool
-	Yield                                                                int
-	CapAt                                                                float64
-	Base, BaseLevel, BlockOf, BlockSum, BlockLevel, CutLevel, CutLatency float64
-	PaceProbeAt                                                          time.Duration
-	FlowStarts, FlowTime                                                 float64
-	LastBound                                                            float64
-	CapLike                                                              int
-	Busy                                                                 bool
-	BusyAt                                                               time.Duration
-	MovedAt                                                              time.Duration
-	MovedFrom                                                            float64
-	DoubleFrom                                                           float64
-	DoubleAt                                                             time.Duration
-	DoubleDone                                                           float64
-	Doubling                                                             time.Duration
-	Quickest                                                             time.Duration
-	Doubt                                                                float64
+	// The limit.
 
-	Done, Refused int64
-	TokensDone    int64
-	InFlight      int
-	RefusedCount  float64
-	Flow          float64
-	Second        int64
-	Ring          [ringSize]float64
-	FlowAt        time.Duration
-	FlowCount     float64
-	Pace          [numPaces]PaceState
+	Limit     float64 // W: the limit in force, before it is cut to whole calls
+	SlowStart bool    // the limit rises with each call that ends well
+	Threshold float64 // the limit at which slow start ends by itself; 0: none
+	Bound     float64 // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
+	LastBound float64 // B': the same, kept when the upstream has grown
+	Memory    float64 // the limit before the last trouble
+	Top       float64 // A: most that an accepted call saw in flight since the last cut
+	Flight    float64 // F: most in flight since the last cut, within the limit
+	MeanLevel float64 // smoothed in flight
+	Sharp     int     // refusals in a row at the same boundary
+	Yield     int     // refusals at a known boundary, of which each fourth makes room
+	Open      bool    // the trouble that found Bound is not over
+	Good      float64 // calls that ended well in this epoch
+	Used      bool    // the limit was in use in this epoch
+	Wins      int     // epochs in a row in which probing went well
+
+	// Episodes.
+
+	Episode    uint32
+	Recovering bool          // no call that started after the last cut is known to have ended well
+	CutAt      time.Duration // the last cut
+	Old        int           // calls that were in flight at the last cut and may still be
+
+	// Refusals.
+
+	Credit       float64       // refusals that probing may cost now
+	Refused      int64         // refusals so far
+	RefusedCount float64       // accepted calls at the last fresh refusal
+	RefusedAt    float64       // in flight at the last fresh refusal
+	RefusalTime  float64       // smoothed time that a refusal takes
+	Streak       int           // fresh refusals in a row with nothing accepted in between
+	DarkSince    time.Duration // the first of them
+	DarkLast     time.Duration // the last of them
+	DarkGap      time.Duration // time between the last two
+	DarkOverload bool          // the last said that the upstream lacks capacity
+	HoldUntil    time.Duration // nothing starts before it
+	ActiveAt     time.Duration // when something was accepted after the last long row
+	ActiveCount  float64       // accepted calls then
+
+	// Pauses that upstreams named without saying which limit.
+
+	PausedUntil time.Duration
+	PausedSum   time.Duration // all of them
+	LastPause   time.Duration
+	Pauses      int           // how many, at most 3
+	ProbeAt     time.Duration // the limit is not tried before
+	PaceProbeAt time.Duration // a pace is not tried before
+
+	// What refuses.
+
+	Against float64 // evidence against a limit on calls in flight
+	Test    int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
+	CapAt   float64 // where those were
+	Doubt   float64 // refusals that the pace does not explain
+
+	// How much starts.
+
+	Done       int64               // calls that ended
+	TokensDone int64               // tokens of those that ended well
+	InFlight   int                 // at the last event
+	Flow       float64             // calls that start and are not refused, a second
+	FlowStarts float64             // decayed starts
+	FlowTime   float64             // decayed time
+	FlowCount  float64             // accepted calls at FlowAt
+	FlowAt     time.Duration       //
+	Second     int64               // the last whole second since Origin that Ring has
+	Ring       [ringSize]float64   // accepted calls until each of the last seconds
+	Pace       [numPaces]PaceState // of requests and of tokens
+
+	// What is stated of calls in flight.
 
 	Stated   int
 	StatedAt time.Duration
 	Doubted  bool
 
-	Latency time.Duration
-	Mean    float64
-	MeanOf  float64
-	Spread  float64
-	Cells   [numCells]CellState
+	// Demand and latency.
 
-	Origin, At, ValidAt, AskAgain time.Duration
-	Episode                       uint32
-	Binding                       feedback.Scope
-	Cause                         Cause
+	Busy    bool          // callers waited, or the limit was in use, in the last window
+	BusyAt  time.Duration // when that was so last
+	ValidAt time.Duration // when the limit was half in use last
+	Latency time.Duration // smoothed, over some 8 windows
+	Mean    float64       // smoothed, over some 32 calls
+	MeanOf  float64       // calls that Mean is of, at most about 32
+
+	// Slow start's doublings.
+
+	DoubleFrom float64       // the limit where this doubling began
+	DoubleAt   time.Duration // when it began
+	DoubleDone float64       // calls that ended well since
+	Doubling   time.Duration // how long the one before took
+	Quickest   time.Duration // the shortest
+	QuickMean  float64       // Mean then
+
+	// Throughput by level.
+
+	Cells         [numCells]CellState
+	BlockAt       time.Duration // when the block began
+	BlockLast     time.Duration // when calls in flight were added to it last
+	BlockArea     float64       // calls in flight times s
+	BlockCalls    float64
+	BlockTokens   float64
+	BlockLatency  float64 // s, sum
+	BlockTimed    float64
+	TokensPerCall float64       // smoothed
+	Spread        float64       // how much a level's throughput differs from block to block, as a logarithm
+	CalmAt        time.Duration // blocks that begin before it do not count
+	MovedAt       time.Duration // when the limit moved last by a tenth
+	MovedFrom     float64       // the limit then
+	CutLevel      float64       // in flight in the block that lowered the limit; 0: confirmed
+	CutRate       float64       // its throughput
+	Saturated     bool          // more in flight is of no use
+
+	Origin   time.Duration // the first event
+	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
+	AskAgain time.Duration
+	Binding  feedback.Scope
+	Cause    Cause
 }
 
-// PaceState is what is known of one quota.
+// PaceState is what is known of one quota, in calls or tokens.
 type PaceState struct {
-	Rate, Known   float64
+	Rate       float64        // lambda: the pace in force, a second; 0: none
+	Known      float64        // R: what the quota gives, as measured
+	Ceiling    float64        // up to it the pace rises without spending from the budget of refusals
+	Sure       bool           // Known was measured well
+	Measured   bool           // Known was measured at all
+	Lowest     float64        // the lowest pace since the anchor
+	Use        float64        // smoothed share of the pace that is in use
+	UsedAt     time.Duration  // when it held callers back last
+	LastCount  float64        // passed at the last window
+	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
+	StatedEnd  time.Duration  // when what was stated ends
+
+	// The anchor: the refusal from which is measured.
+
 	AnchorAt      time.Duration
-	AnchorCount   float64
-	AnchorPaused  time.Duration
-	AnchorRefused int64
-	Ceiling       float64
-	Sure          bool
-	Measured      bool
-	Lowest        float64
-	LastCount     float64
-	Use           float64
-	UsedAt        time.Duration
+	AnchorCount   float64       // passed then
+	AnchorPaused  time.Duration // PausedSum then
+	AnchorRefused int64         // Refused then
 }
 
-// CellState is what is known of latency at one level of calls in flight.
-type CellState struct{ Level, Latency, Weight float64 }
-
-// State returns what g has learned.
+// State returns what g has learned. It allocates nothing.
 func (g *Governor) State() GovernorState { return g.s }
+
+// Restore replaces what g has learned by s, which may come from another process: now is the instant on the clock of g's
+// caller that corresponds to s.At, so give s.At to go on where s was taken. The parameters stay g's own, and what
+// does not fit them, or makes no sense, is moved into range. It allocates nothing.
+func (g *Governor) Restore(now time.Duration, s GovernorState) {
+	const most = 4 * MaxLimit
+	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
+	for _, f := range [...]*float64{
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt,
+		&s.DoubleFrom, &s.MovedFrom, &s.CutLevel,
+	} {
+		*f = between(*f, 0, most)
+	}
+	for _, f := range [...]*float64{
+		&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowTime, &s.FlowCount, &s.Flow, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
+		&s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed, &s.TokensPerCall, &s.CutRate,
+	} {
+		*f = between(*f, 0, unbounded)
+	}
+	for i := range s.Ring {
+		s.Ring[i] = between(s.Ring[i], 0, unbounded)
+	}
+	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
+	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)
+	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
+		*n = level(*n)
+	}
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), 3)
+	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
+	const calls = 1 << 52 // what a float64 counts
+	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
+	s.Latency, s.Doubling, s.Quickest = min(max(s.Latency, 0), maxGap), min(max(s.Doubling, 0), maxGap), min(max(s.Quickest, 0), maxGap)
+	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
+	for i := range s.Cells {
+		c := &s.Cells[i]
+		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most) {
+			*c = CellState{}
+		}
+	}
+	for i := range s.Pace {
+		p := &s.Pace[i]
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.LastCount, &p.AnchorCount} {
+			*f = between(*f, 0, unbounded)
+		}
+		if int(p.StatedKind) >= feedback.NumScopes {
+			p.StatedKind = feedback.ScopeNone
+		}
+		p.AnchorRefused = min(max(p.AnchorRefused, 0), s.Refused)
+		p.AnchorPaused = min(max(p.AnchorPaused, 0), s.PausedSum)
+	}
+	if int(s.Binding) >= feedback.NumScopes {
+		s.Binding = feedback.ScopeUnknown
+	}
+	if int(s.Cause) >= NumCauses {
+		s.Cause = CauseExternal
+	}
+	if s.At == math.MinInt64 { // it was told nothing yet, so it remembers no instants
+		fresh := *New(g.cfg)
+		fresh.s.Limit = s.Limit
+		g.s = fresh.s
+		return
+	}
+	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
+	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
+	instants := [...]*time.Duration{
+		&s.CutAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain,
+		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
+	}
+	for _, at := range instants {
+		*at = moved(*at, s.At, now)
+	}
+	for i := range s.Cells {
+		s.Cells[i].At = moved(s.Cells[i].At, s.At, now)
+	}
+	// The origin is that of Ring's seconds, so it keeps its distance.
+	age := s.At - s.Origin
+	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
+		age, s.Second = 0, 0
+	}
+	s.Origin = now - age
+	s.At = now
+	g.s = s
+}
+
+// maxGap bounds a time that a state remembers.
+const maxGap = 24 * time.Hour
+
+// unbounded is a rate or a count that nothing reaches, and that JSON can hold.
+const unbounded = 1e15
+
+// between returns f, moved into lo to hi; lo when it is no number.
+func between(f, lo, hi float64) float64 {
+	if !(f >= lo) {
+		return lo
+	}
+	return min(f, hi)
+}
+
+// moved returns the instant at, which was remembered at then, on a clock that shows now.
+func moved(at, then, now time.Duration) time.Duration {
+	switch d := then - at; {
+	case at > then: // ahead, however far
+		if ahead := at - then; ahead > 0 && ahead <= time.Hour {
+			return after(now, ahead)
+		}
+		return after(now, time.Hour)
+	case d < 0 || d > maxGap || now-d > now:
+		if now-maxGap > now {
+			return math.MinInt64
+		}
+		return now - maxGap
+	default:
+		return now - d
+	}
+}

@@ -12,8 +12,9 @@ import (
 // A law that says that it does not want something decides the same with it and without.
 func TestLawsWantWhatTheySay(t *testing.T) {
 	for name, newLaw := range map[string]func() Law{
-		"aimd":  func() Law { return New(Config{Initial: 8}) },
-		"fixed": func() Law { return NewFixed(8) },
+		"governor": func() Law { return New(Config{Initial: 8}) },
+		"aimd":     func() Law { return NewAIMD(Config{Initial: 8}) },
+		"fixed":    func() Law { return NewFixed(8) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {

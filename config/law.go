@@ -11,6 +11,7 @@ import (
 // The names of the control laws.
 const (
 	LawAdaptive  = "adaptive"              // flyball's own
+	LawPlainAIMD = "aimd"                  // flyball's AIMD: a limit and no pace
 	LawFixed     = "fixed"                 // the initial limit, for ever
 	LawAIMD      = gcl + classic.AIMD      // AIMD of go-concurrency-limits
 	LawVegas     = gcl + classic.Vegas     // Vegas of go-concurrency-limits
@@ -20,7 +21,7 @@ const (
 
 // Laws returns the names of the control laws that a file may choose, flyball's own first.
 func Laws() []string {
-	return []string{LawAdaptive, LawFixed, LawAIMD, LawVegas, LawGradient2}
+	return []string{LawAdaptive, LawPlainAIMD, LawFixed, LawAIMD, LawVegas, LawGradient2}
 }
 
 // NewLaw returns a new law called name, one of [Laws], with the limits and parameters of cfg. A zero field
@@ -33,6 +34,8 @@ func NewLaw(name string, cfg adaptive.Config) (adaptive.Law, error) {
 	switch name {
 	case LawAdaptive:
 		return adaptive.New(cfg), nil
+	case LawPlainAIMD:
+		return adaptive.NewAIMD(cfg), nil
 	case LawFixed:
 		return adaptive.NewFixed(cfg.Defaults().Initial), nil
 	}

@@ -42,6 +42,8 @@ func (s Settings) each() []setting {
 	add("reclaim", s.Reclaim)
 	add("adaptive.backoff", s.Adaptive.Backoff)
 	add("adaptive.epoch", s.Adaptive.Epoch)
+	add("adaptive.refusal_budget", s.Adaptive.RefusalBudget)
+	add("adaptive.latency_factor", s.Adaptive.LatencyFactor)
 
 	room := s.Room
 	if room == nil {

@@ -41,7 +41,7 @@ type fileTable struct {
 
 type guardTable struct {
 	Mode             *string        `toml:"mode" choice:"enforce|observe"`
-	Law              *string        `toml:"law" choice:"adaptive|fixed|gcl-aimd|gcl-vegas|gcl-gradient2"`
+	Law              *string        `toml:"law" choice:"adaptive|aimd|fixed|gcl-aimd|gcl-vegas|gcl-gradient2"`
 	Initial          *int           `toml:"initial_limit" range:"1..1000000" unit:"calls in flight"`
 	Min              *int           `toml:"min_limit" range:"1..1000000" unit:"calls in flight"`
 	Max              *int           `toml:"max_limit" range:"1..1000000" unit:"calls in flight"`
@@ -61,8 +61,10 @@ type guardTable struct {
 }
 
 type adaptiveTable struct {
-	Backoff *float64 `toml:"backoff" range:"0.1..0.99"`
-	Epoch   *int     `toml:"epoch" range:"1..10000" unit:"calls"`
+	Backoff       *float64 `toml:"backoff" range:"0.1..0.99"`
+	Epoch         *int     `toml:"epoch" range:"1..10000" unit:"calls"`
+	RefusalBudget *float64 `toml:"refusal_budget" range:"0.0001..0.5"`
+	LatencyFactor *float64 `toml:"latency_factor" range:"1.05..1000"`
 }
 
 type roomTable struct {
@@ -110,11 +112,13 @@ func (g guardTable) settings() Settings {
 	return Settings{
 		Law: or(g.Law, LawAdaptive),
 		Adaptive: adaptive.Config{
-			Initial: or(g.Initial, 0),
-			Min:     or(g.Min, 0),
-			Max:     or(g.Max, 0),
-			Backoff: or(g.Adaptive.Backoff, 0),
-			Epoch:   or(g.Adaptive.Epoch, 0),
+			Initial:       or(g.Initial, 0),
+			Min:           or(g.Min, 0),
+			Max:           or(g.Max, 0),
+			Backoff:       or(g.Adaptive.Backoff, 0),
+			Epoch:         or(g.Adaptive.Epoch, 0),
+			RefusalBudget: or(g.Adaptive.RefusalBudget, 0),
+			LatencyFactor: or(g.Adaptive.LatencyFactor, 0),
 		}.Defaults(),
 		Queue:       or(g.Queue, d.Queue),
 		MaxWait:     or(g.MaxWait, d.MaxWait),
@@ -245,8 +249,10 @@ func (g guardTable) over(base guardTable) guardTable {
 			Limit:    listed(g.Budget.Limit, base.Budget.Limit),
 		},
 		Adaptive: adaptiveTable{
-			Backoff: first(g.Adaptive.Backoff, base.Adaptive.Backoff),
-			Epoch:   first(g.Adaptive.Epoch, base.Adaptive.Epoch),
+			Backoff:       first(g.Adaptive.Backoff, base.Adaptive.Backoff),
+			Epoch:         first(g.Adaptive.Epoch, base.Adaptive.Epoch),
+			RefusalBudget: first(g.Adaptive.RefusalBudget, base.Adaptive.RefusalBudget),
+			LatencyFactor: first(g.Adaptive.LatencyFactor, base.Adaptive.LatencyFactor),
 		},
 		Retry: retryTable{
 			MaxAttempts: first(g.Retry.MaxAttempts, base.Retry.MaxAttempts),

@@ -179,6 +179,9 @@ func moveTail(path string, file *os.File, from int64) (torn string, err error) {
 // Torn returns the file that a half written end was moved to when the file was opened; empty when there was none.
 func (f *File) Torn() string { return f.torn }
 
+// Path returns the name of the file.
+func (f *File) Path() string { return f.log.path }
+
 // Len returns how many results the file has.
 func (f *File) Len() int {
 	f.mu.Lock()

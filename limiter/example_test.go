@@ -80,6 +80,27 @@ func ExampleGuard_Do() {
 	// Output: <nil> 2
 }
 
+func ExampleGuard_DoOutcome() {
+	guard, err := limiter.New(limiter.Config{
+		Name: "model",
+		Budget: &limiter.Budget{Limits: []limiter.BudgetLimit{
+			{Kind: feedback.ScopeTokens, Limit: 10_000, Fixed: true},
+		}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	chat := func(context.Context) (answer string, input, output int64, err error) { return "forty-two", 800, 200, nil }
+
+	var answer string
+	err = guard.DoOutcome(context.Background(), limiter.Request{Tokens: 3_000}, func(ctx context.Context, o *limiter.Outcome) (err error) {
+		answer, o.InputTokens, o.OutputTokens, err = chat(ctx)
+		return err
+	})
+	fmt.Println(answer, err, guard.Explain(0).Budgets[0].Left)
+	// Output: forty-two <nil> 9000
+}
+
 // A server error may have had its effect: it is repeated only when the caller says that this does no harm.
 func ExampleGuard_Do_idempotent() {
 	guard, err := limiter.New(limiter.Config{

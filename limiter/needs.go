@@ -18,11 +18,11 @@ func (g *Guard) Needs() Needs { return g.set.Load().needs }
 
 // needs returns the Needs of a guard made from c.
 func (c *Config) needs() (n Needs) {
-	if c.Law != nil {
-		n = Needs(adaptive.WantsOf(c.Law))
-	} else {
-		n = Needs((*adaptive.AIMD)(nil).Wants())
+	law := c.Law
+	if law == nil {
+		law = adaptive.New(c.Adaptive)
 	}
+	n = Needs(adaptive.WantsOf(law))
 	if c.Budget != nil {
 		n.Tokens, n.Windows = true, true
 	}

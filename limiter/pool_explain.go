@@ -70,7 +70,7 @@ func (p *Pool) Explain(most int) PoolExplanation {
 	turn := now
 	for i, w := range p.room.Waits(most) {
 		wait := Wait{Tenant: w.Tenant, Priority: w.Priority, Waited: max(0, now-w.Since), Ahead: p.room.Ahead(w)}
-		at, why, of := p.foretell(all, turn, w)
+		at, why, of := p.foretell(all, now, w)
 		switch {
 		case of == nil: // every key is out
 			wait.Why = "no key is in service"
@@ -87,6 +87,7 @@ func (p *Pool) Explain(most int) PoolExplanation {
 				s := of.budgets[w.Budget]
 				wait.Why = fmt.Sprintf("%s per %v %s", s.Kind, s.Period, of.of)
 			}
+			at = max(at, turn) // nobody starts before those ahead
 			turn = at
 			of.Start(at-of.late, w)
 			if place, known := placeAt(all, now, i); known {

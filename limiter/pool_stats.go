@@ -116,6 +116,7 @@ func (p *Pool) Keys() []KeyStatus {
 	all := make([]KeyStatus, 0, len(p.keys))
 	for _, l := range p.lanes {
 		g := l.guard
+		g.ties.Load().endForgotten()
 		g.mu.Lock()
 		limit, paused := g.core.Limit(), max(0, g.core.Gate()-g.now())
 		g.mu.Unlock()

@@ -36,12 +36,12 @@ func ExampleNew() {
 	// aimd       limit 32
 	// vegas      limit 90
 	// gradient2  limit 108
-	// ours       limit 80
+	// ours       limit 89
 }
 
 // Our law in their limiter.
 func ExampleNewLimit() {
-	law := adaptive.New(adaptive.Config{Initial: 4, Max: 100})
+	law := adaptive.NewAIMD(adaptive.Config{Initial: 4, Max: 100})
 	lim, err := limiter.NewDefaultLimiter(
 		classic.NewLimit(law, 11), // a sample stands for 11 calls
 		1, 1, 0, 10,               // in the shortest windows that it takes
@@ -70,7 +70,7 @@ func ExampleNewLimit() {
 
 // A limiter of one's own tells each call.
 func ExampleLimit_OnSample() {
-	limit := classic.NewLimit(adaptive.New(adaptive.Config{Initial: 10}), 1)
+	limit := classic.NewLimit(adaptive.NewAIMD(adaptive.Config{Initial: 10}), 1)
 	limit.NotifyOnChange(func(n int) { fmt.Println("limit", n) })
 
 	start := time.Now().Add(-20 * time.Millisecond)

@@ -116,7 +116,8 @@ func (l *Limit) OnSample(startTime, rtt int64, inFlight int, didDrop bool) {
 		if call.SentAt < l.since {
 			call.Episode-- // it started before the cut that began this episode
 		}
-		d = l.law.Ended(now, call, adaptive.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+		// The library has a limit and no pace, so whatever refused is answered as a limit on calls in flight.
+		d = l.law.Ended(now, call, adaptive.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
 	}
 	if d.Episode != before.Episode {
 		l.since = now

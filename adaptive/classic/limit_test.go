@@ -26,7 +26,7 @@ func handClock(law adaptive.Law, calls int) (l *Limit, now *time.Duration) {
 }
 
 func TestLimitGrowsAndCutsOnceAnEpisode(t *testing.T) {
-	l, now := handClock(adaptive.New(adaptive.Config{Initial: 10}), 1)
+	l, now := handClock(adaptive.NewAIMD(adaptive.Config{Initial: 10}), 1)
 	var told []int
 	l.NotifyOnChange(func(limit int) { told = append(told, limit) })
 	want := func(n int) {
@@ -61,7 +61,7 @@ func TestLimitGrowsAndCutsOnceAnEpisode(t *testing.T) {
 }
 
 func TestLimitOfSamplesThatStandForManyCalls(t *testing.T) {
-	l, now := handClock(adaptive.New(adaptive.Config{Initial: 10}), 11)
+	l, now := handClock(adaptive.NewAIMD(adaptive.Config{Initial: 10}), 11)
 	*now = time.Second
 	l.OnSample(0, 1e8, 10, false)
 	if got, want := l.EstimatedLimit(), 20; got != want { // twice what was in flight
@@ -222,8 +222,8 @@ func TestLimitTellsWhatItKnows(t *testing.T) {
 	if law.call != want {
 		t.Errorf("told of the call %+v, want %+v", law.call, want)
 	}
-	if law.outcome.Class != feedback.Throttled || law.outcome.Scope != feedback.ScopeUnknown {
-		t.Errorf("told of %v by %v, want a throttle by an unknown limit", law.outcome.Class, law.outcome.Scope)
+	if law.outcome.Class != feedback.Throttled || law.outcome.Scope != feedback.ScopeConcurrency {
+		t.Errorf("told of %v by %v, want a throttle by a limit on calls in flight", law.outcome.Class, law.outcome.Scope)
 	}
 	if law.window.OK != 0 || !law.window.Full || law.window.InFlight != 7 {
 		t.Errorf("told of the window %+v before, want an empty one that was full", law.window)

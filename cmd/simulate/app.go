@@ -51,6 +51,10 @@ Examples:
 			e.drawsCommand(),
 			e.feedbackCommand(),
 			e.loadCommand(),
+			e.serveCommand(),
+			e.replayCommand(),
+			e.recordCommand(),
+			e.fitCommand(),
 		},
 		HideVersion:               true,
 		DisableSliceFlagSeparator: true, // a value of --set may have commas in it

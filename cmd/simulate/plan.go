@@ -320,6 +320,18 @@ func (s *setup) named(word string) ([]*scenario.Scenario, error) {
 	return s.one(scenario.Parse("scenarios/"+scenarios.Path(word), text))
 }
 
+// scenario returns the one scenario that a word names.
+func (e *env) scenario(c *cli.Context, word string) (*scenario.Scenario, error) {
+	list, err := (&setup{e: e, c: c}).named(word)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) != 1 {
+		return nil, fmt.Errorf("%q names %d scenarios, must name one", word, len(list))
+	}
+	return list[0], nil
+}
+
 func (s *setup) one(sc *scenario.Scenario, err error) ([]*scenario.Scenario, error) {
 	if err == nil {
 		sc, err = s.overridden(sc)

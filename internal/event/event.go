@@ -1,6 +1,8 @@
 // Package event keeps events in the order in which they happen.
 package event
 
+import "math/bits"
+
 // Event is something that will happen: 16 bytes, without a pointer.
 type Event struct {
 	At  int64  // ns of virtual time
@@ -36,18 +38,27 @@ const lanes = 4
 type Queue struct {
 	heap []Event
 	lane [lanes]ring
+	head [lanes]Event // the first of each lane
+	has  uint8        // bit i: lane i is not empty
+	from int8         // where the next event is: a lane, or inHeap; means nothing when n is 0
+	n    int
+	next Event // the next event; means nothing when n is 0
 	seq  uint32
 }
+
+// inHeap is Queue.from for an event in the heap.
+const inHeap = lanes
 
 // Push adds an event and returns its sequence number.
 func (q *Queue) Push(at int64, ref uint32) uint32 {
 	e := Event{at, q.number(), ref}
+	q.note(e, inHeap)
 	q.heap = append(q.heap, e)
 	h := q.heap
 	i := len(h) - 1
 	for i > 0 {
 		p := (i - 1) / 2
-		if h[p].Before(e) {
+		if h[p].At <= at { // what was made before goes first
 			break
 		}
 		h[i] = h[p]
@@ -59,13 +70,20 @@ func (q *Queue) Push(at int64, ref uint32) uint32 {
 
 // PushLane is Push for events of one kind that come in order; one that does not is pushed to the heap. The lane is 0 to 3.
 func (q *Queue) PushLane(lane int, at int64, ref uint32) uint32 {
-	l := &q.lane[lane&(lanes-1)]
+	lane &= lanes - 1
+	l := &q.lane[lane]
 	if at < l.last {
 		return q.Push(at, ref)
 	}
 	l.last = at
 	e := Event{at, q.number(), ref}
-	l.push(e)
+	q.note(e, int8(lane))
+	if bit := uint8(1) << lane; q.has&bit == 0 {
+		q.has |= bit
+		q.head[lane] = e
+	} else {
+		l.push(e)
+	}
 	return e.Seq
 }
 
@@ -81,75 +99,71 @@ func (q *Queue) number() uint32 {
 // Never is an instant that does not come.
 const Never = 1<<63 - 1
 
+// note counts an event that is pushed.
+func (q *Queue) note(e Event, from int8) {
+	if q.n == 0 || e.At < q.next.At { // what was made before goes first
+		q.next, q.from = e, from
+	}
+	q.n++
+}
+
 // Peek returns the instant of the next event; Never when there is none.
 func (q *Queue) Peek() int64 {
-	at := int64(Never)
-	if len(q.heap) > 0 {
-		at = q.heap[0].At
+	if q.n == 0 {
+		return Never
 	}
-	for i := range q.lane {
-		if l := &q.lane[i]; l.n > 0 {
-			at = min(at, l.front().At)
-		}
-	}
-	return at
+	return q.next.At
 }
 
 // Pop removes and returns the next event.
 func (q *Queue) Pop() (e Event, ok bool) {
-	from := q.next(&e)
-	return e, q.take(from)
+	if q.n == 0 {
+		return Event{}, false
+	}
+	return q.pop(), true
 }
 
 // PopBefore is Pop for an event that happens before an instant; ok is false when there is none.
 func (q *Queue) PopBefore(at int64) (e Event, ok bool) {
-	from := q.next(&e)
-	if from == nowhere || e.At >= at {
+	if q.n == 0 || q.next.At >= at {
 		return Event{}, false
 	}
-	return e, q.take(from)
+	return q.pop(), true
 }
 
-// Where the next event is, beside the lanes.
-const (
-	nowhere = -2
-	inHeap  = -1
-)
-
-// next returns where the next event is.
-func (q *Queue) next(e *Event) (from int) {
-	from = nowhere
-	if len(q.heap) > 0 {
-		*e, from = q.heap[0], inHeap
-	}
-	for i := range q.lane {
-		l := &q.lane[i]
-		if l.n == 0 {
-			continue
-		}
-		if f := l.front(); from == nowhere || f.Before(*e) {
-			*e, from = f, i
-		}
-	}
-	return from
-}
-
-// take removes the event that next found.
-func (q *Queue) take(from int) bool {
-	switch from {
-	case nowhere:
-		return false
-	case inHeap:
+// pop removes and returns the next event of a queue that is not empty, and finds the one after it.
+func (q *Queue) pop() Event {
+	e := q.next
+	q.n--
+	if q.from == inHeap {
 		n := len(q.heap) - 1
 		last := q.heap[n]
 		q.heap = q.heap[:n]
 		if n > 0 {
 			q.sink(last)
 		}
-	default:
-		q.lane[from].pop()
+	} else if l := &q.lane[q.from&(lanes-1)]; l.n > 0 {
+		q.head[q.from&(lanes-1)] = l.front()
+		l.pop()
+	} else {
+		q.has &^= 1 << q.from
 	}
-	return true
+	if q.n == 0 {
+		return e
+	}
+	q.next.At = Never
+	from := int8(inHeap)
+	if len(q.heap) > 0 {
+		q.next = q.heap[0]
+	}
+	for has := q.has; has != 0; has &= has - 1 {
+		i := int8(bits.TrailingZeros8(has))
+		if h := &q.head[i&(lanes-1)]; h.At < q.next.At || h.At == q.next.At && int32(h.Seq-q.next.Seq) < 0 {
+			q.next, from = *h, i
+		}
+	}
+	q.from = from
+	return e
 }
 
 // sink puts e where the top was taken from.

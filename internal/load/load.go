@@ -138,8 +138,6 @@ type runner struct {
 
 	mu sync.Mutex
 	r  Result
-
-	open atomic.Int64 // requests under way
 }
 
 // Run sends until Duration is over and answers have come, or ctx ends; then it returns what happened. The error says

@@ -197,9 +197,10 @@ func (s *Server) stream(out *writer, id uint64, f *flight, sh *shape, b *body, c
 			st = sh.stream(out, b, c)
 			st.begin()
 		}
-		if n.tokens > told {
-			for ; told < n.tokens; told++ {
-				st.more(told)
+		for ; told < n.tokens; told++ {
+			st.more(told)
+			if len(out.buf) > 1<<16 {
+				out.flush()
 			}
 		}
 		if n.reply != nil {

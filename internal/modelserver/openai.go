@@ -3,6 +3,7 @@ package modelserver
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -133,26 +134,46 @@ func embeddings(w *writer, b *body, c *Call) {
 	if d := b.Dimensions; d != nil && *d >= 1 && *d <= maxDimensions {
 		n = int(*d)
 	}
-	vector := make([]float64, n)
-	sum := 0.0
-	for i := range vector {
-		vector[i] = draw.U(w.id, streamOutput, uint64(i)) - 0.5
-		sum += vector[i] * vector[i]
-	}
-	for i := range vector {
-		vector[i] /= math.Sqrt(sum)
-	}
-	var value any = vector
-	if b.EncodingFormat == "base64" {
-		raw := make([]byte, 0, 4*n)
-		for _, x := range vector {
-			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(float32(x)))
-		}
-		value = base64.StdEncoding.EncodeToString(raw)
+	data := []object{}
+	for i := range inputs(b.Input) {
+		data = append(data, object{"object": "embedding", "index": i, "embedding": embedding(w.id, i, n, b.EncodingFormat == "base64")})
 	}
 	w.json(object{
 		"object": "list", "model": w.model,
-		"data":  []object{{"object": "embedding", "index": 0, "embedding": value}},
+		"data":  data,
 		"usage": object{"prompt_tokens": c.Input, "total_tokens": c.Input},
 	})
+}
+
+// maxInputs is how many texts one request for embeddings may have.
+const maxInputs = 2048
+
+// inputs returns how many texts there are: one, or those of a list. A list of numbers is one text, as tokens.
+func inputs(raw json.RawMessage) int {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil || len(list) == 0 || list[0][0] != '"' && list[0][0] != '[' {
+		return 1
+	}
+	return min(len(list), maxInputs)
+}
+
+// embedding returns the i-th vector of a call, of length 1 and n dimensions, as numbers or as packed ones.
+func embedding(id uint64, i, n int, packed bool) any {
+	vector := make([]float64, n)
+	sum := 0.0
+	for j := range vector {
+		vector[j] = draw.U(id, streamOutput, uint64(i*maxDimensions+j)) - 0.5
+		sum += vector[j] * vector[j]
+	}
+	for j := range vector {
+		vector[j] /= math.Sqrt(sum)
+	}
+	if !packed {
+		return vector
+	}
+	raw := make([]byte, 0, 4*n)
+	for _, x := range vector {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(float32(x)))
+	}
+	return base64.StdEncoding.EncodeToString(raw)
 }

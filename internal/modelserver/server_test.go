@@ -515,3 +515,12 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// A list of texts has an embedding each; a list of tokens is one text.
+func TestEmbeddingsOfLists(t *testing.T) {
+	for input, want := range map[string]int{`"a"`: 1, `["a","b","c"]`: 3, `[1,2,3]`: 1, `[[1,2],[3]]`: 2, `[]`: 1} {
+		if got := inputs([]byte(input)); got != want {
+			t.Errorf("%s has %d texts, want %d", input, got, want)
+		}
+	}
+}

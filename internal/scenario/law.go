@@ -39,3 +39,11 @@ func (c Controller) callers(w *sim.Config) {
 		}
 	}
 }
+
+// World returns the world of the trial with its guard, as Run runs it, for those who run it in another way.
+func (t *Trial) World() sim.Config {
+	w := t.Scenario.world(t.Settings, t.Seed)
+	w.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed)
+	t.Controller.callers(&w)
+	return w
+}

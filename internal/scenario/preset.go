@@ -18,8 +18,8 @@ import (
 //   - reasoning and tenants: ServeGen's DeepSeek-R1 and m-large populations (alibaba/ServeGen, NSDI'26, Apache-2.0).
 //   - batch: a backlog with the lengths of code.
 //
-// Lengths are tables of quantiles or mixtures of lognormals. Between the quantiles that were measured (50, 90 and 99 %) and at the ends a
-// table follows the lognormal that fits the whole trace.
+// Lengths are tables of quantiles, or a mixture of lognormals where that fits. Between the quantiles that were measured (50, 90 and 99 %) and
+// at the ends a table follows the lognormal, or the mixture of two, that fits the whole trace.
 type preset struct {
 	kind          sim.Kind
 	rate          float64
@@ -58,7 +58,7 @@ var presets = map[string]preset{
 	"chat": {
 		kind: sim.Modulated, states: []sim.State{{Rate: 4.62, Mean: 122 * time.Second}, {Rate: 7.01, Mean: 76 * time.Second}},
 		input:  table(0, 5, .05, 150, .25, 480, .5, 1020, .75, 1900, .9, 2734, .99, 4142, 1, 14000),
-		output: mixed(.723, lognormal(4.64, .71), lognormal(6.01, .05), 1000),
+		output: table(0, 1, .05, 41, .25, 76, .5, 129, .7, 330, .75, 395, .9, 424, .99, 601, 1, 1000),
 	},
 	"code": {
 		kind: sim.Modulated, states: []sim.State{{Rate: 9.88, Mean: 7600 * time.Millisecond}, {Rate: .01, Mean: 21800 * time.Millisecond}},
@@ -67,7 +67,7 @@ var presets = map[string]preset{
 	"agent-long": {
 		kind: sim.Poisson, rate: 3.4, cached: .366,
 		input:  table(0, 50, .05, 870, .25, 2770, .5, 6909, .75, 14500, .9, 27367, .99, 85400, 1, 126000),
-		output: mixed(.339, lognormal(4.02, 1.62), lognormal(6.01, .35), 2000),
+		output: table(0, 1, .05, 10, .25, 150, .5, 350, .75, 470, .9, 597, .99, 1119, 1, 2000),
 	},
 	"reasoning": {
 		kind: sim.Renewal, rate: 16, cv: 1.02,

@@ -78,6 +78,8 @@ func scaled(xs []float64, by float64) []float64 {
 // decisions returns the decisions of a run for charts.
 func decisions(steps []sim.Step) []report.Decision {
 	var ds []report.Decision
+	// Of several guards the first one's are shown.
+	steps = slices.DeleteFunc(slices.Clone(steps), func(s sim.Step) bool { return s.Guard != 0 })
 	for i, s := range steps {
 		if p := i - 1; p >= 0 && steps[p].Limit == s.Limit && steps[p].Pace == s.Pace && steps[p].Cause == s.Cause && steps[p].NotBefore == s.NotBefore {
 			continue
@@ -97,6 +99,14 @@ func decisions(steps []sim.Step) []report.Decision {
 // oracle describes the bound for the report: goodput is the mean over the seeds, levels are those of the first.
 func oracle(bounds []*sim.Limits) report.Oracle {
 	o := report.Oracle{Note: "upper bound over all controllers, for the same arrivals and service times: every request passes as early as the upstream can take it, nobody is refused"}
+	for _, b := range bounds {
+		if b != nil && !b.Exact {
+			o.Note = "estimate of the best, which a controller may exceed by a little: every request passes as early as the upstream can take it, in order of arrival, and servers do what they could do with the best number in flight"
+			if b.ByTokens {
+				o.Note += "; goodput counts tokens"
+			}
+		}
+	}
 	n := 0
 	for _, b := range bounds {
 		if b == nil {

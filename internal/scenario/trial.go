@@ -19,8 +19,9 @@ type Trial struct {
 	// Settings are the guard's parameters and the callers' retry policy, where the scenario has none of its own.
 	Settings *config.Settings
 	Seed     uint64
-	// Decisions says that the controller's decisions are kept.
-	Decisions bool
+	// Decisions says that the controller's decisions are kept, and Measure that Outcome.Measures is computed, which costs some
+	// milliseconds.
+	Decisions, Measure bool
 }
 
 // An Outcome is a finished trial.
@@ -28,6 +29,8 @@ type Outcome struct {
 	Summary   report.Summary
 	Series    report.Series
 	Decisions []report.Decision
+	// Measures are further figures, when Trial.Measure asked for them.
+	Measures *sim.Measures
 	// Events is how many events the simulator went through, and Hash depends on each of them.
 	Events, Hash uint64
 }
@@ -46,7 +49,7 @@ func (t *Trial) Bound(ctx context.Context) (*sim.Limits, error) {
 func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 	world := t.Scenario.world(t.Settings, t.Seed)
 	world.Horizon = bound.Horizon
-	world.Decisions = t.Decisions
+	world.Decisions, world.Samples = t.Decisions, t.Measure
 	world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed)
 	t.Controller.callers(&world)
 	res, err := sim.Run(ctx, world)
@@ -77,7 +80,35 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 			}
 		}
 	}
+	if t.Measure || len(res.Replicas) > 1 {
+		m := sim.Measure(res, bound)
+		if !math.IsNaN(m.Jain) {
+			o.Summary.Fairness = m.Jain
+		}
+		if t.Measure {
+			o.Measures = &m
+		}
+	}
 	return o, nil
+}
+
+// Best finds the best constant limit in the trial's world, or with piecewise the best limits that change when the world does. The trial's controller
+// says only whether a Retry-After is waited for. It takes some 15 runs, or 15 for each change of the world.
+func (t *Trial) Best(ctx context.Context, bound *sim.Limits, piecewise bool) (*sim.Best, error) {
+	world := t.Scenario.world(t.Settings, t.Seed)
+	world.Horizon = bound.Horizon
+	if world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed); world.Guard == nil {
+		world.Guard = Controller{kind: kindFixed, limit: 1}.guard(t.Scenario, t.Settings, t.Seed)
+	}
+	find := sim.BestStatic
+	if piecewise {
+		find = sim.BestPiecewise
+	}
+	b, err := find(ctx, world, sim.DefaultObjective(bound))
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s, best limits, seed %d: %w", t.Scenario.Name, t.Seed, err)
+	}
+	return b, nil
 }
 
 // OracleOf describes the bounds of a scenario's seeds for a report. Nil ones are left out.

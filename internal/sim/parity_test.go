@@ -14,6 +14,7 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/adaptive/classic"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/admission"
 	"github.com/flyball-go/flyball/internal/sim"
 	"github.com/flyball-go/flyball/limiter"
 )
@@ -35,30 +36,66 @@ func TestParity(t *testing.T) {
 		},
 		"paced": func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 8})} },
 	}
-	for name, law := range laws {
-		for seed := range uint64(20) {
-			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
-				arrivals := history(seed)
-				cfg := limiter.Config{
-					Queue: 30, MaxWait: 20 * time.Second, MaxPause: time.Minute, PauseJitter: 0.05, Seed: seed + 1,
+	// How guards can be made beside their law: the waiting room with priorities, tenants and reserved places, and budgets.
+	shapes := map[string]func(*limiter.Config, *sim.Guard){
+		"plain": func(*limiter.Config, *sim.Guard) {},
+		"room": func(c *limiter.Config, g *sim.Guard) {
+			c.Room = &limiter.Room{Aging: 700 * time.Millisecond, Weights: map[string]float64{"a": 3}, Drop: limiter.DropLongest, ReservedShare: .3, ReservedFor: 2}
+			g.Room = admission.QueueConfig{Aging: 700 * time.Millisecond, Weights: map[string]float64{"a": 3}, Drop: admission.DropLongest, ReservedShare: .3, ReservedFor: 2}
+		},
+		"budget": func(c *limiter.Config, g *sim.Guard) {
+			limits := []limiter.BudgetLimit{
+				{Kind: feedback.ScopeRequests, Limit: 1500, Period: time.Minute, Burst: 25},
+				{Kind: feedback.ScopeTokens, Limit: 90_000, Period: time.Minute, Burst: 4000},
+			}
+			c.Budget = &limiter.Budget{Limits: limits, Overrun: .2, Unseen: 50}
+			g.Budgets = admission.BudgetConfig{Limits: limits}
+			g.Estimate = admission.EstimateConfig{Overrun: .2, Input: 50, Output: 50}
+		},
+	}
+	for shape, edit := range shapes {
+		for name, law := range laws {
+			parity(t, shape+"/"+name, law, edit)
+		}
+	}
+}
+
+// parity compares the two with one law and one shape.
+func parity(t *testing.T, name string, law func() adaptive.Law, edit func(*limiter.Config, *sim.Guard)) {
+	var waited [admission.NumWhys]admission.Waits
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
+			arrivals := history(seed)
+			cfg := limiter.Config{
+				Queue: 30, MaxWait: 20 * time.Second, MaxPause: time.Minute, PauseJitter: 0.05, Seed: seed + 1,
+			}
+			guard := sim.Guard{Law: law(), Queue: cfg.Queue, MaxWait: cfg.MaxWait, MaxPause: cfg.MaxPause, PauseJitter: cfg.PauseJitter}
+			edit(&cfg, &guard)
+			trace := sim.Replay(guard, cfg.Seed, arrivals)
+			want := tell(trace)
+			cfg.Law = law()
+			var got []string
+			synctest.Test(t, func(t *testing.T) { got = tell(live(t, cfg, arrivals)) })
+			for i := range max(len(got), len(want)) {
+				g, w := line(got, i), line(want, i)
+				if g != w {
+					t.Fatalf("line %d differs\n live guard %s\n simulator  %s", i+1, g, w)
 				}
-				trace := sim.Replay(sim.Guard{
-					Law: law(), Queue: cfg.Queue, MaxWait: cfg.MaxWait, MaxPause: cfg.MaxPause, PauseJitter: cfg.PauseJitter,
-				}, cfg.Seed, arrivals)
-				want := tell(trace)
-				cfg.Law = law()
-				var got []string
-				synctest.Test(t, func(t *testing.T) { got = tell(live(t, cfg, arrivals)) })
-				for i := range max(len(got), len(want)) {
-					g, w := line(got, i), line(want, i)
-					if g != w {
-						t.Fatalf("line %d differs\n live guard %s\n simulator  %s", i+1, g, w)
-					}
-				}
-				if name == "adaptive" && len(trace.Steps) < 10 {
-					t.Errorf("only %d decisions: the history tests too little", len(trace.Steps))
-				}
-			})
+			}
+			if name == "plain/adaptive" && len(trace.Steps) < 10 {
+				t.Errorf("only %d decisions: the history tests too little", len(trace.Steps))
+			}
+			for i, w := range trace.Counts.WaitedFor {
+				waited[i].N += w.N
+			}
+		})
+	}
+	for _, c := range []struct {
+		name string
+		why  admission.Why
+	}{{"plain/paced", admission.WhyPace}, {"plain/paced", admission.WhyTokenPace}, {"room/fixed", admission.WhyReserved}, {"budget/fixed", admission.WhyBudget}} {
+		if name == c.name && waited[c.why].N == 0 {
+			t.Errorf("%s: nobody waited for %v: the history tests too little", name, c.why)
 		}
 	}
 }
@@ -68,7 +105,7 @@ type paced struct{ adaptive.Law }
 
 func (p *paced) edit(now time.Duration, d adaptive.Decision) adaptive.Decision {
 	d.Pace = 20 + float64(d.Limit)
-	d.TokenPace = 5000
+	d.TokenPace = 300
 	if d.Cause == adaptive.CauseOverloaded {
 		d.NotBefore = now + 137*time.Millisecond
 	}
@@ -113,6 +150,13 @@ func history(seed uint64) []sim.Arrival {
 		case 5:
 			a.Outcome = adaptive.Outcome{Windows: []feedback.Window{{Kind: feedback.ScopeConcurrency, Limit: int64(4 + rng.IntN(20)), Remaining: feedback.Unstated, Reset: feedback.Unstated}}}
 		}
+		a.Priority, a.Class = uint8(rng.IntN(4)), uint8(rng.IntN(3))
+		a.Tenant = []string{"", "a", "b"}[rng.IntN(3)]
+		a.Retry = rng.IntN(8) == 0
+		if rng.IntN(3) == 0 {
+			a.Output = int64(rng.IntN(100))
+			a.Tokens = a.Output + int64(rng.IntN(200))
+		}
 		if rng.IntN(10) == 0 {
 			a.GiveUp = time.Duration(1 + rng.IntN(2e9))
 		}
@@ -141,7 +185,9 @@ func live(t *testing.T, cfg limiter.Config, arrivals []sim.Arrival) sim.Trace {
 				ctx, stop = context.WithTimeout(ctx, a.GiveUp)
 				defer stop()
 			}
-			p, err := g.Acquire(ctx, limiter.Request{Tokens: a.Tokens, Class: a.Class})
+			p, err := g.Acquire(ctx, limiter.Request{
+				Tokens: a.Tokens, Output: a.Output, Class: a.Class, Tenant: a.Tenant, Priority: a.Priority, Retry: a.Retry,
+			})
 			f.Start = time.Since(start)
 			var refused *limiter.RejectedError
 			switch {

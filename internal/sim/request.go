@@ -207,7 +207,7 @@ func (r *run) reach(q *request) {
 
 // told is what the upstream tells of.
 func (r *run) told(e *upstream.Event) {
-	r.res.Hash = draw.Mix(r.res.Hash ^ e.ID<<8 ^ uint64(e.Kind))
+	r.note(e.ID<<8 ^ uint64(e.Kind))
 	if e.Kind == upstream.Swallowed {
 		return
 	}

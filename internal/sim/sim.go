@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -207,14 +208,14 @@ func (r *run) step() bool {
 	r.advance(at)
 	r.res.Events++
 	if !ok {
-		r.res.Hash = draw.Mix(r.res.Hash ^ uint64(at)<<4 ^ 15)
+		r.note(uint64(at)<<4 ^ 15)
 		r.up.Step(at, r.tell)
 		r.look()
 		return r.check.err == nil
 	}
 	index := e.Index()
 	kind := e.Kind()
-	r.res.Hash = draw.Mix(r.res.Hash ^ uint64(at)<<4 ^ uint64(kind) ^ uint64(index)<<40)
+	r.note(uint64(at)<<4 ^ uint64(kind) ^ uint64(index)<<40)
 	switch kind {
 	case onArrive:
 		r.arrive(index)
@@ -249,6 +250,9 @@ func (r *run) step() bool {
 	}
 	return r.check.err == nil
 }
+
+// note makes the hash of the run depend on x.
+func (r *run) note(x uint64) { r.res.Hash = bits.RotateLeft64(r.res.Hash^x, 27) * 0x9e3779b97f4a7c15 }
 
 // advance moves the clock.
 func (r *run) advance(at int64) {
@@ -311,9 +315,15 @@ func (r *run) leave(n int) {
 func (r *run) decided(n int, now time.Duration, d adaptive.Decision) {
 	g := &r.guards[n]
 	cut := d.Episode != g.episode
+	if r.replicas[n/r.keys].here {
+		r.limit += d.Limit - g.limit
+		r.pace += d.Pace - g.pace
+	}
 	g.limit, g.pace, g.episode = d.Limit, d.Pace, d.Episode
-	r.levels()
-	r.res.Hash = draw.Mix(r.res.Hash ^ uint64(d.Limit)<<32 ^ uint64(d.Cause) ^ uint64(n)<<16)
+	if len(r.guards) == 1 {
+		r.pace = d.Pace // without what rounding adds up to
+	}
+	r.note(uint64(d.Limit)<<32 ^ uint64(d.Cause) ^ uint64(n)<<16)
 	r.tally.decided(r, g, &d, cut)
 	if r.cfg.Decisions {
 		r.res.Decisions = append(r.res.Decisions, Step{now, n, d})

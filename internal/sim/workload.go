@@ -322,6 +322,18 @@ func (f *flow) next() int64 {
 	return never
 }
 
+// Arrivals returns when requests arrive within Duration, for a workload that is an open loop (Poisson, Renewal, Modulated, Traced) or the
+// sessions of Sessions. It is what a report shows of a workload.
+func Arrivals(cfg *Config) []time.Duration {
+	var f flow
+	f.init(cfg)
+	var list []time.Duration
+	for at := f.next(); at < int64(cfg.Duration); at = f.next() {
+		list = append(list, time.Duration(at))
+	}
+	return list
+}
+
 // gap returns how much must be integrated over the rate before the n-th arrival (unitless, mean 1).
 func gap(seed, n uint64) float64 { return draw.Exp(seed, streamArrival, n) }
 

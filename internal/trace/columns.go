@@ -25,10 +25,20 @@ type Column struct {
 // Columns says where fields are found, by field.
 type Columns map[string]Column
 
+// numbered reports whether columns are named by their numbers, as #1, for a file without a header.
+func (c Columns) numbered() bool {
+	for _, col := range c {
+		if n, err := strconv.Atoi(strings.TrimPrefix(col.Name, "#")); err != nil || n < 1 || !strings.HasPrefix(col.Name, "#") {
+			return false
+		}
+	}
+	return len(c) > 0
+}
+
 var units = map[string]time.Duration{"s": time.Second, "ms": time.Millisecond, "us": time.Microsecond, "ns": time.Nanosecond}
 
 // ParseColumns reads a list such as "t=Timestamp:ms,in=prompt_tokens,out=completion_tokens". A unit (s, ms, us or ns) is
-// for times.
+// for times. Columns called #1, #2 and so on, all of them, are those of a CSV without a header.
 func ParseColumns(list string) (Columns, error) {
 	c := Columns{}
 	for part := range strings.SplitSeq(list, ",") {

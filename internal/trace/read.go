@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -135,6 +136,13 @@ func (t *Trace) readCSV(in io.Reader, m *maker, need []string) error {
 	if err != nil {
 		return t.csvError(err)
 	}
+	var again []string // the first line, when it is no header
+	if m.columns.numbered() {
+		again = slices.Clone(header)
+		for i := range header {
+			header[i] = "#" + strconv.Itoa(i+1)
+		}
+	}
 	index := make(map[string]int, len(header))
 	for i, h := range header {
 		h = strings.TrimSpace(h)
@@ -151,14 +159,16 @@ func (t *Trace) readCSV(in io.Reader, m *maker, need []string) error {
 	}
 	var last int
 	for {
-		record, err := r.Read()
-		if err == io.EOF {
-			return nil
+		record, n := again, 1
+		if again == nil {
+			if record, err = r.Read(); err == io.EOF {
+				return nil
+			} else if err != nil {
+				return t.csvError(err)
+			}
+			n, _ = r.FieldPos(0)
 		}
-		if err != nil {
-			return t.csvError(err)
-		}
-		n, _ := r.FieldPos(0)
+		again = nil
 		if len(record) == 1 && strings.TrimSpace(record[0]) == "" {
 			continue
 		}

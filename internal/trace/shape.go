@@ -42,7 +42,7 @@ type DemandOptions struct {
 	// time to the next one of the trace, and are as large as theirs.
 	RateScale float64
 	// Duration is how long requests come; a trace that is shorter begins again, one that is longer is cut. Zero means as
-	// long as the trace.
+	// long as the trace, in whole seconds.
 	Duration time.Duration
 }
 
@@ -66,6 +66,9 @@ func (t *Trace) Demand(opt DemandOptions) (*Demand, error) {
 	d := &Demand{Duration: opt.Duration}
 	if d.Duration == 0 {
 		d.Duration = scale(period, opt.TimeScale)
+		if whole := time.Second; d.Duration > 10*whole { // a round number to read
+			d.Duration = (d.Duration + whole - 1) / whole * whole
+		}
 	}
 	owed := 0.0 // requests that the rate scale still owes, in (-1, 0.5]
 	for round := 0; ; round++ {

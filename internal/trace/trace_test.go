@@ -52,6 +52,8 @@ func TestFormats(t *testing.T) {
 		{`{"ts":"2026-01-01T00:00:00Z","tok":3,"d":1500,"code":200}`, JSONL,
 			Options{Columns: Columns{"t": {Name: "ts"}, "in": {Name: "tok"}, "latency": {"d", ms}, "status": {Name: "code"}}},
 			[]Row{{In: 3, Seen: true, End: 1500 * ms, Status: 200}}},
+		{"1500000000,200,250000000,x\n1500500000,429,1000000,y\n", CSV, Options{Columns: Columns{"t": {"#1", time.Nanosecond}, "status": {Name: "#2"}, "latency": {"#3", time.Nanosecond}}}, // vegeta's
+			[]Row{{Seen: true, End: 250 * ms, Status: 200}, {At: ms / 2, Seen: true, Sent: ms / 2, End: ms + ms/2, Status: 429}}},
 		{"t,in\n2,5\n1,6\n", CSV, Options{Sort: true}, []Row{{In: 6}, {At: time.Second, In: 5}}},
 		{own, Flyball, Options{}, []Row{
 			{In: 100, Out: 20, Key: "key-1", Seen: true, Sent: 250 * ms, First: 500 * ms, End: 1500 * ms, Status: 200},
@@ -98,6 +100,8 @@ func TestRefusals(t *testing.T) {
 		{"t,in\n1,1\n1000000000,1\n", Options{}, 3, "is its unit right"},
 		{"t,t\n1,1\n", Options{}, 1, "name of two columns"},
 		{"t,in\n1,\"1\n", Options{}, 2, "is no CSV"},
+		{"1,2\n1,2\n", Options{Columns: Columns{"t": {Name: "#3"}}}, 1, `no column "#3"`},
+		{"1,x\n", Options{Columns: Columns{"t": {Name: "#1"}, "in": {Name: "#2"}}}, 1, "no number of tokens"},
 		{"t,in\n", Options{}, 1, "has no request"},
 		{`{"t":0}` + "\n\n" + `{"t":1`, Options{}, 3, "is no JSON object"},
 		{`{"x":0}`, Options{}, 1, "t is missing"},

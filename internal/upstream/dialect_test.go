@@ -188,7 +188,7 @@ func TestQuotasAllowTheirLimit(t *testing.T) {
 		tell := func(e *Event) {
 			in--
 			if e.Kind == Done {
-				units += u.accounts[0].counters[0].after(e.Call)
+				units += u.accounts[0].counters[0].after(&Call{Input: 100, Output: 40})
 			}
 		}
 		for at := int64(0); at < minutes*60e9; at += 20e6 {

@@ -175,9 +175,7 @@ func (u *Upstream) iterate(now int64) {
 		s.state = serving
 		if s.first < 0 {
 			s.first = now
-			if u.cfg.FirstByte && !s.gone && !s.neighbour {
-				u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i)})
-			}
+			u.answers(now, i)
 		}
 		b.kv++
 		s.made++

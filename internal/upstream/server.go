@@ -165,7 +165,7 @@ func (u *Upstream) finish(now int64, i int32) {
 			first = now
 		}
 		u.emit(Event{
-			Kind: Done, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s), Tokens: s.call.Output, Call: &s.call,
+			Kind: Done, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s), Tokens: s.call.Output,
 			Start: s.start, Queued: s.began - s.admitted, First: first - s.submitted,
 		})
 	}

@@ -87,9 +87,7 @@ func (u *Upstream) share(now int64) {
 	switch {
 	case m.first:
 		s.first = now
-		if u.cfg.FirstByte && !s.gone && !s.neighbour {
-			u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(m.i)})
-		}
+		u.answers(now, m.i)
 	default:
 		u.served(now, m.i)
 	}

@@ -96,8 +96,6 @@ type Event struct {
 	Handle Handle // of Done and Refused it is no longer in use
 	Reply  *Reply // of Done and Refused; of FirstByte, what the answer begins with
 	Tokens int64  // of the output that are there, for Progress and Done
-	// Call is the call, for Done.
-	Call *Call
 	// Start is the number of its start at the server, for Done.
 	Start int64
 	// Queued is how long it waited for a server, and First the time from its submission to the first byte of
@@ -308,8 +306,7 @@ func (u *Upstream) Step(at int64, tell func(*Event)) {
 		u.happen(at, e)
 	}
 	for i := 0; i < len(u.out); i++ {
-		e := u.out[i]
-		tell(&e)
+		tell(&u.out[i]) // where it is stays as it is, should u.out grow meanwhile
 	}
 	u.out = u.out[:0]
 }
@@ -334,8 +331,8 @@ func (u *Upstream) happen(now int64, e event.Event) {
 			u.served(now, int32(i))
 		}
 	case onFirst:
-		if s := &u.slots[i]; s.state == serving && s.timeout == e.Seq && !s.gone && !s.neighbour {
-			u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i)})
+		if s := &u.slots[i]; s.state == serving && s.timeout == e.Seq {
+			u.answers(now, int32(i))
 			u.planProgress(now, int32(i))
 		}
 	case onProgress:
@@ -374,6 +371,13 @@ func (u *Upstream) happen(now int64, e event.Event) {
 	}
 }
 
+// answers tells that the answer of a call begins.
+func (u *Upstream) answers(now int64, i int32) {
+	if s := &u.slots[i]; u.cfg.FirstByte && !s.gone && !s.neighbour {
+		u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s)})
+	}
+}
+
 func (u *Upstream) emit(e Event) {
 	if e.Kind == FirstByte {
 		e.Reply = u.success(e.At, &u.slots[e.Handle])
@@ -401,8 +405,10 @@ func (u *Upstream) give(i int32) {
 // Submit takes a call that reaches the upstream at now.
 func (u *Upstream) Submit(now int64, c Call) Handle {
 	i := u.take()
-	u.slots[i] = slot{call: c, submitted: now, first: -1, start: unstarted, next: -1, prev: -1}
-	if s := &u.slots[i]; s.call.Account < 0 || s.call.Account >= len(u.accounts) {
+	s := &u.slots[i]
+	s.call, s.submitted, s.first, s.start, s.next, s.prev = c, now, -1, unstarted, -1, -1
+	s.gone, s.neighbour, s.told, s.made, s.filled, s.prompt, s.seq, s.timeout = false, false, 0, 0, 0, 0, 0, 0
+	if s.call.Account < 0 || s.call.Account >= len(u.accounts) {
 		s.call.Account = 0
 	}
 	u.enter(now, i)

@@ -94,17 +94,17 @@ func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look
 // watch readies b to be looked through.
 func (b *body) watch(l look, needs limiter.Needs) {
 	b.look, b.sieve.Usage = l, needs.Tokens
-	if l == lookSieve && !needs.Tokens {
-		return // a body that is compressed has no names that the sieve would find
+	if l == lookSieve && needs.Tokens && b.t.bedrock.found(b.resp.Header) {
+		l = lookStream
 	}
-	if encoded(b.resp.Header["Content-Encoding"]) {
+	if l == lookSieve {
+		return // when it is compressed, it has no names that the sieve would find
+	}
+	if b.look = l; encoded(b.resp.Header["Content-Encoding"]) {
 		b.look = lookAway
 		return
 	}
-	if l == lookStream || b.resp.Header["X-Amzn-Bedrock-Input-Token-Count"] != nil {
-		b.look = lookStream
-		b.listen(feedback.NewStream(b.config(), time.Now()))
-	}
+	b.listen(feedback.NewStream(b.config(), time.Now()))
 }
 
 // Context returns the context of the request.
@@ -178,11 +178,12 @@ func (b *body) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	err := b.ReadCloser.Close()
-	b.mu.Lock()
-	// A caller that has what it wanted need not read to the end, so that alone is no failure.
-	b.end(false, b.Context().Err())
-	return err
+	defer func() { // also when the base's Close panics
+		b.mu.Lock()
+		// A caller that has what it wanted need not read to the end, so that alone is no failure.
+		b.end(false, b.Context().Err())
+	}()
+	return b.ReadCloser.Close()
 }
 
 // ContextEnded gives the permit back for a caller that cancels and forgets the body: net/http has ended the exchange

@@ -58,27 +58,32 @@ func encoded(contentEncoding []string) bool {
 	return false
 }
 
-// policy remembers whether an upstream sends RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), by which a success may
-// state a limit on calls in flight: whoever sends it sends it always. One that has not so far is asked now and then.
-type policy struct{ state atomic.Uint32 }
+// habit remembers whether an upstream sends a header field: whoever sends it sends it always. One that has not so far is asked
+// now and then, because a look-up in each header costs as much as taking a place.
+type habit struct {
+	field string
+	state atomic.Uint32
+}
 
 const (
-	policyFirst = 32 // how many answers are looked at to begin with
-	policyEach  = 16 // one in so many afterwards
-	policySent  = 1 << 31
+	habitFirst = 32 // how many answers are looked at to begin with
+	habitEach  = 16 // one in so many afterwards
+	habitSent  = 1 << 31
 )
 
-// stated reports whether the header has one, as far as it looks.
-func (p *policy) stated(h http.Header) bool {
+// found reports whether the header has the field, as far as it looks.
+func (p *habit) found(h http.Header) bool {
 	switch n := p.state.Load(); {
-	case n < policyFirst:
+	case n < habitFirst:
 		p.state.CompareAndSwap(n, n+1)
-	case n < policySent && rand.Uint32()%policyEach != 0:
+	case n < habitSent && rand.Uint32()%habitEach != 0:
 		return false
 	}
-	if h["Ratelimit-Policy"] == nil {
+	if h[p.field] == nil {
 		return false
 	}
-	p.state.Store(policySent)
+	if p.state.Load() != habitSent {
+		p.state.Store(habitSent)
+	}
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -80,6 +81,14 @@ type tap struct {
 // run reads until the body ends or enough is there.
 func (t *tap) run() {
 	defer close(t.done)
+	defer func() {
+		// On a goroutine of its own a panic of the base's body would end the program, whatever the caller recovers from.
+		if v := recover(); v != nil {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.err = fmt.Errorf("httplimit: reading the body of a refusal panicked: %v", v)
+		}
+	}()
 	buf := make([]byte, 4<<10)
 	for n := 0; n < peekMost; {
 		m, err := t.body.Read(buf[:min(len(buf), peekMost-n)])

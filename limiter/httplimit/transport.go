@@ -51,10 +51,12 @@ type Config struct {
 // Transport is an http.RoundTripper that sends through a guard. It may be used by any number of
 // goroutines. Make it with New.
 type Transport struct {
-	base   http.RoundTripper
-	guard  *limiter.Guard
-	cfg    Config
-	policy policy
+	base  http.RoundTripper
+	guard *limiter.Guard
+	cfg   Config
+
+	policy  habit // by which a success may state a limit on calls in flight
+	bedrock habit // where a success tells its usage
 }
 
 // New returns a Transport that sends with base through guard. A nil base means http.DefaultTransport. It
@@ -69,7 +71,11 @@ func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 	if cfg.Idempotent == nil {
 		cfg.Idempotent = Idempotent
 	}
-	return &Transport{base: base, guard: guard, cfg: cfg}
+	return &Transport{
+		base: base, guard: guard, cfg: cfg,
+		policy:  habit{field: "Ratelimit-Policy"}, // draft-ietf-httpapi-ratelimit-headers
+		bedrock: habit{field: "X-Amzn-Bedrock-Input-Token-Count"},
+	}
 }
 
 // Guard returns the guard that t sends through.
@@ -209,7 +215,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 	// An answer in plain JSON is not gRPC's, which saves a look-up.
 	if err == nil && (l == lookSieve && resp.StatusCode == http.StatusOK && t.cfg.Rules == nil ||
 		feedback.Succeeded(resp.StatusCode, resp.Header, t.cfg.Rules)) {
-		if needs.Windows || t.policy.stated(resp.Header) {
+		if needs.Windows || t.policy.found(resp.Header) {
 			if s := t.parse(resp, nil); len(s.Windows) > 0 {
 				more = &told{outcome: limiter.Outcome{Windows: s.Windows}}
 			}

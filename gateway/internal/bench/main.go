@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"math"
 	"net"
 	"net/http"
@@ -34,9 +35,12 @@ func main() {
 	callers := flag.Int("callers", 32, "callers at a time")
 	streams := flag.Int("streams", 0, "instead, hold so many streams open, and print memory")
 	last := flag.Duration("for", 10*time.Minute, "how long to hold streams")
+	three := flag.Bool("overload", false, "instead, offer three times what upstreams allow, and count what fails")
 	flag.Parse()
 	var err error
-	if *streams > 0 {
+	if *three {
+		err = overload()
+	} else if *streams > 0 {
 		err = hold(*streams, *last)
 	} else {
 		err = compare(*rounds, *round, *callers)
@@ -109,14 +113,18 @@ func serve(h http.Handler) (base string, stop func(), err error) {
 	return "http://" + l.Addr().String(), func() { _ = s.Close() }, nil
 }
 
-// gateway starts a gateway in front of upstream with the limits that the load needs.
+// gateway starts a gateway in front of upstream that has so many places from the start; with none it has to learn them.
 func gateway(upstream string, places int) (base string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "flyball-bench")
 	if err != nil {
 		return "", nil, err
 	}
 	file := filepath.Join(dir, "limits.toml")
-	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\ninitial_limit = %d\nmax_limit = %d\n[gateway.log]\nfile = %q\n", upstream+"/v1", places, max(places, 1024), filepath.Join(dir, "log"))
+	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\n", upstream+"/v1")
+	if places > 0 {
+		text += fmt.Sprintf("initial_limit = %d\nmax_limit = %d\n", places, max(places, 1024))
+	}
+	text += fmt.Sprintf("[gateway.log]\nfile = %q\n", filepath.Join(dir, "log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", nil, err
 	}
@@ -139,6 +147,7 @@ func bare(upstream string, places int) (base string, stop func(), err error) {
 	p := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		Transport: &http.Transport{MaxIdleConnsPerHost: places, DisableCompression: true},
+		ErrorLog:  log.New(io.Discard, "", 0),
 	}
 	return serve(p)
 }

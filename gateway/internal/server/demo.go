@@ -37,7 +37,7 @@ func startDemo() (*demo, error) {
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		model.Close()
+		_ = model.Close()
 		return nil, fmt.Errorf("the demonstration's upstream: %w", err)
 	}
 	d := &demo{model: model, http: &http.Server{Handler: model, ReadHeaderTimeout: 10 * time.Second}, base: "http://" + l.Addr().String() + "/v1"}
@@ -47,5 +47,5 @@ func startDemo() (*demo, error) {
 
 func (d *demo) close() {
 	_ = d.http.Close()
-	d.model.Close()
+	_ = d.model.Close()
 }

@@ -99,6 +99,7 @@ type decision struct {
 	Guard string `json:"guard"`
 	Limit int    `json:"limit"`
 	Cause string `json:"cause"`
+	Cut   bool   `json:"cut"` // less is allowed than before
 }
 
 // history is a guard's past, a value for each second, the oldest first.
@@ -161,13 +162,22 @@ func (u *UI) Watch(g *limiter.Guard) {
 			return
 		}
 	}
-	u.guards = append(u.guards, &watched{guard: g, before: g.Stats().Counts, at: time.Now()})
+	s := g.Stats()
+	u.guards = append(u.guards, &watched{guard: g, before: s.Counts, at: time.Now()})
 	u.mu.Unlock()
-	g.OnDecision(func(d limiter.Decision) {
+	last := limiter.Decision{}
+	last.Limit = s.Limit
+	g.OnDecision(func(d limiter.Decision) { // one at a time
+		// A pace moves with each breath of the law; what people look for is a limit that changed, or a new reason.
+		before := last
+		last = d
+		if d.Limit == before.Limit && d.Cause == before.Cause {
+			return
+		}
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		u.decided++
-		u.decisions = append(u.decisions, decision{time.Now().UnixMilli(), g.Name(), d.Limit, d.Cause.String()})
+		u.decisions = append(u.decisions, decision{time.Now().UnixMilli(), g.Name(), d.Limit, d.Cause.String(), d.Limit < before.Limit || d.Pace > 0 && d.Pace < before.Pace})
 		if over := len(u.decisions) - keptDecisions; over > 0 {
 			u.decisions = append(u.decisions[:0], u.decisions[over:]...)
 		}
@@ -267,13 +277,17 @@ func why(x *limiter.Explanation) string {
 	}
 	switch {
 	case len(x.Waits) > 0:
-		parts = append(parts, fmt.Sprintf("%d wait: %s binds", x.Waiting, x.Waits[0].Why))
+		parts = append(parts, fmt.Sprintf("%d wait for %s", x.Waiting, forWhat(x.Waits[0].Why)))
 	case x.InFlight >= x.Limit:
 		parts = append(parts, "full, and nobody waits")
 	default:
 		parts = append(parts, "nobody waits")
 	}
-	if x.Binding != "none" {
+	switch x.Binding {
+	case "none":
+	case "unknown":
+		parts = append(parts, "the upstream refuses and does not say which limit of its own binds")
+	default:
 		parts = append(parts, "the upstream's limit of "+strings.ReplaceAll(x.Binding, "_", " ")+" binds")
 	}
 	for _, b := range x.Budgets {
@@ -282,6 +296,25 @@ func why(x *limiter.Explanation) string {
 		}
 	}
 	return strings.Join(parts, "; ") + "; last change: " + strings.ReplaceAll(x.Cause, "_", " ")
+}
+
+// forWhat says what somebody waits for.
+func forWhat(why string) string {
+	switch why {
+	case limiter.WhyLimit.String():
+		return "a place: as many calls are in flight as may be"
+	case limiter.WhyPause.String():
+		return "the end of the pause"
+	case limiter.WhyResume.String():
+		return "their turn after a pause, as starts are spread"
+	case limiter.WhyPace.String():
+		return "the pace of starts"
+	case limiter.WhyTokenPace.String():
+		return "the pace of tokens"
+	case limiter.WhyReserved.String():
+		return "a place that is not reserved for more urgent calls"
+	}
+	return "the budget of " + why
 }
 
 // Handler serves the page at "/ui" and its events below it.

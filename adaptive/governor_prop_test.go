@@ -1,0 +1,183 @@
+package adaptive
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"pgregory.net/rapid"
+)
+
+// wilder adds to an event what AIMD does not look at.
+func wilder(t *rapid.T, e event) event {
+	number := rapid.OneOf(rapid.Int64Range(0, 1000), rapid.Int64Range(0, 1000), rapid.Int64())
+	switch e.kind {
+	case 0, 1:
+		e.w.Tokens, e.w.OutputTokens = number.Draw(t, "Tokens"), number.Draw(t, "OutputTokens")
+	case 2:
+		e.c.Tokens = number.Draw(t, "Tokens")
+		e.o.HasRetryAfter = rapid.Bool().Draw(t, "HasRetryAfter")
+		e.o.RetryAfter = time.Duration(rapid.OneOf(rapid.Int64Range(0, int64(time.Minute)), rapid.Int64()).Draw(t, "RetryAfter"))
+	case 3:
+		e.hint.Remaining = number.Draw(t, "Remaining")
+		e.hint.Reset = time.Duration(rapid.OneOf(rapid.Int64Range(-1, int64(time.Minute)), rapid.Int64()).Draw(t, "Reset"))
+	}
+	return e
+}
+
+func sane(t *rapid.T, in Config, d Decision) {
+	t.Helper()
+	if d.Limit < in.Min || d.Limit > in.Max {
+		t.Fatalf("limit %d is not in %d to %d", d.Limit, in.Min, in.Max)
+	}
+	for _, p := range []float64{d.Pace, d.TokenPace} {
+		if !(p >= 0) || math.IsInf(p, 0) {
+			t.Fatalf("a pace of %v", p)
+		}
+	}
+	if int(d.Cause) >= NumCauses || int(d.Binding) >= feedback.NumScopes {
+		t.Fatalf("%+v is out of range", d)
+	}
+}
+
+func TestPropGovernorBounds(t *testing.T) {
+	// Whatever happens, the decision is in range, nothing panics, and the state is made of numbers.
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := anyConfig(t)
+		cfg.RefusalBudget = rapid.OneOf(rapid.Float64Range(0, 1), rapid.Float64()).Draw(t, "RefusalBudget")
+		cfg.LatencyFactor = rapid.OneOf(rapid.Float64Range(0, 5), rapid.Float64()).Draw(t, "LatencyFactor")
+		g := New(cfg)
+		in := cfg.clamp()
+		for _, e := range events(t, 60) {
+			e = wilder(t, e)
+			d := e.apply(g)
+			sane(t, in, d)
+			if d != g.Decision() {
+				t.Fatalf("Decision() = %+v after %+v was returned", g.Decision(), d)
+			}
+			if _, err := json.Marshal(g.State()); err != nil {
+				t.Fatalf("after %+v: %v in %+v", e, err, g.State())
+			}
+		}
+	})
+}
+
+func TestPropGovernorOneCutAnEpisode(t *testing.T) {
+	// However many calls of one episode are refused, the limit falls once.
+	rapid.Check(t, func(t *rapid.T) {
+		g := New(anyConfig(t))
+		for _, e := range events(t, 20) {
+			e.apply(g)
+		}
+		now := g.State().At
+		before := g.Decision()
+		after := Decision{}
+		for i, n := range rapid.SliceOfN(rapid.IntRange(1, 100), 1, 200).Draw(t, "in flight of a burst of refused calls") {
+			d := g.Ended(now, Call{SentAt: now, Episode: before.Episode, InFlight: n}, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
+			if i == 0 {
+				after = d
+			}
+			if d.Episode-before.Episode > 1 || d.Limit != after.Limit {
+				t.Fatalf("refusal %d of the burst: %+v after %+v", i, d, after)
+			}
+		}
+	})
+}
+
+func TestPropGovernorTimeBackwards(t *testing.T) {
+	// A clock that goes backwards counts as no time having passed.
+	rapid.Check(t, func(t *rapid.T) {
+		g := New(anyConfig(t))
+		for _, e := range events(t, 30) {
+			e.apply(g)
+		}
+		at := g.State().At
+		e := wilder(t, anyEvent(t, at))
+		back := e
+		back.now = at - time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(t, "back"))
+		a, b := *g, *g
+		da, db := e.apply(&a), back.apply(&b)
+		da.AskAgain, db.AskAgain = 0, 0
+		if da != db {
+			t.Fatalf("%+v: %+v at %v, %+v at %v", e, da, e.now, db, back.now)
+		}
+	})
+}
+
+// likely draws events as a guard may see them, within hours.
+func likely(t *rapid.T, n int) []event {
+	now := time.Second
+	es := make([]event, n)
+	for i := range es {
+		now += time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "step"))
+		e := event{kind: rapid.IntRange(0, 3).Draw(t, "kind"), now: now}
+		ok := rapid.IntRange(0, 200).Draw(t, "OK")
+		latency := time.Duration(rapid.Int64Range(1e6, 30e9).Draw(t, "latency"))
+		e.w = Window{Start: now - time.Second, OK: ok, Timed: ok, Latency: time.Duration(ok) * latency, MinLatency: latency / 2,
+			MaxInFlight: rapid.IntRange(1, 300).Draw(t, "MaxInFlight"), InFlight: rapid.IntRange(0, 300).Draw(t, "InFlight"),
+			Waiting: rapid.IntRange(0, 3).Draw(t, "Waiting"), Full: rapid.Bool().Draw(t, "Full"), OutputTokens: int64(ok) * 100}
+		e.c = Call{SentAt: now - latency, InFlight: rapid.IntRange(1, 300).Draw(t, "in flight")}
+		e.back = rapid.Uint32Range(0, 1).Draw(t, "back")
+		e.o = Outcome{Class: feedback.Class(rapid.IntRange(1, feedback.NumClasses-1).Draw(t, "class")), Scope: feedback.Scope(rapid.IntRange(0, feedback.NumScopes-1).Draw(t, "scope")),
+			HasRetryAfter: rapid.Bool().Draw(t, "HasRetryAfter"), RetryAfter: time.Duration(rapid.Int64Range(0, 60).Draw(t, "RetryAfter")) * time.Second}
+		e.hint = feedback.Window{Kind: feedback.Scope(rapid.IntRange(0, feedback.NumScopes-1).Draw(t, "kind of limit")), Limit: rapid.Int64Range(1, 1000).Draw(t, "limit"),
+			Remaining: rapid.Int64Range(0, 1000).Draw(t, "remaining"), Reset: time.Duration(rapid.Int64Range(0, 120).Draw(t, "reset")) * time.Second}
+		es[i] = e
+	}
+	return es
+}
+
+func TestPropGovernorRestoreContinuesIdentically(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := New(Config{})
+		es := likely(t, 60)
+		cut := rapid.IntRange(1, len(es)).Draw(t, "saved after")
+		for _, e := range es[:cut] {
+			e.apply(a)
+		}
+		text, err := json.Marshal(a.State())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s GovernorState
+		if err := json.Unmarshal(text, &s); err != nil {
+			t.Fatal(err)
+		}
+		b := New(Config{})
+		b.Restore(s.At, s)
+		for i, e := range es[cut:] {
+			if da, db := e.apply(a), e.apply(b); da != db {
+				t.Fatalf("event %d: %+v, restored %+v", i, da, db)
+			}
+		}
+	})
+}
+
+func TestPropGovernorRestoresAnything(t *testing.T) {
+	// A state from anywhere is moved into range, whatever the clock shows.
+	number := rapid.OneOf(rapid.Float64Range(0, 100), rapid.Float64())
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := anyConfig(t)
+		g := New(cfg)
+		var s GovernorState
+		for _, f := range []*float64{&s.Limit, &s.Threshold, &s.Bound, &s.LastBound, &s.Top, &s.Flight, &s.Good, &s.Credit, &s.RefusedCount, &s.Against, &s.Flow, &s.Mean, &s.MeanOf,
+			&s.DoubleFrom, &s.BlockCalls, &s.BlockTimed, &s.BlockArea, &s.Spread, &s.CutLevel, &s.CutRate, &s.Pace[0].Rate, &s.Pace[0].Known, &s.Pace[0].Use, &s.Pace[1].Rate, &s.Cells[3].Level, &s.Cells[3].Rate, &s.Cells[3].Latency} {
+			*f = number.Draw(t, "number")
+		}
+		instant := rapid.Map(rapid.OneOf(rapid.Int64Range(0, int64(time.Hour)), rapid.Int64()), func(n int64) time.Duration { return time.Duration(n) })
+		for _, d := range []*time.Duration{&s.At, &s.CutAt, &s.DarkSince, &s.HoldUntil, &s.PausedUntil, &s.Origin, &s.FlowAt, &s.BlockAt, &s.DoubleAt, &s.Latency, &s.Pace[0].AnchorAt} {
+			*d = instant.Draw(t, "instant")
+		}
+		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
+		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int().Draw(t, "Wins"), rapid.Int().Draw(t, "Test")
+		now := instant.Draw(t, "now")
+		g.Restore(now, s)
+		in := cfg.clamp()
+		sane(t, in, g.Decision())
+		for _, e := range events(t, 20) {
+			sane(t, in, e.apply(g))
+		}
+	})
+}

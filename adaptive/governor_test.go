@@ -1,0 +1,225 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// warm returns a law that has seen a second of calls of 100 ms, n in flight, and the instant after it.
+func warm(n int) (*Governor, time.Duration) {
+	g := New(Config{Initial: n})
+	now := time.Duration(0)
+	for range 10 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: n, Timed: n, Latency: time.Duration(n) * 100 * time.Millisecond,
+			MinLatency: 100 * time.Millisecond, MaxInFlight: n, InFlight: n})
+	}
+	return g, now
+}
+
+func refused(scope feedback.Scope) Outcome {
+	return Outcome{Class: feedback.Throttled, Scope: scope}
+}
+
+func TestGovernorScopes(t *testing.T) {
+	// The scope of a refusal decides which actuator answers.
+	for _, test := range []struct {
+		name     string
+		o        Outcome
+		limit    bool // falls
+		requests bool // a pace of requests is set
+		tokens   bool // a pace of tokens is set
+		binding  feedback.Scope
+	}{
+		{"calls in flight", refused(feedback.ScopeConcurrency), true, false, false, feedback.ScopeConcurrency},
+		{"requests", refused(feedback.ScopeRequests), false, true, false, feedback.ScopeRequests},
+		{"tokens", refused(feedback.ScopeTokens), false, false, true, feedback.ScopeTokens},
+		{"input tokens", refused(feedback.ScopeInputTokens), false, false, true, feedback.ScopeTokens},
+		{"unknown", refused(feedback.ScopeUnknown), true, false, false, feedback.ScopeUnknown},
+		{"daily", refused(feedback.ScopeDaily), false, false, false, feedback.ScopeDaily},
+		{"overloaded", Outcome{Class: feedback.Overloaded}, true, false, false, feedback.ScopeNone},
+		{"timeout", Outcome{Class: feedback.Timeout}, true, false, false, feedback.ScopeNone},
+		{"no money", Outcome{Class: feedback.QuotaExhausted}, false, false, false, feedback.ScopeUnknown},
+		{"client's error", Outcome{Class: feedback.ClientError}, false, false, false, feedback.ScopeNone},
+		{"server's error", Outcome{Class: feedback.ServerError}, false, false, false, feedback.ScopeNone},
+		{"canceled", Outcome{Class: feedback.Canceled}, false, false, false, feedback.ScopeNone},
+	} {
+		g, now := warm(40)
+		d := g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: 40}, test.o)
+		if (d.Limit < 40) != test.limit || (d.Pace > 0) != test.requests || (d.TokenPace > 0) != test.tokens || d.Binding != test.binding {
+			t.Errorf("%s: %+v, want limit lowered %v, pace %v, token pace %v, binding %v", test.name, d, test.limit, test.requests, test.tokens, test.binding)
+		}
+		if changed := test.limit || test.requests || test.tokens; (d.Episode > 0) != changed {
+			t.Errorf("%s: episode %d", test.name, d.Episode)
+		}
+	}
+}
+
+func TestGovernorStaleRefusal(t *testing.T) {
+	// A refusal of a call that started before the last cut cuts nothing.
+	g, now := warm(40)
+	first := g.Ended(now, Call{SentAt: now, InFlight: 40}, refused(feedback.ScopeUnknown))
+	for i := range 30 {
+		now += time.Millisecond
+		d := g.Ended(now, Call{SentAt: now - 10*time.Millisecond, InFlight: 40 - i, Episode: first.Episode - 1}, refused(feedback.ScopeUnknown))
+		if d.Limit != first.Limit || d.Episode != first.Episode {
+			t.Fatalf("stale refusal %d: %+v after %+v", i, d, first)
+		}
+	}
+}
+
+func TestGovernorAlone(t *testing.T) {
+	// A call that is alone in flight is never one too many, so what refuses it counts something else.
+	g, now := warm(2)
+	d := g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: 1}, refused(feedback.ScopeUnknown))
+	if d.Pace == 0 || d.Binding != feedback.ScopeRequests {
+		t.Errorf("%+v, want a pace", d)
+	}
+}
+
+func TestGovernorRow(t *testing.T) {
+	// Refusals in a row, with nothing accepted in between, hold starts back, longer and longer, up to half a minute.
+	g, now := warm(40)
+	var last time.Duration
+	for i := range 60 {
+		n := max(1, 40-i)
+		d := g.Ended(now, Call{SentAt: now, InFlight: n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		hold := d.NotBefore - now
+		if i >= 1 && hold <= 0 {
+			t.Fatalf("refusal %d in a row holds nothing back: %+v", i+1, d)
+		}
+		if hold > 30*time.Second {
+			t.Fatalf("refusal %d in a row holds back for %v", i+1, hold)
+		}
+		last = hold
+		now = max(now, d.NotBefore) + 5*time.Millisecond
+	}
+	if last < 10*time.Second {
+		t.Errorf("after 60 refusals in a row, the hold is %v", last)
+	}
+	if d := g.Decision(); d.Limit < 1 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestGovernorStatedLimit(t *testing.T) {
+	g, now := warm(40)
+	d := g.Hint(now, feedback.Window{Kind: feedback.ScopeConcurrency, Limit: 10})
+	if d.Limit != 10 || d.Binding != feedback.ScopeConcurrency || d.Cause != CauseHint {
+		t.Errorf("a stated limit of 10 gives %+v", d)
+	}
+	// A refusal far below it casts doubt on it.
+	d = g.Ended(now+time.Second, Call{SentAt: now, InFlight: 3, Episode: d.Episode}, refused(feedback.ScopeConcurrency))
+	if s := g.State(); !s.Doubted || d.Limit > 3 {
+		t.Errorf("a refusal with 3 of 10 in flight gives %+v, doubted %v", d, s.Doubted)
+	}
+}
+
+func TestGovernorHeaders(t *testing.T) {
+	minute := time.Minute
+	for _, test := range []struct {
+		name   string
+		hints  []feedback.Window
+		after  time.Duration // between hints
+		lo, hi float64       // requests a second
+	}{
+		{"plenty", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 500, Reset: minute}}, 0, 0, 0},
+		// 590 of 600 are used and come back within 59 s: 10 a second.
+		{"bucket", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 10, Reset: 59 * time.Second}}, 0, 9.6, 10},
+		// The reset moves towards us, whatever is used: a window.
+		{"window", []feedback.Window{
+			{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 110, Reset: 30 * time.Second},
+			{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 100, Reset: 29 * time.Second},
+		}, time.Second, 3.2, 3.5},
+		{"unstated", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: feedback.Unstated, Remaining: 0, Reset: minute}}, 0, 0, 0},
+		{"no reset", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 0, Reset: feedback.Unstated}}, 0, 0, 0},
+		{"plenty again", []feedback.Window{
+			{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 10, Reset: 59 * time.Second},
+			{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 599, Reset: time.Second},
+		}, time.Second, 0, 0},
+	} {
+		g := New(Config{})
+		now := time.Second
+		var d Decision
+		for _, h := range test.hints {
+			d = g.Hint(now, h)
+			now += test.after
+		}
+		if d.Pace < test.lo || d.Pace > max(test.hi, startPace) || test.hi > 0 && d.Pace > test.hi || test.hi == 0 && d.Pace != startPace {
+			t.Errorf("%s: a pace of %v, want %v to %v", test.name, d.Pace, test.lo, test.hi)
+		}
+	}
+}
+
+func TestGovernorHeadersAreDoubted(t *testing.T) {
+	// A refusal at the pace that was stated takes its place.
+	g, now := warm(10)
+	d := g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 10, Reset: 59 * time.Second})
+	stated := d.Pace
+	d = g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: 5, Episode: d.Episode}, refused(feedback.ScopeRequests))
+	if d.Pace <= 0 || d.Pace >= stated {
+		t.Errorf("a refusal at a pace of %v gives %v", stated, d.Pace)
+	}
+	// What is stated then is ignored, as long as the learned pace is in force.
+	if again := g.Hint(now+2*time.Millisecond, feedback.Window{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 10, Reset: 59 * time.Second}); again.Pace != d.Pace {
+		t.Errorf("the statement changes the pace from %v to %v", d.Pace, again.Pace)
+	}
+}
+
+func TestGovernorIdle(t *testing.T) {
+	// A limit that nobody has used for minutes is half of what it was, but what was good is remembered.
+	g, now := warm(40)
+	g.s.Limit, g.s.Flight, g.s.SlowStart = 400, 400, false
+	d := g.Window(now+5*time.Minute, Window{Start: now, OK: 1, Timed: 1, Latency: time.Second, MaxInFlight: 1, InFlight: 0})
+	if d.Limit > 200 || d.Cause != CauseIdle || g.State().Threshold < 200 {
+		t.Errorf("%+v, threshold %v", d, g.State().Threshold)
+	}
+}
+
+func TestGovernorAppLimited(t *testing.T) {
+	// A limit that is not in use does not grow.
+	g, now := warm(10)
+	before := g.Decision().Limit
+	for range 1000 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 3, Timed: 3, Latency: 300 * time.Millisecond, MaxInFlight: 3, InFlight: 3})
+	}
+	if d := g.Decision(); d.Limit > before {
+		t.Errorf("grew from %d to %d with 3 in flight", before, d.Limit)
+	}
+}
+
+func TestGovernorDoesNotAllocate(t *testing.T) {
+	g := New(Config{})
+	now := time.Duration(0)
+	windows := []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 500, Remaining: 3, Reset: time.Minute}}
+	allocs := testing.AllocsPerRun(1000, func() {
+		now += time.Millisecond
+		d := g.Window(now, Window{Start: now - time.Millisecond, OK: 3, Timed: 3, Latency: 3e6, MinLatency: 1e6, MaxInFlight: 4, Full: true})
+		g.Ended(now, Call{SentAt: now, Episode: d.Episode, InFlight: d.Limit}, Outcome{Class: feedback.Throttled, Windows: windows})
+		g.Hint(now, windows[0])
+		g.Restore(now, g.State())
+		_ = g.Decision()
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations an event, want 0", allocs)
+	}
+}
+
+func BenchmarkGovernorWindow(b *testing.B) {
+	g := New(Config{})
+	w := Window{OK: 3, Timed: 3, Latency: 3e6, MinLatency: 1e6, MaxInFlight: 4, InFlight: 4, Full: true}
+	for i := range b.N {
+		w.Start = time.Duration(i) * time.Millisecond
+		g.Window(w.Start+time.Millisecond, w)
+	}
+}
+
+func BenchmarkGovernorEnded(b *testing.B) {
+	g := New(Config{})
+	for i := range b.N {
+		g.Ended(time.Duration(i)*time.Millisecond, Call{Episode: g.s.Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
+	}
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/flyball-go/flyball/internal/fit"
+	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/trace"
+)
+
+// Whatever was recorded, what is fitted to it is a scenario that can be read.
+func TestFitWritesScenarios(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(40, 120).Draw(t, "n")
+		gap := rapid.SampledFrom([]time.Duration{time.Microsecond, time.Millisecond, 100 * time.Millisecond, time.Minute}).Draw(t, "gap")
+		tokens := rapid.SampledFrom([]int64{0, 1, 1000, trace.MaxTokens}).Draw(t, "tokens")
+		refusals := rapid.IntRange(0, 100).Draw(t, "refusals")
+		tr := &trace.Trace{Name: "odd \x00\n\"name"}
+		at := time.Duration(0)
+		for range n {
+			at += gap * time.Duration(rapid.IntRange(0, 30).Draw(t, "wait"))
+			r := trace.Row{At: at, Sent: at, Seen: true, Status: 200, RetryAfter: -1}
+			r.In, r.Out = rapid.Int64Range(0, tokens).Draw(t, "in"), rapid.Int64Range(0, tokens).Draw(t, "out")
+			r.End = at + time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "took"))
+			if rapid.IntRange(1, 100).Draw(t, "dice") <= refusals {
+				r.Status, r.Out = 429, 0
+				r.RetryAfter = time.Duration(rapid.Int64Range(-1, int64(24*time.Hour)).Draw(t, "after"))
+			}
+			if rapid.IntRange(1, 10).Draw(t, "header") == 1 {
+				r.Header = map[string]string{"x-ratelimit-limit-requests": rapid.SampledFrom([]string{"60", "0", "-5", "1e9", "999999999999", "x"}).Draw(t, "limit")}
+			}
+			tr.Rows = append(tr.Rows, r)
+		}
+		r, err := fit.Fit(tr)
+		if err != nil {
+			return
+		}
+		text := r.TOML(tr.Name)
+		if _, err := scenario.Parse("fitted.toml", []byte(text)); err != nil {
+			t.Fatalf("%v\n%s\n%+v", err, text, r.Model)
+		}
+	})
+}

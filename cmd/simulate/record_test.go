@@ -1,0 +1,113 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// serve, record, fit, run and replay belong together: what is recorded at a served upstream is fitted, and what was fitted is run.
+func TestServeRecordFitRunReplay(t *testing.T) {
+	dir := t.TempDir()
+	scenario, log, fitted := filepath.Join(dir, "up.toml"), filepath.Join(dir, "trace.jsonl"), filepath.Join(dir, "fitted.toml")
+	text := `name = "up"
+intent = "Five in flight."
+duration = "1m"
+[workload]
+kind = "poisson"
+rate = 1.0
+[upstream.concurrency]
+limit = 5
+[upstream.server]
+service = { mean = "60ms" }
+`
+	if err := os.WriteFile(scenario, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	upstream, stop := background(t, "serve", "--listen", "127.0.0.1:0", "--output", "5", scenario)
+	proxy, end := background(t, "record", "--to", upstream, "--listen", "127.0.0.1:0", "--out", log)
+	var wg sync.WaitGroup
+	for i := range 400 {
+		wg.Go(func() {
+			resp, err := http.Post(proxy+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"secret text"}]}`))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		})
+		time.Sleep(time.Duration(5+7*(i%3)) * time.Millisecond)
+	}
+	wg.Wait()
+	errs, code := end()
+	if code != exitOK || !strings.Contains(errs, "wrote 400 requests") {
+		t.Fatalf("record: exit code %d\n%s", code, errs)
+	}
+	stop()
+	if text, _ := os.ReadFile(log); strings.Contains(string(text), "secret") || strings.Count(string(text), "\n") != 400 {
+		t.Errorf("the trace has %d lines: %.300s", strings.Count(string(text), "\n"), text)
+	}
+
+	_, errs, code = simulate(t.Context(), "", "fit", "--out", fitted, log)
+	if code != exitOK || !strings.Contains(errs, "the model is") {
+		t.Fatalf("fit: exit code %d\n%s", code, errs)
+	}
+	model, _ := os.ReadFile(fitted)
+	if !strings.Contains(string(model), "[upstream.concurrency]\nlimit = 5\n") {
+		t.Errorf("fitted:\n%s\n%s", model, errs)
+	}
+	for _, args := range [][]string{
+		{"run", "--seeds", "1", "--controllers", "none,ours", "--out", "", fitted},
+		{"replay", "--controllers", "none,ours", "--out", "", "--upstream", fitted, log},
+	} {
+		if out, errs, code := simulate(t.Context(), "", args...); code != exitOK || !strings.Contains(out, "ours") {
+			t.Errorf("%v: exit code %d\n%s%s", args, code, out, errs)
+		}
+	}
+}
+
+func TestRecordMisuse(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, []byte("kept"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, stdin, want string }{
+		{"record", "", "give either --to"},
+		{"record --to http://x --from y", "", "give either --to"},
+		{"record --to http://x", "", "--out is missing"},
+		{"record --to nowhere --out x", "", "--to is no URL"},
+		{"record --to http://user:pass@x --out x", "", "without a user"},
+		{"record --to http://x --out " + there, "", "exists: name another file"},
+		{"record --from - --out " + there, azureTrace(3), "exists: name another file"},
+		{"record --from - --out /nowhere/x", azureTrace(3), "--out:"},
+		{"record --from - --out x", "a,b\n", `no column "t"`},
+		{"record --to http://x --listen nowhere:x --out " + there + "2", "", "--listen:"},
+		{"fit", "", "must be one trace"},
+		{"fit -", azureTrace(100), "0 requests with an end"},
+		{"fit /nowhere/x", "", "cannot be read"},
+	} {
+		out, errs, code := simulate(t.Context(), c.stdin, strings.Fields(c.args)...)
+		if code != exitMisuse || !strings.Contains(errs, c.want) || out != "" || strings.Contains(errs, "pass@") {
+			t.Errorf("simulate %s: exit code %d, %q, want %q", c.args, code, errs, c.want)
+		}
+	}
+	if text, _ := os.ReadFile(there); string(text) != "kept" {
+		t.Errorf("a file was overwritten: %q", text)
+	}
+}
+
+func TestConvert(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "t.jsonl")
+	if _, errs, code := simulate(t.Context(), azureTrace(3), "record", "--from", "-", "--out", out); code != exitOK || !strings.Contains(errs, "wrote 3 requests in 2s") {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	if text, _ := os.ReadFile(out); string(text) != "{\"t\":0,\"in\":100,\"out\":10}\n{\"t\":1,\"in\":101,\"out\":11}\n{\"t\":2,\"in\":102,\"out\":12}\n" {
+		t.Errorf("%s", text)
+	}
+}

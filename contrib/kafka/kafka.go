@@ -1,0 +1,581 @@
+// Package kafka drains a Kafka topic: a drain.Source, and a drain.Sink for a topic of replies.
+//
+//	src, err := kafka.Open(kafka.Config{Brokers: []string{"localhost:9092"}, Topic: "requests", Group: "drain"})
+//	...
+//	r, err := drain.New(drain.Config{Source: src, ...})
+//
+// # How it uses Kafka
+//
+// Jobs are done in any order, and what is committed is how far a partition is done without a gap, so that a crash repeats jobs
+// (which the Store knows) and never skips one. A partition whose first job keeps the others from being committed is paused once
+// Config.MaxGap records are behind it.
+//
+// A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
+// a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
+// replace counts as done. The two topics are made when they are not there.
+//
+// While the guard is paused, so is fetching, by topic and not by partition: partitions that come with a rebalance meanwhile are paused,
+// too, and all of them go on when the pause ends. When partitions are taken away, jobs of theirs that are in flight have
+// Config.RevokeWait to end, and what is done is committed before they go. Settling a delivery of a partition that is gone is
+// drain.ErrLost.
+//
+// Kafka does not count deliveries, so drain.Delivery.Attempts counts retries only.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/flyball-go/flyball/drain"
+)
+
+// Config is what a Source is made from. Brokers, Topic and Group must be set.
+type Config struct {
+	// Brokers are some of the brokers, "host:port".
+	Brokers []string
+	// Topic is the topic of jobs. It must be there.
+	Topic string
+	// Group is the consumer group.
+	Group string
+	// Retry and Dead are the topics of retries and of dead letters. Empty means Topic + ".retry" and Topic + ".dead".
+	Retry, Dead string
+	// MaxGap is how many records of a partition may be fetched and not committed (16 to 1,000,000). Zero means 10,000. Smaller
+	// repeats less after a crash; a slow job then stops its partition sooner.
+	MaxGap int
+	// RevokeWait is how long jobs in flight may take to end when their partition is taken away (0 to 10 min). Zero means 15 s; a
+	// negative value means not at all. It must be shorter than the group's rebalance timeout, which is 60 s.
+	RevokeWait time.Duration
+	// Options are for the client besides: TLS, SASL, timeouts. They come last.
+	Options []kgo.Opt
+	// Log is told of what goes wrong and is tried again; nil means that nobody is.
+	Log func(format string, args ...any)
+}
+
+const (
+	headerAttempts  = "x-flyball-attempts"
+	headerNotBefore = "x-flyball-not-before" // ms since 1970
+	headerID        = "x-flyball-id"
+	headerReason    = "x-flyball-reason"
+	headerDetail    = "x-flyball-detail"
+	headerStatus    = "x-flyball-status"
+	headerRequestID = "x-flyball-request-id"
+	headerAnswer    = "x-flyball-answer"
+	headerAt        = "x-flyball-at"
+	headerWhere     = "x-flyball-where"
+
+	commitEvery = time.Second
+)
+
+func (c Config) check() (Config, error) {
+	if c.Retry == "" {
+		c.Retry = c.Topic + ".retry"
+	}
+	if c.Dead == "" {
+		c.Dead = c.Topic + ".dead"
+	}
+	if c.MaxGap == 0 {
+		c.MaxGap = 10_000
+	}
+	if c.RevokeWait == 0 {
+		c.RevokeWait = 15 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = func(string, ...any) {}
+	}
+	var errs []error
+	bad := func(field string, value any, allowed string) {
+		errs = append(errs, fmt.Errorf("kafka: Config.%s is %v, must be %s", field, value, allowed))
+	}
+	if len(c.Brokers) == 0 {
+		bad("Brokers", "empty", "one or more of host:port")
+	}
+	if c.Topic == "" {
+		bad("Topic", "empty", "set")
+	}
+	if c.Group == "" {
+		bad("Group", "empty", "set")
+	}
+	if c.Retry == c.Topic || c.Dead == c.Topic || c.Retry == c.Dead {
+		bad("Retry and Dead", c.Retry+" and "+c.Dead, "two topics other than Topic")
+	}
+	if c.MaxGap < 16 || c.MaxGap > 1_000_000 {
+		bad("MaxGap", c.MaxGap, "0 (default) or 16 to 1000000 records")
+	}
+	if c.RevokeWait > 10*time.Minute {
+		bad("RevokeWait", c.RevokeWait, "at most 10m")
+	}
+	return c, errors.Join(errs...)
+}
+
+// Source is a drain.Source. Make it with Open.
+type Source struct {
+	cfg    Config
+	client *kgo.Client
+
+	mu      sync.Mutex
+	parts   map[place]*partition
+	later   []*drain.Delivery // of the topic of retries, not yet due; by time
+	paused  bool
+	closed  bool
+	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
+}
+
+// place is a partition's name.
+type place struct {
+	topic string
+	n     int32
+}
+
+// partition is one that this member of the group has.
+type partition struct {
+	place
+	gone   bool // taken away
+	paused bool // because of the gap
+	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
+	out  []slot
+	live int // not settled
+}
+
+type slot struct {
+	offset int64
+	epoch  int32
+	done   bool
+}
+
+// handle is what a delivery is settled with.
+type handle struct {
+	part      *partition
+	record    *kgo.Record
+	notBefore time.Time
+}
+
+// Open connects, sees to the topics, and joins the group.
+func Open(cfg Config) (*Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}}
+	s.client, err = kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ConsumerGroup(cfg.Group),
+		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.AutoCommitMarks(),
+		kgo.AutoCommitInterval(commitEvery),
+		kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsLost(s.lost),
+	}, cfg.Options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := s.topics(ctx); err != nil {
+		s.client.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
+func (s *Source) topics(ctx context.Context) error {
+	meta := kmsg.NewPtrMetadataRequest()
+	for _, t := range []string{s.cfg.Topic, s.cfg.Retry, s.cfg.Dead} {
+		mt := kmsg.NewMetadataRequestTopic()
+		mt.Topic = kmsg.StringPtr(t)
+		meta.Topics = append(meta.Topics, mt)
+	}
+	got, err := meta.RequestWith(ctx, s.client)
+	if err != nil {
+		return fmt.Errorf("kafka: asking for the topics: %w", err)
+	}
+	parts := map[string]int32{}
+	for _, t := range got.Topics {
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case err == nil:
+			parts[*t.Topic] = int32(len(t.Partitions))
+		case !errors.Is(err, kerr.UnknownTopicOrPartition):
+			return fmt.Errorf("kafka: the topic %s: %w", *t.Topic, err)
+		}
+	}
+	if parts[s.cfg.Topic] == 0 {
+		return fmt.Errorf("kafka: there is no topic %s", s.cfg.Topic)
+	}
+	create := kmsg.NewPtrCreateTopicsRequest()
+	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
+		if parts[name] == 0 {
+			t := kmsg.NewCreateTopicsRequestTopic()
+			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], -1
+			create.Topics = append(create.Topics, t)
+		}
+	}
+	if len(create.Topics) == 0 {
+		return nil
+	}
+	made, err := create.RequestWith(ctx, s.client)
+	if err != nil {
+		return fmt.Errorf("kafka: making topics: %w", err)
+	}
+	for _, t := range made.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return fmt.Errorf("kafka: making the topic %s: %w; make it by hand", t.Topic, err)
+		}
+	}
+	return nil
+}
+
+// Fetch implements drain.Source.
+func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		due, next := s.due(n)
+		if len(due) > 0 {
+			return due, nil
+		}
+		poll, cancel := ctx, context.CancelFunc(func() {})
+		if !next.IsZero() {
+			poll, cancel = context.WithDeadline(ctx, next)
+		}
+		fetches := s.client.PollRecords(poll, n)
+		cancel()
+		if fetches.IsClientClosed() {
+			return nil, errors.New("kafka: the source is closed")
+		}
+		var fatal error
+		fetches.EachError(func(topic string, n int32, err error) {
+			var e *kerr.Error
+			switch {
+			case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			case errors.As(err, &e) && !e.Retriable && fatal == nil:
+				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
+			default:
+				s.cfg.Log("kafka: %s/%d: %v", topic, n, err) // the client goes on
+			}
+		})
+		var ds []*drain.Delivery
+		s.mu.Lock()
+		fetches.EachRecord(func(r *kgo.Record) {
+			if d := s.delivery(r); d != nil {
+				ds = append(ds, d)
+			}
+		})
+		s.mu.Unlock()
+		if len(ds) > 0 {
+			return ds, nil
+		}
+		if fatal != nil {
+			return nil, fatal
+		}
+	}
+}
+
+// due returns deliveries of the topic of retries whose time has come, and when the next one is due.
+func (s *Source) due(n int) (ds []*drain.Delivery, next time.Time) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.later) > 0 && len(ds) < n {
+		h := s.later[0].Handle.(*handle)
+		if h.notBefore.After(now) {
+			return ds, h.notBefore
+		}
+		if !h.part.gone {
+			ds = append(ds, s.later[0])
+		}
+		s.later = s.later[1:]
+	}
+	return ds, time.Time{}
+}
+
+// delivery makes a delivery of a record; nil when it is for later. It needs the lock.
+func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
+	at := place{r.Topic, r.Partition}
+	p := s.parts[at]
+	if p == nil {
+		p = &partition{place: at}
+		s.parts[at] = p
+	}
+	p.out = append(p.out, slot{offset: r.Offset, epoch: r.LeaderEpoch})
+	p.live++
+	if len(p.out) >= s.cfg.MaxGap && !p.paused {
+		p.paused = true
+		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
+	}
+	h := &handle{part: p, record: r}
+	d := &drain.Delivery{
+		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Handle: h,
+	}
+	if d.ID == "" {
+		d.ID = d.Where
+	}
+	if n, err := strconv.Atoi(header(r, headerAttempts)); err == nil && n > 0 {
+		d.Attempts = n
+	}
+	ms, err := strconv.ParseInt(header(r, headerNotBefore), 10, 64)
+	if r.Topic != s.cfg.Retry || err != nil || !time.UnixMilli(ms).After(time.Now()) {
+		return d
+	}
+	h.notBefore = time.UnixMilli(ms)
+	i, _ := slices.BinarySearchFunc(s.later, d, func(a, b *drain.Delivery) int {
+		return a.Handle.(*handle).notBefore.Compare(b.Handle.(*handle).notBefore)
+	})
+	s.later = slices.Insert(s.later, i, d)
+	return nil
+}
+
+func header(r *kgo.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// Ack implements drain.Source. What is committed is how far the partition is done.
+func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
+	h := d.Handle.(*handle)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := h.part
+	if p.gone {
+		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
+	}
+	i, ok := slices.BinarySearchFunc(p.out, h.record.Offset, func(s slot, o int64) int { return int(min(1, max(-1, s.offset-o))) })
+	if !ok || p.out[i].done {
+		return fmt.Errorf("kafka: %s was settled before", d.Where)
+	}
+	p.out[i].done = true
+	p.live--
+	done := 0
+	for done < len(p.out) && p.out[done].done {
+		done++
+	}
+	if done > 0 {
+		last := p.out[done-1]
+		p.out = p.out[done:]
+		s.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.n: {Epoch: last.epoch, Offset: last.offset + 1}}})
+	}
+	if p.paused && len(p.out) < s.cfg.MaxGap/2 {
+		p.paused = false
+		s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
+	}
+	s.change()
+	return nil
+}
+
+// change tells a revocation that waits that something was settled. It needs the lock.
+func (s *Source) change() {
+	if s.settled != nil {
+		close(s.settled)
+		s.settled = nil
+	}
+}
+
+// Release implements drain.Source: the record and those behind it come again, to whoever has the partition next.
+func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := d.Handle.(*handle).part; !p.gone {
+		p.live--
+		s.change()
+	}
+	return nil
+}
+
+// Retry implements drain.Source: the record goes to the topic of retries.
+func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
+	return s.move(ctx, d, s.cfg.Retry,
+		headerAttempts, strconv.Itoa(d.Attempts+1),
+		headerNotBefore, strconv.FormatInt(time.Now().Add(after).UnixMilli()+1, 10),
+		headerReason, reason)
+}
+
+// Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers.
+func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
+	return s.move(ctx, d, s.cfg.Dead,
+		headerReason, string(letter.Reason), headerDetail, letter.Detail[:min(len(letter.Detail), 8<<10)],
+		headerAttempts, strconv.Itoa(letter.Attempts), headerStatus, strconv.Itoa(letter.Status),
+		headerRequestID, letter.RequestID, headerAnswer, string(letter.Answer[:min(len(letter.Answer), 32<<10)]),
+		headerAt, letter.At.UTC().Format(time.RFC3339Nano), headerWhere, d.Where)
+}
+
+// move produces a copy of a record to a topic and then counts the record as done.
+func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, headers ...string) error {
+	h := d.Handle.(*handle)
+	s.mu.Lock()
+	gone := h.part.gone
+	s.mu.Unlock()
+	if gone {
+		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
+	}
+	r := &kgo.Record{Topic: topic, Key: h.record.Key, Value: h.record.Value}
+	own := append([]string{headerID, d.ID}, headers...)
+	for _, old := range h.record.Headers {
+		mine := false
+		for i := 0; i < len(own); i += 2 {
+			mine = mine || old.Key == own[i]
+		}
+		if !mine && old.Key != headerNotBefore {
+			r.Headers = append(r.Headers, old)
+		}
+	}
+	for i := 0; i < len(own); i += 2 {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: own[i], Value: []byte(own[i+1])})
+	}
+	if err := s.client.ProduceSync(ctx, r).FirstErr(); err != nil {
+		return fmt.Errorf("kafka: producing to %s: %w", topic, err)
+	}
+	return s.Ack(ctx, d)
+}
+
+// revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.
+func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]int32) {
+	wait := time.NewTimer(max(0, s.cfg.RevokeWait))
+	defer wait.Stop()
+	for waiting := s.cfg.RevokeWait > 0; waiting; {
+		s.mu.Lock()
+		live := 0
+		s.each(parts, func(p *partition) { live += p.live })
+		for _, d := range s.later {
+			if p := d.Handle.(*handle).part; slices.Contains(parts[p.topic], p.n) {
+				live-- // nobody works on it
+			}
+		}
+		if s.settled == nil {
+			s.settled = make(chan struct{})
+		}
+		settled := s.settled
+		// In a pause nothing ends; there is nothing to wait for.
+		waiting = live > 0 && !s.paused && !s.closed
+		s.mu.Unlock()
+		if waiting {
+			select {
+			case <-settled:
+			case <-wait.C:
+				waiting = false
+			case <-ctx.Done():
+				waiting = false
+			}
+		}
+	}
+	// Nobody marks any more from here on, so what is committed is all that will be.
+	s.forget(parts)
+	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := s.client.CommitMarkedOffsets(commit); err != nil {
+		s.cfg.Log("kafka: committing before partitions go: %v", err)
+	}
+}
+
+// lost forgets partitions that somebody else may have by now.
+func (s *Source) lost(_ context.Context, _ *kgo.Client, parts map[string][]int32) { s.forget(parts) }
+
+// forget makes partitions gone. One that comes back is a new one, and not paused because of what was before: the client would
+// remember that it was.
+func (s *Source) forget(parts map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.each(parts, func(p *partition) {
+		p.gone = true
+		delete(s.parts, p.place)
+		if p.paused {
+			s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
+		}
+	})
+	s.later = slices.DeleteFunc(s.later, func(d *drain.Delivery) bool { return d.Handle.(*handle).part.gone })
+}
+
+// each calls f with those of the partitions that are known. It needs the lock.
+func (s *Source) each(parts map[string][]int32, f func(*partition)) {
+	for topic, ns := range parts {
+		for _, n := range ns {
+			if p := s.parts[place{topic, n}]; p != nil {
+				f(p)
+			}
+		}
+	}
+}
+
+// Pause implements drain.Pauser: nothing is fetched, of any partition that this member has or gets.
+func (s *Source) Pause(time.Time) {
+	s.mu.Lock()
+	s.paused = true
+	s.change()
+	s.mu.Unlock()
+	s.client.PauseFetchTopics(s.cfg.Topic, s.cfg.Retry)
+}
+
+// Resume implements drain.Pauser.
+func (s *Source) Resume() {
+	s.mu.Lock()
+	s.paused = false
+	s.mu.Unlock()
+	s.client.ResumeFetchTopics(s.cfg.Topic, s.cfg.Retry)
+}
+
+// Close commits what is done and leaves the group.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.change()
+	s.mu.Unlock()
+	s.client.Close()
+	return nil
+}
+
+// ReplyConfig is what Replies are made from. Brokers and Topic must be set.
+type ReplyConfig struct {
+	// Brokers are some of the brokers, "host:port".
+	Brokers []string
+	// Topic gets the results. It must be there.
+	Topic string
+	// Options are for the client besides: TLS, SASL, timeouts. They come last.
+	Options []kgo.Opt
+}
+
+// Replies is a drain.Sink: each result is a record, the line that a file of results would have, with the job's id as its key. Make
+// it with OpenReplies.
+type Replies struct {
+	client *kgo.Client
+	topic  string
+}
+
+// OpenReplies makes a sink.
+func OpenReplies(cfg ReplyConfig) (*Replies, error) {
+	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
+		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
+	}
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, cfg.Options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	return &Replies{client, cfg.Topic}, nil
+}
+
+// Put implements drain.Sink.
+func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
+	rec := &kgo.Record{Topic: r.topic, Key: []byte(res.ID), Value: res.AppendJSON(nil)}
+	if err := r.client.ProduceSync(ctx, rec).FirstErr(); err != nil {
+		return fmt.Errorf("kafka: producing to %s: %w", r.topic, err)
+	}
+	return nil
+}
+
+// Close ends the client.
+func (r *Replies) Close() error {
+	r.client.Close()
+	return nil
+}

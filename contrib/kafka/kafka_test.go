@@ -1,0 +1,479 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/contrib/kafka"
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/drain/draintest"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// each runs a test with kfake, always, and with the broker of FLYBALL_KAFKA when there is one.
+func each(t *testing.T, f func(t *testing.T, brokers []string)) {
+	t.Run("kfake", func(t *testing.T) {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		f(t, c.ListenAddrs())
+	})
+	t.Run("broker", func(t *testing.T) {
+		addr := os.Getenv("FLYBALL_KAFKA")
+		if addr == "" {
+			const reason = "FLYBALL_KAFKA names no broker: tested with kfake only (.ci/services kafka -- go test ./contrib/kafka)"
+			if strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "kafka") {
+				t.Fatal(reason)
+			}
+			t.Skip(reason)
+		}
+		f(t, []string{addr})
+	})
+}
+
+func admin(t *testing.T, brokers []string) *kgo.Client {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
+	t.Helper()
+	req := kmsg.NewPtrCreateTopicsRequest()
+	rt := kmsg.NewCreateTopicsRequestTopic()
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func name(what string) string { return fmt.Sprintf("%s-%d", what, rand.Uint32()) }
+
+// read reads n records of a topic, of all partitions, or what comes within 10 s.
+func read(t *testing.T, brokers []string, topic string, n int) (all []*kgo.Record) {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for len(all) < n && ctx.Err() == nil {
+		c.PollFetches(ctx).EachRecord(func(r *kgo.Record) { all = append(all, r) })
+	}
+	return all
+}
+
+func header(r *kgo.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+func open(t *testing.T, cfg kafka.Config) *kafka.Source {
+	t.Helper()
+	cfg.Log = t.Logf
+	s, err := kafka.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// wire is connections that can be cut.
+type wire struct {
+	mu    sync.Mutex
+	cut   bool
+	conns []net.Conn
+}
+
+func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cut {
+		return nil, errors.New("cut")
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err == nil {
+		w.conns = append(w.conns, c)
+	}
+	return c, err
+}
+
+func (w *wire) crash() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = true
+	for _, c := range w.conns {
+		c.Close()
+	}
+}
+
+func TestSource(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		draintest.Run(t, func(t *testing.T) *draintest.Fixture {
+			c := admin(t, brokers)
+			topic := name("conformance")
+			create(t, c, topic, 1)
+			var w *wire
+			return &draintest.Fixture{
+				Publish: func(t *testing.T, bodies ...string) {
+					for _, b := range bodies {
+						if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(b)}).FirstErr(); err != nil {
+							t.Fatal(err)
+						}
+					}
+				},
+				Open: func(t *testing.T) drain.Source {
+					w = &wire{}
+					return open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, RevokeWait: -1, Options: []kgo.Opt{
+						kgo.Dialer(w.dial), kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(500 * time.Millisecond),
+					}})
+				},
+				Crash: func(t *testing.T, s drain.Source) {
+					w.crash()
+					go s.(*kafka.Source).Close() // it has nobody to say farewell to
+				},
+				Close: func(t *testing.T, s drain.Source) {
+					if err := s.(*kafka.Source).Close(); err != nil {
+						t.Error(err)
+					}
+				},
+				Letters: func(t *testing.T, n int) (all []draintest.Letter) {
+					for _, r := range read(t, brokers, topic+".dead", n) {
+						all = append(all, draintest.Letter{
+							Body: r.Value, Reason: drain.Reason(header(r, "x-flyball-reason")), Detail: header(r, "x-flyball-detail"),
+						})
+					}
+					return all
+				},
+				Prefix: true,
+				Wait:   30 * time.Second,
+			}
+		})
+	})
+}
+
+func TestConfig(t *testing.T) {
+	_, err := kafka.Open(kafka.Config{MaxGap: 1, Dead: "x", Retry: "x", RevokeWait: time.Hour})
+	for _, want := range []string{"Brokers", "Topic", "Group", "MaxGap", "Retry and Dead", "RevokeWait"} {
+		if err == nil || !strings.Contains(err.Error(), "Config."+want) {
+			t.Errorf("the error does not name %s: %v", want, err)
+		}
+	}
+}
+
+// fleet is several runners with one group, one store and one upstream.
+type fleet struct {
+	t       *testing.T
+	brokers []string
+	topic   string
+	store   *drain.File
+	up      *upstream
+}
+
+type upstream struct {
+	mu     sync.Mutex
+	sent   map[string]int
+	order  []string
+	wrong  []string
+	store  *drain.File
+	refuse float64
+	takes  time.Duration
+}
+
+func (u *upstream) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	u.mu.Lock()
+	if u.sent == nil {
+		u.sent = map[string]int{}
+	}
+	u.sent[j.ID]++
+	u.order = append(u.order, j.ID)
+	if _, ok := u.store.Has(j.ID); ok {
+		u.wrong = append(u.wrong, j.ID)
+	}
+	u.mu.Unlock()
+	time.Sleep(u.takes)
+	if rand.Float64() < u.refuse {
+		return drain.Answer{Status: 429, Retryable: true, Outcome: limiter.Outcome{Class: feedback.Throttled}}
+	}
+	if strings.HasPrefix(j.ID, "bad") {
+		return drain.Answer{Status: 400, Body: []byte(`{"error":"no"}`), Outcome: limiter.Outcome{Class: feedback.ClientError}}
+	}
+	return drain.Answer{Status: 200, Body: []byte(`{"ok":true}`)}
+}
+
+func newFleet(t *testing.T, brokers []string, partitions int32) (*fleet, *kgo.Client) {
+	c := admin(t, brokers)
+	f := &fleet{t: t, brokers: brokers, topic: name("requests"), up: &upstream{takes: 5 * time.Millisecond}}
+	create(t, c, f.topic, partitions)
+	var err error
+	if f.store, err = drain.OpenFile(filepath.Join(t.TempDir(), "results.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.store.Close() })
+	f.up.store = f.store
+	return f, c
+}
+
+// member is a runner of a fleet.
+type member struct {
+	guard *limiter.Guard
+	run   *drain.Runner
+	stop  func() error
+}
+
+func (f *fleet) join(change func(*drain.Config)) *member {
+	f.t.Helper()
+	src := open(f.t, kafka.Config{Brokers: f.brokers, Topic: f.topic, Group: f.topic, RevokeWait: 5 * time.Second, Options: []kgo.Opt{
+		kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(300 * time.Millisecond),
+	}})
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(8), MaxWait: time.Hour, MaxPause: time.Hour})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	cfg := drain.Config{Source: src, Store: f.store, Upstream: f.up, Guard: guard, PauseAfter: 100 * time.Millisecond}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := drain.New(cfg)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	var once sync.Once
+	stop := func() (err error) {
+		once.Do(func() {
+			cancel()
+			if err = <-ended; errors.Is(err, context.Canceled) {
+				err = nil
+			}
+			err = errors.Join(err, src.Close())
+		})
+		return err
+	}
+	f.t.Cleanup(func() { _ = stop() })
+	return &member{guard, r, stop}
+}
+
+func (f *fleet) wait(what string, most time.Duration, ok func() bool) {
+	f.t.Helper()
+	for end := time.Now().Add(most); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			f.t.Fatalf("no %s within %v: %d results", what, most, f.store.Len())
+		}
+	}
+}
+
+func line(id string, n int) []byte {
+	return fmt.Appendf(nil, `{"custom_id":%q,"url":"/v1/x","body":{"n":%d}}`, id, n)
+}
+
+// Members come and go, also while the guards are paused. Each id is once in the results, nothing is sent whose result is
+// durable, the poison is with the dead letters, and what is committed at the end is all.
+func TestRebalanceDuringPauses(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 1500
+		f, c := newFleet(t, brokers, 4)
+		f.up.refuse, f.up.takes = 0.01, 30*time.Millisecond
+		var rs []*kgo.Record
+		for i := range n {
+			rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 4), Value: line(fmt.Sprint("id-", i), i)})
+			if i%300 == 100 {
+				rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 4), Value: []byte("poison")},
+					&kgo.Record{Topic: f.topic, Partition: int32(i % 4), Value: line(fmt.Sprint("bad-", i), i)})
+			}
+		}
+		if err := c.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		a := f.join(nil)
+		f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 100 })
+		a.guard.Pause(time.Now().Add(4 * time.Second))
+		b := f.join(nil) // a rebalance while a is paused
+		f.wait("work of the second", 30*time.Second, func() bool { return b.run.Progress().Done > 50 })
+		b.guard.Pause(time.Now().Add(3 * time.Second))
+		d := f.join(nil)
+		if err := a.stop(); err != nil { // and it may be paused still
+			t.Error(err)
+		}
+		f.wait("end", time.Minute, func() bool { return f.store.Len() == n })
+		f.wait("dead letters", 20*time.Second, func() bool {
+			return a.run.Progress().Dead+b.run.Progress().Dead+d.run.Progress().Dead >= 10
+		})
+		for _, m := range []*member{b, d} {
+			if err := m.stop(); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%+v", m.run.Progress())
+		}
+		if len(f.up.wrong) > 0 {
+			t.Errorf("%d jobs were sent although their results were durable, such as %s", len(f.up.wrong), f.up.wrong[0])
+		}
+		again := 0
+		for id, n := range f.up.sent {
+			if again += n - 1; n > 20 {
+				t.Errorf("%s was sent %d times", id, n)
+			}
+		}
+		t.Logf("%d attempts more than jobs: refusals, and what was in flight when a partition went", again)
+		reasons := map[string]int{}
+		for _, r := range read(t, brokers, f.topic+".dead", 10) {
+			reasons[header(r, "x-flyball-reason")]++
+		}
+		if reasons["bad_json"] < 5 || reasons["refused"] < 5 {
+			t.Errorf("dead letters %v", reasons)
+		}
+		// Everything is committed: a new member gets nothing.
+		e := f.join(nil)
+		time.Sleep(2 * time.Second)
+		if err := e.stop(); err != nil {
+			t.Error(err)
+		}
+		if p := e.run.Progress(); p.Fetched != 0 {
+			t.Errorf("%d jobs came again after the end", p.Fetched)
+		}
+	})
+}
+
+// In a pause nothing is fetched, for longer than the session's time-out, and nobody is thrown out of the group.
+func TestPauseLongerThanTheSession(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for the session's time-out")
+	}
+	each(t, func(t *testing.T, brokers []string) {
+		f, c := newFleet(t, brokers, 2)
+		a := f.join(func(c *drain.Config) { c.InHand = 16 })
+		for i := range 200 {
+			r := &kgo.Record{Topic: f.topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)}
+			if err := c.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if i == 50 {
+				f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 20 })
+				a.guard.Pause(time.Now().Add(9 * time.Second))
+			}
+		}
+		before := a.run.Progress().Fetched
+		time.Sleep(8 * time.Second)
+		if p := a.run.Progress(); p.Fetched > before+17 {
+			t.Errorf("%d jobs were fetched in the pause", p.Fetched-before)
+		}
+		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == 200 })
+		if p := a.run.Progress(); p.Lost != 0 || p.Fetched != 200 {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
+// Jobs of one key are sent in their order, also when one of them is refused.
+func TestOrdered(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		f, c := newFleet(t, brokers, 2)
+		f.up.refuse = 0.05
+		var rs []*kgo.Record
+		for i := range 300 {
+			key := i % 7
+			rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(key % 2), Key: fmt.Append(nil, "key-", key), Value: line(fmt.Sprintf("%d-%03d", key, i), i)})
+		}
+		if err := c.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		f.join(func(c *drain.Config) { c.Ordered = true })
+		f.wait("end", time.Minute, func() bool { return f.store.Len() == 300 })
+		last := map[string]string{}
+		for _, id := range f.up.order {
+			key, n, _ := strings.Cut(id, "-")
+			if n < last[key] {
+				t.Errorf("%s was sent after %s of the same key", id, last[key])
+			}
+			last[key] = n
+		}
+	})
+}
+
+// A job that does not end stops its partition, and only that, once MaxGap records are behind it.
+func TestGap(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		c := admin(t, brokers)
+		topic := name("gap")
+		create(t, c, topic, 2)
+		for i := range 400 {
+			r := &kgo.Record{Topic: topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)}
+			c.Produce(t.Context(), r, nil)
+		}
+		if err := c.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, MaxGap: 50, RevokeWait: -1})
+		defer s.Close()
+		var stuck *drain.Delivery
+		n := [2]int{}
+		fetch := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			for ctx.Err() == nil && n[0]+n[1] < 400 {
+				ds, _ := s.Fetch(ctx, 10)
+				for _, d := range ds {
+					part := int(strings.SplitN(d.Where, "/", 2)[1][0] - '0')
+					n[part]++
+					if stuck == nil && part == 0 {
+						stuck = d
+						continue
+					}
+					if err := s.Ack(t.Context(), d); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		for end := time.Now().Add(20 * time.Second); n[1] < 200 && time.Now().Before(end); {
+			fetch()
+		}
+		if n[1] != 200 || n[0] >= 100 {
+			t.Errorf("%d and %d records came, want some 50 of the partition that is stuck and 200 of the other", n[0], n[1])
+		}
+		if err := s.Ack(t.Context(), stuck); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(20 * time.Second); n[0] < 200 && time.Now().Before(end); {
+			fetch()
+		}
+		if n[0] != 200 {
+			t.Errorf("%d records of the partition that was stuck, want 200", n[0])
+		}
+	})
+}

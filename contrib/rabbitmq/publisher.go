@@ -1,0 +1,198 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/flyball-go/flyball/drain"
+)
+
+// errUnconfirmed is that the broker did not say that it has a message.
+var errUnconfirmed = errors.New("the broker did not confirm a message")
+
+// confirmTime is how long a broker may take to confirm a message. A quorum queue that has no leader at that moment, because its
+// broker has just started, may never confirm what is published to it over this channel; over a new one it does.
+const confirmTime = 5 * time.Second
+
+// publisher publishes to queues, and returns once the broker has a message safely. It may be used by any number of goroutines.
+type publisher struct {
+	conn  *amqp.Connection
+	ch    *amqp.Channel
+	stuck atomic.Bool // the broker does not confirm; the connection is of no use any more
+
+	mu       sync.Mutex
+	seq      int64
+	returned map[int64]string // messages for which there was no queue
+	returns  chan amqp.Return
+}
+
+func newPublisher(conn *amqp.Connection) (*publisher, error) {
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.Confirm(false); err != nil {
+		return nil, err
+	}
+	p := &publisher{conn: conn, ch: ch, returned: map[int64]string{}}
+	p.returns = ch.NotifyReturn(make(chan amqp.Return, 1<<12))
+	return p, nil
+}
+
+// dead reports whether nothing can be published any more.
+func (p *publisher) dead() bool { return p.stuck.Load() || p.ch.IsClosed() }
+
+// publish publishes a message to a queue.
+func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing) error {
+	p.mu.Lock()
+	p.seq++
+	seq := p.seq
+	m.Headers[headerSeq] = seq
+	// Confirmations are numbered in the order of publishing.
+	c, err := p.ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, m)
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
+	ok, err := c.WaitContext(wait)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !p.stuck.Swap(true) {
+			go closeConn(p.conn) // ends within 5 s, whatever the broker does
+		}
+		return errUnconfirmed
+	}
+	// The broker returns a message before it confirms it, so whoever waits for the confirmation finds it here.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for more := true; more; {
+		select {
+		case r, open := <-p.returns:
+			if more = open; open {
+				p.returned[number(r.Headers[headerSeq])] = r.ReplyText
+			}
+		default:
+			more = false
+		}
+	}
+	why, back := p.returned[seq]
+	delete(p.returned, seq)
+	switch {
+	case back:
+		return fmt.Errorf("the queue %s: %s", queue, why)
+	case !ok && p.ch.IsClosed():
+		return errUnconfirmed
+	case !ok:
+		return fmt.Errorf("the broker refused a message for the queue %s; is it full?", queue)
+	}
+	return nil
+}
+
+// ReplyConfig is what Replies are made from. URL and Queue must be set.
+type ReplyConfig struct {
+	// URL is the broker.
+	URL string
+	// Queue gets the results. It is made when it is not there, as a quorum queue.
+	Queue string
+	// Dial connects; nil means TCP with a time-out of 10 s.
+	Dial func(network, address string) (net.Conn, error)
+}
+
+// Replies is a drain.Sink: each result is a message, the line that a file of results would have, with the job's id as its
+// correlation id and message id. Make it with OpenReplies.
+type Replies struct {
+	cfg ReplyConfig
+
+	mu     sync.Mutex
+	conn   *amqp.Connection
+	out    *publisher
+	closed bool
+}
+
+// OpenReplies connects, and makes the queue when it is not there.
+func OpenReplies(cfg ReplyConfig) (*Replies, error) {
+	if cfg.Queue == "" {
+		return nil, errors.New("rabbitmq: ReplyConfig.Queue is empty")
+	}
+	r := &Replies{cfg: cfg}
+	_, err := r.live()
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// live returns a publisher, over a new connection when the old one was lost.
+func (r *Replies) live() (*publisher, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, errors.New("rabbitmq: the sink is closed")
+	}
+	if r.conn != nil && !r.conn.IsClosed() && !r.out.dead() {
+		return r.out, nil
+	}
+	if r.conn != nil {
+		_ = closeConn(r.conn)
+		r.conn = nil
+	}
+	conn, err := connect(r.cfg.URL, r.cfg.Dial)
+	if err != nil {
+		return nil, err
+	}
+	if err = declare(conn, r.cfg.Queue, nil); err == nil {
+		r.out, err = newPublisher(conn)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("rabbitmq: the queue %s: %w", r.cfg.Queue, err)
+	}
+	r.conn = conn
+	return r.out, nil
+}
+
+// Put implements drain.Sink. An error may be passing: the next call connects again.
+func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
+	out, err := r.live()
+	if err != nil {
+		return err
+	}
+	err = out.publish(ctx, r.cfg.Queue, amqp.Publishing{
+		Headers: amqp.Table{}, ContentType: "application/json", DeliveryMode: amqp.Persistent,
+		CorrelationId: shortString(res.ID), MessageId: shortString(res.ID), Body: res.AppendJSON(nil),
+	})
+	if err != nil {
+		return fmt.Errorf("rabbitmq: %w", err)
+	}
+	return nil
+}
+
+// shortString is s when it fits into a property, which has 255 bytes at most.
+func shortString(s string) string {
+	if len(s) > 255 {
+		return ""
+	}
+	return s
+}
+
+// Close ends the connection.
+func (r *Replies) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.conn == nil || r.conn.IsClosed() {
+		return nil
+	}
+	return closeConn(r.conn)
+}

@@ -1,0 +1,562 @@
+// Package rabbitmq drains a RabbitMQ queue: a drain.Source, and a drain.Sink for a queue of replies.
+//
+//	src, err := rabbitmq.Open(rabbitmq.Config{URL: "amqp://localhost/", Queue: "requests"})
+//	...
+//	r, err := drain.New(drain.Config{Source: src, ...})
+//
+// # How it uses the broker
+//
+// The prefetch is fixed; how many jobs are in flight is the guard's business. A message is acknowledged after its result is
+// durable. A job that has to wait longer than a delivery may be held goes into a queue with a time to live, from which the
+// broker hands it back to the queue of jobs, and is never requeued at its head: that is a hot loop. Dead letters go into a
+// queue of their own with the reason in their headers. What is published is confirmed by the broker before the message that it
+// replaces is acknowledged, so a crash in between can double a job, which the Store then knows, and never loses one.
+//
+// The queues are made when they are not there, as quorum queues; a queue of jobs that is there stays as it is. A lost
+// connection is made again, with all of it; deliveries that were out come again, and settling one of those is drain.ErrLost.
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/flyball-go/flyball/drain"
+)
+
+// Config is what a Source is made from. URL and Queue must be set.
+type Config struct {
+	// URL is the broker, "amqp://user:password@host:5672/vhost", or amqps. The password is in no error.
+	URL string
+	// Queue is the queue of jobs. Its dead letters are in Queue + ".dead", and jobs that wait in Queue + ".retry." + seconds.
+	Queue string
+	// Prefetch is how many messages may be with this consumer (1 to 65,535). Zero means 256. Take the most that may be in
+	// flight and a half more: smaller starves the guard, larger keeps messages from other consumers.
+	Prefetch int
+	// ConsumerTimeout is the broker's consumer_timeout: how long a delivery may be out before the broker closes the channel
+	// (3 s or more). Zero means RabbitMQ's default, 30 min. A delivery is held for a third of it.
+	ConsumerTimeout time.Duration
+	// DeliveryLimit is after how many deliveries that came to nothing the broker itself makes a dead letter of a message (1 or
+	// more), in a queue that this package makes. Zero means 100: the runner's own limit comes first.
+	DeliveryLimit int
+	// KeyHeader is the header that holds a job's drain.Delivery.Key. Empty means none.
+	KeyHeader string
+	// Dial connects; nil means TCP with a time-out of 10 s.
+	Dial func(network, address string) (net.Conn, error)
+	// Log is told of lost connections; nil means that nobody is.
+	Log func(format string, args ...any)
+}
+
+const (
+	headerAttempts  = "x-flyball-attempts"
+	headerReason    = "x-flyball-reason"
+	headerDetail    = "x-flyball-detail"
+	headerStatus    = "x-flyball-status"
+	headerRequestID = "x-flyball-request-id"
+	headerAnswer    = "x-flyball-answer"
+	headerAt        = "x-flyball-at"
+	headerWhere     = "x-flyball-where"
+	headerSeq       = "x-flyball-seq"
+	headerDelivery  = "x-delivery-count" // of quorum queues
+
+	reconnectFirst = 100 * time.Millisecond
+	reconnectMost  = 5 * time.Second
+	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
+	maxDelay = 4096 * time.Second
+	// All headers of a message must fit into one frame of 128 KiB.
+	mostDetail = 8 << 10
+	mostAnswer = 32 << 10
+)
+
+func (c Config) check() (Config, error) {
+	if c.Prefetch == 0 {
+		c.Prefetch = 256
+	}
+	if c.ConsumerTimeout == 0 {
+		c.ConsumerTimeout = 30 * time.Minute
+	}
+	if c.DeliveryLimit == 0 {
+		c.DeliveryLimit = 100
+	}
+	if c.Log == nil {
+		c.Log = func(string, ...any) {}
+	}
+	var errs []error
+	if _, err := amqp.ParseURI(c.URL); err != nil {
+		errs = append(errs, fmt.Errorf(`rabbitmq: Config.URL: %w; it must be like "amqp://user:password@localhost:5672/"`, err))
+	}
+	if c.Queue == "" || len(c.Queue) > 200 {
+		errs = append(errs, fmt.Errorf("rabbitmq: Config.Queue has %d bytes, must have 1 to 200", len(c.Queue)))
+	}
+	if c.Prefetch < 1 || c.Prefetch > 65535 {
+		errs = append(errs, fmt.Errorf("rabbitmq: Config.Prefetch is %d, must be 0 (default) or 1 to 65535", c.Prefetch))
+	}
+	if c.ConsumerTimeout < 3*time.Second {
+		errs = append(errs, fmt.Errorf("rabbitmq: Config.ConsumerTimeout is %v, must be 0 (default) or at least 3s", c.ConsumerTimeout))
+	}
+	if c.DeliveryLimit < 1 {
+		errs = append(errs, fmt.Errorf("rabbitmq: Config.DeliveryLimit is %d, must be 0 (default) or at least 1", c.DeliveryLimit))
+	}
+	return c, errors.Join(errs...)
+}
+
+// Source is a drain.Source. Make it with Open.
+type Source struct {
+	cfg Config
+
+	mu      sync.Mutex
+	link    *link // nil while there is no connection
+	paused  bool  // nothing is consumed
+	closed  bool
+	came    []arrived // not yet fetched; all of link
+	arrival chan struct{}
+}
+
+// arrived is a message that the broker has sent.
+type arrived struct {
+	msg amqp.Delivery
+	at  time.Time
+}
+
+// link is one connection with what belongs to it.
+type link struct {
+	conn    *amqp.Connection
+	jobs    *amqp.Channel // consumes and acknowledges
+	out     *publisher
+	tag     string         // of the consumer; empty while there is none
+	pumps   sync.WaitGroup // goroutines that hand messages from consumers to Source.came; they end with their consumer
+	retries map[string]bool
+}
+
+// handle is what a delivery is settled with.
+type handle struct {
+	link *link
+	msg  amqp.Delivery
+}
+
+// Open connects and sees to the queues. Afterwards lost connections are made again for as long as it takes.
+func Open(cfg Config) (*Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1)}
+	l, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	s.link = l
+	return s, nil
+}
+
+func (c *Config) deadQueue() string { return c.Queue + ".dead" }
+
+// connect makes a connection.
+func connect(url string, dial func(network, address string) (net.Conn, error)) (*amqp.Connection, error) {
+	cfg := amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US", Dial: dial}
+	if dial == nil {
+		cfg.Dial = amqp.DefaultDial(10 * time.Second)
+	}
+	conn, err := amqp.DialConfig(url, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("rabbitmq: connecting: %w", err)
+	}
+	return conn, nil
+}
+
+// dial connects, makes what queues are missing, and begins to consume unless it is paused.
+func (s *Source) dial() (*link, error) {
+	conn, err := connect(s.cfg.URL, s.cfg.Dial)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{conn: conn, retries: map[string]bool{}}
+	fail := func(what string, err error) (*link, error) {
+		_ = conn.Close()
+		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
+	}
+	if err := declare(conn, s.cfg.deadQueue(), nil); err != nil {
+		return fail("the queue "+s.cfg.deadQueue(), err)
+	}
+	err = declare(conn, s.cfg.Queue, amqp.Table{
+		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.deadQueue(), "x-delivery-limit": int64(s.cfg.DeliveryLimit),
+		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+	})
+	if err != nil {
+		return fail("the queue "+s.cfg.Queue, err)
+	}
+	if l.out, err = newPublisher(conn); err != nil {
+		return fail("a channel", err)
+	}
+	if l.jobs, err = conn.Channel(); err != nil {
+		return fail("a channel", err)
+	}
+	if err := l.jobs.Qos(s.cfg.Prefetch, 0, false); err != nil {
+		return fail("the prefetch", err)
+	}
+	s.mu.Lock()
+	paused := s.paused
+	s.mu.Unlock()
+	if !paused {
+		if err := s.consume(l); err != nil {
+			return fail("consuming "+s.cfg.Queue, err)
+		}
+	}
+	return l, nil
+}
+
+// declare makes a quorum queue when there is none of this name.
+func declare(conn *amqp.Connection, name string, args amqp.Table) error {
+	ch, err := conn.Channel()
+	if err != nil {
+		return err
+	}
+	_, err = ch.QueueDeclarePassive(name, true, false, false, false, nil)
+	if err == nil {
+		return ch.Close()
+	}
+	var e *amqp.Error
+	if !errors.As(err, &e) || e.Code != amqp.NotFound {
+		return err
+	}
+	if ch, err = conn.Channel(); err != nil { // the broker has closed the one that asked
+		return err
+	}
+	defer ch.Close()
+	all := amqp.Table{"x-queue-type": "quorum"}
+	for k, v := range args {
+		all[k] = v
+	}
+	_, err = ch.QueueDeclare(name, true, false, false, false, all)
+	return err
+}
+
+// consume begins to consume.
+func (s *Source) consume(l *link) error {
+	tag := "flyball-" + strconv.FormatUint(rand.Uint64(), 36)
+	msgs, err := l.jobs.Consume(s.cfg.Queue, tag, false, false, false, false, nil)
+	if err != nil {
+		return err
+	}
+	l.tag = tag
+	l.pumps.Go(func() {
+		for m := range msgs { // ends with the consumer or its channel
+			s.mu.Lock()
+			s.came = append(s.came, arrived{m, time.Now()})
+			s.mu.Unlock()
+			s.wake()
+		}
+		s.wake()
+	})
+	return nil
+}
+
+func (s *Source) wake() {
+	select {
+	case s.arrival <- struct{}{}:
+	default:
+	}
+}
+
+// live returns the connection, made again when it was lost.
+func (s *Source) live(ctx context.Context) (*link, error) {
+	for wait := reconnectFirst; ; wait = min(2*wait, reconnectMost) {
+		s.mu.Lock()
+		l, closed := s.link, s.closed
+		s.mu.Unlock()
+		if closed {
+			return nil, errors.New("rabbitmq: the source is closed")
+		}
+		if l != nil && !l.dead() {
+			return l, nil
+		}
+		if l != nil {
+			s.cfg.Log("rabbitmq: the connection was lost; connecting again")
+			s.drop(l)
+		}
+		l, err := s.dial()
+		if err == nil {
+			s.mu.Lock()
+			s.link = l
+			closed := s.closed
+			s.mu.Unlock()
+			if closed {
+				l.close()
+			}
+			continue
+		}
+		s.cfg.Log("%v", err)
+		t := time.NewTimer(wait/2 + rand.N(wait))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
+
+// drop forgets a connection and what came over it; the broker delivers that again.
+func (s *Source) drop(l *link) {
+	l.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == l {
+		s.link, s.came = nil, nil
+	}
+}
+
+func (l *link) dead() bool { return l.conn.IsClosed() || l.jobs.IsClosed() || l.out.dead() }
+
+func (l *link) close() {
+	_ = closeConn(l.conn)
+	l.pumps.Wait()
+}
+
+// closeConn closes a connection; a broker that does not answer is not waited for.
+func closeConn(c *amqp.Connection) error { return c.CloseDeadline(time.Now().Add(5 * time.Second)) }
+
+// Fetch implements drain.Source.
+func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		l, err := s.live(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		var got []arrived
+		if s.link == l {
+			got = s.came[:min(n, len(s.came)):min(n, len(s.came))]
+			s.came = s.came[len(got):]
+		}
+		s.mu.Unlock()
+		if len(got) > 0 {
+			ds := make([]*drain.Delivery, len(got))
+			for i := range got {
+				ds[i] = s.delivery(l, &got[i])
+			}
+			return ds, nil
+		}
+		// A channel that the broker has closed tells nobody who waits only for messages.
+		look := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+		case <-s.arrival:
+		case <-look.C:
+		}
+		look.Stop()
+	}
+}
+
+func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
+	m := &a.msg
+	d := &drain.Delivery{
+		ID: m.MessageId, Body: m.Body, Where: fmt.Sprintf("%s@%d", s.cfg.Queue, m.DeliveryTag),
+		Attempts:  int(number(m.Headers[headerAttempts]) + number(m.Headers[headerDelivery])),
+		HoldUntil: a.at.Add(s.hold()),
+		Handle:    &handle{l, *m},
+	}
+	if s.cfg.KeyHeader != "" {
+		if v, ok := m.Headers[s.cfg.KeyHeader]; ok {
+			d.Key = fmt.Sprint(v)
+		}
+	}
+	return d
+}
+
+func (s *Source) hold() time.Duration { return s.cfg.ConsumerTimeout / 3 }
+
+// number reads a header that holds a number, however the client that set it wrote it; anything else is 0.
+func number(v any) int64 {
+	switch v := v.(type) {
+	case int64:
+		return max(0, v)
+	case int32:
+		return max(0, int64(v))
+	case int16:
+		return max(0, int64(v))
+	case int:
+		return max(0, int64(v))
+	case uint8:
+		return int64(v)
+	}
+	return 0
+}
+
+// lost is err, or drain.ErrLost besides when it is because the connection is no more.
+func (h *handle) lost(err error) error {
+	if err == nil {
+		return nil
+	}
+	if h.link.dead() || errors.Is(err, amqp.ErrClosed) || errors.Is(err, errUnconfirmed) {
+		return fmt.Errorf("%w: %w", drain.ErrLost, err)
+	}
+	return fmt.Errorf("rabbitmq: %w", err)
+}
+
+// Ack implements drain.Source.
+func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
+	h := d.Handle.(*handle)
+	return h.lost(h.link.jobs.Ack(h.msg.DeliveryTag, false))
+}
+
+// Release implements drain.Source: the broker has the message back, where it was, and counts a delivery.
+func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
+	h := d.Handle.(*handle)
+	return h.lost(h.link.jobs.Nack(h.msg.DeliveryTag, false, true))
+}
+
+// Retry implements drain.Source: the message waits in a queue with a time to live, rounded up to a power of two of seconds,
+// and of 68 min at the most.
+func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, _ string) error {
+	return s.delay(ctx, d.Handle.(*handle), after, d.Attempts+1)
+}
+
+// delay publishes a message for later and acknowledges it.
+func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, attempts int) error {
+	rung := time.Second
+	for rung < after && rung < maxDelay {
+		rung *= 2
+	}
+	queue := fmt.Sprintf("%s.retry.%d", s.cfg.Queue, int(rung.Seconds()))
+	if err := s.declareRetry(h.link, queue, rung); err != nil {
+		return h.lost(err)
+	}
+	return s.move(ctx, h, queue, func(p *amqp.Publishing) { p.Headers[headerAttempts] = int64(attempts) })
+}
+
+func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
+	s.mu.Lock()
+	known := l.retries[queue]
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	err := declare(l.conn, queue, amqp.Table{
+		"x-message-ttl": ttl.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.Queue,
+		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+	})
+	if err != nil {
+		return fmt.Errorf("the queue %s: %w", queue, err)
+	}
+	s.mu.Lock()
+	l.retries[queue] = true
+	s.mu.Unlock()
+	return nil
+}
+
+// Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers.
+func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
+	return s.move(ctx, d.Handle.(*handle), s.cfg.deadQueue(), func(p *amqp.Publishing) {
+		p.Headers[headerReason] = string(letter.Reason)
+		p.Headers[headerDetail] = cut(letter.Detail, mostDetail)
+		p.Headers[headerAttempts] = int64(letter.Attempts)
+		p.Headers[headerStatus] = int64(letter.Status)
+		p.Headers[headerRequestID] = cut(letter.RequestID, 256)
+		p.Headers[headerAnswer] = cut(string(letter.Answer), mostAnswer)
+		p.Headers[headerAt] = letter.At
+		p.Headers[headerWhere] = d.Where
+	})
+}
+
+func cut(s string, most int) string { return s[:min(len(s), most)] }
+
+// move publishes a copy of a message to a queue and then acknowledges it.
+func (s *Source) move(ctx context.Context, h *handle, queue string, change func(*amqp.Publishing)) error {
+	m := &h.msg
+	p := amqp.Publishing{
+		Headers: amqp.Table{}, ContentType: m.ContentType, ContentEncoding: m.ContentEncoding, DeliveryMode: amqp.Persistent,
+		CorrelationId: m.CorrelationId, ReplyTo: m.ReplyTo, MessageId: m.MessageId, Timestamp: m.Timestamp, Type: m.Type,
+		AppId: m.AppId, Body: m.Body,
+	}
+	for k, v := range m.Headers {
+		switch k {
+		case headerDelivery, "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason":
+			// The broker's own: a message that was published is a new one to it.
+		default:
+			p.Headers[k] = v
+		}
+	}
+	change(&p)
+	if err := h.link.out.publish(ctx, queue, p); err != nil {
+		return h.lost(err)
+	}
+	return h.lost(h.link.jobs.Ack(m.DeliveryTag, false))
+}
+
+// Pause implements drain.Pauser. For a pause that is longer than a delivery may be held, nothing more is consumed, and what came
+// and was not fetched goes to the queues with a time to live.
+func (s *Source) Pause(until time.Time) {
+	left := time.Until(until)
+	if left <= s.hold() {
+		return
+	}
+	s.mu.Lock()
+	l, tag := s.link, ""
+	s.paused = true
+	if l != nil {
+		tag, l.tag = l.tag, ""
+	}
+	s.mu.Unlock()
+	if tag == "" || l.dead() {
+		return
+	}
+	if err := l.jobs.Cancel(tag, false); err != nil {
+		return // the connection is lost, and is made again without a consumer
+	}
+	l.pumps.Wait() // everything that was sent has come
+	s.mu.Lock()
+	came := s.came
+	s.came = nil
+	s.mu.Unlock()
+	for i := range came {
+		h := &handle{l, came[i].msg}
+		if err := s.delay(context.Background(), h, left, int(number(h.msg.Headers[headerAttempts]))); err != nil {
+			s.cfg.Log("rabbitmq: handing back before a pause: %v", err)
+			return // it stays out, and comes again with the next connection
+		}
+	}
+}
+
+// Resume implements drain.Pauser.
+func (s *Source) Resume() {
+	s.mu.Lock()
+	l := s.link
+	was := s.paused
+	s.paused = false
+	s.mu.Unlock()
+	if !was || l == nil || l.dead() {
+		return
+	}
+	if err := s.consume(l); err != nil {
+		s.cfg.Log("rabbitmq: consuming again: %v", err)
+		_ = l.conn.Close() // Fetch makes it again
+	}
+}
+
+// Close ends the consumer. The broker has back what was not settled.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	l := s.link
+	s.closed, s.link, s.came = true, nil, nil
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	err := closeConn(l.conn)
+	l.pumps.Wait()
+	if errors.Is(err, amqp.ErrClosed) {
+		return nil
+	}
+	return err
+}

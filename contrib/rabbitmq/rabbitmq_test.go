@@ -1,0 +1,403 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/contrib/rabbitmq"
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/drain/draintest"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// admin is a connection of the test's own.
+func admin(t *testing.T, url string) *amqp.Channel {
+	t.Helper()
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	return ch
+}
+
+func publish(t *testing.T, ch *amqp.Channel, queue string, bodies ...string) {
+	t.Helper()
+	var waits []*amqp.DeferredConfirmation
+	for _, b := range bodies {
+		c, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(b)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits = append(waits, c)
+	}
+	for _, c := range waits {
+		if !c.Wait() {
+			t.Fatal("a job was not confirmed")
+		}
+	}
+}
+
+func open(t *testing.T, cfg rabbitmq.Config) *rabbitmq.Source {
+	t.Helper()
+	cfg.Log = t.Logf
+	s, err := rabbitmq.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func letters(t *testing.T, ch *amqp.Channel, queue string, n int) (all []draintest.Letter) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); len(all) < n && time.Now().Before(end); {
+		m, ok, err := ch.Get(queue+".dead", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		all = append(all, draintest.Letter{Body: m.Body, Reason: drain.Reason(m.Headers["x-flyball-reason"].(string)), Detail: m.Headers["x-flyball-detail"].(string)})
+	}
+	return all
+}
+
+func TestSource(t *testing.T) {
+	u := url(t)
+	n := 0
+	draintest.Run(t, func(t *testing.T) *draintest.Fixture {
+		n++
+		queue := fmt.Sprintf("conformance-%d-%d", time.Now().UnixNano(), n)
+		ch := admin(t, u)
+		var conn net.Conn
+		cfg := rabbitmq.Config{URL: u, Queue: queue, Dial: func(network, addr string) (c net.Conn, err error) {
+			c, err = amqp.DefaultDial(10*time.Second)(network, addr)
+			conn = c
+			return c, err
+		}}
+		return &draintest.Fixture{
+			Publish: func(t *testing.T, bodies ...string) {
+				if err := open(t, cfg).Close(); err != nil { // makes the queue
+					t.Fatal(err)
+				}
+				publish(t, ch, queue, bodies...)
+			},
+			Open:  func(t *testing.T) drain.Source { return open(t, cfg) },
+			Crash: func(t *testing.T, s drain.Source) { conn.Close(); s.(*rabbitmq.Source).Close() },
+			Close: func(t *testing.T, s drain.Source) {
+				if err := s.(*rabbitmq.Source).Close(); err != nil {
+					t.Error(err)
+				}
+			},
+			Letters: func(t *testing.T, n int) []draintest.Letter { return letters(t, ch, queue, n) },
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	_, err := rabbitmq.Open(rabbitmq.Config{URL: "http://x:secret@y", Prefetch: -1, ConsumerTimeout: time.Second, DeliveryLimit: -1})
+	for _, want := range []string{"URL", "Queue", "Prefetch", "ConsumerTimeout", "DeliveryLimit"} {
+		if err == nil || !strings.Contains(err.Error(), "Config."+want) {
+			t.Errorf("the error does not name %s: %v", want, err)
+		}
+	}
+	if strings.Contains(fmt.Sprint(err), "secret") {
+		t.Errorf("the password is in %v", err)
+	}
+}
+
+// upstream answers jobs, counts how often each was sent, and refuses some.
+type upstream struct {
+	mu      sync.Mutex
+	sent    map[string]int
+	durable func(id string) bool
+	wrong   []string
+	refuse  float64
+	takes   time.Duration
+}
+
+func (u *upstream) Send(ctx context.Context, j *drain.Job) (a drain.Answer) {
+	u.mu.Lock()
+	if u.sent == nil {
+		u.sent = map[string]int{}
+	}
+	u.sent[j.ID]++
+	if u.durable(j.ID) {
+		u.wrong = append(u.wrong, j.ID)
+	}
+	u.mu.Unlock()
+	time.Sleep(u.takes)
+	if rand.Float64() < u.refuse {
+		return drain.Answer{Status: 429, Retryable: true, Outcome: limiter.Outcome{Class: feedback.Throttled}}
+	}
+	if strings.HasPrefix(j.ID, "bad") {
+		return drain.Answer{Status: 400, Body: []byte(`{"error":"no"}`), Outcome: limiter.Outcome{Class: feedback.ClientError}}
+	}
+	return drain.Answer{Status: 200, Body: []byte(`{"ok":true}`)}
+}
+
+// The broker is killed three times while jobs are in flight. Each id is exactly once in the results, nothing is sent whose
+// result was durable, the poison is with the dead letters, and everybody who waits for a reply has one.
+func TestBrokerRestarts(t *testing.T) {
+	b := start(t)
+	u := b.url()
+	const queue, n = "requests", 2000
+	cfg := rabbitmq.Config{URL: u, Queue: queue, Prefetch: 64}
+	src := open(t, cfg)
+	defer src.Close()
+	ch := admin(t, u)
+	var bodies []string
+	for i := range n {
+		bodies = append(bodies, fmt.Sprintf(`{"custom_id":"id-%d","url":"/v1/x","body":{"n":%d}}`, i, i))
+		switch i % 500 {
+		case 100:
+			bodies = append(bodies, "poison")
+		case 200:
+			bodies = append(bodies, fmt.Sprintf(`{"custom_id":"bad-%d","url":"/v1/x","body":{"n":%d}}`, i, i))
+		case 300:
+			bodies = append(bodies, bodies[len(bodies)-1]) // twice
+		}
+	}
+	publish(t, ch, queue, bodies...)
+	store, err := drain.OpenFile(filepath.Join(t.TempDir(), "results.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	replies, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer replies.Close()
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(32), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := &upstream{durable: func(id string) bool { _, ok := store.Has(id); return ok }, refuse: 0.02, takes: 40 * time.Millisecond}
+	r, err := drain.New(drain.Config{Source: src, Store: store, Reply: replies, Upstream: up, Guard: guard, Patience: 2 * time.Minute,
+		ProgressEvery: 5 * time.Second, OnProgress: func(p drain.Progress) { t.Logf("%+v", p) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	wait := func(what string, f func(p drain.Progress) bool) {
+		t.Helper()
+		for end := time.Now().Add(2 * time.Minute); !f(r.Progress()); time.Sleep(20 * time.Millisecond) {
+			select {
+			case err := <-ended:
+				t.Fatalf("the run ended: %v", err)
+			default:
+			}
+			if time.Now().After(end) {
+				cancel()
+				t.Fatalf("no %s: %+v; %v", what, r.Progress(), <-ended)
+			}
+		}
+	}
+	for i := range 3 {
+		wait("progress", func(p drain.Progress) bool { return p.Done > int64(300+i*500) })
+		b.kill()
+		b.up()
+	}
+	wait("end", func(p drain.Progress) bool { return store.Len() == n && p.Dead >= 8 && p.InFlight == 0 })
+	dead := letters(t, admin(t, u), queue, 8)
+	// Nothing is left: what comes again is known.
+	left := func() int {
+		q, err := admin(t, u).QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q.Messages
+	}
+	for end := time.Now().Add(30 * time.Second); left() > 0 && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	}
+	cancel()
+	<-ended
+	p := r.Progress()
+	t.Logf("%+v", p)
+	if p.Lost == 0 {
+		t.Error("no delivery was lost in three restarts: they tested nothing")
+	}
+	if len(up.wrong) > 0 {
+		t.Errorf("%d jobs were sent although their results were durable", len(up.wrong))
+	}
+	reasons := map[drain.Reason]int{}
+	for _, l := range dead {
+		reasons[l.Reason]++
+	}
+	if reasons[drain.ReasonBadJSON] < 4 || reasons[drain.ReasonRefused] < 4 {
+		t.Errorf("dead letters %v", reasons)
+	}
+	if n := left(); n > 0 {
+		t.Errorf("%d messages are left", n)
+	}
+	got := map[string]bool{}
+	rch := admin(t, u)
+	for {
+		m, ok, err := rch.Get("replies", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		var line struct {
+			ID string `json:"custom_id"`
+		}
+		if err := json.Unmarshal(m.Body, &line); err != nil || line.ID != m.CorrelationId {
+			t.Fatalf("%v in %s", err, m.Body)
+		}
+		got[line.ID] = true
+	}
+	if len(got) != n {
+		t.Errorf("replies to %d jobs, want %d", len(got), n)
+	}
+	results(t, store, n)
+}
+
+func results(t *testing.T, store *drain.File, n int) {
+	t.Helper()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(store.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]int{}
+	for l := range strings.Lines(string(data)) {
+		var line struct {
+			ID string `json:"custom_id"`
+		}
+		if err := json.Unmarshal([]byte(l), &line); err != nil {
+			t.Fatal(err)
+		}
+		ids[line.ID]++
+	}
+	for id, k := range ids {
+		if k != 1 {
+			t.Errorf("%s is %d times in the results", id, k)
+		}
+	}
+	if len(ids) != n {
+		t.Errorf("results for %d ids, want %d", len(ids), n)
+	}
+}
+
+// In a pause that is longer than a delivery may be held, nothing is with the consumer; all of it comes back.
+func TestLongPause(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("pause-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue, Prefetch: 64, ConsumerTimeout: 6 * time.Second})
+	defer src.Close()
+	ch := admin(t, u)
+	var bodies []string
+	for i := range 100 {
+		bodies = append(bodies, fmt.Sprintf(`{"custom_id":"id-%d","url":"/v1/x","body":{"n":%d}}`, i, i))
+	}
+	publish(t, ch, queue, bodies...)
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour, MaxPause: time.Hour, PauseJitter: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &draintest.Results{}
+	var once sync.Once
+	up := answer(func(j *drain.Job) drain.Answer {
+		refused := false
+		once.Do(func() { refused = true })
+		if refused {
+			return drain.Answer{Status: 429, Retryable: true, Outcome: limiter.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 5 * time.Second}}
+		}
+		return drain.Answer{Status: 200, Body: []byte("{}")}
+	})
+	r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Guard: guard, PauseAfter: 100 * time.Millisecond, InHand: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	consumers := func() int {
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q.Consumers
+	}
+	quiet := false
+	for store.Len() < 100 {
+		if guard.Stats().Paused > 0 && consumers() == 0 {
+			quiet = true
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%d results after a minute: %+v", store.Len(), r.Progress())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !quiet {
+		t.Error("it consumed all through a pause that is longer than it may hold a delivery")
+	}
+	cancel()
+	<-ended
+	if p := r.Progress(); p.Dead != 0 || store.Puts != 100 {
+		t.Errorf("%+v, %d results written", p, store.Puts)
+	}
+}
+
+// answer is an upstream that is a function.
+type answer func(*drain.Job) drain.Answer
+
+func (f answer) Send(_ context.Context, j *drain.Job) drain.Answer { return f(j) }
+
+// A retry queue that somebody has deleted, or a message that no queue takes, is an error and no loss.
+func TestUnroutable(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("unroutable-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	ch := admin(t, u)
+	publish(t, ch, queue, `{"custom_id":"a","url":"/x","body":{}}`)
+	ds, err := src.Fetch(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDelete(queue+".dead", false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	err = src.Dead(t.Context(), ds[0], &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}})
+	if err == nil || !strings.Contains(err.Error(), queue+".dead") {
+		t.Fatalf("a dead letter that nobody keeps: %v", err)
+	}
+	src.Close()
+	src = open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	if ds, err := src.Fetch(t.Context(), 1); err != nil || len(ds) != 1 {
+		t.Errorf("the job is gone: %v", err)
+	}
+}

@@ -1,0 +1,201 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The SDKs that the tests are made for.
+const sdks = "openai==3.57.0 anthropic==2.14.0 langchain-openai==1.7.4"
+
+// python returns a Python that has the SDKs: that of FLYBALL_PYTHON, or of an environment that is made with pip when FLYBALL_REQUIRE names
+// python-sdks. Otherwise the test is skipped.
+func python(t *testing.T) string {
+	t.Helper()
+	if p := os.Getenv("FLYBALL_PYTHON"); p != "" {
+		return p
+	}
+	required := strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "python-sdks")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "flyball", "python-sdks")
+	bin, done := filepath.Join(dir, "bin", "python"), filepath.Join(dir, "installed")
+	if b, _ := os.ReadFile(done); string(b) == sdks {
+		return bin
+	}
+	if !required {
+		t.Skipf("no Python with the SDKs: set FLYBALL_PYTHON to one that has %s, or FLYBALL_REQUIRE=python-sdks to have them installed in %s", sdks, dir)
+	}
+	for _, args := range [][]string{{"python3", "-m", "venv", dir}, append([]string{bin, "-m", "pip", "install", "-q"}, strings.Fields(sdks)...)} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+		cancel()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if err := os.WriteFile(done, []byte(sdks), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+func runPython(t *testing.T, python string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python, append([]string{"testdata/clients.py"}, args...)...)
+	cmd.Env = append(os.Environ(), "NO_PROXY=127.0.0.1", "LANGSMITH_TRACING=false", "PYTHONDONTWRITEBYTECODE=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}
+
+// SDKs with their default settings work through the gateway as they do without it.
+func TestPythonSDKs(t *testing.T) {
+	bin := python(t)
+	g := start(t, "")
+	runPython(t, bin, g.url)
+	g.stop()
+	if l := g.logged(); strings.Contains(l, "sk-test") {
+		t.Error("the log has a key")
+	}
+}
+
+// A rate that is enforced by nginx, which refuses at once and tells no delay: 80 calls, 32 at a time, all succeed.
+func TestNginx(t *testing.T) {
+	url, refused := nginx(t, 20)
+	file := fmt.Sprintf("[upstream.up]\nbase_url = %q\n", url+"/v1")
+	t.Run("go", func(t *testing.T) {
+		g := start(t, file)
+		began := time.Now()
+		var all sync.WaitGroup
+		var left, failed atomic.Int32
+		left.Store(80)
+		for range 32 {
+			c := client(t)
+			c.Timeout = 2 * time.Minute
+			all.Go(func() {
+				for left.Add(-1) >= 0 {
+					resp, err := tryPost(context.Background(), c, g.url+"/v1/chat/completions", chat)
+					if err != nil {
+						failed.Add(1)
+						t.Error(err)
+						continue
+					}
+					b, _ := io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+					if resp.StatusCode != 200 || string(b) != answered {
+						failed.Add(1)
+						t.Errorf("%s: %s", resp.Status, b)
+					}
+				}
+			})
+		}
+		all.Wait()
+		t.Logf("80 calls in %v, %d failed, nginx refused %d", time.Since(began).Round(10*time.Millisecond), failed.Load(), refused())
+	})
+	t.Run("openai-python", func(t *testing.T) {
+		bin := python(t)
+		g := start(t, file)
+		began := time.Now()
+		runPython(t, bin, g.url, "80", "32")
+		t.Logf("80 calls in %v, nginx refused %d of both runs", time.Since(began).Round(10*time.Millisecond), refused())
+	})
+}
+
+// nginx starts one that lets so many calls a second through to an upstream, and refuses others with 429.
+func nginx(t *testing.T, perSecond int) (url string, refused func() int) {
+	t.Helper()
+	path, err := exec.LookPath("nginx")
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/nginx")
+	}
+	if err != nil {
+		const reason = "no nginx in PATH: the gateway is not tried against it (Debian: apt-get install nginx-light)"
+		if strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "nginx") {
+			t.Fatal(reason)
+		}
+		t.Skip(reason)
+	}
+	up := upstreamServer(t, ok)
+	dir, port := t.TempDir(), freePort(t)
+	config := fmt.Sprintf(`
+daemon off;
+worker_processes 1;
+pid %[1]s/pid;
+error_log %[1]s/error.log warn;
+events { worker_connections 512; }
+http {
+	access_log %[1]s/access.log;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+	limit_req_zone $server_addr zone=all:1m rate=%[3]dr/s;
+	limit_req_status 429;
+	server {
+		listen 127.0.0.1:%[2]s;
+		location / { limit_req zone=all; proxy_pass %[4]s; }
+	}
+}
+`, dir, port, perSecond, up.URL)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(path, "-c", file, "-e", dir+"/error.log", "-p", dir)
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
+	eventually(t, "nginx is there", func() bool {
+		conn, err := dialer.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	return "http://127.0.0.1:" + port, func() int {
+		b, _ := os.ReadFile(dir + "/access.log")
+		return strings.Count(string(b), `" 429 `)
+	}
+}
+
+// curl, with nothing but a URL.
+func TestCurl(t *testing.T) {
+	path, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("no curl in PATH")
+	}
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-s", "-d", chat, "-H", "Content-Type: application/json"}, answered},
+		{[]string{"-sN", "-d", chatStream, "-H", "Content-Type: application/json"}, "data: [DONE]"},
+		{[]string{"-s", "--compressed", "-d", chat, "-H", "Content-Type: application/json"}, answered},
+		{[]string{"-s", "--http2-prior-knowledge", "-d", chat, "-H", "Content-Type: application/json"}, answered},
+		{[]string{"-s", "-H", "Expect: 100-continue", "-d", chat, "-H", "Content-Type: application/json"}, answered},
+	} {
+		out, err := exec.Command(path, append(c.args, g.url+"/up/chat/completions")...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("curl %v: %v %s", c.args, err, out)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package settings
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/config/strict"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output")
+
+const limitsFile = "../../../limits.toml"
+
+// limits.toml says the same as an empty file, so that its copy is a good start.
+func TestLimitsFileIsDefault(t *testing.T) {
+	data, err := os.ReadFile(limitsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse("limits.toml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Parse("limits.toml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Limits, want.Limits = nil, nil // package config's test
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("limits.toml says\n%+v, want\n%+v", got, want)
+	}
+}
+
+// Every key of the gateway is in limits.toml, with its default and what it may be; the examples there are what the defaults are said to be.
+func TestLimitsFileExplainsEveryKey(t *testing.T) {
+	data, err := os.ReadFile(limitsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(data), "# The gateway (docs/gateway.md)")
+	if !ok {
+		t.Fatal("limits.toml has no part for the gateway")
+	}
+	type block struct {
+		deflt, allowed, value string
+		words, effects        int
+	}
+	all, table, b := map[string]block{}, "", block{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case regexp.MustCompile(`^#\[+[^\]]+\]+$`).MatchString(line):
+			table = strings.NewReplacer("route.fallback", "route[].fallback[]", "tenant.dify", "tenant.<name>", "caller", "caller[]").Replace(strings.Trim(line, "#[]"))
+			if table == "gateway.route" {
+				table = "gateway.route[]"
+			}
+			b = block{}
+		case regexp.MustCompile(`^#+[a-z0-9_]+ = `).MatchString(line):
+			name, value, _ := strings.Cut(strings.TrimLeft(line, "#"), " = ")
+			b.value = value
+			all[table+"."+name] = b
+			b = block{}
+		case strings.HasPrefix(line, "# default  "):
+			b.deflt = line[11:]
+		case strings.HasPrefix(line, "# allowed  "):
+			b.allowed = line[11:]
+		case strings.HasPrefix(line, "# smaller  "), strings.HasPrefix(line, "# larger   "):
+			b.effects++
+		case strings.HasPrefix(line, "# "):
+			b.words++
+		case line == "":
+			b = block{}
+		}
+	}
+	for _, d := range strict.Describe(fileTable{}) {
+		if d.Table || !strings.HasPrefix(d.Path, "gateway.") {
+			continue
+		}
+		b, ok := all[d.Path]
+		delete(all, d.Path)
+		if !ok || b.words == 0 || b.deflt == "" || !strings.HasPrefix(b.allowed, d.Allowed) {
+			t.Errorf("limits.toml says %+v of %s, which must be %s", b, d.Path, d.Allowed)
+		}
+		if d.Required != (b.deflt == "none, it must be written") {
+			t.Errorf("limits.toml says that the default of %s is %s, and required is %v", d.Path, b.deflt, d.Required)
+		}
+		if tunable := strings.Contains(d.Allowed, "number") || strings.Contains(d.Allowed, "duration") || strings.Contains(d.Allowed, "integer"); tunable != (b.effects == 2) {
+			t.Errorf("limits.toml has %d effects for %s", b.effects, d.Path)
+		}
+	}
+	for path := range all {
+		t.Errorf("limits.toml explains %s, which is no key", path)
+	}
+}
+
+// The examples of limits.toml can be used, and where one is the default, it changes nothing.
+func TestLimitsFileExamples(t *testing.T) {
+	data, err := os.ReadFile(limitsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAllString(string(data), "$1")
+	got, err := Parse("limits.toml", []byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := Parse("limits.toml", nil)
+	if !reflect.DeepEqual(got.Server, want.Server) || got.Listen != want.Listen || got.TenantHeader != want.TenantHeader || got.PriorityHeader != want.PriorityHeader || got.Log.Level != want.Log.Level {
+		t.Errorf("the examples that are defaults say %+v, want %+v", got, want)
+	}
+	if c := want.Cache; got.Cache.MaxBytes != c.MaxBytes || got.Cache.MaxEntry != c.MaxEntry {
+		t.Errorf("the cache is %+v, want %+v", got.Cache, c)
+	}
+	if len(got.Routes) != 1 || len(got.Routes[0].Fallback) != 1 || len(got.Callers) != 1 || len(got.Tenants) != 1 {
+		t.Fatalf("the examples say %+v", got)
+	}
+	r, d := got.Routes[0], routeTable{}.route()
+	if r.KeepAlive != d.KeepAlive || r.Stall != d.Stall || r.Longest != d.Longest || r.Cache != d.Cache || r.CacheTTL != d.CacheTTL || r.FallbackAfter != d.FallbackAfter || r.Wait != d.WaitFor("/x") {
+		t.Errorf("the example of a route says %+v, want %+v", r, d)
+	}
+}
+
+// One file for each kind of mistake, with all that is wrong in it.
+func TestBadFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.bad.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Parse(filepath.Base(file), data)
+		if err == nil {
+			t.Errorf("%s is accepted", file)
+			continue
+		}
+		golden := strings.TrimSuffix(file, ".toml") + ".txt"
+		if *update {
+			if err := os.WriteFile(golden, []byte(err.Error()+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, _ := os.ReadFile(golden)
+		if got := err.Error() + "\n"; got != string(want) {
+			t.Errorf("%s has\n%s\nwant (or run with -update)\n%s", file, got, want)
+		}
+	}
+}
+
+// Guards wait as long as their routes let callers wait, unless the file says otherwise.
+func TestWaitsOfGuards(t *testing.T) {
+	const up = "[upstream.a]\nbase_url='http://x/v1'\n"
+	for _, c := range []struct {
+		file  string
+		wait  time.Duration
+		queue int
+	}{
+		{up, 290 * time.Second, 10_000},
+		{"[guard]\nmax_wait='7s'\nqueue=3\n" + up, 7 * time.Second, 3},
+		{up + "max_wait='8s'\n", 8 * time.Second, 10_000},
+		{up + "[[gateway.route]]\npath='/x'\nupstream='a'\nwait='20s'\n[[gateway.route]]\npath='/y'\nupstream='a'\nwait='30s'\n", 30 * time.Second, 10_000},
+		{up + "[upstream.b]\nbase_url='http://x'\n[[gateway.route]]\npath='/x'\nupstream='b'\nfallback=[{upstream='a'}]\n", 290 * time.Second, 10_000},
+	} {
+		s, err := Parse("x.toml", []byte(c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u := s.Limits.Upstreams["a"]; u.MaxWait != c.wait || u.Queue != c.queue {
+			t.Errorf("%s gives max_wait %v and queue %d, want %v and %d", c.file, u.MaxWait, u.Queue, c.wait, c.queue)
+		}
+	}
+	r := Route{}
+	if a, b, c := r.WaitFor("/x/embeddings"), r.WaitFor("/v1/rerank"), r.WaitFor("/v1/chat/completions"); a >= 60*time.Second || b >= 60*time.Second || c >= 300*time.Second {
+		t.Errorf("the waits %v, %v and %v are not under those of Dify: 60 s, 60 s and 300 s", a, b, c)
+	}
+}
+
+func TestDefaultRoutes(t *testing.T) {
+	const a, b = "[upstream.a]\nbase_url='http://x/v1'\n", "[upstream.b]\nbase_url='http://y'\n"
+	for file, want := range map[string]string{"": "", a: "/a ", a + b: "/a /b", a + "[upstream.c]\nqueue=1\n": "/a "} {
+		s, err := Parse("x.toml", []byte(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var paths []string
+		for _, r := range s.Routes {
+			paths = append(paths, r.Path)
+		}
+		if got := strings.Join(paths, " "); got != want {
+			t.Errorf("%q has the routes %q, want %q", file, got, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	data, err := os.ReadFile(limitsFile)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(data))
+	f.Add(regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAllString(string(data), "$1"))
+	f.Add("[gateway]\nlisten='x'\n[[gateway.route]]\npath='//'")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := Parse("x.toml", []byte(text))
+		if (s == nil) == (err == nil) {
+			t.Errorf("%v and %v", s, err)
+		}
+	})
+}

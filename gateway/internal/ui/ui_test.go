@@ -1,0 +1,213 @@
+package ui
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+const hostile = `<script>document.title="owned"</script><img src=x onerror=alert(1)>`
+
+// shown runs a page that has something of everything on it, with names that try to be markup.
+func shown(t *testing.T) (*httptest.Server, *limiter.Guard) {
+	t.Helper()
+	g, err := limiter.New(limiter.Config{Name: "openai " + hostile, Adaptive: adaptive.Config{Initial: 2, Max: 4}, Seed: 1, PauseJitter: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := New(func() State {
+		return State{
+			Calls: 7, Tenants: []Tenant{{Name: hostile, Calls: 10, Bytes: 5000, WaitSum: 1}, {Calls: 3}},
+			Pools: []Pool{{Name: "openai", Keys: []Key{{Key: "key:1a2b3c4d", State: "in service", Limit: 4}, {Key: "key:00000000", State: "out: exhausted", Probe: 90}}}},
+			Cache: Cache{Hits: 3, Misses: 4, Coalesced: 1, Bytes: 4096},
+		}
+	})
+	u.Watch(g)
+	u.Watch(g) // once is enough
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan bool)
+	go func() { defer close(ended); u.Run(ctx) }()
+	s := httptest.NewServer(u.Handler())
+	t.Cleanup(func() { cancel(); <-ended; s.Close() })
+	return s, g
+}
+
+// ending has the stream of events end after some, and not begin again: a browser's virtual time stands still while something is coming.
+func ending(h http.Handler, after int) http.Handler {
+	var streams atomic.Int32
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ui/events" {
+			if streams.Add(1) > 1 {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			w, r = &counting{ResponseWriter: w, left: after, end: cancel}, r.WithContext(ctx)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// counting is a writer that ends its request after some events.
+type counting struct {
+	http.ResponseWriter
+	left int
+	end  func()
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	if c.left--; c.left == 0 {
+		defer c.end()
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+func (c *counting) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// refuse has the guard see a success and a refusal, with somebody waiting.
+func refuse(t *testing.T, g *limiter.Guard) {
+	t.Helper()
+	for _, o := range []limiter.Outcome{{}, {Class: feedback.Throttled, Scope: feedback.ScopeConcurrency}} {
+		p, err := g.Acquire(t.Context(), limiter.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release(o)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	s, g := shown(t)
+	refuse(t, g)
+	resp, err := http.Get(s.URL + "/ui/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	r := bufio.NewScanner(resp.Body)
+	r.Buffer(nil, 1<<20)
+	var events []event
+	for len(events) < 2 && r.Scan() {
+		if data, ok := strings.CutPrefix(r.Text(), "data: "); ok {
+			var e event
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				t.Fatal(err)
+			}
+			events = append(events, e)
+		}
+	}
+	if len(events) < 2 {
+		t.Fatalf("%d events: %v", len(events), r.Err())
+	}
+	first, second := events[0], events[1]
+	if h := first.History[g.Name()]; len(h.At) == 0 || len(h.Limit) != len(h.At) || len(first.Guards) != 1 || second.History != nil {
+		t.Errorf("the first event is %+v, the second has %d pasts", first, len(second.History))
+	}
+	if len(first.Decisions)+len(second.Decisions) == 0 {
+		t.Error("no decision is told")
+	}
+	if w := second.Guards[0].Why; !strings.Contains(w, "limit of concurrency binds") {
+		t.Errorf("why: %s", w)
+	}
+}
+
+func TestPageIsStrict(t *testing.T) {
+	s, _ := shown(t)
+	resp, err := http.Get(s.URL + "/ui")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	p := resp.Header.Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"} {
+		if !strings.Contains(p, want) {
+			t.Errorf("the policy is %q, which lacks %q", p, want)
+		}
+	}
+	if strings.Contains(p, "unsafe") || strings.Count(string(page), "<script") != 1 || strings.Count(string(page), "<style") != 1 || strings.Contains(string(page), "http://") && strings.Count(string(page), "http://") != 1 {
+		t.Error("the page has more than one script or style, or loads something from elsewhere")
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE"} {
+		req, _ := http.NewRequest(method, s.URL+"/ui", nil)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("%s: %s", method, resp.Status)
+		}
+	}
+}
+
+// browser returns the path of a Chromium. Without one the test is skipped, or fails if FLYBALL_REQUIRE names chromium.
+func browser(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: not starting a browser")
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	const reason = "no chromium in PATH: the page is not opened (Debian: apt-get install chromium)"
+	if strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "chromium") {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+	return ""
+}
+
+// The page draws what comes, in a browser that can reach nothing else, and what is in names stays text.
+func TestBrowserDrawsThePage(t *testing.T) {
+	path := browser(t)
+	s, g := shown(t)
+	refuse(t, g)
+	cut := httptest.NewServer(ending(s.Config.Handler, 3))
+	defer cut.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(ctx, path,
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
+		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--user-data-dir="+filepath.Join(dir, "profile"),
+		"--enable-logging=stderr", "--window-size=1280,1000", "--virtual-time-budget=8000", "--dump-dom", cut.URL+"/ui")
+	var out, log strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &log, 10*time.Second
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", path, err, log.String())
+	}
+	for line := range strings.Lines(log.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			t.Errorf("the console says: %s", line)
+		}
+	}
+	dom, _, _ := strings.Cut(out.String(), "<script>")
+	for _, want := range []string{
+		`data-drawn="`, `class="s limit"`, `class="area"`, "key:1a2b3c4d", "out: exhausted", "cache: 3 of 7 found",
+		`&lt;script&gt;document.title="owned"&lt;/script&gt;`, "limit of concurrency binds",
+	} {
+		if !strings.Contains(dom, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if strings.Contains(dom, "NaN") || strings.Contains(dom, "undefined") || strings.Contains(dom, "<title>owned") {
+		t.Errorf("the page has something that should not be there: %.2000s", dom)
+	}
+}

@@ -1,0 +1,220 @@
+package fit
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/trace"
+	"github.com/flyball-go/flyball/internal/upstream"
+)
+
+// change sets a parameter at an instant.
+type change struct {
+	at    time.Duration
+	param upstream.Param
+	to    float64
+}
+
+// recorded is a trace of Poisson calls to a model of an upstream, each with a prompt and an answer of random length.
+func recorded(cfg upstream.Config, rate float64, d time.Duration, tokens bool, changes ...change) *trace.Trace {
+	cfg.Seed = 7
+	u := upstream.New(cfg)
+	random := rand.New(rand.NewPCG(1, 2))
+	t := &trace.Trace{Name: "recorded"}
+	tell := func(e *upstream.Event) {
+		if e.Reply == nil {
+			return
+		}
+		r := &t.Rows[e.ID]
+		r.Seen, r.End, r.Status, r.RetryAfter = true, time.Duration(e.At), e.Reply.Status, -1
+		for _, name := range []string{"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests"} {
+			if v := e.Reply.Header[name]; v != nil {
+				if r.Header == nil {
+					r.Header = map[string]string{}
+				}
+				r.Header[strings.ToLower(name)] = v[0]
+			}
+		}
+	}
+	at := time.Duration(0)
+	for {
+		at += time.Duration(random.ExpFloat64() / rate * 1e9)
+		if at > d {
+			break
+		}
+		for len(changes) > 0 && changes[0].at <= at {
+			u.Advance(int64(changes[0].at), tell)
+			u.Set(int64(changes[0].at), changes[0].param, changes[0].to)
+			changes = changes[1:]
+		}
+		r := trace.Row{At: at, Sent: at}
+		if tokens {
+			r.In = int64(50 + math.Exp(6+random.NormFloat64()))
+			r.Out = int64(10 + math.Exp(4.5+0.8*random.NormFloat64()))
+		}
+		id := uint64(len(t.Rows))
+		t.Rows = append(t.Rows, r)
+		u.Advance(int64(at), tell)
+		u.Submit(int64(at), upstream.Call{ID: id, Key: id, Input: r.In, Output: r.Out})
+	}
+	u.Advance(math.MaxInt64-1, tell)
+	return t
+}
+
+func near(got, want, by float64) bool { return math.Abs(got/want-1) <= by }
+
+// What is fitted to a recording of a known upstream is that upstream.
+func TestFitFindsTheUpstream(t *testing.T) {
+	lognormal := upstream.Server{Service: draw.Dist{Shape: draw.Lognormal, Mean: 400e6, Sigma: 0.5}}
+	tokens := upstream.Server{Service: draw.Of(200 * time.Millisecond), InputToken: 100 * time.Microsecond, OutputToken: 10 * time.Millisecond}
+	crowded := tokens
+	crowded.Scale = 0.05
+	requests := func(a upstream.Algorithm, limit, burst float64, window time.Duration) []upstream.Quota {
+		return []upstream.Quota{{Counter: upstream.Requests, Algorithm: a, Limit: limit, Burst: burst, Window: window}}
+	}
+	for _, c := range []struct {
+		name    string
+		cfg     upstream.Config
+		rate    float64
+		tokens  bool
+		changes []change
+		check   func(m *Model) string
+	}{
+		{"nothing refuses", upstream.Config{Server: lognormal}, 5, false, nil, func(m *Model) string {
+			if m.Limit.Kind != None || !near(m.Latency.Service, 0.4, 0.05) || !near(m.Latency.Sigma, 0.5, 0.1) || m.Latency.Scale != 0 || m.Latency.Servers != 0 {
+				return "want a service of 0.4 s with sigma 0.5"
+			}
+			return ""
+		}},
+		{"bucket", upstream.Config{Server: lognormal, Quotas: requests(upstream.Refill, 240, 10, 0)}, 6, false, nil, func(m *Model) string {
+			if m.Limit.Kind != Bucket || !near(m.Limit.Rate, 4, 0.02) || !near(m.Limit.Burst, 10, 0.11) || len(m.Limit.Changes) > 0 {
+				return "want a bucket of 4 a second and 10 at once"
+			}
+			return ""
+		}},
+		{"bucket that changes", upstream.Config{Server: lognormal, Quotas: requests(upstream.Refill, 240, 10, 0)}, 8, false,
+			[]change{{200 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 120}, {400 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 360}},
+			func(m *Model) string {
+				l := &m.Limit
+				if l.Kind != Bucket || len(l.Changes) != 2 || !near(l.Rate, 4, 0.04) || !near(l.Changes[0].Value, 2, 0.04) || !near(l.Changes[1].Value, 6, 0.04) ||
+					math.Abs(l.Changes[0].At.Seconds()-200) > 8 || math.Abs(l.Changes[1].At.Seconds()-400) > 8 {
+					return "want 4 a second, 2 from 200 s on, 6 from 400 s on"
+				}
+				return ""
+			}},
+		{"window", upstream.Config{Server: lognormal, Quotas: requests(upstream.FixedWindow, 240, 0, time.Minute)}, 6, false, nil, func(m *Model) string {
+			if m.Limit.Kind != Window || m.Limit.Period != time.Minute || !near(m.Limit.Rate, 4, 0.001) {
+				return "want 240 in each minute"
+			}
+			return ""
+		}},
+		{"cap", upstream.Config{Server: tokens, Concurrency: upstream.Concurrency{Limit: 12}}, 10, true, nil, func(m *Model) string {
+			if m.Limit.Kind != InFlight || m.Limit.Most != 12 || len(m.Limit.Changes) > 0 {
+				return "want 12 in flight"
+			}
+			return ""
+		}},
+		{"tokens a minute", upstream.Config{Server: tokens, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Limit: 120_000, Burst: 20_000}}}, 6, true, nil, func(m *Model) string {
+			if m.Limit.Kind != Bucket || !m.Limit.Tokens || !near(m.Limit.Rate, 2000, 0.05) || !near(m.Limit.Burst, 20_000, 0.2) {
+				return "want a bucket of 2000 tokens a second and 20000 at once"
+			}
+			return ""
+		}},
+		{"noise", upstream.Config{Server: lognormal, Noise: upstream.Noise{Share: 0.1}}, 6, false, nil, func(m *Model) string {
+			if m.Limit.Kind != Noise || math.Abs(m.Limit.Share-0.1) > 0.02 {
+				return "want a tenth at random"
+			}
+			return ""
+		}},
+		{"tokens", upstream.Config{Server: tokens}, 4, true, nil, func(m *Model) string {
+			l := &m.Latency
+			if !near(l.Service, 0.2, 0.05) || !near(l.Input, 1e-4, 0.05) || !near(l.Output, 0.01, 0.02) {
+				return "want 0.2 s, 0.1 ms a token of input, 10 ms a token of output"
+			}
+			return ""
+		}},
+		{"tokens in a crowd", upstream.Config{Server: crowded}, 4, true, nil, func(m *Model) string {
+			l := &m.Latency
+			if !near(l.Service, 0.2, 0.1) || !near(l.Output, 0.01, 0.05) || !near(l.Scale, 0.05, 0.1) {
+				return "want 0.2 s, 10 ms a token of output, 5 % more for each other call"
+			}
+			return ""
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := Fit(recorded(c.cfg, c.rate, 600*time.Second, c.tokens, c.changes...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wrong := c.check(&r.Model); wrong != "" {
+				t.Errorf("%s; got %+v %+v", wrong, r.Model.Limit, r.Model.Latency)
+			}
+			// A limit that changes in the other half is nothing that the first half could foretell.
+			if v := r.HeldOut.Verdict(); v != Good && c.changes == nil {
+				t.Errorf("%s: %+v", v, r.HeldOut)
+			}
+		})
+	}
+}
+
+// What answers say goes before what was guessed.
+func TestFitFollowsHeaders(t *testing.T) {
+	cfg := upstream.Config{
+		Dialect: upstream.OpenAI, Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)},
+		Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 6000, Burst: 6000}},
+	}
+	r, err := Fit(recorded(cfg, 5, 200*time.Second, false, change{100 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 3000}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &r.Model.Limit
+	if l.Kind != Bucket || l.Rate != 100 || len(l.Changes) != 1 || l.Changes[0].Value != 50 || math.Abs(l.Changes[0].At.Seconds()-100) > 1 {
+		t.Errorf("%+v", l)
+	}
+	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "6000 requests, from 1m40s on 3000") {
+		t.Errorf("%q", r.Notes)
+	}
+}
+
+func TestFitRefuses(t *testing.T) {
+	few := recorded(upstream.Config{}, 1, 10*time.Second, false)
+	if _, err := Fit(few); err == nil || !strings.Contains(err.Error(), "at least 40 are needed") {
+		t.Errorf("%v", err)
+	}
+	once := &trace.Trace{Name: "x"}
+	for range 100 {
+		once.Rows = append(once.Rows, trace.Row{Seen: true, End: time.Second, Status: 200})
+	}
+	if _, err := Fit(once); err == nil || !strings.Contains(err.Error(), "within a second") {
+		t.Errorf("%v", err)
+	}
+}
+
+// An upstream that is no model here is called poor, and not good.
+func TestVerdict(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)}}, 10, 100*time.Second, false)
+	for i := range tr.Rows {
+		if i > len(tr.Rows)/2 {
+			tr.Rows[i].End += time.Duration(i%3) * time.Second // it became three times as slow
+		}
+	}
+	r, err := Fit(tr)
+	if err != nil || r.HeldOut.Verdict() != Poor {
+		t.Errorf("%+v, %v", r.HeldOut, err)
+	}
+	for _, c := range []struct {
+		q    Quality
+		want Verdict
+	}{
+		{Quality{QuantileError: 0.09}, Good}, {Quality{QuantileError: 0.11}, Fair}, {Quality{QuantileError: 0.3}, Poor},
+		{Quality{QuantileError: math.NaN(), Refused: 0.5, Foretold: 0.49}, Good}, {Quality{Refused: 0.5, Foretold: 0.46}, Fair}, {Quality{Refused: 0.5}, Poor},
+	} {
+		if got := c.q.Verdict(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.q, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,621 @@
+package fit
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/trace"
+)
+
+// Kind is a kind of limit.
+type Kind string
+
+// The kinds that are told apart.
+const (
+	// None refuses nothing, or nothing that could be explained.
+	None Kind = "none"
+	// Bucket refills continuously.
+	Bucket Kind = "bucket"
+	// Window starts anew at each multiple of a period.
+	Window Kind = "window"
+	// InFlight bounds calls in flight.
+	InFlight Kind = "in flight"
+	// Noise refuses at random.
+	Noise Kind = "noise"
+)
+
+// Limit is what refuses.
+type Limit struct {
+	Kind Kind
+	// Tokens says that tokens are counted, and not requests.
+	Tokens bool
+	// Rate is how much a second is allowed, for Bucket and Window, and Burst how much at once, for Bucket.
+	Rate, Burst float64
+	// Period and Phase are those of a Window: it starts anew at Phase, from the trace's start, and each Period after.
+	Period, Phase time.Duration
+	// Most is how many calls may be in flight, for InFlight.
+	Most int
+	// Share is the share that Noise refuses.
+	Share float64
+	// Changes are later values of Rate or of Most, in the order of time.
+	Changes []Change
+}
+
+// Change is a later value.
+type Change struct {
+	At    time.Duration
+	Value float64
+}
+
+// cost returns what a call costs.
+func (l *Limit) cost(c *call) float64 {
+	if l.Tokens {
+		return c.in + c.out
+	}
+	return 1
+}
+
+// value returns the rate or the number in flight at an instant.
+func (l *Limit) value(at float64) float64 {
+	v := l.Rate
+	if l.Kind == InFlight {
+		v = float64(l.Most)
+	}
+	for i := range l.Changes {
+		if l.Changes[i].At.Seconds() > at {
+			break
+		}
+		v = l.Changes[i].Value
+	}
+	return v
+}
+
+// gate is a limit at work. It is told what happened, or decides by itself.
+type gate struct {
+	l      *Limit
+	left   float64 // in the bucket
+	last   float64 // when it was that
+	window float64 // number of the window
+	used   float64 // in it
+	ends   []float64
+}
+
+func (l *Limit) gate() *gate {
+	return &gate{l: l, left: l.Burst, last: math.Inf(-1), window: math.Inf(-1)}
+}
+
+// refuses reports whether the limit would refuse c.
+func (g *gate) refuses(c *call) bool {
+	l := g.l
+	switch l.Kind {
+	case Bucket:
+		if c.sent > g.last {
+			if !math.IsInf(g.last, -1) {
+				g.left = min(l.Burst, g.left+(c.sent-g.last)*l.value(c.sent))
+			}
+			g.last = c.sent
+		}
+		return g.left < min(l.cost(c), l.Burst)
+	case Window:
+		if w := math.Floor((c.sent - l.Phase.Seconds()) / l.Period.Seconds()); w != g.window {
+			g.window, g.used = w, 0
+		}
+		return g.used+l.cost(c) > math.Round(l.value(c.sent)*l.Period.Seconds())
+	case InFlight:
+		gone, _ := slices.BinarySearch(g.ends, c.sent+1e-12)
+		g.ends = g.ends[gone:]
+		return float64(len(g.ends)) >= l.value(c.sent)
+	}
+	return false
+}
+
+// pass tells that c passed; took is how long it will be in flight.
+func (g *gate) pass(c *call, took float64) {
+	switch g.l.Kind {
+	case Bucket:
+		g.left = max(0, g.left-g.l.cost(c))
+	case Window:
+		g.used += g.l.cost(c)
+	case InFlight:
+		end := c.sent + took
+		at, _ := slices.BinarySearch(g.ends, end)
+		g.ends = slices.Insert(g.ends, at, end)
+	}
+}
+
+// foretell returns how many calls the limit is wrong about, told what became of those before, and how many it refuses when it is left
+// alone with them. before are the calls that were sent earlier.
+func (l *Limit) foretell(calls, before []call) (wrong, refused int) {
+	if l.Kind == Noise {
+		for i := range calls {
+			if calls[i].refused {
+				wrong++
+			}
+		}
+		return wrong, int(math.Round(l.Share * float64(len(calls))))
+	}
+	if l.Kind == None {
+		for i := range calls {
+			if calls[i].refused {
+				wrong++
+			}
+		}
+		return wrong, 0
+	}
+	told, free := l.gate(), l.gate()
+	mean, n := 0.0, 0
+	for _, part := range [][]call{before, calls} {
+		for i := range part {
+			if !part[i].refused {
+				mean, n = mean+part[i].took, n+1
+			}
+		}
+	}
+	mean /= float64(max(1, n))
+	for _, part := range [][]call{before, calls} {
+		for i := range part {
+			c := &part[i]
+			no := told.refuses(c)
+			if !c.refused {
+				told.pass(c, c.took)
+			}
+			alone := free.refuses(c)
+			if !alone {
+				took := c.took
+				if c.refused {
+					took = mean // nobody knows how long it would have taken
+				}
+				free.pass(c, took)
+			}
+			if len(before) > 0 && &part[0] == &before[0] {
+				continue
+			}
+			if no != c.refused {
+				wrong++
+			}
+			if alone {
+				refused++
+			}
+		}
+	}
+	return wrong, refused
+}
+
+// wrong is the first result of foretell, without the second.
+func (l *Limit) wrong(calls []call) int {
+	g := l.gate()
+	n := 0
+	for i := range calls {
+		c := &calls[i]
+		if g.refuses(c) != c.refused {
+			n++
+		}
+		if !c.refused {
+			g.pass(c, c.took)
+		}
+	}
+	return n
+}
+
+// mostCalls is how many calls the search looks at.
+const mostCalls = 20_000
+
+// fitLimit returns the limit that explains most of what was refused and what was not.
+func fitLimit(calls []call) Limit {
+	if len(calls) > mostCalls {
+		calls = calls[:mostCalls]
+	}
+	refused, tokens := 0, false
+	for i := range calls {
+		if calls[i].refused {
+			refused++
+		}
+		tokens = tokens || calls[i].in+calls[i].out > 0
+	}
+	if refused == 0 {
+		return Limit{Kind: None}
+	}
+	best, least := Limit{Kind: Noise, Share: float64(refused) / float64(len(calls))}, refused
+	// Another kind must explain half of the refusals, and a tie goes to the one that was tried first, the simplest.
+	try := func(l Limit, wrong int) {
+		if wrong < least && wrong*2 <= refused {
+			best, least = l, wrong
+		}
+	}
+	changing := func(l Limit, wrong int) {
+		try(l, wrong)
+		if wrong < math.MaxInt {
+			l.split(calls, 3)
+			l.polish(calls)
+			// A change more must explain more than chance does.
+			if w := l.wrong(calls); len(l.Changes) > 0 && w+worth(calls) < least {
+				try(l, w)
+			}
+		}
+	}
+	changing(fitInFlight(calls))
+	changing(fitBucket(calls, false))
+	try(fitWindow(calls))
+	if tokens {
+		// Tokens must explain more than chance beyond what requests do.
+		l, wrong := fitBucket(comparable(calls), true)
+		if wrong+worth(calls) < least {
+			changing(l, wrong)
+		}
+	}
+	return best
+}
+
+// comparable returns the calls with tokens that a refusal does not give away: of a refused call nobody knows the output, and often
+// not the input. When none of the refused has an output, all of them have the mean of the others.
+func comparable(calls []call) []call {
+	var in, out, n float64
+	for i := range calls {
+		if c := &calls[i]; !c.refused {
+			in, out, n = in+c.in, out+c.out, n+1
+		} else if c.out > 0 {
+			return calls
+		}
+	}
+	calls = slices.Clone(calls)
+	for i := range calls {
+		if c := &calls[i]; c.refused && n > 0 {
+			c.in, c.out = in/n, out/n
+		}
+	}
+	return calls
+}
+
+// fitInFlight finds the number in flight that refusals have in common.
+func fitInFlight(calls []call) (Limit, int) {
+	// A call is refused when as many others are in flight as the limit says: for each number, how many with it were.
+	most := 0
+	for i := range calls {
+		most = max(most, calls[i].flight)
+	}
+	yes, no := make([]int, most+2), make([]int, most+2)
+	for i := range calls {
+		if others := calls[i].flight - 1; calls[i].refused {
+			no[others]++
+		} else {
+			yes[others]++
+		}
+	}
+	// With the limit m, calls that met m others or more are expected to be refused.
+	wrong := 0
+	for _, n := range yes {
+		wrong += n // with a limit of 0 each call that passed is wrong
+	}
+	best, at := math.MaxInt, 1
+	for m := 1; m <= most; m++ {
+		wrong += no[m-1] - yes[m-1]
+		if wrong < best {
+			best, at = wrong, m
+		}
+	}
+	return Limit{Kind: InFlight, Most: at}, best
+}
+
+// fitBucket finds the rate and the burst of a bucket of requests, or of tokens.
+func fitBucket(calls []call, tokens bool) (Limit, int) {
+	l := Limit{Kind: Bucket, Tokens: tokens}
+	passed, largest := 0.0, 0.0
+	for i := range calls {
+		if !calls[i].refused {
+			passed += l.cost(&calls[i])
+			largest = max(largest, l.cost(&calls[i]))
+		}
+	}
+	span := calls[len(calls)-1].sent - calls[0].sent
+	unit := 1.0
+	if tokens {
+		unit = max(1, passed/float64(len(calls)))
+	}
+	best, least := l, math.MaxInt
+	try := func(rate, burst float64) {
+		l.Rate, l.Burst = rate, max(burst, 1)
+		if w := l.wrong(calls); w < least {
+			best, least = l, w
+		}
+	}
+	// What passed is at most burst + rate·t, and nearly that while calls are refused: it passed at the mean rate or faster.
+	mean := passed / span
+	bursts := []float64{1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500}
+	for f := 0.5; f <= 8; f *= 1.08 {
+		for _, b := range bursts {
+			if b*unit <= passed {
+				try(mean*f, b*unit)
+			}
+		}
+	}
+	if least == math.MaxInt {
+		return l, least
+	}
+	refine := func() {
+		for step := 1.04; step > 1.0005; step = math.Sqrt(step) {
+			for moved := true; moved; {
+				before := least
+				r, b := best.Rate, best.Burst
+				for _, f := range []float64{1 / step, 1, step} {
+					try(r*f, b)
+					if tokens {
+						try(r*f, b*step)
+						try(r*f, b/step)
+					} else {
+						try(r*f, b+1)
+						try(r*f, b-1)
+					}
+				}
+				moved = least < before
+			}
+		}
+	}
+	refine()
+	// A burst that shows only at the start is lost in the noise of a rate that is not exact: once more, with one that is.
+	rate := best.Rate
+	for b := 1.0; b*unit <= passed && b <= 1000; b = math.Ceil(b * 1.15) {
+		try(rate, b*unit)
+	}
+	refine()
+	return best, least
+}
+
+// fitWindow finds the period, the phase and the number of a window.
+func fitWindow(calls []call) (Limit, int) {
+	best, least := Limit{Kind: Window}, math.MaxInt
+	for _, period := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
+		p := period.Seconds()
+		if calls[len(calls)-1].sent-calls[0].sent < 2*p {
+			continue
+		}
+		for k := range 40 {
+			phase := p * float64(k) / 40
+			// The number is the most that passed in a window in which something was refused.
+			most, used, window, refused := 0.0, 0.0, math.Inf(-1), false
+			end := func() {
+				if refused {
+					most = max(most, used)
+				}
+				used, refused = 0, false
+			}
+			for i := range calls {
+				if w := math.Floor((calls[i].sent - phase) / p); w != window {
+					end()
+					window = w
+				}
+				if calls[i].refused {
+					refused = true
+				} else {
+					used++
+				}
+			}
+			end()
+			if most == 0 {
+				continue
+			}
+			l := Limit{Kind: Window, Rate: most / p, Period: period, Phase: time.Duration(phase * 1e9)}
+			if w := l.wrong(calls); w < least {
+				best, least = l, w
+			}
+		}
+	}
+	return best, least
+}
+
+// worth is how many calls a change of the limit must set right: chance explains some.
+func worth(calls []call) int { return max(8, len(calls)/100) }
+
+// split looks for instants at which the limit changed, depth levels deep.
+func (l *Limit) split(calls []call, depth int) {
+	base := l.wrong(calls)
+	worth := worth(calls)
+	if depth == 0 || base < worth || len(calls) < 4*least {
+		return
+	}
+	var best Limit
+	fewest := base
+	for k := 1; k < 16; k++ {
+		at := len(calls) * k / 16
+		left, right := *l, *l
+		left.refit(calls[:at])
+		right.refit(calls[at:])
+		two := left
+		two.Changes = []Change{{time.Duration(calls[at].sent * 1e9), right.value(math.Inf(-1))}}
+		if w := two.wrong(calls); w < fewest {
+			best, fewest = two, w
+		}
+	}
+	if base-fewest < worth || float64(fewest) > 0.75*float64(base) {
+		return
+	}
+	// The instant itself, more exactly.
+	c := &best.Changes[0]
+	step := (calls[len(calls)-1].sent - calls[0].sent) / 32
+	for ; step > 0.25; step /= 2 {
+		for _, d := range []float64{-step, step} {
+			two := best
+			two.Changes = []Change{{c.At + time.Duration(d*1e9), c.Value}}
+			if w := two.wrong(calls); w < fewest {
+				best, fewest = two, w
+				c = &best.Changes[0]
+			}
+		}
+	}
+	at := slices.IndexFunc(calls, func(x call) bool { return x.sent >= c.At.Seconds() })
+	if at <= 0 {
+		return
+	}
+	first, second := best, best
+	first.Changes, second.Changes = nil, nil
+	second.Rate, second.Most = c.Value, int(c.Value)
+	first.split(calls[:at], depth-1)
+	second.split(calls[at:], depth-1)
+	changes := append(slices.Clone(first.Changes), Change{c.At, second.value(math.Inf(-1))})
+	*l = first
+	l.Changes = append(changes, second.Changes...)
+}
+
+// polish fits the burst and the values of all segments anew, now that it is known when the limit changed: the burst of a bucket that
+// was taken for constant says nothing.
+func (l *Limit) polish(calls []call) {
+	if l.Kind != Bucket || len(l.Changes) == 0 {
+		return
+	}
+	unit := 1.0
+	if l.Tokens {
+		for i := range calls {
+			unit += l.cost(&calls[i]) / float64(len(calls))
+		}
+	}
+	best, fewest := *l, l.wrong(calls)
+	for b := 1.0; b <= 1000; b = math.Ceil(b * 1.3) {
+		t := *l
+		t.Burst, t.Changes = b*unit, slices.Clone(l.Changes)
+		from := 0
+		for i := range len(t.Changes) + 1 {
+			to := len(calls)
+			if i < len(t.Changes) {
+				to = slices.IndexFunc(calls, func(c call) bool { return c.sent >= t.Changes[i].At.Seconds() })
+			}
+			if to <= from {
+				continue
+			}
+			part := Limit{Kind: Bucket, Tokens: l.Tokens, Burst: t.Burst, Rate: t.Rate}
+			if i > 0 {
+				part.Rate = t.Changes[i-1].Value
+			}
+			part.refit(calls[from:to])
+			for step := 1.025; step > 1.002; step = math.Sqrt(step) {
+				now := part.wrong(calls[from:to])
+				for _, f := range []float64{1 / step, step} {
+					p := part
+					p.Rate *= f
+					if w := p.wrong(calls[from:to]); w < now {
+						now, part = w, p
+					}
+				}
+			}
+			if i > 0 {
+				t.Changes[i-1].Value = part.Rate
+			} else {
+				t.Rate = part.Rate
+			}
+			from = to
+		}
+		if w := t.wrong(calls); w < fewest {
+			best, fewest = t, w
+		}
+	}
+	// All together: a segment by itself knows nothing of what was left in the bucket when it began.
+	for step := 1.1; step > 1.002; step = math.Sqrt(step) {
+		for moved := true; moved; {
+			moved = false
+			for i := range len(best.Changes) + 2 {
+				for _, f := range []float64{1 / step, step} {
+					t := best
+					t.Changes = slices.Clone(best.Changes)
+					switch i {
+					case 0:
+						t.Rate *= f
+					case 1:
+						t.Burst = max(1, t.Burst*f)
+					default:
+						t.Changes[i-2].Value *= f
+					}
+					if w := t.wrong(calls); w < fewest {
+						best, fewest, moved = t, w, true
+					}
+				}
+			}
+		}
+	}
+	*l = best
+}
+
+// refit fits the value anew, and nothing else.
+func (l *Limit) refit(calls []call) {
+	if l.Kind == InFlight {
+		f, _ := fitInFlight(calls)
+		l.Most = f.Most
+		return
+	}
+	start, least := l.Rate, math.MaxInt
+	for f := 0.1; f <= 10; f *= 1.05 {
+		t := *l
+		t.Rate = start * f
+		if w := t.wrong(calls); w < least {
+			least, l.Rate = w, t.Rate
+		}
+	}
+}
+
+// told is what answers said of a limit.
+type told struct {
+	kind    feedback.Scope
+	changes []Change // the first one at the start
+}
+
+// stated returns what the recorded header fields say of the limits of requests or tokens per minute; nil when nothing.
+func stated(rows []trace.Row) *told {
+	byKind := map[feedback.Scope]*told{}
+	for i := range rows {
+		r := &rows[i]
+		if len(r.Header) == 0 {
+			continue
+		}
+		h := make(map[string][]string, len(r.Header))
+		for k, v := range r.Header {
+			h[k] = []string{v}
+		}
+		s := feedback.Parse(feedback.Answer{Status: r.Status, Header: h, Now: time.Unix(0, 0).Add(r.End)})
+		for _, w := range s.Windows {
+			if w.Limit <= 0 || w.Kind != feedback.ScopeRequests && w.Kind != feedback.ScopeTokens {
+				continue
+			}
+			t := byKind[w.Kind]
+			if t == nil {
+				t = &told{kind: w.Kind}
+				byKind[w.Kind] = t
+			}
+			if n := len(t.changes); n == 0 || t.changes[n-1].Value != float64(w.Limit) {
+				t.changes = append(t.changes, Change{r.Sent, float64(w.Limit)})
+			}
+		}
+	}
+	for _, k := range []feedback.Scope{feedback.ScopeRequests, feedback.ScopeTokens} {
+		if t := byKind[k]; t != nil && len(t.changes) < 100 {
+			return t
+		}
+	}
+	return nil
+}
+
+func (t *told) note() string {
+	s := fmt.Sprintf("answers tell of a limit of %.0f %v", t.changes[0].Value, t.kind)
+	for _, c := range t.changes[1:] {
+		s += fmt.Sprintf(", from %v on %.0f", c.At.Round(time.Second), c.Value)
+	}
+	return s + "; it is taken for one a minute"
+}
+
+// follow puts what answers said in place of what was found, where it is about the same thing.
+func (l *Limit) follow(t *told) {
+	tokens := t.kind == feedback.ScopeTokens
+	switch {
+	case l.Kind == None:
+		*l = Limit{Kind: Bucket, Tokens: tokens, Burst: t.changes[0].Value}
+	case l.Kind == Bucket && l.Tokens == tokens:
+		l.Changes = nil
+	case l.Kind == Window && !tokens:
+		l.Changes = nil
+	default:
+		return
+	}
+	l.Rate = t.changes[0].Value / 60
+	for _, c := range t.changes[1:] {
+		l.Changes = append(l.Changes, Change{c.At, c.Value / 60})
+	}
+}

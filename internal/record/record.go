@@ -1,0 +1,237 @@
+// Package record is a small reverse proxy that writes down what passes: when each request came, how many tokens it took, and what
+// became of it, in the format of package trace.
+//
+// It writes no body, no path, no header field but those about limits, and no credential: keys are "key-1", "key-2" and so on, in the
+// order in which they were first seen. What a body says of tokens is read as it passes and forgotten.
+package record
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/trace"
+)
+
+// Proxy is a reverse proxy that records. It may be used by any number of goroutines.
+type Proxy struct {
+	proxy *httputil.ReverseProxy
+	began time.Time
+
+	mu      sync.Mutex
+	out     io.Writer
+	err     error // of out, the first
+	rows    int64
+	refused int64
+	open    int
+	keys    map[[sha256.Size]byte]string
+}
+
+// maxKeys bounds how many keys are told apart.
+const maxKeys = 10_000
+
+// New returns a proxy to target that writes to out, a line for each request when it has ended; so lines are in the order of
+// the ends (see trace.Options.Sort). A nil base is a transport of its own.
+func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
+	p := &Proxy{began: time.Now(), out: out, keys: map[[sha256.Size]byte]string{}}
+	if base == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.MaxIdleConnsPerHost = 256
+		base = t
+	}
+	p.proxy = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			// The upstream must answer in plain text, so that its tokens can be read; the transport compresses by itself.
+			r.Out.Header.Del("Accept-Encoding")
+		},
+		Transport:     &wire{base: base, proxy: p},
+		FlushInterval: -1,
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if !errors.Is(err, context.Canceled) {
+				http.Error(w, "simulate record: the upstream does not answer", http.StatusBadGateway)
+			}
+		},
+	}
+	return p
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.proxy.ServeHTTP(w, r) }
+
+// Counts returns how many requests were recorded, how many of them were refused with 429, and how many are under way; the
+// error is that of the first line that could not be written.
+func (p *Proxy) Counts() (rows, refused int64, open int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rows, p.refused, p.open, p.err
+}
+
+// key returns the label of a request's credential.
+func (p *Proxy) key(h http.Header) string {
+	secret := h.Get("X-Api-Key")
+	for _, name := range []string{"Api-Key", "X-Goog-Api-Key", "Authorization"} {
+		if secret == "" {
+			secret = h.Get(name)
+		}
+	}
+	if secret == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(secret))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	label, ok := p.keys[sum]
+	if !ok {
+		if len(p.keys) >= maxKeys {
+			return "others"
+		}
+		label = fmt.Sprintf("key-%d", len(p.keys)+1)
+		p.keys[sum] = label
+	}
+	return label
+}
+
+// wire is where requests pass.
+type wire struct {
+	base  http.RoundTripper
+	proxy *Proxy
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	p := w.proxy
+	v := &visit{proxy: p, row: trace.Row{At: time.Since(p.began), Key: p.key(req.Header), Seen: true, RetryAfter: -1}}
+	v.row.Sent = v.row.At
+	p.mu.Lock()
+	p.open++
+	p.mu.Unlock()
+	if req.Body != nil && req.Body != http.NoBody {
+		req = req.WithContext(req.Context()) // a copy: it is not ours
+		req.Body = &counted{ReadCloser: req.Body, n: &v.sent}
+	}
+	resp, err := w.base.RoundTrip(req)
+	if err != nil {
+		v.end()
+		return nil, err
+	}
+	v.row.Status = resp.StatusCode
+	v.row.Header = limits(resp.Header)
+	if resp.StatusCode == http.StatusSwitchingProtocols { // what follows is no answer
+		v.end()
+		return resp, nil
+	}
+	v.watch = feedback.NewWatcher(resp.Body, feedback.WatchConfig{StreamConfig: feedback.StreamConfig{Status: resp.StatusCode, Header: resp.Header}})
+	v.header = resp.Header
+	resp.Body = v
+	return resp, nil
+}
+
+// counted counts the bytes of a request's body.
+type counted struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.ReadCloser.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// visit is one request that passes; it is the body of its answer.
+type visit struct {
+	proxy  *Proxy
+	row    trace.Row
+	sent   atomic.Int64 // bytes of the request's body
+	watch  *feedback.Watcher
+	header http.Header
+	once   sync.Once
+}
+
+// Read implements io.Reader.
+func (v *visit) Read(b []byte) (int, error) {
+	n, err := v.watch.Read(b)
+	if n > 0 && v.row.First == 0 {
+		v.row.First = time.Since(v.proxy.began)
+	}
+	if err != nil {
+		v.end()
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (v *visit) Close() error {
+	err := v.watch.Close()
+	v.end()
+	return err
+}
+
+// end writes the request down, once.
+func (v *visit) end() {
+	v.once.Do(func() {
+		r := &v.row
+		r.End = time.Since(v.proxy.began)
+		if v.watch != nil {
+			if u := v.watch.Report().Usage; u.Known {
+				r.In, r.Out, r.Cached = bounded(u.Input), bounded(u.Output), min(bounded(u.CachedInput), bounded(u.Input))
+			}
+			s := feedback.Parse(feedback.Answer{Status: r.Status, Header: v.header, Now: time.Now()})
+			if s.HasRetryAfter && s.RetryAfter >= 0 && s.RetryAfter <= 31*24*time.Hour {
+				r.RetryAfter = s.RetryAfter
+			}
+		}
+		if n := v.sent.Load(); r.In == 0 && n > 0 {
+			r.In = bounded(max(1, n/4)) // nobody said; a token is some four bytes
+		}
+		v.proxy.write(r)
+	})
+}
+
+func bounded(n int64) int64 { return min(max(n, 0), trace.MaxTokens) }
+
+// write writes a row.
+func (p *Proxy) write(r *trace.Row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	p.rows++
+	if r.Status == http.StatusTooManyRequests {
+		p.refused++
+	}
+	if p.err == nil {
+		_, p.err = p.out.Write(r.Append(nil))
+	}
+}
+
+// limits returns the fields of a header that are about limits, in lower case.
+func limits(h http.Header) map[string]string {
+	var out map[string]string
+	for name, values := range h {
+		name = strings.ToLower(name)
+		switch {
+		case name == "retry-after", name == "retry-after-ms", strings.HasPrefix(name, "x-ratelimit-"), strings.HasPrefix(name, "anthropic-ratelimit-"),
+			strings.HasPrefix(name, "ratelimit"), strings.HasPrefix(name, "x-rate-limit-"):
+		default:
+			continue
+		}
+		if len(values) > 0 && len(values[0]) <= 200 {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = values[0]
+		}
+	}
+	return out
+}

@@ -1,0 +1,154 @@
+package record
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/modelserver"
+	"github.com/flyball-go/flyball/internal/trace"
+	"github.com/flyball-go/flyball/internal/upstream"
+)
+
+// between starts a model server and a recording proxy before it.
+func between(t *testing.T, cfg modelserver.Config, out io.Writer) (proxyURL string, p *Proxy) {
+	t.Helper()
+	s, err := modelserver.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := httptest.NewServer(s)
+	target, _ := url.Parse(up.URL)
+	p = New(target, out, nil)
+	web := httptest.NewServer(p)
+	t.Cleanup(func() { web.Close(); s.Close(); up.Close() })
+	return web.URL, p
+}
+
+func ask(t *testing.T, url, key, body string) (int, string) {
+	t.Helper()
+	req, _ := http.NewRequest("POST", url+"/v1/chat/completions", strings.NewReader(body))
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	all, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(all)
+}
+
+// What passes arrives unchanged, and is written down: lengths, times, statuses, limits; no text and no key.
+func TestRecord(t *testing.T) {
+	var out bytes.Buffer
+	url, p := between(t, modelserver.Config{
+		Upstream: upstream.Config{
+			Dialect: upstream.OpenAI,
+			Quotas:  []upstream.Quota{{Counter: upstream.Requests, Limit: 60, Burst: 3, Answer: upstream.Answer{RetryAfter: upstream.RetryAfter{Mode: upstream.RetryExact}}}},
+			Server:  upstream.Server{Service: draw.Of(50 * time.Millisecond), OutputToken: 5 * time.Millisecond},
+		},
+		Output: draw.Dist{Mean: 10},
+	}, &out)
+	whole := `{"model":"m","messages":[{"role":"user","content":"the-secret-text"}]}`
+	stream := `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}`
+	for i, c := range []struct {
+		key, body string
+		code      int
+		has       string
+	}{{"the-secret-a", whole, 200, `"usage"`}, {"the-secret-b", stream, 200, "[DONE]"}, {"the-secret-a", whole, 200, `"usage"`}, {"the-secret-a", whole, 429, `"error"`}} {
+		if code, body := ask(t, url, c.key, c.body); code != c.code || !strings.Contains(body, c.has) {
+			t.Errorf("request %d: %d %s", i, code, body)
+		}
+	}
+	waitFor(t, p, 4)
+	if strings.Contains(out.String(), "secret") {
+		t.Fatalf("a text or a key is written:\n%s", out.String())
+	}
+	tr, err := trace.Read("out", &out, trace.Options{Sort: true})
+	if err != nil || len(tr.Rows) != 4 {
+		t.Fatalf("%v, %+v", err, tr)
+	}
+	for i, r := range tr.Rows {
+		key := "key-1"
+		if i == 1 {
+			key = "key-2"
+		}
+		switch {
+		case !r.Seen || r.Key != key || r.Header["x-ratelimit-limit-requests"] != "60":
+			t.Errorf("row %d: %+v", i, r)
+		case i == 3:
+			if r.Status != 429 || r.RetryAfter != time.Second || r.Out != 0 || r.In == 0 {
+				t.Errorf("row %d: %+v", i, r)
+			}
+		case r.Status != 200 || r.Out != 10 || r.In == 0 || r.Latency() < 90*time.Millisecond || r.First <= r.Sent || r.RetryAfter != -1:
+			t.Errorf("row %d: %+v", i, r)
+		}
+	}
+	if first := tr.Rows[1].First - tr.Rows[1].Sent; first > tr.Rows[1].Latency()-20*time.Millisecond {
+		t.Errorf("the stream began after %v of %v", first, tr.Rows[1].Latency())
+	}
+}
+
+// waitFor waits until so many requests are written: an answer reaches its caller a moment before.
+func waitFor(t *testing.T, p *Proxy, n int64) {
+	t.Helper()
+	for range 1000 {
+		if rows, _, open, _ := p.Counts(); rows >= n && open == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("the requests are not written down")
+}
+
+type full struct{ left int }
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.left--; f.left < 0 {
+		return 0, errors.New("no space left on device")
+	}
+	return len(p), nil
+}
+
+// A full disk is no reason to stop serving; it is told. Many at once are fine.
+func TestFullDisk(t *testing.T) {
+	url, p := between(t, modelserver.Config{}, &full{left: 3})
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if code, _ := ask(t, url, fmt.Sprint(i), `{"model":"m"}`); code != 200 {
+				t.Errorf("%d", code)
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, p, 20)
+	if _, _, _, err := p.Counts(); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("%v", err)
+	}
+}
+
+// An upstream that is not there is a 502, and a request without a status.
+func TestNobody(t *testing.T) {
+	var out bytes.Buffer
+	target, _ := url.Parse("http://127.0.0.1:1")
+	p := New(target, &out, nil)
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
+	if w.Code != 502 {
+		t.Errorf("%d", w.Code)
+	}
+	tr, err := trace.Read("out", &out, trace.Options{})
+	if err != nil || len(tr.Rows) != 1 || tr.Rows[0].Status != 0 || !tr.Rows[0].Seen {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}

@@ -1,0 +1,222 @@
+package sim
+
+import (
+	"context"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/upstream"
+)
+
+func TestJainIndex(t *testing.T) {
+	for _, c := range []struct {
+		xs   []float64
+		want float64
+	}{{[]float64{5, 5, 5}, 1}, {[]float64{1, 0, 0, 0}, .25}, {[]float64{3, 1}, .8}} {
+		if got := JainIndex(c.xs); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("JainIndex(%v) is %v, want %v", c.xs, got, c.want)
+		}
+	}
+	if !math.IsNaN(JainIndex(nil)) {
+		t.Error("JainIndex of nothing is a number")
+	}
+}
+
+// Goodput has settled when it is 90 % of what it can be, averaged over the span, and stays there for as long.
+func TestSettle(t *testing.T) {
+	ones := func(n int) []float64 {
+		xs := make([]float64, n)
+		for i := range xs {
+			xs[i] = 1
+		}
+		return xs
+	}
+	edit := func(xs []float64, from, to int, x float64) []float64 {
+		for i := from; i < to; i++ {
+			xs[i] = x
+		}
+		return xs
+	}
+	for name, c := range map[string]struct {
+		ok       []float64
+		from, to int
+		want     int
+	}{
+		"at once":     {ones(100), 0, 100, 0},
+		"later":       {edit(ones(100), 0, 20, 0), 0, 100, 28}, // 9 of 10
+		"never":       {edit(ones(100), 0, 100, .5), 0, 100, -1},
+		"relapse":     {edit(ones(100), 8, 30, .2), 0, 100, 38},
+		"next phase":  {edit(ones(100), 0, 60, 0), 50, 100, 68},
+		"short phase": {ones(100), 95, 100, 95},
+		"at its end":  {edit(ones(100), 0, 99, 0), 0, 100, -1},
+	} {
+		if got := settle(c.ok, ones(100), c.from, c.to, 10); got != c.want {
+			t.Errorf("%s: settled at %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// capWorld is 24 places, half of them from 100 s to 200 s, and more demand than they can serve.
+func capWorld() Config {
+	return Config{
+		Seed: 3, Duration: 5 * time.Minute, Drain: time.Minute, Step: time.Second, RTT: 40 * time.Millisecond, Samples: true,
+		Workload: Workload{
+			Kind: Backlog, Clients: 60, Retry: Retry{Attempts: 20, Base: 200 * time.Millisecond, Max: 5 * time.Second}, Streams: true,
+			Input: draw.Dist{Mean: 100}, Output: draw.Dist{Mean: 50},
+		},
+		Upstream: upstream.Config{
+			Refusal:     draw.Dist{Mean: 20e6},
+			Concurrency: upstream.Concurrency{Limit: 24},
+			Server:      upstream.Server{Service: draw.Dist{Shape: draw.Lognormal, Mean: 1e9, Sigma: .5}, OutputToken: 10 * time.Millisecond},
+		},
+		Changes: []Change{
+			{At: 100 * time.Second, Param: Param{Kind: upstream.ParamConcurrency}, To: 12},
+			{At: 200 * time.Second, Param: Param{Kind: upstream.ParamConcurrency}, To: 24},
+		},
+	}
+}
+
+// The measures of a fixed limit at the cap are what they must be: a place is kept for the round trip, too, which costs 3 %.
+func TestMeasure(t *testing.T) {
+	cfg := capWorld()
+	cfg.Changes = nil
+	l, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Horizon = l.Horizon
+	cfg.Guard = guardWith(adaptive.NewFixed(24))
+	r, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Measure(r, l)
+	if m.Goodput < .95 || m.Goodput > 1.02 || m.Rejected > .01 || m.T90 != 0 || m.Lost != 0 || m.Inside != 0 || math.Abs(m.AttemptsPerOK-1) > .05 {
+		t.Errorf("measures are %+v", m)
+	}
+	if m.Oscillation != 0 || m.GoodputCV > .2 || m.RejectedSteady > .01 {
+		t.Errorf("oscillation %v, variation of goodput %v, steady refusals %v", m.Oscillation, m.GoodputCV, m.RejectedSteady)
+	}
+	// Half a second of output beside a second of service: 10 ms for each token after the first, give or take.
+	if m.PerToken.P50 < 10*time.Millisecond || m.PerToken.P50 > 10300*time.Microsecond {
+		t.Errorf("a token takes %v", m.PerToken.P50)
+	}
+	if m.FirstByte.P50 >= m.Latency.P50 || m.Wait.P50 <= 0 || m.FirstByte.P50 < m.Wait.P50 {
+		t.Errorf("wait %v, first byte %v, latency %v", m.Wait.P50, m.FirstByte.P50, m.Latency.P50)
+	}
+}
+
+// A recovery is measured after each change of the level.
+func TestRecoveries(t *testing.T) {
+	cfg := capWorld()
+	l, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Guard = guardWith(newStepped([]time.Duration{0, 100 * time.Second, 230 * time.Second}, []int{24, 12, 24}))
+	r, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Measure(r, l)
+	if len(m.Recoveries) != 2 || m.Recoveries[0].Up || !m.Recoveries[1].Up {
+		t.Fatalf("recoveries are %+v, want one down and one up", m.Recoveries)
+	}
+	// The limit follows 30 s late, and the average over 30 s takes as long again.
+	if up := m.Recoveries[1]; up.At != 200*time.Second || up.Took < 35*time.Second || up.Took > 75*time.Second {
+		t.Errorf("the recovery upwards is %+v, want one that takes 35 s to 75 s", up)
+	}
+	if d := m.Recoveries[0].Took; d < 0 || d > 5*time.Second {
+		t.Errorf("the recovery downwards takes %v, want 0 s to 5 s", d)
+	}
+}
+
+// The best constant limit at a cap is the cap, and limits that follow it are better.
+func TestBest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some fifty runs")
+	}
+	cfg := capWorld()
+	cfg.Duration, cfg.Samples = 3*time.Minute, false
+	cfg.Changes = cfg.Changes[:1]
+	l, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := DefaultObjective(l)
+	still := cfg
+	still.Changes = nil
+	one, err := BestStatic(context.Background(), still, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := one.Limits[0]; n < 23 || n > 25 || one.Runs > 25 {
+		t.Errorf("the best limit at a cap of 24 is %d, found in %d runs", n, one.Runs)
+	}
+	static, err := BestStatic(context.Background(), cfg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pieces, err := BestPiecewise(context.Background(), cfg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("static %v: %.0f; piecewise %v: %.0f in %d runs", static.Limits, static.Value, pieces.Limits, pieces.Value, pieces.Runs)
+	if len(pieces.Limits) != 2 || pieces.Limits[0] < 22 || pieces.Limits[0] > 26 || pieces.Limits[1] < 11 || pieces.Limits[1] > 14 {
+		t.Errorf("the best limits at a cap of 24 and then 12 are %v", pieces.Limits)
+	}
+	if pieces.Value <= static.Value || pieces.Regret(static.Value) <= 0 {
+		t.Errorf("piecewise %v is not better than static %v", pieces.Value, static.Value)
+	}
+}
+
+// Replicas that join late and leave early are counted for the time that they were there, and each has its own guard.
+func TestReplicas(t *testing.T) {
+	cfg := capWorld()
+	cfg.Workload = Workload{Rate: 20, Patience: 20 * time.Second, Retry: cfg.Workload.Retry}
+	cfg.Replicas = []Replica{{}, {Join: 60 * time.Second}, {Leave: 200 * time.Second}}
+	cfg.Decisions = true
+	cfg.Guard = guardWith(nil)
+	made := 0
+	cfg.Guard.NewLaw = func(int) adaptive.Law { made++; return adaptive.New(adaptive.Config{}) }
+	r, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made != 3 || len(r.Replicas) != 3 {
+		t.Fatalf("%d laws for %d replicas", made, len(r.Replicas))
+	}
+	var ok int64
+	for i, p := range r.Replicas {
+		ok += p.OK
+		if p.OK == 0 {
+			t.Errorf("replica %d has no success", i)
+		}
+	}
+	if ok != r.OK {
+		t.Errorf("the replicas had %d successes, all had %d", ok, r.OK)
+	}
+	if p := r.Replicas[1]; p.Present != 240*time.Second || p.Series[30] != 0 {
+		t.Errorf("replica 1 was there for %v, and had %v successes before", p.Present, p.Series[30])
+	}
+	if p := r.Replicas[2]; p.Present != 200*time.Second || p.Series[250] != 0 {
+		t.Errorf("replica 2 was there for %v, and had %v successes afterwards", p.Present, p.Series[250])
+	}
+	seen := map[int]bool{}
+	for _, d := range r.Decisions {
+		seen[d.Guard] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("decisions are of the guards %v, want all three", seen)
+	}
+	l, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := Measure(r, l); !(m.Jain > .5 && m.Jain <= 1) || !(m.JainWindows > .3 && m.JainWindows <= 1) {
+		t.Errorf("Jain's index is %v, over windows %v", m.Jain, m.JainWindows)
+	}
+}
