@@ -18,6 +18,7 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/suite"
 )
 
 // Every example of the help, and of docs/simulator.md, works when it is pasted.
@@ -275,6 +276,46 @@ func TestAssertAuto(t *testing.T) {
 	}
 }
 
+// A search ends in lines for limits.toml with the evidence, or in the advice to keep what there is; and the lines are read again.
+func TestTune(t *testing.T) {
+	dir := workdir(t)
+	if err := os.WriteFile(filepath.Join(dir, "limits.toml"), []byte("[guard.adaptive]\nbackoff = 0.11\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"tune", "--keys", "guard.adaptive.backoff", "--points", "4", "--search-seeds", "4", "--seeds", "8", "--held-out", "held.toml", "--out", "tuned.toml", "small.toml"}
+	stdout, stderr, code := in(t, dir, "", args...)
+	if code != exitOK || !strings.Contains(stderr, "wrote tuned.toml") {
+		t.Fatalf("exit code %d, stderr %s", code, stderr)
+	}
+	for _, want := range []string{"simulate tune --keys guard.adaptive.backoff", "objective: the mean of score", "searched: "} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("stdout lacks %q:\n%s", want, stdout)
+		}
+	}
+	recommended := strings.HasPrefix(stdout, "# These lines are better")
+	if !recommended && !strings.HasPrefix(stdout, "# Keep your config") {
+		t.Errorf("no advice: %s", stdout)
+	}
+	if _, stderr, code := in(t, dir, "", "run", "--config", "tuned.toml", "--controllers", "ours", "--seeds", "1", "--html", "", "small.toml"); code != exitOK {
+		t.Errorf("the lines cannot be read: %s\n%s", stderr, stdout)
+	}
+	stdout, _, _ = in(t, dir, "", append([]string{"tune", "--json"}, args[1:]...)...)
+	var j struct {
+		Recommended bool
+		Params      []struct{ Key string }
+	}
+	if err := json.Unmarshal([]byte(stdout), &j); err != nil || j.Recommended != recommended || len(j.Params) != 1 {
+		t.Errorf("%v: %+v", err, j)
+	}
+	// Without scenarios that were not searched there is no evidence.
+	if stdout, _, _ := in(t, dir, "", append([]string{"tune", "--held-out", ""}, args[1:9]...)...); strings.HasPrefix(stdout, "# These") {
+		t.Errorf("recommended without held-out scenarios: %s", stdout)
+	}
+	if _, stderr, code := in(t, dir, "", "tune", "--keys", "back_of", "small.toml"); code != exitMisuse || !strings.Contains(stderr, "did you mean backoff?") {
+		t.Errorf("a wrong key: exit code %d, %s", code, stderr)
+	}
+}
+
 func TestNew(t *testing.T) {
 	dir := t.TempDir()
 	for _, s := range scenario.Builtin() {
@@ -289,6 +330,32 @@ func TestNew(t *testing.T) {
 		n, err := scenario.Parse(name, text)
 		if err != nil || n.Name != s.Name+"-2" || len(n.Expect) > 0 {
 			t.Errorf("%s: %v, name %q, expects %v", name, err, n.Name, n.Expect)
+		}
+	}
+}
+
+// The example of docs/simulator.md is what the command prints, its suite can be read, and its table of figures has them all.
+func TestDocument(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/simulator.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden, err := os.ReadFile("testdata/transcripts/explain.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, _, _ := strings.Cut(string(golden), "-- stderr --")
+	if part = "    " + strings.ReplaceAll(strings.TrimSpace(part), "\n", "\n    "); !strings.Contains(string(doc), part) {
+		t.Errorf("docs/simulator.md lacks\n%s", part)
+	}
+	_, rest, ok := strings.Cut(string(doc), "## Bounds for CI: assert\n\n```toml\n")
+	text, _, _ := strings.Cut(rest, "```")
+	if s, err := suite.Parse("docs/simulator.md", []byte(text)); !ok || err != nil || len(s.Bounds) != 8 {
+		t.Errorf("the suite: %v", err)
+	}
+	for _, name := range report.FigureNames() {
+		if !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("the figure %s is not defined", name)
 		}
 	}
 }

@@ -80,14 +80,24 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 			}
 		}
 	}
-	if t.Measure || len(res.Replicas) > 1 {
-		m := sim.Measure(res, bound)
-		if !math.IsNaN(m.Jain) {
-			o.Summary.Fairness = m.Jain
+	m := sim.Measure(res, bound)
+	if len(res.Replicas) > 1 && !math.IsNaN(m.Jain) {
+		o.Summary.Fairness = m.Jain
+	}
+	o.Summary.RejectedSteady, o.Summary.RejectedTransient = m.RejectedSteady, m.RejectedTransient
+	o.Summary.Overshoot, o.Summary.Herd, o.Summary.Wasted, o.Summary.Inside = m.Overshoot, m.Herd, m.Wasted, m.Inside
+	o.Summary.Recover = math.NaN()
+	for _, r := range m.Recoveries {
+		took := r.Took.Seconds()
+		if r.Took < 0 {
+			took = math.Inf(1)
 		}
-		if t.Measure {
-			o.Measures = &m
+		if !(o.Summary.Recover >= took) {
+			o.Summary.Recover = took
 		}
+	}
+	if t.Measure {
+		o.Measures = &m
 	}
 	return o, nil
 }
