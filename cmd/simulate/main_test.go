@@ -88,6 +88,7 @@ func TestTranscripts(t *testing.T) {
 		{"bad-name", []string{"run", "--html", "", "rpm-buckets"}},
 		{"bad-set", []string{"run", "set:tunning"}},
 		{"bad-command", []string{"rum", "rpm-bucket"}},
+		{"bad-help", []string{"help", "comparee"}},
 		{"bad-command-scenario", []string{"rpm-bucket"}},
 		{"bad-subcommand", []string{"scenarios", "delete"}},
 		{"bad-show", []string{"scenarios", "show"}},
