@@ -369,7 +369,7 @@ func joinRun(a, b *Run) (*Run, error) {
 			continue
 		}
 		if x := out.PerSeed[i]; x.Offered != s.Offered || x.OK != s.OK || x.Sent != s.Sent || x.Rejected429 != s.Rejected429 {
-			return nil, errors.New("seed " + strconv.FormatUint(s.Seed, 10) + " differs between the reports: they are of different versions or settings; rename the controller of one, or compare them with simulate compare")
+			return nil, &DiffersError{a.Controller, s.Seed}
 		}
 	}
 	if len(b.PerSeed) > len(a.PerSeed) {
@@ -377,6 +377,17 @@ func joinRun(a, b *Run) (*Run, error) {
 	}
 	out.Summary = MergeSeeds(out.PerSeed)
 	return &out, nil
+}
+
+// A DiffersError says that two reports have the same seed of a controller, and not the same figures.
+type DiffersError struct {
+	Controller string
+	Seed       uint64
+}
+
+// Error says so.
+func (e *DiffersError) Error() string {
+	return "seed " + strconv.FormatUint(e.Seed, 10) + " differs between the reports: they are of different versions or settings"
 }
 
 // MergeSeeds is Merge of the summaries of seeds.
