@@ -65,8 +65,8 @@ service = { mean = "60ms" }
 		t.Errorf("fitted:\n%s\n%s", model, errs)
 	}
 	for _, args := range [][]string{
-		{"run", "--seeds", "1", "--controllers", "none,ours", "--out", "", fitted},
-		{"replay", "--controllers", "none,ours", "--out", "", "--upstream", fitted, log},
+		{"run", "--seeds", "1", "--controllers", "none,ours", "--html", "", fitted},
+		{"replay", "--controllers", "none,ours", "--html", "", "--upstream", fitted, log},
 	} {
 		if out, errs, code := simulate(t.Context(), "", args...); code != exitOK || !strings.Contains(out, "ours") {
 			t.Errorf("%v: exit code %d\n%s%s", args, code, out, errs)
