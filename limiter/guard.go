@@ -371,6 +371,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		w.GiveUp = max(1, deadline.Sub(g.base))
 	}
+	done := ctx.Done()
 	now := g.now()
 	g.lock()
 	switch entered, free := g.core.Enter(now, &w.Waiter); {
@@ -387,7 +388,6 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 	if w.State != admission.Queued {
 		return g.answer(w)
 	}
-	done := ctx.Done()
 	w.lookAt = 0
 	if mean := g.core.MeanWait(); done != nil && mean < briskMost {
 		if at := now + 2*mean + briskLeast; w.GiveUp == 0 || w.GiveUp > at {

@@ -62,16 +62,15 @@ func (p *Permit) Release(o Outcome) {
 		return
 	}
 	p.guard = nil
-	t := p.ticket
-	if t.At == admission.Untimed {
-		if e := g.core.EndUntimed(t); e != admission.Ended {
-			g.ended(g.now(), t, e)
+	if p.ticket.At == admission.Untimed {
+		if e := g.core.EndUntimed(p.ticket); e != admission.Ended {
+			g.ended(g.now(), p.ticket, e)
 		}
 		return
 	}
 	now := g.now()
-	if e := g.core.End(now, t); e != admission.Ended {
-		g.ended(now, t, e)
+	if e := g.core.End(now, p.ticket); e != admission.Ended {
+		g.ended(now, p.ticket, e)
 	}
 }
 

@@ -78,26 +78,26 @@ type Core struct {
 
 	// What follows needs the lock.
 
-	queueOnly bool // make no plainLine; for tests
-
 	ended uint64 // calls that ended well and were collected from the meter
 	state *state // nil until it is needed
 }
 
 // state is the part of a Core that needs the lock.
 type state struct {
-	line     plainLine
-	easy     bool // only places hold callers back, but for the pace of starts; see hold
-	law      adaptive.Law
-	decision adaptive.Decision
-	queue    queue
-	answered []*Waiter // those who were answered by what somebody else did; Next hands them over
-	budget   Budget
-	estimate Estimator
-	spare    *reserved       // for use again
-	window   adaptive.Window // what the meter does not count; Start is the window's beginning
-	jitter   rand.PCG
-	closed   bool
+	line plainLine
+	easy bool // only places hold callers back, but for the pace of starts; see hold
+	// queueOnly says to make no plainLine; for tests.
+	queueOnly bool
+	law       adaptive.Law
+	decision  adaptive.Decision
+	queue     queue
+	answered  []*Waiter // those who were answered by what somebody else did; Next hands them over
+	budget    Budget
+	estimate  Estimator
+	spare     *reserved       // for use again
+	window    adaptive.Window // what the meter does not count; Start is the window's beginning
+	jitter    rand.PCG
+	closed    bool
 
 	gate       time.Duration // nothing starts before it
 	resumeNext time.Duration // after a pause: the next start
@@ -468,7 +468,7 @@ func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) 
 func (c *Core) Enter(now time.Duration, w *Waiter) (entered, free bool) {
 	s := c.state
 	if s == nil || !s.easy || c.Paced() || s.queue.len() > 0 || s.line.n >= min(c.cfg.Queue, maxWaiting) ||
-		len(s.answered) > 0 || c.queueOnly || !w.plain() {
+		len(s.answered) > 0 || s.queueOnly || !w.plain() {
 		return false, false
 	}
 	w.Since, w.State, w.Reason, w.Why = now, Queued, ReasonNone, WhyLimit
@@ -862,6 +862,16 @@ func (c *Core) Pause(now, until time.Duration) {
 	s.gate = until
 	s.resumeNext, s.resumeEnd = until, until+s.spread
 	s.counts.Pauses++
+	c.hold(now)
+}
+
+// ShareBudget has the budget's limits hold a share (0 to 1) each of what was configured; see Budget.Share. Shares that are missing stay.
+// The caller must run Next afterwards. It needs the lock.
+func (c *Core) ShareBudget(now time.Duration, shares []float64) {
+	s := c.open(now)
+	for i := range min(len(shares), len(s.budget.windows)) {
+		s.budget.Share(now, i, min(max(shares[i], 0), 1))
+	}
 	c.hold(now)
 }
 

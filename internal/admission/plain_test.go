@@ -23,9 +23,8 @@ type twin struct {
 
 func newTwin(t testing.TB, limit int, queueOnly bool, edit func(*Config)) *twin {
 	w := &twin{bench: newBench(t, limit, edit), index: map[*Waiter]int{}}
-	w.core.queueOnly = queueOnly
 	w.law.d.AskAgain = 1 << 62 // asked by what happens, not by every call
-	w.core.open(0)
+	w.core.open(0).queueOnly = queueOnly
 	w.core.decide(0, w.law.d)
 	return w
 }
