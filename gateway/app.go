@@ -47,6 +47,7 @@ func (e *env) commands() []*cli.Command {
 	return []*cli.Command{
 		e.keyCommand(),
 		e.checkCommand(),
+		e.drainCommand(),
 	}
 }
 
