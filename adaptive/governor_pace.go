@@ -38,6 +38,10 @@ const (
 	spreadTest, spreadLast = 1.2, 1.06
 	// slowStartGain is by how much each call that ends well raises the limit in slow start.
 	slowStartGain = 2.0
+	// guessRequests and guessTokens are where a pace begins of which nothing is known, a second, and guessUntil is how many calls
+	// must have passed to know something.
+	guessRequests, guessTokens = 2.0, 1000.0
+	guessUntil                 = 4
 	// startCredit is how many refusals may be spent on learning the first limit.
 	startCredit = 10
 )
@@ -150,13 +154,22 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	s.AskAgain = 0
 }
 
-// startRate returns how much passed a second lately.
+// startRate returns how much passed a second lately; when hardly anything has, a guess, that refusals soon put right.
 func (g *Governor) startRate(i int, t time.Duration) float64 {
 	s := &g.s
-	if i == paceRequests && s.Flow > 0 {
-		return s.Flow
+	guess := guessRequests
+	if i == paceTokens {
+		guess = guessTokens
 	}
-	return max(g.passed(i)/max(1e-3, (t-s.Origin).Seconds()), 1e-3)
+	passed := g.passed(i)
+	rate := passed / max(0.01, (t-s.Origin).Seconds())
+	switch {
+	case i == paceTokens && passed > 0:
+		return rate
+	case i == paceRequests && passed >= guessUntil:
+		return max(s.Flow, rate/8, 1e-3)
+	}
+	return max(rate, guess)
 }
 
 // movePaces measures how fast calls start and raises paces that hold callers back.
