@@ -48,6 +48,7 @@ func (e *env) commands() []*cli.Command {
 		e.keyCommand(),
 		e.checkCommand(),
 		e.drainCommand(),
+		e.batchesCommand(),
 	}
 }
 
