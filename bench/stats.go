@@ -49,6 +49,37 @@ type round []float64
 // rounds is what was measured in one section: a row a round, a column a contender.
 type rounds []round
 
+// undisturbed returns the rounds in which none of the references took longer than disturbed times what it took in the best
+// tenth of all rounds. In the others the machine had something else to do, in the same core or in the same
+// caches, which slows down code more than it slows down a reading of the clock. Only references are looked at: a contender that
+// was disturbed in a round in which they were not counts as slow as it was. With too few left it returns all.
+func (r rounds) undisturbed(refs ...int) rounds {
+	most := make([]float64, len(refs))
+	for k, ref := range refs {
+		xs := make([]float64, 0, len(r))
+		for _, m := range r {
+			xs = append(xs, m[ref])
+		}
+		slices.Sort(xs)
+		most[k] = disturbed * quantile(xs, 0.1)
+	}
+	var kept rounds
+	for _, m := range r {
+		if !slices.ContainsFunc(refs, func(ref int) bool { return m[ref] > most[slices.Index(refs, ref)] }) {
+			kept = append(kept, m)
+		}
+	}
+	if len(kept) < leastKept {
+		return r
+	}
+	return kept
+}
+
+const (
+	disturbed = 1.05
+	leastKept = 20
+)
+
 // of returns the spread of contender i.
 func (r rounds) of(i int) spread {
 	return r.spread(func(m round) float64 { return m[i] })

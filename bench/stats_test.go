@@ -102,3 +102,28 @@ func TestTimersAreSeen(t *testing.T) {
 		t.Errorf("%v timers a guard", got)
 	}
 }
+
+func TestUndisturbed(t *testing.T) {
+	var all rounds
+	for i := range 100 {
+		m := round{10, 70, 80} // the contender is disturbed in every other round
+		if i%2 == 0 {
+			m[2] = 160
+		}
+		if i%4 == 3 { // and the machine in every fourth
+			m = round{10, 90, 200}
+		}
+		all = append(all, m)
+	}
+	got := all.undisturbed(0, 1)
+	if len(got) != 75 || got.of(1).P75 != 70 {
+		t.Errorf("%d rounds with F at %v, want the 75 with 70", len(got), got.of(1))
+	}
+	if got.of(2).P75 != 160 || got.of(2).P25 != 80 {
+		t.Errorf("the contender at %v: its own slow rounds must stay", got.of(2))
+	}
+	few := rounds{{1}, {2}}
+	if len(few.undisturbed(0)) != 2 {
+		t.Errorf("of two rounds some were left out")
+	}
+}

@@ -61,22 +61,18 @@ func (c *jsonCursor) next(p []byte) (n int, e jsonEvent, name []byte) {
 	if c.base < 0 {
 		return len(p), jsonMore, nil
 	}
-	for i := 0; i < len(p); {
-		if c.inString {
-			n, ended := c.endOfString(p[i:])
+	i := 0
+	if c.inString {
+		if i, name = c.string(p); c.inString {
 			if c.inKey {
-				name = p[i : i+n]
-				if ended {
-					name = name[:n-1]
-				}
+				c.save(name)
 			}
-			if ended {
-				c.inString, c.inKey = false, false
-			}
-			i += n
-			continue
+			return len(p), jsonMore, nil
 		}
-		if c.depth > int32(c.base) && c.base > 0 {
+	}
+	depth, base := c.depth, int32(c.base)
+	for i < len(p) {
+		if depth > base && base > 0 {
 			// Within a value only strings and brackets matter.
 			for i < len(p) && !structural[p[i]] {
 				i++
@@ -90,11 +86,29 @@ func (c *jsonCursor) next(p []byte) (n int, e jsonEvent, name []byte) {
 		switch b {
 		case ' ', '\t', '\r', '\n':
 		case '"':
-			c.inString = true
-			if c.inObject && c.wantKey && c.depth == int32(c.base) {
-				c.wantKey, c.inKey, c.npart, name = false, true, 0, nil
+			key := c.wantKey && c.inObject && depth == base
+			if key {
+				c.wantKey, c.npart, name = false, 0, nil
+			}
+			// The usual string ends in this piece and has no escape before its end.
+			if q := bytes.IndexByte(p[i:], '"'); q >= 0 && (q == 0 || p[i+q-1] != '\\') {
+				if key {
+					name = p[i : i+q]
+				}
+				i += q + 1
+				continue
+			}
+			c.inString, c.inKey = true, key
+			n, part := c.string(p[i:])
+			if i += n; key {
+				name = part
 			}
 		case '{', '[':
+			if base > 0 && depth >= base && depth < maxDepth {
+				depth++
+				continue
+			}
+			c.depth = depth
 			if c.open(b) {
 				c.npart = 0
 				return i, jsonOpen, nil
@@ -102,33 +116,57 @@ func (c *jsonCursor) next(p []byte) (n int, e jsonEvent, name []byte) {
 			if c.base < 0 {
 				return len(p), jsonMore, nil
 			}
+			depth, base = c.depth, int32(c.base)
 		case '}', ']':
+			if base > 0 && depth > base {
+				depth--
+				continue
+			}
+			c.depth = depth
 			if c.close() {
 				return i, jsonClose, nil
 			}
+			depth = c.depth
 		case ':':
-			if c.inObject && c.depth == int32(c.base) {
+			if c.inObject && depth == base {
 				if c.npart > 0 {
 					c.save(name)
 					name = c.saved()
 				}
+				c.depth = depth
 				return i, jsonMember, name[:min(len(name), maxKey)]
 			}
 		case ',':
-			if c.inObject && c.depth == int32(c.base) {
+			if c.inObject && depth == base {
 				c.wantKey = true
 			}
 		default:
-			if c.base == 0 && b != 0xef && b != 0xbb && b != 0xbf { // a byte order mark may precede
+			if base == 0 && b != 0xef && b != 0xbb && b != 0xbf { // a byte order mark may precede
 				c.base = -1
 				return len(p), jsonMore, nil
 			}
 		}
 	}
+	c.depth = depth
 	if len(name) > 0 {
 		c.save(name)
 	}
 	return len(p), jsonMore, nil
+}
+
+// string reads on in the string at hand. It returns how much of p belongs to it, and the same without its closing quote; the
+// string has ended when c.inString is false. Whether it was a name stays in c.inKey until then.
+func (c *jsonCursor) string(p []byte) (n int, text []byte) {
+	n, ended := c.endOfString(p)
+	text = p[:n]
+	if ended {
+		text = text[:n-1]
+		if !c.inKey {
+			text = nil
+		}
+		c.inString, c.inKey = false, false
+	}
+	return n, text
 }
 
 // endOfString returns how much of p belongs to the string at hand, its closing quote included when it is there.

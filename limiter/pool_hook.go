@@ -7,7 +7,7 @@ const reasonNone = admission.ReasonNone
 
 // tryFor is TryAcquire for a pool, which has to know what to wait for.
 func (g *Guard) tryFor(r Request) (p Permit, m miss, ok bool) {
-	t := g.take(&r, &p)
+	p, t := g.take(&r)
 	if t <= admission.TookLast {
 		return p, miss{}, true
 	}

@@ -77,7 +77,9 @@ func (c *PoolCounts) waited(d time.Duration, why Why) {
 	c.WaitSum += d
 	c.WaitedFor[why].N++
 	c.WaitedFor[why].Sum += d
-	c.Waits[min(bits.Len64(uint64(d/time.Millisecond)), WaitBuckets-1)]++
+	i := min(bits.Len64(uint64(d/time.Millisecond)), WaitBuckets-1)
+	c.Waits[i]++
+	c.WaitedFor[why].Buckets[i]++
 }
 
 // PoolStats is what a pool looks like at one instant.

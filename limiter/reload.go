@@ -24,7 +24,7 @@ func (g *Guard) Reload(cfg Config) error {
 		g.core.Reconfigure(now, &set.core, nil)
 	}
 	g.set.Store(set)
-	if s := g.shell; s != nil && s.leaks.first != nil && set.maxHold > 0 {
+	if s := g.shell.Load(); s != nil && s.leaks.first != nil && set.maxHold > 0 {
 		s.leaks.arm(g, max(time.Millisecond, set.maxHold-(now-s.leaks.first.since)))
 	}
 	g.serve(now, nil)

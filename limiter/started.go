@@ -9,7 +9,7 @@ import (
 // Started returns when the call started; ok is false when that was not timed (Config.TimeOneIn), which
 // means that it did not wait. The permit must be held.
 func (p *Permit) Started() (at time.Time, ok bool) {
-	sent := p.grant.Call.SentAt
+	sent := p.ticket.At
 	if sent == admission.Untimed {
 		return time.Time{}, false
 	}

@@ -74,7 +74,7 @@ func (g *Guard) OnDecision(f func(Decision)) {
 
 // note keeps a decision for the listeners. The core calls it with the lock held.
 func (g *Guard) note(now time.Duration, d adaptive.Decision) {
-	if s := g.shell; s != nil && len(s.listeners) > 0 {
+	if s := g.shell.Load(); s != nil && len(s.listeners) > 0 {
 		s.events = append(s.events, Decision{now, d})
 	}
 }
@@ -82,7 +82,7 @@ func (g *Guard) note(now time.Duration, d adaptive.Decision) {
 // unlock gives up the lock, and then tells those who were answered that they were, and listeners what has
 // changed. One goroutine tells listeners at a time, so that they hear of changes in their order.
 func (g *Guard) unlock() {
-	s := g.shell
+	s := g.shell.Load()
 	if s == nil {
 		g.mu.Unlock()
 		return
@@ -97,8 +97,8 @@ func (g *Guard) unlock() {
 	for w := wake; w != nil; {
 		next := w.next
 		w.next = nil
-		w.answered <- struct{}{} // never blocks: one token a wait, room for one
-		w = next                 // the waiter is its caller's again
+		w.tell <- answered
+		w = next // the waiter is its caller's again
 	}
 	if tell {
 		g.tell(s)

@@ -85,6 +85,9 @@ var families = []family{
 				}
 			}
 		}},
+	{"flyball_wait_reason_seconds", histogram, "why", "seconds",
+		"The same waits by what the callers waited for last.",
+		waitsFor},
 	{"flyball_wait_seconds", histogram, "", "seconds",
 		"How long callers waited that waited and were then let in.",
 		waits},
@@ -95,6 +98,9 @@ var families = []family{
 
 // noReason is the Reason of those who were not refused.
 const noReason limiter.Reason = 0
+
+// noWhy is the Why of those who did not wait.
+const noWhy limiter.Why = 0
 
 // waitBounds are the upper bounds of the buckets of Counts.Waits, in seconds. The last bucket has none.
 var waitBounds = func() (le [limiter.WaitBuckets]string) {
@@ -115,6 +121,24 @@ func waits(p *page, s *sample) {
 	}
 	p.series(s, "_sum", "", "").float(s.Counts.WaitSum.Seconds())
 	p.series(s, "_count", "", "").uint(n)
+}
+
+// waitsFor writes a histogram of waits for each reason, with every other bound, because there are many reasons.
+func waitsFor(p *page, s *sample) {
+	for y, w := range s.Counts.WaitedFor {
+		why := limiter.Why(y)
+		if why == noWhy {
+			continue
+		}
+		var n uint64
+		for i, c := range w.Buckets {
+			if n += uint64(c); i%2 == 0 || i == len(w.Buckets)-1 {
+				p.series2(s, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(n)
+			}
+		}
+		p.series(s, "_sum", "why", why.String()).float(w.Sum.Seconds())
+		p.series(s, "_count", "why", why.String()).uint(n)
+	}
 }
 
 func bit(b bool) uint64 {

@@ -231,6 +231,8 @@ func TestSeriesAppearAtZero(t *testing.T) {
 		"flyball_refusals_total":  len(limiter.Counts{}.Refused) - 1, // but for "none"
 		"flyball_binding":         feedback.NumScopes,
 		"flyball_wait_seconds":    limiter.WaitBuckets + 2,
+
+		"flyball_wait_reason_seconds": (limiter.NumWhys - 1) * (limiter.WaitBuckets/2 + 3), // every other bound, the last, sum and count
 	} {
 		f := e.byName[name]
 		if f == nil || len(f.series) != n {

@@ -38,6 +38,12 @@ func (p *page) series(s *sample, suffix, label, value string) *page {
 	return p
 }
 
+// series2 is series with two labels more.
+func (p *page) series2(s *sample, suffix, label, value, label2, value2 string) *page {
+	p.add(p.name, suffix, "{", s.label, ",", label, `="`, value, `",`, label2, `="`, value2, `"} `)
+	return p
+}
+
 func (p *page) uint(v uint64)   { p.b = append(strconv.AppendUint(p.b, v, 10), '\n') }
 func (p *page) int(v int)       { p.b = append(strconv.AppendInt(p.b, int64(v), 10), '\n') }
 func (p *page) float(v float64) { p.add(formatFloat(v), "\n") }

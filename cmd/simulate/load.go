@@ -100,6 +100,9 @@ func (e *env) loadAction(c *cli.Context) error {
 	if len(sc.Runs) == 0 {
 		return &exitError{exitInterrupted, errors.New("interrupted before the first controller was done; nothing was written")}
 	}
+	if !c.Bool("json") {
+		fmt.Fprintln(e.stderr, "simulate: goodput is the share of what was asked for; nobody knows what the server could have done")
+	}
 	sc.Oracle = load.Oracle(results, p.cfg.Duration)
 	sc.Interrupted, r.Interrupted = interrupted, interrupted
 	r.Scenarios = []report.Scenario{sc}

@@ -133,6 +133,16 @@ func (b *broker) kill() {
 		_ = b.cmds[i].Wait()
 	}
 	b.cmds = nil
+	// The node itself is a grandchild, and takes a moment to die.
+	for _, port := range b.port {
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				break
+			}
+			_ = c.Close()
+		}
+	}
 }
 
 // important leaves out what a broker says on each day.

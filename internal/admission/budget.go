@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
@@ -158,6 +159,42 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 	}
 }
 
+// shareUnit is by how much a share's limit and period are multiplied where whole units per period would be too coarse.
+const shareUnit = 1000
+
+// Share has the limit with place i in BudgetConfig.Limits hold only a share (0 to 1) of what was configured, from now on: others have the
+// rest. What may be spent at once becomes less with a smaller share, and with a larger one it grows as the limit refills, not at once,
+// because somebody else may have spent what it had. A share of 0 holds everything back. It does nothing to a limit that only the upstream
+// tells. Configure begins with whole limits again.
+func (b *Budget) Share(now time.Duration, i int, share float64) {
+	w := &b.windows[i]
+	if w.given.Limit <= 0 {
+		return
+	}
+	w.advance(now)
+	period := w.given.Period
+	if period <= 0 {
+		period = time.Minute
+	}
+	limit, depth := min(w.given.Limit, maxUnits), min(w.given.Limit, maxUnits)
+	if !w.given.Fixed && w.given.Burst > 0 {
+		depth = min(depth, w.given.Burst)
+	}
+	part := share * float64(limit)
+	w.whole, w.scale = depth, 1
+	w.depth = max(1, int64(share*float64(depth)))
+	if !w.given.Fixed && part < shareUnit*shareUnit && period < math.MaxInt64/shareUnit {
+		w.scale = shareUnit
+		part, period = part*shareUnit, period*shareUnit
+	}
+	w.limit = int64(part)
+	w.none = w.limit < 1
+	w.limit = max(1, w.limit)
+	w.period, w.rem = period, 0
+	w.level = min(w.level, w.depth)
+	w.peaks = peaks{} // they are of another depth
+}
+
 // Limited reports whether b limits anything.
 func (b *Budget) Limited() bool { return len(b.windows) > 0 }
 
@@ -185,8 +222,8 @@ func (b *Budget) TooLarge(cost Cost) (e TooLarge, ok bool) {
 	a := cost.amount()
 	for i := range b.windows {
 		w := &b.windows[i]
-		if n := w.cost(&a); w.limit > 0 && n > w.depth {
-			return TooLarge{Kind: w.given.Kind, Cost: n, Limit: w.depth}, true
+		if n, most := w.cost(&a), max(w.depth, w.whole); w.limit > 0 && n > most {
+			return TooLarge{Kind: w.given.Kind, Cost: n, Limit: most}, true
 		}
 	}
 	return TooLarge{}, false
@@ -200,7 +237,7 @@ func (b *Budget) Reserve(now time.Duration, cost Cost) (r Reservation, ok bool) 
 		w := &b.windows[i]
 		w.advance(now)
 		n := w.cost(&a)
-		if n > 0 && w.limit > 0 && (min(n, w.depth) > w.level || n > w.depth && b.oversize == Refuse) {
+		if n > 0 && w.limit > 0 && (w.none || min(n, w.depth) > w.level || n > max(w.depth, w.whole) && b.oversize == Refuse) {
 			return Reservation{}, false
 		}
 	}
@@ -279,6 +316,12 @@ type BudgetState struct {
 func (b *Budget) State(now time.Duration, i int) BudgetState {
 	w := &b.windows[i]
 	s := BudgetState{Kind: w.given.Kind, Limit: w.limit, Period: w.period, FullAt: w.when(now, w.depth)}
+	if w.scale > 1 {
+		s.Limit, s.Period = s.Limit/w.scale, s.Period/time.Duration(w.scale)
+	}
+	if w.none {
+		s.Limit = 0
+	}
 	if w.given.Fixed {
 		s.Left, _, _ = w.rolled(now)
 	} else {

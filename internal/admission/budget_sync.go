@@ -88,7 +88,7 @@ func (b *Budget) match(told feedback.Window) *budgetWindow {
 
 // learn puts limit and period in force as far as told is believed.
 func (w *budgetWindow) learn(told feedback.Window) {
-	if told.Limit <= 0 {
+	if told.Limit <= 0 || w.whole > 0 { // what is told is of the whole
 		return
 	}
 	limit, period := told.Limit, w.period

@@ -30,6 +30,10 @@ type budgetWindow struct {
 	depth  int64         // the most that level can be
 	period time.Duration // > 0
 	cached int64         // in 1/factorUnit
+	// Of a limit that is shared (Budget.Share): whole is the depth of all of it, 0 when it is not shared, scale is what limit and
+	// period are multiplied by, and none says that others have all of it.
+	whole, scale int64
+	none         bool
 
 	level int64 // <= depth; negative is a debt
 	rem   int64 // 0 <= rem < period
@@ -55,6 +59,7 @@ func (w *budgetWindow) set(limit int64, period time.Duration) {
 	}
 	w.peaks.shift(level - w.level)
 	w.limit, w.depth, w.period = limit, depth, period
+	w.whole, w.scale, w.none = 0, 0, false
 	w.level, w.rem = level, 0
 }
 
@@ -153,6 +158,9 @@ func (w *budgetWindow) advance(now time.Duration) {
 func (w *budgetWindow) when(now time.Duration, cost int64) time.Duration {
 	if cost <= 0 || w.limit == 0 {
 		return now
+	}
+	if w.none {
+		return math.MaxInt64
 	}
 	need := min(cost, w.depth)
 	if w.given.Fixed {

@@ -27,6 +27,7 @@ type Config struct {
 	IgnoreRetryAfter bool          // do not pause for a Retry-After
 	Seed             uint64        // for the jitter
 	Observe          bool          // hold nothing back; count what would have been
+	Sampled          bool          // some calls are not timed
 
 	Room     QueueConfig
 	Budgets  BudgetConfig
@@ -66,10 +67,10 @@ const (
 // no limit stays small.
 type Core struct {
 	slots   Slots
-	askAt   atomic.Int64  // when the law wants the next window
-	pace    atomicPacer   // starts a second
-	episode atomic.Uint32 // of the decision in force
+	askAt   atomic.Int64 // when the law wants the next window
 	meter   meter
+	episode atomic.Uint32 // of the decision in force
+	pace    atomicPacer   // starts a second
 	// refusedFast counts refusals that were made without the lock.
 	refusedFast atomic.Uint64
 
@@ -83,16 +84,20 @@ type Core struct {
 
 // state is the part of a Core that needs the lock.
 type state struct {
-	law      adaptive.Law
-	decision adaptive.Decision
-	queue    queue
-	answered []*Waiter // those who were answered by what somebody else did; Next hands them over
-	budget   Budget
-	estimate Estimator
-	spare    *reserved       // for use again
-	window   adaptive.Window // what the meter does not count; Start is the window's beginning
-	jitter   rand.PCG
-	closed   bool
+	line plainLine
+	easy bool // only places hold callers back, but for the pace of starts; see hold
+	// queueOnly says to make no plainLine; for tests.
+	queueOnly bool
+	law       adaptive.Law
+	decision  adaptive.Decision
+	queue     queue
+	answered  []*Waiter // those who were answered by what somebody else did; Next hands them over
+	budget    Budget
+	estimate  Estimator
+	spare     *reserved       // for use again
+	window    adaptive.Window // what the meter does not count; Start is the window's beginning
+	jitter    rand.PCG
+	closed    bool
 
 	gate       time.Duration // nothing starts before it
 	resumeNext time.Duration // after a pause: the next start
@@ -123,7 +128,8 @@ type Counts struct {
 	Waited  uint64
 	WaitSum time.Duration
 	Waits   [WaitBuckets]uint64
-	// WaitedFor is how many of those callers waited, and for how long together, by what they waited for last.
+	// WaitedFor is how many of those callers waited, for how long together, and how many for less than 2^i ms, by what they
+	// waited for last.
 	WaitedFor [NumWhys]Waits
 	// Observed is how many calls started only because the Core observes (Config.Observe), by what would have
 	// held them back.
@@ -134,6 +140,21 @@ type Counts struct {
 type Waits struct {
 	N   uint64
 	Sum time.Duration
+	// Buckets is how many there are by their length, as in Counts.Waits.
+	Buckets [WaitBuckets]uint32
+}
+
+// limitBuckets fills in the buckets of WhyLimit: all waits that are not for something else.
+func (n *Counts) limitBuckets() {
+	of := &n.WaitedFor[WhyLimit].Buckets
+	for i, all := range n.Waits {
+		of[i] = uint32(all)
+		for y := range n.WaitedFor {
+			if Why(y) != WhyLimit {
+				of[i] -= n.WaitedFor[y].Buckets[i]
+			}
+		}
+	}
 }
 
 // WaitBuckets is the number of buckets of Counts.Waits. Bucket i holds waits of less than 2^i ms and, but
@@ -143,6 +164,7 @@ const WaitBuckets = 20
 // Init makes c ready. Instants given to c later are never before 0. A cfg without a Law may serve many Cores.
 func (c *Core) Init(cfg *Config) {
 	c.cfg = cfg
+	c.meter.sampled.Store(cfg.Sampled)
 	if cfg.Law != nil {
 		c.open(0)
 		return
@@ -163,6 +185,7 @@ func (c *Core) open(now time.Duration) *state {
 		}
 		s.jitter.Seed(c.cfg.Seed, 0x666c7962616c6c^uint64(now)) // guards of one configuration draw apart
 		s.window.Start = now
+		s.line.mean = time.Second
 		s.decision = s.law.Decision()
 		s.queue.configure(&c.cfg.Room)
 		s.budget.Configure(now, c.cfg.Budgets)
@@ -181,7 +204,7 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	if s == nil || c.cfg.Law != nil || c.slots.InFlight() > 0 || c.slots.Waiting() > 0 || now < s.gate {
 		return false
 	}
-	if c.meter.count() > 0 || s.window.OK > 0 {
+	if c.meter.count(&c.slots) > 0 || s.window.OK > 0 {
 		c.flush(now) // in use since the last look; its window begins now
 		return false
 	}
@@ -197,13 +220,26 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 
 // Take takes a place without the lock, when one is free, nobody waits and nothing holds callers back.
 // The caller then reads the clock, and calls Spend when Paced says so, and Start. It may be called at any time.
-func (c *Core) Take() (n int, t Taken) {
-	n, t = c.slots.Take()
-	if t == TookPlace || t == Divert {
-		return n, t
+// n is how many calls are in flight with this one.
+func (c *Core) Take() (n int, t Taken) { return c.slots.Take() }
+
+// Try is Take for a caller to whom some nanoseconds matter: when the Attempt took one of several places, TakeLast need not be
+// called. They may be called at any time.
+func (c *Core) Try() Attempt                        { return c.slots.try() }
+func (c *Core) TakeLast(a Attempt) (n int, t Taken) { return c.slots.takeLast(a) }
+
+// Draw is Attempt.Draw without an attempt. It may be called at any time.
+func (c *Core) Draw() uint32 { return c.slots.draw() }
+
+// Refuse refuses a caller whose Attempt took none, and counts it, when that was for want of a place only; it reports
+// whether it did. It may be called at any time.
+func (c *Core) Refuse() bool {
+	if c.slots.diverts() {
+		return false
 	}
-	c.meter.touchFull()
-	return n, t
+	c.slots.touchFull()
+	c.refusedFast.Add(1)
+	return true
 }
 
 // RefusedFast counts a caller that Take refused and that does not wait. It may be called at any time.
@@ -223,28 +259,24 @@ func (c *Core) Spend(now time.Duration) bool {
 	return false
 }
 
-// Untimed is the start of a call that is not timed.
-const Untimed time.Duration = -1
-
-// Begin is Start into a call that is zero.
-func (c *Core) Begin(call *adaptive.Call, now time.Duration, n int) {
-	call.SentAt, call.Episode, call.InFlight = now, c.episode.Load(), n
-}
-
 // Start returns the call that starts at now, or Untimed, in the place that Take gave. It may be
 // called at any time.
-func (c *Core) Start(now time.Duration, n int) adaptive.Call {
-	return adaptive.Call{SentAt: now, Episode: c.episode.Load(), InFlight: n}
+func (c *Core) Start(now time.Duration, n int) adaptive.Call { return c.Begin(now, n, 0).Call() }
+
+// Begin is Start for a call of a class, as a ticket.
+func (c *Core) Begin(now time.Duration, n int, class uint8) Ticket {
+	return Ticket{now, mark(n, class, c.episode.Load())}
 }
 
 // Ask asks for a place for w. The answer is in w.State: Granted, Queued or Refused. The caller must
 // run Next afterwards, which may answer a w that was queued, and others. It needs the lock.
 func (c *Core) Ask(now time.Duration, w *Waiter) {
 	if c.cfg.Queue == 0 {
-		c.Try(now, w)
+		c.AskNow(now, w)
 		return
 	}
 	s := c.open(now)
+	c.unify()
 	c.begin(now, w)
 	w.Deadline = now + c.cfg.MaxWait
 	if r, at := c.hopeless(now, w); r != ReasonNone {
@@ -269,10 +301,11 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 	}
 }
 
-// Try asks for a place for a call that does not wait. The answer is in w.State: Granted or Refused.
+// AskNow asks for a place for a call that does not wait. The answer is in w.State: Granted or Refused.
 // The caller must run Next afterwards. It needs the lock.
-func (c *Core) Try(now time.Duration, w *Waiter) {
+func (c *Core) AskNow(now time.Duration, w *Waiter) {
 	s := c.open(now)
+	c.unify()
 	c.begin(now, w)
 	w.Deadline = now
 	if r, at := c.hopeless(now, w); r != ReasonNone {
@@ -324,12 +357,20 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 // late returns whether w, which is queued, cannot start before it gives up, even if all calls before it were as
 // quick as the quickest ever and as many were in flight as ever.
 func (c *Core) late(now time.Duration, w *Waiter) (Reason, time.Duration) {
+	if w.GiveUp == 0 {
+		return ReasonNone, 0
+	}
+	return c.lateBehind(now, w, c.state.queue.position(&w.queueItem))
+}
+
+// lateBehind is late for a w that gives up and has position others before it.
+func (c *Core) lateBehind(now time.Duration, w *Waiter, position int) (Reason, time.Duration) {
 	s := c.state
-	if w.GiveUp == 0 || s.quickest == 0 {
+	if s.quickest == 0 {
 		return ReasonNone, 0
 	}
 	places := c.slots.Limit() - c.slots.InFlight()
-	ahead := s.queue.position(&w.queueItem) - max(0, places)
+	ahead := position - max(0, places)
 	if ahead < 0 {
 		return ReasonNone, 0
 	}
@@ -367,6 +408,12 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		s.answered = append(s.answered[:0], s.answered[1:]...)
 		return w
 	}
+	if s.line.n > 0 {
+		if s.easy && !c.Paced() {
+			return c.nextPlain(now)
+		}
+		c.unify()
+	}
 	if s.queue.len() == 0 {
 		return nil
 	}
@@ -380,7 +427,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	}
 	if s.gate <= now && !s.closed && c.slots.InFlight() >= c.slots.Limit() {
 		// Most often nothing has changed but that one place was taken.
-		c.meter.touchFull()
+		c.slots.touchFull()
 		if it := s.queue.expired(now); it != nil {
 			return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 		}
@@ -414,11 +461,73 @@ func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) 
 	return w
 }
 
+// Enter is Ask for the common case: nothing but places holds callers back, the queue has room, and all who wait are alike
+// (see plainLine). When entered is true, w.State is Queued or Refused, and w expires at w.Deadline if it is queued; nobody can
+// be answered then unless free is true, because a place is free: the caller must then run Next. When entered is false
+// nothing was done: the caller must Ask. It needs the lock.
+func (c *Core) Enter(now time.Duration, w *Waiter) (entered, free bool) {
+	s := c.state
+	if s == nil || !s.easy || c.Paced() || s.queue.len() > 0 || s.line.n >= min(c.cfg.Queue, maxWaiting) ||
+		len(s.answered) > 0 || s.queueOnly || !w.plain() {
+		return false, false
+	}
+	w.Since, w.State, w.Reason, w.Why = now, Queued, ReasonNone, WhyLimit
+	w.Deadline = now + c.cfg.MaxWait
+	if w.GiveUp != 0 {
+		r, at := ReasonDeadline, now
+		if now < w.GiveUp {
+			r, at = c.lateBehind(now, w, s.line.n)
+		}
+		if r != ReasonNone {
+			c.refuse(w, r, at)
+			return true, false
+		}
+	}
+	if !s.line.push(w) {
+		w.State = Idle
+		return false, false
+	}
+	c.slots.addWaiting()
+	if free = c.slots.view().free() > 0; !free {
+		c.slots.touchFull()
+	}
+	return true, free
+}
+
+// HandOver is Tend and Next for the common case: nothing but places holds callers back, one is free, all who wait are
+// alike (see plainLine), and the law is not due. It gives the place to whoever goes next, and returns it. Nobody else can be answered then, and the next
+// instant at which somebody could is no earlier than before, unless more is true: the caller must then run Next. When it
+// returns nil it has done nothing: the caller must Tend and run Next. It needs the lock.
+func (c *Core) HandOver(now time.Duration) (w *Waiter, more bool) {
+	s := c.state
+	if s == nil || s.line.n < 2 || !s.easy || len(s.answered) > 0 || c.Paced() || c.due(now) {
+		return nil, false
+	}
+	if w = s.line.head; w.Deadline <= now || w.GiveUp != 0 && w.GiveUp <= now {
+		return nil, false
+	}
+	n, ok := c.slots.takeFor()
+	if !ok {
+		return nil, false
+	}
+	if more = n < c.slots.Limit(); !more {
+		c.slots.touchFull()
+	}
+	return c.startPlain(now, n), more
+}
+
 // Wake returns the next instant at which Next could answer somebody without anything having
 // happened before; ok is false when nobody waits. It needs the lock.
 func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 	s := c.state
-	if s == nil || s.queue.len() == 0 {
+	switch {
+	case s == nil:
+		return 0, false
+	case s.line.n > 0 && c.slots.view().free() > 0:
+		return now, true
+	case s.line.n > 0:
+		return max(now, s.line.head.Deadline), true
+	case s.queue.len() == 0:
 		return 0, false
 	}
 	at, ok = s.queue.nextExpiry()
@@ -453,7 +562,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		return
 	}
 	if n >= c.slots.Limit() {
-		c.meter.touchFull()
+		c.slots.touchFull()
 	}
 	if why == WhyNone && n > c.slots.Limit() {
 		why = WhyLimit
@@ -477,7 +586,13 @@ func (c *Core) Share(cfg *Config) { c.cfg = cfg }
 func (c *Core) Reclaim(now time.Duration, g *Grant) {
 	c.open(now).counts.Outcomes[feedback.Canceled]++
 	c.settle(now, g, &adaptive.Outcome{Class: feedback.Canceled})
-	c.slots.Give()
+	c.give()
+}
+
+// give ends a call that was counted under the lock.
+func (c *Core) give() {
+	c.meter.seen.Add(1) // it is not one of those that are counted by their ends
+	c.slots.End(0)
 }
 
 // Observing reports whether c holds nothing back. It needs the lock.
@@ -488,9 +603,14 @@ func (c *Core) Observing() bool { return c.cfg.Observe }
 // then tuned, and another one replaced by it, when tune is given. The caller must run Next afterwards. It
 // needs the lock.
 func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config) {
+	if cfg.Sampled != c.cfg.Sampled {
+		c.flush(now) // what was counted was counted the other way
+		c.meter.sampled.Store(cfg.Sampled)
+	}
 	c.cfg = cfg
 	s := c.state
 	if s != nil {
+		c.unify()
 		s.queue.hasten(now + cfg.MaxWait)
 		s.queue.configure(&cfg.Room)
 		s.budget.Configure(now, cfg.Budgets)
@@ -619,21 +739,66 @@ func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) (locked 
 	if !plain(now, g, o) {
 		return true
 	}
-	brimming := c.meter.add(now-g.Call.SentAt, g.Call.InFlight)
-	wake := c.slots.Give()
-	return wake || brimming || int64(now) >= c.askAt.Load()
+	return c.End(now, Ticket{At: g.Call.SentAt, mark: markOf(&g.Call)}) != Ended
 }
 
-// FinishUntimed ends a call that ended well and whose start was not timed. It reports whether the
-// caller must take the lock and run Next. It may be called at any time, once for each call.
-func (c *Core) FinishUntimed(call *adaptive.Call) (locked bool) {
-	c.meter.addUntimed(call.InFlight)
-	return c.slots.Give()
+// Ending says what became of End.
+type Ending uint8
+
+const (
+	// Ended means that the call ended, and nothing is left to do.
+	Ended Ending = iota
+	// EndedServe means that the call ended, and that the caller must take the lock and run Tend and Next.
+	EndedServe
+	// NotEnded means that the call did not end: the caller must take the lock, Settle it, and run Next.
+	NotEnded
+)
+
+// End is Finish for a call that is known to say no more than how long it took, from its ticket. It may be called at
+// any time, once for each call.
+func (c *Core) End(now time.Duration, t Ticket) Ending {
+	latency := max(0, now-t.At) // the clock may have stood still or gone back
+	if latency >= meterLongest || t.At < 0 {
+		return NotEnded
+	}
+	if c.meter.sampled.Load() {
+		c.meter.timed.Add(1)
+	}
+	if c.meter.lowers(latency) || c.meter.raises(t.inFlight()) {
+		c.meter.note(latency, t.inFlight())
+	}
+	wake, brimming := c.slots.End(uint64(latency) >> sumUnit)
+	if wake || brimming || int64(now) >= c.askAt.Load() {
+		return EndedServe
+	}
+	return Ended
 }
 
-// due reports whether the law is to be asked.
+// EndUntimed ends a call that ended well and whose start was not timed. It may be called at any time, once for
+// each call.
+func (c *Core) EndUntimed(t Ticket) Ending {
+	if !c.meter.sampled.Load() {
+		return NotEnded // since a Reconfigure all calls are timed
+	}
+	if c.meter.raises(t.inFlight()) {
+		c.meter.note(Untimed, t.inFlight())
+	}
+	if wake, brimming := c.slots.End(0); wake || brimming {
+		return EndedServe
+	}
+	return Ended
+}
+
+// Tend asks the law, when it is due. The caller must run Next afterwards. It needs the lock.
+func (c *Core) Tend(now time.Duration) {
+	if c.due(now) {
+		c.flush(now)
+	}
+}
+
+// due reports whether the law is to be asked, or what was counted must be collected.
 func (c *Core) due(now time.Duration) bool {
-	return int64(now) >= c.askAt.Load() || c.meter.brimming()
+	return int64(now) >= c.askAt.Load() || c.slots.brimming() || c.meter.count(&c.slots) >= endsTurn
 }
 
 // plain reports whether a call says nothing but how long it took.
@@ -646,9 +811,7 @@ func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 // Settle does the part of Finish that needs the lock.
 func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	if plain(now, g, o) {
-		if c.due(now) {
-			c.flush(now)
-		}
+		c.Tend(now)
 		return
 	}
 	s := c.open(now)
@@ -674,7 +837,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	}
 	// The place is given back last: a refused call's place must not start the next one
 	// before the law has answered.
-	c.slots.Give()
+	c.give()
 }
 
 // Close refuses all who wait and all who ask from now on. Calls in flight end as ever. It needs the
@@ -682,7 +845,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 func (c *Core) Close(now time.Duration) {
 	s := c.open(now)
 	s.closed = true
-	c.slots.setHeld(true)
+	c.hold(now)
 }
 
 // Pause closes the gate until the instant until; a gate that is closed for longer stays so. It
@@ -702,6 +865,16 @@ func (c *Core) Pause(now, until time.Duration) {
 	c.hold(now)
 }
 
+// ShareBudget has the budget's limits hold a share (0 to 1) each of what was configured; see Budget.Share. Shares that are missing stay.
+// The caller must run Next afterwards. It needs the lock.
+func (c *Core) ShareBudget(now time.Duration, shares []float64) {
+	s := c.open(now)
+	for i := range min(len(shares), len(s.budget.windows)) {
+		s.budget.Share(now, i, min(max(shares[i], 0), 1))
+	}
+	c.hold(now)
+}
+
 // Resume opens the gate. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Resume(now time.Duration) {
 	if s := c.state; s != nil {
@@ -714,9 +887,14 @@ func (c *Core) Resume(now time.Duration) {
 func (c *Core) Counts() (n Counts) {
 	if s := c.state; s != nil {
 		n = s.counts
+		n.Waited += s.line.waited
+		n.WaitSum += s.line.sum
+		n.limitBuckets()
+		n.WaitedFor[WhyLimit].N += s.line.waited
+		n.WaitedFor[WhyLimit].Sum += s.line.sum
 		n.Outcomes[feedback.OK] += uint64(s.window.OK)
 	}
-	n.Outcomes[feedback.OK] += c.ended + c.meter.count()
+	n.Outcomes[feedback.OK] += c.ended + c.meter.count(&c.slots)
 	n.Refused[ReasonLimit] += c.refusedFast.Load()
 	return n
 }
@@ -762,31 +940,43 @@ func (c *Core) start(now time.Duration, w *Waiter) bool {
 	n, ok := c.slots.takeFor()
 	if !ok {
 		c.pace.refund()
-		c.meter.touchFull()
+		c.slots.touchFull()
 		w.Why = WhyLimit
 		return false
 	}
 	if n >= c.slots.Limit() {
-		c.meter.touchFull()
+		c.slots.touchFull()
 	}
-	s.queue.start(&w.queueItem)
-	w.State = Granted
+	c.grant(now, w, n)
 	c.reserve(now, w)
-	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	if now < s.resumeEnd {
 		s.resumeNext = max(s.resumeNext, now) + s.spread/time.Duration(c.slots.Limit())
 	}
+	return true
+}
+
+// grant gives w, which is queued, the n-th place.
+func (c *Core) grant(now time.Duration, w *Waiter, n int) {
+	s := c.state
+	s.queue.start(&w.queueItem)
+	w.State = Granted
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	if wait := now - w.Since; wait > 0 {
+		s.line.waits(wait)
 		s.counts.Waited++
 		s.counts.WaitSum += wait
 		f := &s.counts.WaitedFor[w.Why]
 		f.N++
 		f.Sum += wait
-		i := bits.Len64(uint64(wait / time.Millisecond))
-		s.counts.Waits[min(i, WaitBuckets-1)]++
+		s.counts.Waits[waitBucket(wait)]++
+		f.Buckets[waitBucket(wait)]++
 	}
-	return true
+}
+
+// waitBucket returns which of Counts.Waits counts a wait.
+func waitBucket(wait time.Duration) int {
+	return min(bits.Len64(uint64(wait/time.Millisecond)), WaitBuckets-1)
 }
 
 // earliest returns when gate and pace let w start, whatever places are free, and what it waits for until then.
@@ -822,7 +1012,11 @@ func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why
 // leave takes w, which is queued, out of the room.
 func (c *Core) leave(w *Waiter) {
 	s := c.state
-	s.queue.remove(&w.queueItem)
+	if w.inLine {
+		s.line.remove(w)
+	} else {
+		s.queue.remove(&w.queueItem)
+	}
 	c.slots.dropWaiting()
 }
 
@@ -905,7 +1099,7 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 // flush hands the window to the law. Without a law there is nothing to hand over as long as the limit is
 // not in use: a law would not grow, either.
 func (c *Core) flush(now time.Duration) {
-	n := c.meter.collect()
+	n := c.meter.collect(&c.slots)
 	c.ended += uint64(n.ok)
 	s := c.state
 	if s == nil {
@@ -979,5 +1173,7 @@ func (c *Core) apply(now time.Duration, d *adaptive.Decision) {
 // back, and lets them pass without it when nothing does.
 func (c *Core) hold(now time.Duration) {
 	s := c.state
-	c.slots.setHeld(s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0 || s.budget.Limited())
+	held := s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0 || s.budget.Limited()
+	c.slots.setHeld(held)
+	s.easy = !held && !c.cfg.Observe && c.cfg.Room.ReservedFor == 0
 }

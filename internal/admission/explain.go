@@ -45,12 +45,17 @@ func (c *Core) Budgets(now time.Duration) (list []BudgetState) {
 // allocates: it is for people. It needs the lock.
 func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int, expected time.Duration)) {
 	s := c.state
-	if s == nil || most <= 0 || s.queue.len() == 0 {
+	if s == nil || most <= 0 {
 		return
 	}
 	f := c.Forecast(now)
 	turn := now // nobody starts before those ahead
-	for i, w := range s.queue.inOrder(most) {
+	var all []standing
+	for w := s.line.head; len(all) < s.line.n; w = w.behind {
+		all = append(all, standing{w, len(all), len(all)})
+	}
+	for i, p := range first(append(all, s.queue.standings()...), most) {
+		w := p.w
 		at, why := c.earliest(now, w)
 		if why != WhyNone {
 			w.Why = why
@@ -66,30 +71,31 @@ func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int
 		case at > now || turn > now:
 			expected = turn
 		}
-		tell(w, s.queue.ahead(&w.queueItem), expected)
+		tell(w, p.ahead, expected)
 	}
 }
 
-// inOrder returns those who wait in the order in which they would start if nobody came and all cost the same, at most most of
-// them.
-func (q *queue) inOrder(most int) []*Waiter {
-	type place struct {
-		w        *Waiter
-		position int
-	}
-	var all []place
+// standing is who waits, how many start before, and how many of those are of the same tenant and priority.
+type standing struct {
+	w               *Waiter
+	position, ahead int
+}
+
+// first returns the first most of those who wait, in the order in which they would start if nobody came and all cost the same.
+func first(all []standing, most int) []standing {
+	slices.SortStableFunc(all, func(a, b standing) int { return a.position - b.position })
+	return all[:min(most, len(all))]
+}
+
+// standings returns all who wait in q.
+func (q *queue) standings() (all []standing) {
 	for _, class := range q.classes {
 		if class == nil {
 			continue
 		}
 		for it := class.oldest; it != nil; it = it.younger {
-			all = append(all, place{it.waiter, q.position(it)})
+			all = append(all, standing{it.waiter, q.position(it), q.ahead(it)})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b place) int { return a.position - b.position })
-	list := make([]*Waiter, 0, min(most, len(all)))
-	for _, p := range all[:min(most, len(all))] {
-		list = append(list, p.w)
-	}
-	return list
+	return all
 }

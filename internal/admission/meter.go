@@ -5,90 +5,45 @@ import (
 	"time"
 )
 
-// meter counts the plain successes since the last window without a lock: a sample is one
-// addition. Calls that tell more than a latency are counted under the lock (Core.window).
+// meter is what is counted of plain successes without a lock, beside the word of ends in Slots, which has their
+// number and the sum of their latencies. Nothing here is written by most calls. Calls that tell more than a latency
+// are counted under the lock (Core.window).
 type meter struct {
-	// sum packs how many calls were counted (22 bits) over the sum of their latencies in
-	// units of 64 ns (42 bits), so that both change in one addition.
-	sum atomic.Uint64
 	// min is the smallest latency in ns, plus 1; 0 when there is none.
 	min atomic.Int64
-	// untimed counts calls whose latency is not known.
-	untimed atomic.Uint32
 	// most is the most in flight that a counted call saw.
 	most atomic.Int32
-	// full says that a call took the last place or found none.
-	full atomic.Bool
+	// timed counts the calls that were timed, while not all are; see sampled.
+	timed atomic.Uint32
+	// sampled says that calls are counted in timed, because others are not timed. It changes under the lock.
+	sampled atomic.Bool
+	// seen is Slots.ended as it was when last collected. It needs the lock to be written.
+	seen atomic.Uint32
 }
 
-const (
-	meterUnit      = 6 // log2 of the unit of latency in ns
-	meterSumBits   = 42
-	meterOne       = 1 << meterSumBits
-	meterSumMask   = meterOne - 1
-	meterCountFull = 1 << 21 // half of what the count holds: time to collect
-	meterSumFull   = 1 << 41 // half of what the sum holds (39 h): time to collect
-	// meterLongest is the longest latency that is counted without the lock. Between
-	// meterSumFull and an overflow, 70,000 such calls may end before somebody collects.
-	meterLongest = 2 * time.Second
-)
+// meterLongest is the longest latency that is counted without the lock. Between sumFull and an overflow,
+// 70,000 such calls may end before somebody collects.
+const meterLongest = 2 * time.Second
 
-// add counts one call. It reports whether the meter must be collected before it overflows.
-func (m *meter) add(latency time.Duration, inFlight int) (brimming bool) {
-	if latency < 0 {
-		latency = 0 // the clock stood still or went back
-	}
-	if n := int32(inFlight); n > m.most.Load() {
-		raise(&m.most, n)
-	}
-	if lo := m.min.Load(); lo == 0 || int64(latency) < lo-1 {
-		m.lower(int64(latency) + 1)
-	}
-	v := m.sum.Add(meterOne | uint64(latency)>>meterUnit)
-	return v>>meterSumBits >= meterCountFull || v&meterSumMask >= meterSumFull
-}
+// lowers and raises report whether note has to be called: for few calls.
+func (m *meter) lowers(latency time.Duration) bool { return uint64(latency) < uint64(m.min.Load())-1 }
+func (m *meter) raises(inFlight int) bool          { return int32(inFlight) > m.most.Load() }
 
-// brimming reports whether the meter must be collected before it overflows.
-func (m *meter) brimming() bool {
-	v := m.sum.Load()
-	return v>>meterSumBits >= meterCountFull || v&meterSumMask >= meterSumFull
-}
-
-func (m *meter) lower(v int64) {
+// note notes one call that ends. Its latency may be Untimed.
+//
+//go:noinline
+func (m *meter) note(latency time.Duration, inFlight int) {
+	for latency != Untimed {
+		if lo := m.min.Load(); !m.lowers(latency) || m.min.CompareAndSwap(lo, int64(latency)+1) {
+			break
+		}
+	}
 	for {
-		lo := m.min.Load()
-		if lo != 0 && lo <= v || m.min.CompareAndSwap(lo, v) {
-			return
+		if most := m.most.Load(); int32(inFlight) <= most || m.most.CompareAndSwap(most, int32(inFlight)) {
+			break
 		}
 	}
 }
-
-func raise(a *atomic.Int32, v int32) {
-	for {
-		old := a.Load()
-		if old >= v || a.CompareAndSwap(old, v) {
-			return
-		}
-	}
-}
-
-// touchFull notes that the limit is in use.
-func (m *meter) touchFull() {
-	if !m.full.Load() {
-		m.full.Store(true)
-	}
-}
-
-// addUntimed counts one call whose latency is not known.
-func (m *meter) addUntimed(inFlight int) {
-	if n := int32(inFlight); n > m.most.Load() {
-		raise(&m.most, n)
-	}
-	m.untimed.Add(1)
-}
-
-// count returns how many calls were counted since the meter was collected.
-func (m *meter) count() uint64 { return m.sum.Load()>>meterSumBits + uint64(m.untimed.Load()) }
 
 // metered is what a meter held.
 type metered struct {
@@ -98,17 +53,25 @@ type metered struct {
 	full      bool
 }
 
-// collect empties the meter.
-func (m *meter) collect() (c metered) {
-	v := m.sum.Swap(0)
-	c.timed = int(v >> meterSumBits)
-	c.ok = c.timed + int(m.untimed.Swap(0))
-	c.sum = time.Duration(v&meterSumMask) << meterUnit
+// collect empties the meter of what was counted since it was collected last. It needs the lock.
+func (m *meter) collect(s *Slots) (c metered) {
+	sum, ended := s.collect()
+	c.ok = int((ended - m.seen.Load()) & countMask)
+	m.seen.Store(ended)
+	c.timed = c.ok
+	if m.sampled.Load() {
+		c.timed = min(c.ok, int(m.timed.Load())) // one may be counted here and not yet have ended
+		m.timed.Add(-uint32(c.timed))
+	}
+	c.sum = time.Duration(sum) << sumUnit
 	if lo := m.min.Swap(0); lo > 0 {
 		c.min = time.Duration(lo - 1)
 	} else if c.timed > 0 {
-		c.min = c.sum / time.Duration(c.timed) // it was collected between the two halves of an add
+		c.min = c.sum / time.Duration(c.timed) // it was collected between the two halves of a call's end
 	}
-	c.most, c.full = int(m.most.Swap(0)), m.full.Swap(false)
+	c.most, c.full = int(m.most.Swap(0)), s.full.Swap(false)
 	return c
 }
+
+// count returns how many calls were counted since the meter was collected. It may be called at any time.
+func (m *meter) count(s *Slots) uint64 { return uint64((s.ended() - m.seen.Load()) & countMask) }

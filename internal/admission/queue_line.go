@@ -174,7 +174,12 @@ func (c *queueClass) retag(l *queueLine, tag int64) {
 
 // started moves the tag of l and the virtual time, because one of l starts.
 func (c *queueClass) started(l *queueLine, cost int64) {
-	run := c.now + cost*tokenUnit/c.weight
+	run := c.now
+	if cost == 1 && c.weight == l.weight {
+		run += l.step // the same, without a division
+	} else {
+		run += cost * tokenUnit / c.weight
+	}
 	if after(l.tag, run) {
 		run = l.tag
 	}

@@ -120,8 +120,10 @@ func (r *Room) Undo(tenant string, priority uint8, cost int64) {
 	r.queue.charge(tenant, priority, -cost)
 }
 
-// Waits returns those who wait in the order in which they would start if nobody came, at most most of them. It is for people.
-func (r *Room) Waits(most int) []*Waiter { return r.queue.inOrder(most) }
-
-// Ahead returns how many of its own tenant and priority go before w.
-func (r *Room) Ahead(w *Waiter) int { return r.queue.ahead(&w.queueItem) }
+// Waits tells of those who wait, in the order in which they would start if nobody came, at most most of them, and of how many of
+// its own tenant and priority go before each. It is for people.
+func (r *Room) Waits(most int, tell func(w *Waiter, ahead int)) {
+	for _, p := range first(r.queue.standings(), most) {
+		tell(p.w, p.ahead)
+	}
+}

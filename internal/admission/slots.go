@@ -2,27 +2,58 @@ package admission
 
 import "sync/atomic"
 
-// Slots is the places of a guard in one word: how many calls are in flight, how many may be, how
-// many callers wait, and whether something else than places holds callers back. As it is one
-// word, the lock-free path and the waiting room cannot disagree: a place is taken without the lock only
-// while nobody waits, and whoever gives a place back sees in the same step whether somebody does.
+// Slots is the places of a guard in two words, one that starts write and one that ends write. Places that are free
+// are those that starts have left plus the calls that ended, so that neither has to be written twice, and the word
+// of ends sums up latencies as well: a call costs two locked instructions, its record included.
 //
-// Take and Give may be called at any time. The other methods need the lock of the Core.
-type Slots struct{ word atomic.Uint64 }
+// The word of starts also says how many calls may be in flight, how many callers wait, and whether something else
+// than places holds callers back: a place is taken without the lock only while nobody waits. Whoever ends a
+// call reads it afterwards; whoever begins to wait is counted in it before it reads the word of ends. All of
+// these are sequentially consistent, so one of the two sees the other, and no place stays free while somebody
+// waits.
+//
+// No more places are taken than may be. A caller has a place when its own subtraction from the word of starts left
+// room, together with the ends read at any time (earlier counts too few, later is exact). Of a set of callers
+// who have places at one instant, look at the one whose subtraction came last: it counted all the others, and none of
+// them had ended. It may have read ends of calls that started after it, and these could only start because
+// there was room with it counted.
+//
+// The methods try, Take, End and Give may be called at any time. The other methods need the lock of the Core.
+type Slots struct {
+	word atomic.Uint64
+	ends atomic.Uint64
+	// full says that a place taken was the last one, or that none was found. Whoever reads it puts it back.
+	full atomic.Bool
+}
 
-// The word, from its low bits: in flight (20 bits), limit (20), held (1), unused (3), waiting (20).
+// The word of starts, from its low bits: waiting (20 bits), held (1), unused (1), limit (20), left (22). Left is the
+// limit less the places taken since the guard was made, modulo its size, as sequence numbers are: what is carried
+// out of the word is lost.
 const (
-	slotBits    = 20
-	slotMask    = 1<<slotBits - 1
-	limitShift  = slotBits
-	heldBit     = 1 << (2 * slotBits)
-	waitShift   = 44
-	waitOne     = 1 << waitShift
-	divertMask  = ^uint64(heldBit - 1) // held, or somebody waits
-	maxSlots    = slotMask
-	minusOne    = ^uint64(0)
-	maxWaiting  = slotMask
-	limitFilter = uint64(slotMask) << limitShift
+	waitBits    = 20
+	waitMask    = 1<<waitBits - 1
+	heldBit     = 1 << waitBits
+	divertMask  = heldBit | waitMask // held, or somebody waits
+	limitShift  = 22
+	limitMask   = 1<<20 - 1
+	limitFilter = uint64(limitMask) << limitShift
+	maxSlots    = limitMask
+	maxWaiting  = waitMask
+
+	placeShift = 42
+	onePlace   = 1 << placeShift
+	lessOne    = ^uint64(onePlace - 1)
+	countMask  = 1<<(64-placeShift) - 1
+)
+
+// The word of ends, from its low bits: the sum of the latencies since it was last collected, in units
+// of 64 ns (42 bits), and calls ended (22 bits, modulo its size).
+const (
+	sumUnit = 6 // log2 of the unit in ns
+	sumMask = onePlace - 1
+	sumFull = 1 << 41 // half of what the sum holds (39 h): time to collect
+	// endsTurn is how many ends apart somebody is told to collect: a quarter of what the count holds.
+	endsTurn = 1 << 20
 )
 
 // Taken says what became of Take.
@@ -42,51 +73,129 @@ const (
 	NoPlaceWake
 )
 
-func inFlight(w uint64) int { return int(w & slotMask) }
-func limitOf(w uint64) int  { return int(w >> limitShift & slotMask) }
-func waiting(w uint64) int  { return int(w >> waitShift) }
+// A view is the word of starts with the ends added to what is left: how many places are free, in its bits for left.
+type view uint64
 
-// Take takes a place when one is free, nobody waits and nothing holds callers back.
-// n is how many calls are in flight with this one, when it took a place.
-func (s *Slots) Take() (n int, t Taken) {
+func viewOf(word, ends uint64) view { return view(word + ends&^sumMask) }
+
+// free is how many places are free; less than none when more calls are in flight than may be.
+func (v view) free() int     { return int(int64(v) >> placeShift) }
+func (v view) limit() int    { return int(v >> limitShift & limitMask) }
+func (v view) waiting() int  { return int(v & waitMask) }
+func (v view) diverts() bool { return v&divertMask != 0 }
+
+// inFlight is less than none when the ends were read so much later that calls started and ended in between.
+func (v view) inFlight() int { return v.limit() - v.free() }
+
+// An Attempt is what Core.Try came to.
+type Attempt struct {
+	v    view   // with its own place taken; 0 when it took none, as a limit never is
+	ends uint64 // that v counts
+}
+
+// Took reports whether the caller has a place, and not the last one.
+func (a Attempt) Took() bool { return int64(a.v) >= onePlace && !a.v.diverts() }
+
+// view returns the places as they are.
+func (s *Slots) view() view {
 	w := s.word.Load()
-	if w&divertMask != 0 {
+	return viewOf(w, s.ends.Load())
+}
+
+// None reports whether the attempt found no place, or was diverted.
+func (a Attempt) None() bool { return a.v == 0 }
+
+// Draw returns a number that differs from attempt to attempt and that calls which come in a period do not meet: a hash (the
+// finalizer of MurmurHash3) of how many calls started and ended so far.
+func (a Attempt) Draw() uint32 {
+	x := uint64(a.v)>>placeShift<<32 + a.ends>>placeShift
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return uint32(x >> 32)
+}
+
+// InFlight returns how many calls are in flight with the caller's, when it has a place.
+func (a Attempt) InFlight() int { return a.v.inFlight() }
+
+// try takes a place when one is free, nobody waits and nothing holds callers back. When the attempt did
+// not take one of several, takeLast tells what it came to. It is half of Take, small enough to be inlined.
+func (s *Slots) try() (a Attempt) {
+	a.ends = s.ends.Load() &^ sumMask
+	if w := s.word.Load(); w&divertMask == 0 && int64(w+a.ends) >= onePlace {
+		a.v = view(s.word.Add(lessOne) + a.ends)
+	}
+	return a
+}
+
+// takeLast says what an attempt came to, and does what is left to do.
+func (s *Slots) takeLast(a Attempt) (n int, t Taken) {
+	switch {
+	case a.Took():
+		return a.InFlight(), TookPlace
+	case a.None() && s.diverts():
 		return 0, Divert
-	}
-	if inFlight(w) >= limitOf(w) {
+	case a.None():
+		s.touchFull()
 		return 0, NoPlace
-	}
-	w = s.word.Add(1)
-	if w&divertMask == 0 {
-		if n, limit := inFlight(w), limitOf(w); n < limit {
-			return n, TookPlace
-		} else if n == limit {
-			return n, TookLast
+	case !a.v.diverts():
+		v := a.v + view(s.ends.Load()&^sumMask-a.ends) // some may have ended since
+		if v.free() > 0 {
+			return v.inFlight(), TookPlace
+		} else if v.free() == 0 {
+			s.touchFull()
+			return v.inFlight(), TookLast
 		}
 	}
-	// Somebody was faster. While our count stood in the word, a Give may have found the guard
-	// full and woken nobody, so the undo has the duties of a Give.
+	// Somebody was faster. While our place was missing in the word, whoever ended a call may have found the guard
+	// full and woken nobody, so the undo has the duties of an end.
+	s.touchFull()
 	if s.Give() {
 		return 0, NoPlaceWake
 	}
 	return 0, NoPlace
 }
 
-// Give gives a place back. It reports whether somebody waits: the caller must then take the
-// lock and run Next.
-func (s *Slots) Give() (wake bool) {
-	return waiting(s.word.Add(minusOne)) > 0
+// Take takes a place when one is free, nobody waits and nothing holds callers back.
+// n is how many calls are in flight with this one, when it took a place.
+func (s *Slots) Take() (n int, t Taken) {
+	return s.takeLast(s.try())
 }
 
-// takeFor moves one waiter to a place; it reports whether a place was free.
+// End ends a call that took units of latency (see sumUnit). It reports whether somebody waits: the
+// caller must then take the lock and run Next. brimming says that the ends must be collected.
+func (s *Slots) End(units uint64) (wake, brimming bool) {
+	ends := s.ends.Add(onePlace | units)
+	brimming = ends&sumFull != 0 || ends>>placeShift%endsTurn == 0
+	return view(s.word.Load()).waiting() > 0, brimming
+}
+
+// Give gives back a place that was taken for nothing. It reports whether somebody waits: the caller
+// must then take the lock and run Next.
+func (s *Slots) Give() (wake bool) { return view(s.word.Add(onePlace)).waiting() > 0 }
+
+// touchFull notes that the limit is in use.
+func (s *Slots) touchFull() {
+	if !s.full.Load() {
+		s.full.Store(true)
+	}
+}
+
+// diverts reports whether somebody waits, or something holds callers back. It may be called at any time.
+func (s *Slots) diverts() bool { return view(s.word.Load()).diverts() }
+
+// takeFor moves one waiter to a place; it reports whether a place was free. n is how many calls are in flight then.
 func (s *Slots) takeFor() (n int, ok bool) {
 	for {
 		w := s.word.Load()
-		if inFlight(w) >= limitOf(w) {
-			return inFlight(w), false
+		v := viewOf(w, s.ends.Load())
+		if v.free() <= 0 {
+			return v.inFlight(), false
 		}
-		if s.word.CompareAndSwap(w, w+1-waitOne) {
-			return inFlight(w) + 1, true
+		// If this succeeds nobody started since w was read, so v has more places than are free only by the calls that
+		// ended since.
+		if s.word.CompareAndSwap(w, w-onePlace-1) {
+			return v.inFlight() + 1, true
 		}
 	}
 }
@@ -96,27 +205,29 @@ func (s *Slots) takeFor() (n int, ok bool) {
 func (s *Slots) force() (n int, ok bool) {
 	for {
 		w := s.word.Load()
-		if inFlight(w) >= maxSlots-1<<10 { // room for those that Take undoes
-			return inFlight(w), false
+		n = viewOf(w, s.ends.Load()).inFlight()
+		if n >= maxSlots-1<<10 { // as many as a limit can be, with room for those that Take undoes
+			return n, false
 		}
-		if s.word.CompareAndSwap(w, w+1) {
-			return inFlight(w) + 1, true
+		if s.word.CompareAndSwap(w, w-onePlace) {
+			return n + 1, true
 		}
 	}
 }
 
 // addWaiting counts one waiter more.
-func (s *Slots) addWaiting() { s.word.Add(waitOne) }
+func (s *Slots) addWaiting() { s.word.Add(1) }
 
 // dropWaiting counts one waiter less.
-func (s *Slots) dropWaiting() { s.word.Add(^uint64(waitOne - 1)) }
+func (s *Slots) dropWaiting() { s.word.Add(^uint64(0)) }
 
 // setLimit sets how many calls may be in flight (1 to maxSlots; others are clamped).
 func (s *Slots) setLimit(limit int) {
 	limit = min(max(1, limit), maxSlots)
 	for {
 		w := s.word.Load()
-		if s.word.CompareAndSwap(w, w&^limitFilter|uint64(limit)<<limitShift) {
+		more := uint64(limit - view(w).limit())
+		if more == 0 || s.word.CompareAndSwap(w, w+more<<limitShift+more<<placeShift) {
 			return
 		}
 	}
@@ -132,11 +243,30 @@ func (s *Slots) setHeld(held bool) {
 	}
 }
 
+// brimming reports whether the sum of latencies must be collected before it overflows.
+func (s *Slots) brimming() bool { return s.ends.Load()&sumFull != 0 }
+
+// ended returns how many calls ended, modulo countMask+1. It may be called at any time.
+func (s *Slots) ended() uint32 { return uint32(s.ends.Load() >> placeShift) }
+
+// collect takes the sum of latencies out of the word of ends, and returns it with how many calls ended (as ended).
+func (s *Slots) collect() (sum uint64, ended uint32) {
+	ends := s.ends.Load()
+	sum = ends & sumMask
+	s.ends.Add(-sum)
+	return sum, uint32(ends >> placeShift)
+}
+
+// draw returns a number made from how many calls started and ended so far. It may be called at any time.
+func (s *Slots) draw() uint32 { return Attempt{s.view(), s.ends.Load()}.Draw() }
+
 // InFlight returns how many calls are in flight. It may be called at any time.
-func (s *Slots) InFlight() int { return inFlight(s.word.Load()) }
+func (s *Slots) InFlight() int {
+	return max(0, s.view().inFlight())
+}
 
 // Limit returns how many calls may be in flight. It may be called at any time.
-func (s *Slots) Limit() int { return limitOf(s.word.Load()) }
+func (s *Slots) Limit() int { return view(s.word.Load()).limit() }
 
 // Waiting returns how many callers wait. It may be called at any time.
-func (s *Slots) Waiting() int { return waiting(s.word.Load()) }
+func (s *Slots) Waiting() int { return view(s.word.Load()).waiting() }

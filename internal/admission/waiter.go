@@ -100,6 +100,9 @@ type Grant struct {
 	reserved *reserved
 }
 
+// Light reports whether a ticket says all of g: it took nothing of budgets, and costs no tokens that are known.
+func (g *Grant) Light() bool { return g.reserved == nil && g.Call.Tokens == 0 }
+
 // reserved is what a call took, and whom it counts for.
 type reserved struct {
 	Reservation
@@ -113,23 +116,27 @@ type reserved struct {
 // Priority, Retry and GiveUp before it asks; the Core fills the rest. A Waiter may be used again after
 // it was answered.
 type Waiter struct {
-	Grant
 	queueItem
-	// Output is the part of Call.Tokens that the call is expected to generate.
-	Output int64
-	// RetryAt is the earliest instant worth trying again, for a refusal; 0 when unknown.
-	RetryAt time.Duration
 	// State and Reason are the answer.
 	State  State
 	Reason Reason
 	// Why is what the caller waits for, or waited for last, and Budget which budget, as its place in the
 	// configuration, when it is a budget.
 	Why    Why
-	Budget int
-	// TooLarge has the numbers of ReasonTooLarge.
-	TooLarge TooLarge
+	inLine bool // of the plainLine
+	Grant
+	// before and behind are neighbours in a plainLine; before means nothing in its head.
+	before, behind *Waiter
 	// Owner is the driver's own; the Core does not touch it.
 	Owner any
+
+	Budget int
+	// Output is the part of Call.Tokens that the call is expected to generate.
+	Output int64
+	// RetryAt is the earliest instant worth trying again, for a refusal; 0 when unknown.
+	RetryAt time.Duration
+	// TooLarge has the numbers of ReasonTooLarge.
+	TooLarge TooLarge
 
 	expected Cost
 }

@@ -246,35 +246,67 @@ func gamma(k float64, bits uint64) float64 {
 	}
 }
 
-// Average returns the mean of d. For what Min and Max cut off, and for a Table, it is that of a fine grid of quantiles.
+// Average returns the mean of d. For what Min and Max cut off it is that of a grid of quantiles.
 func (d *Dist) Average() float64 { return d.average() + d.Offset }
 
+// averageGrid is how many quantiles stand for a distribution.
+const averageGrid = 1 << 12
+
 func (d *Dist) average() float64 {
-	if d.Min == 0 && d.Max == 0 {
-		switch d.Shape {
-		case Normal, Pareto, Mixture, Table:
-		default:
-			return d.Mean
+	cut := d.Min > 0 || d.Max > 0
+	switch {
+	case d.Shape == Constant:
+		return d.Mean
+	case d.Shape == Table:
+		return d.tableAverage()
+	case d.Shape == Pareto && d.Min <= d.Mean && d.Max > d.Mean:
+		// Of the Pareto distribution between l and h.
+		l, h, a := d.Mean, d.Max, d.Alpha
+		if a == 1 {
+			return math.Log(h/l) / (1/l - 1/h)
 		}
-	}
-	if d.Shape == Mixture && d.Min == 0 && d.Max == 0 {
+		return math.Pow(l, a) / (1 - math.Pow(l/h, a)) * a / (a - 1) * (math.Pow(l, 1-a) - math.Pow(h, 1-a))
+	case d.Shape == Pareto && !cut:
+		return d.Mean * d.Alpha / (d.Alpha - 1)
+	case d.Shape == Mixture:
 		var sum, weights float64
 		for i := range d.Parts {
 			p := &d.Parts[i]
-			sum += p.Weight * p.Dist.Average()
+			part := p.Dist
+			part.Min = max(part.Min, d.Min)
+			if d.Max > 0 && (part.Max == 0 || part.Max > d.Max) {
+				part.Max = d.Max
+			}
+			sum += p.Weight * part.Average()
 			weights += p.Weight
 		}
 		return sum / weights
+	case !cut && d.Shape != Normal:
+		return d.Mean
 	}
-	const n = 1 << 16
 	var sum float64
-	for i := range uint64(n) {
-		// Gamma and Mixture draw more than once: they get random bits, the others a grid.
-		bits := (2*i + 1) << (64 - 17)
-		if d.Shape == Gamma || d.Shape == Mixture {
+	for i := range uint64(averageGrid) {
+		// Gamma draws more than once: it gets random bits, the others a grid.
+		bits := (2*i + 1) << (64 - 13)
+		if d.Shape == Gamma {
 			bits = Bits(1, 0, i)
 		}
 		sum += min(d.clamp(d.from(bits)), 1<<60)
 	}
-	return sum / n
+	return sum / averageGrid
+}
+
+// tableAverage integrates the quantiles, each part of which is an exponential.
+func (d *Dist) tableAverage() float64 {
+	t := d.Quantiles
+	sum := t[0].P*d.clamp(t[0].Value) + (1-t[len(t)-1].P)*d.clamp(t[len(t)-1].Value)
+	for i := 1; i < len(t); i++ {
+		a, b := d.clamp(t[i-1].Value), d.clamp(t[i].Value)
+		mean := (a + b) / 2
+		if a > 0 && b > a*(1+1e-9) {
+			mean = (b - a) / math.Log(b/a)
+		}
+		sum += (t[i].P - t[i-1].P) * mean
+	}
+	return sum
 }

@@ -84,6 +84,19 @@ func TestSamples(t *testing.T) {
 			t.Errorf("%v: the mean is %v, want %v within %v", d.Shape, mean, want, 4*se)
 		}
 	}
+	for _, d := range []Dist{
+		{Shape: Lognormal, Mean: 1000, Sigma: 1.2, Min: 100, Max: 5000},
+		{Shape: Table, Quantiles: []Quantile{{0, 5}, {.5, 100}, {.9, 400}, {1, 1000}}},
+		{Shape: Mixture, Min: 1, Max: 8000, Parts: []Part{{1, Dist{Shape: Lognormal, Mean: 900, Sigma: 1.3}}, {2, Dist{Shape: Lognormal, Mean: 2700, Sigma: .7}}}},
+	} {
+		sum := 0.0
+		for i := range uint64(n) {
+			sum += d.Sample(42, 3, i)
+		}
+		if got, want := d.Average(), sum/n; math.Abs(got/want-1) > .01 {
+			t.Errorf("%v with bounds: Average is %.2f, the samples have %.2f", d.Shape, got, want)
+		}
+	}
 	if d := (Dist{Mean: 1e9}); d.Int(1, 2, 1) != 1e9 {
 		t.Error("constant is not")
 	}

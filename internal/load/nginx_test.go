@@ -23,6 +23,9 @@ func nginx(t *testing.T, http, server string) (url, log string) {
 	if testing.Short() {
 		t.Skip("-short: not starting nginx")
 	}
+	if raceDetector {
+		t.Skip("the race detector is on: what is compared with nginx is compared without it, as it takes time of its own")
+	}
 	path, err := exec.LookPath("nginx")
 	if err != nil {
 		path = "/usr/sbin/nginx" // where Debian has it, and not in everybody's PATH

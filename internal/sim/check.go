@@ -34,7 +34,7 @@ func (k *checks) granted(r *run, g *guarded) {
 // send looks at an attempt that is being sent: an upstream that asked this replica and key to wait must not be called before. A
 // guard that waits for a Retry-After must never do it; of others it is counted.
 func (k *checks) send(r *run, q *request) {
-	told := r.replicas[q.guard/r.keys].gates[q.guard%r.keys]
+	told := r.replicas[q.rep].gates[r.account(q)]
 	if r.now >= told && !k.gated {
 		return
 	}
@@ -59,7 +59,7 @@ func (k *checks) answered(r *run, q *request, sig *signal) {
 	}
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		gate := &r.replicas[q.guard/r.keys].gates[q.guard%r.keys]
+		gate := &r.replicas[q.rep].gates[r.account(q)]
 		if until := r.now + int64(min(o.RetryAfter, 24*time.Hour)); until > *gate {
 			*gate = until
 			r.tally.gated(until)

@@ -36,6 +36,7 @@ type request struct {
 	sent     int64  // when its attempt was sent
 	client   int    // or worker, or session; -1 for open loops
 	guard    int    // replica·keys + key
+	rep      int    // replica
 	handle   upstream.Handle
 	attempts int
 	timer    uint32 // sequence number of the event that ends its rest, or its attempt
@@ -87,6 +88,9 @@ func (s *requests) give(q *request) {
 	q.state, q.next = unused, s.free
 	s.free = q.index
 }
+
+// account returns which key the request is sent with.
+func (r *run) account(q *request) int { return q.guard - q.rep*r.keys }
 
 // put moves a request to another state.
 func (r *run) put(q *request, to status) {
@@ -199,7 +203,7 @@ func (r *run) send(q *request) {
 func (r *run) reach(q *request) {
 	q.flight = 0
 	q.handle = r.up.Submit(r.now, upstream.Call{
-		ID: uint64(q.index), Key: q.key<<8 | uint64(q.attempts), Account: q.guard % r.keys,
+		ID: uint64(q.index), Key: q.key<<8 | uint64(q.attempts), Account: r.account(q),
 		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.maxOutput,
 	})
 	r.look()
@@ -240,7 +244,7 @@ func (r *run) answer(q *request) {
 			r.ended(q, sig, &o)
 		}
 		r.tally.succeeded(r, q)
-		rep := &r.replicas[q.guard/r.keys]
+		rep := &r.replicas[q.rep]
 		rep.budget = min(retryReserve, rep.budget+r.cfg.Workload.Retry.Budget)
 		r.source.free(r, q, true)
 		r.forget(q)
@@ -278,7 +282,7 @@ func (r *run) mayRetry(q *request, retry bool, after time.Duration, has bool) (r
 		return 0, false
 	}
 	if p.Budget > 0 {
-		rep := &r.replicas[q.guard/r.keys]
+		rep := &r.replicas[q.rep]
 		if rep.budget < 1 {
 			return 0, false
 		}
@@ -404,7 +408,7 @@ func (r *run) choose(q *request) {
 	if r.keys == 1 || q.pinned {
 		return
 	}
-	rep := q.guard / r.keys
+	rep := q.rep
 	if !r.guarded {
 		q.guard = rep*r.keys + int(draw.Bits(r.cfg.Seed, streamReplica, q.key<<8|uint64(q.attempts)|1<<63)%uint64(r.keys))
 		return

@@ -203,7 +203,7 @@ func (t *tally) shares(r *run, q *request, f func(*Share)) {
 		if r.res.Replicas == nil {
 			r.res.Replicas = make([]Share, n)
 		}
-		f(&r.res.Replicas[q.guard/r.keys])
+		f(&r.res.Replicas[q.rep])
 	}
 	if n := len(r.cfg.Workload.Tenants); n > 1 {
 		if r.res.Tenants == nil {
@@ -268,7 +268,7 @@ func (t *tally) attempt(r *run, q *request, sig *signal) {
 	t.classes[sig.outcome.Class]++
 	r.res.Stages[sig.stage]++
 	if sig.stage == upstream.StageKey {
-		r.source.revoked[q.guard%r.keys] = true
+		r.source.revoked[r.account(q)] = true
 	}
 	if sig.status == 429 {
 		t.rejected++

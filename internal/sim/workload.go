@@ -85,7 +85,7 @@ func (r *run) push(at int64, client int) {
 // next fills in the request that arrives now; it reports false when there is none.
 func (s *source) next(r *run, client int, q *request) bool {
 	w := &s.cfg.Workload
-	q.due, q.client, q.guard, q.pinned, q.deadline = r.now, client, 0, false, 0
+	q.due, q.client, q.guard, q.rep, q.pinned, q.deadline = r.now, client, 0, 0, false, 0
 	patience := w.Patience
 	switch w.Kind {
 	case Closed, Backlog:
@@ -94,7 +94,8 @@ func (s *source) next(r *run, client int, q *request) bool {
 		}
 		s.asked[client]++
 		q.key = uint64(client)<<24 | uint64(s.asked[client])
-		q.guard = client % len(r.replicas) * r.keys
+		q.rep = client % len(r.replicas)
+		q.guard = q.rep * r.keys
 		if w.Kind == Backlog {
 			q.key = s.taken
 			if w.Jobs > 0 {
@@ -148,10 +149,11 @@ func (s *source) next(r *run, client int, q *request) bool {
 // place gives a request a replica that is there.
 func (s *source) place(r *run, q *request, bits uint64) {
 	if n := len(r.present); n > 1 {
-		q.guard = r.present[int(bits>>32)%n] * r.keys
+		q.rep = r.present[int(bits>>32)%n]
 	} else if n == 1 {
-		q.guard = r.present[0] * r.keys
+		q.rep = r.present[0]
 	}
+	q.guard = q.rep * r.keys
 }
 
 // size draws whose a request is, and how many tokens it has.
@@ -210,7 +212,7 @@ func (s *source) free(r *run, q *request, ok bool) {
 		v.context = q.input + q.output
 		r.push(r.now+w.Think.Int(s.cfg.Seed, streamThink, q.key), q.client)
 		return
-	case !w.Kind.patient() || !r.replicas[q.guard/r.keys].here:
+	case !w.Kind.patient() || !r.replicas[q.rep].here:
 		return
 	}
 	at := r.now

@@ -23,7 +23,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/server"
@@ -35,10 +34,13 @@ func main() {
 	callers := flag.Int("callers", 32, "callers at a time")
 	streams := flag.Int("streams", 0, "instead, hold so many streams open, and print memory")
 	last := flag.Duration("for", 10*time.Minute, "how long to hold streams")
+	child := flag.String("child", "", "be the gateway of -streams, before this upstream")
 	three := flag.Bool("overload", false, "instead, offer three times what upstreams allow, and count what fails")
 	flag.Parse()
 	var err error
-	if *three {
+	if *child != "" {
+		err = serveChild(*child, *streams)
+	} else if *three {
 		err = overload()
 	} else if *streams > 0 {
 		err = hold(*streams, *last)
@@ -114,7 +116,7 @@ func serve(h http.Handler) (base string, stop func(), err error) {
 }
 
 // gateway starts a gateway in front of upstream that has so many places from the start; with none it has to learn them.
-func gateway(upstream string, places int) (base string, stop func(), err error) {
+func gateway(upstream string, places int, law string) (base string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "flyball-bench")
 	if err != nil {
 		return "", nil, err
@@ -122,7 +124,7 @@ func gateway(upstream string, places int) (base string, stop func(), err error) 
 	file := filepath.Join(dir, "limits.toml")
 	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\n", upstream+"/v1")
 	if places > 0 {
-		text += fmt.Sprintf("initial_limit = %d\nmax_limit = %d\n", places, max(places, 1024))
+		text += fmt.Sprintf("law = %q\ninitial_limit = %d\nmax_limit = %d\n", law, places, max(places, 1024))
 	}
 	text += fmt.Sprintf("[gateway.log]\nfile = %q\n", filepath.Join(dir, "log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -164,7 +166,7 @@ func compare(rounds int, round time.Duration, callers int) error {
 		if err != nil {
 			return err
 		}
-		ours, stopOurs, err := gateway(up, callers)
+		ours, stopOurs, err := gateway(up, callers, "adaptive")
 		if err != nil {
 			return err
 		}
@@ -253,76 +255,4 @@ func run(url, body string, callers int, d time.Duration, t *tally) {
 	all.Wait()
 	t.time += time.Since(began)
 	t.sorted = false
-}
-
-// hold keeps streams open through the gateway and prints what memory they take.
-func hold(streams int, d time.Duration) error {
-	up, stopUp, err := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		discard(r)
-		w.Header().Set("Content-Type", "text/event-stream")
-		rc := http.NewResponseController(w)
-		for r.Context().Err() == nil {
-			if _, err := w.Write(event); err != nil || rc.Flush() != nil {
-				return
-			}
-			select {
-			case <-time.After(time.Second):
-			case <-r.Context().Done():
-			}
-		}
-	}))
-	if err != nil {
-		return err
-	}
-	defer stopUp()
-	base, stop, err := gateway(up, streams)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	defer cancel()
-	var open, events, failed atomic.Int64
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: streams}}
-	var all sync.WaitGroup
-	for range streams {
-		all.Go(func() {
-			req, _ := http.NewRequestWithContext(ctx, "POST", base+"/up/chat/completions", bytes.NewReader([]byte(stream)))
-			req.Header.Set("Content-Type", "application/json")
-			resp, err := client.Do(req)
-			if err != nil || resp.StatusCode != 200 {
-				failed.Add(1)
-				return
-			}
-			defer resp.Body.Close()
-			open.Add(1)
-			defer open.Add(-1)
-			buf := make([]byte, 4<<10)
-			for {
-				n, err := resp.Body.Read(buf)
-				events.Add(int64(bytes.Count(buf[:n], []byte("data:"))))
-				if err != nil {
-					if ctx.Err() == nil {
-						failed.Add(1)
-					}
-					return
-				}
-			}
-		})
-	}
-	fmt.Println("Memory is of the one process that upstream, gateway and callers share.")
-	began := time.Now()
-	for ctx.Err() == nil {
-		select {
-		case <-time.After(min(d/10, time.Minute)):
-		case <-ctx.Done():
-		}
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		fmt.Printf("%8v  %6d streams  %8d events  %4d failed  %6.1f MiB in use  %6.1f MiB of the system  %6d goroutines\n", time.Since(began).Round(time.Second),
-			open.Load(), events.Load(), failed.Load(), float64(m.HeapInuse+m.StackInuse)/(1<<20), float64(m.Sys)/(1<<20), runtime.NumGoroutine())
-	}
-	all.Wait()
-	stop()
-	return nil
 }

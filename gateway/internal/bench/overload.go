@@ -42,7 +42,7 @@ func overload() error {
 		if err != nil {
 			return err
 		}
-		url, stop, err := gateway(base, 0)
+		url, stop, err := gateway(base, 0, "adaptive")
 		if err != nil {
 			return err
 		}

@@ -128,11 +128,14 @@ func (d Dialect) Event(e *Error) []byte {
 
 // Wrap returns the event that tells, in a stream that has begun, what an upstream answered that is no stream: body is JSON, or a sentence.
 func (d Dialect) Wrap(status int, body []byte) []byte {
-	var compact json.RawMessage
-	if v := json.RawMessage(body); json.Valid(v) && len(body) > 0 {
-		compact = marshal(v)
-		if compact[0] == '{' && (d == OpenAI || d == Gemini) && has(compact, "error") || d == Anthropic && has(compact, "error") {
-			return event(pick(d == Anthropic, "error", ""), compact)
+	if v := json.RawMessage(body); len(body) > 0 && json.Valid(v) {
+		compact := marshal(v)
+		switch failed := has(compact, "error"); {
+		case compact[0] != '{':
+		case failed && d == Anthropic:
+			return event("error", compact)
+		case failed && d != Responses, status < 300:
+			return event("", compact)
 		}
 	}
 	said := strings.TrimSpace(string(body))
@@ -176,13 +179,6 @@ func event(name string, data []byte) []byte {
 
 // KeepAlive is the event that says nothing, as a frame of its own: Dify passes over frames that begin with a colon.
 var KeepAlive = []byte(": waiting\n\n")
-
-func pick[T any](c bool, a, b T) T {
-	if c {
-		return a
-	}
-	return b
-}
 
 // object is a JSON object in the order in which its keys are read by people.
 type object []struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
+	"github.com/flyball-go/flyball/gateway/internal/trace"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -29,6 +30,7 @@ type job struct {
 	began time.Time
 	until time.Time    // when its answer must have begun
 	plain *atomic.Bool // the caller was promised an answer without an encoding
+	trace trace.Context
 
 	target *target // the last that it was sent to
 	sent   int

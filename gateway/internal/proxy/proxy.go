@@ -24,6 +24,7 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/gateway/internal/trace"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -33,6 +34,8 @@ type Config struct {
 	Limits Limits
 	// Cache keeps answers, and lets callers share those that are coming.
 	Cache *cache.Cache
+	// Tracer makes spans; nil makes none.
+	Tracer *trace.Tracer
 	// OnCall is told of each call when it has ended. nil tells nobody.
 	OnCall func(*Record)
 }
@@ -59,6 +62,7 @@ type Record struct {
 	Wait, First, Total time.Duration
 	Received, Bytes    int64
 	Cache              string
+	Trace              trace.Context
 	Err                error
 }
 
@@ -210,7 +214,8 @@ type call struct {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := p.table.Load()
 	c := &call{p: p, job: &job{t: t, r: r, began: time.Now(), plain: new(atomic.Bool)}}
-	c.rec = Record{Began: c.began, Method: r.Method, Path: r.URL.Path}
+	c.trace = p.cfg.Tracer.Start(r.Header)
+	c.rec = Record{Began: c.began, Method: r.Method, Path: r.URL.Path, Trace: c.trace}
 	d := dialect.Of(r.URL.Path, r.Header)
 	n := p.calls.Add(1)
 	defer func() {
@@ -455,6 +460,9 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 		for _, f := range credentials {
 			delete(h, f)
 		}
+	}
+	if j.trace.Valid() {
+		h["Traceparent"] = []string{j.trace.Header()}
 	}
 	if len(h["User-Agent"]) == 0 {
 		h["User-Agent"] = []string{""} // or Go puts in its own

@@ -96,6 +96,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	one("flyball_gateway_reloads_total", "counter", "Times the configuration was reloaded.", s.stats.reloads.Load())
 	one("flyball_gateway_reloads_failed_total", "counter", "Times the configuration could not be reloaded.", s.stats.reloadsFailed.Load())
 	one("flyball_gateway_log_lines_lost_total", "counter", "Lines of the log that could not be written.", s.sink.failed.Load())
+	one("flyball_gateway_spans_lost_total", "counter", "Spans that could not be sent.", s.tracer.Lost())
 	c := s.cache.Counts()
 	one("flyball_gateway_cache_hits_total", "counter", "Calls that were answered from the cache.", c.Hits)
 	one("flyball_gateway_cache_misses_total", "counter", "Calls whose answer was looked for and not in the cache.", c.Misses)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
+	"github.com/flyball-go/flyball/gateway/internal/trace"
 )
 
 // mount puts the gateway's own pages in their places.
@@ -60,6 +61,7 @@ func (s *Server) handler(next http.Handler) http.Handler {
 func (s *Server) onCall(r *proxy.Record) {
 	s.stats.count(r)
 	s.tenants.count(r)
+	s.span(r)
 	if !s.settings.Load().Log.Calls {
 		return
 	}
@@ -89,6 +91,9 @@ func (s *Server) onCall(r *proxy.Record) {
 		slog.Float64("wait_ms", ms(r.Wait)), slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
 		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
 	word("cache", r.Cache)
+	if r.Trace.Valid() {
+		attrs = append(attrs, slog.String("trace", r.Trace.Header()))
+	}
 	word("code", r.Code)
 	if r.Err != nil {
 		attrs = append(attrs, slog.String("error", r.Err.Error()))
@@ -97,3 +102,25 @@ func (s *Server) onCall(r *proxy.Record) {
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// span sends the call's span.
+func (s *Server) span(r *proxy.Record) {
+	if !r.Trace.Sampled {
+		return
+	}
+	failed := r.Code
+	if r.Err != nil {
+		failed = r.Err.Error()
+	}
+	attrs := []trace.Attr{
+		{Key: "http.request.method", Value: r.Method}, {Key: "url.path", Value: r.Path}, {Key: "http.response.status_code", Value: int64(r.Status)},
+		{Key: "http.route", Value: r.Route + "/"}, {Key: "flyball.upstream", Value: r.Upstream}, {Key: "flyball.sent", Value: int64(r.Sent)},
+		{Key: "flyball.wait_ms", Value: ms(r.Wait)}, {Key: "flyball.first_ms", Value: ms(r.First)}, {Key: "flyball.stream", Value: r.Stream},
+	}
+	for key, value := range map[string]string{"gen_ai.request.model": r.Model, "flyball.tenant": r.Tenant, "flyball.cache": r.Cache, "error.type": r.Code} {
+		if value != "" {
+			attrs = append(attrs, trace.Attr{Key: key, Value: value})
+		}
+	}
+	s.tracer.End(r.Trace, r.Method+" "+r.Route+"/", r.Began, r.Began.Add(r.Total), failed, attrs...)
+}

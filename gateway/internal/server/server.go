@@ -17,6 +17,7 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/gateway/internal/trace"
 	"github.com/flyball-go/flyball/gateway/internal/ui"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/metrics"
@@ -39,6 +40,7 @@ type Server struct {
 	limits   *config.Reloader
 	proxy    *proxy.Proxy
 	cache    *cache.Cache
+	tracer   *trace.Tracer // nil without an endpoint
 	log      *slog.Logger
 	sink     *sink
 	mux      *http.ServeMux // of the callers' listener
@@ -76,10 +78,15 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.log = newLogger(s.sink, set.Log.Level)
+	if set.Trace.Endpoint != "" {
+		s.tracer = trace.New(trace.Config{Endpoint: set.Trace.Endpoint, Sample: set.Trace.Sample, OnError: func(err error) {
+			s.log.Warn("spans are lost", "error", err)
+		}})
+	}
 	if s.cache, err = s.newCache(set.Cache); err != nil {
 		return err
 	}
-	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, Cache: s.cache, OnCall: s.onCall})
+	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, Cache: s.cache, Tracer: s.tracer, OnCall: s.onCall})
 	if err != nil {
 		return err
 	}
@@ -247,6 +254,16 @@ func (s *Server) Run(ctx context.Context) error {
 		defer close(looks)
 		s.page.Run(reloads)
 	}()
+	// Spans of the last calls are sent, too.
+	spans, stopSpans := context.WithCancel(context.WithoutCancel(ctx))
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		if s.tracer != nil {
+			s.tracer.Run(spans)
+		}
+	}()
+	defer func() { stopSpans(); <-sent }()
 	s.log.Info("gateway started", "listen", s.Addr(), "admin", s.AdminAddr(), "routes", len(set.Routes), "demonstration", s.Demonstration())
 
 	select {

@@ -1,0 +1,104 @@
+package cache
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func key(t *testing.T, body string, header ...string) Key {
+	t.Helper()
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Add(header[i], header[i+1])
+	}
+	k, err := KeyOf(&Request{Scope: []string{"a"}, Method: "POST", URL: "/x", Body: []byte(body), Header: h})
+	if err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return k
+}
+
+func TestKeys(t *testing.T) {
+	base := key(t, `{"a":1,"b":[1,2,{"c":null}]}`)
+	for _, same := range []string{`{"b":[1,2,{"c":null}],"a":1}`, " {\n\"a\" : 1, \"b\":[ 1,2,{\"c\":null} ] } ", `{"\u0061":1,"b":[1,2,{"c":null}]}`} {
+		if key(t, same) != base {
+			t.Errorf("%s has another key", same)
+		}
+	}
+	seen := map[Key]string{base: "base"}
+	for _, other := range []string{
+		`{"a":1.0,"b":[1,2,{"c":null}]}`, `{"a":"1","b":[1,2,{"c":null}]}`, `{"a":1,"b":[2,1,{"c":null}]}`, `{"a":1,"b":[1,2,{"c":false}]}`, `{"a":1,"b":[1,2,{"c":"null"}]}`,
+		`{"a":1}`, `{}`, `[]`, `{"a":[]}`, `{"a":{}}`, `{"a":[[]]}`, `{"a":["1,2"]}`, `{"a":["1","2"]}`, `{"a":["12"]}`, `{"a":[["1"],"2"]}`, `{"a":["#1,"]}`, `{"a":[1]}`, `{"a":[true]}`, `{"a":["true"]}`,
+	} {
+		k := key(t, other)
+		if before, twice := seen[k]; twice {
+			t.Errorf("%s has the key of %s", other, before)
+		}
+		seen[k] = other
+	}
+	if key(t, "{}", "User-Agent", "x", "X-Stainless-Lang", "js", "Traceparent", "y") != key(t, "{}") {
+		t.Error("a field that says nothing changes the key")
+	}
+	if key(t, "{}", "A", "bc") == key(t, "{}", "Ab", "c") || key(t, "{}", "A", "b", "A", "c") == key(t, "{}", "A", "b", "C", "c") || key(t, "{}", "A", "") == key(t, "{}") {
+		t.Error("fields run into each other")
+	}
+	for _, bad := range []string{`{"a":1,"a":2}`, `{"a":1}{"b":2}`, `{"a":`, ``, `{"x":{"a":1,"a":1}}`, strings.Repeat("[", 300) + strings.Repeat("]", 300)} {
+		if _, err := KeyOf(&Request{Body: []byte(bad)}); err == nil {
+			t.Errorf("%.40s has a key", bad)
+		}
+	}
+}
+
+// Two bodies have the same key exactly when they are the same value.
+func TestKeysAreCanonical(t *testing.T) {
+	var value func(depth int) *rapid.Generator[any]
+	value = func(depth int) *rapid.Generator[any] {
+		leaf := rapid.OneOf(rapid.Map(rapid.StringOf(rapid.SampledFrom([]rune("ab\"\\:,{}[]#1é"))), func(s string) any { return s }),
+			rapid.Map(rapid.IntRange(0, 2), func(i int) any { return i }), rapid.Map(rapid.Bool(), func(b bool) any { return b }), rapid.Just[any](nil))
+		if depth == 0 {
+			return leaf
+		}
+		return rapid.OneOf(leaf,
+			rapid.Map(rapid.SliceOfN(value(depth-1), 0, 3), func(v []any) any { return v }),
+			rapid.Map(rapid.MapOfN(rapid.StringOfN(rapid.SampledFrom([]rune("ab\":")), 0, 2, -1), value(depth-1), 0, 3), func(m map[string]any) any { return m }))
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := value(3).Draw(rt, "a"), value(3).Draw(rt, "b")
+		ja, _ := json.Marshal(a)
+		jb, _ := json.Marshal(b)
+		pretty, _ := json.MarshalIndent(a, " ", "\t")
+		if key(t, string(ja)) != key(t, string(pretty)) {
+			rt.Fatalf("space changes the key of %s", ja)
+		}
+		if (string(ja) == string(jb)) != (key(t, string(ja)) == key(t, string(jb))) {
+			rt.Fatalf("%s and %s", ja, jb)
+		}
+	})
+}
+
+func FuzzKeyOf(f *testing.F) {
+	f.Add([]byte(`{"a":[1,{"b":"c"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		k, err := KeyOf(&Request{Body: body})
+		if err != nil {
+			return
+		}
+		var v any
+		if json.Unmarshal(body, &v) != nil {
+			t.Errorf("%q is no JSON, and has the key %x", body, k)
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("{\"status\":200,\"length\":1}\nx"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if e, err := decode(b); err == nil && (e.Status < 200 || e.TTL < 0) {
+			t.Errorf("%+v", e)
+		}
+	})
+}

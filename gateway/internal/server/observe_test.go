@@ -1,0 +1,138 @@
+package server
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// A call is a span below the caller's, and the upstream's is below that. A collector that is gone holds nobody up.
+func TestSpans(t *testing.T) {
+	checkGoroutines(t)
+	var parent atomic.Value
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		parent.Store(r.Header.Get("Traceparent"))
+		ok(w, r)
+	})
+	spans := make(chan map[string]any, 10)
+	collector := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		var m struct {
+			ResourceSpans []struct {
+				ScopeSpans []struct{ Spans []map[string]any }
+			}
+		}
+		b, _ := io.ReadAll(r.Body)
+		if err := json.Unmarshal(b, &m); err != nil {
+			t.Error(err)
+		}
+		for _, s := range m.ResourceSpans[0].ScopeSpans[0].Spans {
+			spans <- s
+		}
+	})
+	g := start(t, table(s, "")+"[gateway.trace]\nendpoint='"+collector.URL+"/v1/traces'\n")
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat, "Traceparent", "00-"+trace+"-b7ad6b7169203331-01"))
+	span := <-spans
+	if span["traceId"] != trace || span["parentSpanId"] != "b7ad6b7169203331" || span["name"] != "POST /up/" {
+		t.Errorf("the span is %v", span)
+	}
+	if want := "00-" + trace + "-" + span["spanId"].(string) + "-01"; parent.Load() != want {
+		t.Errorf("the upstream got the parent %v, want %s", parent.Load(), want)
+	}
+	// Without a collector, a caller's context passes as it is.
+	g = start(t, table(s, ""))
+	const given = "00-" + trace + "-b7ad6b7169203331-01"
+	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat, "Traceparent", given, "Tracestate", "a=b"))
+	if parent.Load() != given {
+		t.Errorf("the upstream got %v", parent.Load())
+	}
+	g = start(t, table(s, "")+"[gateway.trace]\nendpoint='http://127.0.0.1:1/v1/traces'\n")
+	for range 5 {
+		_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
+	}
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if g.tracer.Lost() != 5 || !strings.Contains(g.logged(), "spans are lost") {
+		t.Errorf("%d spans lost; the log says %s", g.tracer.Lost(), g.logged())
+	}
+}
+
+// Where the page and the metrics are, and where not.
+func TestPagesPlaces(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(418) })
+	status := func(url string) int {
+		resp, err := client(t).Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.ReadAll(resp.Body)
+		return resp.StatusCode
+	}
+	g := start(t, table(s, ""))
+	for path, want := range map[string]int{"/ui": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/other": 418} {
+		if got := status(g.url + path); got != want {
+			t.Errorf("%s: %d, want %d", path, got, want)
+		}
+	}
+	g = start(t, table(s, "")+"[gateway]\nadmin='127.0.0.1:0'\n")
+	for path, want := range map[string]int{"/ui": 418, "/metrics": 418, "/healthz": 200, "/readyz": 200} {
+		if got := status(g.url + path); got != want {
+			t.Errorf("with admin, %s at listen: %d, want %d", path, got, want)
+		}
+	}
+	for path, want := range map[string]int{"/ui": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/other": 404} {
+		if got := status("http://" + g.AdminAddr() + path); got != want {
+			t.Errorf("%s at admin: %d, want %d", path, got, want)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, one+"queue=0"))
+	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
+	_ = read(t, post(t, client(t), g.url+"/up/embeddings", embed))
+	_ = read(t, post(t, client(t), g.url+"/up/embeddings", embed))
+	g.idle()
+	resp, err := client(t).Get(g.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := read(t, resp)
+	for _, want := range []string{
+		`flyball_outcomes_total{guard="up",class="ok"} 2`,
+		`flyball_gateway_calls_total{route="/up/",upstream="up",status="200",code="",cache=""} 1`,
+		`flyball_gateway_calls_total{route="/up/",upstream="up",status="200",code="",cache="miss"} 1`,
+		`flyball_gateway_calls_total{route="/up/",upstream="",status="200",code="",cache="hit"} 1`,
+		"flyball_gateway_cache_hits_total 1",
+		"flyball_gateway_calls 0",
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	// Each family is declared once, and each line is of one that is declared.
+	declared := map[string]bool{}
+	for line := range strings.Lines(body) {
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			if declared[name] {
+				t.Errorf("%s is declared twice", name)
+			}
+			declared[name] = true
+		} else if !strings.HasPrefix(line, "#") && strings.TrimSpace(line) != "" {
+			name := line[:strings.IndexAny(line, "{ ")]
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				name = strings.TrimSuffix(name, suffix)
+			}
+			if !declared[name] && !declared[line[:strings.IndexAny(line, "{ ")]] {
+				t.Errorf("%s is not declared", name)
+			}
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package admission
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Budgets that share one limit spend together no more than it holds, whatever their shares do, as long as the shares are never more than
+// the whole.
+func TestBudgetSharesKeepToTheWhole(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.Int64Range(1, 5000).Draw(t, "limit")
+		burst := rapid.Int64Range(1, limit).Draw(t, "burst")
+		period := time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(time.Minute)).Draw(t, "period"))
+		const n = 3
+		var b [n]Budget
+		shares := [n]float64{}
+		for i := range b {
+			b[i].Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: limit, Burst: burst, Period: period}}})
+			b[i].Share(0, 0, 1.0/n)
+			shares[i] = 1.0 / n
+		}
+		now, spent := time.Duration(0), int64(0)
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			now += time.Duration(rapid.Int64Range(0, int64(period)/10).Draw(t, "step"))
+			i := rapid.IntRange(0, n-1).Draw(t, "who")
+			if rapid.Bool().Draw(t, "share") {
+				rest := 1.0
+				for j := range shares {
+					if j != i {
+						rest -= shares[j]
+					}
+				}
+				shares[i] = max(0, rest*rapid.Float64Range(0, 1).Draw(t, "part"))
+				b[i].Share(now, 0, shares[i])
+				continue
+			}
+			for {
+				at, _ := b[i].At(now, Cost{})
+				if _, ok := b[i].Reserve(now, Cost{}); !ok {
+					if at <= now {
+						t.Fatalf("At says now, Reserve says no")
+					}
+					break
+				}
+				if at > now {
+					t.Fatalf("Reserve gives what At says comes at %v, at %v", at, now)
+				}
+				spent++
+			}
+			// Each budget has at least one unit at once, so that it can spend anything at all.
+			if most := float64(burst) + n + float64(limit)*now.Seconds()/period.Seconds() + 1; float64(spent) > most {
+				t.Fatalf("%d spent after %v, %.1f may be", spent, now, most)
+			}
+		}
+	})
+}
+
+// A part of a unit a period is not lost.
+func TestBudgetShareOfLittle(t *testing.T) {
+	var b Budget
+	b.Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 10, Burst: 1, Period: time.Second}}})
+	b.Share(0, 0, 0.25)
+	spent := 0
+	for now := time.Duration(0); now < 100*time.Second; now += 10 * time.Millisecond {
+		if _, ok := b.Reserve(now, Cost{}); ok {
+			spent++
+		}
+	}
+	if spent < 249 || spent > 251 {
+		t.Errorf("%d spent in 100 s, want 250", spent)
+	}
+	if s := b.State(0, 0); s.Limit != 2 || s.Period != time.Second {
+		t.Errorf("%+v", s)
+	}
+	b.Share(100*time.Second, 0, 0)
+	if _, ok := b.Reserve(1000*time.Second, Cost{}); ok {
+		t.Error("a share of nothing lets a call start")
+	}
+	b.Configure(1000*time.Second, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 10, Burst: 1, Period: time.Second}}})
+	if _, ok := b.Reserve(1001*time.Second, Cost{}); !ok {
+		t.Error("a new configuration does not begin with the whole")
+	}
+}

@@ -1,0 +1,165 @@
+package admission
+
+import "time"
+
+// plainLine is the waiters of a Core while all of them are alike and only places hold them back: no tenant, the lowest
+// priority, no retry, no known cost. First in, first out is then what the queue decides, and all
+// that it keeps to decide more is left out: who comes touches the one before, who starts touches itself.
+//
+// As soon as anything else comes, or holds callers back, the line is moved into the queue as it stands (Core.unify), and
+// is not used again until nobody waits. TestPlainLineEqualsQueue holds the two to the same decisions.
+type plainLine struct {
+	head, tail *Waiter
+	n          int
+	starts     uint64 // that the queue has not been told of
+	// waited and sum are Counts.Waited and Counts.WaitSum for those who started from here.
+	waited uint64
+	sum    time.Duration
+	// mean is the mean wait of the last some 16 callers that waited, in the line or not.
+	mean time.Duration
+}
+
+// plainSlack is how much earlier than the one before it a waiter may have read the clock, because it was overtaken, or put
+// aside, on its way into the line. It then counts as having asked at the same time: so deadlines in the line are in order.
+const plainSlack = time.Second
+
+// plain reports whether w may be in a plainLine.
+func (w *Waiter) plain() bool {
+	return w.Tenant == "" && w.Priority == 0 && !w.Retry && w.Call.Tokens == 0
+}
+
+// push puts w at the end. It reports false, and does nothing, when it would expire long before those who are there.
+func (l *plainLine) push(w *Waiter) bool {
+	w.behind = nil
+	if t := l.tail; l.n == 0 {
+		l.head = w
+	} else {
+		if w.Deadline < t.Deadline {
+			if t.Deadline-w.Deadline > plainSlack {
+				return false
+			}
+			w.Since, w.Deadline = t.Since, t.Deadline
+		}
+		t.behind, w.before = w, t
+	}
+	l.tail = w
+	l.n++
+	w.inLine = true
+	return true
+}
+
+// first returns the first n of those in l.
+func (l *plainLine) first(n int) (list []*Waiter) {
+	for w := l.head; len(list) < min(n, l.n); w = w.behind {
+		list = append(list, w)
+	}
+	return list
+}
+
+// waits has the mean follow a wait.
+func (l *plainLine) waits(wait time.Duration) { l.mean += (wait - l.mean) >> 4 }
+
+// pop takes the head out.
+func (l *plainLine) pop() {
+	w := l.head
+	l.head = w.behind // whose before is left as it is: nobody looks at the head's
+	l.n--
+	w.inLine = false
+}
+
+// remove takes out w, which is in l.
+func (l *plainLine) remove(w *Waiter) {
+	if w == l.head {
+		l.pop()
+		return
+	}
+	w.before.behind = w.behind
+	if w == l.tail {
+		l.tail = w.before
+	} else {
+		w.behind.before = w.before
+	}
+	l.n--
+	w.inLine = false
+}
+
+// MeanWait returns the mean wait of the last some 16 callers that waited; it begins at 1 s. Somebody must have waited. It
+// needs the lock.
+func (c *Core) MeanWait() time.Duration { return c.state.line.mean }
+
+// Each calls f for those who wait, one list of them after the other, each in the order in which they asked; f returns
+// whether to go on with the list. It needs the lock.
+func (c *Core) Each(f func(*Waiter) bool) {
+	s := c.state
+	if s == nil {
+		return
+	}
+	for w, n := s.line.head, s.line.n; n > 0 && f(w); n-- {
+		w = w.behind
+	}
+	for _, class := range s.queue.classes {
+		if class == nil {
+			continue
+		}
+		for it := class.oldest; it != nil && f(it.waiter); {
+			it = it.younger
+		}
+	}
+}
+
+// unify brings the queue to where it would be if there were no plainLine.
+func (c *Core) unify() {
+	s := c.state
+	l := &s.line
+	if l.starts > 0 {
+		s.queue.skip(l.starts)
+		l.starts = 0
+	}
+	for w := l.head; l.n > 0; w = l.head {
+		l.pop()
+		w.waiter = w
+		w.expected = Cost{Input: -w.Output, Output: w.Output}
+		w.Cost = 1
+		s.queue.push(&w.queueItem)
+	}
+}
+
+// startPlain gives the n-th place to the head of the plainLine.
+func (c *Core) startPlain(now time.Duration, n int) *Waiter {
+	s := c.state
+	l := &s.line
+	w := l.head
+	l.pop()
+	l.starts++
+	w.State = Granted
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
+	if wait := now - w.Since; wait > 0 {
+		l.waited++
+		l.sum += wait
+		l.waits(wait)
+		s.counts.Waits[waitBucket(wait)]++
+	}
+	return w
+}
+
+// nextPlain is Next while there is a plainLine.
+func (c *Core) nextPlain(now time.Duration) *Waiter {
+	s := c.state
+	w := s.line.head
+	if c.slots.view().free() > 0 {
+		if w.GiveUp != 0 && w.GiveUp <= now {
+			return c.reject(now, w, ReasonDeadline, now)
+		}
+		if n, ok := c.slots.takeFor(); ok {
+			if n >= c.slots.Limit() {
+				c.slots.touchFull()
+			}
+			return c.startPlain(now, n)
+		}
+	}
+	c.slots.touchFull()
+	if w.Deadline <= now {
+		return c.reject(now, w, ReasonMaxWait, c.soonest(now, w))
+	}
+	return nil
+}

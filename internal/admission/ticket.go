@@ -1,0 +1,43 @@
+package admission
+
+import (
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+)
+
+// Untimed is the start of a call that is not timed.
+const Untimed time.Duration = -1
+
+// Ticket is a call that started, in two words: an adaptive.Call without its tokens. It is small so that it is passed
+// in registers.
+type Ticket struct {
+	// At is when the call started, or Untimed.
+	At   time.Duration
+	mark uint64
+}
+
+// The mark, from its low bits: in flight at the start (22 bits), class (8), unused (2), episode (32).
+const (
+	markInFlight = 1<<22 - 1
+	markClass    = 22
+	markEpisode  = 32
+)
+
+func mark(inFlight int, class uint8, episode uint32) uint64 {
+	return uint64(inFlight)&markInFlight | uint64(class)<<markClass | uint64(episode)<<markEpisode
+}
+
+func markOf(c *adaptive.Call) uint64 { return mark(c.InFlight, c.Class, c.Episode) }
+
+func (t Ticket) inFlight() int { return int(t.mark & markInFlight) }
+
+// Call returns the call, without its tokens.
+func (t Ticket) Call() adaptive.Call {
+	return adaptive.Call{
+		SentAt: t.At, Episode: uint32(t.mark >> markEpisode), InFlight: t.inFlight(), Class: uint8(t.mark >> markClass),
+	}
+}
+
+// TicketOf returns the ticket of a call.
+func TicketOf(c *adaptive.Call) Ticket { return Ticket{c.SentAt, markOf(c)} }
