@@ -49,6 +49,7 @@ Examples:
 			e.scenariosCommand(),
 			e.benchCommand(),
 			e.drawsCommand(),
+			e.leaderboardCommand(),
 			e.feedbackCommand(),
 			e.loadCommand(),
 			e.serveCommand(),
