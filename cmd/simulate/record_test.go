@@ -63,7 +63,7 @@ service = { mean = "60ms" }
 		t.Errorf("fitted:\n%s\n%s", model, errs)
 	}
 	for _, args := range [][]string{
-		{"run", "--seeds", "1", "--controllers", "none,ours", "--out", "", fitted},
+		{"run", "--seeds", "1", "--controllers", "none,ours", "--html", "", fitted},
 		{"replay", "--controllers", "none,ours", "--out", "", "--upstream", fitted, log},
 	} {
 		if out, errs, code := simulate(t.Context(), "", args...); code != exitOK || !strings.Contains(out, "ours") {
