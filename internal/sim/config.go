@@ -135,7 +135,7 @@ type Workload struct {
 	Clients int
 	// Think is how long a client thinks between an answer and its next request, for Closed and Sessions, in ns.
 	Think draw.Dist
-	// Turns is how many requests a session has, drawn for each (at least 1).
+	// Turns is how many requests a session has, drawn for each (at least 1, and 4095 at most).
 	Turns draw.Dist
 	// Jobs is how many jobs there are, for Backlog; 0 means that there is no end of them.
 	Jobs int
