@@ -147,6 +147,9 @@ func TestPropGovernorRestoreContinuesIdentically(t *testing.T) {
 		}
 		b := New(Config{})
 		b.Restore(s.At, s)
+		if b.State() != a.State() {
+			t.Fatalf("%+v, restored %+v", a.State(), b.State())
+		}
 		for i, e := range es[cut:] {
 			if da, db := e.apply(a), e.apply(b); da != db {
 				t.Fatalf("event %d: %+v, restored %+v", i, da, db)

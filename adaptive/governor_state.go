@@ -173,13 +173,17 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, most)
 	}
 	for _, f := range [...]*float64{
-		&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowTime, &s.FlowCount, &s.Flow, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
+		&s.FlowTime, &s.Flow, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
 		&s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed, &s.TokensPerCall, &s.CutRate,
 	} {
 		*f = between(*f, 0, unbounded)
 	}
+	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowCount} {
+		*f = between(*f, -unbounded, unbounded)
+	}
 	for i := range s.Ring {
-		s.Ring[i] = between(s.Ring[i], 0, unbounded)
+		s.Ring[i] = between(s.Ring[i], -unbounded, unbounded)
 	}
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)
@@ -200,8 +204,11 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.LastCount, &p.AnchorCount} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use} {
 			*f = between(*f, 0, unbounded)
+		}
+		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
+			*f = between(*f, -unbounded, unbounded)
 		}
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone

@@ -24,7 +24,7 @@ func TestGroup(t *testing.T) {
 			t.Fatalf("guards %p %p %p, %d of them", a, b, p.Guard("a"), p.Len())
 		}
 		permit := mustAcquire(t, a)
-		permit.Release(Outcome{Class: feedback.Throttled})
+		permit.Release(Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
 		if a.Stats().Limit >= 8 || b.Stats().Limit != 8 {
 			t.Errorf("limits %d and %d, want a's lowered and b's 8", a.Stats().Limit, b.Stats().Limit)
 		}
@@ -72,7 +72,7 @@ func TestGroupFromManyGoroutines(t *testing.T) {
 				permit := mustAcquire(t, g)
 				o := Outcome{}
 				if i%10 == 0 {
-					o.Class = feedback.Throttled
+					o.Class = feedback.ServerError // the guard then has something to remember
 				}
 				permit.Release(o)
 				if i%50 == 0 {
@@ -151,7 +151,7 @@ func TestGroupGuardIsAGuard(t *testing.T) {
 		t.Errorf("limit %d after Reload, want 6", s.Limit)
 	}
 	permit := mustAcquire(t, g)
-	permit.Release(Outcome{Class: feedback.Throttled})
+	permit.Release(Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
 	if heard == 0 || g.Stats().Limit >= 6 {
 		t.Errorf("%d decisions heard, limit %d, want at least one and less than 6", heard, g.Stats().Limit)
 	}

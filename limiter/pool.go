@@ -493,8 +493,10 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 		permit, why, got := l.guard.tryFor(r)
 		if got {
 			k := l.pick(c)
-			if k == nil { // it went out meanwhile
+			if k == nil {
+				// It went out meanwhile. The call by which it did is about to end, and has the queue served again.
 				permit.Abandon()
+				m.open = true
 				continue
 			}
 			if n > 1 {

@@ -51,6 +51,7 @@ func (t *Rotation) Served(permit *KeyPermit) {
 	if t.forbidden != nil && t.forbidden != permit.key {
 		t.pool.suspect(t.forbidden)
 		t.forbidden = nil
+		t.pool.mayHaveRoom() // who waits must not count on a key that may be out now
 	}
 }
 
