@@ -15,10 +15,12 @@ import (
 type Config struct {
 	// Law is the law. When it is nil, NewLaw makes it when it is first needed: when a caller finds no
 	// place, a call does not end well, or an answer tells of a limit. First is the decision that
-	// holds until then. Successes before that are not told.
+	// holds until then, and Calm what holds instead once a call ended well. The law is told of one of the successes before
+	// it was made, and of those that were not looked at yet (lazyWindow).
 	Law    adaptive.Law
 	NewLaw func() adaptive.Law
 	First  adaptive.Decision
+	Calm   adaptive.Decision
 
 	Queue            int           // how many may wait; 0: nobody waits
 	MaxWait          time.Duration // how long a caller waits at most
@@ -70,6 +72,7 @@ type Core struct {
 	askAt   atomic.Int64 // when the law wants the next window
 	meter   meter
 	episode atomic.Uint32 // of the decision in force
+	calm    atomic.Bool   // there is no state, and Config.Calm is in force
 	pace    atomicPacer   // starts a second
 	// refusedFast counts refusals that were made without the lock.
 	refusedFast atomic.Uint64
@@ -170,7 +173,6 @@ func (c *Core) Init(cfg *Config) {
 		return
 	}
 	c.apply(0, &cfg.First)
-	c.askAt.Store(int64(lazyWindow))
 	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 || len(cfg.Budgets.Limits) > 0 {
 		c.open(0) // the word alone cannot keep to it
 	}
@@ -187,6 +189,12 @@ func (c *Core) open(now time.Duration) *state {
 		s.window.Start = now
 		s.line.mean = time.Second
 		s.decision = s.law.Decision()
+		if c.calm.Load() {
+			// What ended since the last look is in the meter, and the law's as soon as it asks for it.
+			s.window.Start = max(0, min(now, time.Duration(c.askAt.Load())-lazyWindow))
+			s.decision = s.law.Window(s.window.Start, calmWindow(s.window.Start))
+			c.calm.Store(false)
+		}
 		s.queue.configure(&c.cfg.Room)
 		s.budget.Configure(now, c.cfg.Budgets)
 		s.estimate.Configure(c.cfg.Estimate)
@@ -194,6 +202,19 @@ func (c *Core) open(now time.Duration) *state {
 		c.obey(now)
 	}
 	return c.state
+}
+
+// Calm returns the decision of a new law that was told that one call ended well, and no more.
+func Calm(law adaptive.Law) adaptive.Decision { return law.Window(0, calmWindow(0)) }
+
+func calmWindow(at time.Duration) adaptive.Window { return adaptive.Window{Start: at, OK: 1} }
+
+// idle returns the decision in force while there is no state.
+func (c *Core) idle() *adaptive.Decision {
+	if c.calm.Load() {
+		return &c.cfg.Calm
+	}
+	return &c.cfg.First
 }
 
 // Rest drops the state of a Core without a Law of its own that has been idle: nobody in flight or waiting, nothing
@@ -213,7 +234,6 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	}
 	c.state = nil
 	c.apply(now, &c.cfg.First)
-	c.askAt.Store(int64(now + lazyWindow))
 	c.slots.setHeld(false)
 	return true
 }
@@ -619,8 +639,9 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 	}
 	switch {
 	case s == nil:
-		c.apply(now, &cfg.First)
-		c.askAt.Store(int64(now + lazyWindow))
+		look := c.askAt.Load()
+		c.apply(now, c.idle())
+		c.askAt.Store(look)
 	case cfg.Law != nil && cfg.Law != s.law:
 		s.law = cfg.Law
 		c.decide(now, s.law.Decision())
@@ -902,7 +923,7 @@ func (c *Core) Counts() (n Counts) {
 // Decision returns the decision in force. It needs the lock.
 func (c *Core) Decision() adaptive.Decision {
 	if c.state == nil {
-		return c.cfg.First
+		return *c.idle()
 	}
 	return c.state.decision
 }
@@ -1104,6 +1125,10 @@ func (c *Core) flush(now time.Duration) {
 	s := c.state
 	if s == nil {
 		if !n.full {
+			if n.ok > 0 && !c.calm.Load() {
+				c.calm.Store(true)
+				c.apply(now, &c.cfg.Calm)
+			}
 			c.askAt.Store(int64(now + lazyWindow))
 			return
 		}
