@@ -111,7 +111,45 @@ type state struct {
 	quickest   time.Duration // smallest latency so far; 0 when unknown
 	highest    int           // the highest limit so far
 
-	counts Counts
+	counts tally
+}
+
+// tally is Counts, of which what few guards need is made when it is needed.
+type tally struct {
+	outcomes [feedback.NumClasses]uint64
+	refused  [NumReasons]uint64
+	canceled uint64
+	causes   [adaptive.NumCauses]uint64
+	pauses   uint64
+	waited   uint64
+	waitSum  time.Duration
+	waits    [WaitBuckets]uint64
+	more     *tallyMore
+}
+
+// tallyMore tells waits and starts apart by what held them back.
+type tallyMore struct {
+	waitedFor [NumWhys]Waits
+	observed  [NumWhys]uint64
+}
+
+// by returns what is counted by what held callers back.
+func (n *tally) by() *tallyMore {
+	if n.more == nil {
+		n.more = &tallyMore{}
+	}
+	return n.more
+}
+
+func (n *tally) counts() Counts {
+	c := Counts{
+		Outcomes: n.outcomes, Refused: n.refused, Canceled: n.canceled, Causes: n.causes, Pauses: n.pauses,
+		Waited: n.waited, WaitSum: n.waitSum, Waits: n.waits,
+	}
+	if m := n.more; m != nil {
+		c.WaitedFor, c.Observed = m.waitedFor, m.observed
+	}
+	return c
 }
 
 // Counts is what a Core has counted since it was made.
@@ -591,7 +629,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		why = WhyBudget
 	}
 	if why != WhyNone {
-		s.counts.Observed[why]++
+		s.counts.by().observed[why]++
 	}
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	c.reserve(now, w)
@@ -604,7 +642,7 @@ func (c *Core) Share(cfg *Config) { c.cfg = cfg }
 // Reclaim gives back the place of a call that will not be ended, and counts it as canceled. What it reserved stays
 // charged: it may have been used. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Reclaim(now time.Duration, g *Grant) {
-	c.open(now).counts.Outcomes[feedback.Canceled]++
+	c.open(now).counts.outcomes[feedback.Canceled]++
 	c.settle(now, g, &adaptive.Outcome{Class: feedback.Canceled})
 	c.give()
 }
@@ -658,7 +696,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(now time.Duration, w *Waiter) {
-	c.state.counts.Canceled++
+	c.state.counts.canceled++
 	c.Abandon(now, &w.Grant)
 	w.State = Idle
 }
@@ -750,7 +788,7 @@ func (c *Core) Cancel(w *Waiter) bool {
 	}
 	c.leave(w)
 	w.State = Idle
-	s.counts.Canceled++
+	s.counts.canceled++
 	return true
 }
 
@@ -843,7 +881,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	} else {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
-		s.counts.Outcomes[min(int(o.Class), feedback.NumClasses-1)]++
+		s.counts.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -882,7 +920,7 @@ func (c *Core) Pause(now, until time.Duration) {
 	}
 	s.gate = until
 	s.resumeNext, s.resumeEnd = until, until+s.spread
-	s.counts.Pauses++
+	s.counts.pauses++
 	c.hold(now)
 }
 
@@ -907,7 +945,7 @@ func (c *Core) Resume(now time.Duration) {
 // Counts returns what c has counted. It needs the lock.
 func (c *Core) Counts() (n Counts) {
 	if s := c.state; s != nil {
-		n = s.counts
+		n = s.counts.counts()
 		n.Waited += s.line.waited
 		n.WaitSum += s.line.sum
 		n.limitBuckets()
@@ -985,12 +1023,12 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	if wait := now - w.Since; wait > 0 {
 		s.line.waits(wait)
-		s.counts.Waited++
-		s.counts.WaitSum += wait
-		f := &s.counts.WaitedFor[w.Why]
+		s.counts.waited++
+		s.counts.waitSum += wait
+		f := &s.counts.by().waitedFor[w.Why]
 		f.N++
 		f.Sum += wait
-		s.counts.Waits[waitBucket(wait)]++
+		s.counts.waits[waitBucket(wait)]++
 		f.Buckets[waitBucket(wait)]++
 	}
 }
@@ -1052,7 +1090,7 @@ func (c *Core) enter(w *Waiter) {
 func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
 	s := c.state
 	w.State, w.Reason, w.RetryAt = Refused, r, retryAt
-	s.counts.Refused[r]++
+	s.counts.refused[r]++
 }
 
 // soonest returns the earliest instant at which w could have started; when only places were
@@ -1167,7 +1205,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 	if old == d {
 		return
 	}
-	s.counts.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	s.counts.causes[min(int(d.Cause), adaptive.NumCauses-1)]++
 	c.obey(now)
 	if c.cfg.OnDecision != nil {
 		c.cfg.OnDecision(now, d)
