@@ -25,15 +25,17 @@ func TestGroup(t *testing.T) {
 		}
 		permit := mustAcquire(t, a)
 		permit.Release(Outcome{Class: feedback.Throttled})
-		if a.Stats().Limit >= 8 || b.Stats().Limit != 8 {
-			t.Errorf("limits %d and %d, want a's lowered and b's 8", a.Stats().Limit, b.Stats().Limit)
+		as, bs, fresh := a.Stats(), b.Stats(), p.Guard("c").Stats()
+		if !lowered(as, fresh) || bs.Limit != 8 || bs.Pace != fresh.Pace {
+			t.Errorf("limits %d and %d, paces %v and %v; want a's lowered and b's as at the start", as.Limit, bs.Limit, as.Pace, bs.Pace)
 		}
+		p.Forget("c")
 		if n := p.Sweep(); n != 0 {
 			t.Errorf("%d guards gave back what they learned before they were idle", n)
 		}
 		time.Sleep(2 * time.Minute)
-		if n := p.Sweep(); n != 1 || a.Stats().Limit != 8 {
-			t.Errorf("after being idle: %d swept, limit %d, want 1 and 8", n, a.Stats().Limit)
+		if n := p.Sweep(); n != 1 || a.Stats().Limit != 8 || a.Stats().Pace != fresh.Pace {
+			t.Errorf("after being idle: %d swept, limit %d, pace %v, want 1 and all as at the start", n, a.Stats().Limit, a.Stats().Pace)
 		}
 		permit = mustAcquire(t, a)
 		if p.Forget("a") {
@@ -44,6 +46,11 @@ func TestGroup(t *testing.T) {
 			t.Errorf("an idle guard was not forgotten")
 		}
 	})
+}
+
+// lowered reports whether a refusal made a guard more careful than it was: fewer at once, or a lower pace.
+func lowered(after, before Stats) bool {
+	return after.Limit < before.Limit || after.Pace > 0 && (before.Pace == 0 || after.Pace < before.Pace)
 }
 
 func TestGroupConfigIsChecked(t *testing.T) {
@@ -150,10 +157,11 @@ func TestGroupGuardIsAGuard(t *testing.T) {
 	if s := g.Stats(); s.Limit != 6 {
 		t.Errorf("limit %d after Reload, want 6", s.Limit)
 	}
+	before := g.Stats()
 	permit := mustAcquire(t, g)
 	permit.Release(Outcome{Class: feedback.Throttled})
-	if heard == 0 || g.Stats().Limit >= 6 {
-		t.Errorf("%d decisions heard, limit %d, want at least one and less than 6", heard, g.Stats().Limit)
+	if s := g.Stats(); heard == 0 || !lowered(s, before) {
+		t.Errorf("%d decisions heard, limit %d and pace %v, want at least one, and one of them lowered from 6 and %v", heard, s.Limit, s.Pace, before.Pace)
 	}
 	wantIdle(t, g)
 }
