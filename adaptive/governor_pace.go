@@ -167,8 +167,10 @@ func (g *Governor) startRate(i int, t time.Duration) float64 {
 	switch {
 	case i == paceTokens && passed > 0:
 		return rate
-	case i == paceRequests && passed >= guessUntil:
+	case i == paceRequests && passed >= guessUntil && s.Busy:
 		return max(s.Flow, rate/8, 1e-3)
+	case i == paceRequests:
+		return max(s.Flow, rate, guess) // nobody waited, so it is known what was asked for, and not what the quota gives
 	}
 	return max(rate, guess)
 }
