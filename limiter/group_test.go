@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,35 +67,52 @@ func TestGroupConfigIsChecked(t *testing.T) {
 	}
 }
 
+// In virtual time, as a law holds callers back after refusals. A caller that nobody wakes up is a deadlock of the bubble.
 func TestGroupFromManyGoroutines(t *testing.T) {
-	p, err := NewGroup(GroupConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for i := range 2000 {
-				g := p.Guard(fmt.Sprint(i % 100))
-				permit := mustAcquire(t, g)
-				o := Outcome{}
-				if i%10 == 0 {
-					o.Class = feedback.Throttled
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewGroup(GroupConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var gaveUp atomic.Int64
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for i := range 2000 {
+					g := p.Guard(fmt.Sprint(i % 100))
+					dark := i%10 == 0 // the upstream of this key refuses every call, so callers may give up
+					permit, err := g.Acquire(t.Context(), Request{})
+					if err != nil {
+						var e *RejectedError
+						if !dark || !errors.As(err, &e) || e.Reason != ReasonMaxWait && e.Reason != ReasonPaused {
+							t.Errorf("call %d: %v", i, err)
+							return
+						}
+						gaveUp.Add(1)
+						continue
+					}
+					o := Outcome{}
+					if dark || i%10 == 5 && i/100%3 == 0 {
+						o.Class = feedback.Throttled
+					}
+					permit.Release(o)
+					if i%50 == 0 {
+						p.Sweep()
+					}
 				}
-				permit.Release(o)
-				if i%50 == 0 {
-					p.Sweep()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if p.Len() != 100 {
-		t.Errorf("%d guards, want 100", p.Len())
-	}
-	for i := range 100 {
-		wantIdle(t, p.Guard(fmt.Sprint(i)))
-	}
+			})
+		}
+		wg.Wait()
+		if n := gaveUp.Load(); n > 8*2000/10/2 {
+			t.Errorf("%d callers gave up, want fewer than half of those whose upstream refused everything", n)
+		}
+		if p.Len() != 100 {
+			t.Errorf("%d guards, want 100", p.Len())
+		}
+		for i := range 100 {
+			wantIdle(t, p.Guard(fmt.Sprint(i)))
+		}
+	})
 }
 
 // The memory of a guard: without a law while it has met no limit, with one afterwards, and given back when idle.
