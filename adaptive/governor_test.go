@@ -223,3 +223,18 @@ func BenchmarkGovernorEnded(b *testing.B) {
 		g.Ended(time.Duration(i)*time.Millisecond, Call{Episode: g.s.Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
 	}
 }
+
+func TestGovernorRefusalOfSparseCalls(t *testing.T) {
+	// Of calls that come one by one, minutes apart, a refusal says nothing of how many may start a second: a burst after it must not
+	// wait for as long as they were apart.
+	g := New(Config{})
+	now := time.Second
+	for range 30 {
+		now += 2 * time.Minute
+		g.Window(now, Window{Start: now - 2*time.Minute, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1})
+	}
+	d := g.Ended(now+time.Minute, Call{SentAt: now + time.Minute - time.Second, InFlight: 1, Episode: g.Decision().Episode}, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+	if d.Pace != 0 && d.Pace < 1 {
+		t.Errorf("a pace of %v a second", d.Pace)
+	}
+}

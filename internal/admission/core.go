@@ -15,10 +15,12 @@ import (
 type Config struct {
 	// Law is the law. When it is nil, NewLaw makes it when it is first needed: when a caller finds no
 	// place, a call does not end well, or an answer tells of a limit. First is the decision that
-	// holds until then. Successes before that are not told.
+	// holds until then, and Calm what holds instead once a call ended well. The law is told of one of the successes before
+	// it was made, and of those that were not looked at yet (lazyWindow).
 	Law    adaptive.Law
 	NewLaw func() adaptive.Law
 	First  adaptive.Decision
+	Calm   adaptive.Decision
 
 	Queue            int           // how many may wait; 0: nobody waits
 	MaxWait          time.Duration // how long a caller waits at most
@@ -70,6 +72,7 @@ type Core struct {
 	askAt   atomic.Int64 // when the law wants the next window
 	meter   meter
 	episode atomic.Uint32 // of the decision in force
+	calm    atomic.Bool   // there is no state, and Config.Calm is in force
 	pace    atomicPacer   // starts a second
 	// refusedFast counts refusals that were made without the lock.
 	refusedFast atomic.Uint64
@@ -108,7 +111,45 @@ type state struct {
 	quickest   time.Duration // smallest latency so far; 0 when unknown
 	highest    int           // the highest limit so far
 
-	counts Counts
+	counts tally
+}
+
+// tally is Counts, of which what few guards need is made when it is needed.
+type tally struct {
+	outcomes [feedback.NumClasses]uint64
+	refused  [NumReasons]uint64
+	canceled uint64
+	causes   [adaptive.NumCauses]uint64
+	pauses   uint64
+	waited   uint64
+	waitSum  time.Duration
+	waits    [WaitBuckets]uint64
+	more     *tallyMore
+}
+
+// tallyMore tells waits and starts apart by what held them back.
+type tallyMore struct {
+	waitedFor [NumWhys]Waits
+	observed  [NumWhys]uint64
+}
+
+// by returns what is counted by what held callers back.
+func (n *tally) by() *tallyMore {
+	if n.more == nil {
+		n.more = &tallyMore{}
+	}
+	return n.more
+}
+
+func (n *tally) counts() Counts {
+	c := Counts{
+		Outcomes: n.outcomes, Refused: n.refused, Canceled: n.canceled, Causes: n.causes, Pauses: n.pauses,
+		Waited: n.waited, WaitSum: n.waitSum, Waits: n.waits,
+	}
+	if m := n.more; m != nil {
+		c.WaitedFor, c.Observed = m.waitedFor, m.observed
+	}
+	return c
 }
 
 // Counts is what a Core has counted since it was made.
@@ -170,7 +211,6 @@ func (c *Core) Init(cfg *Config) {
 		return
 	}
 	c.apply(0, &cfg.First)
-	c.askAt.Store(int64(lazyWindow))
 	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 || len(cfg.Budgets.Limits) > 0 {
 		c.open(0) // the word alone cannot keep to it
 	}
@@ -187,6 +227,12 @@ func (c *Core) open(now time.Duration) *state {
 		s.window.Start = now
 		s.line.mean = time.Second
 		s.decision = s.law.Decision()
+		if c.calm.Load() {
+			// What ended since the last look is in the meter, and the law's as soon as it asks for it.
+			s.window.Start = max(0, min(now, time.Duration(c.askAt.Load())-lazyWindow))
+			s.decision = s.law.Window(s.window.Start, calmWindow(s.window.Start))
+			c.calm.Store(false)
+		}
 		s.queue.configure(&c.cfg.Room)
 		s.budget.Configure(now, c.cfg.Budgets)
 		s.estimate.Configure(c.cfg.Estimate)
@@ -194,6 +240,19 @@ func (c *Core) open(now time.Duration) *state {
 		c.obey(now)
 	}
 	return c.state
+}
+
+// Calm returns the decision of a new law that was told that one call ended well, and no more.
+func Calm(law adaptive.Law) adaptive.Decision { return law.Window(0, calmWindow(0)) }
+
+func calmWindow(at time.Duration) adaptive.Window { return adaptive.Window{Start: at, OK: 1} }
+
+// idle returns the decision in force while there is no state.
+func (c *Core) idle() *adaptive.Decision {
+	if c.calm.Load() {
+		return &c.cfg.Calm
+	}
+	return &c.cfg.First
 }
 
 // Rest drops the state of a Core without a Law of its own that has been idle: nobody in flight or waiting, nothing
@@ -213,7 +272,6 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	}
 	c.state = nil
 	c.apply(now, &c.cfg.First)
-	c.askAt.Store(int64(now + lazyWindow))
 	c.slots.setHeld(false)
 	return true
 }
@@ -571,7 +629,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		why = WhyBudget
 	}
 	if why != WhyNone {
-		s.counts.Observed[why]++
+		s.counts.by().observed[why]++
 	}
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	c.reserve(now, w)
@@ -584,7 +642,7 @@ func (c *Core) Share(cfg *Config) { c.cfg = cfg }
 // Reclaim gives back the place of a call that will not be ended, and counts it as canceled. What it reserved stays
 // charged: it may have been used. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Reclaim(now time.Duration, g *Grant) {
-	c.open(now).counts.Outcomes[feedback.Canceled]++
+	c.open(now).counts.outcomes[feedback.Canceled]++
 	c.settle(now, g, &adaptive.Outcome{Class: feedback.Canceled})
 	c.give()
 }
@@ -619,8 +677,9 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 	}
 	switch {
 	case s == nil:
-		c.apply(now, &cfg.First)
-		c.askAt.Store(int64(now + lazyWindow))
+		look := c.askAt.Load()
+		c.apply(now, c.idle())
+		c.askAt.Store(look)
 	case cfg.Law != nil && cfg.Law != s.law:
 		s.law = cfg.Law
 		c.decide(now, s.law.Decision())
@@ -637,7 +696,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(now time.Duration, w *Waiter) {
-	c.state.counts.Canceled++
+	c.state.counts.canceled++
 	c.Abandon(now, &w.Grant)
 	w.State = Idle
 }
@@ -729,7 +788,7 @@ func (c *Core) Cancel(w *Waiter) bool {
 	}
 	c.leave(w)
 	w.State = Idle
-	s.counts.Canceled++
+	s.counts.canceled++
 	return true
 }
 
@@ -821,7 +880,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	} else {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
-		s.counts.Outcomes[min(int(o.Class), feedback.NumClasses-1)]++
+		s.counts.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -860,7 +919,7 @@ func (c *Core) Pause(now, until time.Duration) {
 	}
 	s.gate = until
 	s.resumeNext, s.resumeEnd = until, until+s.spread
-	s.counts.Pauses++
+	s.counts.pauses++
 	c.hold(now)
 }
 
@@ -885,7 +944,7 @@ func (c *Core) Resume(now time.Duration) {
 // Counts returns what c has counted. It needs the lock.
 func (c *Core) Counts() (n Counts) {
 	if s := c.state; s != nil {
-		n = s.counts
+		n = s.counts.counts()
 		n.Waited += s.line.waited
 		n.WaitSum += s.line.sum
 		n.limitBuckets()
@@ -901,7 +960,7 @@ func (c *Core) Counts() (n Counts) {
 // Decision returns the decision in force. It needs the lock.
 func (c *Core) Decision() adaptive.Decision {
 	if c.state == nil {
-		return c.cfg.First
+		return *c.idle()
 	}
 	return c.state.decision
 }
@@ -963,12 +1022,12 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	if wait := now - w.Since; wait > 0 {
 		s.line.waits(wait)
-		s.counts.Waited++
-		s.counts.WaitSum += wait
-		f := &s.counts.WaitedFor[w.Why]
+		s.counts.waited++
+		s.counts.waitSum += wait
+		f := &s.counts.by().waitedFor[w.Why]
 		f.N++
 		f.Sum += wait
-		s.counts.Waits[waitBucket(wait)]++
+		s.counts.waits[waitBucket(wait)]++
 		f.Buckets[waitBucket(wait)]++
 	}
 }
@@ -1030,7 +1089,7 @@ func (c *Core) enter(w *Waiter) {
 func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
 	s := c.state
 	w.State, w.Reason, w.RetryAt = Refused, r, retryAt
-	s.counts.Refused[r]++
+	s.counts.refused[r]++
 }
 
 // soonest returns the earliest instant at which w could have started; when only places were
@@ -1103,6 +1162,10 @@ func (c *Core) flush(now time.Duration) {
 	s := c.state
 	if s == nil {
 		if !n.full {
+			if n.ok > 0 && !c.calm.Load() {
+				c.calm.Store(true)
+				c.apply(now, &c.cfg.Calm)
+			}
 			c.askAt.Store(int64(now + lazyWindow))
 			return
 		}
@@ -1141,7 +1204,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 	if old == d {
 		return
 	}
-	s.counts.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	s.counts.causes[min(int(d.Cause), adaptive.NumCauses-1)]++
 	c.obey(now)
 	if c.cfg.OnDecision != nil {
 		c.cfg.OnDecision(now, d)
