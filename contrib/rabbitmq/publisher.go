@@ -70,7 +70,7 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 			return context.Cause(ctx)
 		}
 		if !p.stuck.Swap(true) {
-			go p.conn.Close() // ends within closeTime, whatever the broker does
+			go func() { _ = p.conn.Close() }() // ends within closeTime, whatever the broker does
 		}
 		return errUnconfirmed
 	}

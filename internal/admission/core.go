@@ -108,7 +108,8 @@ type state struct {
 	quickest   time.Duration // smallest latency so far; 0 when unknown
 	highest    int           // the highest limit so far
 
-	counts Counts
+	tally tally
+	waits *waitCounts // nil until somebody has waited
 }
 
 // Counts is what a Core has counted since it was made.
@@ -142,6 +143,32 @@ type Waits struct {
 	Sum time.Duration
 	// Buckets is how many there are by their length, as in Counts.Waits.
 	Buckets [WaitBuckets]uint32
+}
+
+// tally is the part of Counts that every guard keeps.
+type tally struct {
+	outcomes [feedback.NumClasses]uint64
+	refused  [NumReasons]uint64
+	canceled uint64
+	causes   [adaptive.NumCauses]uint64
+	pauses   uint64
+	waited   uint64
+	waitSum  time.Duration
+	observed [NumWhys]uint64
+}
+
+// waitCounts is the part of Counts that takes most room, and that a guard in which nobody waits can do without.
+type waitCounts struct {
+	all [WaitBuckets]uint64
+	by  [NumWhys]Waits
+}
+
+// counted returns where waits are counted.
+func (s *state) counted() *waitCounts {
+	if s.waits == nil {
+		s.waits = new(waitCounts)
+	}
+	return s.waits
 }
 
 // limitBuckets fills in the buckets of WhyLimit: all waits that are not for something else.
@@ -571,7 +598,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		why = WhyBudget
 	}
 	if why != WhyNone {
-		s.counts.Observed[why]++
+		s.tally.observed[why]++
 	}
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	c.reserve(now, w)
@@ -584,7 +611,7 @@ func (c *Core) Share(cfg *Config) { c.cfg = cfg }
 // Reclaim gives back the place of a call that will not be ended, and counts it as canceled. What it reserved stays
 // charged: it may have been used. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Reclaim(now time.Duration, g *Grant) {
-	c.open(now).counts.Outcomes[feedback.Canceled]++
+	c.open(now).tally.outcomes[feedback.Canceled]++
 	c.settle(now, g, &adaptive.Outcome{Class: feedback.Canceled})
 	c.give()
 }
@@ -637,7 +664,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(now time.Duration, w *Waiter) {
-	c.state.counts.Canceled++
+	c.state.tally.canceled++
 	c.Abandon(now, &w.Grant)
 	w.State = Idle
 }
@@ -729,7 +756,7 @@ func (c *Core) Cancel(w *Waiter) bool {
 	}
 	c.leave(w)
 	w.State = Idle
-	s.counts.Canceled++
+	s.tally.canceled++
 	return true
 }
 
@@ -821,7 +848,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	} else {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
-		s.counts.Outcomes[min(int(o.Class), feedback.NumClasses-1)]++
+		s.tally.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -860,7 +887,7 @@ func (c *Core) Pause(now, until time.Duration) {
 	}
 	s.gate = until
 	s.resumeNext, s.resumeEnd = until, until+s.spread
-	s.counts.Pauses++
+	s.tally.pauses++
 	c.hold(now)
 }
 
@@ -885,7 +912,14 @@ func (c *Core) Resume(now time.Duration) {
 // Counts returns what c has counted. It needs the lock.
 func (c *Core) Counts() (n Counts) {
 	if s := c.state; s != nil {
-		n = s.counts
+		t := &s.tally
+		n = Counts{
+			Outcomes: t.outcomes, Refused: t.refused, Canceled: t.canceled, Causes: t.causes, Pauses: t.pauses,
+			Waited: t.waited, WaitSum: t.waitSum, Observed: t.observed,
+		}
+		if s.waits != nil {
+			n.Waits, n.WaitedFor = s.waits.all, s.waits.by
+		}
 		n.Waited += s.line.waited
 		n.WaitSum += s.line.sum
 		n.limitBuckets()
@@ -963,13 +997,14 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	if wait := now - w.Since; wait > 0 {
 		s.line.waits(wait)
-		s.counts.Waited++
-		s.counts.WaitSum += wait
-		f := &s.counts.WaitedFor[w.Why]
+		s.tally.waited++
+		s.tally.waitSum += wait
+		counted, bucket := s.counted(), waitBucket(wait)
+		counted.all[bucket]++
+		f := &counted.by[w.Why]
 		f.N++
 		f.Sum += wait
-		s.counts.Waits[waitBucket(wait)]++
-		f.Buckets[waitBucket(wait)]++
+		f.Buckets[bucket]++
 	}
 }
 
@@ -1030,7 +1065,7 @@ func (c *Core) enter(w *Waiter) {
 func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
 	s := c.state
 	w.State, w.Reason, w.RetryAt = Refused, r, retryAt
-	s.counts.Refused[r]++
+	s.tally.refused[r]++
 }
 
 // soonest returns the earliest instant at which w could have started; when only places were
@@ -1141,7 +1176,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 	if old == d {
 		return
 	}
-	s.counts.Causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	s.tally.causes[min(int(d.Cause), adaptive.NumCauses-1)]++
 	c.obey(now)
 	if c.cfg.OnDecision != nil {
 		c.cfg.OnDecision(now, d)

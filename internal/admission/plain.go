@@ -137,7 +137,7 @@ func (c *Core) startPlain(now time.Duration, n int) *Waiter {
 		l.waited++
 		l.sum += wait
 		l.waits(wait)
-		s.counts.Waits[waitBucket(wait)]++
+		s.counted().all[waitBucket(wait)]++
 	}
 	return w
 }

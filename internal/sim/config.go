@@ -113,9 +113,6 @@ func ParseKind(name string) (Kind, bool) {
 	return 0, false
 }
 
-// open reports whether requests arrive whatever happened to those before.
-func (k Kind) open() bool { return k == Poisson || k == Renewal || k == Modulated || k == Traced }
-
 // patient reports whether each request of a kind has somebody who waits for its answer before the next one.
 func (k Kind) patient() bool { return k == Closed || k == Backlog }
 
