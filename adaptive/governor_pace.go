@@ -30,6 +30,8 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// fastest is a pace that nobody reaches, a second.
+	fastest = 1e9
 	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
 	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
@@ -50,7 +52,7 @@ const (
 func (g *Governor) pace() float64 {
 	s := &g.s
 	if r := s.Pace[paceRequests].Rate; r > 0 {
-		return r
+		return min(r, fastest)
 	}
 	if s.Done == 0 {
 		return startPace // the first calls, too, may be too many at once
@@ -58,7 +60,7 @@ func (g *Governor) pace() float64 {
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
 	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
-		rate := min(s.Limit/min(s.Mean, s.Latency.Seconds()*1.5+1e-6), unbounded)
+		rate := min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
 		switch {
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
