@@ -46,6 +46,9 @@ func (g *Governor) Decision() Decision {
 	}
 }
 
+// aloneAfter is how many calls must have been accepted since the refusal before for a refusal to be alone.
+const aloneAfter = 25
+
 // limitSlack keeps a limit that is whole but for rounding whole.
 const limitSlack = 1e-9
 
@@ -179,9 +182,23 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	case feedback.ScopeRequests:
 		g.paceRefused(t, paceRequests, first)
 		return
-	case feedback.ScopeTokens, feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+	case feedback.ScopeTokens:
 		g.paceRefused(t, paceTokens, first)
 		return
+	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		// What a call costs of one kind is not known when it starts, and what it costs on average is.
+		g.paceRefused(t, paceRequests, first)
+		s.Binding = o.Scope
+		return
+	}
+	if gap := accepted - s.RefusedCount; gap >= aloneAfter && !o.HasRetryAfter {
+		// A refusal alone, where others with as many in flight and as fast passed before and since, means nothing.
+		p := &s.Pace[paceRequests]
+		if p.Rate == 0 && n <= s.Top || p.Rate > 0 && p.Sure && p.Rate <= p.Known && n <= s.Top {
+			s.Against = max(0, s.Against-0.5)
+			s.Streak = 0
+			return
+		}
 	}
 
 	p := &s.Pace[paceRequests]
@@ -518,7 +535,6 @@ func (g *Governor) bind(o *Outcome, stale bool) {
 // is low; with more there is no need for a pace.
 func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 	t := g.advance(now)
-	s := &g.s
 	switch w.Kind {
 	case feedback.ScopeConcurrency:
 		g.stated(w.Limit)
@@ -526,11 +542,6 @@ func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 		g.window(t, paceRequests, &w)
 	case feedback.ScopeTokens:
 		g.window(t, paceTokens, &w)
-	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
-		// The pace of tokens counts both together, so only the tighter of the two may set it.
-		if p := &s.Pace[paceTokens]; w.Remaining*5 < w.Limit || p.StatedKind == w.Kind {
-			g.window(t, paceTokens, &w)
-		}
 	}
 	return g.Decision()
 }

@@ -36,7 +36,7 @@ func TestGovernorScopes(t *testing.T) {
 		{"calls in flight", refused(feedback.ScopeConcurrency), true, false, false, feedback.ScopeConcurrency},
 		{"requests", refused(feedback.ScopeRequests), false, true, false, feedback.ScopeRequests},
 		{"tokens", refused(feedback.ScopeTokens), false, false, true, feedback.ScopeTokens},
-		{"input tokens", refused(feedback.ScopeInputTokens), false, false, true, feedback.ScopeTokens},
+		{"input tokens", refused(feedback.ScopeInputTokens), false, true, false, feedback.ScopeInputTokens},
 		{"unknown", refused(feedback.ScopeUnknown), true, false, false, feedback.ScopeUnknown},
 		{"daily", refused(feedback.ScopeDaily), false, false, false, feedback.ScopeDaily},
 		{"overloaded", Outcome{Class: feedback.Overloaded}, true, false, false, feedback.ScopeNone},

@@ -25,9 +25,9 @@ func WantsOf(l Law) Wants {
 	return Wants{FirstByte: true, Tokens: true, Windows: true}
 }
 
-// Wants implements [Modest]: the law goes by refusals, by limits on calls in flight, and by the tokens that were used when
-// tokens are refused.
-func (g *Governor) Wants() Wants { return Wants{Tokens: true} }
+// Wants implements [Modest]: the law goes by refusals, by what is told of limits, and by the tokens that were used: for
+// the pace of tokens, and for throughput.
+func (g *Governor) Wants() Wants { return Wants{Tokens: true, Windows: true} }
 
 // Wants implements [Modest]: the law goes by refusals, and by limits on calls in flight.
 func (l *AIMD) Wants() Wants { return Wants{} }

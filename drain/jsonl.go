@@ -36,6 +36,8 @@ type JSONL struct {
 	cfg   JSONLConfig
 	line  int
 	total int64 // -1: not known
+	// before is how many dead letters there were.
+	before int64
 
 	mu   sync.Mutex
 	dead *appendLog // nil until it is needed
@@ -97,7 +99,9 @@ func NewJSONL(in io.ReadCloser, name string, cfg JSONLConfig) (*JSONL, error) {
 		return s, nil
 	}
 	if _, err := os.Stat(cfg.Dead); err == nil {
-		return s, s.openDead()
+		err := s.openDead()
+		s.before = int64(len(s.gone))
+		return s, err
 	}
 	return s, nil
 }
@@ -153,6 +157,9 @@ func countLines(f *os.File) (n int64, err error) {
 
 // Total implements Counter.
 func (s *JSONL) Total() (int64, bool) { return s.total, s.total >= 0 }
+
+// DeadBefore returns how many jobs earlier runs have put aside, as far as the file of dead letters says; this run leaves them out.
+func (s *JSONL) DeadBefore() int64 { return s.before }
 
 // DeadPath returns the file for dead letters.
 func (s *JSONL) DeadPath() string { return s.cfg.Dead }

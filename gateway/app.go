@@ -47,6 +47,8 @@ func (e *env) commands() []*cli.Command {
 	return []*cli.Command{
 		e.keyCommand(),
 		e.checkCommand(),
+		e.drainCommand(),
+		e.batchesCommand(),
 	}
 }
 

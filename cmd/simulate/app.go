@@ -49,6 +49,7 @@ Examples:
 			e.scenariosCommand(),
 			e.benchCommand(),
 			e.drawsCommand(),
+			e.leaderboardCommand(),
 			e.feedbackCommand(),
 			e.loadCommand(),
 			e.serveCommand(),
@@ -79,6 +80,15 @@ func unknownCommand(c *cli.Context) error {
 	return unknownWord("command", word, names)
 }
 
+// unknownHelp says which command was probably meant by simulate help WORD.
+func unknownHelp(word string) error {
+	var names []string
+	for _, cmd := range newApp(&env{}).Commands {
+		names = append(names, cmd.Name)
+	}
+	return unknownWord("command", word, names)
+}
+
 // exit prints an error and returns the exit code for it.
 func (e *env) exit(err error) int {
 	if err == nil {
@@ -88,6 +98,8 @@ func (e *env) exit(err error) int {
 	var ee *exitError
 	if errors.As(err, &ee) {
 		code = ee.code
+	} else if topic, ok := strings.CutPrefix(err.Error(), "No help topic for '"); ok { // of package cli
+		return e.exit(misuse(unknownHelp(strings.TrimSuffix(topic, "'"))))
 	}
 	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
 		fmt.Fprintln(e.stderr, "simulate: "+line)

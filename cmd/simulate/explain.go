@@ -255,27 +255,26 @@ func paceText(p float64) string {
 
 // step describes a decision by what it changed.
 func step(before *report.Decision, d *report.Decision) string {
-	parts := []string{}
-	switch {
-	case before == nil:
+	var parts []string
+	if before == nil {
 		parts = append(parts, "limit "+limitText(d.Limit))
 		if d.Pace > 0 {
 			parts = append(parts, "pace "+paceText(d.Pace))
 		}
-	default:
-		if before.Limit != d.Limit {
-			change := ""
-			if before.Limit > 0 && d.Limit > 0 {
-				change = fmt.Sprintf(" (%+.0f %%)", 100*(float64(d.Limit)/float64(before.Limit)-1))
-			}
-			parts = append(parts, fmt.Sprintf("limit %s → %s%s", limitText(before.Limit), limitText(d.Limit), change))
+		return strings.Join(parts, ", ")
+	}
+	if before.Limit != d.Limit {
+		change := ""
+		if before.Limit > 0 && d.Limit > 0 {
+			change = fmt.Sprintf(" (%+.0f %%)", 100*(float64(d.Limit)/float64(before.Limit)-1))
 		}
-		if before.Pace != d.Pace {
-			parts = append(parts, fmt.Sprintf("pace %s → %s", paceText(before.Pace), paceText(d.Pace)))
-		}
-		if len(parts) == 0 {
-			parts = append(parts, fmt.Sprintf("limit %s as before", limitText(d.Limit)))
-		}
+		parts = append(parts, fmt.Sprintf("limit %s → %s%s", limitText(before.Limit), limitText(d.Limit), change))
+	}
+	if before.Pace != d.Pace {
+		parts = append(parts, fmt.Sprintf("pace %s → %s", paceText(before.Pace), paceText(d.Pace)))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, fmt.Sprintf("limit %s as before", limitText(d.Limit)))
 	}
 	return strings.Join(parts, ", ")
 }

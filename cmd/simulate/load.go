@@ -32,7 +32,7 @@ Examples:
    simulate load --rate 30 http://127.0.0.1:8080/
    simulate load --clients 50 --duration 1m --controllers ours,none http://127.0.0.1:8080/v1/models
    simulate load --rate 5 --body chat.json --header "Authorization: Bearer $KEY" https://api.example.com/v1/chat/completions`,
-		Flags: []cli.Flag{
+		Flags: append(outputFlags("report.html"),
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters; ./limits.toml when it is there"},
 			&cli.StringFlag{Name: "upstream", Usage: "`NAME` of the table [upstream.NAME] in it; [guard] when not given"},
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: "none,ours"},
@@ -48,9 +48,7 @@ Examples:
 			&cli.StringSliceFlag{Name: "header", Usage: "`\"NAME: VALUE\"` of each request; may be repeated"},
 			&cli.StringFlag{Name: "body", Usage: "`FILE` with the body of each request"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`N` of the instants at which requests start", Value: 1},
-			&cli.StringFlag{Name: "out", Usage: "`FILE` for the report with charts; empty for none", Value: "report.html"},
-			&cli.BoolFlag{Name: "json", Usage: "print JSON instead of the table"},
-		},
+		),
 	}
 }
 
@@ -106,14 +104,8 @@ func (e *env) loadAction(c *cli.Context) error {
 	sc.Oracle = load.Oracle(results, p.cfg.Duration)
 	sc.Interrupted, r.Interrupted = interrupted, interrupted
 	r.Scenarios = []report.Scenario{sc}
-	if err := e.print(r, c.Bool("json")); err != nil {
-		return internal(fmt.Errorf("the table could not be written: %w", err))
-	}
-	if out := c.String("out"); out != "" {
-		if err := writeReport(out, r); err != nil {
-			return internal(fmt.Errorf("the report could not be written: %w; the table is complete; name another file with --out", err))
-		}
-		fmt.Fprintf(e.stderr, "simulate: wrote %s\n", out)
+	if err := e.publish(c, r); err != nil {
+		return err
 	}
 	if interrupted {
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d controllers; what is finished is above", len(sc.Runs), len(p.controllers))}
@@ -154,6 +146,7 @@ func (e *env) loadPlan(c *cli.Context) (*loadPlan, error) {
 	if p.controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
 		errs = append(errs, fmt.Errorf("--controllers: %w", err))
 	}
+	errs = append(errs, oneOf(c, "json", "csv", "svg"))
 	if p.file, err = loadConfig(c); err != nil {
 		errs = append(errs, err)
 	} else if name := c.String("upstream"); name != "" {
@@ -164,7 +157,7 @@ func (e *env) loadPlan(c *cli.Context) (*loadPlan, error) {
 	} else {
 		p.upstream, _ = p.file.Upstream("default")
 	}
-	if len(errs) == 0 {
+	if errors.Join(errs...) == nil {
 		errs = append(errs, p.cfg.Check())
 	}
 	return p, errors.Join(errs...)

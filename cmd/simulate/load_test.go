@@ -42,7 +42,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := simulate(t.Context(), "", "load", "--rate", "200", "--duration", "500ms", "--drain", "3s", "--rest", "10ms",
-		"--controllers", "none,sdk-default,fixed-2", "--header", "Authorization: Bearer secret-1", "--body", body, "--out", page, web.URL+"/x")
+		"--controllers", "none,sdk-default,fixed-2", "--header", "Authorization: Bearer secret-1", "--body", body, "--html", page, web.URL+"/x")
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s%s", code, out, errs)
 	}
@@ -86,7 +86,7 @@ func TestLoadInterrupted(t *testing.T) {
 	defer web.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
-	out, errs, code := simulate(ctx, "", "load", "--rate", "50", "--duration", "300ms", "--rest", "10s", "--out", "", web.URL)
+	out, errs, code := simulate(ctx, "", "load", "--rate", "50", "--duration", "300ms", "--rest", "10s", "--html", "", web.URL)
 	if code != exitInterrupted || !strings.Contains(errs, "interrupted after 1 of 2 controllers") || !strings.Contains(out, "none") {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}

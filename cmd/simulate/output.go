@@ -107,16 +107,6 @@ func writeReport(path string, r *report.Report) error {
 	return writeFile(path, func(w io.Writer) error { return report.WriteHTML(w, r) })
 }
 
-// print writes a report to stdout as a table, or as JSON.
-func (e *env) print(r *report.Report, json bool) error {
-	return e.write(func(w io.Writer) error {
-		if json {
-			return report.WriteJSON(w, r)
-		}
-		return report.WriteText(w, r, report.TextOptions{Color: color(e.stdout)})
-	})
-}
-
 // write writes to stdout in one piece.
 func (e *env) write(write func(io.Writer) error) error {
 	var b bytes.Buffer

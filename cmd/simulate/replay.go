@@ -67,7 +67,7 @@ Examples:
    simulate replay --upstream fitted.toml trace.jsonl
    simulate replay --upstream rpm-bucket --window 10m --rate-scale 0.5 AzureLLMInferenceTrace_conv.csv
    simulate replay --format csv --columns t=start:ms,in=prompt,out=completion --upstream my.toml log.csv`,
-		Flags: append(traceFlags(),
+		Flags: append(append(traceFlags(), outputFlags("report.html")...),
 			&cli.StringFlag{Name: "upstream", Usage: "`SCENARIO` (a file, or the name of a built-in one) whose upstream is met", Value: "rpm-bucket"},
 			&cli.Float64Flag{Name: "time-scale", Usage: "`N` times slower", Value: 1},
 			&cli.Float64Flag{Name: "rate-scale", Usage: "`N` requests for each one of the trace", Value: 1},
@@ -78,8 +78,6 @@ Examples:
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: controllerNames(), DefaultText: "all"},
 			&cli.Uint64Flag{Name: "seed", Usage: "first seed `N` of the random numbers", Value: 1},
 			&cli.IntFlag{Name: "seeds", Usage: "`N` seeds, one after the other; they do not change the trace", Value: 1},
-			&cli.StringFlag{Name: "out", Usage: "`FILE` for the report with charts; empty for none", Value: "report.html"},
-			&cli.BoolFlag{Name: "json", Usage: "print JSON instead of the table"},
 			&cli.IntFlag{Name: "cpus", Usage: "`N` runs at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
 		),
 	}
@@ -103,14 +101,8 @@ func (e *env) replayAction(c *cli.Context) error {
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted before the first of %d runs was finished; nothing was written", total)}
 	}
 	r.Title, r.Command = "flyball replay", replayLine(c)
-	if err := e.print(r, c.Bool("json")); err != nil {
-		return internal(fmt.Errorf("the table could not be written: %w", err))
-	}
-	if out := c.String("out"); out != "" && len(r.Scenarios) > 0 {
-		if err := writeReport(out, r); err != nil {
-			return internal(fmt.Errorf("the report could not be written: %w; the table is complete; name another file with --out", err))
-		}
-		fmt.Fprintf(e.stderr, "simulate: wrote %s\n", out)
+	if err := e.publish(c, r); err != nil {
+		return err
 	}
 	if interrupted {
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d runs; what is finished is above", stats.Runs, total)}
@@ -132,6 +124,7 @@ func (e *env) replayPlan(c *cli.Context) (scenario.Plan, error) {
 	if p.Controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
 		errs = append(errs, fmt.Errorf("--controllers: %w", err))
 	}
+	errs = append(errs, oneOf(c, "json", "csv", "svg"))
 	if file, err := loadConfig(c); err != nil {
 		errs = append(errs, err)
 	} else {
@@ -160,8 +153,8 @@ func (e *env) replayPlan(c *cli.Context) (scenario.Plan, error) {
 			errs = append(errs, fmt.Errorf("--from, --window: %w", err))
 		}
 	}
-	if len(errs) > 0 {
-		return p, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return p, err
 	}
 	d, err := t.Demand(trace.DemandOptions{TimeScale: c.Float64("time-scale"), RateScale: c.Float64("rate-scale"), Duration: c.Duration("duration")})
 	if err != nil {

@@ -22,7 +22,7 @@ func azureTrace(n int) string {
 
 func TestReplay(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "r.html")
-	args := []string{"replay", "--upstream", "rpm-bucket", "--rate-scale", "4", "--controllers", "none,ours", "--out", page, "-"}
+	args := []string{"replay", "--upstream", "rpm-bucket", "--rate-scale", "4", "--controllers", "none,ours", "--html", page, "-"}
 	out, errs, code := simulate(t.Context(), azureTrace(120), args...)
 	if code != exitOK || !strings.Contains(errs, "480 requests in 1m59.9") && !strings.Contains(errs, "480 requests in 2m") || !strings.Contains(out, "ours") {
 		t.Fatalf("exit code %d\n%s%s", code, out, errs)
@@ -30,7 +30,7 @@ func TestReplay(t *testing.T) {
 	if html, err := os.ReadFile(page); err != nil || !strings.Contains(string(html), "replay --upstream rpm-bucket --rate-scale 4") {
 		t.Errorf("%d bytes, %v", len(html), err)
 	}
-	again, _, _ := simulate(t.Context(), azureTrace(120), append(args[:len(args)-3], "--cpus", "1", "--out", "", "-")...)
+	again, _, _ := simulate(t.Context(), azureTrace(120), append(args[:len(args)-3], "--cpus", "1", "--html", "", "-")...)
 	if again != out {
 		t.Errorf("another number of processors gives another table:\n%s\n%s", out, again)
 	}
@@ -55,7 +55,7 @@ func TestReplayMisuse(t *testing.T) {
 			t.Errorf("simulate %s: exit code %d, %q, want %q", c.args, code, errs, c.want)
 		}
 	}
-	if _, errs, code := simulate(t.Context(), unsorted, "replay", "--sort", "--controllers", "none", "--out", "", "-"); code != exitOK {
+	if _, errs, code := simulate(t.Context(), unsorted, "replay", "--sort", "--controllers", "none", "--html", "", "-"); code != exitOK {
 		t.Errorf("--sort: exit code %d, %s", code, errs)
 	}
 }

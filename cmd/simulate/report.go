@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,7 +18,8 @@ func (e *env) reportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "report", Usage: "make a report again, or one of several: their scenarios, controllers and seeds together",
 		ArgsUsage: "report.json ...", Flags: flags, Action: e.reportAction, OnUsageError: usageError,
-		Description: `The files come from simulate run --json; - is stdin. What two of them have in common must be the same in both.
+		Description: `The files come from simulate run --json; - is stdin. A controller that has other
+figures in a later file stays apart, under its name and the file's.
 
 Examples:
    simulate report after.json
@@ -57,7 +60,7 @@ func (e *env) reportAction(c *cli.Context) error {
 	if len(errs) > 0 {
 		return misuse(errors.Join(errs...))
 	}
-	r, err := report.Join(all...)
+	r, err := joined(all, c.Args().Slice())
 	if err != nil {
 		return misuse(err)
 	}
@@ -65,4 +68,31 @@ func (e *env) reportAction(c *cli.Context) error {
 		r.Title = c.String("title")
 	}
 	return e.publish(c, r)
+}
+
+// joined joins reports. A controller that has other figures in a later file stays apart, with the name of the file: "ours (after)".
+func joined(all []*report.Report, paths []string) (*report.Report, error) {
+	apart := map[string]bool{}
+	for {
+		r, err := report.Join(all...)
+		var differs *report.DiffersError
+		if !errors.As(err, &differs) || apart[differs.Controller] {
+			return r, err
+		}
+		apart[differs.Controller] = true
+		for i := 1; i < len(all); i++ {
+			name := strings.TrimSuffix(filepath.Base(paths[i]), ".json")
+			if paths[i] == "-" {
+				name = "stdin"
+			}
+			for k := range all[i].Scenarios {
+				for n := range all[i].Scenarios[k].Runs {
+					if run := &all[i].Scenarios[k].Runs[n]; run.Controller == differs.Controller {
+						run.Controller += fmt.Sprintf(" (%s)", name)
+						run.Ours = false // the verdict is about one
+					}
+				}
+			}
+		}
+	}
 }

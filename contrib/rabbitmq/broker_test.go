@@ -126,6 +126,16 @@ func (b *broker) listens(i int, most time.Duration) {
 	}
 }
 
+// stop ends the broker in order, as an upgrade does.
+func (b *broker) stop() {
+	if len(b.cmds) == 2 {
+		_ = syscall.Kill(-b.cmds[1].Process.Pid, syscall.SIGTERM)
+		_ = b.cmds[1].Wait()
+		b.cmds = b.cmds[:1]
+	}
+	b.kill()
+}
+
 // kill kills the broker as a power cut would, its files left as they are.
 func (b *broker) kill() {
 	for i := len(b.cmds) - 1; i >= 0; i-- {

@@ -12,6 +12,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 // errUnconfirmed is that the broker did not say that it has a message.
@@ -23,7 +24,7 @@ const confirmTime = 5 * time.Second
 
 // publisher publishes to queues, and returns once the broker has a message safely. It may be used by any number of goroutines.
 type publisher struct {
-	conn  *amqp.Connection
+	conn  *connection
 	ch    *amqp.Channel
 	stuck atomic.Bool // the broker does not confirm; the connection is of no use any more
 
@@ -33,7 +34,7 @@ type publisher struct {
 	returns  chan amqp.Return
 }
 
-func newPublisher(conn *amqp.Connection) (*publisher, error) {
+func newPublisher(conn *connection) (*publisher, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 			return context.Cause(ctx)
 		}
 		if !p.stuck.Swap(true) {
-			go closeConn(p.conn) // ends within 5 s, whatever the broker does
+			go func() { _ = p.conn.Close() }() // ends within closeTime, whatever the broker does
 		}
 		return errUnconfirmed
 	}
@@ -115,7 +116,7 @@ type Replies struct {
 	cfg ReplyConfig
 
 	mu     sync.Mutex
-	conn   *amqp.Connection
+	conn   *connection
 	out    *publisher
 	closed bool
 }
@@ -126,7 +127,7 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 		return nil, errors.New("rabbitmq: ReplyConfig.Queue is empty")
 	}
 	r := &Replies{cfg: cfg}
-	_, err := r.live()
+	_, err := r.live(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 }
 
 // live returns a publisher, over a new connection when the old one was lost.
-func (r *Replies) live() (*publisher, error) {
+func (r *Replies) live(ctx context.Context) (*publisher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -143,13 +144,18 @@ func (r *Replies) live() (*publisher, error) {
 	if r.conn != nil && !r.conn.IsClosed() && !r.out.dead() {
 		return r.out, nil
 	}
+	again := r.out != nil
 	if r.conn != nil {
-		_ = closeConn(r.conn)
+		_ = r.conn.Close()
 		r.conn = nil
 	}
 	conn, err := connect(r.cfg.URL, r.cfg.Dial)
 	if err != nil {
 		return nil, err
+	}
+	if again && limiter.Sleep(ctx, bootTime) != nil {
+		_ = conn.Close()
+		return nil, context.Cause(ctx)
 	}
 	if err = declare(conn, r.cfg.Queue, nil); err == nil {
 		r.out, err = newPublisher(conn)
@@ -164,7 +170,7 @@ func (r *Replies) live() (*publisher, error) {
 
 // Put implements drain.Sink. An error may be passing: the next call connects again.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
-	out, err := r.live()
+	out, err := r.live(ctx)
 	if err != nil {
 		return err
 	}
@@ -194,5 +200,5 @@ func (r *Replies) Close() error {
 	if r.conn == nil || r.conn.IsClosed() {
 		return nil
 	}
-	return closeConn(r.conn)
+	return r.conn.Close()
 }

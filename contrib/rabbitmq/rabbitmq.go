@@ -29,6 +29,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 // Config is what a Source is made from. URL and Queue must be set.
@@ -66,6 +67,9 @@ const (
 	headerSeq       = "x-flyball-seq"
 	headerDelivery  = "x-delivery-count" // of quorum queues
 
+	// bootTime is how long a new connection is left alone after a lost one. A broker that starts listens before its quorum
+	// queues have leaders, and RabbitMQ 3.10 may never confirm what is published to one in that moment.
+	bootTime       = 2 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
 	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
@@ -127,7 +131,7 @@ type arrived struct {
 
 // link is one connection with what belongs to it.
 type link struct {
-	conn    *amqp.Connection
+	conn    *connection
 	jobs    *amqp.Channel // consumes and acknowledges
 	out     *publisher
 	tag     string         // of the consumer; empty while there is none
@@ -159,16 +163,37 @@ func Open(cfg Config) (*Source, error) {
 func (c *Config) deadQueue() string { return c.Queue + ".dead" }
 
 // connect makes a connection.
-func connect(url string, dial func(network, address string) (net.Conn, error)) (*amqp.Connection, error) {
-	cfg := amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US", Dial: dial}
+func connect(url string, dial func(network, address string) (net.Conn, error)) (*connection, error) {
 	if dial == nil {
-		cfg.Dial = amqp.DefaultDial(10 * time.Second)
+		dial = amqp.DefaultDial(10 * time.Second)
 	}
-	conn, err := amqp.DialConfig(url, cfg)
+	c := &connection{}
+	conn, err := amqp.DialConfig(url, amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US", Dial: func(network, address string) (net.Conn, error) {
+		raw, err := dial(network, address)
+		c.raw = raw
+		return raw, err
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("rabbitmq: connecting: %w", err)
 	}
-	return conn, nil
+	c.Connection = conn
+	return c, nil
+}
+
+// connection is one that can be closed although the broker does not answer.
+type connection struct {
+	*amqp.Connection
+	raw net.Conn
+}
+
+// closeTime is how long a broker may take to say farewell.
+const closeTime = 3 * time.Second
+
+// Close ends the connection in order, or without the broker when that takes too long.
+func (c *connection) Close() error {
+	t := time.AfterFunc(closeTime, func() { _ = c.raw.Close() })
+	defer t.Stop()
+	return c.Connection.Close()
 }
 
 // dial connects, makes what queues are missing, and begins to consume unless it is paused.
@@ -213,7 +238,7 @@ func (s *Source) dial() (*link, error) {
 }
 
 // declare makes a quorum queue when there is none of this name.
-func declare(conn *amqp.Connection, name string, args amqp.Table) error {
+func declare(conn *connection, name string, args amqp.Table) error {
 	ch, err := conn.Channel()
 	if err != nil {
 		return err
@@ -282,6 +307,10 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 			s.drop(l)
 		}
 		l, err := s.dial()
+		if err == nil && limiter.Sleep(ctx, bootTime) != nil {
+			l.close()
+			return nil, context.Cause(ctx)
+		}
 		if err == nil {
 			s.mu.Lock()
 			s.link = l
@@ -316,12 +345,9 @@ func (s *Source) drop(l *link) {
 func (l *link) dead() bool { return l.conn.IsClosed() || l.jobs.IsClosed() || l.out.dead() }
 
 func (l *link) close() {
-	_ = closeConn(l.conn)
+	_ = l.conn.Close()
 	l.pumps.Wait()
 }
-
-// closeConn closes a connection; a broker that does not answer is not waited for.
-func closeConn(c *amqp.Connection) error { return c.CloseDeadline(time.Now().Add(5 * time.Second)) }
 
 // Fetch implements drain.Source.
 func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
@@ -553,7 +579,7 @@ func (s *Source) Close() error {
 	if l == nil {
 		return nil
 	}
-	err := closeConn(l.conn)
+	err := l.conn.Close()
 	l.pumps.Wait()
 	if errors.Is(err, amqp.ErrClosed) {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/flyball-go/flyball/drain"
 )
 
-// A sink goes on after its broker was killed and is back.
+// A sink goes on after its broker was stopped and is back.
 func TestRepliesAfterRestart(t *testing.T) {
 	b := start(t)
 	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: b.url(), Queue: "replies"})
@@ -28,7 +28,7 @@ func TestRepliesAfterRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.kill()
+	b.stop()
 	if put(20) == nil {
 		t.Error("a result was taken by a broker that is dead")
 	}

@@ -338,13 +338,7 @@ func (s *Shared) lost(err error) {
 
 // put keeps the guard to its shares from now on.
 func (s *Shared) put(shares []float64, change func(*State)) {
-	changed := false
-	for i, share := range shares {
-		changed = changed || share != s.state.Shares[i]
-	}
-	if changed {
-		s.guard.ShareBudget(shares)
-	}
+	s.guard.ShareBudget(shares) // also when they are as before: a reload may have brought limits that are not shared yet
 	s.mu.Lock()
 	was := s.state.Lost
 	change(&s.state)

@@ -151,6 +151,12 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 			w.at = now
 		}
 		switch {
+		case l.Limit > 0 && w.whole > 0:
+			level := w.level
+			share := w.share
+			w.set(min(l.Limit, maxUnits), period)
+			b.Share(now, i, share)
+			w.level = min(level, w.depth)
 		case l.Limit > 0:
 			w.set(min(l.Limit, maxUnits), period)
 		case !fresh:
@@ -165,7 +171,7 @@ const shareUnit = 1000
 // Share has the limit with place i in BudgetConfig.Limits hold only a share (0 to 1) of what was configured, from now on: others have the
 // rest. What may be spent at once becomes less with a smaller share, and with a larger one it grows as the limit refills, not at once,
 // because somebody else may have spent what it had. A share of 0 holds everything back. It does nothing to a limit that only the upstream
-// tells. Configure begins with whole limits again.
+// tells. Configure keeps the share of a limit that it keeps.
 func (b *Budget) Share(now time.Duration, i int, share float64) {
 	w := &b.windows[i]
 	if w.given.Limit <= 0 {
@@ -180,18 +186,20 @@ func (b *Budget) Share(now time.Duration, i int, share float64) {
 	if !w.given.Fixed && w.given.Burst > 0 {
 		depth = min(depth, w.given.Burst)
 	}
-	part := share * float64(limit)
-	w.whole, w.scale = depth, 1
-	w.depth = max(1, int64(share*float64(depth)))
+	part, scale, most := share*float64(limit), int64(1), max(1, int64(share*float64(depth)))
 	if !w.given.Fixed && part < shareUnit*shareUnit && period < math.MaxInt64/shareUnit {
-		w.scale = shareUnit
-		part, period = part*shareUnit, period*shareUnit
+		part, scale, period = part*shareUnit, shareUnit, period*shareUnit
 	}
-	w.limit = int64(part)
-	w.none = w.limit < 1
-	w.limit = max(1, w.limit)
-	w.period, w.rem = period, 0
-	w.level = min(w.level, w.depth)
+	limit = max(1, int64(part))
+	w.share, w.whole, w.scale, w.none = share, depth, scale, part < 1
+	if limit == w.limit && most == w.depth && period == w.period {
+		return
+	}
+	w.rem = min(int64(float64(w.rem)/float64(w.period)*float64(period)), int64(period)-1)
+	w.limit, w.depth, w.period = limit, most, period
+	if w.level >= w.depth {
+		w.level, w.rem = w.depth, 0
+	}
 	w.peaks = peaks{} // they are of another depth
 }
 

@@ -81,8 +81,17 @@ func TestBudgetShareOfLittle(t *testing.T) {
 	if _, ok := b.Reserve(1000*time.Second, Cost{}); ok {
 		t.Error("a share of nothing lets a call start")
 	}
-	b.Configure(1000*time.Second, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 10, Burst: 1, Period: time.Second}}})
-	if _, ok := b.Reserve(1001*time.Second, Cost{}); !ok {
-		t.Error("a new configuration does not begin with the whole")
+	// The share stays with a limit that stays, and nothing is given by it.
+	b.Share(1000*time.Second, 0, 0.5)
+	b.Configure(1000*time.Second, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 20, Burst: 1, Period: time.Second}}})
+	spent = 0
+	for now := 1000 * time.Second; now < 1100*time.Second; now += 10 * time.Millisecond {
+		b.Share(now, 0, 0.5) // told again and again, it loses nothing
+		if _, ok := b.Reserve(now, Cost{}); ok {
+			spent++
+		}
+	}
+	if spent < 998 || spent > 1001 {
+		t.Errorf("%d spent in 100 s, want 1000", spent)
 	}
 }

@@ -32,6 +32,7 @@ type budgetWindow struct {
 	cached int64         // in 1/factorUnit
 	// Of a limit that is shared (Budget.Share): whole is the depth of all of it, 0 when it is not shared, scale is what limit and
 	// period are multiplied by, and none says that others have all of it.
+	share        float64
 	whole, scale int64
 	none         bool
 
@@ -59,7 +60,7 @@ func (w *budgetWindow) set(limit int64, period time.Duration) {
 	}
 	w.peaks.shift(level - w.level)
 	w.limit, w.depth, w.period = limit, depth, period
-	w.whole, w.scale, w.none = 0, 0, false
+	w.share, w.whole, w.scale, w.none = 0, 0, 0, false
 	w.level, w.rem = level, 0
 }
 

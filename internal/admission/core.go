@@ -826,8 +826,7 @@ func (c *Core) End(now time.Duration, t Ticket) Ending {
 	if c.meter.lowers(latency) || c.meter.raises(t.inFlight()) {
 		c.meter.note(latency, t.inFlight())
 	}
-	wake, brimming := c.slots.End(uint64(latency) >> sumUnit)
-	if wake || brimming || int64(now) >= c.askAt.Load() {
+	if c.slots.End(uint64(latency)>>sumUnit) || int64(now) >= c.askAt.Load() {
 		return EndedServe
 	}
 	return Ended
@@ -842,7 +841,7 @@ func (c *Core) EndUntimed(t Ticket) Ending {
 	if c.meter.raises(t.inFlight()) {
 		c.meter.note(Untimed, t.inFlight())
 	}
-	if wake, brimming := c.slots.End(0); wake || brimming {
+	if c.slots.End(0) {
 		return EndedServe
 	}
 	return Ended

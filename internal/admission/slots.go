@@ -53,7 +53,8 @@ const (
 	sumMask = onePlace - 1
 	sumFull = 1 << 41 // half of what the sum holds (39 h): time to collect
 	// endsTurn is how many ends apart somebody is told to collect: a quarter of what the count holds.
-	endsTurn = 1 << 20
+	endsTurn   = 1 << 20
+	endsTurned = (endsTurn - 1) << placeShift
 )
 
 // Taken says what became of Take.
@@ -162,12 +163,11 @@ func (s *Slots) Take() (n int, t Taken) {
 	return s.takeLast(s.try())
 }
 
-// End ends a call that took units of latency (see sumUnit). It reports whether somebody waits: the
-// caller must then take the lock and run Next. brimming says that the ends must be collected.
-func (s *Slots) End(units uint64) (wake, brimming bool) {
+// End ends a call that took units of latency (see sumUnit). It reports whether somebody waits, or whether the ends must be
+// collected: the caller must then take the lock, see whether that is due, and run Next.
+func (s *Slots) End(units uint64) (serve bool) {
 	ends := s.ends.Add(onePlace | units)
-	brimming = ends&sumFull != 0 || ends>>placeShift%endsTurn == 0
-	return view(s.word.Load()).waiting() > 0, brimming
+	return view(s.word.Load()).waiting() > 0 || ends&sumFull != 0 || ends&endsTurned == 0
 }
 
 // Give gives back a place that was taken for nothing. It reports whether somebody waits: the caller

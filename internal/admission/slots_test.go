@@ -55,9 +55,8 @@ func TestSlotsEqualCounters(t *testing.T) {
 				}
 				units := uint64(rapid.IntRange(0, 1<<25).Draw(rt, "units"))
 				ended, sum = ended+1, sum+units
-				wake, brimming := s.End(units)
-				if wake != (waits > 0) || brimming != (ended&countMask%endsTurn == 0) {
-					rt.Fatalf("End() = %v, %v with %d waiting after %d", wake, brimming, waits, ended)
+				if serve := s.End(units); serve != (waits > 0 || ended&countMask%endsTurn == 0) {
+					rt.Fatalf("End() = %v with %d waiting after %d", serve, waits, ended)
 				}
 			case 5:
 				limit = rapid.IntRange(1, maxSlots).Draw(rt, "limit")

@@ -126,6 +126,7 @@ func (s *Server) tick() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.up.Advance(s.now(), s.tell)
+		s.total.MaxBusy = max(s.total.MaxBusy, s.up.Busy())
 		s.plan()
 	}
 }

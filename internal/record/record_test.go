@@ -54,7 +54,7 @@ func TestRecord(t *testing.T) {
 		Upstream: upstream.Config{
 			Dialect: upstream.OpenAI,
 			Quotas:  []upstream.Quota{{Counter: upstream.Requests, Limit: 60, Burst: 3, Answer: upstream.Answer{RetryAfter: upstream.RetryAfter{Mode: upstream.RetryExact}}}},
-			Server:  upstream.Server{Service: draw.Of(50 * time.Millisecond), OutputToken: 5 * time.Millisecond},
+			Server:  upstream.Server{Service: draw.Of(50 * time.Millisecond), OutputToken: 20 * time.Millisecond},
 		},
 		Output: draw.Dist{Mean: 10},
 	}, &out)
@@ -89,11 +89,11 @@ func TestRecord(t *testing.T) {
 			if r.Status != 429 || r.RetryAfter != time.Second || r.Out != 0 || r.In == 0 {
 				t.Errorf("row %d: %+v", i, r)
 			}
-		case r.Status != 200 || r.Out != 10 || r.In == 0 || r.Latency() < 90*time.Millisecond || r.First <= r.Sent || r.RetryAfter != -1:
+		case r.Status != 200 || r.Out != 10 || r.In == 0 || r.Latency() < 240*time.Millisecond || r.First <= r.Sent || r.RetryAfter != -1:
 			t.Errorf("row %d: %+v", i, r)
 		}
 	}
-	if first := tr.Rows[1].First - tr.Rows[1].Sent; first > tr.Rows[1].Latency()-20*time.Millisecond {
+	if first := tr.Rows[1].First - tr.Rows[1].Sent; first > tr.Rows[1].Latency()-60*time.Millisecond {
 		t.Errorf("the stream began after %v of %v", first, tr.Rows[1].Latency())
 	}
 }

@@ -91,7 +91,8 @@ func TestBrowserDrawsTheCharts(t *testing.T) {
 			t.Errorf("%d times %s, want %d", got, test.part, test.want)
 		}
 	}
-	if strings.Contains(dom, `d=""`) || strings.Contains(dom, "NaN") {
+	drawn, _, _ := strings.Cut(dom, `<script type="application/json"`) // the data may have these letters in a row
+	if strings.Contains(drawn, `d=""`) || strings.Contains(drawn, "NaN") {
 		t.Error("a line is empty or has a point that is not a number")
 	}
 }

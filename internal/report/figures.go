@@ -51,6 +51,13 @@ var figures = []Figure{
 		func(s *Summary) int64 { return s.Failed }, func(s *Summary) int64 { return s.Offered })},
 	{Measure: stats.Measure{Name: "sent_per_ok", Lower: true, Relative: true, MinEffect: 0.01}, Title: "Attempts per success", Of: ratio(
 		func(s *Summary) int64 { return s.Sent }, func(s *Summary) int64 { return s.OK })},
+	share("rejected_steady", "429s per attempt, once there", func(s *Summary) float64 { return s.RejectedSteady }),
+	share("rejected_transient", "429s per attempt, on the way", func(s *Summary) float64 { return s.RejectedTransient }),
+	{Measure: stats.Measure{Name: "recover", Lower: true, MinEffect: 1}, Title: "Time to recover", Unit: "s", Of: func(s *Summary) float64 { return s.Recover }},
+	share("overshoot", "Overshoot of the limit", func(s *Summary) float64 { return s.Overshoot }),
+	{Measure: stats.Measure{Name: "herd", Lower: true, MinEffect: 0.1}, Title: "Herd after a pause", Of: func(s *Summary) float64 { return s.Herd }},
+	{Measure: stats.Measure{Name: "inside", Lower: true, MinEffect: 1}, Title: "Attempts inside a pause", Unit: "requests", Of: func(s *Summary) float64 { return float64(s.Inside) }},
+	share("wasted", "Tokens wasted", func(s *Summary) float64 { return s.Wasted }),
 	{Measure: stats.Measure{Name: "swing", Lower: true, MinEffect: 0.01}, Title: "Swing of the limit", Unit: "share", Of: func(s *Summary) float64 { return s.Swing }},
 	{Measure: stats.Measure{Name: "limit", Relative: true, MinEffect: 0.01}, Title: "Mean limit", Unit: "requests", Of: func(s *Summary) float64 { return s.MeanLimit }},
 	{Measure: stats.Measure{Name: "in_flight", Relative: true, MinEffect: 0.01}, Title: "Mean in flight", Unit: "requests", Of: func(s *Summary) float64 { return s.MeanInFlight }},
@@ -60,6 +67,10 @@ var figures = []Figure{
 		}
 		return s.Fairness
 	}},
+}
+
+func share(name, title string, of func(*Summary) float64) Figure {
+	return Figure{Measure: stats.Measure{Name: name, Lower: true, MinEffect: 0.01}, Title: title, Unit: "share", Of: of}
 }
 
 func latency(name, title string, of func(*Summary) time.Duration) Figure {
@@ -121,7 +132,7 @@ func (f Figure) Format(v float64) string {
 	switch {
 	case math.IsNaN(v):
 		return dash
-	case f.Name == "settle" && math.IsInf(v, 1):
+	case f.Unit == "s" && math.IsInf(v, 1):
 		return "never"
 	case f.Unit == "share":
 		return signed(v, formatFine(v*100)+" %")

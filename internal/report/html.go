@@ -525,7 +525,7 @@ const (
 	// bandPoints is the most points of a band's edge.
 	bandPoints = 150
 	// allDecisions and maxDecisions bound the marks of the page and of one run.
-	allDecisions, minDecisions, maxDecisions = 5000, 3, 160
+	allDecisions, minDecisions, maxDecisions = 4000, 2, 400
 )
 
 func chartsOf(r *Report, list []controllerView, index map[string]int) chartReport {
@@ -587,6 +587,10 @@ func chartScenarioOf(s *Scenario, index map[string]int, points, edges, marks int
 	}
 	for i := range s.Runs {
 		run := &s.Runs[i]
+		share := marks
+		if run.Ours { // its causes are what people look for
+			share = min(max(2*marks, 8), maxDecisions)
+		}
 		c := chartRun{
 			Controller: index[run.Controller],
 			Goodput:    number(run.Summary.Goodput),
@@ -601,7 +605,7 @@ func chartScenarioOf(s *Scenario, index map[string]int, points, edges, marks int
 				Rejected: rateOf(run.Series.Rejected, points),
 				Waiting:  lineOf(run.Series.Waiting, points),
 			},
-			Decisions: decisionsOf(run.Decisions, span, marks, word),
+			Decisions: decisionsOf(run.Decisions, span, share, word),
 		}
 		c.GoodputIn, c.RejectedIn = intervalOf(figures[0], run), intervalOf(figures[1], run)
 		if edges > 0 && longest(run.Low) > 0 {

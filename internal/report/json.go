@@ -45,7 +45,10 @@ const schema = 2
 //	              arrival), settle_s (null if it did not settle), settled,
 //	              has_level (false if there is nothing to settle at),
 //	              limit_mean, in_flight_mean (requests), limit_swing (ratio),
-//	              fairness_jain
+//	              rejected_429_steady, rejected_429_transient (shares of the
+//	              attempts), recover_s, unrecovered (it never came back),
+//	              limit_overshoot, herd, tokens_wasted (ratios),
+//	              sent_inside_pause (total), fairness_jain
 //	    per_seed[] seed (a string) and summary, as above
 //	    series    of the first seed: step_s, limit[], pace_rps[], in_flight[],
 //	              waiting[] (requests), goodput_rps[], rejected_429_rps[]
@@ -206,6 +209,14 @@ type jsonSummary struct {
 	MeanLimit      number `json:"limit_mean"`
 	MeanInFlight   number `json:"in_flight_mean"`
 	Swing          number `json:"limit_swing"`
+	RejectedSteady number `json:"rejected_429_steady"`
+	Transient      number `json:"rejected_429_transient"`
+	Recover        number `json:"recover_s"`
+	Unrecovered    bool   `json:"unrecovered"`
+	Overshoot      number `json:"limit_overshoot"`
+	Herd           number `json:"herd"`
+	Wasted         number `json:"tokens_wasted"`
+	Inside         int64  `json:"sent_inside_pause"`
 	Fairness       number `json:"fairness_jain"`
 }
 
@@ -314,6 +325,8 @@ func jsonSummaryOf(s Summary) jsonSummary {
 		Mean: knownSeconds(s.Mean), P50: knownSeconds(s.P50), P90: knownSeconds(s.P90), P99: knownSeconds(s.P99),
 		Settle: settle, Settled: s.Settled && !s.NoLevel, HasLevel: !s.NoLevel,
 		MeanLimit: number(s.MeanLimit), MeanInFlight: number(s.MeanInFlight), Swing: number(s.Swing), Fairness: positive(s.Fairness),
+		RejectedSteady: number(s.RejectedSteady), Transient: number(s.RejectedTransient), Recover: number(s.Recover), Unrecovered: math.IsInf(s.Recover, 1),
+		Overshoot: number(s.Overshoot), Herd: number(s.Herd), Wasted: number(s.Wasted), Inside: s.Inside,
 	}
 }
 

@@ -145,6 +145,19 @@ type Summary struct {
 	// Swing is how much the limit moves after its warm-up: its standard deviation divided by its mean (ratio, >= 0); NaN
 	// where there is no limit. See [stats.Swing].
 	Swing float64
+	// RejectedSteady is 429s as a share of the attempts after goodput had come to 90 % of what it could be in its phase, RejectedTransient the
+	// same before (ratios, 0 to 1); NaN where there was no such time.
+	RejectedSteady, RejectedTransient float64
+	// Recover is the longest time that goodput took to come back to 90 % of what it could be after a change, in seconds: +Inf
+	// when it did not, NaN when nothing changed.
+	Recover float64
+	// Overshoot is by how much the limit exceeded the best one at most once goodput was there (ratio, >= 0), and Herd the attempts in the
+	// second after a delay that the upstream asked for, as a multiple of what it sustains in a second; NaN where there is neither.
+	Overshoot, Herd float64
+	// Wasted is tokens that were generated for callers who had hung up, as a share of all (0 to 1); NaN where none were generated.
+	Wasted float64
+	// Inside is how many attempts were sent although an answer had asked to wait: of ours, none.
+	Inside int64
 	// Fairness is Jain's index over tenants or replicas (0 to 1, 1 is equal);
 	// zero where there is only one.
 	Fairness float64

@@ -246,6 +246,11 @@ func (j *jsonSummary) summary() (Summary, error) {
 		Mean:          j.Mean.span(-1), P50: j.P50.span(-1), P90: j.P90.span(-1), P99: j.P99.span(-1),
 		Settle: j.Settle.span(0), Settled: j.Settled, NoLevel: !j.HasLevel,
 		MeanLimit: float64(j.MeanLimit), MeanInFlight: float64(j.MeanInFlight), Swing: float64(j.Swing), Fairness: float64(j.Fairness),
+		RejectedSteady: float64(j.RejectedSteady), RejectedTransient: float64(j.Transient), Recover: float64(j.Recover),
+		Overshoot: float64(j.Overshoot), Herd: float64(j.Herd), Wasted: float64(j.Wasted), Inside: j.Inside,
+	}
+	if j.Unrecovered {
+		s.Recover = math.Inf(1)
 	}
 	if math.IsNaN(s.Fairness) {
 		s.Fairness = 0
@@ -253,7 +258,7 @@ func (j *jsonSummary) summary() (Summary, error) {
 	if math.IsNaN(s.RejectedPerOK) { // null stands for both
 		s.RejectedPerOK = RejectedPerOK(s.Rejected429, s.OK)
 	}
-	for name, n := range map[string]int64{"offered": s.Offered, "ok": s.OK, "failed": s.Failed, "refused": s.Refused, "unfinished": s.Unfinished, "sent": s.Sent, "rejected_429": s.Rejected429} {
+	for name, n := range map[string]int64{"offered": s.Offered, "ok": s.OK, "failed": s.Failed, "refused": s.Refused, "unfinished": s.Unfinished, "sent": s.Sent, "rejected_429": s.Rejected429, "sent_inside_pause": s.Inside} {
 		if n < 0 {
 			return s, fmt.Errorf("%s is %d, must not be negative", name, n)
 		}
@@ -364,7 +369,7 @@ func joinRun(a, b *Run) (*Run, error) {
 			continue
 		}
 		if x := out.PerSeed[i]; x.Offered != s.Offered || x.OK != s.OK || x.Sent != s.Sent || x.Rejected429 != s.Rejected429 {
-			return nil, errors.New("seed " + strconv.FormatUint(s.Seed, 10) + " differs between the reports: they are of different versions or settings; rename the controller of one, or compare them with simulate compare")
+			return nil, &DiffersError{a.Controller, s.Seed}
 		}
 	}
 	if len(b.PerSeed) > len(a.PerSeed) {
@@ -372,6 +377,17 @@ func joinRun(a, b *Run) (*Run, error) {
 	}
 	out.Summary = MergeSeeds(out.PerSeed)
 	return &out, nil
+}
+
+// A DiffersError says that two reports have the same seed of a controller, and not the same figures.
+type DiffersError struct {
+	Controller string
+	Seed       uint64
+}
+
+// Error says so.
+func (e *DiffersError) Error() string {
+	return "seed " + strconv.FormatUint(e.Seed, 10) + " differs between the reports: they are of different versions or settings"
 }
 
 // MergeSeeds is Merge of the summaries of seeds.

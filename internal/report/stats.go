@@ -111,7 +111,7 @@ func sameLevel(a, b float64) bool {
 
 // Merge combines the summaries of one controller in one scenario, one for each
 // seed. Counts are added; RejectedPerOK is computed anew from them; Goodput,
-// GoodputRate, the latencies, MeanLimit, MeanInFlight and Fairness are means over
+// GoodputRate, the latencies and the other ratios are means over
 // the seeds (over those where they are known), so a P99 is the mean of the seeds'
 // 99th percentiles. It returns the zero Summary for none.
 func Merge(perSeed []Summary) Summary {
@@ -147,6 +147,18 @@ func Merge(perSeed []Summary) Summary {
 	m.MeanLimit = meanOf(perSeed, func(s Summary) float64 { return s.MeanLimit })
 	m.MeanInFlight = meanOf(perSeed, func(s Summary) float64 { return s.MeanInFlight })
 	m.Swing = meanOf(perSeed, func(s Summary) float64 { return s.Swing })
+	m.RejectedSteady = meanOf(perSeed, func(s Summary) float64 { return s.RejectedSteady })
+	m.RejectedTransient = meanOf(perSeed, func(s Summary) float64 { return s.RejectedTransient })
+	m.Overshoot = meanOf(perSeed, func(s Summary) float64 { return s.Overshoot })
+	m.Herd = meanOf(perSeed, func(s Summary) float64 { return s.Herd })
+	m.Wasted = meanOf(perSeed, func(s Summary) float64 { return s.Wasted })
+	m.Recover = meanOf(perSeed, func(s Summary) float64 { return s.Recover })
+	for _, s := range perSeed {
+		m.Inside += s.Inside
+		if math.IsInf(s.Recover, 1) {
+			m.Recover = s.Recover // one that never comes back has no mean
+		}
+	}
 	m.Fairness = meanOf(perSeed, func(s Summary) float64 { return s.Fairness })
 	m.Mean = meanKnown(perSeed, func(s Summary) time.Duration { return s.Mean })
 	m.P50 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P50 })

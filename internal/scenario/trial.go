@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/sim"
@@ -61,18 +62,42 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 		})
 	}
 	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
+	// The largest limit that there is stands for none: a law that only paces has it.
+	for i, l := range o.Series.Limit {
+		if l >= adaptive.MaxLimit {
+			o.Series.Limit[i] = math.NaN()
+		}
+	}
+	if o.Summary.MeanLimit >= adaptive.MaxLimit {
+		o.Summary.MeanLimit = math.NaN()
+	}
 	o.Summary.Swing = stats.Swing(o.Series.Limit)
 	if t.Decisions {
 		o.Decisions = decisions(res.Decisions)
+		for i := range o.Decisions {
+			if o.Decisions[i].Limit >= adaptive.MaxLimit {
+				o.Decisions[i].Limit = 0
+			}
+		}
 	}
-	if t.Measure || len(res.Replicas) > 1 {
-		m := sim.Measure(res, bound)
-		if !math.IsNaN(m.Jain) {
-			o.Summary.Fairness = m.Jain
+	m := sim.Measure(res, bound)
+	if len(res.Replicas) > 1 && !math.IsNaN(m.Jain) {
+		o.Summary.Fairness = m.Jain
+	}
+	o.Summary.RejectedSteady, o.Summary.RejectedTransient = m.RejectedSteady, m.RejectedTransient
+	o.Summary.Overshoot, o.Summary.Herd, o.Summary.Wasted, o.Summary.Inside = m.Overshoot, m.Herd, m.Wasted, m.Inside
+	o.Summary.Recover = math.NaN()
+	for _, r := range m.Recoveries {
+		took := r.Took.Seconds()
+		if r.Took < 0 {
+			took = math.Inf(1)
 		}
-		if t.Measure {
-			o.Measures = &m
+		if !(o.Summary.Recover >= took) {
+			o.Summary.Recover = took
 		}
+	}
+	if t.Measure {
+		o.Measures = &m
 	}
 	return o, nil
 }

@@ -422,6 +422,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 	var arrived, pass, begin, last int64
 	var arrivals, dones []int64
 	var q request
+	nevers := 0
 	meanIn, meanOut := meanTokens(cfg, &b.size)
 	for k := uint64(0); w.Kind != Backlog || w.Jobs == 0 || k < uint64(w.Jobs); k++ {
 		if k%stopEvery == 0 && ctx.Err() != nil {
@@ -464,9 +465,13 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			q.input += turns[k].context
 			q.cached = int64(w.Cached * float64(turns[k].context))
 		}
-		if b.never(&q) {
-			continue // larger than a whole quota
+		if b.never(&q) { // larger than a whole quota
+			if nevers++; nevers > 10_000 && !open {
+				break // as all are
+			}
+			continue
 		}
+		nevers = 0
 		if pass <= end {
 			pass = b.pass(pass, &q)
 		}
@@ -654,11 +659,14 @@ func (b *bound) turns() []turn {
 			break
 		}
 		key := b.flow.n - 1
-		n := max(1, int(w.Turns.Int(cfg.Seed, streamTurns, b.flow.n)))
+		n := turnsOf(cfg, b.flow.n)
 		context := int64(0)
 		for k := range n {
 			q.key = key<<12 | uint64(k)
 			b.size.size(&q)
+			if at >= int64(cfg.Duration) {
+				break
+			}
 			all = append(all, turn{at, q.key, context})
 			context += q.input + q.output
 			alone, _ := b.serve(at, uint64(len(all)), &q)

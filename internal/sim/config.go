@@ -113,9 +113,6 @@ func ParseKind(name string) (Kind, bool) {
 	return 0, false
 }
 
-// open reports whether requests arrive whatever happened to those before.
-func (k Kind) open() bool { return k == Poisson || k == Renewal || k == Modulated || k == Traced }
-
 // patient reports whether each request of a kind has somebody who waits for its answer before the next one.
 func (k Kind) patient() bool { return k == Closed || k == Backlog }
 
@@ -135,7 +132,7 @@ type Workload struct {
 	Clients int
 	// Think is how long a client thinks between an answer and its next request, for Closed and Sessions, in ns.
 	Think draw.Dist
-	// Turns is how many requests a session has, drawn for each (at least 1).
+	// Turns is how many requests a session has, drawn for each (at least 1, and 4095 at most).
 	Turns draw.Dist
 	// Jobs is how many jobs there are, for Backlog; 0 means that there is no end of them.
 	Jobs int

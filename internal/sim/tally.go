@@ -18,6 +18,8 @@ type Result struct {
 	Offered, OK, Failed, Refused, Unfinished int64
 	// InTime is how many of OK succeeded before the horizon, and TokensInTime their tokens, input and output together.
 	InTime, TokensInTime int64
+	// Finished is when the last success came back: the length of a batch that was done.
+	Finished time.Duration
 	// Sent is how many attempts were sent; Rejected is how many of them were answered with 429.
 	Sent, Rejected int64
 	// Inside is how many attempts were sent although an answer had asked that replica and key to wait.
@@ -228,6 +230,7 @@ func (t *tally) sending(r *run, q *request) {
 
 func (t *tally) succeeded(r *run, q *request) {
 	t.ok++
+	r.res.Finished = time.Duration(r.now)
 	tokens := q.input + q.output
 	r.res.Tokens += tokens
 	if r.now <= t.horizon {

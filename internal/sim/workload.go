@@ -184,6 +184,14 @@ func (s *source) size(q *request) {
 	q.cached = int64(w.Cached * float64(q.input))
 }
 
+// mostTurns is how many requests a session has at most.
+const mostTurns = 1<<12 - 1
+
+// turnsOf returns how many requests a session has.
+func turnsOf(cfg *Config, key uint64) int {
+	return int(min(mostTurns, max(1, cfg.Workload.Turns.Int(cfg.Seed, streamTurns, key))))
+}
+
 // open begins a session and returns its number, from 1 on.
 func (s *source) open(*run) int {
 	i := s.idle
@@ -194,7 +202,7 @@ func (s *source) open(*run) int {
 		s.idle = s.sessions[i].next
 	}
 	key := s.flow.n
-	s.sessions[i] = session{key: key, left: max(1, int(s.cfg.Workload.Turns.Int(s.cfg.Seed, streamTurns, key)))}
+	s.sessions[i] = session{key: key, left: turnsOf(s.cfg, key)}
 	return i + 1
 }
 

@@ -28,7 +28,6 @@ const (
 	streamNeighbourInput
 	streamNeighbourOutput
 	streamColdStart // of the n-th new server
-	streamLatency   // Exp(1) for jitter
 )
 
 // Kinds of events.

@@ -250,6 +250,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	}
 	c.rec.Caller, c.rec.Tenant, c.rec.Priority = c.who.Name, c.who.Tenant, c.who.Priority
 	escaped := r.URL.EscapedPath()
+	if r.Method == http.MethodConnect || !strings.HasPrefix(escaped, "/") {
+		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway is called like the upstream itself: it is no forward proxy", Final: true})
+		return false
+	}
 	if !clean(r.URL.Path) {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: `the path has "." or ".." in it`, Final: true})
 		return false

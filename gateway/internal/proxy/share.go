@@ -55,18 +55,19 @@ func (c *call) plan() *plan {
 		return nil
 	}
 	scope := []string{c.route.Path, c.who.Tenant}
-	h := c.r.Header
+	h, keyed := c.r.Header, true
 	for i := range c.route.targets {
 		to := &c.route.targets[i]
+		keyed = keyed && to.keyed
 		scope = append(scope, to.name, to.base.String(), to.model)
 	}
-	if c.route.targets[0].keyed || c.who.Field != "" {
+	if keyed || c.who.Field != "" {
 		// These do not reach the upstream, and do not change its answer.
 		h = h.Clone()
 		if c.who.Field != "" {
 			h.Del(c.who.Field)
 		}
-		if c.route.targets[0].keyed {
+		if keyed {
 			for _, f := range credentials {
 				h.Del(f)
 			}

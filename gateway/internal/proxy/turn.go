@@ -17,7 +17,6 @@ type turn struct {
 	cancel          context.CancelCauseFunc
 
 	request limiter.Request
-	model   string
 	stall   time.Duration // how long an upstream may be silent
 	// plain says that the caller was promised an answer without an encoding, because its stream has begun.
 	plain *atomic.Bool

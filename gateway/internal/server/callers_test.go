@@ -78,6 +78,36 @@ func TestOpenGateway(t *testing.T) {
 	}
 }
 
+// Nor does one that the command line puts there.
+func TestOpenByTheCommandLine(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	const keyed = "[upstream.up]\nbase_url='http://x/v1'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'\n"
+	_, err := New(Options{Config: write(t, keyed), Listen: "0.0.0.0:0"})
+	if err == nil || !strings.Contains(err.Error(), "upstream.up has keys that anybody could use") {
+		t.Errorf("%v", err)
+	}
+	s, err := New(Options{Config: write(t, keyed+"[gateway]\nopen=true\n"), Listen: "0.0.0.0:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+}
+
+// The gateway is no forward proxy.
+func TestNoForwardProxy(t *testing.T) {
+	var calls atomic.Int32
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) { calls.Add(1) })
+	g := start(t, table(s, ""))
+	for _, line := range []string{"CONNECT example.com:443 HTTP/1.1", "OPTIONS * HTTP/1.1"} {
+		conn := dial(t, g.Addr())
+		fmt.Fprintf(conn, "%s\r\nHost: example.com\r\nConnection: close\r\n\r\n", line)
+		b, _ := io.ReadAll(conn)
+		if strings.Contains(line, "CONNECT") && !strings.HasPrefix(string(b), "HTTP/1.1 400 ") || calls.Load() != 0 {
+			t.Errorf("%s: %.60q, %d calls", line, b, calls.Load())
+		}
+	}
+}
+
 // A tenant has no more calls in flight, and starts no more a minute, than it may; others are not held up.
 func TestTenantsLimits(t *testing.T) {
 	checkGoroutines(t)

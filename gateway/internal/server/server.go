@@ -166,6 +166,9 @@ func (s *Server) read() (err error) {
 		}
 		if s.opts.Listen != "" {
 			set.Listen = s.opts.Listen
+			if err := set.Exposed(); err != nil {
+				return nil, err
+			}
 		}
 		if s.opts.Admin != "" {
 			set.Admin = s.opts.Admin

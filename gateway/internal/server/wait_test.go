@@ -228,7 +228,7 @@ func TestRetriesWithTheBody(t *testing.T) {
 		}
 		if calls.Add(1) < 3 {
 			w.Header().Set("Retry-After-Ms", "10")
-			http.Error(w, `{"error":{"message":"The server is overloaded","type":"service_unavailable_error","code":"server_is_overloaded"}}`, 503)
+			http.Error(w, `{"error":{"message":"The server is overloaded","type":"service_unavailable_error","code":"server_is_overloaded"}}`, http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = io.WriteString(w, "done")

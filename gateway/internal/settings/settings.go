@@ -5,6 +5,7 @@ package settings
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -156,7 +157,21 @@ func Parse(name string, data []byte) (*Settings, error) {
 	return t.settings(), nil
 }
 
-// Upstreams returns the names of the upstreams that have a base URL, sorted.
+// Exposed reports why strangers could use the upstreams' keys; nil when they cannot, or may. The file is checked by Parse, so this is for
+// an address that does not come from it.
+func (s *Settings) Exposed() error {
+	if s.Open || len(s.Callers) > 0 || s.Loopback() {
+		return nil
+	}
+	for name, u := range s.Limits.Upstreams {
+		if len(u.Keys.Sources) > 0 {
+			return fmt.Errorf("%s can be reached from elsewhere, and upstream.%s has keys that anybody could use then: write [[gateway.caller]] for those who may, or open = true in [gateway]", s.Listen, name)
+		}
+	}
+	return nil
+}
+
+// upstreams returns the names of the upstreams that have a base URL, sorted.
 func upstreams(f *config.File) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Upstreams)), func(name string) bool { return f.Upstreams[name].BaseURL == "" })
 }

@@ -211,7 +211,7 @@
       this.figures = new Map();
       for (const kind of this.kinds) {
         const line = scenario.runs.map((r) => r.lines[kind.key]).find((l) => l && l.k > 1);
-        const mean = line ? `, mean of ${time(line.k * scenario.runs[0].lines.step)}` : '';
+        const mean = line ? `, ${kind.rate ? 'mean of' : 'a value each'} ${time(line.k * scenario.runs[0].lines.step)}` : '';
         this.figure(kind.key, kind.title, kind.unit + mean, true);
         if (kind.key === 'limit' && this.decided) this.figure('decisions', 'Decisions', 'up: more allowed, down: less', false);
       }
@@ -269,7 +269,7 @@
     drawKind(kind, labelled) {
       const runs = this.shown().filter((r) => r.lines[kind.key]);
       const oracle = kind.oracle && !hidden.has('oracle') ? this.scenario.oracle[kind.oracle] : null;
-      const maxima = runs.map((r) => r.lines[kind.key].max);
+      const maxima = runs.map((r) => Math.max(r.lines[kind.key].max, data.controllers[r.c].ours && r.high && r.high[kind.key] ? r.high[kind.key].max : 0));
       if (oracle) maxima.push(oracle.max);
       const h = kind.height;
       const scale = scaleOf(maxima, h, kind.rate, chosenScale.get(`${this.index}/${kind.key}`));
@@ -299,8 +299,7 @@
         const low = run.low && run.low[kind.key];
         const high = run.high && run.high[kind.key];
         if (low && high) {
-          // Twice the top of the chart is far enough outside.
-          const y = (v) => Math.max(-h, scale.y(v));
+          const y = (v) => Math.max(-4, scale.y(v)); // those that are only shown when pointed at may be higher than the chart
           svg(s, 'path', { class: `band ${c.class}`, 'data-c': run.c, d: band(low, high, run.low.step, this.x, y) });
         }
         svg(s, 'path', {
@@ -323,7 +322,7 @@
       const c = data.controllers[run.c];
       const g = svg(s, 'g', { class: `markers ${c.class}`, 'data-c': run.c });
       for (let k = 0; k < run.d.t.length; k++) {
-        if (!run.d.s[k] || run.d.l[k] === 0) continue;
+        if (!run.d.s[k] || run.d.l[k] === 0 || run.d.t[k] > this.span) continue;
         const x = px(this.x(run.d.t[k]));
         const at = px(y(run.d.l[k]));
         const d = run.d.s[k] > 0 ? `M${x - 3} ${at + 3}h6l-3 -6z` : `M${x - 4} ${at - 3}h8l-4 7z`;
@@ -385,16 +384,22 @@
       svg(out, 'rect', { width: '100%', height: '100%', fill: back });
       text(this.scenario.name, LEFT, 24, 17, 650, ink);
       let x = LEFT;
+      let row = 44;
       for (const run of this.shown()) {
         const c = data.controllers[run.c];
+        const wide = 34 + c.name.length * 7.5;
+        if (x > LEFT && x + wide > this.width) {
+          x = LEFT;
+          row += 20;
+        }
         const probe = svg(pieces[0].querySelector('svg'), 'path', { class: `line ${c.class}` });
         const color = getComputedStyle(probe).stroke;
         probe.remove();
-        if (x > this.width - 120) continue;
-        svg(out, 'rect', { x, y: 38, width: 14, height: 4, fill: color });
-        text(c.name, x + 19, 44, 12, 400, ink);
-        x += 34 + c.name.length * 7;
+        svg(out, 'rect', { x, y: row - 6, width: 14, height: 4, fill: color });
+        text(c.name, x + 19, row, 12, c.ours ? 650 : 400, ink);
+        x += wide;
       }
+      top = row + 20;
       for (const f of pieces) {
         const from = f.querySelector('svg');
         const box = from.viewBox.baseVal;
@@ -440,6 +445,7 @@
         let more = '';
         let less = '';
         for (let k = 0; k < run.d.t.length; k++) {
+          if (run.d.t[k] > this.span) break; // of the drain
           const x = px(this.x(run.d.t[k]));
           if (run.d.s[k] < 0) less += `M${x} ${middle - 1}V${middle + 6}`;
           else more += `M${x} ${middle + 1}V${middle - 5}`;

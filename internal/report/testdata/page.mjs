@@ -49,8 +49,9 @@ try {
   // Pointing at a chart shows the values and the decision.
   const chart = page.locator('.charts').first();
   await chart.scrollIntoViewIfNeeded();
-  const box = await chart.boundingBox();
-  await page.mouse.move(box.x + box.width / 2, box.y + 60);
+  await page.evaluate(() => document.querySelector('.charts').scrollIntoView({ block: 'center' }));
+  const now = await chart.boundingBox();
+  await page.mouse.move(now.x + now.width / 2, 500);
   out.texts.tip = await page.locator('.charts .tip').first().innerText();
   if (pictures) await page.screenshot({ path: join(dir, 'tip.png') });
   await page.mouse.move(5, 5);
@@ -83,6 +84,13 @@ try {
       await c.close();
     }
     await page.pdf({ path: join(dir, 'print.pdf'), format: 'A4' });
+    const c = await browser.newContext({ viewport: { width: 720, height: 1000 }, offline: true });
+    const p = await c.newPage();
+    await p.goto('file://' + report);
+    await p.waitForSelector('html[data-drawn]');
+    await p.emulateMedia({ media: 'print' });
+    await p.screenshot({ path: join(dir, 'print.png'), clip: { x: 0, y: 0, width: 720, height: 3200 }, fullPage: true });
+    await c.close();
   } else {
     await page.setViewportSize({ width: 390, height: 844 });
     await page.waitForTimeout(300);

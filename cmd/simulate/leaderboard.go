@@ -1,0 +1,192 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/internal/report"
+	"github.com/flyball-go/flyball/internal/scenario"
+)
+
+func (e *env) leaderboardCommand() *cli.Command {
+	return &cli.Command{
+		Name: "leaderboard", Usage: "let every controller meet every built-in scenario and drawn worlds, and print the comparison as Markdown", OnUsageError: usageError, Action: e.leaderboardAction,
+		Description: "docs/leaderboard.md is what this prints, as its first lines say.\n\nExample:\n   simulate leaderboard > docs/leaderboard.md",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
+			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between; all when none is given"},
+			&cli.Uint64Flag{Name: "seed", Usage: "first seed `N`", Value: 1},
+			&cli.IntFlag{Name: "seeds", Usage: "`N` seeds", Value: 2},
+			&cli.IntFlag{Name: "draws", Usage: "`N` drawn worlds", Value: 200},
+			&cli.Uint64Flag{Name: "draw-seed", Usage: "`S`, from which they are drawn", Value: 1001},
+			&cli.IntFlag{Name: "cpus", Usage: "`N` runs at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
+		},
+	}
+}
+
+func (e *env) leaderboardAction(c *cli.Context) error {
+	controllers := scenario.Controllers()
+	if c.IsSet("controllers") {
+		var err error
+		if controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
+			return misuse(fmt.Errorf("--controllers: %w", err))
+		}
+	}
+	seeds, draws, cpus := c.Int("seeds"), c.Int("draws"), c.Int("cpus")
+	if seeds < 1 || seeds > maxSeeds || draws < 0 || draws > maxDraws || cpus < 1 || cpus > maxCPUs {
+		return misuse(fmt.Errorf("--seeds is %d, --draws %d, --cpus %d: must be 1 to %d, 0 to %d, 1 to %d", seeds, draws, cpus, maxSeeds, maxDraws, maxCPUs))
+	}
+	file, err := loadConfig(c)
+	if err != nil {
+		return misuse(err)
+	}
+	all := scenario.Builtin()
+	plan := scenario.Plan{Scenarios: all, Controllers: controllers, Settings: file.Defaults, Seed: c.Uint64("seed"), Seeds: seeds, CPUs: cpus}
+	r, _, err := scenario.Run(c.Context, plan)
+	if err != nil {
+		return internal(err)
+	}
+	var groups []drawGroup
+	if draws > 0 {
+		results, err := scenario.RunDraws(c.Context, scenario.DrawPlan{Seed: c.Uint64("draw-seed"), N: draws, Controllers: controllers, Settings: file.Defaults, CPUs: cpus})
+		if err != nil {
+			return internal(err)
+		}
+		groups = group(controllers, results)
+	}
+	sets := map[string]scenario.Set{}
+	for _, s := range all {
+		sets[s.Name] = s.Set
+	}
+	return e.write(func(w io.Writer) error {
+		var b strings.Builder
+		fmt.Fprintf(&b, "# Leaderboard\n\nMade by `go run ./cmd/simulate leaderboard --seed %d --seeds %d --draws %d --draw-seed %d` with %s; "+
+			"the same command gives the same numbers on any machine.\n\n", c.Uint64("seed"), seeds, draws, c.Uint64("draw-seed"), runtime.Version())
+		writeBoard(&b, r, sets)
+		if draws > 0 {
+			writeDrawBoard(&b, groups, draws)
+		}
+		_, err := io.WriteString(w, b.String())
+		return err
+	})
+}
+
+// score is the composite of one run: the share of the oracle's goodput, less a tenth for each 429 in a hundred successes
+// (e^(-10 R), R being 429s an attempt).
+func score(s *report.Summary) float64 {
+	attempts := s.RejectedPerOK / (1 + s.RejectedPerOK)
+	if math.IsInf(s.RejectedPerOK, 1) {
+		attempts = 1
+	}
+	return min(max(s.Goodput, 0), 1) * math.Exp(-10*attempts)
+}
+
+// standing is a controller over all scenarios of a set.
+type standing struct {
+	name             string
+	goodput, refused []float64
+	scores           []float64
+}
+
+// suite is the composite of several scores: half their geometric mean with a floor of 0.01, three tenths their mean, and two
+// tenths the smallest, so that one collapse hurts.
+func (s *standing) suite() float64 {
+	var sum, logs float64
+	least := math.Inf(1)
+	for _, x := range s.scores {
+		sum, logs, least = sum+x, logs+math.Log(max(x, 0.01)), min(least, x)
+	}
+	n := float64(len(s.scores))
+	return 0.5*math.Exp(logs/n) + 0.3*sum/n + 0.2*least
+}
+
+func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
+	for _, set := range []scenario.Set{scenario.Tuning, scenario.HeldOut} {
+		var order []string
+		by := map[string]*standing{}
+		for i := range r.Scenarios {
+			s := &r.Scenarios[i]
+			if sets[s.Name] != set {
+				continue
+			}
+			for k := range s.Runs {
+				run := &s.Runs[k]
+				st := by[run.Controller]
+				if st == nil {
+					st = &standing{name: run.Controller}
+					by[run.Controller], order = st, append(order, run.Controller)
+				}
+				st.goodput = append(st.goodput, run.Summary.Goodput)
+				st.refused = append(st.refused, run.Summary.RejectedPerOK)
+				st.scores = append(st.scores, score(&run.Summary))
+			}
+		}
+		if len(order) == 0 {
+			continue
+		}
+		slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(by[b].suite(), by[a].suite()) })
+		fmt.Fprintf(w, "## The %s set: %d scenarios\n\n", set, len(by[order[0]].scores))
+		fmt.Fprintf(w, "Goodput is a share of the oracle's. A scenario's score is goodput x e^(-10 R), R being the share of attempts that were answered with 429; the suite's is half the geometric mean of "+
+			"the scores, three tenths their mean, two tenths the smallest.\n\n")
+		fmt.Fprintln(w, "| Controller | Suite | Score median | Goodput median | Goodput worst | 429s per success, median | 429s per success, worst |")
+		fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- |")
+		for _, name := range order {
+			st := by[name]
+			g, f, sc := quantilesOf(slices.Clone(st.goodput)), quantilesOf(slices.Clone(st.refused)), quantilesOf(slices.Clone(st.scores))
+			fmt.Fprintf(w, "| %s | %.3f | %.3f | %.3f | %.3f | %s | %s |\n", name, st.suite(), sc.P50, g.P50, slices.Min(st.goodput), share(f.P50), share(slices.Max(st.refused)))
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "## Scenario by scenario\n\nOurs beside the best of the others by score. *Beaten* names every other controller that got more goodput and fewer 429s.\n\n")
+	fmt.Fprintln(w, "| Scenario | Set | Ours: goodput | 429s per success | p99 | Best other | Its goodput | Its 429s per success | Beaten by |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		var ours, best *report.Run
+		for k := range s.Runs {
+			run := &s.Runs[k]
+			switch {
+			case run.Ours:
+				ours = run
+			case best == nil || score(&run.Summary) > score(&best.Summary):
+				best = run
+			}
+		}
+		if ours == nil || best == nil {
+			continue
+		}
+		var beaten []string
+		for k := range s.Runs {
+			x := &s.Runs[k].Summary
+			if !s.Runs[k].Ours && x.Goodput > ours.Summary.Goodput && x.RejectedPerOK < ours.Summary.RejectedPerOK {
+				beaten = append(beaten, s.Runs[k].Controller)
+			}
+		}
+		o, b := &ours.Summary, &best.Summary
+		fmt.Fprintf(w, "| %s | %s | %.3f | %s | %s | %s | %.3f | %s | %s |\n", s.Name, sets[s.Name], o.Goodput, share(o.RejectedPerOK), span(o.P99),
+			best.Controller, b.Goodput, share(b.RejectedPerOK), strings.Join(beaten, ", "))
+	}
+	fmt.Fprintln(w)
+}
+
+func writeDrawBoard(w io.Writer, groups []drawGroup, n int) {
+	fmt.Fprintf(w, "## %d drawn worlds\n\nLimits of 2 to 2,000 in flight, service times of 20 ms to 60 s, quotas of 10 to 10,000 requests a minute, and in half of them a change half-way "+
+		"(capacity halved or doubled, or an outage). Nobody tuned on this seed. Steady is the last third of a run, and with a change the third before it.\n\n", n)
+	fmt.Fprintln(w, "| Kind | Controller | Draws | Goodput p5 | p25 | p50 | 429s per success p50 | p95 | Steady p50 | p95 | Settle p50, round trips | Never settled | Recover p50, s | Never recovered |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	for _, g := range groups {
+		if g.Kind != allKinds && !strings.HasPrefix(g.Controller, "ours") {
+			continue // all others by kind: simulate draws
+		}
+		fmt.Fprintf(w, "| %s | %s | %d | %.3f | %.3f | %.3f | %s | %s | %s | %s | %.1f | %d | %.1f | %d |\n", g.Kind, g.Controller, g.Rejected.N, g.Goodput.P5, g.Goodput.P25, g.Goodput.P50,
+			share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95), g.Settle.P50, g.Unsettled, g.Recover.P50, g.Unrecovered)
+	}
+	fmt.Fprintln(w)
+}

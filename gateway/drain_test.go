@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/internal/draw"
+	"github.com/flyball-go/flyball/internal/modelserver"
+	"github.com/flyball-go/flyball/internal/upstream"
+)
+
+func drainRun(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	code = run(ctx, append([]string{"gateway", "drain"}, args...), strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// model is a model server with a limit on calls in flight, and its address.
+func model(t *testing.T, cfg upstream.Config) (*modelserver.Server, string) {
+	t.Helper()
+	cfg.Dialect = upstream.OpenAI
+	m, err := modelserver.New(modelserver.Config{Upstream: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	srv := httptest.NewServer(m)
+	t.Cleanup(srv.Close)
+	return m, srv.URL
+}
+
+func accepted(m *modelserver.Server) int64 {
+	total, _ := m.Stats()
+	return total.Accepted
+}
+
+func requests(t *testing.T, dir string, n int) string {
+	t.Helper()
+	var b bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&b, `{"custom_id":"r-%d","method":"POST","url":"/v1/chat/completions","body":{"model":"sim-small","max_tokens":5,"messages":[{"role":"user","content":"number %d"}]}}`+"\n", i, i)
+	}
+	path := filepath.Join(dir, "requests.jsonl")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The command of the documentation, with options behind the file: results for all, and nothing to do the second time.
+func TestDrain(t *testing.T) {
+	m, url := model(t, upstream.Config{Concurrency: upstream.Concurrency{Limit: 20}, Server: upstream.Server{Service: draw.Of(5 * time.Millisecond)}})
+	dir := t.TempDir()
+	in, out := requests(t, dir, 300), filepath.Join(dir, "results.jsonl")
+	t.Setenv("DRAIN_TEST_KEY", "sk-secret")
+	args := []string{in, "--out", out, "--base-url", url + "/v1", "--key-env", "DRAIN_TEST_KEY", "--price", "1,2"}
+	code, stdout, stderr := drainRun(t, args...)
+	if code != 0 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "300 done in ") || !strings.Contains(stderr, "cost 0.0") {
+		t.Fatalf("exit code %d, stdout %q, stderr %q; off a terminal it says one line", code, stdout, stderr)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for l := range strings.Lines(string(data)) {
+		var r struct {
+			ID       string `json:"custom_id"`
+			Response struct {
+				Status int `json:"status_code"`
+				Body   struct{ Object string }
+			}
+		}
+		if err := json.Unmarshal([]byte(l), &r); err != nil || r.Response.Status != 200 || r.Response.Body.Object != "chat.completion" {
+			t.Fatalf("%v in %s", err, l)
+		}
+		ids[r.ID] = true
+	}
+	if len(ids) != 300 {
+		t.Errorf("results for %d ids, want 300", len(ids))
+	}
+	calls := accepted(m)
+	code, _, stderr = drainRun(t, args...)
+	if code != 0 || !strings.Contains(stderr, "0 done") || !strings.Contains(stderr, "300 known") || accepted(m) != calls {
+		t.Errorf("the second run: exit code %d, %q, %d calls more", code, stderr, accepted(m)-calls)
+	}
+	if strings.Contains(stderr+string(data), "sk-secret") {
+		t.Error("the key is in what was written")
+	}
+}
+
+func TestDrainDeadLetters(t *testing.T) {
+	_, url := model(t, upstream.Config{Server: upstream.Server{Service: draw.Of(time.Millisecond)}})
+	dir := t.TempDir()
+	in := requests(t, dir, 3)
+	f, err := os.OpenFile(in, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(f, "not JSON")
+	f.Close()
+	code, _, stderr := drainRun(t, "--out", filepath.Join(dir, "out.jsonl"), "--base-url", url, in)
+	if code != 1 || !strings.Contains(stderr, "1 requests are dead letters") || !strings.Contains(stderr, "requests.dead.jsonl") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+}
+
+func TestDrainMisuse(t *testing.T) {
+	dir := t.TempDir()
+	in, out := requests(t, dir, 1), filepath.Join(dir, "out.jsonl")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{in}, "--out"},
+		{[]string{"--out", out}, "--from"},
+		{[]string{in, in, "--out", out}, "2 files"},
+		{[]string{in, "--out", out}, "--base-url"},
+		{[]string{in, "--out", out, "--base-url", "ftp://x"}, "ftp://x"},
+		{[]string{in, "--out", in, "--base-url", "http://127.0.0.1:1"}, "not a result"},
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--price", "x"}, "--price"},
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--key-env", "FLYBALL_NO_SUCH"}, "FLYBALL_NO_SUCH"},
+		{[]string{"--from", "redis://x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "amqp://"},
+		{[]string{"--from", "kafka://127.0.0.1:1/t?grup=x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "grup"},
+		{[]string{in, "--from", "kafka://127.0.0.1:1/t", "--out", out}, "one of the two"},
+		{[]string{"--from", "amqp://u:topsecret@127.0.0.1:1/?queue=q", "--out", out, "--base-url", "http://127.0.0.1:1"}, "connect"},
+		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},
+		{[]string{in, "--out", out, "--nonsense"}, "nonsense"},
+	} {
+		code, _, stderr := drainRun(t, test.args...)
+		if code != 2 || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "topsecret") {
+			t.Errorf("drain %q: exit code %d, %q; want 2 and %q", test.args, code, stderr, test.want)
+		}
+	}
+}

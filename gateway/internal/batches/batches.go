@@ -1,0 +1,446 @@
+// Package batches is a durable queue behind OpenAI's Batch API: files of requests are uploaded, made into batches, sent by package
+// drain, and their results fetched.
+//
+// Everything is in one directory, and on the disk before the caller hears of it: a process that dies goes on where it was when it is
+// started again. A batch that ends has a file of results and, when there are any, a file of errors.
+package batches
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// Config is what a Queue is made from. Dir, Upstream and Guard must be set.
+type Config struct {
+	// Dir is where everything is kept. It is made when it is not there, for its owner only.
+	Dir string
+	// Upstream sends, and Guard says when.
+	Upstream drain.Upstream
+	Guard    *limiter.Guard
+	// Token is what callers must send as a bearer token. Empty lets everybody in.
+	Token string
+	// MaxFile is the largest file, in bytes. Zero means 200 MB, as at OpenAI.
+	MaxFile int64
+	// Idempotent is as in drain.Config.
+	Idempotent bool
+	// AtOnce is how many batches are sent at a time; they share the guard. Zero means 4.
+	AtOnce int
+	// Log is told of batches that end; nil means that nobody is.
+	Log func(format string, args ...any)
+}
+
+// Queue is the files and batches of one directory. It is an http.Handler.
+type Queue struct {
+	cfg  Config
+	work chan struct{} // takes a token when there may be work
+
+	mu      sync.Mutex
+	files   map[string]*File
+	batches map[string]*Batch
+	running map[string]*running
+}
+
+// running is a batch that is being sent.
+type running struct {
+	cancel context.CancelCauseFunc
+	runner *drain.Runner // nil until it is made
+}
+
+// File is a file as the API shows it.
+type File struct {
+	ID        string `json:"id"`
+	Object    string `json:"object"`
+	Bytes     int64  `json:"bytes"`
+	CreatedAt int64  `json:"created_at"`
+	Filename  string `json:"filename"`
+	Purpose   string `json:"purpose"`
+	Status    string `json:"status"`
+}
+
+// Batch is a batch as the API shows it.
+type Batch struct {
+	ID               string            `json:"id"`
+	Object           string            `json:"object"`
+	Endpoint         string            `json:"endpoint"`
+	Errors           *Errors           `json:"errors"`
+	InputFileID      string            `json:"input_file_id"`
+	CompletionWindow string            `json:"completion_window"`
+	Status           string            `json:"status"`
+	OutputFileID     *string           `json:"output_file_id"`
+	ErrorFileID      *string           `json:"error_file_id"`
+	CreatedAt        int64             `json:"created_at"`
+	InProgressAt     *int64            `json:"in_progress_at"`
+	ExpiresAt        int64             `json:"expires_at"`
+	FinalizingAt     *int64            `json:"finalizing_at"`
+	CompletedAt      *int64            `json:"completed_at"`
+	FailedAt         *int64            `json:"failed_at"`
+	ExpiredAt        *int64            `json:"expired_at"`
+	CancellingAt     *int64            `json:"cancelling_at"`
+	CancelledAt      *int64            `json:"cancelled_at"`
+	Counts           Counts            `json:"request_counts"`
+	Metadata         map[string]string `json:"metadata"`
+}
+
+// Errors is why a batch failed.
+type Errors struct {
+	Object string  `json:"object"`
+	Data   []Error `json:"data"`
+}
+
+// Error is one of them.
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Counts is how far a batch is.
+type Counts struct {
+	Total     int64 `json:"total"`
+	Completed int64 `json:"completed"`
+	Failed    int64 `json:"failed"`
+}
+
+// The states of a batch.
+const (
+	inProgress = "in_progress"
+	finalizing = "finalizing"
+	completed  = "completed"
+	failed     = "failed"
+	expired    = "expired"
+	cancelling = "cancelling"
+	cancelled  = "cancelled"
+)
+
+const window = 24 * time.Hour // what OpenAI offers
+
+var (
+	errCancelled = errors.New("batches: cancelled")
+	errExpired   = errors.New("batches: expired")
+	idPattern    = regexp.MustCompile(`^(file-|batch_)[A-Za-z0-9]{1,64}$`)
+)
+
+// Open opens the directory.
+func Open(cfg Config) (*Queue, error) {
+	if cfg.MaxFile == 0 {
+		cfg.MaxFile = 200e6
+	}
+	if cfg.AtOnce == 0 {
+		cfg.AtOnce = 4
+	}
+	if cfg.Log == nil {
+		cfg.Log = func(string, ...any) {}
+	}
+	if cfg.Dir == "" || cfg.Upstream == nil || cfg.Guard == nil || cfg.AtOnce < 1 || cfg.MaxFile < 1 {
+		return nil, errors.New("batches: Config needs Dir, Upstream and Guard, and AtOnce and MaxFile that are not negative")
+	}
+	q := &Queue{cfg: cfg, work: make(chan struct{}, 1), files: map[string]*File{}, batches: map[string]*Batch{}, running: map[string]*running{}}
+	for _, dir := range []string{"files", "batches"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("batches: %w", err)
+		}
+	}
+	if err := readAll(filepath.Join(cfg.Dir, "files"), func(f *File) string { q.files[f.ID] = f; return f.ID }); err != nil {
+		return nil, err
+	}
+	if err := readAll(filepath.Join(cfg.Dir, "batches"), func(b *Batch) string { q.batches[b.ID] = b; return b.ID }); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// readAll reads what save wrote.
+func readAll[T any](dir string, add func(*T) (id string)) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("batches: %w", err)
+		}
+		var v T
+		if err := json.Unmarshal(data, &v); err != nil {
+			return fmt.Errorf("batches: %s: %w", path, err)
+		}
+		if id := add(&v); id != name || !idPattern.MatchString(id) {
+			return fmt.Errorf("batches: %s has the id %q", path, id)
+		}
+	}
+	return nil
+}
+
+// save writes a value so that it is there whole or not at all.
+func save(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), "tmp-")
+	if err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	_, err = tmp.Write(data)
+	return place(tmp, path, err)
+}
+
+// place puts a temporary file, written with err, in its place, durably.
+func place(tmp *os.File, path string, err error) error {
+	if err == nil {
+		err = tmp.Sync()
+	}
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+		return fmt.Errorf("batches: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	return nil
+}
+
+func (q *Queue) data(id string) string { return filepath.Join(q.cfg.Dir, "files", id+".jsonl") }
+
+func (q *Queue) saveFile(f *File) error {
+	return save(filepath.Join(q.cfg.Dir, "files", f.ID+".json"), f)
+}
+
+// saveBatch needs the lock.
+func (q *Queue) saveBatch(b *Batch) error {
+	return save(filepath.Join(q.cfg.Dir, "batches", b.ID+".json"), b)
+}
+
+func now() *int64 {
+	t := time.Now().Unix()
+	return &t
+}
+
+func newID(kind string) string { return kind + rand.Text() }
+
+// ended reports whether nothing is left to do for a batch.
+func (b *Batch) ended() bool {
+	return b.Status == completed || b.Status == failed || b.Status == expired || b.Status == cancelled
+}
+
+// Run sends batches until ctx ends, the oldest first. What has not ended then goes on with the next Run of this directory.
+func (q *Queue) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	places := make(chan struct{}, q.cfg.AtOnce)
+	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		b := q.next()
+		for b == nil {
+			select {
+			case <-q.work:
+				b = q.next()
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		all.Go(func() {
+			defer func() { <-places }()
+			q.run(ctx, b)
+		})
+	}
+}
+
+// next takes the oldest batch that is to be sent and is not; nil when there is none.
+func (q *Queue) next() *Batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var first *Batch
+	for id, b := range q.batches {
+		if b.ended() || q.running[id] != nil {
+			continue
+		}
+		if first == nil || b.CreatedAt < first.CreatedAt || b.CreatedAt == first.CreatedAt && b.ID < first.ID {
+			first = b
+		}
+	}
+	if first != nil {
+		q.running[first.ID] = &running{cancel: func(error) {}}
+	}
+	return first
+}
+
+func (q *Queue) wake() {
+	select {
+	case q.work <- struct{}{}:
+	default:
+	}
+}
+
+// run sends a batch.
+func (q *Queue) run(ctx context.Context, b *Batch) {
+	call, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	q.mu.Lock()
+	q.running[b.ID].cancel = cancel
+	stopped := b.Status == cancelling
+	deadline := time.Unix(b.ExpiresAt, 0)
+	input, output, failures, endpoint := b.InputFileID, *b.OutputFileID, *b.ErrorFileID, b.Endpoint
+	q.mu.Unlock()
+	if stopped {
+		cancel(errCancelled)
+	}
+	call, end := context.WithDeadlineCause(call, deadline, errExpired)
+	defer end()
+	counts, err := q.send(call, b.ID, input, output, failures, endpoint)
+	if ctx.Err() != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errExpired) && err != nil {
+		q.mu.Lock()
+		delete(q.running, b.ID)
+		q.mu.Unlock()
+		return // the process ends; the batch does not
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.running, b.ID)
+	b.Counts = counts
+	b.FinalizingAt = now()
+	switch {
+	case err == nil:
+		b.Status, b.CompletedAt = completed, now()
+	case errors.Is(err, errCancelled):
+		b.Status, b.CancelledAt = cancelled, now()
+	case errors.Is(err, errExpired):
+		b.Status, b.ExpiredAt = expired, now()
+	default:
+		b.Status, b.FailedAt = failed, now()
+		b.Errors = &Errors{Object: "list", Data: []Error{{Code: "run_stopped", Message: err.Error()}}}
+	}
+	for id, purpose := range map[string]string{output: "batch_output", failures: "batch_output"} {
+		info, err := os.Stat(q.data(id))
+		if err != nil || info.Size() == 0 {
+			continue
+		}
+		f := &File{ID: id, Object: "file", Bytes: info.Size(), CreatedAt: *now(), Filename: id + ".jsonl", Purpose: purpose, Status: "processed"}
+		if err := q.saveFile(f); err != nil {
+			q.cfg.Log("%v", err)
+			continue
+		}
+		q.files[id] = f
+	}
+	if err := q.saveBatch(b); err != nil {
+		q.cfg.Log("%v", err)
+	}
+	q.cfg.Log("batch %s: %s, %d of %d done, %d failed", b.ID, b.Status, b.Counts.Completed, b.Counts.Total, b.Counts.Failed)
+}
+
+// send sends what of a batch is not done.
+func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint string) (c Counts, err error) {
+	src, err := drain.OpenJSONL(q.data(input), drain.JSONLConfig{Dead: q.data(failures)})
+	if err != nil {
+		return c, err
+	}
+	defer src.Close()
+	before := src.DeadBefore()
+	store, err := drain.OpenFile(q.data(output))
+	if err != nil {
+		return c, err
+	}
+	defer store.Close()
+	r, err := drain.New(drain.Config{
+		Source: src, Store: store, Upstream: only{q.cfg.Upstream, endpoint}, Guard: q.cfg.Guard, Idempotent: q.cfg.Idempotent,
+		QuotaPause: time.Minute, StopAfter: -1,
+	})
+	if err != nil {
+		return c, err
+	}
+	q.mu.Lock()
+	q.running[id].runner = r
+	q.mu.Unlock()
+	err = r.Run(ctx)
+	p := r.Progress()
+	return Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + before}, err
+}
+
+// only sends requests to one endpoint.
+type only struct {
+	drain.Upstream
+	endpoint string
+}
+
+// Send implements drain.Upstream.
+func (o only) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	if j.URL != o.endpoint {
+		return drain.Answer{
+			Status: 400, Body: fmt.Appendf(nil, `{"error":{"message":%q}}`, "url is not the endpoint of the batch, "+o.endpoint),
+			Outcome: limiter.Outcome{Class: feedback.ClientError}, Unsent: true,
+		}
+	}
+	return o.Upstream.Send(ctx, j)
+}
+
+// show returns a batch as it is now.
+func (q *Queue) show(b *Batch) Batch {
+	out := *b
+	if r := q.running[b.ID]; r != nil && r.runner != nil {
+		p := r.runner.Progress()
+		out.Counts = Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead}
+	}
+	for _, id := range []**string{&out.OutputFileID, &out.ErrorFileID} {
+		if *id != nil && q.files[**id] == nil {
+			*id = nil // not yet, or nothing in it
+		}
+	}
+	return out
+}
+
+// sorted returns the values of a map, the newest first.
+func sorted[T any](m map[string]*T, at func(*T) (int64, string)) []*T {
+	all := make([]*T, 0, len(m))
+	for _, v := range m {
+		all = append(all, v)
+	}
+	slices.SortFunc(all, func(a, b *T) int {
+		x, i := at(a)
+		y, j := at(b)
+		if x != y {
+			return int(max(-1, min(1, y-x)))
+		}
+		return strings.Compare(j, i)
+	})
+	return all
+}
+
+// remove removes a file, which may not be there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("batches: %w", err)
+	}
+	return nil
+}

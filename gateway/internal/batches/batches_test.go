@@ -1,0 +1,262 @@
+package batches_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/batches"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+type upstream struct {
+	sent  atomic.Int64
+	hold  chan struct{} // nil: answers at once
+	takes time.Duration
+}
+
+func (u *upstream) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	u.sent.Add(1)
+	if u.hold != nil {
+		select {
+		case <-u.hold:
+		case <-ctx.Done():
+			return drain.Answer{Err: ctx.Err(), Unsent: true, Outcome: limiter.Outcome{Class: feedback.Canceled}}
+		}
+	}
+	time.Sleep(u.takes)
+	return drain.Answer{Status: 200, Body: fmt.Appendf(nil, `{"id":%q}`, j.ID)}
+}
+
+// api is a queue that runs, and a client of it.
+type api struct {
+	t    *testing.T
+	url  string
+	q    *batches.Queue
+	stop func()
+}
+
+func start(t *testing.T, dir string, up drain.Upstream) *api {
+	t.Helper()
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(q)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	stopped := false
+	stop := func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			srv.Close()
+		}
+	}
+	t.Cleanup(stop)
+	return &api{t, srv.URL, q, stop}
+}
+
+func (a *api) do(method, path, kind string, body io.Reader, into any) int {
+	a.t.Helper()
+	req, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer token-of-the-test")
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if s, ok := into.(*string); ok {
+		*s = string(data)
+	} else if into != nil {
+		if err := json.Unmarshal(data, into); err != nil {
+			a.t.Fatalf("%v in %s", err, data)
+		}
+	}
+	return resp.StatusCode
+}
+
+func (a *api) upload(text string) (f batches.File) {
+	a.t.Helper()
+	var b bytes.Buffer
+	m := multipart.NewWriter(&b)
+	_ = m.WriteField("purpose", "batch")
+	w, _ := m.CreateFormFile("file", "../in.jsonl")
+	_, _ = io.WriteString(w, text)
+	_ = m.Close()
+	if code := a.do("POST", "/v1/files", m.FormDataContentType(), &b, &f); code != 200 || f.Bytes != int64(len(text)) || f.Filename != "in.jsonl" {
+		a.t.Fatalf("uploading: %d, %+v", code, f)
+	}
+	return f
+}
+
+func (a *api) create(file string) (b batches.Batch) {
+	a.t.Helper()
+	body := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/x","completion_window":"24h","metadata":{"a":"b"}}`, file)
+	if code := a.do("POST", "/v1/batches", "application/json", strings.NewReader(body), &b); code != 200 || b.Metadata["a"] != "b" {
+		a.t.Fatalf("creating: %d, %+v", code, b)
+	}
+	return b
+}
+
+// until waits for a status.
+func (a *api) until(id, status string) (b batches.Batch) {
+	a.t.Helper()
+	for end := time.Now().Add(20 * time.Second); b.Status != status; time.Sleep(10 * time.Millisecond) {
+		if a.do("GET", "/v1/batches/"+id, "", nil, &b); time.Now().After(end) {
+			a.t.Fatalf("the batch is not %s: %+v", status, b)
+		}
+	}
+	return b
+}
+
+func requests(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"custom_id":"r-%d","method":"POST","url":"/v1/x","body":{"n":%d}}`+"\n", i, i)
+	}
+	return b.String()
+}
+
+func TestBatch(t *testing.T) {
+	up := &upstream{}
+	a := start(t, t.TempDir(), up)
+	f := a.upload(requests(50) + "nonsense\n" + `{"custom_id":"other","url":"/v1/y","body":{}}` + "\n")
+	b := a.until(a.create(f.ID).ID, "completed")
+	if b.Counts != (batches.Counts{Total: 52, Completed: 50, Failed: 2}) || b.OutputFileID == nil || b.ErrorFileID == nil {
+		t.Fatalf("%+v", b)
+	}
+	var out, errs string
+	a.do("GET", "/v1/files/"+*b.OutputFileID+"/content", "", nil, &out)
+	a.do("GET", "/v1/files/"+*b.ErrorFileID+"/content", "", nil, &errs)
+	if strings.Count(out, "\n") != 50 || !strings.Contains(out, `"custom_id":"r-49"`) || strings.Count(errs, "\n") != 2 || !strings.Contains(errs, "bad_json") {
+		t.Errorf("results %s, errors %s", out, errs)
+	}
+	var all struct {
+		Data    []batches.Batch
+		HasMore bool `json:"has_more"`
+	}
+	if a.do("GET", "/v1/batches?limit=1", "", nil, &all); len(all.Data) != 1 || all.Data[0].ID != b.ID || all.HasMore {
+		t.Errorf("%+v", all)
+	}
+	if code := a.do("DELETE", "/v1/files/"+f.ID, "", nil, nil); code != 200 {
+		t.Errorf("deleting: %d", code)
+	}
+	if code := a.do("GET", "/v1/files/"+f.ID, "", nil, nil); code != 404 {
+		t.Errorf("after deleting: %d", code)
+	}
+}
+
+// A process that ends goes on where it was.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	up := &upstream{takes: 2 * time.Millisecond}
+	a := start(t, dir, up)
+	b := a.create(a.upload(requests(400)).ID)
+	for end := time.Now().Add(10 * time.Second); up.sent.Load() < 50 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	a.stop()
+	if n := up.sent.Load(); n < 50 || n >= 400 {
+		t.Fatalf("%d were sent before the end of the first process", n)
+	}
+	a = start(t, dir, up)
+	b = a.until(b.ID, "completed")
+	if b.Counts.Completed != 400 || up.sent.Load() != 400 {
+		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
+	}
+}
+
+func TestCancel(t *testing.T) {
+	up := &upstream{hold: make(chan struct{})}
+	a := start(t, t.TempDir(), up)
+	f := a.upload(requests(100))
+	b := a.create(f.ID)
+	for end := time.Now().Add(10 * time.Second); up.sent.Load() < 4 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	if code := a.do("DELETE", "/v1/files/"+f.ID, "", nil, nil); code != 409 {
+		t.Errorf("deleting a file that is in use: %d", code)
+	}
+	var c batches.Batch
+	if code := a.do("POST", "/v1/batches/"+b.ID+"/cancel", "", nil, &c); code != 200 || c.Status != "cancelling" {
+		t.Errorf("cancelling: %d, %+v", code, c)
+	}
+	close(up.hold) // calls in flight end well, and are kept
+	c = a.until(b.ID, "cancelled")
+	if c.Counts.Completed != 4 || up.sent.Load() != 4 {
+		t.Errorf("%+v, %d sent", c.Counts, up.sent.Load())
+	}
+	if code := a.do("POST", "/v1/batches/"+b.ID+"/cancel", "", nil, nil); code != 409 {
+		t.Errorf("cancelling twice: %d", code)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	f := a.upload(requests(1))
+	for _, test := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"POST", "/v1/files", "x", 400},
+		{"GET", "/v1/files/..%2F..%2Fetc%2Fpasswd/content", "", 404},
+		{"GET", "/v1/files/file-x/content", "", 404},
+		{"POST", "/v1/batches", "{", 400},
+		{"POST", "/v1/batches", `{"input_file_id":"../x","endpoint":"/v1/x","completion_window":"24h"}`, 400},
+		{"POST", "/v1/batches", `{"input_file_id":"` + f.ID + `","endpoint":"https://evil.example","completion_window":"24h"}`, 400},
+		{"POST", "/v1/batches", `{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"1h"}`, 400},
+		{"GET", "/v1/batches?limit=x", "", 400},
+		{"GET", "/v1/batches/batch_x", "", 404},
+		{"GET", "/v1/models", "", 404},
+	} {
+		var e struct{ Error struct{ Message string } }
+		if code := a.do(test.method, test.path, "application/json", strings.NewReader(test.body), &e); code != test.want || e.Error.Message == "" {
+			t.Errorf("%s %s %s: %d %q, want %d", test.method, test.path, test.body, code, e.Error.Message, test.want)
+		}
+	}
+	resp, err := http.Get(a.url + "/v1/batches")
+	if err != nil || resp.StatusCode != 401 {
+		t.Errorf("without a token: %v, %v", resp.StatusCode, err)
+	}
+	resp.Body.Close()
+	a.stop()
+	if err := os.WriteFile(filepath.Join(dir, "batches", "batch_1.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: &limiter.Guard{}}); err == nil || !strings.Contains(err.Error(), "batch_1.json") {
+		t.Errorf("a directory that is damaged: %v", err)
+	}
+}

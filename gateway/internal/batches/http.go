@@ -1,0 +1,321 @@
+package batches
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ServeHTTP is the API: /v1/files and /v1/batches.
+func (q *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if q.cfg.Token != "" {
+		got, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if subtle.ConstantTimeCompare([]byte(got), []byte(q.cfg.Token)) != 1 {
+			refuse(w, 401, "the bearer token is wrong or missing")
+			return
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/files", q.upload)
+	mux.HandleFunc("GET /v1/files", q.listFiles)
+	mux.HandleFunc("GET /v1/files/{id}", q.getFile)
+	mux.HandleFunc("GET /v1/files/{id}/content", q.content)
+	mux.HandleFunc("DELETE /v1/files/{id}", q.deleteFile)
+	mux.HandleFunc("POST /v1/batches", q.create)
+	mux.HandleFunc("GET /v1/batches", q.listBatches)
+	mux.HandleFunc("GET /v1/batches/{id}", q.getBatch)
+	mux.HandleFunc("POST /v1/batches/{id}/cancel", q.cancel)
+	if _, pattern := mux.Handler(r); pattern == "" {
+		refuse(w, 404, "there is no "+r.Method+" "+r.URL.Path+" here, but /v1/files and /v1/batches")
+		return
+	}
+	mux.ServeHTTP(w, r)
+}
+
+func refuse(w http.ResponseWriter, status int, message string) {
+	kind := "invalid_request_error"
+	if status >= 500 {
+		kind = "server_error"
+	}
+	answer(w, status, map[string]any{"error": map[string]any{"message": message, "type": kind, "param": nil, "code": nil}})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the caller has gone, if anything
+}
+
+// upload keeps a file.
+func (q *Queue) upload(w http.ResponseWriter, r *http.Request) {
+	mr, err := r.MultipartReader()
+	if err != nil {
+		refuse(w, 400, "send the file as multipart/form-data, with the fields purpose and file")
+		return
+	}
+	f := &File{ID: newID("file-"), Object: "file", CreatedAt: *now(), Status: "processed"}
+	stored := false
+	for {
+		part, err := mr.NextPart()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			refuse(w, 400, "the form ends in the middle")
+			return
+		}
+		switch part.FormName() {
+		case "purpose":
+			b, err := io.ReadAll(io.LimitReader(part, 100))
+			if err != nil {
+				refuse(w, 400, "the form ends in the middle")
+				return
+			}
+			f.Purpose = string(b)
+		case "file":
+			if stored {
+				refuse(w, 400, "there are two files; send one at a time")
+				return
+			}
+			status, err := q.store(f, part)
+			if err != nil {
+				refuse(w, status, err.Error())
+				return
+			}
+			stored = true
+			defer func() {
+				if f.Filename == "" {
+					_ = remove(q.data(f.ID))
+				}
+			}()
+		}
+	}
+	if !stored || f.Purpose != "batch" {
+		f.Filename = ""
+		refuse(w, 400, "the form must have a file, and the purpose batch")
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.saveFile(f); err != nil {
+		f.Filename = ""
+		refuse(w, 500, err.Error())
+		return
+	}
+	q.files[f.ID] = f
+	answer(w, 200, f)
+}
+
+// store writes an uploaded file to the disk.
+func (q *Queue) store(f *File, part *multipart.Part) (status int, err error) {
+	tmp, err := os.CreateTemp(filepath.Join(q.cfg.Dir, "files"), "tmp-")
+	if err != nil {
+		return 500, err
+	}
+	n, err := io.Copy(tmp, io.LimitReader(part, q.cfg.MaxFile+1))
+	if err == nil && n > q.cfg.MaxFile {
+		err = fmt.Errorf("the file has more than %d bytes", q.cfg.MaxFile)
+		status = 413
+	} else if err != nil {
+		status = 400
+	} else {
+		status = 500
+	}
+	f.Bytes = n
+	if f.Filename = filepath.Base(part.FileName()); f.Filename == "." {
+		f.Filename = f.ID + ".jsonl"
+	}
+	return status, place(tmp, q.data(f.ID), err)
+}
+
+func (q *Queue) file(w http.ResponseWriter, r *http.Request) (f File, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.files[r.PathValue("id")]
+	if p == nil {
+		refuse(w, 404, "there is no file "+strconv.Quote(r.PathValue("id")))
+		return f, false
+	}
+	return *p, true
+}
+
+func (q *Queue) getFile(w http.ResponseWriter, r *http.Request) {
+	if f, ok := q.file(w, r); ok {
+		answer(w, 200, f)
+	}
+}
+
+func (q *Queue) content(w http.ResponseWriter, r *http.Request) {
+	f, ok := q.file(w, r)
+	if !ok {
+		return
+	}
+	data, err := os.Open(q.data(f.ID))
+	if err != nil {
+		refuse(w, 500, "the file cannot be read")
+		return
+	}
+	defer data.Close()
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(w, r, "", time.Unix(f.CreatedAt, 0), data)
+}
+
+func (q *Queue) deleteFile(w http.ResponseWriter, r *http.Request) {
+	f, ok := q.file(w, r)
+	if !ok {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, b := range q.batches {
+		if !b.ended() && (b.InputFileID == f.ID || *b.OutputFileID == f.ID || *b.ErrorFileID == f.ID) {
+			refuse(w, 409, "the batch "+b.ID+" needs the file")
+			return
+		}
+	}
+	if err := errors.Join(remove(filepath.Join(q.cfg.Dir, "files", f.ID+".json")), remove(q.data(f.ID))); err != nil {
+		refuse(w, 500, err.Error())
+		return
+	}
+	delete(q.files, f.ID)
+	answer(w, 200, map[string]any{"id": f.ID, "object": "file", "deleted": true})
+}
+
+func (q *Queue) listFiles(w http.ResponseWriter, r *http.Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list(w, r, sorted(q.files, func(f *File) (int64, string) { return f.CreatedAt, f.ID }), func(f *File) (string, any) { return f.ID, f })
+}
+
+func (q *Queue) listBatches(w http.ResponseWriter, r *http.Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list(w, r, sorted(q.batches, func(b *Batch) (int64, string) { return b.CreatedAt, b.ID }), func(b *Batch) (string, any) { return b.ID, q.show(b) })
+}
+
+// list answers with a page of a list.
+func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (id string, v any)) {
+	limit := 20
+	if s := r.FormValue("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 100 {
+			refuse(w, 400, "limit must be 1 to 100")
+			return
+		}
+		limit = n
+	}
+	after := r.FormValue("after")
+	page := []any{}
+	var first, last any
+	more := false
+	for _, v := range all {
+		id, shown := show(v)
+		if after != "" {
+			if id == after {
+				after = ""
+			}
+			continue
+		}
+		if len(page) == limit {
+			more = true
+			break
+		}
+		if len(page) == 0 {
+			first = id
+		}
+		last = id
+		page = append(page, shown)
+	}
+	answer(w, 200, map[string]any{"object": "list", "data": page, "first_id": first, "last_id": last, "has_more": more})
+}
+
+// create makes a batch.
+func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		InputFileID      string            `json:"input_file_id"`
+		Endpoint         string            `json:"endpoint"`
+		CompletionWindow string            `json:"completion_window"`
+		Metadata         map[string]string `json:"metadata"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&in); err != nil {
+		refuse(w, 400, "the body is not as it should be: "+err.Error())
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := q.files[in.InputFileID]
+	switch {
+	case f == nil || f.Purpose != "batch":
+		refuse(w, 400, "input_file_id names no file with the purpose batch")
+		return
+	case !strings.HasPrefix(in.Endpoint, "/") || strings.HasPrefix(in.Endpoint, "//"):
+		refuse(w, 400, "endpoint must be a path, such as /v1/chat/completions")
+		return
+	case in.CompletionWindow != "24h":
+		refuse(w, 400, "completion_window must be 24h")
+		return
+	}
+	t := time.Now()
+	output, failures := newID("file-"), newID("file-")
+	b := &Batch{
+		ID: newID("batch_"), Object: "batch", Endpoint: in.Endpoint, InputFileID: f.ID, CompletionWindow: in.CompletionWindow, Status: inProgress,
+		OutputFileID: &output, ErrorFileID: &failures, CreatedAt: t.Unix(), InProgressAt: now(), ExpiresAt: t.Add(window).Unix(), Metadata: in.Metadata,
+	}
+	if err := q.saveBatch(b); err != nil {
+		refuse(w, 500, err.Error())
+		return
+	}
+	q.batches[b.ID] = b
+	q.wake()
+	answer(w, 200, q.show(b))
+}
+
+func (q *Queue) batch(w http.ResponseWriter, r *http.Request) *Batch {
+	b := q.batches[r.PathValue("id")]
+	if b == nil {
+		refuse(w, 404, "there is no batch "+strconv.Quote(r.PathValue("id")))
+	}
+	return b
+}
+
+func (q *Queue) getBatch(w http.ResponseWriter, r *http.Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if b := q.batch(w, r); b != nil {
+		answer(w, 200, q.show(b))
+	}
+}
+
+// cancel stops a batch; calls in flight end first.
+func (q *Queue) cancel(w http.ResponseWriter, r *http.Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := q.batch(w, r)
+	if b == nil {
+		return
+	}
+	if b.ended() {
+		refuse(w, 409, "the batch has ended: "+b.Status)
+		return
+	}
+	b.Status, b.CancellingAt = cancelling, now()
+	if err := q.saveBatch(b); err != nil {
+		refuse(w, 500, err.Error())
+		return
+	}
+	if r := q.running[b.ID]; r != nil {
+		r.cancel(errCancelled)
+	}
+	q.wake()
+	answer(w, 200, q.show(b))
+}
