@@ -128,8 +128,10 @@ func (c Config) clamp() Config {
 		c.RefusalBudget = Config{}.Defaults().RefusalBudget
 	}
 	c.RefusalBudget = min(c.RefusalBudget, maxBudget)
-	if !(c.LatencyFactor >= 1.05 && c.LatencyFactor <= 1000) {
+	if !(c.LatencyFactor > 0 && c.LatencyFactor <= 1000) {
 		c.LatencyFactor = 0
+	} else {
+		c.LatencyFactor = max(c.LatencyFactor, 1.05)
 	}
 	return c
 }

@@ -92,7 +92,7 @@ func TestPropBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := anyConfig(t)
 		l := NewAIMD(cfg)
-		in := cfg.clamp()
+		in := aimdDefaults(cfg).clamp()
 		for _, e := range events(t, 60) {
 			d := e.apply(l)
 			if d.Limit < in.Min || d.Limit > in.Max || d.Limit < 1 || d.Limit > MaxLimit {

@@ -27,7 +27,7 @@ type Config struct {
 	// RefusalBudget is how many refusals probing may cost for each call that ends well (0.0001 to 0.5, a
 	// ratio). Zero means 0.01. Smaller finds a grown capacity later; larger is refused more often.
 	RefusalBudget float64
-	// LatencyFactor is how many times as long as with few in flight a call may take (1.05 to 1000, a ratio);
+	// LatencyFactor is how many times as long as with few in flight a call may take (0, or 1.05 to 1000, a ratio; less than 1.05 means 1.05);
 	// the limit is kept below the level at which it takes longer. Zero means no bound: throughput alone counts, and the
 	// limit stays where more in flight does not get more done.
 	LatencyFactor float64
@@ -104,8 +104,8 @@ func (c Config) Check() []error {
 	if !(c.RefusalBudget >= minBudget && c.RefusalBudget <= maxBudget) {
 		bad("RefusalBudget", c.RefusalBudget, "%v to %v", minBudget, maxBudget)
 	}
-	if c.LatencyFactor != 0 && !(c.LatencyFactor >= 1.05 && c.LatencyFactor <= 1000) {
-		bad("LatencyFactor", c.LatencyFactor, "0 or 1.05 to 1000")
+	if !(c.LatencyFactor >= 0 && c.LatencyFactor <= 1000) {
+		bad("LatencyFactor", c.LatencyFactor, "0 to 1000")
 	}
 	return errs
 }

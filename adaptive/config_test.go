@@ -37,7 +37,7 @@ func TestConfigCheck(t *testing.T) {
 		{Config{Epoch: -1}, "Epoch"},
 		{Config{RefusalBudget: 0.6}, "RefusalBudget"},
 		{Config{RefusalBudget: math.NaN()}, "RefusalBudget"},
-		{Config{LatencyFactor: 1}, "LatencyFactor"},
+		{Config{LatencyFactor: -1}, "LatencyFactor"},
 		{Config{LatencyFactor: math.Inf(1)}, "LatencyFactor"},
 		{Config{Backoff: 0.05, Epoch: 10_001, Min: -1}, "Min Backoff Epoch"},
 	} {

@@ -37,7 +37,7 @@ func (g *Governor) Decision() Decision {
 	return Decision{
 		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
 		Pace:      g.pace(),
-		TokenPace: s.Pace[paceTokens].Rate,
+		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
 		NotBefore: s.HoldUntil,
 		Binding:   s.Binding,
 		Cause:     s.Cause,

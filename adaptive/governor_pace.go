@@ -30,6 +30,8 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
+	// fastest is a pace that nobody reaches, a second.
+	fastest = 1e9
 	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
 	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
@@ -50,7 +52,7 @@ const (
 func (g *Governor) pace() float64 {
 	s := &g.s
 	if r := s.Pace[paceRequests].Rate; r > 0 {
-		return r
+		return min(r, fastest)
 	}
 	if s.Done == 0 {
 		return startPace // the first calls, too, may be too many at once
@@ -58,14 +60,15 @@ func (g *Governor) pace() float64 {
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
 	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+		rate := min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
 		switch {
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
-			return spreadTest * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
+			return spreadTest * rate
 		case s.Test == 2:
-			return spreadLast * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
+			return spreadLast * rate
 		case s.SlowStart:
-			return spreadFactor * s.Limit / min(s.Mean, s.Latency.Seconds()*1.5+1e-6)
+			return spreadFactor * rate
 		}
 	}
 	return 0
@@ -166,8 +169,10 @@ func (g *Governor) startRate(i int, t time.Duration) float64 {
 	switch {
 	case i == paceTokens && passed > 0:
 		return rate
-	case i == paceRequests && passed >= guessUntil:
+	case i == paceRequests && passed >= guessUntil && s.Busy:
 		return max(s.Flow, rate/8, 1e-3)
+	case i == paceRequests:
+		return max(s.Flow, rate, guess) // nobody waited, so it is known what was asked for, and not what the quota gives
 	}
 	return max(rate, guess)
 }
@@ -225,7 +230,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
 		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= s.PaceProbeAt:
-			p.Rate *= math.Exp(grow)
+			p.Rate = min(p.Rate*math.Exp(grow), unbounded)
 			s.Cause = CauseProbe
 		}
 	}
@@ -243,7 +248,7 @@ func (g *Governor) note(t time.Duration) {
 	}
 	for s.Second < second {
 		s.Second++
-		s.Ring[s.Second%ringSize] = g.accepted()
+		s.Ring[s.Second%ringSize] = uint32(int64(g.accepted()))
 	}
 }
 
@@ -258,7 +263,7 @@ func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
 	if from == 0 {
 		return g.accepted(), max(1e-3, (t - s.Origin).Seconds())
 	}
-	return g.accepted() - s.Ring[from%ringSize], (t - s.Origin).Seconds() - float64(from)
+	return float64(int32(uint32(int64(g.accepted())) - s.Ring[from%ringSize])), max(1e-3, (t-s.Origin).Seconds()-float64(from))
 }
 
 // reopen ends a row of refusals, because something was accepted.
@@ -281,7 +286,7 @@ func (g *Governor) reopen(t time.Duration) {
 	default:
 		// A quota of whatever kind allows in the long run what it has allowed in the last minute, or since it opened last.
 		n, seconds := g.trailing(t)
-		if all, span := g.accepted()-count, (t - since).Seconds(); all/span > n/seconds {
+		if all, span := g.accepted()-count, max(1e-3, (t-since).Seconds()); all/span > n/seconds {
 			n, seconds = all, span
 		}
 		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), 1e-3)

@@ -27,7 +27,7 @@ func wilder(t *rapid.T, e event) event {
 	return e
 }
 
-func sane(t *rapid.T, in Config, d Decision) {
+func sane(t rapid.TB, in Config, d Decision) {
 	t.Helper()
 	if d.Limit < in.Min || d.Limit > in.Max {
 		t.Fatalf("limit %d is not in %d to %d", d.Limit, in.Min, in.Max)
@@ -183,4 +183,23 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 			sane(t, in, e.apply(g))
 		}
 	})
+}
+
+func TestGovernorPaceIsFinite(t *testing.T) {
+	now := time.Hour
+	for name, s := range map[string]GovernorState{
+		"calls that take no time":  {At: now, Limit: 4, SlowStart: true, Done: 1, BusyAt: now, Mean: 1e-320, MeanOf: 1},
+		"a row that takes no time": {At: now, Limit: 4, Done: 10, Streak: 9, DarkSince: now - time.Minute, ActiveAt: now, Pace: [numPaces]PaceState{{Rate: 1}}},
+		"a window without an end":  {At: now, Limit: 4, Done: 10, FlowAt: 1, Pace: [numPaces]PaceState{{Rate: 1, Use: 1e6, LastCount: 1}}},
+	} {
+		g := New(Config{})
+		g.Restore(now, s)
+		sane(t, g.cfg, g.Decision())
+		for i := range 3 {
+			sane(t, g.cfg, g.Window(now+time.Duration(i)*10*time.Hour, Window{Start: now, OK: 4e6, InFlight: 4, MaxInFlight: 4, Full: true}))
+		}
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
 }

@@ -82,7 +82,7 @@ type GovernorState struct {
 	FlowCount  float64             // accepted calls at FlowAt
 	FlowAt     time.Duration       //
 	Second     int64               // the last whole second since Origin that Ring has
-	Ring       [ringSize]float64   // accepted calls until each of the last seconds
+	Ring       [ringSize]uint32    // accepted calls until each of the last seconds, modulo 2^32
 	Pace       [numPaces]PaceState // of requests and of tokens
 
 	// What is stated of calls in flight.
@@ -181,9 +181,6 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
-	}
-	for i := range s.Ring {
-		s.Ring[i] = between(s.Ring[i], -unbounded, unbounded)
 	}
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)

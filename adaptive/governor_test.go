@@ -47,7 +47,7 @@ func TestGovernorScopes(t *testing.T) {
 		{"canceled", Outcome{Class: feedback.Canceled}, false, false, false, feedback.ScopeNone},
 	} {
 		g, now := warm(40)
-		d := g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: 40}, test.o)
+		d := g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: 41}, test.o)
 		if (d.Limit < 40) != test.limit || (d.Pace > 0) != test.requests || (d.TokenPace > 0) != test.tokens || d.Binding != test.binding {
 			t.Errorf("%s: %+v, want limit lowered %v, pace %v, token pace %v, binding %v", test.name, d, test.limit, test.requests, test.tokens, test.binding)
 		}
@@ -60,7 +60,7 @@ func TestGovernorScopes(t *testing.T) {
 func TestGovernorStaleRefusal(t *testing.T) {
 	// A refusal of a call that started before the last cut cuts nothing.
 	g, now := warm(40)
-	first := g.Ended(now, Call{SentAt: now, InFlight: 40}, refused(feedback.ScopeUnknown))
+	first := g.Ended(now, Call{SentAt: now, InFlight: 41}, refused(feedback.ScopeUnknown))
 	for i := range 30 {
 		now += time.Millisecond
 		d := g.Ended(now, Call{SentAt: now - 10*time.Millisecond, InFlight: 40 - i, Episode: first.Episode - 1}, refused(feedback.ScopeUnknown))
@@ -84,7 +84,7 @@ func TestGovernorRow(t *testing.T) {
 	g, now := warm(40)
 	var last time.Duration
 	for i := range 60 {
-		n := max(1, 40-i)
+		n := max(1, 41-i)
 		d := g.Ended(now, Call{SentAt: now, InFlight: n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
 		hold := d.NotBefore - now
 		if i >= 1 && hold <= 0 {
@@ -221,5 +221,20 @@ func BenchmarkGovernorEnded(b *testing.B) {
 	g := New(Config{})
 	for i := range b.N {
 		g.Ended(time.Duration(i)*time.Millisecond, Call{Episode: g.s.Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
+	}
+}
+
+func TestGovernorRefusalOfSparseCalls(t *testing.T) {
+	// Of calls that come one by one, minutes apart, a refusal says nothing of how many may start a second: a burst after it must not
+	// wait for as long as they were apart.
+	g := New(Config{})
+	now := time.Second
+	for range 30 {
+		now += 2 * time.Minute
+		g.Window(now, Window{Start: now - 2*time.Minute, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1})
+	}
+	d := g.Ended(now+time.Minute, Call{SentAt: now + time.Minute - time.Second, InFlight: 1, Episode: g.Decision().Episode}, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+	if d.Pace != 0 && d.Pace < 1 {
+		t.Errorf("a pace of %v a second", d.Pace)
 	}
 }

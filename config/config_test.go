@@ -244,7 +244,7 @@ func TestWrittenZeroIsZero(t *testing.T) {
 	if d := f.Defaults; d.Queue != 0 || d.PauseJitter != 0 {
 		t.Errorf("got %+v", d)
 	}
-	for _, key := range []string{"initial_limit", "min_limit", "max_limit", "adaptive.backoff", "adaptive.epoch", "adaptive.refusal_budget", "adaptive.latency_factor", "retry.max_attempts", "retry.budget"} {
+	for _, key := range []string{"initial_limit", "min_limit", "max_limit", "adaptive.backoff", "adaptive.epoch", "adaptive.refusal_budget", "retry.max_attempts", "retry.budget"} {
 		if _, err := Parse("x.toml", []byte("guard."+key+" = 0")); err == nil {
 			t.Errorf("guard.%s = 0 is accepted", key)
 		}

@@ -64,7 +64,7 @@ type adaptiveTable struct {
 	Backoff       *float64 `toml:"backoff" range:"0.1..0.99"`
 	Epoch         *int     `toml:"epoch" range:"1..10000" unit:"calls"`
 	RefusalBudget *float64 `toml:"refusal_budget" range:"0.0001..0.5"`
-	LatencyFactor *float64 `toml:"latency_factor" range:"1.05..1000"`
+	LatencyFactor *float64 `toml:"latency_factor" range:"0..1000"`
 }
 
 type roomTable struct {

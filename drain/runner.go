@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 )
@@ -36,7 +37,8 @@ type Runner struct {
 	unsaved  int // answered, and not yet settled
 	active   map[string]*task
 	lanes    map[string]*lane
-	straight int // refused in a row for what they are
+	unburied map[string]ended // by id; see remember
+	straight int              // refused in a row for what they are
 	ran      bool
 }
 
@@ -53,6 +55,12 @@ type task struct {
 	lane     *lane
 }
 
+// ended is a task with why it is dead.
+type ended struct {
+	task  *task
+	fault Fault
+}
+
 // lane is the jobs of one key; the first of them is on its way.
 type lane struct {
 	key  string
@@ -65,7 +73,7 @@ func New(cfg Config) (*Runner, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, freed: make(chan struct{}, 1), active: map[string]*task{}, lanes: map[string]*lane{}}, nil
+	return &Runner{cfg: cfg, freed: make(chan struct{}, 1), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
 }
 
 // Run drains the source until it has no more jobs, until ctx ends, or until something makes it stop. Everything that was
@@ -271,6 +279,12 @@ func (r *Runner) take(d *Delivery) {
 		return
 	}
 	r.active[job.ID] = t
+	if e, ok := r.unburied[job.ID]; ok && e.task.job.Hash == job.Hash {
+		r.mu.Unlock()
+		t.attempts, t.last = max(e.task.attempts, d.Attempts+1), e.task.last
+		r.start(t, func(t *task) { r.bury(t, e.fault) })
+		return
+	}
 	if r.cfg.Ordered && d.Key != "" {
 		if l := r.lanes[d.Key]; l != nil {
 			t.lane = l
@@ -353,7 +367,7 @@ func (r *Runner) read(d *Delivery) (*Job, *Fault) {
 		return nil, f
 	}
 	if job.ID == "" {
-		job.ID = d.ID
+		job.ID = strings.ToValidUTF8(d.ID, "\ufffd") // as a file of results has it
 	}
 	if job.ID == "" {
 		job.ID = job.Hash.String()

@@ -347,9 +347,11 @@ func TestHandsBackWhatWaitsLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
 		w.src.Hold = 20 * time.Second
+		w.up.takes = time.Second
 		w.src.Publish(jobs(6)...)
-		w.up.answer = func(j *drain.Job, n int) drain.Answer {
-			if j.ID == "job-0" && n == 1 {
+		var answers atomic.Int64
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			if answers.Add(1) == 1 { // whichever came first
 				a := failed(429, feedback.Throttled)
 				a.HasRetryAfter, a.RetryAfter = true, time.Minute
 				return a
@@ -694,5 +696,108 @@ func TestJSONLOverHTTP(t *testing.T) {
 	srv.Close()
 	if p := run(); p.Known != 4 || p.Done != 0 || p.Dead != 0 {
 		t.Errorf("the second start: %+v", p)
+	}
+}
+
+// reconnecting is a source whose connection is lost now and then.
+type reconnecting struct {
+	*draintest.Memory
+	mu   sync.Mutex
+	out  []*drain.Delivery
+	lost map[*drain.Delivery]bool
+}
+
+func (s *reconnecting) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
+	ds, err := s.Memory.Fetch(ctx, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = append(s.out, ds...)
+	return ds, err
+}
+
+func (s *reconnecting) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.out {
+		s.lost[d] = true
+	}
+	s.Crash()
+}
+
+func (s *reconnecting) gone(d *drain.Delivery) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost[d]
+}
+
+func (s *reconnecting) Ack(ctx context.Context, d *drain.Delivery) error {
+	if s.gone(d) {
+		return drain.ErrLost
+	}
+	return s.Memory.Ack(ctx, d)
+}
+
+func (s *reconnecting) Dead(ctx context.Context, d *drain.Delivery, l *drain.DeadLetter) error {
+	if s.gone(d) {
+		return drain.ErrLost
+	}
+	return s.Memory.Dead(ctx, d, l)
+}
+
+// A job fails whose delivery was lost during its call. Delivered again before or after it failed, it is a dead letter, once, and is
+// not sent again.
+func TestDeadLetterOfALostDelivery(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"before": time.Second, "after": 100 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				src := &reconnecting{Memory: w.src, lost: map[*drain.Delivery]bool{}}
+				w.cfg.Source = src
+				w.up.takes = takes
+				w.up.answer = func(*drain.Job, int) drain.Answer { return failed(500, feedback.ServerError) }
+				w.src.Publish(jobs(1)...)
+				if name == "after" {
+					w.up.answer = func(*drain.Job, int) drain.Answer {
+						src.mu.Lock()
+						src.lost[src.out[0]] = true
+						src.mu.Unlock()
+						return failed(500, feedback.ServerError)
+					}
+				}
+				time.AfterFunc(500*time.Millisecond, src.lose)
+				time.AfterFunc(5*time.Second, w.src.Finish)
+				if _, err := w.run(t); err != nil {
+					t.Error(err)
+				}
+				if l := w.src.Letters(); len(l) != 1 || l[0].Reason != drain.ReasonAmbiguous {
+					t.Errorf("dead letters: %v, want one", l)
+				}
+				if n := w.up.times("job-0"); n != 1 {
+					t.Errorf("it was sent %d times, want once", n)
+				}
+			})
+		})
+	}
+}
+
+// A message id need not be text. The file of results has it as text, and must know it again.
+func TestIDThatIsNoText(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	for range 2 {
+		w := newWorld(t, 4)
+		store := openFile(t, path)
+		w.cfg.Store = store
+		w.src.Publish(&drain.Delivery{ID: "a\xff\xfe", Body: []byte(`{"url":"/v1/x","body":{}}`), Where: "memory"})
+		w.src.Finish()
+		p, err := w.run(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Done+p.Known != 1 || store.Len() != 1 {
+			t.Errorf("%d done, %d known, %d results", p.Done, p.Known, store.Len())
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

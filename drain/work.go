@@ -317,15 +317,35 @@ func (r *Runner) bury(t *task, f Fault) {
 	} else {
 		letter.ID = t.d.ID
 	}
-	ok := r.tell(t.d, func(ctx context.Context, d *Delivery) error { return r.cfg.Source.Dead(ctx, d, letter) })
+	dead := func(ctx context.Context, d *Delivery) error { return r.cfg.Source.Dead(ctx, d, letter) }
+	ok := r.tell(t.d, dead)
+	if t.job != nil && t.attempts > t.d.Attempts {
+		r.remember(t, f, ok)
+	}
 	for _, d := range r.forget(t) {
-		r.tell(d, r.cfg.Source.Ack) // the same job: its dead letter is there
+		if ok {
+			r.tell(d, r.cfg.Source.Ack) // the same job: its dead letter is there
+		} else if ok = r.tell(d, dead); ok && t.job != nil {
+			r.remember(t, f, ok)
+		}
 	}
 	if ok {
 		r.count(&r.dead)
 		if r.cfg.OnDead != nil {
 			r.cfg.OnDead(t.d, letter)
 		}
+	}
+}
+
+// remember keeps why a job that was sent is dead for as long as its source has no dead letter of it: when it is delivered again, it is
+// put aside and not sent again.
+func (r *Runner) remember(t *task, f Fault, buried bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if buried {
+		delete(r.unburied, t.job.ID)
+	} else {
+		r.unburied[t.job.ID] = ended{t, f}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,16 +25,18 @@ func TestGroup(t *testing.T) {
 			t.Fatalf("guards %p %p %p, %d of them", a, b, p.Guard("a"), p.Len())
 		}
 		permit := mustAcquire(t, a)
-		permit.Release(Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
-		if a.Stats().Limit >= 8 || b.Stats().Limit != 8 {
-			t.Errorf("limits %d and %d, want a's lowered and b's 8", a.Stats().Limit, b.Stats().Limit)
+		permit.Release(Outcome{Class: feedback.Throttled})
+		as, bs, fresh := a.Stats(), b.Stats(), p.Guard("c").Stats()
+		if !lowered(as, fresh) || bs.Limit != 8 || bs.Pace != fresh.Pace {
+			t.Errorf("limits %d and %d, paces %v and %v; want a's lowered and b's as at the start", as.Limit, bs.Limit, as.Pace, bs.Pace)
 		}
+		p.Forget("c")
 		if n := p.Sweep(); n != 0 {
 			t.Errorf("%d guards gave back what they learned before they were idle", n)
 		}
 		time.Sleep(2 * time.Minute)
-		if n := p.Sweep(); n != 1 || a.Stats().Limit != 8 {
-			t.Errorf("after being idle: %d swept, limit %d, want 1 and 8", n, a.Stats().Limit)
+		if n := p.Sweep(); n != 1 || a.Stats().Limit != 8 || a.Stats().Pace != fresh.Pace {
+			t.Errorf("after being idle: %d swept, limit %d, pace %v, want 1 and all as at the start", n, a.Stats().Limit, a.Stats().Pace)
 		}
 		permit = mustAcquire(t, a)
 		if p.Forget("a") {
@@ -44,6 +47,11 @@ func TestGroup(t *testing.T) {
 			t.Errorf("an idle guard was not forgotten")
 		}
 	})
+}
+
+// lowered reports whether a refusal made a guard more careful than it was: fewer at once, or a lower pace.
+func lowered(after, before Stats) bool {
+	return after.Limit < before.Limit || after.Pace > 0 && (before.Pace == 0 || after.Pace < before.Pace)
 }
 
 func TestGroupConfigIsChecked(t *testing.T) {
@@ -59,35 +67,52 @@ func TestGroupConfigIsChecked(t *testing.T) {
 	}
 }
 
+// In virtual time, as a law holds callers back after refusals. A caller that nobody wakes up is a deadlock of the bubble.
 func TestGroupFromManyGoroutines(t *testing.T) {
-	p, err := NewGroup(GroupConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for i := range 2000 {
-				g := p.Guard(fmt.Sprint(i % 100))
-				permit := mustAcquire(t, g)
-				o := Outcome{}
-				if i%10 == 0 {
-					o.Class = feedback.ServerError // the guard then has something to remember
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewGroup(GroupConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var gaveUp atomic.Int64
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for i := range 2000 {
+					g := p.Guard(fmt.Sprint(i % 100))
+					dark := i%10 == 0 // the upstream of this key refuses every call, so callers may give up
+					permit, err := g.Acquire(t.Context(), Request{})
+					if err != nil {
+						var e *RejectedError
+						if !dark || !errors.As(err, &e) || e.Reason != ReasonMaxWait && e.Reason != ReasonPaused {
+							t.Errorf("call %d: %v", i, err)
+							return
+						}
+						gaveUp.Add(1)
+						continue
+					}
+					o := Outcome{}
+					if dark {
+						o.Class = feedback.Throttled
+					}
+					permit.Release(o)
+					if i%50 == 0 {
+						p.Sweep()
+					}
 				}
-				permit.Release(o)
-				if i%50 == 0 {
-					p.Sweep()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if p.Len() != 100 {
-		t.Errorf("%d guards, want 100", p.Len())
-	}
-	for i := range 100 {
-		wantIdle(t, p.Guard(fmt.Sprint(i)))
-	}
+			})
+		}
+		wg.Wait()
+		if n := gaveUp.Load(); n > 8*2000/10/2 {
+			t.Errorf("%d callers gave up, want fewer than half of those whose upstream refused everything", n)
+		}
+		if p.Len() != 100 {
+			t.Errorf("%d guards, want 100", p.Len())
+		}
+		for i := range 100 {
+			wantIdle(t, p.Guard(fmt.Sprint(i)))
+		}
+	})
 }
 
 // The memory of a guard: without a law while it has met no limit, with one afterwards, and given back when idle.
@@ -150,10 +175,11 @@ func TestGroupGuardIsAGuard(t *testing.T) {
 	if s := g.Stats(); s.Limit != 6 {
 		t.Errorf("limit %d after Reload, want 6", s.Limit)
 	}
+	before := g.Stats()
 	permit := mustAcquire(t, g)
-	permit.Release(Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
-	if heard == 0 || g.Stats().Limit >= 6 {
-		t.Errorf("%d decisions heard, limit %d, want at least one and less than 6", heard, g.Stats().Limit)
+	permit.Release(Outcome{Class: feedback.Throttled})
+	if s := g.Stats(); heard == 0 || !lowered(s, before) {
+		t.Errorf("%d decisions heard, limit %d and pace %v, want at least one, and one of them lowered from 6 and %v", heard, s.Limit, s.Pace, before.Pace)
 	}
 	wantIdle(t, g)
 }

@@ -151,6 +151,7 @@ func (c Config) settings(note func(time.Duration, adaptive.Decision)) *settings 
 			Law:              c.Law,
 			NewLaw:           newLaw,
 			First:            newLaw().Decision(),
+			Calm:             admission.Calm(newLaw()),
 			Queue:            max(0, c.Queue),
 			MaxWait:          c.MaxWait,
 			MaxPause:         c.MaxPause,

@@ -15,10 +15,12 @@ import (
 type Config struct {
 	// Law is the law. When it is nil, NewLaw makes it when it is first needed: when a caller finds no
 	// place, a call does not end well, or an answer tells of a limit. First is the decision that
-	// holds until then. Successes before that are not told.
+	// holds until then, and Calm what holds instead once a call ended well. The law is told of one of the successes before
+	// it was made, and of those that were not looked at yet (lazyWindow).
 	Law    adaptive.Law
 	NewLaw func() adaptive.Law
 	First  adaptive.Decision
+	Calm   adaptive.Decision
 
 	Queue            int           // how many may wait; 0: nobody waits
 	MaxWait          time.Duration // how long a caller waits at most
@@ -70,6 +72,7 @@ type Core struct {
 	askAt   atomic.Int64 // when the law wants the next window
 	meter   meter
 	episode atomic.Uint32 // of the decision in force
+	calm    atomic.Bool   // there is no state, and Config.Calm is in force
 	pace    atomicPacer   // starts a second
 	// refusedFast counts refusals that were made without the lock.
 	refusedFast atomic.Uint64
@@ -108,8 +111,45 @@ type state struct {
 	quickest   time.Duration // smallest latency so far; 0 when unknown
 	highest    int           // the highest limit so far
 
-	tally tally
-	waits *waitCounts // nil until somebody has waited
+	counts tally
+}
+
+// tally is Counts, of which what few guards need is made when it is needed.
+type tally struct {
+	outcomes [feedback.NumClasses]uint64
+	refused  [NumReasons]uint64
+	canceled uint64
+	causes   [adaptive.NumCauses]uint64
+	pauses   uint64
+	waited   uint64
+	waitSum  time.Duration
+	waits    [WaitBuckets]uint64
+	more     *tallyMore
+}
+
+// tallyMore tells waits and starts apart by what held them back.
+type tallyMore struct {
+	waitedFor [NumWhys]Waits
+	observed  [NumWhys]uint64
+}
+
+// by returns what is counted by what held callers back.
+func (n *tally) by() *tallyMore {
+	if n.more == nil {
+		n.more = &tallyMore{}
+	}
+	return n.more
+}
+
+func (n *tally) counts() Counts {
+	c := Counts{
+		Outcomes: n.outcomes, Refused: n.refused, Canceled: n.canceled, Causes: n.causes, Pauses: n.pauses,
+		Waited: n.waited, WaitSum: n.waitSum, Waits: n.waits,
+	}
+	if m := n.more; m != nil {
+		c.WaitedFor, c.Observed = m.waitedFor, m.observed
+	}
+	return c
 }
 
 // Counts is what a Core has counted since it was made.
@@ -145,32 +185,6 @@ type Waits struct {
 	Buckets [WaitBuckets]uint32
 }
 
-// tally is the part of Counts that every guard keeps.
-type tally struct {
-	outcomes [feedback.NumClasses]uint64
-	refused  [NumReasons]uint64
-	canceled uint64
-	causes   [adaptive.NumCauses]uint64
-	pauses   uint64
-	waited   uint64
-	waitSum  time.Duration
-	observed [NumWhys]uint64
-}
-
-// waitCounts is the part of Counts that takes most room, and that a guard in which nobody waits can do without.
-type waitCounts struct {
-	all [WaitBuckets]uint64
-	by  [NumWhys]Waits
-}
-
-// counted returns where waits are counted.
-func (s *state) counted() *waitCounts {
-	if s.waits == nil {
-		s.waits = new(waitCounts)
-	}
-	return s.waits
-}
-
 // limitBuckets fills in the buckets of WhyLimit: all waits that are not for something else.
 func (n *Counts) limitBuckets() {
 	of := &n.WaitedFor[WhyLimit].Buckets
@@ -197,7 +211,6 @@ func (c *Core) Init(cfg *Config) {
 		return
 	}
 	c.apply(0, &cfg.First)
-	c.askAt.Store(int64(lazyWindow))
 	if cfg.First.NotBefore > 0 || cfg.First.TokenPace > 0 || len(cfg.Budgets.Limits) > 0 {
 		c.open(0) // the word alone cannot keep to it
 	}
@@ -214,6 +227,12 @@ func (c *Core) open(now time.Duration) *state {
 		s.window.Start = now
 		s.line.mean = time.Second
 		s.decision = s.law.Decision()
+		if c.calm.Load() {
+			// What ended since the last look is in the meter, and the law's as soon as it asks for it.
+			s.window.Start = max(0, min(now, time.Duration(c.askAt.Load())-lazyWindow))
+			s.decision = s.law.Window(s.window.Start, calmWindow(s.window.Start))
+			c.calm.Store(false)
+		}
 		s.queue.configure(&c.cfg.Room)
 		s.budget.Configure(now, c.cfg.Budgets)
 		s.estimate.Configure(c.cfg.Estimate)
@@ -221,6 +240,19 @@ func (c *Core) open(now time.Duration) *state {
 		c.obey(now)
 	}
 	return c.state
+}
+
+// Calm returns the decision of a new law that was told that one call ended well, and no more.
+func Calm(law adaptive.Law) adaptive.Decision { return law.Window(0, calmWindow(0)) }
+
+func calmWindow(at time.Duration) adaptive.Window { return adaptive.Window{Start: at, OK: 1} }
+
+// idle returns the decision in force while there is no state.
+func (c *Core) idle() *adaptive.Decision {
+	if c.calm.Load() {
+		return &c.cfg.Calm
+	}
+	return &c.cfg.First
 }
 
 // Rest drops the state of a Core without a Law of its own that has been idle: nobody in flight or waiting, nothing
@@ -240,7 +272,6 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	}
 	c.state = nil
 	c.apply(now, &c.cfg.First)
-	c.askAt.Store(int64(now + lazyWindow))
 	c.slots.setHeld(false)
 	return true
 }
@@ -598,7 +629,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		why = WhyBudget
 	}
 	if why != WhyNone {
-		s.tally.observed[why]++
+		s.counts.by().observed[why]++
 	}
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	c.reserve(now, w)
@@ -611,7 +642,7 @@ func (c *Core) Share(cfg *Config) { c.cfg = cfg }
 // Reclaim gives back the place of a call that will not be ended, and counts it as canceled. What it reserved stays
 // charged: it may have been used. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Reclaim(now time.Duration, g *Grant) {
-	c.open(now).tally.outcomes[feedback.Canceled]++
+	c.open(now).counts.outcomes[feedback.Canceled]++
 	c.settle(now, g, &adaptive.Outcome{Class: feedback.Canceled})
 	c.give()
 }
@@ -646,8 +677,9 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 	}
 	switch {
 	case s == nil:
-		c.apply(now, &cfg.First)
-		c.askAt.Store(int64(now + lazyWindow))
+		look := c.askAt.Load()
+		c.apply(now, c.idle())
+		c.askAt.Store(look)
 	case cfg.Law != nil && cfg.Law != s.law:
 		s.law = cfg.Law
 		c.decide(now, s.law.Decision())
@@ -664,7 +696,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 // Undo takes back that w was granted a place: its caller gave up before it knew. The place and
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(now time.Duration, w *Waiter) {
-	c.state.tally.canceled++
+	c.state.counts.canceled++
 	c.Abandon(now, &w.Grant)
 	w.State = Idle
 }
@@ -756,7 +788,7 @@ func (c *Core) Cancel(w *Waiter) bool {
 	}
 	c.leave(w)
 	w.State = Idle
-	s.tally.canceled++
+	s.counts.canceled++
 	return true
 }
 
@@ -848,7 +880,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	} else {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
-		s.tally.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
+		s.counts.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -887,7 +919,7 @@ func (c *Core) Pause(now, until time.Duration) {
 	}
 	s.gate = until
 	s.resumeNext, s.resumeEnd = until, until+s.spread
-	s.tally.pauses++
+	s.counts.pauses++
 	c.hold(now)
 }
 
@@ -912,14 +944,7 @@ func (c *Core) Resume(now time.Duration) {
 // Counts returns what c has counted. It needs the lock.
 func (c *Core) Counts() (n Counts) {
 	if s := c.state; s != nil {
-		t := &s.tally
-		n = Counts{
-			Outcomes: t.outcomes, Refused: t.refused, Canceled: t.canceled, Causes: t.causes, Pauses: t.pauses,
-			Waited: t.waited, WaitSum: t.waitSum, Observed: t.observed,
-		}
-		if s.waits != nil {
-			n.Waits, n.WaitedFor = s.waits.all, s.waits.by
-		}
+		n = s.counts.counts()
 		n.Waited += s.line.waited
 		n.WaitSum += s.line.sum
 		n.limitBuckets()
@@ -935,7 +960,7 @@ func (c *Core) Counts() (n Counts) {
 // Decision returns the decision in force. It needs the lock.
 func (c *Core) Decision() adaptive.Decision {
 	if c.state == nil {
-		return c.cfg.First
+		return *c.idle()
 	}
 	return c.state.decision
 }
@@ -997,14 +1022,13 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
 	if wait := now - w.Since; wait > 0 {
 		s.line.waits(wait)
-		s.tally.waited++
-		s.tally.waitSum += wait
-		counted, bucket := s.counted(), waitBucket(wait)
-		counted.all[bucket]++
-		f := &counted.by[w.Why]
+		s.counts.waited++
+		s.counts.waitSum += wait
+		f := &s.counts.by().waitedFor[w.Why]
 		f.N++
 		f.Sum += wait
-		f.Buckets[bucket]++
+		s.counts.waits[waitBucket(wait)]++
+		f.Buckets[waitBucket(wait)]++
 	}
 }
 
@@ -1065,7 +1089,7 @@ func (c *Core) enter(w *Waiter) {
 func (c *Core) refuse(w *Waiter, r Reason, retryAt time.Duration) {
 	s := c.state
 	w.State, w.Reason, w.RetryAt = Refused, r, retryAt
-	s.tally.refused[r]++
+	s.counts.refused[r]++
 }
 
 // soonest returns the earliest instant at which w could have started; when only places were
@@ -1138,6 +1162,10 @@ func (c *Core) flush(now time.Duration) {
 	s := c.state
 	if s == nil {
 		if !n.full {
+			if n.ok > 0 && !c.calm.Load() {
+				c.calm.Store(true)
+				c.apply(now, &c.cfg.Calm)
+			}
 			c.askAt.Store(int64(now + lazyWindow))
 			return
 		}
@@ -1176,7 +1204,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 	if old == d {
 		return
 	}
-	s.tally.causes[min(int(d.Cause), adaptive.NumCauses-1)]++
+	s.counts.causes[min(int(d.Cause), adaptive.NumCauses-1)]++
 	c.obey(now)
 	if c.cfg.OnDecision != nil {
 		c.cfg.OnDecision(now, d)

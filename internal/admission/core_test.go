@@ -539,3 +539,44 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("%v allocations for two calls, one of which waits; want 0", n)
 	}
 }
+
+// A Core that makes its law when it needs it is told of what went well before, so that it behaves as if it had had it all the time.
+func TestLateLawKnowsWhatWentWell(t *testing.T) {
+	newLaw := func() adaptive.Law { return adaptive.New(adaptive.Config{}) }
+	cfg := Config{NewLaw: newLaw, First: newLaw().Decision(), Calm: Calm(newLaw()), Queue: 100, MaxWait: time.Minute, MaxPause: 5 * time.Minute, Seed: 1}
+	var c Core
+	c.Init(&cfg)
+	now := time.Duration(0)
+	call := func(o adaptive.Outcome) {
+		t.Helper()
+		n, took := c.Take()
+		if took > TookLast || c.Paced() && !c.Spend(now) {
+			t.Fatalf("at %v a call may not start: pace %v, %d in flight of %d", now, c.Decision().Pace, c.InFlight(), c.Limit())
+		}
+		g := Grant{Call: c.Start(now, n)}
+		now += time.Millisecond
+		if c.Finish(now, &g, &o) {
+			c.Settle(now, &g, &o)
+			c.Next(now)
+		}
+	}
+	for range 1700 { // the first of them must wait for no pace that is meant for a guard of which nothing is known
+		call(adaptive.Outcome{})
+	}
+	if c.state != nil || c.Decision() != cfg.Calm {
+		t.Fatalf("state %v, decision %+v, want none and %+v", c.state, c.Decision(), cfg.Calm)
+	}
+	if n := c.Counts().Outcomes[feedback.OK]; n != 1700 {
+		t.Errorf("%d calls counted, want 1700", n)
+	}
+	call(adaptive.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeRequests})
+	if p := c.Decision().Pace; p < 250 || p > 1500 {
+		t.Errorf("after a refusal of 1000 calls a second the pace is %v, want a good part of them", p)
+	}
+	if !c.Rest(now+time.Hour, time.Minute) && !c.Rest(now+2*time.Hour, time.Minute) {
+		t.Fatal("the state stays")
+	}
+	if c.Decision() != cfg.First {
+		t.Errorf("after a rest %+v, want %+v", c.Decision(), cfg.First)
+	}
+}

@@ -137,7 +137,7 @@ func (c *Core) startPlain(now time.Duration, n int) *Waiter {
 		l.waited++
 		l.sum += wait
 		l.waits(wait)
-		s.counted().all[waitBucket(wait)]++
+		s.counts.waits[waitBucket(wait)]++
 	}
 	return w
 }
