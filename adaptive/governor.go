@@ -421,7 +421,8 @@ func (g *Governor) grow(w *Window, n int) {
 	}
 	s.Open = false
 	if s.Used {
-		step, cause := 1.0, CauseProbe
+		var step float64
+		cause := CauseProbe
 		margin := max(1, 0.02*s.Bound)
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
