@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -84,6 +85,7 @@ type table struct {
 	routes    []route
 	upstreams map[string]*upstream
 	memory    *memory
+	lends     bool // keys of upstreams to whoever can connect from this machine
 }
 
 // route is a settings.Route with its upstreams.
@@ -123,6 +125,7 @@ func (p *Proxy) Use(s *settings.Settings) error {
 			return err
 		}
 		t.upstreams[name] = n
+		t.lends = t.lends || n.keyed && !book.Named() && !s.Open
 	}
 	for i := range s.Routes {
 		r := route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
@@ -253,6 +256,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		return false
 	}
 	c.rec.Caller, c.rec.Tenant, c.rec.Priority = c.who.Name, c.who.Tenant, c.who.Priority
+	if c.t.lends && foreign(r.Header) {
+		c.refuse(&dialect.Error{Kind: dialect.Unauthorized, Message: "pages of other sites may not use the upstreams' keys: make a caller with `gateway key`, or write open = true in [gateway]", Final: true})
+		return false
+	}
 	escaped := r.URL.EscapedPath()
 	if r.Method == http.MethodConnect || !strings.HasPrefix(escaped, "/") {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway is called like the upstream itself: it is no forward proxy", Final: true})
@@ -304,6 +311,20 @@ func (t *table) paths() string {
 		names = append(names[:10], "…")
 	}
 	return strings.Join(names, ", ")
+}
+
+// foreign reports whether a browser says that a page from another machine makes the call.
+func foreign(h http.Header) bool {
+	o := h.Get("Origin")
+	if o == "" || o == "null" {
+		return o != ""
+	}
+	u, err := url.Parse(o)
+	if err != nil {
+		return true
+	}
+	ip := net.ParseIP(u.Hostname())
+	return strings.HasPrefix(u.Scheme, "http") && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // clean reports whether a path leads nowhere else than it says.

@@ -271,3 +271,28 @@ func TestLongNamesAreNotLogged(t *testing.T) {
 		t.Errorf("the log has %d bytes", n)
 	}
 }
+
+// A page of another site that is shown on this machine cannot spend the upstreams' money, and a program on it can.
+func TestPagesOfOtherSites(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	s := upstreamServer(t, ok)
+	keyed := table(s, "") + "[[upstream.up.key]]\nenv = \"FLYBALL_TEST_KEY\"\n"
+	for _, c := range []struct {
+		toml, origin string
+		want         int
+	}{
+		{keyed, "https://evil.test", 401}, {keyed, "http://127.0.0.1.evil.test", 401}, {keyed, "null", 401},
+		{keyed, "http://localhost:3000", 200}, {keyed, "http://[::1]:3000", 200}, {keyed, "app://chat", 200}, {keyed, "", 200},
+		{keyed + "[gateway]\nopen = true\n", "https://a.test", 200}, {table(s, ""), "https://a.test", 200},
+	} {
+		g := start(t, c.toml)
+		var header []string
+		if c.origin != "" {
+			header = []string{"Origin", c.origin}
+		}
+		resp := post(t, client(t), g.url+"/up/chat/completions", chat, header...)
+		if body := read(t, resp); resp.StatusCode != c.want {
+			t.Errorf("%q: %d %s, want %d", c.origin, resp.StatusCode, body, c.want)
+		}
+	}
+}
