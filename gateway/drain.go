@@ -93,6 +93,9 @@ func (e *env) drainAction(c *cli.Context) error {
 	if store.Torn() != "" {
 		fmt.Fprintf(e.stderr, "the end of %s was half written when an earlier run died; it is in %s now\n", out, store.Torn())
 	}
+	if n := store.Damaged(); n > 0 {
+		fmt.Fprintf(e.stderr, "%d lines of %s cannot be read: something has changed them, or the power failed. The results in them are not known, and their requests are sent again\n", n, out)
+	}
 	src, closeSource, dead, err := e.drainSource(c)
 	if err != nil {
 		return misuse(err)
