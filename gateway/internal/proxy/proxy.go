@@ -286,7 +286,7 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		}
 		c.rec.Received = c.body.size
 		if r.Header.Get("Content-Encoding") == "" && isJSON(r.Header) {
-			c.facts = dialect.Read(c.body.bytes())
+			c.facts = c.body.facts()
 		}
 	}
 	c.rec.Model = c.facts.Model
@@ -519,6 +519,8 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 		if r.ContentLength == 0 && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 			req.Body = http.NoBody
 		}
+	case to.model != "" && j.facts.ModelEnd > 0 && j.body.file != nil:
+		j.body.setWith(req, j.facts.ModelAt, j.facts.ModelEnd, to.model)
 	case to.model != "" && j.facts.ModelEnd > 0:
 		body = dialect.SetModel(body, j.facts, to.model)
 		setBody(req, &payload{mem: body, size: int64(len(body)), memory: j.t.memory})

@@ -296,3 +296,29 @@ func TestPagesOfOtherSites(t *testing.T) {
 		}
 	}
 }
+
+// A body that is in a file says what it says: that its caller streams, and the model, which a fallback replaces.
+func TestFactsOfABodyInAFile(t *testing.T) {
+	poor := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(100 * time.Millisecond)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(429)
+		fmt.Fprint(w, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}`)
+	})
+	var got atomic.Value
+	rich := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got.Store(string(b))
+		fmt.Fprint(w, "{}")
+	})
+	g := start(t, table(poor, "")+strings.Replace(table(rich, ""), ".up]", ".rich]", 1)+
+		"[gateway.server]\nmemory = 0\n[[gateway.route]]\npath = \"/\"\nupstream = \"up\"\nkeep_alive = \"20ms\"\nfallback = [{ upstream = \"rich\", model = \"other\" }]\n")
+	resp := post(t, client(t), g.url+"/chat/completions", chatStream)
+	if body := read(t, resp); resp.StatusCode != 200 || !strings.HasPrefix(body, ": waiting\n\n") {
+		t.Errorf("%d %q", resp.StatusCode, body)
+	}
+	if want := strings.Replace(chatStream, `"m"`, `"other"`, 1); got.Load() != want {
+		t.Errorf("the fallback got %q, want %q", got.Load(), want)
+	}
+}
