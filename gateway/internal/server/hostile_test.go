@@ -322,3 +322,15 @@ func TestFactsOfABodyInAFile(t *testing.T) {
 		t.Errorf("the fallback got %q, want %q", got.Load(), want)
 	}
 }
+
+// What a reload does not change, the log says.
+func TestReloadSaysWhatNeedsAStart(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	g.write(table(s, "") + "[gateway.server]\nheader_timeout = \"1s\"\nidle_timeout = \"9s\"\nmax_header = 8192\n")
+	eventually(t, "the file was read", func() bool { return g.stats.reloads.Load() > 0 })
+	eventually(t, "the log says all three", func() bool {
+		l := g.logged()
+		return strings.Contains(l, "gateway.server.header_timeout") && strings.Contains(l, "gateway.server.idle_timeout") && strings.Contains(l, "gateway.server.max_header")
+	})
+}
