@@ -236,7 +236,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !c.accept(w) {
 		return
 	}
-	if every := c.route.KeepAlive; every > 0 && c.rec.Stream {
+	if every := c.route.KeepAlive; every > 0 && c.rec.Stream && c.events() {
 		c.out = newOut(w, r, d, c.out.stall, every, func() { c.plain.Store(true) })
 	}
 	defer c.out.take()
@@ -296,6 +296,21 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
+}
+
+// events reports whether the stream that the caller asks for is one of events. Other streams have no frame that says nothing: lines of
+// JSON, as Ollama's, sound, and Gemini's array.
+func (c *call) events() bool {
+	path := c.r.URL.Path
+	for _, suffix := range []string{"/completions", "/messages", "/responses", "/images/generations", "/images/edits"} {
+		if strings.HasSuffix(path, suffix) {
+			return true
+		}
+	}
+	if strings.HasSuffix(path, ":streamGenerateContent") {
+		return c.r.URL.Query().Get("alt") == "sse"
+	}
+	return strings.Contains(c.r.Header.Get("Accept"), "text/event-stream")
 }
 
 // longestModel is how much of a model's name is recorded, in bytes: it goes to the log.

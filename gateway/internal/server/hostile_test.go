@@ -334,3 +334,26 @@ func TestReloadSaysWhatNeedsAStart(t *testing.T) {
 		return strings.Contains(l, "gateway.server.header_timeout") && strings.Contains(l, "gateway.server.idle_timeout") && strings.Contains(l, "gateway.server.max_header")
 	})
 }
+
+// Who waits for a stream that is not one of events is told nothing meanwhile: it would take that for a part of the answer.
+func TestStreamsWithoutEventsHaveNoKeepAlives(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(200 * time.Millisecond)
+		fmt.Fprint(w, "[]")
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath = \"/\"\nupstream = \"up\"\nkeep_alive = \"20ms\"\n")
+	for path, want := range map[string]bool{
+		"/audio/speech": false, "/api/chat": false, "/models/g:streamGenerateContent": false, "/models/g:streamGenerateContent?alt=sse": true,
+		"/chat/completions": true, "/messages": true, "/responses": true,
+	} {
+		resp := post(t, client(t), g.url+path, chatStream)
+		if body := read(t, resp); strings.HasPrefix(body, ": waiting\n\n") != want || !want && body != "[]" {
+			t.Errorf("%s: %q", path, body)
+		}
+	}
+	resp := post(t, client(t), g.url+"/api/chat", chatStream, "Accept", "text/event-stream")
+	if body := read(t, resp); !strings.HasPrefix(body, ": waiting\n\n") {
+		t.Errorf("%q", body)
+	}
+}
