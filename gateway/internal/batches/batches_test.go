@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -299,5 +300,21 @@ func TestOtherSites(t *testing.T) {
 	w := httptest.NewRecorder()
 	if q.ServeHTTP(w, r); w.Code != 403 {
 		t.Errorf("it is told %d, want 403", w.Code)
+	}
+}
+
+// A stranger that sends no body does not hold its connection.
+func TestStrangerThatSendsNothing(t *testing.T) {
+	a := start(t, t.TempDir(), &upstream{})
+	defer a.stop()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(conn, "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+	if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 401 ") {
+		t.Errorf("%q, %v", got, err)
 	}
 }

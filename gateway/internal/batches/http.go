@@ -24,6 +24,8 @@ func (q *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if q.cfg.Token != "" {
 		got, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if subtle.ConstantTimeCompare([]byte(got), []byte(q.cfg.Token)) != 1 {
+			// The server reads what a stranger sends, and would wait for it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 			refuse(w, 401, "the bearer token is wrong or missing")
 			return
 		}
