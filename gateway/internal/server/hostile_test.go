@@ -3,7 +3,9 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -355,5 +357,33 @@ func TestStreamsWithoutEventsHaveNoKeepAlives(t *testing.T) {
 	resp := post(t, client(t), g.url+"/api/chat", chatStream, "Accept", "text/event-stream")
 	if body := read(t, resp); !strings.HasPrefix(body, ": waiting\n\n") {
 		t.Errorf("%q", body)
+	}
+}
+
+// An encoded answer to a caller that was told to wait, and so cannot be told of an encoding, is decoded.
+func TestLateAnswersAreDecoded(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(100 * time.Millisecond)
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Encoding", r.Header.Get("Accept-Encoding"))
+		var z io.WriteCloser
+		switch r.Header.Get("X-Form") {
+		case "gzip":
+			z = gzip.NewWriter(w)
+		case "zlib":
+			z = zlib.NewWriter(w)
+		default:
+			z, _ = flate.NewWriter(w, -1)
+		}
+		fmt.Fprint(z, "data: [DONE]\n\n")
+		_ = z.Close()
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath = \"/\"\nupstream = \"up\"\nkeep_alive = \"20ms\"\n")
+	for form, encoding := range map[string]string{"gzip": "gzip", "zlib": "deflate", "raw": "deflate"} {
+		resp := post(t, client(t), g.url+"/chat/completions", chatStream, "Accept-Encoding", encoding, "X-Form", form)
+		if body := read(t, resp); !strings.HasPrefix(body, ": waiting\n\n") || !strings.HasSuffix(body, "\n\ndata: [DONE]\n\n") {
+			t.Errorf("%s: %q", form, body)
+		}
 	}
 }
