@@ -172,6 +172,10 @@ func Open(cfg Config) (*Source, error) {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.AutoCommitMarks(),
 		kgo.AutoCommitInterval(commitEvery),
+		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
+		// afterwards, and come back with what was in flight before.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.ProducerBatchMaxBytes(1 << 20), // the brokers' default; a copy of a record has more headers than the record
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 	}, cfg.Options...)...)
@@ -272,6 +276,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			}
 		})
 		s.mu.Unlock()
+		s.client.AllowRebalance()
 		if len(ds) > 0 {
 			return ds, nil
 		}
@@ -397,23 +402,38 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 
 // Retry implements drain.Source: the record goes to the topic of retries.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
-	return s.move(ctx, d, s.cfg.Retry,
+	return s.move(ctx, d, s.cfg.Retry, d.Handle.(*handle).record.Value,
 		headerAttempts, strconv.Itoa(d.Attempts+1),
 		headerNotBefore, strconv.FormatInt(time.Now().Add(after).UnixMilli()+1, 10),
 		headerReason, reason)
 }
 
-// Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers.
+// Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers. When the brokers say
+// that it is too large then, it goes without the answer; and if that is not enough, with its first 4 KiB only.
 func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
-	return s.move(ctx, d, s.cfg.Dead,
+	value := d.Handle.(*handle).record.Value
+	err := s.dead(ctx, d, letter, value)
+	if errors.Is(err, kerr.MessageTooLarge) {
+		less := *letter
+		less.Answer, less.Detail = nil, less.Detail[:min(len(less.Detail), 256)]
+		if err = s.dead(ctx, d, &less, value); errors.Is(err, kerr.MessageTooLarge) {
+			less.Detail += fmt.Sprintf(" (the record is too large for the topic %s: its first bytes are kept of %d)", s.cfg.Dead, len(value))
+			err = s.dead(ctx, d, &less, value[:min(len(value), 4<<10)])
+		}
+	}
+	return err
+}
+
+func (s *Source) dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter, value []byte) error {
+	return s.move(ctx, d, s.cfg.Dead, value,
 		headerReason, string(letter.Reason), headerDetail, letter.Detail[:min(len(letter.Detail), 8<<10)],
 		headerAttempts, strconv.Itoa(letter.Attempts), headerStatus, strconv.Itoa(letter.Status),
 		headerRequestID, letter.RequestID, headerAnswer, string(letter.Answer[:min(len(letter.Answer), 32<<10)]),
 		headerAt, letter.At.UTC().Format(time.RFC3339Nano), headerWhere, d.Where)
 }
 
-// move produces a copy of a record to a topic and then counts the record as done.
-func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, headers ...string) error {
+// move produces a copy of a record, with a value, to a topic and then counts the record as done.
+func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, value []byte, headers ...string) error {
 	h := d.Handle.(*handle)
 	s.mu.Lock()
 	gone := h.part.gone
@@ -421,7 +441,7 @@ func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, head
 	if gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
 	}
-	r := &kgo.Record{Topic: topic, Key: h.record.Key, Value: h.record.Value}
+	r := &kgo.Record{Topic: topic, Key: h.record.Key, Value: value}
 	own := append([]string{headerID, d.ID}, headers...)
 	for _, old := range h.record.Headers {
 		mine := false
@@ -532,7 +552,7 @@ func (s *Source) Close() error {
 	s.closed = true
 	s.change()
 	s.mu.Unlock()
-	s.client.Close()
+	s.client.CloseAllowingRebalance()
 	return nil
 }
 
