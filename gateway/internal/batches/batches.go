@@ -47,6 +47,7 @@ type Config struct {
 // Queue is the files and batches of one directory. It is an http.Handler.
 type Queue struct {
 	cfg  Config
+	lock *drain.File   // an empty one, which keeps other processes out
 	work chan struct{} // takes a token when there may be work
 
 	mu      sync.Mutex
@@ -134,8 +135,8 @@ var (
 	idPattern    = regexp.MustCompile(`^(file-|batch_)[A-Za-z0-9]{1,64}$`)
 )
 
-// Open opens the directory.
-func Open(cfg Config) (*Queue, error) {
+// Open opens the directory, and keeps other processes out of it until Run has returned.
+func Open(cfg Config) (_ *Queue, err error) {
 	if cfg.MaxFile == 0 {
 		cfg.MaxFile = 200e6
 	}
@@ -154,6 +155,14 @@ func Open(cfg Config) (*Queue, error) {
 			return nil, fmt.Errorf("batches: %w", err)
 		}
 	}
+	if q.lock, err = drain.OpenFile(filepath.Join(cfg.Dir, "lock")); err != nil {
+		return nil, fmt.Errorf("batches: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = q.lock.Close()
+		}
+	}()
 	if err := readAll(filepath.Join(cfg.Dir, "files"), func(f *File) string { q.files[f.ID] = f; return f.ID }); err != nil {
 		return nil, err
 	}
@@ -253,6 +262,7 @@ func (b *Batch) ended() bool {
 
 // Run sends batches until ctx ends, the oldest first. What has not ended then goes on with the next Run of this directory.
 func (q *Queue) Run(ctx context.Context) error {
+	defer q.lock.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
 	places := make(chan struct{}, q.cfg.AtOnce)

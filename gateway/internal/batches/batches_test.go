@@ -252,11 +252,33 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("without a token: %v, %v", resp.StatusCode, err)
 	}
 	resp.Body.Close()
+	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: &limiter.Guard{}}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a directory that a process has: %v", err)
+	}
 	a.stop()
 	if err := os.WriteFile(filepath.Join(dir, "batches", "batch_1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: &limiter.Guard{}}); err == nil || !strings.Contains(err.Error(), "batch_1.json") {
 		t.Errorf("a directory that is damaged: %v", err)
+	}
+}
+
+// A form that is refused leaves nothing on the disk.
+func TestRefusedUploads(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	for name, end := range map[string]string{
+		"two files": "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b\"\r\n\r\nb\r\n--x--\r\n",
+		"torn":      "--x\r\nContent-Disp",
+		"purpose":   "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfun\r\n--x--\r\n",
+	} {
+		form := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\na\r\n" + end
+		if code := a.do("POST", "/v1/files", "multipart/form-data; boundary=x", strings.NewReader(form), nil); code != 400 {
+			t.Errorf("%s: %d", name, code)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, "files")); err != nil || len(left) > 0 {
+			t.Errorf("%s: it left %v, %v", name, left, err)
+		}
 	}
 }
