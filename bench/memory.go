@@ -57,7 +57,7 @@ func heap() (bytes, objects uint64, goroutines int) {
 }
 
 // timers returns how many timers a guard holds after its calls, by the profile of what is in use:
-// the runtime does not tell their number.
+// the runtime does not tell their number. One of each guard in which a caller waited is left out: whoever waits needs one.
 func timers(n int) float64 {
 	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
 	runtime.MemProfileRate = 1
@@ -77,13 +77,18 @@ func timers(n int) float64 {
 		records = make([]runtime.MemProfileRecord, 2*found)
 	}
 	var live int64
+	for _, g := range k.guards {
+		if g.Stats().Counts.Waited > 0 {
+			live--
+		}
+	}
 	for i := range records {
 		if startsTimer(&records[i]) {
 			live += records[i].InUseObjects()
 		}
 	}
 	runtime.KeepAlive(k)
-	return float64(live) / float64(n)
+	return float64(max(0, live)) / float64(n)
 }
 
 // startsTimer reports whether r is of memory that package time took for a timer that one of the
@@ -94,6 +99,8 @@ func startsTimer(r *runtime.MemProfileRecord) bool {
 	for {
 		f, more := frames.Next()
 		switch f.Function {
+		case "runtime.(*timers).addHeap":
+			return false // the runtime's own list, one of each processor
 		case "time.NewTimer", "time.AfterFunc", "time.NewTicker", "time.newTimer":
 			timer = true
 		}

@@ -132,9 +132,10 @@ func (k *keys) work() {
 	}
 }
 
-// meetLimit has each guard refused once by its upstream, and then some calls that end well.
+// meetLimit has each guard refused once by a limit on calls in flight, and then some calls that end well. Nobody waits in between:
+// after a refusal by a quota callers would, for a pace, and whoever waits needs a timer.
 func (k *keys) meetLimit() {
-	k.call(limiter.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeRequests})
+	k.call(limiter.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
 	k.work()
 }
 

@@ -102,7 +102,7 @@ func receive(w http.ResponseWriter, r *http.Request, m *memory, most int64, paus
 	for {
 		now := time.Now()
 		limit := now.Add(pause)
-		if all := began.Add(pause + time.Duration(p.size)*time.Second/slowest); all.Before(limit) {
+		if all := began.Add(pause + time.Duration(p.size/slowest)*time.Second); all.Before(limit) {
 			limit = all
 		}
 		_ = rc.SetReadDeadline(limit) // not every ResponseWriter of a test has one

@@ -225,7 +225,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		c.finish()
 	}()
-	c.out = newOut(w, d, t.settings.Server.WriteTimeout, 0, nil)
+	c.out = newOut(w, r, d, t.settings.Server.WriteTimeout, 0, nil)
 	if n > int64(t.settings.Server.MaxCalls) {
 		c.refuse(&dialect.Error{Kind: dialect.Unavailable, Message: fmt.Sprintf("the gateway has %d calls, as many as it may (gateway.server.max_calls)", n-1), RetryAfter: time.Second})
 		return
@@ -234,10 +234,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if every := c.route.KeepAlive; every > 0 && c.rec.Stream {
-		c.out = newOut(w, d, c.out.stall, every, func() { c.plain.Store(true) })
+		c.out = newOut(w, r, d, c.out.stall, every, func() { c.plain.Store(true) })
 	}
 	defer c.out.take()
 	c.run()
+	c.out.take()
+	if c.out.status == 0 {
+		panic(http.ErrAbortHandler) // a caller that is there all the same must not take nothing for an empty answer
+	}
 }
 
 // accept finds out what is called and by whom, and receives the body; it reports whether the call goes on.
@@ -263,7 +267,7 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		return false
 	}
 	c.rec.Route = c.route.Path
-	if upgrade(r.Header) == "" {
+	if upgrade(r) == "" {
 		var err error
 		s := &c.t.settings.Server
 		if c.body, err = receive(w, r, c.t.memory, s.MaxBody, s.BodyTimeout); err != nil {
@@ -279,10 +283,16 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		}
 	}
 	c.rec.Model = c.facts.Model
+	if len(c.rec.Model) > longestModel {
+		c.rec.Model = strings.ToValidUTF8(c.rec.Model[:longestModel], "") + "…"
+	}
 	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
 }
+
+// longestModel is how much of a model's name is recorded, in bytes: it goes to the log.
+const longestModel = 256
 
 // paths names the routes, for somebody who has the wrong one.
 func (t *table) paths() string {
@@ -375,7 +385,7 @@ func (c *call) run() {
 	if err := c.out.answer(resp); err != nil {
 		c.rec.Err = err
 		var up *upstreamError
-		if errors.As(err, &up) && !isStream(resp.Header) {
+		if errors.As(err, &up) && !c.out.told {
 			panic(http.ErrAbortHandler) // the caller must not take what came for the whole
 		}
 	}
@@ -457,8 +467,8 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 			delete(h, k)
 		}
 	}
-	if j.who.Field != "" {
-		delete(h, j.who.Field)
+	for _, f := range j.who.Fields {
+		delete(h, f)
 	}
 	if to.keyed {
 		for _, f := range credentials {
@@ -476,7 +486,7 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 			h["Te"] = []string{"trailers"}
 		}
 	}
-	if p := upgrade(r.Header); p != "" {
+	if p := upgrade(r); p != "" {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
 	}
 	req := &http.Request{

@@ -170,6 +170,14 @@ func (s *Server) read() (err error) {
 				return nil, err
 			}
 		}
+		if s.listener != nil {
+			// It goes on to listen there, whatever the file says now.
+			live := *set
+			live.Listen = s.Addr()
+			if err := live.Exposed(); err != nil {
+				return nil, err
+			}
+		}
 		if s.opts.Admin != "" {
 			set.Admin = s.opts.Admin
 		}
