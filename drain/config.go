@@ -40,11 +40,11 @@ type Config struct {
 	// MaxAttempts is how often a job is sent that fails in such a way (1 to 100). Zero means 5. Refusals (429, 503, 529) do
 	// not count: they say nothing of the job.
 	MaxAttempts int
-	// MaxDeliveries is how often a job is delivered before it is put aside as poison (1 to 1000). Zero means 20. It is for jobs
-	// that take their consumer with them.
+	// MaxDeliveries is how often a job is delivered and not handed back with Source.Retry before it is put aside as poison (1 to
+	// 1000). Zero means 20. It is for jobs that take their consumer with them.
 	MaxDeliveries int
 	// GiveUp is for how long a job is tried that is refused each time (1 s or more). Zero means 24 h. The time counts from
-	// when this run first fetched it.
+	// when it was first delivered, as far as the source knows.
 	GiveUp time.Duration
 	// MaxHold is the longest wait that is sat out with a delivery in hand that has no HoldUntil (1 ms or more). Zero means as
 	// long as it takes. A longer wait hands the job back with Source.Retry.

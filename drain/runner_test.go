@@ -541,6 +541,33 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// A job that is handed back again and again because the upstream is busy is no poison. It is given up by the time since it was first
+// delivered.
+func TestRetriesAreNoPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.src.Hold = time.Minute
+		w.cfg.GiveUp = 3 * time.Hour
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			a := failed(429, feedback.Throttled)
+			a.RetryAfter, a.HasRetryAfter, a.Scope = 4*time.Minute, true, feedback.ScopeConcurrency
+			return a
+		}
+		w.src.Publish(jobs(1)...)
+		w.src.Finish()
+		begin := time.Now()
+		if _, err := w.run(t); err != nil {
+			t.Error(err)
+		}
+		if l := w.src.Letters(); len(l) != 1 || l[0].Reason != drain.ReasonGaveUp {
+			t.Errorf("dead letters: %v, want it given up", l)
+		}
+		if d := time.Since(begin); d < 3*time.Hour || d > 3*time.Hour+10*time.Minute {
+			t.Errorf("it was given up after %v, want 3h", d)
+		}
+	})
+}
+
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)

@@ -60,6 +60,10 @@ type Delivery struct {
 	Where string
 	// Attempts is how many times the job was delivered before, as far as the source knows.
 	Attempts int
+	// Retries is how many of these attempts ended with Source.Retry: they say nothing against the job.
+	Retries int
+	// Since is when the job was first delivered, as far as the source knows; zero means now.
+	Since time.Time
 	// HoldUntil is until when the job may be held without being settled; zero means as long as it takes.
 	HoldUntil time.Time
 	// Fault, when set, is why the job cannot be read at all; it becomes a dead letter.

@@ -119,7 +119,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	switch a.Class {
 	case feedback.Throttled, feedback.Overloaded:
 		r.count(&r.throttled)
-		if time.Since(t.first) > r.cfg.GiveUp {
+		if time.Since(t.since) > r.cfg.GiveUp {
 			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("refused for %v: %s", r.cfg.GiveUp, a.describe())})
 			return 0, true
 		}
@@ -142,7 +142,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 		return 0, r.refused(t, a)
 	}
 	if a.Unsent {
-		if time.Since(t.first) > r.cfg.GiveUp {
+		if time.Since(t.since) > r.cfg.GiveUp {
 			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("not reached for %v: %s", r.cfg.GiveUp, a.describe())})
 			return 0, true
 		}

@@ -62,6 +62,7 @@ type Config struct {
 
 const (
 	headerAttempts  = "x-flyball-attempts"
+	headerSince     = "x-flyball-since"      // ms since 1970
 	headerNotBefore = "x-flyball-not-before" // ms since 1970
 	headerID        = "x-flyball-id"
 	headerReason    = "x-flyball-reason"
@@ -320,13 +321,16 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	}
 	h := &handle{part: p, record: r}
 	d := &drain.Delivery{
-		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Handle: h,
+		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
 	}
 	if d.ID == "" {
 		d.ID = d.Where
 	}
 	if n, err := strconv.Atoi(header(r, headerAttempts)); err == nil && n > 0 {
-		d.Attempts = n
+		d.Attempts, d.Retries = n, n
+	}
+	if ms, err := strconv.ParseInt(header(r, headerSince), 10, 64); err == nil && ms > 0 {
+		d.Since = time.UnixMilli(ms)
 	}
 	ms, err := strconv.ParseInt(header(r, headerNotBefore), 10, 64)
 	if r.Topic != s.cfg.Retry || err != nil || !time.UnixMilli(ms).After(time.Now()) {
@@ -404,6 +408,7 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
 	return s.move(ctx, d, s.cfg.Retry, d.Handle.(*handle).record.Value,
 		headerAttempts, strconv.Itoa(d.Attempts+1),
+		headerSince, strconv.FormatInt(d.Since.UnixMilli(), 10),
 		headerNotBefore, strconv.FormatInt(time.Now().Add(after).UnixMilli()+1, 10),
 		headerReason, reason)
 }
