@@ -22,7 +22,8 @@ type Source interface {
 	// Retry hands a job back that was tried, to be delivered again not before after has passed, with one attempt more. It
 	// must not come back at once (a hot loop): after is at least a second.
 	Retry(ctx context.Context, d *Delivery, after time.Duration, reason string) error
-	// Dead puts a job aside for good. When it returns nil the dead letter is durable.
+	// Dead puts a job aside for good. When it returns nil the dead letter is durable. After an error other than ErrLost it
+	// may be called again.
 	Dead(ctx context.Context, d *Delivery, letter *DeadLetter) error
 	// Release hands a job back that was not tried, at the end of a run.
 	Release(ctx context.Context, d *Delivery) error
