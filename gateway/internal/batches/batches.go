@@ -40,6 +40,9 @@ type Config struct {
 	Idempotent bool
 	// AtOnce is how many batches are sent at a time; they share the guard. Zero means 4.
 	AtOnce int
+	// Again is after how long a batch goes on that was stopped by what is not its fault: a key that the upstream does not accept, a
+	// disk that is full. Zero means 1 min.
+	Again time.Duration
 	// Log is told of batches that end; nil means that nobody is.
 	Log func(format string, args ...any)
 }
@@ -132,6 +135,7 @@ const window = 24 * time.Hour // what OpenAI offers
 var (
 	errCancelled = errors.New("batches: cancelled")
 	errExpired   = errors.New("batches: expired")
+	errStopped   = errors.New("stopped")
 	idPattern    = regexp.MustCompile(`^(file-|batch_)[A-Za-z0-9]{1,64}$`)
 )
 
@@ -142,6 +146,9 @@ func Open(cfg Config) (_ *Queue, err error) {
 	}
 	if cfg.AtOnce == 0 {
 		cfg.AtOnce = 4
+	}
+	if cfg.Again == 0 {
+		cfg.Again = time.Minute
 	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
@@ -330,6 +337,14 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 	call, end := context.WithDeadlineCause(call, deadline, errExpired)
 	defer end()
 	counts, err := q.send(call, b.ID, input, output, failures, endpoint)
+	for errors.Is(err, errStopped) && call.Err() == nil {
+		q.cfg.Log("batch %s: %v; again in %v", b.ID, err, q.cfg.Again)
+		if limiter.Sleep(call, q.cfg.Again) != nil {
+			err = context.Cause(call)
+			break
+		}
+		counts, err = q.send(call, b.ID, input, output, failures, endpoint)
+	}
 	if ctx.Err() != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errExpired) && err != nil {
 		q.mu.Lock()
 		delete(q.running, b.ID)
@@ -393,7 +408,9 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	q.mu.Lock()
 	q.running[id].runner = r
 	q.mu.Unlock()
-	err = r.Run(ctx)
+	if err = r.Run(ctx); err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errStopped, err)
+	}
 	p := r.Progress()
 	return Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + before}, err
 }

@@ -282,3 +282,41 @@ func TestRefusedUploads(t *testing.T) {
 		}
 	}
 }
+
+// unpaid refuses the key for a while.
+type unpaid struct {
+	upstream
+	refuse atomic.Int64
+}
+
+func (u *unpaid) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	if u.refuse.Add(-1) >= 0 {
+		return drain.Answer{Status: 401, Body: []byte("{}"), Outcome: limiter.Outcome{Class: feedback.ClientError}}
+	}
+	return u.upstream.Send(ctx, j)
+}
+
+// A key that is not accepted is not the batch's fault: it goes on when the key is.
+func TestKeyThatIsRefused(t *testing.T) {
+	up := &unpaid{}
+	up.refuse.Store(20)
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(q)
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	a := &api{t: t, url: srv.URL, q: q}
+	b := a.until(a.create(a.upload(requests(30)).ID).ID, "completed")
+	if b.Counts != (batches.Counts{Total: 30, Completed: 30}) || up.sent.Load() != 30 {
+		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
+	}
+}
