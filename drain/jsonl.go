@@ -254,7 +254,7 @@ func (s *JSONL) next() (*Delivery, error) {
 	if len(line) == 0 && !cut {
 		return nil, nil
 	}
-	d := &Delivery{Body: line, Where: fmt.Sprintf("%s:%d", s.name, s.line)}
+	d := &Delivery{Body: line, Where: fmt.Sprintf("%s:%d", s.name, s.line), Since: time.Now()}
 	if cut {
 		d.Body = bytes.Clone(line[:min(len(line), 4<<10)])
 		d.Fault = &Fault{ReasonTooLarge, fmt.Sprintf("the line is longer than %d bytes; its first 4096 are kept", s.cfg.MaxLine)}
@@ -312,6 +312,7 @@ func (s *JSONL) Release(context.Context, *Delivery) error { return s.settle() }
 func (s *JSONL) Retry(_ context.Context, d *Delivery, after time.Duration, _ string) error {
 	again := *d
 	again.Attempts++
+	again.Retries++
 	at := time.Now().Add(after)
 	s.mu.Lock()
 	i := len(s.ways)

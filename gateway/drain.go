@@ -244,7 +244,13 @@ func (e *env) drainSource(c *cli.Context) (src drain.Source, end func(), dead st
 	}
 	switch {
 	case from == "" && c.Args().First() == "-":
-		s, err := drain.NewJSONL(io.NopCloser(e.stdin), "standard input", drain.JSONLConfig{Dead: c.String("dead"), RetryDead: c.Bool("retry-dead")})
+		// What waits for standard input cannot be interrupted; what waits for a pipe of our own can.
+		in, feed := io.Pipe()
+		go func() {
+			_, err := io.Copy(feed, e.stdin)
+			feed.CloseWithError(err)
+		}()
+		s, err := drain.NewJSONL(in, "standard input", drain.JSONLConfig{Dead: c.String("dead"), RetryDead: c.Bool("retry-dead")})
 		if err != nil {
 			return nil, none, "", err
 		}

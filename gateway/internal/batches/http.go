@@ -73,7 +73,7 @@ func (q *Queue) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := &File{ID: newID("file-"), Object: "file", CreatedAt: *now(), Status: "processed"}
-	stored := false
+	stored, kept := false, false
 	for {
 		part, err := mr.NextPart()
 		if err == io.EOF {
@@ -103,24 +103,23 @@ func (q *Queue) upload(w http.ResponseWriter, r *http.Request) {
 			}
 			stored = true
 			defer func() {
-				if f.Filename == "" {
+				if !kept {
 					_ = remove(q.data(f.ID))
 				}
 			}()
 		}
 	}
 	if !stored || f.Purpose != "batch" {
-		f.Filename = ""
 		refuse(w, 400, "the form must have a file, and the purpose batch")
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.saveFile(f); err != nil {
-		f.Filename = ""
 		refuse(w, 500, err.Error())
 		return
 	}
+	kept = true
 	q.files[f.ID] = f
 	answer(w, 200, f)
 }
