@@ -30,12 +30,14 @@ func (o *out) tunnel(r *http.Request, resp *http.Response) error {
 	if err := buffered.Flush(); err != nil {
 		return err
 	}
-	ended := make(chan error, 2)
-	go func() { _, err := io.Copy(up, buffered); ended <- err }()
-	go func() { n, err := io.Copy(conn, up); o.sent += n; ended <- err }()
+	type end struct{ err error }
+	ended := make(chan end, 2)
+	go func() { _, err := io.Copy(up, buffered); ended <- end{err} }()
+	go func() { n, err := io.Copy(conn, up); o.sent += n; ended <- end{err} }()
 	left := 2
 	select {
-	case err = <-ended:
+	case e := <-ended:
+		err = e.err
 		left--
 	case <-r.Context().Done():
 		err = r.Context().Err()
