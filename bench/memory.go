@@ -99,6 +99,8 @@ func startsTimer(r *runtime.MemProfileRecord) bool {
 	for {
 		f, more := frames.Next()
 		switch f.Function {
+		case "runtime.(*timers).addHeap":
+			return false // the runtime's own list, one of each processor
 		case "time.NewTimer", "time.AfterFunc", "time.NewTicker", "time.newTimer":
 			timer = true
 		}

@@ -40,11 +40,11 @@ type Config struct {
 	// MaxAttempts is how often a job is sent that fails in such a way (1 to 100). Zero means 5. Refusals (429, 503, 529) do
 	// not count: they say nothing of the job.
 	MaxAttempts int
-	// MaxDeliveries is how often a job is delivered before it is put aside as poison (1 to 1000). Zero means 20. It is for jobs
-	// that take their consumer with them.
+	// MaxDeliveries is how often a job is delivered and not handed back with Source.Retry before it is put aside as poison (1 to
+	// 1000). Zero means 20. It is for jobs that take their consumer with them.
 	MaxDeliveries int
 	// GiveUp is for how long a job is tried that is refused each time (1 s or more). Zero means 24 h. The time counts from
-	// when this run first fetched it.
+	// when it was first delivered, as far as the source knows.
 	GiveUp time.Duration
 	// MaxHold is the longest wait that is sat out with a delivery in hand that has no HoldUntil (1 ms or more). Zero means as
 	// long as it takes. A longer wait hands the job back with Source.Retry.
@@ -59,8 +59,8 @@ type Config struct {
 	// Grace is how long calls in flight may take to end when the run is stopped (1 ms or more). Zero means 30 s.
 	// Calls that are cut off then are ambiguous; see Idempotent.
 	Grace time.Duration
-	// Patience is how long a result is tried to be made durable while the Store or Reply fails, a full disk for instance (1 ms or
-	// more), before the run stops. Zero means 1 min.
+	// Patience is how long a result or a dead letter is tried to be made durable while the Store, Reply or Source.Dead fails, a
+	// full disk for instance (1 ms or more), before the run stops. Zero means 1 min.
 	Patience time.Duration
 	// PauseAfter is how long a pause of the guard must have to go for a Source that is a Pauser to be told (1 ms or more). Zero
 	// means 5 s.

@@ -42,7 +42,6 @@ type JSONL struct {
 	mu   sync.Mutex
 	dead *appendLog // nil until it is needed
 	gone map[Hash]bool
-	torn string
 	ways []later // handed back, to be delivered again; by time
 	kick chan struct{}
 	out  int  // deliveries that are not settled
@@ -112,17 +111,18 @@ func (s *JSONL) openDead() error {
 	if err != nil {
 		return err
 	}
-	end, torn, err := recover_(s.cfg.Dead, file, func(line []byte, _ int64) error {
+	rec, err := recover_(s.cfg.Dead, file, func(line []byte, _ int64) error {
 		_, h, err := readResult(line)
-		s.gone[h] = true
+		if err == nil {
+			s.gone[h] = true
+		}
 		return err
 	})
 	if err != nil {
 		_ = file.Close()
 		return err
 	}
-	s.torn = torn
-	s.dead = newAppendLog(s.cfg.Dead, file, end)
+	s.dead = newAppendLog(s.cfg.Dead, file, rec.end)
 	return nil
 }
 
@@ -239,7 +239,7 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 
 // next reads a job; nil when the line is blank or known as a dead letter.
 func (s *JSONL) next() (*Delivery, error) {
-	line, cut, err := s.readLine()
+	line, cut, sum, err := s.readLine()
 	if err == io.EOF && len(line) == 0 {
 		return nil, io.EOF
 	}
@@ -251,34 +251,47 @@ func (s *JSONL) next() (*Delivery, error) {
 		line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
 	}
 	line = bytes.TrimSpace(line)
-	if len(line) == 0 {
+	if len(line) == 0 && !cut {
 		return nil, nil
 	}
-	d := &Delivery{Body: line, Where: fmt.Sprintf("%s:%d", s.name, s.line)}
+	d := &Delivery{Body: line, Where: fmt.Sprintf("%s:%d", s.name, s.line), Since: time.Now()}
 	if cut {
-		d.Body = bytes.Clone(line[:4<<10])
+		d.Body = bytes.Clone(line[:min(len(line), 4<<10)])
 		d.Fault = &Fault{ReasonTooLarge, fmt.Sprintf("the line is longer than %d bytes; its first 4096 are kept", s.cfg.MaxLine)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.gone) > 0 && s.gone[lineHash(d.Body)] {
+	if cut {
+		d.Handle = sum
+	} else if len(s.gone) > 0 {
+		sum = lineHash(d.Body)
+	}
+	if s.gone[sum] {
 		return nil, nil
 	}
 	s.out++
 	return d, nil
 }
 
-// readLine returns a line in memory of its own. Of one that is too long it returns the beginning, and cut.
-func (s *JSONL) readLine() (line []byte, cut bool, err error) {
+// readLine returns a line in memory of its own. Of one that is too long it returns the beginning, cut, and the hash of all of it.
+func (s *JSONL) readLine() (line []byte, cut bool, sum Hash, err error) {
+	all := sha256.New()
 	for {
 		part, err := s.r.ReadSlice('\n')
-		if len(line)+len(part) > s.cfg.MaxLine+2 {
+		if !cut && len(line)+len(part) > s.cfg.MaxLine+2 {
 			cut = true
-			part = part[:max(0, s.cfg.MaxLine-len(line))]
+			all.Write(line)
+		}
+		if cut {
+			all.Write(part)
+			part = part[:min(len(part), max(0, s.cfg.MaxLine-len(line)))]
 		}
 		line = append(line, part...)
 		if err != bufio.ErrBufferFull {
-			return line, cut, err
+			if cut {
+				copy(sum[:], all.Sum(nil))
+			}
+			return line, cut, sum, err
 		}
 	}
 }
@@ -299,6 +312,7 @@ func (s *JSONL) Release(context.Context, *Delivery) error { return s.settle() }
 func (s *JSONL) Retry(_ context.Context, d *Delivery, after time.Duration, _ string) error {
 	again := *d
 	again.Attempts++
+	again.Retries++
 	at := time.Now().Add(after)
 	s.mu.Lock()
 	i := len(s.ways)
@@ -321,7 +335,11 @@ func (s *JSONL) Dead(_ context.Context, d *Delivery, letter *DeadLetter) error {
 			return err
 		}
 	}
-	h, log := lineHash(d.Body), s.dead
+	h, cut := d.Handle.(Hash) // of a line of which d.Body is the beginning only
+	if !cut {
+		h = lineHash(d.Body)
+	}
+	log := s.dead
 	known := s.gone[h]
 	s.gone[h] = true
 	s.mu.Unlock()

@@ -72,3 +72,33 @@ func deadLines(t testing.TB, path string) (all []drain.DeadLine) {
 	}
 	return all
 }
+
+// Lines that are too long are dead letters each, also when they begin alike, and whatever is in them.
+func TestJSONLTooLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	same := strings.Repeat("x", 6000)
+	long := []string{same + "1", same + "2", strings.Repeat(" ", 5000) + "x", strings.Repeat(" ", 7000)}
+	write(t, path, strings.Join(long, "\n")+"\n"+string(line("a", 1))+"\n")
+	for run := range 2 {
+		s, err := drain.OpenJSONL(path, drain.JSONLConfig{MaxLine: 1024})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, 4)
+		w.cfg.Source = s
+		p, err := w.run(t)
+		if err != nil {
+			t.Error(err)
+		}
+		if want := int64(4 * (1 - run)); p.Dead != want || p.Done != 1 {
+			t.Errorf("run %d: %d dead, %d done, want %d and 1", run, p.Dead, p.Done, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	dead := deadLines(t, strings.TrimSuffix(path, ".jsonl")+".dead.jsonl")
+	if len(dead) != 4 {
+		t.Errorf("%d dead letters, want 4", len(dead))
+	}
+}

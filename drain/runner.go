@@ -47,6 +47,7 @@ type task struct {
 	d        *Delivery
 	job      *Job
 	first    time.Time // when it was fetched
+	since    time.Time // when it was first delivered
 	attempts int       // how many times it was sent
 	failed   int       // how many of these may have had their effect
 	answered bool      // it counts as unsaved, no longer as in hand
@@ -244,7 +245,11 @@ func (r *Runner) room() int {
 // take starts a delivery on its way, or ends it at once.
 func (r *Runner) take(d *Delivery) {
 	r.count(&r.fetched)
-	t := &task{d: d, first: time.Now(), attempts: d.Attempts}
+	now := time.Now()
+	t := &task{d: d, first: now, since: now, attempts: d.Attempts}
+	if !d.Since.IsZero() && d.Since.Before(now) {
+		t.since = d.Since
+	}
 	job, fault := r.read(d)
 	t.job = job
 	if fault != nil {
@@ -375,8 +380,8 @@ func (r *Runner) read(d *Delivery) (*Job, *Fault) {
 	if len(job.Body) > r.cfg.MaxBody {
 		return job, &Fault{ReasonTooLarge, fmt.Sprintf("the body has %d bytes, may have %d", len(job.Body), r.cfg.MaxBody)}
 	}
-	if d.Attempts >= r.cfg.MaxDeliveries {
-		return job, &Fault{ReasonPoison, fmt.Sprintf("it was delivered %d times before and never came to an end", d.Attempts)}
+	if n := d.Attempts - d.Retries; n >= r.cfg.MaxDeliveries {
+		return job, &Fault{ReasonPoison, fmt.Sprintf("it was delivered %d times before and never came to an end", n)}
 	}
 	return job, nil
 }

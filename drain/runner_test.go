@@ -541,6 +541,33 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// A job that is handed back again and again because the upstream is busy is no poison. It is given up by the time since it was first
+// delivered.
+func TestRetriesAreNoPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.src.Hold = time.Minute
+		w.cfg.GiveUp = 3 * time.Hour
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			a := failed(429, feedback.Throttled)
+			a.RetryAfter, a.HasRetryAfter, a.Scope = 4*time.Minute, true, feedback.ScopeConcurrency
+			return a
+		}
+		w.src.Publish(jobs(1)...)
+		w.src.Finish()
+		begin := time.Now()
+		if _, err := w.run(t); err != nil {
+			t.Error(err)
+		}
+		if l := w.src.Letters(); len(l) != 1 || l[0].Reason != drain.ReasonGaveUp {
+			t.Errorf("dead letters: %v, want it given up", l)
+		}
+		if d := time.Since(begin); d < 3*time.Hour || d > 3*time.Hour+10*time.Minute {
+			t.Errorf("it was given up after %v, want 3h", d)
+		}
+	})
+}
+
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)
@@ -778,6 +805,36 @@ func TestDeadLetterOfALostDelivery(t *testing.T) {
 			})
 		})
 	}
+}
+
+// full is a source whose dead letters have no room for a while.
+type full struct {
+	*draintest.Memory
+	until time.Time
+}
+
+func (s *full) Dead(ctx context.Context, d *drain.Delivery, l *drain.DeadLetter) error {
+	if time.Now().Before(s.until) {
+		return errors.New("no space left on device")
+	}
+	return s.Memory.Dead(ctx, d, l)
+}
+
+// A job that may have been paid for would be sent again by the next run if a full disk ended this one.
+func TestDeadLetterWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.cfg.Source = &full{w.src, time.Now().Add(20 * time.Second)}
+		w.up.answer = func(*drain.Job, int) drain.Answer { return failed(500, feedback.ServerError) }
+		w.src.Publish(jobs(1)...)
+		w.src.Finish()
+		if _, err := w.run(t); err != nil {
+			t.Error(err)
+		}
+		if l := w.src.Letters(); len(l) != 1 || l[0].Reason != drain.ReasonAmbiguous {
+			t.Errorf("dead letters: %v, want one", l)
+		}
+	})
 }
 
 // A message id need not be text. The file of results has it as text, and must know it again.

@@ -22,7 +22,8 @@ type Source interface {
 	// Retry hands a job back that was tried, to be delivered again not before after has passed, with one attempt more. It
 	// must not come back at once (a hot loop): after is at least a second.
 	Retry(ctx context.Context, d *Delivery, after time.Duration, reason string) error
-	// Dead puts a job aside for good. When it returns nil the dead letter is durable.
+	// Dead puts a job aside for good. When it returns nil the dead letter is durable. After an error other than ErrLost it
+	// may be called again.
 	Dead(ctx context.Context, d *Delivery, letter *DeadLetter) error
 	// Release hands a job back that was not tried, at the end of a run.
 	Release(ctx context.Context, d *Delivery) error
@@ -60,6 +61,10 @@ type Delivery struct {
 	Where string
 	// Attempts is how many times the job was delivered before, as far as the source knows.
 	Attempts int
+	// Retries is how many of these attempts ended with Source.Retry: they say nothing against the job.
+	Retries int
+	// Since is when the job was first delivered, as far as the source knows; zero means now.
+	Since time.Time
 	// HoldUntil is until when the job may be held without being settled; zero means as long as it takes.
 	HoldUntil time.Time
 	// Fault, when set, is why the job cannot be read at all; it becomes a dead letter.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 )
@@ -35,8 +36,8 @@ var ErrNoResult = errors.New("drain: no result with this id")
 // File is a Store: a file with a line for each result, in the output format of the batch API, to which lines are only
 // added. It keeps some 100 bytes for each result in memory, and the longer ids besides.
 type File struct {
-	log  *appendLog
-	torn string
+	log *appendLog
+	rec recovered
 
 	mu    sync.Mutex
 	index map[string]entry
@@ -58,7 +59,7 @@ func OpenFile(path string) (*File, error) {
 		return nil, err
 	}
 	f := &File{index: map[string]entry{}}
-	end, torn, err := recover_(path, file, func(line []byte, at int64) error {
+	f.rec, err = recover_(path, file, func(line []byte, at int64) error {
 		id, h, err := readResult(line)
 		if err != nil {
 			return err
@@ -70,8 +71,7 @@ func OpenFile(path string) (*File, error) {
 		_ = file.Close()
 		return nil, err
 	}
-	f.torn = torn
-	f.log = newAppendLog(path, file, end)
+	f.log = newAppendLog(path, file, f.rec.end)
 	return f, nil
 }
 
@@ -104,35 +104,58 @@ func readResult(line []byte) (id string, h Hash, err error) {
 	return "", h, errors.New("not a result")
 }
 
-// recover_ reads the lines of a file and gives each to known. It returns where the next line belongs. From the first line that is
-// not whole on, nothing was durable: that is moved to a file beside, whose name is returned. When there is no good line at
-// all before it, the file is something else, and is left alone.
-func recover_(path string, file *os.File, known func(line []byte, at int64) error) (end int64, torn string, err error) {
+// recovered is what recover_ found.
+type recovered struct {
+	end     int64  // where the next line belongs
+	torn    string // the file that what is behind it was moved to
+	damaged int    // how many lines before it cannot be read
+}
+
+// recover_ reads the lines of a file and gives each to known. What is behind the last good line was not durable: that is moved to a
+// file beside. A line that cannot be read between good ones was damaged by something else, and stays where it is: the ones behind it
+// count. When there is no good line before a bad one, the file is something else, and is left alone.
+func recover_(path string, file *os.File, known func(line []byte, at int64) error) (rec recovered, err error) {
 	r := bufio.NewReaderSize(file, 1<<20)
-	good := 0
+	pos, bad, good := int64(0), 0, 0
 	for n := 1; ; n++ {
 		line, err := readLine(r)
-		if err == io.EOF && len(line) == 0 {
-			return end, "", nil
-		}
 		if err != nil && err != io.EOF {
-			return 0, "", fmt.Errorf("drain: reading %s: %w", path, err)
+			return rec, fmt.Errorf("drain: reading %s: %w", path, err)
 		}
-		whole := err == nil
-		if whole {
-			err = known(line[:len(line)-1], end)
-		}
-		if err == nil {
-			good++
-			end += int64(len(line))
+		if whole := err == nil; whole {
+			if err = known(line[:len(line)-1], pos); err == nil {
+				good++
+				pos += int64(len(line))
+				rec.end, rec.damaged = pos, bad
+				continue
+			}
+			if good == 0 {
+				return rec, fmt.Errorf("drain: %s:%d: %w; give another file for the results", path, n, err)
+			}
+			if len(bytes.TrimSpace(line)) > 0 {
+				bad++
+			}
+			pos += int64(len(line))
 			continue
 		}
-		if whole && good == 0 {
-			return 0, "", fmt.Errorf("drain: %s:%d: %w; give another file for the results", path, n, err)
+		pos += int64(len(line))
+		if pos == rec.end {
+			return rec, nil
 		}
-		torn, err = moveTail(path, file, end)
-		return end, torn, err
+		if good == 0 && !begun(line) {
+			return rec, fmt.Errorf("drain: %s:%d: not a result; give another file for the results", path, n)
+		}
+		rec.torn, err = moveTail(path, file, rec.end)
+		return rec, err
 	}
+}
+
+// begun reports whether a line without an end may be the beginning of one that this package wrote, or of what a file system puts
+// in its place when the power fails.
+func begun(line []byte) bool {
+	const start = `{"id":"` + resultPrefix
+	n := min(len(line), len(start))
+	return string(line[:n]) == start[:n] || len(bytes.Trim(line, "\x00")) == 0
 }
 
 // readLine returns a line with its end; without one, and with io.EOF, what is left of the file.
@@ -165,7 +188,7 @@ func moveTail(path string, file *os.File, from int64) (torn string, err error) {
 			return "", fmt.Errorf("drain: %w", err)
 		}
 		_, err = io.Copy(side, io.NewSectionReader(file, from, info.Size()-from))
-		err = errors.Join(err, side.Sync(), side.Close())
+		err = errors.Join(err, side.Sync(), side.Close(), syncDir(filepath.Dir(path)))
 		if err == nil {
 			err = errors.Join(file.Truncate(from), file.Sync())
 		}
@@ -177,7 +200,11 @@ func moveTail(path string, file *os.File, from int64) (torn string, err error) {
 }
 
 // Torn returns the file that a half written end was moved to when the file was opened; empty when there was none.
-func (f *File) Torn() string { return f.torn }
+func (f *File) Torn() string { return f.rec.torn }
+
+// Damaged returns how many lines of the file could not be read when it was opened, although there are results behind them:
+// something else has changed them, or the power failed. They stay in the file; the results that were in them are not known.
+func (f *File) Damaged() int { return f.rec.damaged }
 
 // Path returns the name of the file.
 func (f *File) Path() string { return f.log.path }

@@ -92,7 +92,6 @@ func TestFileTorn(t *testing.T) {
 		"half a line":             third[:len(third)/2],
 		"a line without its end":  third,
 		"zeros":                   strings.Repeat("\x00", 4096),
-		"a hole before a line":    strings.Repeat("\x00", 100) + "\n" + third + "\n",
 		"the beginning of a line": "{",
 		"cut in a string":         third[:20] + "\n",
 	} {
@@ -117,6 +116,33 @@ func TestFileTorn(t *testing.T) {
 	}
 }
 
+// A line that was damaged in the middle of the file does not make the results behind it unknown: they would be paid for again.
+func TestFileDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	var text string
+	for i := range 10 {
+		l := string(result(i).AppendJSON(nil))
+		if i == 3 {
+			l = strings.Repeat("\x00", len(l))
+		}
+		text += l + "\n"
+	}
+	write(t, path, text)
+	for range 2 {
+		f := openFile(t, path)
+		if f.Len() != 9 || f.Torn() != "" || f.Damaged() != 1 {
+			t.Errorf("%d results, %d damaged, torn %q; want 9, 1 and none", f.Len(), f.Damaged(), f.Torn())
+		}
+		if got, err := f.Get(t.Context(), "id-9"); err != nil || got.Hash != result(9).Hash {
+			t.Errorf("behind the damage is %v, %v", got, err)
+		}
+		f.Close()
+	}
+	if data, _ := os.ReadFile(path); string(data) != text {
+		t.Errorf("the file was changed to %q", data)
+	}
+}
+
 // A file that is something else is left as it is.
 func TestFileOfAnotherKind(t *testing.T) {
 	for name, text := range map[string]string{
@@ -125,6 +151,8 @@ func TestFileOfAnotherKind(t *testing.T) {
 		"other results":  `{"id":"batch_req_x","custom_id":"a","response":{}}` + "\n",
 		"an empty line":  "\n",
 		"a binary thing": "\x7fELF\n",
+		"a job, no end":  string(line("a", 1)),
+		"text, no end":   "dear diary",
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out.jsonl")

@@ -119,7 +119,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	switch a.Class {
 	case feedback.Throttled, feedback.Overloaded:
 		r.count(&r.throttled)
-		if time.Since(t.first) > r.cfg.GiveUp {
+		if time.Since(t.since) > r.cfg.GiveUp {
 			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("refused for %v: %s", r.cfg.GiveUp, a.describe())})
 			return 0, true
 		}
@@ -142,7 +142,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 		return 0, r.refused(t, a)
 	}
 	if a.Unsent {
-		if time.Since(t.first) > r.cfg.GiveUp {
+		if time.Since(t.since) > r.cfg.GiveUp {
 			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("not reached for %v: %s", r.cfg.GiveUp, a.describe())})
 			return 0, true
 		}
@@ -290,19 +290,27 @@ func (r *Runner) reply(t *task, res *Result) {
 
 // put puts a result into a sink, for as long as Config.Patience while that fails; then it stops the run.
 func (r *Runner) put(s Sink, res *Result) bool {
+	if err := r.insist(func() error { return s.Put(r.settling, res) }); err != nil {
+		r.stop(fmt.Errorf("drain: the result of %q could not be made durable: %w", res.ID, err))
+		return false
+	}
+	return true
+}
+
+// insist calls save until it succeeds or says that the delivery is lost, for as long as Config.Patience.
+func (r *Runner) insist(save func() error) error {
 	var since time.Time
 	for wait := saveFirst; ; wait = min(2*wait, saveMost) {
-		err := s.Put(r.settling, res)
-		if err == nil {
-			return true
+		err := save()
+		if err == nil || errors.Is(err, ErrLost) {
+			return err
 		}
 		r.count(&r.unsavedErrors)
 		if since.IsZero() {
 			since = time.Now()
 		}
 		if time.Since(since) >= r.cfg.Patience || limiter.Sleep(r.settling, wait) != nil {
-			r.stop(fmt.Errorf("drain: the result of %q could not be made durable: %w", res.ID, err))
-			return false
+			return err
 		}
 	}
 }
@@ -317,7 +325,9 @@ func (r *Runner) bury(t *task, f Fault) {
 	} else {
 		letter.ID = t.d.ID
 	}
-	dead := func(ctx context.Context, d *Delivery) error { return r.cfg.Source.Dead(ctx, d, letter) }
+	dead := func(ctx context.Context, d *Delivery) error {
+		return r.insist(func() error { return r.cfg.Source.Dead(ctx, d, letter) })
+	}
 	ok := r.tell(t.d, dead)
 	if t.job != nil && t.attempts > t.d.Attempts {
 		r.remember(t, f, ok)

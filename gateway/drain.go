@@ -93,6 +93,9 @@ func (e *env) drainAction(c *cli.Context) error {
 	if store.Torn() != "" {
 		fmt.Fprintf(e.stderr, "the end of %s was half written when an earlier run died; it is in %s now\n", out, store.Torn())
 	}
+	if n := store.Damaged(); n > 0 {
+		fmt.Fprintf(e.stderr, "%d lines of %s cannot be read: something has changed them, or the power failed. The results in them are not known, and their requests are sent again\n", n, out)
+	}
 	src, closeSource, dead, err := e.drainSource(c)
 	if err != nil {
 		return misuse(err)
@@ -241,7 +244,13 @@ func (e *env) drainSource(c *cli.Context) (src drain.Source, end func(), dead st
 	}
 	switch {
 	case from == "" && c.Args().First() == "-":
-		s, err := drain.NewJSONL(io.NopCloser(e.stdin), "standard input", drain.JSONLConfig{Dead: c.String("dead"), RetryDead: c.Bool("retry-dead")})
+		// What waits for standard input cannot be interrupted; what waits for a pipe of our own can.
+		in, feed := io.Pipe()
+		go func() {
+			_, err := io.Copy(feed, e.stdin)
+			feed.CloseWithError(err)
+		}()
+		s, err := drain.NewJSONL(in, "standard input", drain.JSONLConfig{Dead: c.String("dead"), RetryDead: c.Bool("retry-dead")})
 		if err != nil {
 			return nil, none, "", err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -142,5 +143,28 @@ func TestDrainMisuse(t *testing.T) {
 		if code != 2 || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "topsecret") {
 			t.Errorf("drain %q: exit code %d, %q; want 2 and %q", test.args, code, stderr, test.want)
 		}
+	}
+}
+
+// Standard input that stays open does not keep the program from ending.
+func TestDrainOfAnOpenPipe(t *testing.T) {
+	_, url := model(t, upstream.Config{})
+	in, feed := io.Pipe()
+	defer feed.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	dir := t.TempDir()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"gateway", "drain", "-", "--out", filepath.Join(dir, "out.jsonl"), "--dead", filepath.Join(dir, "dead.jsonl"), "--base-url", url},
+			in, io.Discard, io.Discard)
+	}()
+	select {
+	case code := <-ended:
+		if code != 1 {
+			t.Errorf("exit code %d, want 1", code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
 	}
 }

@@ -62,6 +62,7 @@ type Config struct {
 
 const (
 	headerAttempts  = "x-flyball-attempts"
+	headerSince     = "x-flyball-since"      // ms since 1970
 	headerNotBefore = "x-flyball-not-before" // ms since 1970
 	headerID        = "x-flyball-id"
 	headerReason    = "x-flyball-reason"
@@ -172,6 +173,10 @@ func Open(cfg Config) (*Source, error) {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.AutoCommitMarks(),
 		kgo.AutoCommitInterval(commitEvery),
+		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
+		// afterwards, and come back with what was in flight before.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.ProducerBatchMaxBytes(1 << 20), // the brokers' default; a copy of a record has more headers than the record
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 	}, cfg.Options...)...)
@@ -272,6 +277,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			}
 		})
 		s.mu.Unlock()
+		s.client.AllowRebalance()
 		if len(ds) > 0 {
 			return ds, nil
 		}
@@ -315,13 +321,16 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	}
 	h := &handle{part: p, record: r}
 	d := &drain.Delivery{
-		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Handle: h,
+		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
 	}
 	if d.ID == "" {
 		d.ID = d.Where
 	}
 	if n, err := strconv.Atoi(header(r, headerAttempts)); err == nil && n > 0 {
-		d.Attempts = n
+		d.Attempts, d.Retries = n, n
+	}
+	if ms, err := strconv.ParseInt(header(r, headerSince), 10, 64); err == nil && ms > 0 {
+		d.Since = time.UnixMilli(ms)
 	}
 	ms, err := strconv.ParseInt(header(r, headerNotBefore), 10, 64)
 	if r.Topic != s.cfg.Retry || err != nil || !time.UnixMilli(ms).After(time.Now()) {
@@ -397,23 +406,39 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 
 // Retry implements drain.Source: the record goes to the topic of retries.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
-	return s.move(ctx, d, s.cfg.Retry,
+	return s.move(ctx, d, s.cfg.Retry, d.Handle.(*handle).record.Value,
 		headerAttempts, strconv.Itoa(d.Attempts+1),
+		headerSince, strconv.FormatInt(d.Since.UnixMilli(), 10),
 		headerNotBefore, strconv.FormatInt(time.Now().Add(after).UnixMilli()+1, 10),
 		headerReason, reason)
 }
 
-// Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers.
+// Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers. When the brokers say
+// that it is too large then, it goes without the answer; and if that is not enough, with its first 4 KiB only.
 func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
-	return s.move(ctx, d, s.cfg.Dead,
+	value := d.Handle.(*handle).record.Value
+	err := s.dead(ctx, d, letter, value)
+	if errors.Is(err, kerr.MessageTooLarge) {
+		less := *letter
+		less.Answer, less.Detail = nil, less.Detail[:min(len(less.Detail), 256)]
+		if err = s.dead(ctx, d, &less, value); errors.Is(err, kerr.MessageTooLarge) {
+			less.Detail += fmt.Sprintf(" (the record is too large for the topic %s: its first bytes are kept of %d)", s.cfg.Dead, len(value))
+			err = s.dead(ctx, d, &less, value[:min(len(value), 4<<10)])
+		}
+	}
+	return err
+}
+
+func (s *Source) dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter, value []byte) error {
+	return s.move(ctx, d, s.cfg.Dead, value,
 		headerReason, string(letter.Reason), headerDetail, letter.Detail[:min(len(letter.Detail), 8<<10)],
 		headerAttempts, strconv.Itoa(letter.Attempts), headerStatus, strconv.Itoa(letter.Status),
 		headerRequestID, letter.RequestID, headerAnswer, string(letter.Answer[:min(len(letter.Answer), 32<<10)]),
 		headerAt, letter.At.UTC().Format(time.RFC3339Nano), headerWhere, d.Where)
 }
 
-// move produces a copy of a record to a topic and then counts the record as done.
-func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, headers ...string) error {
+// move produces a copy of a record, with a value, to a topic and then counts the record as done.
+func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, value []byte, headers ...string) error {
 	h := d.Handle.(*handle)
 	s.mu.Lock()
 	gone := h.part.gone
@@ -421,7 +446,7 @@ func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, head
 	if gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
 	}
-	r := &kgo.Record{Topic: topic, Key: h.record.Key, Value: h.record.Value}
+	r := &kgo.Record{Topic: topic, Key: h.record.Key, Value: value}
 	own := append([]string{headerID, d.ID}, headers...)
 	for _, old := range h.record.Headers {
 		mine := false
@@ -532,7 +557,7 @@ func (s *Source) Close() error {
 	s.closed = true
 	s.change()
 	s.mu.Unlock()
-	s.client.Close()
+	s.client.CloseAllowingRebalance()
 	return nil
 }
 

@@ -477,3 +477,124 @@ func TestGap(t *testing.T) {
 		}
 	})
 }
+
+// holding holds up the first poll that has records until it is let go.
+type holding struct {
+	once sync.Once
+	held chan struct{}
+	let  chan struct{}
+}
+
+func (h *holding) OnFetchRecordUnbuffered(_ *kgo.Record, polled bool) {
+	if polled {
+		h.once.Do(func() { close(h.held); <-h.let })
+	}
+}
+
+// A partition is taken away while the client hands out its records. They are not this member's any more.
+func TestRevokedDuringFetch(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		c := admin(t, brokers)
+		topic := name("revoked")
+		create(t, c, topic, 4)
+		create(t, c, topic+".retry", 1) // so that each member has one of the four
+		for i := range 20 {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Partition: int32(i % 4), Value: line(fmt.Sprint(i), i)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := &holding{held: make(chan struct{}), let: make(chan struct{})}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, RevokeWait: -1, Options: []kgo.Opt{
+			kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond),
+		}}
+		second := cfg
+		cfg.Options = append(cfg.Options[:2:2], kgo.WithHooks(h))
+		a := open(t, cfg)
+		defer a.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		came := make(chan []*drain.Delivery, 1)
+		go func() {
+			ds, _ := a.Fetch(ctx, 100)
+			came <- ds
+		}()
+		<-h.held
+		b := open(t, second)
+		defer b.Close()
+		theirs := make(chan []*drain.Delivery, 1)
+		go func() {
+			ds, _ := b.Fetch(ctx, 100)
+			theirs <- ds
+		}()
+		var other []*drain.Delivery
+		select {
+		case other = <-theirs:
+		case <-time.After(2 * time.Second):
+		}
+		close(h.let)
+		mine := <-came
+		if other == nil {
+			other = <-theirs
+		}
+		if len(mine) == 0 || len(other) == 0 {
+			t.Fatalf("%d and %d records came", len(mine), len(other))
+		}
+		gone := map[string]bool{}
+		for _, d := range other {
+			gone[d.Where[:strings.Index(d.Where, "@")]] = true
+		}
+		n := 0
+		for _, d := range mine {
+			if gone[d.Where[:strings.Index(d.Where, "@")]] {
+				n++
+				if err := a.Ack(ctx, d); !errors.Is(err, drain.ErrLost) {
+					t.Errorf("%s, which another member has: Ack is %v, want ErrLost", d.Where, err)
+				}
+			}
+		}
+		t.Logf("%d of %d records were another member's", n, len(mine))
+	})
+}
+
+// A record that is as large as a record may be goes to the dead letters all the same.
+func TestLargeDeadLetter(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("large")
+		create(t, admin(t, brokers), topic, 1)
+		c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(1<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		sizes := []int{1<<20 - 120, 1<<20 - 20_000}
+		for _, n := range sizes {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(strings.Repeat("x", n))}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer s.Close()
+		for done := 0; done < len(sizes); {
+			ds, err := s.Fetch(t.Context(), 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range ds {
+				letter := &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused, Detail: "no"}, Answer: []byte(strings.Repeat("y", 40_000))}
+				if err := s.Dead(t.Context(), d, letter); err != nil {
+					t.Fatal(err)
+				}
+				done++
+			}
+		}
+		got := read(t, brokers, topic+".dead", len(sizes))
+		if len(got) != 2 || len(got[0].Value) != 4<<10 || len(got[1].Value) != sizes[1] {
+			t.Fatalf("%d dead letters", len(got))
+		}
+		for _, r := range got {
+			if header(r, "x-flyball-reason") != "refused" || header(r, "x-flyball-where") == "" {
+				t.Errorf("headers: %v", r.Headers)
+			}
+		}
+	})
+}

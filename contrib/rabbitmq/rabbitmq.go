@@ -57,6 +57,8 @@ type Config struct {
 
 const (
 	headerAttempts  = "x-flyball-attempts"
+	headerRetries   = "x-flyball-retries" // how many of the attempts
+	headerSince     = "x-flyball-since"   // ms since 1970
 	headerReason    = "x-flyball-reason"
 	headerDetail    = "x-flyball-detail"
 	headerStatus    = "x-flyball-status"
@@ -389,8 +391,13 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	d := &drain.Delivery{
 		ID: m.MessageId, Body: m.Body, Where: fmt.Sprintf("%s@%d", s.cfg.Queue, m.DeliveryTag),
 		Attempts:  int(number(m.Headers[headerAttempts]) + number(m.Headers[headerDelivery])),
+		Retries:   int(number(m.Headers[headerRetries])),
+		Since:     a.at,
 		HoldUntil: a.at.Add(s.hold()),
 		Handle:    &handle{l, *m},
+	}
+	if ms := number(m.Headers[headerSince]); ms > 0 {
+		d.Since = time.UnixMilli(ms)
 	}
 	if s.cfg.KeyHeader != "" {
 		if v, ok := m.Headers[s.cfg.KeyHeader]; ok {
@@ -445,11 +452,14 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 // Retry implements drain.Source: the message waits in a queue with a time to live, rounded up to a power of two of seconds,
 // and of 68 min at the most.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, _ string) error {
-	return s.delay(ctx, d.Handle.(*handle), after, d.Attempts+1)
+	return s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) {
+		p.Headers[headerAttempts], p.Headers[headerRetries] = int64(d.Attempts+1), int64(d.Retries+1)
+		p.Headers[headerSince] = d.Since.UnixMilli()
+	})
 }
 
 // delay publishes a message for later and acknowledges it.
-func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, attempts int) error {
+func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, change func(*amqp.Publishing)) error {
 	rung := time.Second
 	for rung < after && rung < maxDelay {
 		rung *= 2
@@ -458,7 +468,7 @@ func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, atte
 	if err := s.declareRetry(h.link, queue, rung); err != nil {
 		return h.lost(err)
 	}
-	return s.move(ctx, h, queue, func(p *amqp.Publishing) { p.Headers[headerAttempts] = int64(attempts) })
+	return s.move(ctx, h, queue, change)
 }
 
 func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
@@ -547,7 +557,7 @@ func (s *Source) Pause(until time.Time) {
 	s.mu.Unlock()
 	for i := range came {
 		h := &handle{l, came[i].msg}
-		if err := s.delay(context.Background(), h, left, int(number(h.msg.Headers[headerAttempts]))); err != nil {
+		if err := s.delay(context.Background(), h, left, func(*amqp.Publishing) {}); err != nil {
 			s.cfg.Log("rabbitmq: handing back before a pause: %v", err)
 			return // it stays out, and comes again with the next connection
 		}

@@ -357,6 +357,34 @@ func TestMemberDies(t *testing.T) {
 }
 
 // In a cluster the script's only key is in one slot.
+// While a configuration with one limit more is rolled out, old and new processes share what they have in common.
+func TestRollingLimits(t *testing.T) {
+	s := start(t)
+	c := client(t, s.addr())
+	join := func(n int) *redisbudget.Shared {
+		b := budget()
+		b.Limits = b.Limits[:n]
+		guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(10), Budget: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared, err := redisbudget.Join(c, guard, redisbudget.Config{Name: "test", Limits: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { guard.Close(); shared.Close() })
+		return shared
+	}
+	older, newer := join(1), join(2)
+	until(t, "a part for both", func() bool {
+		a, b := older.State(), newer.State()
+		return a.Members == 2 && b.Members == 2 && a.Shares[0] > 0.4 && b.Shares[0] > 0.4 && b.Shares[1] > 0.9
+	})
+	if total := older.State().Shares[0] + newer.State().Shares[0]; total > 1.000001 {
+		t.Errorf("the parts of the first limit are %v together, want 1 at most", total)
+	}
+}
+
 func TestCluster(t *testing.T) {
 	s := start(t, "--cluster-enabled", "yes")
 	one := client(t, s.addr())

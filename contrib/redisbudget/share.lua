@@ -22,7 +22,7 @@ for i = 1, #all, 2 do
 		end
 		if m[1] < now then
 			gone[#gone + 1] = name
-		elseif name ~= 'm:' .. id and #m == 2 + 2 * k then
+		elseif name ~= 'm:' .. id then
 			others[#others + 1] = m
 		end
 	end
@@ -58,8 +58,9 @@ for j = 1, k do
 	local least = 0.02 / n
 	local wants, held = {math.max(want, least)}, 0
 	for _, m in ipairs(others) do
-		wants[#wants + 1] = math.max(m[2 + 2 * j], least)
-		held = held + m[1 + 2 * j]
+		-- One whose budget has fewer limits, while a configuration is rolled out, holds nothing of the others.
+		wants[#wants + 1] = math.max(m[2 + 2 * j] or 0, least)
+		held = held + (m[1 + 2 * j] or 0)
 	end
 	local mine, left = wants[1], 1
 	table.sort(wants)

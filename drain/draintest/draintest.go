@@ -256,6 +256,12 @@ func retryComesLater(t *testing.T, h *harness) {
 		t.Errorf("it came back after %v, want at least %v", d, after)
 	}
 	h.same(again, []string{string(got[1].Body)})
+	if n := again[0].Retries; n != got[1].Retries+1 {
+		t.Errorf("%d retries, want %d", n, got[1].Retries+1)
+	}
+	if d := again[0].Since.Sub(got[1].Since).Abs(); again[0].Since.IsZero() || d > 2*time.Millisecond {
+		t.Errorf("it was first delivered at %v, at the retry %v later", got[1].Since, d)
+	}
 	if again[0].Attempts != got[1].Attempts+1 {
 		t.Errorf("%d attempts, want %d", again[0].Attempts, got[1].Attempts+1)
 	}

@@ -85,6 +85,9 @@ func (m *Memory) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			m.ready = m.ready[len(ds):]
 			for _, d := range ds {
 				m.out[d] = true
+				if d.Since.IsZero() {
+					d.Since = now
+				}
 				if m.Hold > 0 {
 					d.HoldUntil = now.Add(m.Hold)
 				}
@@ -138,6 +141,7 @@ func (m *Memory) Retry(_ context.Context, d *drain.Delivery, after time.Duration
 	return m.settle(d, func() {
 		again := *d
 		again.Attempts++
+		again.Retries++
 		m.later = append(m.later, delayed{time.Now().Add(after), &again})
 	})
 }

@@ -40,6 +40,9 @@ type Config struct {
 	Idempotent bool
 	// AtOnce is how many batches are sent at a time; they share the guard. Zero means 4.
 	AtOnce int
+	// Again is after how long a batch goes on that was stopped by what is not its fault: a key that the upstream does not accept, a
+	// disk that is full. Zero means 1 min.
+	Again time.Duration
 	// Log is told of batches that end; nil means that nobody is.
 	Log func(format string, args ...any)
 }
@@ -47,6 +50,7 @@ type Config struct {
 // Queue is the files and batches of one directory. It is an http.Handler.
 type Queue struct {
 	cfg  Config
+	lock *drain.File   // an empty one, which keeps other processes out
 	work chan struct{} // takes a token when there may be work
 
 	mu      sync.Mutex
@@ -131,16 +135,20 @@ const window = 24 * time.Hour // what OpenAI offers
 var (
 	errCancelled = errors.New("batches: cancelled")
 	errExpired   = errors.New("batches: expired")
+	errStopped   = errors.New("stopped")
 	idPattern    = regexp.MustCompile(`^(file-|batch_)[A-Za-z0-9]{1,64}$`)
 )
 
-// Open opens the directory.
-func Open(cfg Config) (*Queue, error) {
+// Open opens the directory, and keeps other processes out of it until Run has returned.
+func Open(cfg Config) (_ *Queue, err error) {
 	if cfg.MaxFile == 0 {
 		cfg.MaxFile = 200e6
 	}
 	if cfg.AtOnce == 0 {
 		cfg.AtOnce = 4
+	}
+	if cfg.Again == 0 {
+		cfg.Again = time.Minute
 	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
@@ -154,11 +162,26 @@ func Open(cfg Config) (*Queue, error) {
 			return nil, fmt.Errorf("batches: %w", err)
 		}
 	}
+	if q.lock, err = drain.OpenFile(filepath.Join(cfg.Dir, "lock")); err != nil {
+		return nil, fmt.Errorf("batches: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = q.lock.Close()
+		}
+	}()
 	if err := readAll(filepath.Join(cfg.Dir, "files"), func(f *File) string { q.files[f.ID] = f; return f.ID }); err != nil {
 		return nil, err
 	}
 	if err := readAll(filepath.Join(cfg.Dir, "batches"), func(b *Batch) string { q.batches[b.ID] = b; return b.ID }); err != nil {
 		return nil, err
+	}
+	for id, b := range q.batches {
+		for _, file := range []*string{&b.InputFileID, b.OutputFileID, b.ErrorFileID} {
+			if file == nil || !idPattern.MatchString(*file) {
+				return nil, fmt.Errorf("batches: %s does not name its three files as it should: put it right, or remove it", filepath.Join(cfg.Dir, "batches", id+".json"))
+			}
+		}
 	}
 	return q, nil
 }
@@ -172,6 +195,11 @@ func readAll[T any](dir string, add func(*T) (id string)) error {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok {
+			if strings.HasPrefix(name, "tmp-") { // what a process that was killed had begun
+				if err := remove(filepath.Join(dir, name)); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
@@ -253,6 +281,7 @@ func (b *Batch) ended() bool {
 
 // Run sends batches until ctx ends, the oldest first. What has not ended then goes on with the next Run of this directory.
 func (q *Queue) Run(ctx context.Context) error {
+	defer q.lock.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
 	places := make(chan struct{}, q.cfg.AtOnce)
@@ -320,6 +349,14 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 	call, end := context.WithDeadlineCause(call, deadline, errExpired)
 	defer end()
 	counts, err := q.send(call, b.ID, input, output, failures, endpoint)
+	for errors.Is(err, errStopped) && call.Err() == nil {
+		q.cfg.Log("batch %s: %v; again in %v", b.ID, err, q.cfg.Again)
+		if limiter.Sleep(call, q.cfg.Again) != nil {
+			err = context.Cause(call)
+			break
+		}
+		counts, err = q.send(call, b.ID, input, output, failures, endpoint)
+	}
 	if ctx.Err() != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errExpired) && err != nil {
 		q.mu.Lock()
 		delete(q.running, b.ID)
@@ -383,7 +420,9 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	q.mu.Lock()
 	q.running[id].runner = r
 	q.mu.Unlock()
-	err = r.Run(ctx)
+	if err = r.Run(ctx); err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errStopped, err)
+	}
 	p := r.Progress()
 	return Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + before}, err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -252,11 +253,128 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("without a token: %v, %v", resp.StatusCode, err)
 	}
 	resp.Body.Close()
+	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: &limiter.Guard{}}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a directory that a process has: %v", err)
+	}
 	a.stop()
 	if err := os.WriteFile(filepath.Join(dir, "batches", "batch_1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: &limiter.Guard{}}); err == nil || !strings.Contains(err.Error(), "batch_1.json") {
 		t.Errorf("a directory that is damaged: %v", err)
+	}
+}
+
+// What a killed process left half written goes, and a batch that was spoiled is an error that names it, not a panic later.
+func TestSpoiledDirectory(t *testing.T) {
+	dir := t.TempDir()
+	start(t, dir, &upstream{}).stop()
+	half := filepath.Join(dir, "files", "tmp-123")
+	spoiled := filepath.Join(dir, "batches", "batch_A.json")
+	for path, text := range map[string]string{half: "{", spoiled: `{"id":"batch_A","status":"in_progress","input_file_id":"file-A"}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guard, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: guard}); err == nil || !strings.Contains(err.Error(), spoiled) {
+		t.Errorf("%v, want an error that names %s", err, spoiled)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the half file: %v", err)
+	}
+}
+
+// A page of another site cannot make batches where no token is asked for.
+func TestOtherSites(t *testing.T) {
+	guard, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: &upstream{}, Guard: guard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", "/v1/batches", strings.NewReader("{}"))
+	r.Header.Set("Origin", "https://evil.test")
+	w := httptest.NewRecorder()
+	if q.ServeHTTP(w, r); w.Code != 403 {
+		t.Errorf("it is told %d, want 403", w.Code)
+	}
+}
+
+// A stranger that sends no body does not hold its connection.
+func TestStrangerThatSendsNothing(t *testing.T) {
+	a := start(t, t.TempDir(), &upstream{})
+	defer a.stop()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(conn, "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+	if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 401 ") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A form that is refused leaves nothing on the disk.
+func TestRefusedUploads(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	for name, end := range map[string]string{
+		"two files": "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b\"\r\n\r\nb\r\n--x--\r\n",
+		"torn":      "--x\r\nContent-Disp",
+		"purpose":   "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfun\r\n--x--\r\n",
+	} {
+		form := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\na\r\n" + end
+		if code := a.do("POST", "/v1/files", "multipart/form-data; boundary=x", strings.NewReader(form), nil); code != 400 {
+			t.Errorf("%s: %d", name, code)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, "files")); err != nil || len(left) > 0 {
+			t.Errorf("%s: it left %v, %v", name, left, err)
+		}
+	}
+}
+
+// unpaid refuses the key for a while.
+type unpaid struct {
+	upstream
+	refuse atomic.Int64
+}
+
+func (u *unpaid) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	if u.refuse.Add(-1) >= 0 {
+		return drain.Answer{Status: 401, Body: []byte("{}"), Outcome: limiter.Outcome{Class: feedback.ClientError}}
+	}
+	return u.upstream.Send(ctx, j)
+}
+
+// A key that is not accepted is not the batch's fault: it goes on when the key is.
+func TestKeyThatIsRefused(t *testing.T) {
+	up := &unpaid{}
+	up.refuse.Store(20)
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(q)
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	a := &api{t: t, url: srv.URL, q: q}
+	b := a.until(a.create(a.upload(requests(30)).ID).ID, "completed")
+	if b.Counts != (batches.Counts{Total: 30, Completed: 30}) || up.sent.Load() != 30 {
+		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
 	}
 }

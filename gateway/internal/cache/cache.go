@@ -115,9 +115,12 @@ func (c *Cache) get(ctx context.Context, k Key) *Entry {
 	if !c.mayAsk() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ask, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	e, err := c.cfg.Store.Get(ctx, k)
+	e, err := c.cfg.Store.Get(ask, k)
+	if err != nil && ctx.Err() != nil {
+		return nil // the caller has left, which is not the store's fault
+	}
 	if c.failed(err) || e == nil {
 		return nil
 	}

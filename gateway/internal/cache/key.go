@@ -11,7 +11,10 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Request is what makes two requests the same.
@@ -27,8 +30,8 @@ type Request struct {
 // idle are the header fields that say nothing of what is asked for. All others are a part of the key: a field that is not known may
 // change the answer.
 var idle = map[string]bool{
-	"Accept-Language": true, "Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true, "Forwarded": true,
-	"Idempotency-Key": true, "Keep-Alive": true, "Origin": true, "Pragma": true, "Priority": true, "Referer": true, "Te": true, "Traceparent": true,
+	"Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true, "Forwarded": true,
+	"Idempotency-Key": true, "Keep-Alive": true, "Pragma": true, "Priority": true, "Referer": true, "Te": true, "Traceparent": true,
 	"Tracestate": true, "Baggage": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Request-Id": true,
 	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
 	"Sec-Fetch-Mode": true, "Sec-Fetch-Site": true, "Sec-Fetch-Dest": true,
@@ -36,6 +39,18 @@ var idle = map[string]bool{
 
 func isIdle(field string) bool {
 	return idle[field] || strings.HasPrefix(field, "X-Stainless-") || strings.HasPrefix(field, "X-Flyball-")
+}
+
+// Varies reports whether an answer says that it depends on what is not a part of the key.
+func Varies(h http.Header) bool {
+	for _, f := range h["Vary"] {
+		for name := range strings.SplitSeq(f, ",") {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "*" || isIdle(name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // KeyOf returns the key of a request. The error says that the body cannot be told from others, so that the request must not be cached.
@@ -74,6 +89,8 @@ func put(h hash.Hash, ss ...string) {
 	}
 }
 
+var errText = errors.New("cache: a string is not well-formed Unicode, and an upstream may tell it from others that are not")
+
 var errTwice = errors.New("cache: an object has a key twice")
 
 // canonical writes JSON so that space and the order of keys do not count. Numbers are written as they are: 1 and 1.0 are two, because an
@@ -82,13 +99,45 @@ func canonical(w io.Writer, body []byte) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	v, err := value(d, 0)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !utf8.Valid(body), loneSurrogate(body):
+		return errText
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("cache: there is more than one value in the body")
 	}
 	return encode(w, v)
+}
+
+// loneSurrogate reports whether there is a \uD800 to \uDFFF in b, which is JSON, that is no half of a pair. The decoder takes all of
+// them for U+FFFD.
+func loneSurrogate(b []byte) bool {
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 {
+			return false
+		}
+		if b = b[i:]; b[1] != 'u' {
+			b = b[2:]
+			continue
+		}
+		first := unit(b)
+		if b = b[6:]; !utf16.IsSurrogate(first) {
+			continue
+		}
+		if len(b) < 6 || b[0] != '\\' || b[1] != 'u' || utf16.DecodeRune(first, unit(b)) == utf8.RuneError {
+			return true
+		}
+		b = b[6:]
+	}
+}
+
+// unit reads the escape at the beginning of b, such as \u00e4.
+func unit(b []byte) rune {
+	n, _ := strconv.ParseUint(string(b[2:6]), 16, 16) // the decoder has read it
+	return rune(n)
 }
 
 // member is a key of an object with its value.

@@ -102,3 +102,17 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// Strings that JSON's decoder takes for the same, but an upstream need not, have no key.
+func TestBrokenTextHasNoKey(t *testing.T) {
+	for _, body := range []string{`{"input":"\ud83d"}`, `{"input":"\uDE00x"}`, "{\"input\":\"\xff\"}", `{"\ud800":1}`} {
+		if _, err := KeyOf(&Request{Body: []byte(body)}); err == nil {
+			t.Errorf("%q has a key", body)
+		}
+	}
+	for _, body := range []string{`{"input":"\ud83d\ude00"}`, `{"input":"�"}`, `{"input":"\ufffd"}`} {
+		if _, err := KeyOf(&Request{Body: []byte(body)}); err != nil {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}

@@ -28,8 +28,8 @@ type Who struct {
 	Name     string
 	Tenant   string
 	Priority uint8
-	// Field is the header field that carried the gateway's key; it is not for the upstream.
-	Field string
+	// Fields are the header fields that carried keys of the gateway; they are not for the upstream.
+	Fields []string
 }
 
 // Book is the callers and tenants of one version of the configuration. It is read-only.
@@ -50,11 +50,11 @@ var fields = []struct{ name, prefix string }{
 func (b *Book) Who(h http.Header) (w Who, ok bool) {
 	may := true
 	if len(b.callers) > 0 {
-		c, field := b.find(h)
+		c, fields := b.find(h)
 		if c == nil {
 			return Who{}, false
 		}
-		w = Who{Name: c.Name, Tenant: c.Tenant, Priority: c.Priority, Field: field}
+		w = Who{Name: c.Name, Tenant: c.Tenant, Priority: c.Priority, Fields: fields}
 		may = c.AnyTenant
 	}
 	if may {
@@ -73,7 +73,8 @@ func (b *Book) Who(h http.Header) (w Who, ok bool) {
 	return w, true
 }
 
-func (b *Book) find(h http.Header) (*settings.Caller, string) {
+// find returns whose key is in the first field that has one, and all fields that have one.
+func (b *Book) find(h http.Header) (who *settings.Caller, in []string) {
 	for _, f := range fields {
 		v := h.Get(f.name)
 		if len(v) < len(f.prefix) || !strings.EqualFold(v[:len(f.prefix)], f.prefix) || len(v) == len(f.prefix) {
@@ -86,11 +87,15 @@ func (b *Book) find(h http.Header) (*settings.Caller, string) {
 				found = i
 			}
 		}
-		if found >= 0 {
-			return &b.callers[found], f.name
+		if found < 0 {
+			continue
+		}
+		in = append(in, f.name)
+		if who == nil {
+			who = &b.callers[found]
 		}
 	}
-	return nil, ""
+	return who, in
 }
 
 // printable reports whether a name can be shown.

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,8 @@ type out struct {
 	dialect dialect.Dialect
 	stall   time.Duration // how long the caller may take nothing
 	armed   time.Time     // when the deadline of writes was set last
+	perCall bool          // the deadline ends the call, not a write, as over HTTP/2; so it is there while something is written only
+	told    bool          // the caller was told that a stream was cut
 	onBegin func()        // called when the stream has begun without an answer
 
 	// mu is held by the timer and by who answers; ResponseWriters are for one goroutine.
@@ -46,9 +50,9 @@ func (o *out) noted(h http.Header) {
 	}
 }
 
-// newOut returns an out for a writer whose deadline was just set, that keeps a caller alive who waits for a stream, when every is positive.
-func newOut(w http.ResponseWriter, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
-	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, armed: time.Now()}
+// newOut returns an out for the writer of a request's answer, that keeps a caller alive who waits for a stream, when every is positive.
+func newOut(w http.ResponseWriter, r *http.Request, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, perCall: r.ProtoMajor > 1}
 	if every > 0 {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -73,7 +77,7 @@ func (o *out) beat() {
 		h.Set("X-Accel-Buffering", "no")
 		o.w.WriteHeader(http.StatusOK)
 	}
-	if o.write(dialect.KeepAlive) == nil && o.rc.Flush() == nil {
+	if o.write(dialect.KeepAlive) == nil && o.flush() == nil {
 		o.timer.Reset(o.every)
 	} // else the caller has left, and the server says so
 }
@@ -91,20 +95,43 @@ func (o *out) take() (begun bool) {
 
 // write writes b within the time that the caller may take nothing.
 func (o *out) write(b []byte) error {
-	if now := time.Now(); now.Sub(o.armed) > o.stall/4 {
+	o.arm()
+	n, err := o.w.Write(b)
+	o.sent += int64(n)
+	o.disarm()
+	return err
+}
+
+// flush sends what was written, within the same time.
+func (o *out) flush() error {
+	if !o.perCall {
+		return o.rc.Flush() // write has just set the deadline
+	}
+	o.arm()
+	defer o.disarm()
+	return o.rc.Flush()
+}
+
+// arm sets the deadline of writes.
+func (o *out) arm() {
+	if now := time.Now(); o.perCall || now.Sub(o.armed) > o.stall/4 {
 		o.armed = now
 		_ = o.rc.SetWriteDeadline(now.Add(o.stall)) // not every ResponseWriter of a test has one
 	}
-	n, err := o.w.Write(b)
-	o.sent += int64(n)
-	return err
+}
+
+// disarm lets time pass in which nothing is written.
+func (o *out) disarm() {
+	if o.perCall {
+		_ = o.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 // refuse tells the caller that the call failed.
 func (o *out) refuse(e *dialect.Error) {
 	if o.take() {
 		_ = o.write(o.dialect.Event(e))
-		_ = o.rc.Flush()
+		_ = o.flush()
 		return
 	}
 	body := o.dialect.Body(e)
@@ -149,7 +176,7 @@ func (o *out) answer(resp *http.Response) error {
 	}
 	if err == nil {
 		if len(resp.Trailer) > 0 {
-			_ = o.rc.Flush() // makes the body chunked, so that it can have a trailer
+			_ = o.flush() // makes the body chunked, so that it can have a trailer
 		}
 		for k, vs := range resp.Trailer {
 			if announced == 0 || len(resp.Trailer) != announced {
@@ -167,13 +194,14 @@ func (o *out) answer(resp *http.Response) error {
 func (o *out) cut(err error, events bool) error {
 	var up *upstreamError
 	if errors.As(err, &up) && events {
+		o.told = true
 		kind := dialect.BadGateway
 		var s *stalledError
 		if errors.As(err, &s) || errors.Is(err, errLongest) {
 			kind = dialect.TimedOut
 		}
 		_ = o.write(append([]byte("\n"), o.dialect.Event(&dialect.Error{Kind: kind, Message: "the answer was cut: " + up.Error()})...))
-		_ = o.rc.Flush()
+		_ = o.flush()
 	}
 	return err
 }
@@ -190,7 +218,17 @@ func (o *out) late(resp *http.Response, stream bool) error {
 		}
 		body = z
 	case "deflate":
-		body = flate.NewReader(body)
+		// HTTP means zlib's form (RFC 9110, 8.4.1.2), but some send what it wraps.
+		b := bufio.NewReader(body)
+		if h, _ := b.Peek(2); len(h) == 2 && h[0]&15 == 8 && (int(h[0])<<8|int(h[1]))%31 == 0 {
+			z, err := zlib.NewReader(b)
+			if err != nil {
+				return o.cut(&upstreamError{err}, true)
+			}
+			body = z
+		} else {
+			body = flate.NewReader(b)
+		}
 	default:
 		return o.cut(&upstreamError{fmt.Errorf("it has the encoding %q, and the caller waited too long to be told of it; set keep_alive = \"0s\" for this route", e)}, true)
 	}
@@ -205,7 +243,7 @@ func (o *out) late(resp *http.Response, stream bool) error {
 	if err := o.write(o.dialect.Wrap(resp.StatusCode, all)); err != nil {
 		return err
 	}
-	return o.rc.Flush()
+	return o.flush()
 }
 
 // buffers are for copying. A stream holds one for as long as it lasts, so they are small.
@@ -229,7 +267,7 @@ func (o *out) bytes(body io.Reader, flush bool) error {
 				return werr
 			}
 			if flush {
-				if werr := o.rc.Flush(); werr != nil {
+				if werr := o.flush(); werr != nil {
 					return werr
 				}
 			}
@@ -271,7 +309,7 @@ func (o *out) events(body io.Reader) error {
 				if werr := o.write(all[:whole]); werr != nil {
 					return werr
 				}
-				if werr := o.rc.Flush(); werr != nil {
+				if werr := o.flush(); werr != nil {
 					return werr
 				}
 			}

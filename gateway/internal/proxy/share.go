@@ -32,6 +32,9 @@ type plan struct {
 	only   bool          // nothing else than what is there
 }
 
+// largestKeyed is the largest body that is compared with others, in bytes: to read its JSON can take some 25 times as much memory.
+const largestKeyed = 2 << 20
+
 // plan returns what the cache is to do; nil is nothing.
 func (c *call) plan() *plan {
 	if c.p.cfg.Cache == nil || c.r.Method != http.MethodPost || !c.facts.JSON {
@@ -40,7 +43,7 @@ func (c *call) plan() *plan {
 	p := &plan{read: true, keep: true, maxAge: -1}
 	asked := strings.ToLower(c.r.Header.Get(CacheHeader))
 	switch {
-	case c.route.Cache == settings.CacheOff, asked == "off":
+	case c.route.Cache == settings.CacheOff, asked == "off", c.body.size > largestKeyed:
 		if asked != "" {
 			c.cached("bypass")
 		}
@@ -55,22 +58,20 @@ func (c *call) plan() *plan {
 		return nil
 	}
 	scope := []string{c.route.Path, c.who.Tenant}
-	h, keyed := c.r.Header, true
+	h, keyed := make(http.Header, len(c.r.Header)), true
+	copyHeader(h, c.r.Header)
 	for i := range c.route.targets {
 		to := &c.route.targets[i]
 		keyed = keyed && to.keyed
 		scope = append(scope, to.name, to.base.String(), to.model)
 	}
-	if keyed || c.who.Field != "" {
-		// These do not reach the upstream, and do not change its answer.
-		h = h.Clone()
-		if c.who.Field != "" {
-			h.Del(c.who.Field)
-		}
-		if keyed {
-			for _, f := range credentials {
-				h.Del(f)
-			}
+	// These do not reach the upstream, and do not change its answer.
+	for _, f := range c.who.Fields {
+		delete(h, f)
+	}
+	if keyed {
+		for _, f := range credentials {
+			delete(h, f)
 		}
 	}
 	var err error
@@ -184,11 +185,16 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 	if lead {
 		c.where()
 	}
-	resp := &http.Response{StatusCode: head.Status, Header: head.Header, Body: io.NopCloser(r), ContentLength: head.ContentLength}
+	h := head.Header
+	if !lead && len(h["Set-Cookie"]) > 0 {
+		h = h.Clone()
+		delete(h, "Set-Cookie") // it is for who started the call
+	}
+	resp := &http.Response{StatusCode: head.Status, Header: h, Body: io.NopCloser(r), ContentLength: head.ContentLength}
 	if err := c.out.answer(resp); err != nil {
 		c.rec.Err = err
 		var up *upstreamError
-		if errors.As(err, &up) && !isStream(head.Header) {
+		if errors.As(err, &up) && !c.out.told {
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -239,6 +245,9 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 		return false
 	}
 	h := resp.Header
+	if cache.Varies(h) {
+		return false
+	}
 	switch strings.ToLower(h.Get("Content-Encoding")) {
 	case "", "identity":
 	case "gzip":
@@ -257,7 +266,8 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 	}
 	t := strings.ToLower(h.Get("Content-Type"))
 	if !strings.Contains(t, "json") && !isStream(h) {
-		return true
+		// Without a length, the end of the connection may be that of the upstream.
+		return resp.ContentLength >= 0 || resp.ProtoMajor > 1 || len(resp.TransferEncoding) > 0
 	}
 	w := feedback.NewWatcher(io.NopCloser(bytes.NewReader(body)), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
 		Status: resp.StatusCode, Header: h, Provider: j.target.provider, Rules: j.target.rules,

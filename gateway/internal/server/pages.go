@@ -51,7 +51,13 @@ func (s *Server) handler(next http.Handler) http.Handler {
 		// A deadline stays with the connection, so each answer starts with a fresh one and leaves one for its last bytes.
 		stall := s.settings.Load().Server.WriteTimeout
 		rc := http.NewResponseController(w)
-		_ = rc.SetWriteDeadline(time.Now().Add(stall))
+		if r.ProtoMajor == 1 { // over HTTP/2, a deadline ends a call that waits
+			_ = rc.SetWriteDeadline(time.Now().Add(stall))
+		}
+		if r.ContentLength != 0 {
+			// The server reads what nobody has of a body, and would wait for it. Who reads bodies sets deadlines of its own.
+			_ = rc.SetReadDeadline(time.Now().Add(s.settings.Load().Server.BodyTimeout))
+		}
 		defer func() { _ = rc.SetWriteDeadline(time.Now().Add(stall)) }()
 		next.ServeHTTP(w, r)
 	})

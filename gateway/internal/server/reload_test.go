@@ -123,7 +123,10 @@ func TestEndsInOrder(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- g.stop() }()
 	eventually(t, "it takes no new calls", func() bool {
-		_, err := client(t).Get(g.url + "/readyz")
+		resp, err := client(t).Get(g.url + "/readyz")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
 		return err != nil
 	})
 	release <- true
