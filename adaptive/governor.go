@@ -64,6 +64,13 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.InFlight = w.InFlight
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
+	if w.OK > 0 {
+		if (t - s.PassedAt).Seconds() > hole*s.Mean {
+			s.HoleAt = t
+		}
+		s.PassedAt = t
+	}
+	s.TimeoutDebt = max(0, s.TimeoutDebt-float64(w.OK)*timeoutShare)
 	g.learnLatency(t, &w)
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
@@ -105,6 +112,10 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	}
 	g.bind(&o, stale)
 	if stale {
+		if o.Class == feedback.Timeout && s.Bound > 0 {
+			s.TimeoutDebt = min(s.TimeoutDebt+staleTimeout, maxDebt)
+			g.crowded(t, &c)
+		}
 		if refused {
 			// It was counted as accepted when the refusal before it was noted.
 			s.Pace[paceRequests].AnchorCount--
@@ -125,9 +136,50 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		g.streak(t, true)
 		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
 	case feedback.Timeout:
-		g.cut(t, n, CauseTimeout, max(g.cfg.Backoff, timeoutBackoff))
+		g.late(t, n, &c)
 	}
 	return g.Decision()
+}
+
+const (
+	// timeoutShare is the share of calls that may time out before the upstream counts as overloaded.
+	timeoutShare = 0.02
+	// staleTimeout is what a timeout of an older call counts.
+	staleTimeout = 0.25
+	// hole is after how many mean latencies without a call that ended well it counts as an outage.
+	hole = 4
+	// maxDebt bounds what timeouts count together, and maxVerdict how long one is waited for.
+	maxDebt    = 6.0
+	maxVerdict = time.Minute
+)
+
+// late answers a fresh timeout of a call that saw n in flight. One says little. When they come again, too many are in flight, and
+// those that time out make others do so. It is known late: until it could be, no more are tried.
+func (g *Governor) late(t time.Duration, n float64, c *Call) {
+	s := &g.s
+	if c.SentAt >= 0 && t > c.SentAt {
+		s.Verdict = min(t-c.SentAt, maxVerdict)
+	}
+	if !s.Open {
+		s.LateDebt = s.TimeoutDebt
+	}
+	factor := max(g.cfg.Backoff, timeoutBackoff)
+	s.TimeoutDebt = min(s.TimeoutDebt+1, maxDebt)
+	if s.TimeoutDebt > 1 {
+		factor = max(0.5, math.Pow(factor, s.TimeoutDebt))
+	}
+	g.cut(t, n, CauseTimeout, factor)
+	s.Late = s.Late || s.LateDebt > 1
+	g.crowded(t, c)
+}
+
+// crowded notes when calls time out by the row while others pass all the time: that is no outage, there are too many.
+func (g *Governor) crowded(t time.Duration, c *Call) {
+	s := &g.s
+	s.Late = s.Late || s.TimeoutDebt >= 2 && c.SentAt >= s.HoleAt && t-s.PassedAt < s.Verdict/4
+	if s.Late {
+		s.ProbeAt = max(s.ProbeAt, after(t, time.Duration(4*(1+s.TimeoutDebt)*float64(s.Verdict))))
+	}
 }
 
 // pay takes a refusal from the budget of refusals. One that names a pause costs what could have started in the pause, too: the
@@ -355,7 +407,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {
 		if !s.Open {
-			s.Bound, s.LastBound = n, n
+			s.Bound, s.LastBound, s.Late = n, n, false
 			s.Memory = s.Limit
 		}
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
@@ -384,9 +436,12 @@ func (g *Governor) grow(w *Window, n int) {
 	if s.Old == 0 || s.Pace[paceRequests].Rate > 0 {
 		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
 	}
+	if s.Limit > 2*s.Knee {
+		s.Knee = 0
+	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
 
-	if !s.SlowStart && s.Bound > 0 && float64(w.MaxInFlight) >= max(s.Bound*1.1, s.Bound) {
+	if !s.SlowStart && !s.Late && s.Bound > 0 && float64(w.MaxInFlight) >= max(s.Bound*1.1, s.Bound) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
@@ -441,6 +496,9 @@ func (g *Governor) grow(w *Window, n int) {
 			// Beyond what was refused: each epoch that goes well doubles the step.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
 			s.Wins = min(s.Wins+1, 10)
+			if s.Late {
+				s.ProbeAt = max(s.ProbeAt, after(s.At, s.Verdict+s.Verdict/4))
+			}
 		}
 		g.raise(min(most, s.Limit+step), cause)
 	}
@@ -479,6 +537,12 @@ func (g *Governor) fresh(w *Window) int {
 	s.Recovering = false
 	if s.Open && s.Limit < 0.65*s.Bound {
 		s.SlowStart, s.Threshold = true, max(s.Limit, 0.9*s.Bound)
+		if s.Late {
+			s.Threshold = max(s.Limit, 0.9*s.Bound/(1+s.LateDebt))
+		}
+		if s.Knee > 0 {
+			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
+		}
 		s.Open = false
 		s.startDoubling(s.At)
 	}

@@ -197,7 +197,8 @@ func (g *Governor) doubled(n int) bool {
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
-	if knee := max(1.1*rate*mean, float64(g.cfg.Min)); knee < s.Limit {
+	s.Knee = max(1.1*rate*mean, float64(g.cfg.Min))
+	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
 		s.Flight = knee
 	}

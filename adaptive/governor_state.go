@@ -15,21 +15,28 @@ import (
 type GovernorState struct {
 	// The limit.
 
-	Limit     float64 // W: the limit in force, before it is cut to whole calls
-	SlowStart bool    // the limit rises with each call that ends well
-	Threshold float64 // the limit at which slow start ends by itself; 0: none
-	Bound     float64 // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
-	LastBound float64 // B': the same, kept when the upstream has grown
-	Memory    float64 // the limit before the last trouble
-	Top       float64 // A: most that an accepted call saw in flight since the last cut
-	Flight    float64 // F: most in flight since the last cut, within the limit
-	MeanLevel float64 // smoothed in flight
-	Sharp     int     // refusals in a row at the same boundary
-	Yield     int     // refusals at a known boundary, of which each fourth makes room
-	Open      bool    // the trouble that found Bound is not over
-	Good      float64 // calls that ended well in this epoch
-	Used      bool    // the limit was in use in this epoch
-	Wins      int     // epochs in a row in which probing went well
+	Limit       float64       // W: the limit in force, before it is cut to whole calls
+	SlowStart   bool          // the limit rises with each call that ends well
+	Threshold   float64       // the limit at which slow start ends by itself; 0: none
+	Bound       float64       // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
+	LastBound   float64       // B': the same, kept when the upstream has grown
+	Memory      float64       // the limit before the last trouble
+	Top         float64       // A: most that an accepted call saw in flight since the last cut
+	Flight      float64       // F: most in flight since the last cut, within the limit
+	MeanLevel   float64       // smoothed in flight
+	Sharp       int           // refusals in a row at the same boundary
+	Yield       int           // refusals at a known boundary, of which each fourth makes room
+	Open        bool          // the trouble that found Bound is not over
+	Late        bool          // calls time out in a crowd: too many are in flight, and that is known late
+	TimeoutDebt float64       // timeouts, less the share of calls that may time out
+	LateDebt    float64       // TimeoutDebt before the last trouble
+	Verdict     time.Duration // how long the last timeout took to tell
+	PassedAt    time.Duration // when a call ended well last
+	HoleAt      time.Duration // when a call ended well after a time in which none did
+	Knee        float64       // where the limit went when the upstream was full last; 0: none, or grown since
+	Good        float64       // calls that ended well in this epoch
+	Used        bool          // the limit was in use in this epoch
+	Wins        int           // epochs in a row in which probing went well
 
 	// Episodes.
 
@@ -168,7 +175,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
 		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt,
-		&s.DoubleFrom, &s.MovedFrom, &s.CutLevel,
+		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel,
 	} {
 		*f = between(*f, 0, most)
 	}
@@ -183,6 +190,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
+	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
@@ -228,7 +236,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
-		&s.CutAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
 		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}

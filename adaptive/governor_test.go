@@ -238,3 +238,34 @@ func TestGovernorRefusalOfSparseCalls(t *testing.T) {
 		t.Errorf("a pace of %v a second", d.Pace)
 	}
 }
+
+func TestGovernorTimeoutsInACrowd(t *testing.T) {
+	// When many time out while others pass, there are too many: the limit stays where calls end, and does not go back at once. A
+	// timeout alone leaves no such memory.
+	for _, test := range []struct {
+		late int // timeouts of calls that started together, of which the first is fresh
+		back bool
+	}{{1, true}, {20, false}} {
+		g, now := warm(40)
+		sent := now
+		for range 10 { // others pass meanwhile
+			now += 100 * time.Millisecond
+			g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 8, Timed: 8, Latency: 800 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 40, InFlight: 40})
+		}
+		for range test.late {
+			g.Ended(now, Call{SentAt: sent, InFlight: 10}, Outcome{Class: feedback.Timeout})
+		}
+		if limit := g.Decision().Limit; limit > 10 {
+			t.Errorf("%d timeouts: limit %d, want at most the 10 that the first saw", test.late, limit)
+		}
+		for range 30 {
+			now += 100 * time.Millisecond
+			n := g.Decision().Limit
+			g.Window(now, Window{Start: now - 100*time.Millisecond, OK: n, Timed: n, Latency: time.Duration(n) * 100 * time.Millisecond,
+				MinLatency: 100 * time.Millisecond, MaxInFlight: n, InFlight: n, Waiting: 50, Full: true})
+		}
+		if limit := g.Decision().Limit; (limit > 20) != test.back {
+			t.Errorf("%d timeouts: limit %d three seconds later, want it to have grown beyond 20: %v", test.late, limit, test.back)
+		}
+	}
+}
