@@ -421,7 +421,7 @@ func (g *Governor) grow(w *Window, n int) {
 	}
 	s.Open = false
 	if s.Used {
-		step, cause := 1.0, CauseProbe
+		step, cause := 0.0, CauseProbe
 		margin := max(1, 0.02*s.Bound)
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
@@ -436,7 +436,7 @@ func (g *Governor) grow(w *Window, n int) {
 			step, cause = min(gap, max(1, gap/2)), CauseRecovery
 			s.Wins = 0
 		case !g.mayProbe():
-			step = 0
+			// A refusal cannot be afforded now: the limit stays.
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))

@@ -119,7 +119,9 @@ func (e *env) drawsAction(c *cli.Context) error {
 		}{p.Seed, p.First, p.N, groups, finiteResults(results)})
 	}
 	if c.Bool("list") {
-		listDraws(e.stdout, results)
+		if err := listDraws(e.stdout, results); err != nil {
+			return internal(err)
+		}
 	}
 	return writeGroups(e.stdout, groups)
 }
@@ -193,15 +195,18 @@ func quantilesOf(xs []float64) (q quantiles) {
 	return q
 }
 
-func listDraws(w io.Writer, rs []scenario.DrawResult) {
+func listDraws(w io.Writer, rs []scenario.DrawResult) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "draw\tkind\tevent\tcontroller\tgoodput\t429/ok\tsteady\tsettle\trecover\tround trip\tduration\tlost")
 	for _, r := range rs {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.3f\t%.4f\t%.4f\t%s\t%s\t%s\t%s\t%d\n", r.Draw, r.Kind, r.Event, r.Controller, r.Goodput, r.Rejected, r.Steady,
 			span(r.Settle), span(r.Recover), r.RoundTrip.Round(time.Millisecond), r.Duration, r.Lost)
 	}
-	t.Flush()
-	fmt.Fprintln(w)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
+	return err
 }
 
 func span(d time.Duration) string {
@@ -223,7 +228,9 @@ func writeGroups(w io.Writer, gs []drawGroup) error {
 			g.Goodput.P5, g.Goodput.P50, share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95),
 			g.Settle.P50, g.Settle.P95, g.Unsettled, g.Recover.P50, g.Recover.P95, g.Unrecovered, g.Lost)
 	}
-	t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

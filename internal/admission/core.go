@@ -282,8 +282,10 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 func (c *Core) Take() (n int, t Taken) { return c.slots.Take() }
 
 // Try is Take for a caller to whom some nanoseconds matter: when the Attempt took one of several places, TakeLast need not be
-// called. They may be called at any time.
-func (c *Core) Try() Attempt                        { return c.slots.try() }
+// called. It may be called at any time.
+func (c *Core) Try() Attempt { return c.slots.try() }
+
+// TakeLast completes an Attempt that did not take one of several places. It may be called at any time.
 func (c *Core) TakeLast(a Attempt) (n int, t Taken) { return c.slots.takeLast(a) }
 
 // Draw is Attempt.Draw without an attempt. It may be called at any time.

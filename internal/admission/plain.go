@@ -48,14 +48,6 @@ func (l *plainLine) push(w *Waiter) bool {
 	return true
 }
 
-// first returns the first n of those in l.
-func (l *plainLine) first(n int) (list []*Waiter) {
-	for w := l.head; len(list) < min(n, l.n); w = w.behind {
-		list = append(list, w)
-	}
-	return list
-}
-
 // waits has the mean follow a wait.
 func (l *plainLine) waits(wait time.Duration) { l.mean += (wait - l.mean) >> 4 }
 

@@ -230,7 +230,7 @@ func TestPlainLineEqualsQueue(t *testing.T) {
 		}
 		plain += cores[0].plain
 	})
-	if plain < 100 {
+	if plain < 100 && !testing.Short() { // -short makes few histories
 		t.Errorf("the short ways were gone %d times: the test tests nothing", plain)
 	}
 }

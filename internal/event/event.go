@@ -24,8 +24,8 @@ func (e Event) Index() int { return int(e.Ref & (1<<RefBits - 1)) }
 
 // Before reports whether a happens before b. Sequence numbers may wrap: those that are pending at
 // a time are never half their range apart.
-func (a Event) Before(b Event) bool {
-	return a.At < b.At || a.At == b.At && int32(a.Seq-b.Seq) < 0
+func (e Event) Before(b Event) bool {
+	return e.At < b.At || e.At == b.At && int32(e.Seq-b.Seq) < 0
 }
 
 // lanes is how many lanes a Queue has.

@@ -54,7 +54,8 @@ func (h *held) release(o *limiter.Outcome, f limiter.KeyFault) {
 
 // started returns when the call started, which was at began when it did not wait.
 func (h *held) started(began time.Time) time.Time {
-	at, ok := time.Time{}, false
+	var at time.Time
+	var ok bool
 	if h.keyed != nil {
 		at, ok = h.keyed.Started()
 	} else {

@@ -176,6 +176,13 @@ func Open(cfg Config) (_ *Queue, err error) {
 	if err := readAll(filepath.Join(cfg.Dir, "batches"), func(b *Batch) string { q.batches[b.ID] = b; return b.ID }); err != nil {
 		return nil, err
 	}
+	for id, b := range q.batches {
+		for _, file := range []*string{&b.InputFileID, b.OutputFileID, b.ErrorFileID} {
+			if file == nil || !idPattern.MatchString(*file) {
+				return nil, fmt.Errorf("batches: %s does not name its three files as it should: put it right, or remove it", filepath.Join(cfg.Dir, "batches", id+".json"))
+			}
+		}
+	}
 	return q, nil
 }
 
@@ -188,6 +195,11 @@ func readAll[T any](dir string, add func(*T) (id string)) error {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok {
+			if strings.HasPrefix(name, "tmp-") { // what a process that was killed had begun
+				if err := remove(filepath.Join(dir, name)); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		path := filepath.Join(dir, e.Name())

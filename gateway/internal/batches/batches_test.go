@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -318,5 +319,62 @@ func TestKeyThatIsRefused(t *testing.T) {
 	b := a.until(a.create(a.upload(requests(30)).ID).ID, "completed")
 	if b.Counts != (batches.Counts{Total: 30, Completed: 30}) || up.sent.Load() != 30 {
 		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
+	}
+}
+
+// What a killed process left half written goes, and a batch that was spoiled is an error that names it, not a panic later.
+func TestSpoiledDirectory(t *testing.T) {
+	dir := t.TempDir()
+	start(t, dir, &upstream{}).stop()
+	half := filepath.Join(dir, "files", "tmp-123")
+	spoiled := filepath.Join(dir, "batches", "batch_A.json")
+	for path, text := range map[string]string{half: "{", spoiled: `{"id":"batch_A","status":"in_progress","input_file_id":"file-A"}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guard, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := batches.Open(batches.Config{Dir: dir, Upstream: &upstream{}, Guard: guard}); err == nil || !strings.Contains(err.Error(), spoiled) {
+		t.Errorf("%v, want an error that names %s", err, spoiled)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the half file: %v", err)
+	}
+}
+
+// A page of another site cannot make batches where no token is asked for.
+func TestOtherSites(t *testing.T) {
+	guard, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: &upstream{}, Guard: guard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", "/v1/batches", strings.NewReader("{}"))
+	r.Header.Set("Origin", "https://evil.test")
+	w := httptest.NewRecorder()
+	if q.ServeHTTP(w, r); w.Code != 403 {
+		t.Errorf("it is told %d, want 403", w.Code)
+	}
+}
+
+// A stranger that sends no body does not hold its connection.
+func TestStrangerThatSendsNothing(t *testing.T) {
+	a := start(t, t.TempDir(), &upstream{})
+	defer a.stop()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(conn, "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+	if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 401 ") {
+		t.Errorf("%q, %v", got, err)
 	}
 }

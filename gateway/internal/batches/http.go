@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime/multipart"
 	"net/http"
 	"os"
@@ -15,14 +16,23 @@ import (
 	"time"
 )
 
+// crossOrigin keeps pages that a browser on this machine shows from making batches where no token is asked for.
+var crossOrigin = http.NewCrossOriginProtection()
+
 // ServeHTTP is the API: /v1/files and /v1/batches.
 func (q *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if q.cfg.Token != "" {
 		got, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if subtle.ConstantTimeCompare([]byte(got), []byte(q.cfg.Token)) != 1 {
+			// The server reads what a stranger sends, and would wait for it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 			refuse(w, 401, "the bearer token is wrong or missing")
 			return
 		}
+	}
+	if err := crossOrigin.Check(r); err != nil {
+		refuse(w, 403, "pages of other sites may not use this: "+err.Error())
+		return
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/files", q.upload)
@@ -124,8 +134,8 @@ func (q *Queue) store(f *File, part *multipart.Part) (status int, err error) {
 	if err == nil && n > q.cfg.MaxFile {
 		err = fmt.Errorf("the file has more than %d bytes", q.cfg.MaxFile)
 		status = 413
-	} else if err != nil {
-		status = 400
+	} else if disk := (*fs.PathError)(nil); err != nil && !errors.As(err, &disk) {
+		status = 400 // the upload broke off
 	} else {
 		status = 500
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
 )
 
 // memory is how much memory bodies take together.
@@ -174,6 +177,47 @@ func (p *payload) bytes() []byte {
 		return nil
 	}
 	return p.mem
+}
+
+// reading has one body in a file be looked at at a time, because that takes memory, and there is little when bodies are in files.
+var reading sync.Mutex
+
+// longestRead is the largest body in a file that is looked at, in bytes.
+const longestRead = 64 << 20
+
+// facts returns what the body says.
+func (p *payload) facts() dialect.Facts {
+	if p.file == nil {
+		return dialect.Read(p.mem)
+	}
+	if p.size > longestRead {
+		return dialect.Facts{}
+	}
+	reading.Lock()
+	defer reading.Unlock()
+	b := make([]byte, p.size)
+	if _, err := p.file.ReadAt(b, 0); err != nil {
+		return dialect.Facts{} // sending it will say so
+	}
+	return dialect.Read(b)
+}
+
+// setWith sets the body of a request to p, which is in a file, with another model in the place of the bytes from one offset to another.
+func (p *payload) setWith(req *http.Request, from, to int, model string) {
+	name, _ := json.Marshal(model) // a string has its JSON
+	open := func() io.ReadCloser {
+		f, ok := p.open().(*fileReader)
+		if !ok {
+			return http.NoBody // nobody asks after the call's end
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(io.NewSectionReader(p.file, 0, int64(from)), bytes.NewReader(name), io.NewSectionReader(p.file, int64(to), p.size-int64(to))), f}
+	}
+	req.ContentLength = p.size - int64(to-from) + int64(len(name))
+	req.Body = open()
+	req.GetBody = func() (io.ReadCloser, error) { return open(), nil }
 }
 
 // open returns a reader of the body from its beginning. Any number of them may be open.

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"errors"
 	"fmt"
 	"io"
@@ -216,7 +218,17 @@ func (o *out) late(resp *http.Response, stream bool) error {
 		}
 		body = z
 	case "deflate":
-		body = flate.NewReader(body)
+		// HTTP means zlib's form (RFC 9110, 8.4.1.2), but some send what it wraps.
+		b := bufio.NewReader(body)
+		if h, _ := b.Peek(2); len(h) == 2 && h[0]&15 == 8 && (int(h[0])<<8|int(h[1]))%31 == 0 {
+			z, err := zlib.NewReader(b)
+			if err != nil {
+				return o.cut(&upstreamError{err}, true)
+			}
+			body = z
+		} else {
+			body = flate.NewReader(b)
+		}
 	default:
 		return o.cut(&upstreamError{fmt.Errorf("it has the encoding %q, and the caller waited too long to be told of it; set keep_alive = \"0s\" for this route", e)}, true)
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -84,6 +85,7 @@ type table struct {
 	routes    []route
 	upstreams map[string]*upstream
 	memory    *memory
+	lends     bool // keys of upstreams to whoever can connect from this machine
 }
 
 // route is a settings.Route with its upstreams.
@@ -123,6 +125,7 @@ func (p *Proxy) Use(s *settings.Settings) error {
 			return err
 		}
 		t.upstreams[name] = n
+		t.lends = t.lends || n.keyed && !book.Named() && !s.Open
 	}
 	for i := range s.Routes {
 		r := route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
@@ -233,7 +236,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !c.accept(w) {
 		return
 	}
-	if every := c.route.KeepAlive; every > 0 && c.rec.Stream {
+	if every := c.route.KeepAlive; every > 0 && c.rec.Stream && c.events() {
 		c.out = newOut(w, r, d, c.out.stall, every, func() { c.plain.Store(true) })
 	}
 	defer c.out.take()
@@ -253,6 +256,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		return false
 	}
 	c.rec.Caller, c.rec.Tenant, c.rec.Priority = c.who.Name, c.who.Tenant, c.who.Priority
+	if c.t.lends && foreign(r.Header) {
+		c.refuse(&dialect.Error{Kind: dialect.Unauthorized, Message: "pages of other sites may not use the upstreams' keys: make a caller with `gateway key`, or write open = true in [gateway]", Final: true})
+		return false
+	}
 	escaped := r.URL.EscapedPath()
 	if r.Method == http.MethodConnect || !strings.HasPrefix(escaped, "/") {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway is called like the upstream itself: it is no forward proxy", Final: true})
@@ -279,7 +286,7 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		}
 		c.rec.Received = c.body.size
 		if r.Header.Get("Content-Encoding") == "" && isJSON(r.Header) {
-			c.facts = dialect.Read(c.body.bytes())
+			c.facts = c.body.facts()
 		}
 	}
 	c.rec.Model = c.facts.Model
@@ -289,6 +296,21 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
+}
+
+// events reports whether the stream that the caller asks for is one of events. Other streams have no frame that says nothing: lines of
+// JSON, as Ollama's, sound, and Gemini's array.
+func (c *call) events() bool {
+	path := c.r.URL.Path
+	for _, suffix := range []string{"/completions", "/messages", "/responses", "/images/generations", "/images/edits"} {
+		if strings.HasSuffix(path, suffix) {
+			return true
+		}
+	}
+	if strings.HasSuffix(path, ":streamGenerateContent") {
+		return c.r.URL.Query().Get("alt") == "sse"
+	}
+	return strings.Contains(c.r.Header.Get("Accept"), "text/event-stream")
 }
 
 // longestModel is how much of a model's name is recorded, in bytes: it goes to the log.
@@ -304,6 +326,20 @@ func (t *table) paths() string {
 		names = append(names[:10], "…")
 	}
 	return strings.Join(names, ", ")
+}
+
+// foreign reports whether a browser says that a page from another machine makes the call.
+func foreign(h http.Header) bool {
+	o := h.Get("Origin")
+	if o == "" || o == "null" {
+		return o != ""
+	}
+	u, err := url.Parse(o)
+	if err != nil {
+		return true
+	}
+	ip := net.ParseIP(u.Hostname())
+	return strings.HasPrefix(u.Scheme, "http") && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // clean reports whether a path leads nowhere else than it says.
@@ -498,6 +534,8 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 		if r.ContentLength == 0 && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 			req.Body = http.NoBody
 		}
+	case to.model != "" && j.facts.ModelEnd > 0 && j.body.file != nil:
+		j.body.setWith(req, j.facts.ModelAt, j.facts.ModelEnd, to.model)
 	case to.model != "" && j.facts.ModelEnd > 0:
 		body = dialect.SetModel(body, j.facts, to.model)
 		setBody(req, &payload{mem: body, size: int64(len(body)), memory: j.t.memory})

@@ -44,7 +44,7 @@ func (o *out) tunnel(r *http.Request, resp *http.Response) error {
 	_ = conn.Close()
 	_ = up.Close()
 	for range left {
-		_ = <-ended // it ended because of the closing
+		<-ended // it ended because of the closing
 	}
 	return err
 }

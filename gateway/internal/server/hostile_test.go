@@ -3,7 +3,9 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -269,5 +271,119 @@ func TestLongNamesAreNotLogged(t *testing.T) {
 	g.idle()
 	if n := len(g.logged()); n > 10_000 {
 		t.Errorf("the log has %d bytes", n)
+	}
+}
+
+// A page of another site that is shown on this machine cannot spend the upstreams' money, and a program on it can.
+func TestPagesOfOtherSites(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	s := upstreamServer(t, ok)
+	keyed := table(s, "") + "[[upstream.up.key]]\nenv = \"FLYBALL_TEST_KEY\"\n"
+	for _, c := range []struct {
+		toml, origin string
+		want         int
+	}{
+		{keyed, "https://evil.test", 401}, {keyed, "http://127.0.0.1.evil.test", 401}, {keyed, "null", 401},
+		{keyed, "http://localhost:3000", 200}, {keyed, "http://[::1]:3000", 200}, {keyed, "app://chat", 200}, {keyed, "", 200},
+		{keyed + "[gateway]\nopen = true\n", "https://a.test", 200}, {table(s, ""), "https://a.test", 200},
+	} {
+		g := start(t, c.toml)
+		var header []string
+		if c.origin != "" {
+			header = []string{"Origin", c.origin}
+		}
+		resp := post(t, client(t), g.url+"/up/chat/completions", chat, header...)
+		if body := read(t, resp); resp.StatusCode != c.want {
+			t.Errorf("%q: %d %s, want %d", c.origin, resp.StatusCode, body, c.want)
+		}
+	}
+}
+
+// A body that is in a file says what it says: that its caller streams, and the model, which a fallback replaces.
+func TestFactsOfABodyInAFile(t *testing.T) {
+	poor := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(100 * time.Millisecond)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(429)
+		fmt.Fprint(w, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}`)
+	})
+	var got atomic.Value
+	rich := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got.Store(string(b))
+		fmt.Fprint(w, "{}")
+	})
+	g := start(t, table(poor, "")+strings.Replace(table(rich, ""), ".up]", ".rich]", 1)+
+		"[gateway.server]\nmemory = 0\n[[gateway.route]]\npath = \"/\"\nupstream = \"up\"\nkeep_alive = \"20ms\"\nfallback = [{ upstream = \"rich\", model = \"other\" }]\n")
+	resp := post(t, client(t), g.url+"/chat/completions", chatStream)
+	if body := read(t, resp); resp.StatusCode != 200 || !strings.HasPrefix(body, ": waiting\n\n") {
+		t.Errorf("%d %q", resp.StatusCode, body)
+	}
+	if want := strings.Replace(chatStream, `"m"`, `"other"`, 1); got.Load() != want {
+		t.Errorf("the fallback got %q, want %q", got.Load(), want)
+	}
+}
+
+// What a reload does not change, the log says.
+func TestReloadSaysWhatNeedsAStart(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	g.write(table(s, "") + "[gateway.server]\nheader_timeout = \"1s\"\nidle_timeout = \"9s\"\nmax_header = 8192\n")
+	eventually(t, "the file was read", func() bool { return g.stats.reloads.Load() > 0 })
+	eventually(t, "the log says all three", func() bool {
+		l := g.logged()
+		return strings.Contains(l, "gateway.server.header_timeout") && strings.Contains(l, "gateway.server.idle_timeout") && strings.Contains(l, "gateway.server.max_header")
+	})
+}
+
+// Who waits for a stream that is not one of events is told nothing meanwhile: it would take that for a part of the answer.
+func TestStreamsWithoutEventsHaveNoKeepAlives(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(200 * time.Millisecond)
+		fmt.Fprint(w, "[]")
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath = \"/\"\nupstream = \"up\"\nkeep_alive = \"20ms\"\n")
+	for path, want := range map[string]bool{
+		"/audio/speech": false, "/api/chat": false, "/models/g:streamGenerateContent": false, "/models/g:streamGenerateContent?alt=sse": true,
+		"/chat/completions": true, "/messages": true, "/responses": true,
+	} {
+		resp := post(t, client(t), g.url+path, chatStream)
+		if body := read(t, resp); strings.HasPrefix(body, ": waiting\n\n") != want || !want && body != "[]" {
+			t.Errorf("%s: %q", path, body)
+		}
+	}
+	resp := post(t, client(t), g.url+"/api/chat", chatStream, "Accept", "text/event-stream")
+	if body := read(t, resp); !strings.HasPrefix(body, ": waiting\n\n") {
+		t.Errorf("%q", body)
+	}
+}
+
+// An encoded answer to a caller that was told to wait, and so cannot be told of an encoding, is decoded.
+func TestLateAnswersAreDecoded(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(100 * time.Millisecond)
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Encoding", r.Header.Get("Accept-Encoding"))
+		var z io.WriteCloser
+		switch r.Header.Get("X-Form") {
+		case "gzip":
+			z = gzip.NewWriter(w)
+		case "zlib":
+			z = zlib.NewWriter(w)
+		default:
+			z, _ = flate.NewWriter(w, -1)
+		}
+		fmt.Fprint(z, "data: [DONE]\n\n")
+		_ = z.Close()
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath = \"/\"\nupstream = \"up\"\nkeep_alive = \"20ms\"\n")
+	for form, encoding := range map[string]string{"gzip": "gzip", "zlib": "deflate", "raw": "deflate"} {
+		resp := post(t, client(t), g.url+"/chat/completions", chatStream, "Accept-Encoding", encoding, "X-Form", form)
+		if body := read(t, resp); !strings.HasPrefix(body, ": waiting\n\n") || !strings.HasSuffix(body, "\n\ndata: [DONE]\n\n") {
+			t.Errorf("%s: %q", form, body)
+		}
 	}
 }

@@ -351,6 +351,8 @@ func (s *Server) onReload(c config.Changes, err error) {
 	for name, differs := range map[string]bool{
 		"gateway.listen": old.Listen != set.Listen, "gateway.admin": old.Admin != set.Admin, "gateway.tls": old.TLS != set.TLS,
 		"gateway.log": old.Log != set.Log, "gateway.trace": old.Trace != set.Trace, "gateway.cache": old.Cache != set.Cache,
+		"gateway.server.header_timeout": old.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": old.Server.IdleTimeout != set.Server.IdleTimeout,
+		"gateway.server.max_header": old.Server.MaxHeader != set.Server.MaxHeader,
 	} {
 		if differs {
 			s.log.Warn("a change takes effect when the gateway is started again", "key", name)
