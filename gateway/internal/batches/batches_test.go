@@ -265,63 +265,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A form that is refused leaves nothing on the disk.
-func TestRefusedUploads(t *testing.T) {
-	dir := t.TempDir()
-	a := start(t, dir, &upstream{})
-	for name, end := range map[string]string{
-		"two files": "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b\"\r\n\r\nb\r\n--x--\r\n",
-		"torn":      "--x\r\nContent-Disp",
-		"purpose":   "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfun\r\n--x--\r\n",
-	} {
-		form := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\na\r\n" + end
-		if code := a.do("POST", "/v1/files", "multipart/form-data; boundary=x", strings.NewReader(form), nil); code != 400 {
-			t.Errorf("%s: %d", name, code)
-		}
-		if left, err := os.ReadDir(filepath.Join(dir, "files")); err != nil || len(left) > 0 {
-			t.Errorf("%s: it left %v, %v", name, left, err)
-		}
-	}
-}
-
-// unpaid refuses the key for a while.
-type unpaid struct {
-	upstream
-	refuse atomic.Int64
-}
-
-func (u *unpaid) Send(ctx context.Context, j *drain.Job) drain.Answer {
-	if u.refuse.Add(-1) >= 0 {
-		return drain.Answer{Status: 401, Body: []byte("{}"), Outcome: limiter.Outcome{Class: feedback.ClientError}}
-	}
-	return u.upstream.Send(ctx, j)
-}
-
-// A key that is not accepted is not the batch's fault: it goes on when the key is.
-func TestKeyThatIsRefused(t *testing.T) {
-	up := &unpaid{}
-	up.refuse.Store(20)
-	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Log: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(q)
-	defer srv.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- q.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
-	a := &api{t: t, url: srv.URL, q: q}
-	b := a.until(a.create(a.upload(requests(30)).ID).ID, "completed")
-	if b.Counts != (batches.Counts{Total: 30, Completed: 30}) || up.sent.Load() != 30 {
-		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
-	}
-}
-
 // What a killed process left half written goes, and a batch that was spoiled is an error that names it, not a panic later.
 func TestSpoiledDirectory(t *testing.T) {
 	dir := t.TempDir()
@@ -376,5 +319,62 @@ func TestStrangerThatSendsNothing(t *testing.T) {
 	fmt.Fprint(conn, "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
 	if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 401 ") {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A form that is refused leaves nothing on the disk.
+func TestRefusedUploads(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	for name, end := range map[string]string{
+		"two files": "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b\"\r\n\r\nb\r\n--x--\r\n",
+		"torn":      "--x\r\nContent-Disp",
+		"purpose":   "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfun\r\n--x--\r\n",
+	} {
+		form := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\na\r\n" + end
+		if code := a.do("POST", "/v1/files", "multipart/form-data; boundary=x", strings.NewReader(form), nil); code != 400 {
+			t.Errorf("%s: %d", name, code)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, "files")); err != nil || len(left) > 0 {
+			t.Errorf("%s: it left %v, %v", name, left, err)
+		}
+	}
+}
+
+// unpaid refuses the key for a while.
+type unpaid struct {
+	upstream
+	refuse atomic.Int64
+}
+
+func (u *unpaid) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	if u.refuse.Add(-1) >= 0 {
+		return drain.Answer{Status: 401, Body: []byte("{}"), Outcome: limiter.Outcome{Class: feedback.ClientError}}
+	}
+	return u.upstream.Send(ctx, j)
+}
+
+// A key that is not accepted is not the batch's fault: it goes on when the key is.
+func TestKeyThatIsRefused(t *testing.T) {
+	up := &unpaid{}
+	up.refuse.Store(20)
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Log: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(q)
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	a := &api{t: t, url: srv.URL, q: q}
+	b := a.until(a.create(a.upload(requests(30)).ID).ID, "completed")
+	if b.Counts != (batches.Counts{Total: 30, Completed: 30}) || up.sent.Load() != 30 {
+		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
 	}
 }
