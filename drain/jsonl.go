@@ -21,7 +21,7 @@ type JSONLConfig struct {
 	// from a pipe it must be given. It is made when the first job is put aside.
 	Dead string
 	// RetryDead tries jobs again that an earlier run put aside. The file of dead letters is then begun anew, and the one
-	// before is kept with ".old" at the end of its name.
+	// before is kept with ".old" at the end of its name, or ".old-2" and so on when there is one.
 	RetryDead bool
 	// MaxLine is the longest line, in bytes (1 KiB to 1 GiB). Zero means 16 MiB. A longer one is a dead letter.
 	MaxLine int
@@ -64,7 +64,12 @@ func OpenJSONL(path string, cfg JSONLConfig) (*JSONL, error) {
 		cfg.Dead = strings.TrimSuffix(path, ".jsonl") + ".dead.jsonl"
 	}
 	total := int64(-1)
-	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+	info, err := file.Stat()
+	if dead, e := os.Stat(cfg.Dead); err == nil && e == nil && os.SameFile(info, dead) {
+		_ = file.Close()
+		return nil, fmt.Errorf("drain: %s is the file of jobs and of dead letters; give another one for the dead letters", path)
+	}
+	if err == nil && info.Mode().IsRegular() {
 		if total, err = countLines(file); err != nil {
 			_ = file.Close()
 			return nil, fmt.Errorf("drain: reading %s: %w", path, err)
@@ -92,7 +97,11 @@ func NewJSONL(in io.ReadCloser, name string, cfg JSONLConfig) (*JSONL, error) {
 	}
 	s := &JSONL{name: name, in: in, r: bufio.NewReaderSize(in, 1<<18), cfg: cfg, total: -1, gone: map[Hash]bool{}, kick: make(chan struct{}, 1)}
 	if cfg.RetryDead {
-		if err := os.Rename(cfg.Dead, cfg.Dead+".old"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		old := cfg.Dead + ".old"
+		for i := 2; exists(old); i++ {
+			old = fmt.Sprintf("%s.old-%d", cfg.Dead, i)
+		}
+		if err := os.Rename(cfg.Dead, old); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("drain: %w", err)
 		}
 		return s, nil
@@ -103,6 +112,11 @@ func NewJSONL(in io.ReadCloser, name string, cfg JSONLConfig) (*JSONL, error) {
 		return s, err
 	}
 	return s, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // openDead opens the file of dead letters, and reads what is in it.

@@ -73,6 +73,32 @@ func deadLines(t testing.TB, path string) (all []drain.DeadLine) {
 	return all
 }
 
+// Trying dead letters again loses none of those of before, and never takes the jobs for dead letters.
+func TestRetryDeadKeeps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	dead := strings.TrimSuffix(path, ".jsonl") + ".dead.jsonl"
+	write(t, path, "nonsense\n")
+	for _, text := range []string{"first\n", "second\n"} {
+		write(t, dead, text)
+		s, err := drain.OpenJSONL(path, drain.JSONLConfig{RetryDead: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
+	for name, want := range map[string]string{dead + ".old": "first\n", dead + ".old-2": "second\n"} {
+		if data, err := os.ReadFile(name); err != nil || string(data) != want {
+			t.Errorf("%s has %q, %v; want %q", name, data, err, want)
+		}
+	}
+	if _, err := drain.OpenJSONL(path, drain.JSONLConfig{Dead: path, RetryDead: true}); err == nil {
+		t.Error("the jobs were taken for dead letters")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
 // Lines that are too long are dead letters each, also when they begin alike, and whatever is in them.
 func TestJSONLTooLong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "in.jsonl")
