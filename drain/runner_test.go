@@ -154,11 +154,13 @@ func TestDrainsAll(t *testing.T) {
 func TestRefusalsAreNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 4)
+		w.up.takes = 10 * time.Millisecond
 		var pausedUntil atomic.Int64
 		w.up.answer = func(j *drain.Job, n int) drain.Answer {
 			now := time.Now().UnixNano()
-			// What is sent in the instant of the refusal may have been on its way before anybody could know of it.
-			if left := time.Duration(pausedUntil.Load() - now); left > 0 && left < 30*time.Second {
+			// What was sent in the instant of the refusal was on its way before anybody could know of it, and is answered a
+			// little later.
+			if left := time.Duration(pausedUntil.Load() - now); left > 0 && left < 30*time.Second-w.up.takes {
 				t.Errorf("%s was sent %v before the end of a pause", j.ID, left)
 			}
 			if j.ID == "job-5" && n == 1 {
