@@ -150,6 +150,8 @@ type PaceState struct {
 	Sure       bool           // Known was measured well
 	Measured   bool           // Known was measured at all
 	Lowest     float64        // the lowest pace since the anchor
+	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
+	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
 	Use        float64        // smoothed share of the pace that is in use
 	UsedAt     time.Duration  // when it held callers back last
 	LastCount  float64        // passed at the last window
@@ -209,7 +211,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
