@@ -849,6 +849,20 @@ func (c *Core) EndUntimed(t Ticket) Ending {
 	return Ended
 }
 
+// EndSpent ends a call that ended well, says no more than how long it took and what tokens it used, and reserved
+// none of them, when nothing else is due: nobody waits, there are no budgets, and the law wants no window. done is false when it did
+// nothing: the caller must Settle the call, and run Next. It needs the lock.
+func (c *Core) EndSpent(now time.Duration, t Ticket, o *adaptive.Outcome) (done bool) {
+	s := c.state
+	if s == nil || c.slots.Waiting() > 0 || s.budget.Limited() || c.due(now) {
+		return false
+	}
+	call := t.Call()
+	c.count(now, &call, o)
+	c.give()
+	return true
+}
+
 // Tend asks the law, when it is due. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Tend(now time.Duration) {
 	if c.due(now) {
