@@ -21,7 +21,8 @@ var ErrRefused = errors.New("drain: the upstream refuses every job")
 
 // Runner drains one source. Make it with New; Run it once.
 type Runner struct {
-	cfg Config
+	cfg   Config
+	keyed KeyUpstream // Config.Upstream, with a Pool
 	progress
 
 	// stopping ends when nothing more is to be fetched or started, working when calls in flight are cut off, settling when
@@ -50,6 +51,7 @@ type task struct {
 	since    time.Time // when it was first delivered
 	attempts int       // how many times it was sent
 	failed   int       // how many of these may have had their effect
+	barred   int       // how many of these were forbidden, which another key may cure
 	answered bool      // it counts as unsaved, no longer as in hand
 	last     Answer    // of the last attempt; its Body only where it failed
 	same     []*Delivery
@@ -74,7 +76,8 @@ func New(cfg Config) (*Runner, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, freed: make(chan struct{}, 1), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
+	keyed, _ := cfg.Upstream.(KeyUpstream)
+	return &Runner{cfg: cfg, keyed: keyed, freed: make(chan struct{}, 1), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
 }
 
 // Run drains the source until it has no more jobs, until ctx ends, or until something makes it stop. Everything that was
@@ -212,7 +215,7 @@ func (r *Runner) fetchAll() error {
 			if pauser == nil || came != nil {
 				continue // while Fetch waits, what there is to do is in hand
 			}
-			switch left := r.cfg.Guard.Stats().Paused; {
+			switch left := r.paused(); {
 			case !paused && left >= r.cfg.PauseAfter:
 				pauser.Pause(time.Now().Add(left))
 				paused = true
@@ -228,7 +231,7 @@ func (r *Runner) fetchAll() error {
 func (r *Runner) room() int {
 	window := r.cfg.InHand
 	if window == 0 {
-		window = min(inHandMost, 2*r.cfg.Guard.Stats().Limit+inHandSpare)
+		window = min(inHandMost, 2*r.limit()+inHandSpare)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
