@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Hash is the content of a job: the first half of the SHA-256 of method, url and body, the body without the white space
@@ -122,16 +123,23 @@ func ParseJob(line []byte) (*Job, error) {
 }
 
 func hash(method, url string, body []byte) (h Hash) {
-	b := make([]byte, 0, len(method)+len(url)+len(body)+2)
-	b = append(b, method...)
+	p := hashing.Get().(*[]byte)
+	b := append((*p)[:0], method...)
 	b = append(b, '\n')
 	b = append(b, url...)
 	b = append(b, '\n')
 	b = append(b, body...)
 	sum := sha256.Sum256(b)
 	copy(h[:], sum[:])
+	if cap(b) <= 64<<10 {
+		*p = b
+	}
+	hashing.Put(p)
 	return h
 }
+
+// hashing are buffers for what is hashed.
+var hashing = sync.Pool{New: func() any { return new([]byte) }}
 
 // peekBody reads the few fields of a request's body that matter here. What is not as expected is as if it were not there: it
 // is for the upstream to complain.

@@ -335,7 +335,7 @@ func (r *Runner) start(t *task, do func(*Runner, *task)) {
 }
 
 // mostIdle is how many goroutines wait for tasks.
-const mostIdle = 256
+const mostIdle = 1024
 
 // worker ends tasks, one after another, until there are none.
 func (r *Runner) worker(s start) {
