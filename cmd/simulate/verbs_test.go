@@ -429,18 +429,18 @@ func TestInterruptKeepsFiles(t *testing.T) {
 	cmd := exec.Command(self, "run", "--controllers", "none,ours", "--seeds", "2", "--out", "results", "--events", "events.jsonl", "small.toml", "held.toml", "endless.toml")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr syncBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second) // the short scenarios take some hundredths of that
+	await(t, &stderr, "done 8\n") // what comes then has no end
 	cmd.Process.Signal(os.Interrupt)
 	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
 	cmd.Wait()
 	timer.Stop()
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stdout.String(), "held") {
-		t.Fatalf("exit code %d, stderr %s, stdout %s", code, &stderr, &stdout)
+		t.Fatalf("exit code %d, stderr %s, stdout %s", code, stderr.String(), stdout.String())
 	}
 	f, err := os.Open(filepath.Join(dir, "results", "report.json"))
 	if err != nil {
