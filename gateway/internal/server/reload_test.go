@@ -3,19 +3,14 @@ package server
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/flyball-go/flyball/config"
 )
 
 // A reload changes routes and guards while calls go on, and none is lost. A file with an error changes nothing.
@@ -217,31 +212,4 @@ func TestLogThatNobodyReads(t *testing.T) {
 	if n := <-got; n != int64(2*sinkHeld)-int64(lost)*int64(len(line)) {
 		t.Errorf("%d bytes came, and %d lines were lost, of %d bytes", n, lost, 2*sinkHeld)
 	}
-}
-
-// What calls to an upstream were sent with goes when its limit changes, or the upstream.
-func TestReloadGivesUpConnections(t *testing.T) {
-	var open atomic.Int64
-	s := httptest.NewUnstartedServer(http.HandlerFunc(ok))
-	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open.Add(1)
-		case http.StateClosed, http.StateHijacked:
-			open.Add(-1)
-		}
-	}
-	s.Start()
-	defer s.Close()
-	g := start(t, table(s, "max_limit=10"))
-	for i := range 5 {
-		read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
-		g.write(table(s, fmt.Sprintf("max_limit=%d", 20+i)))
-		if _, err := g.limits.Reload(); err != nil {
-			t.Fatal(err)
-		}
-		g.onReload(config.Changes{}, nil)
-	}
-	// What is kept for the next call is that of the limit in force: the upstream has one connection.
-	eventually(t, "one connection is left", func() bool { return open.Load() == 1 })
 }
