@@ -39,6 +39,7 @@ func main() {
 	child := flag.String("child", "", "be the gateway of -streams, before this upstream")
 	profile := flag.String("cpuprofile", "", "write a profile of the processor to this file")
 	three := flag.Bool("overload", false, "instead, offer three times what upstreams allow, and count what fails")
+	law := flag.String("law", "fixed", "the law of -streams: fixed, which allows all of them, or adaptive, which starts with as many")
 	only := flag.String("only", "", "measure only the loads whose name begins with this")
 	flag.Parse()
 	var err error
@@ -54,11 +55,11 @@ func main() {
 		defer pprof.StopCPUProfile()
 	}
 	if *child != "" {
-		err = serveChild(*child, *streams)
+		err = serveChild(*child, *streams, *law)
 	} else if *three {
 		err = overload()
 	} else if *streams > 0 {
-		err = hold(*streams, *last)
+		err = hold(*streams, *last, *law)
 	} else {
 		err = compare(*rounds, *round, *callers, *only)
 	}
