@@ -51,12 +51,13 @@ func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Out
 	)
 	for range max(1, min(l.CPUs, len(trials))) {
 		wg.Go(func() {
+			var w scenario.Worker
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= len(trials) {
 					return
 				}
-				o, err := l.one(ctx, &trials[i])
+				o, err := l.one(ctx, &w, &trials[i])
 				if err != nil {
 					cancel(err) // ctx's own cause stays what it is
 					return
@@ -84,12 +85,12 @@ func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Out
 	return outcomes, nil
 }
 
-func (l *Lab) one(ctx context.Context, t *scenario.Trial) (*scenario.Outcome, error) {
+func (l *Lab) one(ctx context.Context, w *scenario.Worker, t *scenario.Trial) (*scenario.Outcome, error) {
 	b, err := l.bound(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	return t.Run(ctx, b)
+	return w.Run(ctx, t, b)
 }
 
 // bound returns what nobody could exceed in a trial's world.

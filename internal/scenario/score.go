@@ -31,7 +31,7 @@ func summary(r *sim.Result, bound *sim.Limits) report.Summary {
 		s.Goodput = float64(r.InTime) / float64(bound.OK)
 	}
 	s.GoodputLow, s.GoodputHigh = s.Goodput, s.Goodput
-	s.Mean, s.P50, s.P90, s.P99 = report.Latencies(slices.Clone(r.Latencies))
+	s.Mean, s.P50, s.P90, s.P99 = report.Latencies(r.Latencies)
 	settle, ok, level := report.SettleTime(bound.Step, relative(r, bound), bound.Rate)
 	s.Settle, s.Settled, s.NoLevel = settle, ok, !level
 	return s

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/config"
@@ -44,15 +45,26 @@ func (t *Trial) Bound(ctx context.Context) (*sim.Limits, error) {
 	return b, nil
 }
 
+// A Worker runs trials one after the other in the same memory. The zero Worker is ready; it must not be copied, and runs one trial at a time.
+type Worker struct {
+	sim sim.Worker
+	tmp []time.Duration
+}
+
 // Run runs the trial and scores it against its bound. The error is ctx's cause when that ended first; any other says
 // that the simulator or the guard is broken.
 func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
+	return new(Worker).Run(ctx, t, bound)
+}
+
+// Run is Trial.Run in the worker's memory. The outcome does not depend on what the worker ran before.
+func (w *Worker) Run(ctx context.Context, t *Trial, bound *sim.Limits) (*Outcome, error) {
 	world := t.Scenario.world(t.Settings, t.Seed)
 	world.Horizon = bound.Horizon
 	world.Decisions, world.Samples = t.Decisions, t.Measure
 	world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed)
 	t.Controller.callers(&world)
-	res, err := sim.Run(ctx, world)
+	res, err := w.sim.Run(ctx, world)
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", t.Scenario.Name, t.Controller.Name, t.Seed, err)
 	}
@@ -60,6 +72,10 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", t.Scenario.Name, t.Controller.Name, t.Seed, &sim.InvariantError{
 			Name: "oracle", Text: fmt.Sprintf("%d successes, nobody could have more than %d", res.InTime, bound.OK),
 		})
+	}
+	// Their order does not matter to what follows.
+	for _, list := range [][]time.Duration{res.Latencies, res.FirstBytes, res.PerToken, res.Waits} {
+		w.tmp = sim.Sort(list, w.tmp)
 	}
 	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
 	// The largest limit that there is stands for none: a law that only paces has it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -36,7 +37,7 @@ type Flight struct {
 	base    int64 // how much before buf is no longer there
 	fastest int64 // where the fastest reader is
 	readers int
-	left    bool // the last reader left; nobody may join
+	left    bool // sealed, or the last reader left; nobody may join
 }
 
 func newFlight(window int64, cancel context.CancelFunc) *Flight {
@@ -122,14 +123,21 @@ func (f *Flight) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Whole returns the body when all of it is there.
-func (f *Flight) Whole() ([]byte, bool) {
+// Whole returns the body when all of it is there: what was written, and p, which is about to be.
+func (f *Flight) Whole(p []byte) ([]byte, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.base > 0 || len(f.buf) > f.window {
+	if f.base > 0 || len(f.buf)+len(p) > f.window {
 		return nil, false
 	}
-	return f.buf, true
+	return slices.Concat(f.buf, p), true
+}
+
+// Seal lets nobody join any more.
+func (f *Flight) Seal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = true
 }
 
 // End ends the answer; err is nil when all of it came. What is called after the first time does nothing.

@@ -202,3 +202,33 @@ func TestFlightStress(t *testing.T) {
 	}
 	t.Error("flights are left")
 }
+
+// Nobody joins a sealed answer; whoever reads it has all of it.
+func TestFlightSealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{MaxEntry: 1 << 10})
+		more := make(chan struct{})
+		first, _ := c.Join(t.Context(), Key{1}, func(_ context.Context, f *Flight) {
+			f.Begin(&Head{Status: 500, ContentLength: 4})
+			_, _ = f.Write([]byte("ab"))
+			if body, ok := f.Whole([]byte("cd")); !ok || string(body) != "abcd" {
+				t.Errorf("whole: %q %v", body, ok)
+			}
+			f.Seal()
+			_, _ = f.Write([]byte("cd"))
+			<-more
+			f.End(nil)
+		})
+		defer first.Close()
+		synctest.Wait()
+		second, lead := c.Join(t.Context(), Key{1}, func(_ context.Context, f *Flight) { f.End(errors.New("the second")) })
+		defer second.Close()
+		if _, err := second.Head(); !lead || err == nil {
+			t.Errorf("who came after the seal leads: %v, %v", lead, err)
+		}
+		close(more)
+		if body, err := io.ReadAll(first); err != nil || string(body) != "abcd" {
+			t.Errorf("%q %v", body, err)
+		}
+	})
+}

@@ -250,14 +250,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // accept finds out what is called and by whom, and receives the body; it reports whether the call goes on.
 func (c *call) accept(w http.ResponseWriter) bool {
 	r := c.r
-	var known bool
-	if c.who, known = c.t.book.Who(r.Header); !known {
-		c.refuse(&dialect.Error{Kind: dialect.Unauthorized, Message: "the gateway does not know this key: send one of its own as the API key, or in " + callers.KeyHeader, Final: true})
-		return false
-	}
+	var denied *dialect.Error
+	c.who, denied = c.t.admit(r)
 	c.rec.Caller, c.rec.Tenant, c.rec.Priority = c.who.Name, c.who.Tenant, c.who.Priority
-	if c.t.lends && foreign(r.Header) {
-		c.refuse(&dialect.Error{Kind: dialect.Unauthorized, Message: "pages of other sites may not use the upstreams' keys: make a caller with `gateway key`, or write open = true in [gateway]", Final: true})
+	if denied != nil {
+		c.refuse(denied)
 		return false
 	}
 	escaped := r.URL.EscapedPath()
@@ -296,6 +293,41 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
+}
+
+// admit returns who makes a request, or why it may not.
+func (t *table) admit(r *http.Request) (callers.Who, *dialect.Error) {
+	who, known := t.book.Who(r.Header)
+	if !known {
+		return who, &dialect.Error{Kind: dialect.Unauthorized, Message: "the gateway does not know this key: send one of its own as the API key, or in " + callers.KeyHeader, Final: true}
+	}
+	if t.lends && foreign(r.Header) {
+		return who, &dialect.Error{Kind: dialect.Unauthorized, Message: "pages of other sites may not use the upstreams' keys: make a caller with `gateway key`, or write open = true in [gateway]", Final: true}
+	}
+	return who, nil
+}
+
+// Admit returns the name of the caller of a request that the gateway answers itself; empty when the gateway has no callers. It reports
+// whether the caller may, and has told it otherwise.
+func (p *Proxy) Admit(w http.ResponseWriter, r *http.Request) (caller string, ok bool) {
+	who, denied := p.table.Load().admit(r)
+	if denied == nil {
+		return who.Name, true
+	}
+	body := dialect.Of(r.URL.Path, r.Header).Body(denied)
+	denied.Header(w.Header())
+	w.WriteHeader(denied.Kind.Status())
+	_, _ = w.Write(body)
+	return "", false
+}
+
+// Match returns the upstream of a path and what is left of it; empty when no route leads anywhere.
+func (p *Proxy) Match(escaped string) (upstream, rest string) {
+	r, rest := p.table.Load().match(escaped)
+	if r == nil {
+		return "", ""
+	}
+	return r.Upstream, rest
 }
 
 // events reports whether the stream that the caller asks for is one of events. Other streams have no frame that says nothing: lines of

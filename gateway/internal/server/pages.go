@@ -42,6 +42,10 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
+	if path := s.batchPath(r); path != "" {
+		s.serveBatches(w, r, path)
+		return
+	}
 	s.proxy.ServeHTTP(w, r)
 }
 
