@@ -458,9 +458,13 @@ func (g *Governor) grow(w *Window, n int) {
 			cause = CauseRecovery
 			most = min(most, s.Threshold)
 		}
+		if s.Threshold == 0 && w.MaxInFlight > 0 && s.clear() {
+			// Twice what is known to go well; where that is known late, more.
+			most = min(most, (2+min(1, s.Mean))*float64(w.MaxInFlight)+2)
+		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
-			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(n) {
+			g.raise(min(most, max(s.Limit+g.gain(w)*float64(n), float64(g.cfg.Initial))), cause)
+			if g.doubled(n) || g.congested(w) {
 				return
 			}
 		} else {
@@ -485,6 +489,8 @@ func (g *Governor) grow(w *Window, n int) {
 			margin = max(1, 0.03*s.Bound)
 		}
 		switch gap := s.Bound - margin - s.Limit; {
+		case g.slower(w):
+			// More would be of no use.
 		case s.Bound == 0:
 			// Nothing was refused yet.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))

@@ -116,6 +116,21 @@ type GovernorState struct {
 	Quickest   time.Duration // the shortest
 	QuickMean  float64       // Mean then
 
+	// How latency grows with calls in flight, where calls differ little.
+
+	Line        LineState     // of the first calls
+	Base        float64       // the mean of their latencies, as a logarithm of s
+	Noise       float64       // by how much they differ from the line
+	Steep       float64       // how steep the line is at least
+	Slow        int           // calls in a row in slow start that took much longer
+	StepOf      float64       // calls of this step of slow start
+	StepLevel   float64       // what they saw in flight, sum
+	StepLatency float64       // how long they took, s, sum
+	BestRate    float64       // the largest throughput of a step, by Little's law
+	BestLevel   float64       // its level
+	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
+	SlowerTimes int           // how often that was so, at most 8
+
 	// Throughput by level.
 
 	Cells         [numCells]CellState
@@ -191,6 +206,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
+	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
+		*f = between(*f, 0, unbounded)
+	}
+	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
+		*f = between(*f, -unbounded, unbounded)
+	}
+	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)
@@ -239,7 +261,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {

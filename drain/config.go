@@ -8,13 +8,17 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// Config is what a Runner is made from. Source, Store, Upstream and Guard must be set; zero means the default everywhere else.
+// Config is what a Runner is made from. Source, Store, Upstream and one of Guard and Pool must be set; zero means the default everywhere
+// else.
 type Config struct {
 	// Source hands out the jobs, Store keeps the results, Upstream sends, and Guard says when.
 	Source   Source
 	Store    Store
 	Upstream Upstream
 	Guard    *limiter.Guard
+	// Pool stands in the place of Guard for an upstream with several keys: each job is sent with the key that has most room, a key that is not
+	// accepted or has no quota is out for the others to go on, and the run stops only when all are. Upstream must be a KeyUpstream.
+	Pool *limiter.Pool
 
 	// Reply, when set, gets each result once the Store has it; the job is done when both have it. A job that is delivered again
 	// although the Store has its result is not sent: Reply gets the result from the Store. So Reply may get a result more than
@@ -128,8 +132,13 @@ func (c Config) check() error {
 	if c.Upstream == nil {
 		bad("Upstream", "nil", "set")
 	}
-	if c.Guard == nil {
-		bad("Guard", "nil", "set")
+	switch _, keyed := c.Upstream.(KeyUpstream); {
+	case c.Guard == nil && c.Pool == nil:
+		bad("Guard", "nil", "set, or Pool")
+	case c.Guard != nil && c.Pool != nil:
+		bad("Pool", "set", "nil beside Guard")
+	case c.Pool != nil && c.Upstream != nil && !keyed:
+		bad("Upstream", fmt.Sprintf("%T", c.Upstream), "a KeyUpstream, with a Pool")
 	}
 	number := func(field string, v, least, most int) {
 		if v < least || v > most {

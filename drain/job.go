@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 )
 
 // Hash is the content of a job: the first half of the SHA-256 of method, url and body, the body without the white space
@@ -34,7 +36,7 @@ type Job struct {
 	Method string
 	// URL is the path, with its query; the host is the upstream's.
 	URL string
-	// Body is the request's body, JSON.
+	// Body is the request's body, JSON. It may be a part of the line that the job was read from.
 	Body []byte
 	// Model and MaxTokens are read from the body: "model", and the first of "max_completion_tokens",
 	// "max_output_tokens" and "max_tokens" that is a positive number. Empty and 0 when the body has none.
@@ -56,34 +58,39 @@ func ParseJob(line []byte) (*Job, error) {
 	bad := func(format string, args ...any) (*Job, error) {
 		return nil, &Fault{ReasonInvalid, fmt.Sprintf(format, args...)}
 	}
-	if !json.Valid(line) {
-		var v any
-		return nil, &Fault{ReasonBadJSON, fmt.Sprint(json.Unmarshal(line, &v))}
-	}
-	if line = bytes.TrimLeft(line, jsonSpace); line[0] != '{' {
-		return bad("it is no JSON object")
-	}
 	j := &Job{}
-	var body []byte
-	for name, value := range topFields(line) {
+	var body field
+	var wrong error
+	line = bytes.Trim(line, jsonSpace)
+	end := scanFields(line, 0, func(f field) {
 		var err error
-		switch name {
+		switch string(f.name) {
 		case "custom_id":
-			err = readString(value, &j.ID)
+			err = readString(f.value, &j.ID)
 		case "method":
-			err = readString(value, &j.Method)
+			err = readString(f.value, &j.Method)
 		case "url":
-			err = readString(value, &j.URL)
+			err = readString(f.value, &j.URL)
 		case "tenant":
-			err = readString(value, &j.Tenant)
+			err = readString(f.value, &j.Tenant)
 		case "priority":
-			err = json.Unmarshal(value, &j.Priority)
+			err = json.Unmarshal(f.value, &j.Priority)
 		case "body":
-			body = value
+			body = f
 		}
-		if err != nil {
-			return bad("%s is %.100s: %v", name, value, err)
+		if err != nil && wrong == nil {
+			wrong = fmt.Errorf("%s is %.100s: %w", f.name, f.value, err)
 		}
+	})
+	switch {
+	case end != len(line):
+		var v any
+		if err := json.Unmarshal(line, &v); err != nil {
+			return nil, &Fault{ReasonBadJSON, err.Error()}
+		}
+		return bad("it is no JSON object")
+	case wrong != nil:
+		return bad("%v", wrong)
 	}
 	if j.Method == "" {
 		j.Method = http.MethodPost
@@ -102,8 +109,10 @@ func ParseJob(line []byte) (*Job, error) {
 	case j.Priority > 7:
 		return bad("priority is %d, must be 0 to 7", j.Priority)
 	}
-	if len(body) > 0 && string(body) != "null" {
-		j.Body = compact(make([]byte, 0, len(body)), body)
+	if len(body.value) > 0 && string(body.value) != "null" {
+		if j.Body = body.value; body.spaced {
+			j.Body = compact(make([]byte, 0, len(body.value)), body.value)
+		}
 	}
 	if j.Body == nil && j.Method == http.MethodPost {
 		return bad("body is missing")
@@ -114,32 +123,38 @@ func ParseJob(line []byte) (*Job, error) {
 }
 
 func hash(method, url string, body []byte) (h Hash) {
-	b := make([]byte, 0, len(method)+len(url)+len(body)+2)
-	b = append(b, method...)
+	p := hashing.Get().(*[]byte)
+	b := append((*p)[:0], method...)
 	b = append(b, '\n')
 	b = append(b, url...)
 	b = append(b, '\n')
 	b = append(b, body...)
 	sum := sha256.Sum256(b)
 	copy(h[:], sum[:])
+	if cap(b) <= 64<<10 {
+		*p = b
+	}
+	hashing.Put(p)
 	return h
 }
+
+// hashing are buffers for what is hashed.
+var hashing = sync.Pool{New: func() any { return new([]byte) }}
 
 // peekBody reads the few fields of a request's body that matter here. What is not as expected is as if it were not there: it
 // is for the upstream to complain.
 func peekBody(body []byte) (model string, most int64) {
-	for name, value := range topFields(body) {
-		switch name {
+	scanFields(body, 0, func(f field) {
+		switch string(f.name) {
 		case "model":
-			if readString(value, &model) != nil {
+			if readString(f.value, &model) != nil {
 				model = ""
 			}
 		case "max_completion_tokens", "max_output_tokens", "max_tokens":
-			var n int64
-			if json.Unmarshal(value, &n) == nil && n > 0 && n < 1<<40 && most == 0 {
+			if n, err := strconv.ParseInt(string(f.value), 10, 64); err == nil && n > 0 && n < 1<<40 && most == 0 {
 				most = n
 			}
 		}
-	}
+	})
 	return model, most
 }

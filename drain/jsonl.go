@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -268,7 +269,7 @@ func (s *JSONL) next() (*Delivery, error) {
 	if len(line) == 0 && !cut {
 		return nil, nil
 	}
-	d := &Delivery{Body: line, Where: fmt.Sprintf("%s:%d", s.name, s.line), Since: time.Now()}
+	d := &Delivery{Body: line, Where: s.name + ":" + strconv.Itoa(s.line), Since: time.Now()}
 	if cut {
 		d.Body = bytes.Clone(line[:min(len(line), 4<<10)])
 		d.Fault = &Fault{ReasonTooLarge, fmt.Sprintf("the line is longer than %d bytes; its first 4096 are kept", s.cfg.MaxLine)}

@@ -108,8 +108,7 @@ func (r *Runner) Progress() Progress {
 		Cost: float64(r.cost.Load()) / costUnit,
 		ETA:  -1,
 	}
-	s := r.cfg.Guard.Stats()
-	p.Limit, p.Paused = s.Limit, s.Paused
+	p.Limit, p.Paused = r.limit(), r.paused()
 	if c, ok := r.cfg.Source.(Counter); ok {
 		if n, ok := c.Total(); ok {
 			p.Total = n

@@ -60,10 +60,13 @@ func appendResponse(b []byte, status int, requestID string, body []byte) []byte 
 
 // appendBody appends a body as JSON on one line.
 func appendBody(b, body []byte) []byte {
-	if json.Valid(body) {
+	switch ok, spaced := valid(body); {
+	case !ok:
+		return appendString(b, string(body))
+	case spaced:
 		return compact(b, body)
 	}
-	return appendString(b, string(body))
+	return append(b, body...)
 }
 
 // appendString appends s as a JSON string.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,8 @@ var ErrRefused = errors.New("drain: the upstream refuses every job")
 
 // Runner drains one source. Make it with New; Run it once.
 type Runner struct {
-	cfg Config
+	cfg   Config
+	keyed KeyUpstream // Config.Upstream, with a Pool
 	progress
 
 	// stopping ends when nothing more is to be fetched or started, working when calls in flight are cut off, settling when
@@ -31,6 +33,13 @@ type Runner struct {
 
 	freed chan struct{} // takes a token when a job was answered or settled
 	jobs  sync.WaitGroup
+
+	// Goroutines end one task after another, so that their stacks grow once. hands is taken from by those that have none; over ends
+	// them, and workers waits for it.
+	hands   chan start
+	over    chan struct{}
+	idle    atomic.Int32
+	workers sync.WaitGroup
 
 	mu       sync.Mutex
 	inHand   int // fetched, and not yet answered
@@ -50,10 +59,17 @@ type task struct {
 	since    time.Time // when it was first delivered
 	attempts int       // how many times it was sent
 	failed   int       // how many of these may have had their effect
+	barred   int       // how many of these were forbidden, which another key may cure
 	answered bool      // it counts as unsaved, no longer as in hand
 	last     Answer    // of the last attempt; its Body only where it failed
 	same     []*Delivery
 	lane     *lane
+}
+
+// start is a task and how it goes on its way.
+type start struct {
+	task *task
+	do   func(*Runner, *task)
 }
 
 // ended is a task with why it is dead.
@@ -74,7 +90,8 @@ func New(cfg Config) (*Runner, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, freed: make(chan struct{}, 1), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
+	keyed, _ := cfg.Upstream.(KeyUpstream)
+	return &Runner{cfg: cfg, keyed: keyed, freed: make(chan struct{}, 1), hands: make(chan start), over: make(chan struct{}), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
 }
 
 // Run drains the source until it has no more jobs, until ctx ends, or until something makes it stop. Everything that was
@@ -128,6 +145,8 @@ func (r *Runner) Run(ctx context.Context) error {
 		r.stop(err)
 	}
 	r.wait()
+	close(r.over)
+	r.workers.Wait()
 	close(graceOver)
 	grace.Wait()
 	if cause := context.Cause(r.stopping); cause != nil {
@@ -212,7 +231,7 @@ func (r *Runner) fetchAll() error {
 			if pauser == nil || came != nil {
 				continue // while Fetch waits, what there is to do is in hand
 			}
-			switch left := r.cfg.Guard.Stats().Paused; {
+			switch left := r.paused(); {
 			case !paused && left >= r.cfg.PauseAfter:
 				pauser.Pause(time.Now().Add(left))
 				paused = true
@@ -228,7 +247,7 @@ func (r *Runner) fetchAll() error {
 func (r *Runner) room() int {
 	window := r.cfg.InHand
 	if window == 0 {
-		window = min(inHandMost, 2*r.cfg.Guard.Stats().Limit+inHandSpare)
+		window = min(inHandMost, 2*r.limit()+inHandSpare)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -253,7 +272,7 @@ func (r *Runner) take(d *Delivery) {
 	job, fault := r.read(d)
 	t.job = job
 	if fault != nil {
-		r.start(t, func(t *task) { r.bury(t, *fault) })
+		r.start(t, buryWith(*fault))
 		return
 	}
 
@@ -266,28 +285,24 @@ func (r *Runner) take(d *Delivery) {
 			return
 		}
 		r.mu.Unlock()
-		r.start(t, func(t *task) {
-			r.bury(t, Fault{ReasonConflict, fmt.Sprintf("another job with the id %q and other content is on its way", job.ID)})
-		})
+		r.start(t, buryWith(Fault{ReasonConflict, fmt.Sprintf("another job with the id %q and other content is on its way", job.ID)}))
 		return
 	}
 	// A job leaves the list only after its result is durable, so the Store is asked while nobody can leave it.
 	if h, ok := r.cfg.Store.Has(job.ID); ok {
 		r.mu.Unlock()
 		if h == job.Hash {
-			r.start(t, r.again)
+			r.start(t, (*Runner).again)
 			return
 		}
-		r.start(t, func(t *task) {
-			r.bury(t, Fault{ReasonConflict, fmt.Sprintf("a result under the id %q is there, of a job with other content", job.ID)})
-		})
+		r.start(t, buryWith(Fault{ReasonConflict, fmt.Sprintf("a result under the id %q is there, of a job with other content", job.ID)}))
 		return
 	}
 	r.active[job.ID] = t
 	if e, ok := r.unburied[job.ID]; ok && e.task.job.Hash == job.Hash {
 		r.mu.Unlock()
 		t.attempts, t.last = max(e.task.attempts, d.Attempts+1), e.task.last
-		r.start(t, func(t *task) { r.bury(t, e.fault) })
+		r.start(t, buryWith(e.fault))
 		return
 	}
 	if r.cfg.Ordered && d.Key != "" {
@@ -302,20 +317,50 @@ func (r *Runner) take(d *Delivery) {
 		r.lanes[d.Key] = t.lane
 	}
 	r.mu.Unlock()
-	r.start(t, r.work)
+	r.start(t, (*Runner).work)
 }
 
-// start has f end a task, which counts as in hand until it is settled or answered.
-func (r *Runner) start(t *task, f func(*task)) {
+// start has do end a task, which counts as in hand until it is settled or answered.
+func (r *Runner) start(t *task, do func(*Runner, *task)) {
 	r.mu.Lock()
 	r.inHand++
 	r.mu.Unlock()
-	r.jobs.Go(func() {
-		f(t)
-		for next := r.leave(t); next != nil; next = r.leave(next) {
+	r.jobs.Add(1)
+	s := start{t, do}
+	select {
+	case r.hands <- s:
+	default:
+		r.workers.Go(func() { r.worker(s) })
+	}
+}
+
+// mostIdle is how many goroutines wait for tasks.
+const mostIdle = 1024
+
+// worker ends tasks, one after another, until there are none.
+func (r *Runner) worker(s start) {
+	for {
+		s.do(r, s.task)
+		for next := r.leave(s.task); next != nil; next = r.leave(next) {
 			r.work(next)
 		}
-	})
+		r.jobs.Done()
+		if r.idle.Add(1) > mostIdle {
+			r.idle.Add(-1)
+			return
+		}
+		select {
+		case s = <-r.hands:
+			r.idle.Add(-1)
+		case <-r.over:
+			return
+		}
+	}
+}
+
+// buryWith returns what makes a dead letter of a task, for start.
+func buryWith(f Fault) func(*Runner, *task) {
+	return func(r *Runner, t *task) { r.bury(t, f) }
 }
 
 // leave counts a task as settled, and returns the next one of its lane.

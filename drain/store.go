@@ -78,30 +78,33 @@ func OpenFile(path string) (*File, error) {
 // readResult reads what must be known of a line.
 func readResult(line []byte) (id string, h Hash, err error) {
 	// The lines that AppendJSON wrote are read without parsing their bodies, which may be large; but a line must be whole.
-	if json.Valid(line) {
-		named := false
-		for name, value := range topFields(line) {
-			switch name {
-			case "id":
-				var s string
-				if err := json.Unmarshal(value, &s); err != nil {
-					return "", h, err
-				}
-				if h, named = ParseHash(strings.TrimPrefix(s, resultPrefix)); !named {
-					return "", h, fmt.Errorf(`"id" is %q, which was not written by flyball`, s)
-				}
-			case "custom_id":
-				if !named {
-					return "", h, errors.New("not a result")
-				}
-				if err := json.Unmarshal(value, &id); err != nil {
-					return "", h, err
-				}
-				return id, h, nil
+	named, found := false, false
+	end := scanFields(line, 0, func(f field) {
+		if found || err != nil {
+			return
+		}
+		switch string(f.name) {
+		case "id":
+			var s string
+			if err = readString(f.value, &s); err != nil {
+				return
+			}
+			if h, named = ParseHash(strings.TrimPrefix(s, resultPrefix)); !named {
+				err = fmt.Errorf(`"id" is %q, which was not written by flyball`, s)
+			}
+		case "custom_id":
+			if found = named; found {
+				err = readString(f.value, &id)
 			}
 		}
+	})
+	if err == nil && (end != len(line) || !found) {
+		err = errors.New("not a result")
 	}
-	return "", h, errors.New("not a result")
+	if err != nil {
+		return "", Hash{}, err
+	}
+	return id, h, nil
 }
 
 // recovered is what recover_ found.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
 )
 
 // Upstream sends jobs. It may be used by any number of goroutines.
@@ -23,10 +24,19 @@ type Upstream interface {
 	Send(ctx context.Context, j *Job) Answer
 }
 
+// KeyUpstream is an Upstream that sends with a key that it is given: one of Config.Pool.
+type KeyUpstream interface {
+	Upstream
+	// SendWith is Send with a key. What the answer says of the key is in Answer.Key.
+	SendWith(ctx context.Context, j *Job, key limiter.Secret) Answer
+}
+
 // Answer is what became of sending a job.
 type Answer struct {
 	// Outcome is what the guard is to know.
 	limiter.Outcome
+	// Key is what the answer says of the key that the job was sent with.
+	Key limiter.KeyFault
 	// Status is the HTTP status; 0 when there was no answer.
 	Status int
 	// RequestID is the upstream's name for the request.
@@ -53,6 +63,9 @@ type HTTP struct {
 	// Header holds fields that each request gets, such as Authorization. Content-Type is application/json unless it says
 	// otherwise.
 	Header http.Header
+	// KeyHeader is the field for the key of SendWith, and KeyPrefix what stands before the key. Both empty means "Authorization" and
+	// "Bearer ".
+	KeyHeader, KeyPrefix string
 	// Base sends; nil means a transport of its own with as many idle connections as calls are in flight. Redirects are not
 	// followed, so that a key stays with its host.
 	Base http.RoundTripper
@@ -102,12 +115,28 @@ func NewHTTP(h HTTP) (*HTTP, error) {
 	if h.Header.Get("Content-Type") == "" {
 		h.Header.Set("Content-Type", "application/json")
 	}
+	if h.KeyHeader == "" {
+		h.KeyHeader = "Authorization"
+		if h.KeyPrefix == "" {
+			h.KeyPrefix = "Bearer "
+		}
+	}
 	h.BaseURL = strings.TrimSuffix(h.BaseURL, "/")
 	return &h, nil
 }
 
 // Send implements Upstream.
-func (h *HTTP) Send(ctx context.Context, j *Job) (a Answer) {
+func (h *HTTP) Send(ctx context.Context, j *Job) Answer { return h.send(ctx, j, h.Header.Clone()) }
+
+// SendWith implements KeyUpstream.
+func (h *HTTP) SendWith(ctx context.Context, j *Job, key limiter.Secret) Answer {
+	header := h.Header.Clone()
+	header.Set(h.KeyHeader, h.KeyPrefix+key.Reveal())
+	return h.send(ctx, j, header)
+}
+
+// send sends a job with a header, which it may change.
+func (h *HTTP) send(ctx context.Context, j *Job, header http.Header) (a Answer) {
 	attempt, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(attempt, j.Method, h.BaseURL+j.URL, bytes.NewReader(j.Body))
@@ -115,7 +144,7 @@ func (h *HTTP) Send(ctx context.Context, j *Job) (a Answer) {
 		a.Err, a.Class, a.Unsent = err, feedback.ClientError, true
 		return a
 	}
-	req.Header = h.Header.Clone()
+	req.Header = header
 	if h.IdempotencyKey {
 		req.Header.Set("Idempotency-Key", "flyball-"+IdempotencyKey(j))
 	}
@@ -154,6 +183,7 @@ func (h *HTTP) Send(ctx context.Context, j *Job) (a Answer) {
 		}
 	}
 	a.Outcome, a.Retryable, a.Usage = limiter.OutcomeFrom(s), s.Retryable, r.Usage
+	a.Key = httplimit.KeyFault(resp.StatusCode, s.Class, body)
 	if a.Class == feedback.OK && (a.Status < 200 || a.Status >= 300) {
 		a.Class = feedback.ClientError // a redirect, which would take the key elsewhere
 	}

@@ -27,7 +27,7 @@ func (r *Runner) work(t *task) {
 			r.bury(t, *fault)
 			return
 		}
-		if !permit.Held() {
+		if !permit.held() {
 			if again == 0 {
 				r.giveBack(t)
 				return
@@ -53,15 +53,18 @@ func (r *Runner) work(t *task) {
 }
 
 // send sends a job under a permit, and gives the permit back.
-func (r *Runner) send(t *task, permit *limiter.Permit) (a Answer) {
+func (r *Runner) send(t *task, p *pass) (a Answer) {
 	a.Class = feedback.Canceled // a panic says nothing about the upstream
-	defer func() { permit.Release(a.Outcome) }()
+	defer func() { p.release(&a) }()
+	if p.keyed.Held() {
+		return r.keyed.SendWith(r.working, t.job, p.keyed.Secret())
+	}
 	return r.cfg.Upstream.Send(r.working, t.job)
 }
 
 // admit waits for a permit. Without one it returns why the job is dead, or how long until it is worth asking again; 0 when the
 // run stops.
-func (r *Runner) admit(t *task) (p limiter.Permit, again time.Duration, f *Fault) {
+func (r *Runner) admit(t *task) (p pass, again time.Duration, f *Fault) {
 	req := r.cfg.Request(t.job)
 	req.Retry = req.Retry || t.attempts > 0
 	ctx := r.stopping
@@ -70,18 +73,21 @@ func (r *Runner) admit(t *task) (p limiter.Permit, again time.Duration, f *Fault
 		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	p, err := r.cfg.Guard.Acquire(ctx, req)
+	err := r.acquire(ctx, req, &p)
 	if err == nil {
 		return p, 0, nil
 	}
 	if r.stopping.Err() != nil {
 		return p, 0, nil
 	}
-	var e *limiter.RejectedError
-	if !errors.As(err, &e) {
-		return p, max(retryLeast, r.cfg.Guard.Stats().Paused), nil // it may not be held any longer
+	reason, at, ok := rejected(err)
+	if !ok {
+		return p, max(retryLeast, r.paused()), nil // it may not be held any longer
 	}
-	switch e.Reason {
+	if stop, left := r.keysOut(err); stop {
+		return p, left, nil
+	}
+	switch reason {
 	case limiter.ReasonTooLarge:
 		return p, 0, &Fault{ReasonTooLarge, err.Error()}
 	case limiter.ReasonClosed:
@@ -89,8 +95,8 @@ func (r *Runner) admit(t *task) (p limiter.Permit, again time.Duration, f *Fault
 		return p, 0, nil
 	}
 	again = 100 * time.Millisecond // the queue is full, or it waited for as long as the guard lets it
-	if !e.RetryAt.IsZero() {
-		again = max(again, time.Until(e.RetryAt))
+	if !at.IsZero() {
+		again = max(again, time.Until(at))
 	}
 	return p, again, nil
 }
@@ -115,6 +121,9 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	if a.TooLarge {
 		r.bury(t, Fault{ReasonAnswer, "the answer is larger than it may be; it was most likely paid for"})
 		return 0, true
+	}
+	if r.otherKey(t, a) {
+		return 0, false
 	}
 	switch a.Class {
 	case feedback.Throttled, feedback.Overloaded:
@@ -163,7 +172,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 
 // refused ends a job that the upstream refuses for what it is. It stops the run when that is the run's fault, most likely.
 func (r *Runner) refused(t *task, a *Answer) bool {
-	if a.Status == 401 {
+	if a.Status == 401 || a.Key == limiter.KeyUnauthorized {
 		r.stop(fmt.Errorf("%w: %s", ErrUnauthorized, a.describe()))
 		r.giveBack(t)
 		return true
@@ -197,6 +206,9 @@ func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
 	}
 	if a.HasRetryAfter {
 		pause = max(pause, a.RetryAfter)
+	}
+	if r.cfg.Pool != nil { // which keeps the key out, and probes it
+		return time.Millisecond, false
 	}
 	r.cfg.Guard.Pause(time.Now().Add(pause))
 	return time.Millisecond, false // the guard says when

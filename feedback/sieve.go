@@ -19,9 +19,21 @@ type Sieve struct {
 	// Usage says that a Stream is needed for what the answer tells of its usage, too. It must be set before the
 	// first piece.
 	Usage bool
-	// The members that are noted and not read, as far as they were seen.
-	choices, output, candidates bool
+	noted noted
+
+	used  bool // what follows was told
+	spent Spent
 }
+
+// noted is the members of an object that are noted and not read, as far as they were seen.
+type noted struct{ choices, output, candidates bool }
+
+// Spent is the tokens of an answer, counted as in [Usage].
+type Spent struct{ Input, Output, CachedInput int64 }
+
+// Spent returns what the body told of its usage, when no Stream was needed for that: its last members came in one
+// piece, and it has ended.
+func (s *Sieve) Spent() (t Spent, ok bool) { return s.spent, s.used }
 
 // Scan reads the next piece of the body. It reports that a Stream is needed, for what follows the first n bytes
 // of p; Scan must not be called again then. It keeps no reference to p.
@@ -32,40 +44,30 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 		n += m
 		switch e {
 		case jsonOpen:
-			s.choices, s.output, s.candidates = false, false, false
+			s.noted = noted{}
 			if c.base == 2 {
 				return n, true // each element is an event
 			}
+			n, _ = s.finish(p, n, nil)
 		case jsonMember:
 			switch keep, note := keptMember(name, c.base); {
 			case note:
-				switch string(name) {
-				case "choices":
-					s.choices = true
-				case "output":
-					s.output = true
-				case "candidates":
-					s.candidates = true
-				}
+				s.noted.note(name)
 			case keep && (s.Usage || !onlyUsage(name)):
 				// A member that is null says nothing, and its value needs no reading.
-				if i := skipSpace(p, n); i == len(p) || p[i] != 'n' {
-					c.save(name)
-					return n, true
+				if i := skipSpace(p, n); i < len(p) && p[i] == 'n' {
+					continue
 				}
+				if end, ok := s.finish(p, n, name); ok {
+					n = end
+					continue
+				}
+				c.save(name)
+				return n, true
 			}
 		}
 	}
 	return n, false
-}
-
-// onlyUsage reports whether the member of a name can tell of nothing but usage.
-func onlyUsage(name []byte) bool {
-	switch string(name) {
-	case "usage", "usageMetadata", "usage_metadata", "Usage", "x_groq", "prompt_eval_count", "eval_count":
-		return true
-	}
-	return false
 }
 
 // Over reports whether nothing more can be found, because the body has ended or is no JSON.
@@ -84,7 +86,7 @@ func (s *Sieve) Stream(c StreamConfig, now time.Time) *Stream {
 		for _, m := range [...]struct {
 			seen bool
 			name string
-		}{{s.choices, `"choices":true`}, {s.output, `"output":true`}, {s.candidates, `"candidates":true`}} {
+		}{{s.noted.choices, `"choices":true`}, {s.noted.output, `"output":true`}, {s.noted.candidates, `"candidates":true`}} {
 			if m.seen {
 				if len(t.json.buf) > 1 {
 					t.json.buf = append(t.json.buf, ',')

@@ -13,7 +13,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/flyball-go/flyball/gateway/internal/batches"
-	"github.com/flyball-go/flyball/limiter"
 )
 
 // batchesCommand is a durable queue with OpenAI's Batch API.
@@ -46,10 +45,11 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if c.String("dir") == "" || c.NArg() > 0 {
 		return misuse(errors.New("give the directory: gateway batches --dir spool"))
 	}
-	up, guardConfig, err := drainUpstream(c)
+	up, err := drainUpstream(c)
 	if err != nil {
 		return misuse(err)
 	}
+	defer up.close()
 	token := ""
 	if name := c.String("token-env"); name != "" {
 		if token = strings.TrimSpace(os.Getenv(name)); len(token) < 16 {
@@ -63,13 +63,8 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if ip := net.ParseIP(host); token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return misuse(fmt.Errorf("others can connect to %s, so callers must send a token: --token-env", c.String("listen")))
 	}
-	guard, err := limiter.New(guardConfig)
-	if err != nil {
-		return misuse(err)
-	}
-	defer guard.Close()
 	q, err := batches.Open(batches.Config{
-		Dir: c.String("dir"), Upstream: up, Guard: guard, Token: token, Idempotent: c.Bool("idempotent"),
+		Dir: c.String("dir"), Upstream: up.up, Guard: up.guard, Pool: up.pool, Token: token, Idempotent: c.Bool("idempotent"),
 		Log: func(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) },
 	})
 	if err != nil {

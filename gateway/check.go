@@ -36,6 +36,9 @@ func (e *env) checkCommand() *cli.Command {
 				}
 				fmt.Fprintln(e.stdout, line)
 			}
+			if s.Batches.Dir != "" {
+				fmt.Fprintf(e.stdout, "http://%s/v1/batches keeps batches for %s in %s\n", s.Listen, s.Batches.Upstream, s.Batches.Dir)
+			}
 			if len(s.Routes) == 0 {
 				fmt.Fprintln(e.stdout, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")
 			}

@@ -72,19 +72,15 @@ func (e *env) drainAction(c *cli.Context) error {
 	if (c.String("from") == "") == (c.NArg() == 0) {
 		return misuse(errors.New("give a FILE of requests or --from a queue, one of the two"))
 	}
-	up, guardConfig, err := drainUpstream(c)
+	up, err := drainUpstream(c)
 	if err != nil {
 		return misuse(err)
 	}
+	defer up.close()
 	prices, err := parsePrices(c.String("price"))
 	if err != nil {
 		return misuse(err)
 	}
-	guard, err := limiter.New(guardConfig)
-	if err != nil {
-		return misuse(err)
-	}
-	defer guard.Close()
 	store, err := drain.OpenFile(out)
 	if err != nil {
 		return misuse(err)
@@ -109,7 +105,7 @@ func (e *env) drainAction(c *cli.Context) error {
 
 	bar := &bar{w: e.stderr, on: c.Bool("progress") || terminal(e.stderr)}
 	r, err := drain.New(drain.Config{
-		Source: src, Store: store, Upstream: up, Guard: guard, Reply: reply,
+		Source: src, Store: store, Upstream: up.up, Guard: up.guard, Pool: up.pool, Reply: reply,
 		Idempotent: c.Bool("idempotent"), Ordered: c.Bool("ordered"), Grace: c.Duration("grace"), QuotaPause: c.Duration("quota-pause"),
 		Prices: prices, OnProgress: bar.show,
 	})
@@ -145,46 +141,51 @@ func permuted(c *cli.Context) []string {
 	return append(append(args, rest[first:]...), rest[:first]...)
 }
 
-// drainUpstream returns where requests go, and the guard before it.
-func drainUpstream(c *cli.Context) (drain.Upstream, limiter.Config, error) {
+// target is where requests go, with the guard before it, or the pool of its keys.
+type target struct {
+	up    drain.Upstream
+	guard *limiter.Guard
+	pool  *limiter.Pool
+}
+
+func (t *target) close() {
+	if t.pool != nil {
+		t.pool.Close()
+	} else {
+		t.guard.Close()
+	}
+}
+
+// drainUpstream returns where requests go.
+func drainUpstream(c *cli.Context) (*target, error) {
 	h := drain.HTTP{Header: http.Header{}, IdempotencyKey: c.Bool("idempotent"), Timeout: c.Duration("timeout")}
 	var guard limiter.Config
+	var pool limiter.PoolConfig
 	switch {
 	case c.String("config") != "" && c.String("base-url") != "":
-		return nil, guard, errors.New("give --config or --base-url, one of the two")
+		return nil, errors.New("give --config or --base-url, one of the two")
 	case c.String("config") != "":
 		file, err := config.Load(c.String("config"))
 		if err != nil {
-			return nil, guard, err
+			return nil, err
 		}
 		name := c.String("upstream")
 		if name == "" {
 			if names := file.Names(); len(names) != 1 {
-				return nil, guard, fmt.Errorf("%s has %d upstreams (%s); say which with --upstream", c.String("config"), len(names), strings.Join(names, ", "))
+				return nil, fmt.Errorf("%s has %d upstreams (%s); say which with --upstream", c.String("config"), len(names), strings.Join(names, ", "))
 			}
 			name = file.Names()[0]
 		}
 		u, ok := file.Upstream(name)
 		if !ok {
-			return nil, guard, fmt.Errorf("%s has no upstream %q, but %s", c.String("config"), name, strings.Join(file.Names(), ", "))
+			return nil, fmt.Errorf("%s has no upstream %q, but %s", c.String("config"), name, strings.Join(file.Names(), ", "))
 		}
-		keys, err := u.Keys.Read()
-		if err != nil {
-			return nil, guard, err
-		}
-		if len(keys) > 1 {
-			return nil, guard, fmt.Errorf("the upstream %s has %d keys; a drain uses one, so that each request counts against one account", name, len(keys))
-		}
-		if len(keys) == 1 {
-			field, prefix := u.Keys.Header, u.Keys.Prefix
-			if field == "" {
-				field = "Authorization"
-				if prefix == "" {
-					prefix = "Bearer "
-				}
+		if len(u.Keys.Sources) > 0 {
+			if pool, err = u.Pool(); err != nil {
+				return nil, err
 			}
-			h.Header.Set(field, prefix+keys[0].Reveal())
 		}
+		h.KeyHeader, h.KeyPrefix = u.Keys.Header, u.Keys.Prefix
 		h.BaseURL, h.Provider, h.Rules, guard = u.BaseURL, u.Provider, file.FeedbackRules(), u.Config()
 	case c.String("base-url") != "":
 		h.BaseURL = c.String("base-url")
@@ -192,20 +193,31 @@ func drainUpstream(c *cli.Context) (drain.Upstream, limiter.Config, error) {
 		if name := c.String("key-env"); name != "" {
 			key := strings.TrimSpace(os.Getenv(name))
 			if key == "" {
-				return nil, guard, fmt.Errorf("the environment variable %s of --key-env is empty", name)
+				return nil, fmt.Errorf("the environment variable %s of --key-env is empty", name)
 			}
 			h.Header.Set("Authorization", "Bearer "+key)
 		}
 	default:
-		return nil, guard, errors.New("say where requests go: --config limits.toml, or --base-url https://api.openai.com/v1")
+		return nil, errors.New("say where requests go: --config limits.toml, or --base-url https://api.openai.com/v1")
 	}
 	// The lines' urls begin with /v1, as does what others call the base URL.
 	h.BaseURL = strings.TrimSuffix(strings.TrimSuffix(h.BaseURL, "/"), "/v1")
-	// Nobody is at the other end who would rather hear a no.
-	guard.MaxWait, guard.MaxPause, guard.Queue = 24*time.Hour, 24*time.Hour, 1_000_000
-	guard.Retry.MaxAttempts = 1 // the runner's business
+	for _, g := range []*limiter.Config{&guard, &pool.Guard} {
+		// Nobody is at the other end who would rather hear a no.
+		g.MaxWait, g.MaxPause, g.Queue = 24*time.Hour, 24*time.Hour, 1_000_000
+		g.Retry.MaxAttempts = 1 // the runner's business
+	}
 	up, err := drain.NewHTTP(h)
-	return up, guard, err
+	if err != nil {
+		return nil, err
+	}
+	t := &target{up: up}
+	if len(pool.Keys) > 0 {
+		t.pool, err = limiter.NewPool(pool)
+	} else {
+		t.guard, err = limiter.New(guard)
+	}
+	return t, err
 }
 
 // queue is what a URL of a queue says.

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,5 +168,37 @@ func TestDrainOfAnOpenPipe(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("it does not end")
+	}
+}
+
+// An upstream with several keys is drained with all of them.
+func TestDrainWithSeveralKeys(t *testing.T) {
+	var a, b, other atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("X-Api-Key") {
+		case "sk-secret-a":
+			a.Add(1)
+		case "sk-secret-b":
+			b.Add(1)
+		default:
+			other.Add(1)
+		}
+		fmt.Fprint(w, `{"choices":[]}`)
+	}))
+	defer srv.Close()
+	dir := t.TempDir()
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-secret-a")
+	t.Setenv("FLYBALL_TEST_KEY_B", "sk-secret-b")
+	file := filepath.Join(dir, "limits.toml")
+	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\nkey_header = 'X-Api-Key'\n[[upstream.up.key]]\nenv = 'FLYBALL_TEST_KEY_A'\n[[upstream.up.key]]\nenv = 'FLYBALL_TEST_KEY_B'\n", srv.URL+"/v1")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := drainRun(t, requests(t, dir, 50), "--out", filepath.Join(dir, "out.jsonl"), "--config", file)
+	if code != 0 || !strings.Contains(stderr, "50 done") || strings.Contains(stderr, "sk-secret") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if a.Load() == 0 || b.Load() == 0 || a.Load()+b.Load() != 50 || other.Load() > 0 {
+		t.Errorf("%d with one key, %d with the other, %d without; want 50 together", a.Load(), b.Load(), other.Load())
 	}
 }

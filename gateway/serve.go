@@ -27,7 +27,6 @@ func (e *env) serveAction(c *cli.Context) error {
 	if err != nil {
 		return misuse(err)
 	}
-	mount(s)
 	if s.Demonstration() {
 		fmt.Fprintf(e.stdout, "The upstream is a demonstration inside the gateway: no account is needed, and nothing leaves this machine.\n\n"+
 			"  curl http://%s/v1/chat/completions -H 'Content-Type: application/json' \\\n"+
@@ -38,4 +37,3 @@ func (e *env) serveAction(c *cli.Context) error {
 }
 
 // mount adds what the gateway serves besides the proxy and its own pages.
-func mount(*server.Server) {}

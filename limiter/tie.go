@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync/atomic"
+
+	"github.com/flyball-go/flyball/internal/admission"
 )
 
 // Tie gives the permit of a call back when the call's context ends and its owner has forgotten it: an HTTP client may
@@ -40,7 +42,7 @@ type Tied interface {
 // Tie ties a call, whose permit is p, to its context, until t.End. It does nothing when the context cannot end.
 func (p *Permit) Tie(t *Tie, owner Tied) {
 	g := p.guard
-	t.tie(g, owner)
+	t.tie(g, p.ticket, owner)
 	if t.slot != nil && (g.core.Waiting() > 0 || g.set.Load().core.Queue == 0) {
 		t.take()
 	}
@@ -48,14 +50,14 @@ func (p *Permit) Tie(t *Tie, owner Tied) {
 
 // Tie is Permit.Tie.
 func (kp *KeyPermit) Tie(t *Tie, owner Tied) {
-	t.tie(kp.key.lane.guard, owner)
+	t.tie(kp.key.lane.guard, kp.permit.ticket, owner)
 	if t.slot != nil && kp.pool.waiting.Load() > 0 {
 		t.take()
 	}
 }
 
 // tie notes t with the guard, or has its context watched when there is no slot for it.
-func (t *Tie) tie(g *Guard, owner Tied) {
+func (t *Tie) tie(g *Guard, call admission.Ticket, owner Tied) {
 	if owner.Context().Done() == nil {
 		return
 	}
@@ -67,7 +69,11 @@ func (t *Tie) tie(g *Guard, owner Tied) {
 			r = g.ties.Load()
 		}
 	}
-	if !r.note(t) {
+	at := uint32(call.At) * 0x9e3779b1 >> 16 // as good as chance, and cheaper
+	if call.At == admission.Untimed {
+		at = rand.Uint32()
+	}
+	if !r.note(t, at) {
 		t.arm()
 	}
 }
@@ -120,9 +126,8 @@ const (
 	tieProbes = 4
 )
 
-// note finds a slot for t.
-func (r *ties) note(t *Tie) bool {
-	at := rand.Uint32()
+// note finds a slot for t, near at.
+func (r *ties) note(t *Tie, at uint32) bool {
 	if !find(r.slots[:], at, t) {
 		more := r.more.Load()
 		if more == nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/flyball-go/flyball/internal/lab"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
 )
@@ -48,8 +49,8 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 		return misuse(err)
 	}
 	all := scenario.Builtin()
-	plan := scenario.Plan{Scenarios: all, Controllers: controllers, Settings: file.Defaults, Seed: c.Uint64("seed"), Seeds: seeds, CPUs: cpus}
-	r, _, err := scenario.Run(c.Context, plan)
+	plan := lab.Plan{Scenarios: all, Subjects: lab.Subjects(controllers, &file.Defaults), Seeds: lab.Seeds{First: c.Uint64("seed"), N: seeds}}
+	r, err := (&lab.Lab{CPUs: cpus}).Table(c.Context, plan)
 	if err != nil {
 		return internal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/flyball-go/flyball/internal/lab"
 	"github.com/flyball-go/flyball/internal/scenario"
 	"github.com/flyball-go/flyball/internal/trace"
 )
@@ -88,47 +88,39 @@ func (e *env) replayAction(c *cli.Context) error {
 	if err != nil {
 		return misuse(err)
 	}
-	progress := newProgress(e.stderr)
-	plan.Progress = progress.show
-	r, stats, runErr := scenario.Run(c.Context, plan)
-	progress.clear()
-	interrupted := errors.Is(runErr, context.Canceled)
-	if runErr != nil && !interrupted {
+	r, runErr := e.table(c, plan)
+	if runErr != nil && !interrupted(runErr) {
 		return internal(runErr)
 	}
-	total := len(plan.Controllers) * plan.Seeds
-	if interrupted && stats.Runs == 0 {
-		return &exitError{exitInterrupted, fmt.Errorf("interrupted before the first of %d runs was finished; nothing was written", total)}
+	if len(r.Scenarios) == 0 {
+		return &exitError{exitInterrupted, errors.New("interrupted before the first run was finished; nothing was written")}
 	}
-	r.Title, r.Command = "flyball replay", replayLine(c)
+	r.Title, r.Version, r.Config, r.Command = "flyball replay", version(), hashOf(plan.Subjects[0].Settings), replayLine(c)
 	if err := e.publish(c, r); err != nil {
 		return err
 	}
-	if interrupted {
-		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d runs; what is finished is above", stats.Runs, total)}
-	}
-	return nil
+	return runErr
 }
 
 // replayPlan reads flags and files, and reports all that is wrong with them together.
-func (e *env) replayPlan(c *cli.Context) (scenario.Plan, error) {
+func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 	var errs []error
-	p := scenario.Plan{Seed: c.Uint64("seed"), Seeds: c.Int("seeds"), CPUs: c.Int("cpus")}
-	if p.Seeds < 1 || p.Seeds > maxSeeds {
-		errs = append(errs, fmt.Errorf("--seeds is %d, must be 1 to %d", p.Seeds, maxSeeds))
+	p := lab.Plan{Seeds: lab.Seeds{First: c.Uint64("seed"), N: c.Int("seeds")}, Bands: true}
+	if p.Seeds.N < 1 || p.Seeds.N > maxSeeds {
+		errs = append(errs, fmt.Errorf("--seeds is %d, must be 1 to %d", p.Seeds.N, maxSeeds))
 	}
-	if p.CPUs < 1 || p.CPUs > maxCPUs {
-		errs = append(errs, fmt.Errorf("--cpus is %d, must be 1 to %d", p.CPUs, maxCPUs))
+	if n := c.Int("cpus"); n < 1 || n > maxCPUs {
+		errs = append(errs, fmt.Errorf("--cpus is %d, must be 1 to %d", n, maxCPUs))
 	}
-	var err error
-	if p.Controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
+	cs, err := scenario.ParseControllers(c.String("controllers"))
+	if err != nil {
 		errs = append(errs, fmt.Errorf("--controllers: %w", err))
 	}
 	errs = append(errs, oneOf(c, "json", "csv", "svg"))
 	if file, err := loadConfig(c); err != nil {
 		errs = append(errs, err)
 	} else {
-		p.Settings = file.Defaults
+		p.Subjects = lab.Subjects(cs, &file.Defaults)
 	}
 	sc, err := e.scenario(c, c.String("upstream"))
 	if err != nil {

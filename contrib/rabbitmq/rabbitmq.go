@@ -431,6 +431,12 @@ func (h *handle) lost(err error) error {
 	if err == nil {
 		return nil
 	}
+	// A write that failed may be known here before the client has seen that its connection is gone.
+	var broken *net.OpError
+	if errors.As(err, &broken) {
+		_ = h.link.conn.raw.Close()
+		return fmt.Errorf("%w: %w", drain.ErrLost, err)
+	}
 	if h.link.dead() || errors.Is(err, amqp.ErrClosed) || errors.Is(err, errUnconfirmed) {
 		return fmt.Errorf("%w: %w", drain.ErrLost, err)
 	}

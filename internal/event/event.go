@@ -46,6 +46,15 @@ type Queue struct {
 	seq  uint32
 }
 
+// Reset empties the queue and keeps its memory.
+func (q *Queue) Reset() {
+	heap, lane := q.heap[:0], q.lane
+	for i := range lane {
+		lane[i] = ring{buf: lane[i].buf}
+	}
+	*q = Queue{heap: heap, lane: lane}
+}
+
 // inHeap is Queue.from for an event in the heap.
 const inHeap = lanes
 

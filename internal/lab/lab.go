@@ -41,55 +41,65 @@ type bound struct {
 // Run runs trials and returns their outcomes in the same order. When ctx ends first, those that were not finished are nil and the error is
 // ctx's cause. Any other error says that the simulator or a guard is broken; the rest is then given up.
 func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Outcome, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	outcomes := make([]*scenario.Outcome, len(trials))
-	var (
-		next atomic.Int64
-		done int
-		wg   sync.WaitGroup
-	)
-	for range max(1, min(l.CPUs, len(trials))) {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= len(trials) {
-					return
-				}
-				o, err := l.one(ctx, &trials[i])
-				if err != nil {
-					cancel(err) // ctx's own cause stays what it is
-					return
-				}
-				outcomes[i] = o
-				l.mu.Lock()
-				done++
-				if l.Progress != nil {
-					l.Progress(done, len(trials))
-				}
-				l.mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
+	err := l.each(ctx, len(trials), func(ctx context.Context, w *scenario.Worker, i int) error {
+		o, err := l.one(ctx, w, &trials[i])
+		outcomes[i] = o
+		return err
+	})
 	for _, o := range outcomes {
 		if o != nil {
 			l.Trials++
 			l.Events += o.Events
 		}
 	}
-	if ctx.Err() != nil && done < len(trials) {
-		return outcomes, context.Cause(ctx)
-	}
-	return outcomes, nil
+	return outcomes, err
 }
 
-func (l *Lab) one(ctx context.Context, t *scenario.Trial) (*scenario.Outcome, error) {
+// each calls f for 0 to n-1, CPUs at a time, until ctx ends or one returns an error, and returns ctx's cause, or that error, when not all were
+// called.
+func (l *Lab) each(ctx context.Context, n int, f func(ctx context.Context, w *scenario.Worker, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		next atomic.Int64
+		done int
+		wg   sync.WaitGroup
+	)
+	for range max(1, min(l.CPUs, n)) {
+		wg.Go(func() {
+			var w scenario.Worker
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := f(ctx, &w, i); err != nil {
+					cancel(err) // ctx's own cause stays what it is
+					return
+				}
+				l.mu.Lock()
+				done++
+				if l.Progress != nil {
+					l.Progress(done, n)
+				}
+				l.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil && done < n {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (l *Lab) one(ctx context.Context, w *scenario.Worker, t *scenario.Trial) (*scenario.Outcome, error) {
 	b, err := l.bound(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	return t.Run(ctx, b)
+	return w.Run(ctx, t, b)
 }
 
 // bound returns what nobody could exceed in a trial's world.

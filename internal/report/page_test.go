@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/browsertest"
 )
 
 // playwright returns a folder that has the npm package playwright-core, which it installs for all runs to come when it is missing. Without node, npm or
@@ -51,7 +53,7 @@ func playwright(t *testing.T) string {
 // The page opens from disk with the network off, says nothing on the console, and its buttons do what they say: also on a narrow
 // screen, and on paper.
 func TestPageInBrowser(t *testing.T) {
-	chromium := browser(t)
+	chromium := browsertest.Find(t)
 	modules := playwright(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "page report.html")

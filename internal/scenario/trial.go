@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/config"
@@ -31,6 +32,8 @@ type Outcome struct {
 	Decisions []report.Decision
 	// Measures are further figures, when Trial.Measure asked for them.
 	Measures *sim.Measures
+	// Value is that of sim.DefaultObjective.
+	Value float64
 	// Events is how many events the simulator went through, and Hash depends on each of them.
 	Events, Hash uint64
 }
@@ -44,15 +47,26 @@ func (t *Trial) Bound(ctx context.Context) (*sim.Limits, error) {
 	return b, nil
 }
 
+// A Worker runs trials one after the other in the same memory. The zero Worker is ready; it must not be copied, and runs one trial at a time.
+type Worker struct {
+	sim sim.Worker
+	tmp []time.Duration
+}
+
 // Run runs the trial and scores it against its bound. The error is ctx's cause when that ended first; any other says
 // that the simulator or the guard is broken.
 func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
+	return new(Worker).Run(ctx, t, bound)
+}
+
+// Run is Trial.Run in the worker's memory. The outcome does not depend on what the worker ran before.
+func (w *Worker) Run(ctx context.Context, t *Trial, bound *sim.Limits) (*Outcome, error) {
 	world := t.Scenario.world(t.Settings, t.Seed)
 	world.Horizon = bound.Horizon
-	world.Decisions, world.Samples = t.Decisions, t.Measure
+	world.Decisions, world.Samples = t.Decisions, t.Measure || world.Workload.Streams
 	world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed)
 	t.Controller.callers(&world)
-	res, err := sim.Run(ctx, world)
+	res, err := w.sim.Run(ctx, world)
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s, controller %s, seed %d: %w", t.Scenario.Name, t.Controller.Name, t.Seed, err)
 	}
@@ -61,7 +75,16 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 			Name: "oracle", Text: fmt.Sprintf("%d successes, nobody could have more than %d", res.InTime, bound.OK),
 		})
 	}
-	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
+	return w.outcome(t, res, bound), nil
+}
+
+// outcome scores a run.
+func (w *Worker) outcome(t *Trial, res *sim.Result, bound *sim.Limits) *Outcome {
+	// Their order does not matter to what follows.
+	for _, list := range [][]time.Duration{res.Latencies, res.FirstBytes, res.PerToken, res.Waits} {
+		w.tmp = sim.Sort(list, w.tmp)
+	}
+	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Value: sim.DefaultObjective(bound)(res), Events: res.Events, Hash: res.Hash}
 	// The largest limit that there is stands for none: a law that only paces has it.
 	for i, l := range o.Series.Limit {
 		if l >= adaptive.MaxLimit {
@@ -99,14 +122,14 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 	if t.Measure {
 		o.Measures = &m
 	}
-	return o, nil
+	return o
 }
 
-// Best finds the best constant limit in the trial's world, or with piecewise the best limits that change when the world does. The trial's controller
-// says only whether a Retry-After is waited for. It takes some 15 runs, or 15 for each change of the world.
-func (t *Trial) Best(ctx context.Context, bound *sim.Limits, piecewise bool) (*sim.Best, error) {
+// Best finds the best constant limit in the trial's world, or with piecewise the best limits that change when the world does, and returns what
+// came of it. The trial's controller says only whether a Retry-After is waited for. It takes some 15 runs, or 15 for each change of the world.
+func (w *Worker) Best(ctx context.Context, t *Trial, bound *sim.Limits, piecewise bool) (*Outcome, *sim.Best, error) {
 	world := t.Scenario.world(t.Settings, t.Seed)
-	world.Horizon = bound.Horizon
+	world.Horizon, world.Samples = bound.Horizon, world.Workload.Streams
 	if world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed); world.Guard == nil {
 		world.Guard = Controller{kind: kindFixed, limit: 1}.guard(t.Scenario, t.Settings, t.Seed)
 	}
@@ -116,9 +139,11 @@ func (t *Trial) Best(ctx context.Context, bound *sim.Limits, piecewise bool) (*s
 	}
 	b, err := find(ctx, world, sim.DefaultObjective(bound))
 	if err != nil {
-		return nil, fmt.Errorf("scenario %s, best limits, seed %d: %w", t.Scenario.Name, t.Seed, err)
+		return nil, nil, fmt.Errorf("scenario %s, best limits, seed %d: %w", t.Scenario.Name, t.Seed, err)
 	}
-	return b, nil
+	o := w.outcome(t, b.Result, bound)
+	o.Summary.Regret = 1 - report.Value(o.Summary.Goodput, o.Summary.Rejected429, o.Summary.Sent)
+	return o, b, nil
 }
 
 // OracleOf describes the bounds of a scenario's seeds for a report. Nil ones are left out.

@@ -16,7 +16,7 @@ func (t *fileTable) scenario() *Scenario {
 	s := &Scenario{Name: t.Name, Intent: t.Intent, Set: Set(cmp.Or(t.Set, string(Tuning))), Telling: t.Telling, retry: t.Workload.Retry, guard: t.Guard}
 	w := &s.World
 	w.Duration = t.Duration
-	w.Drain = or(t.Drain, min(t.Duration, time.Minute))
+	w.Drain = or(t.Drain, min(t.Duration, defaultDrain))
 	w.Step = step(t.Duration)
 	w.Workload = t.Workload.workload()
 	w.RTT = t.Upstream.Network.RTT

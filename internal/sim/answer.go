@@ -30,11 +30,17 @@ type signals struct {
 	wrong   error
 }
 
+// reset forgets the replies of an earlier run.
+func (s *signals) reset() {
+	clear(s.all)
+	*s = signals{all: s.all[:0], windows: s.windows[:0]}
+}
+
 // read returns what a reply means that reaches its caller at now. It is valid until the next call.
 func (s *signals) read(rep *upstream.Reply, now int64) *signal {
 	if rep.ID < 0 {
 		s.once = s.parse(rep, now, s.windows[:0])
-		s.windows = s.once.outcome.Windows
+		s.windows = s.once.outcome.Windows[:0]
 		return &s.once
 	}
 	for len(s.all) <= rep.ID {

@@ -93,8 +93,11 @@ func quantiles(list []time.Duration) Quantiles {
 	if len(list) == 0 {
 		return Quantiles{-1, -1, -1, -1, -1}
 	}
-	s := slices.Clone(list)
-	slices.Sort(s)
+	s := list
+	if !slices.IsSorted(s) {
+		s = slices.Clone(list)
+		slices.Sort(s)
+	}
 	at := func(p float64) time.Duration { return s[min(len(s)-1, int(math.Ceil(p*float64(len(s))))-1)] }
 	return Quantiles{at(.5), at(.9), at(.99), at(.999), s[len(s)-1]}
 }

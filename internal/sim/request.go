@@ -59,7 +59,14 @@ type request struct {
 // requests is a slab of requests. They do not move: the guard keeps pointers to their waiters.
 type requests struct {
 	chunks [][]request
+	spare  [][]request // chunks of an earlier run
 	free   int
+}
+
+// reset empties the slab and keeps its memory.
+func (s *requests) reset() {
+	s.spare = append(s.spare, s.chunks...)
+	s.chunks, s.free = s.chunks[:0], 0
 }
 
 const chunkBits = 8
@@ -69,7 +76,13 @@ func (s *requests) at(i int) *request { return &s.chunks[i>>chunkBits][i&(1<<chu
 func (s *requests) take() *request {
 	if len(s.chunks) == 0 || s.free < 0 {
 		base := len(s.chunks) << chunkBits
-		chunk := make([]request, 1<<chunkBits)
+		var chunk []request
+		if n := len(s.spare); n > 0 {
+			chunk, s.spare = s.spare[n-1], s.spare[:n-1]
+			clear(chunk)
+		} else {
+			chunk = make([]request, 1<<chunkBits)
+		}
 		for i := range chunk {
 			q := &chunk[i]
 			q.index, q.next = base+i, base+i+1
@@ -231,6 +244,7 @@ func (r *run) told(e *upstream.Event) {
 // answer brings the answer of q's attempt to its caller.
 func (r *run) answer(q *request) {
 	sig := r.signals.read(q.reply, r.now)
+	r.up.Recycle(q.reply)
 	q.reply = nil
 	if q.served {
 		if !r.source.tokens && !r.cfg.Workload.Streams {

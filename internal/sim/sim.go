@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
 	"github.com/flyball-go/flyball/internal/draw"
 	"github.com/flyball-go/flyball/internal/event"
 	"github.com/flyball-go/flyball/internal/upstream"
@@ -75,6 +77,7 @@ type run struct {
 	up       *upstream.Upstream
 	upNext   int64 // when something happens there; never when nothing does
 	tell     func(*upstream.Event)
+	deliver  func(*admission.Waiter)
 	signals  signals
 	keys     int
 
@@ -89,6 +92,19 @@ type run struct {
 	tally tally
 	check checks
 	res   *Result
+	times lists
+}
+
+// lists is the memory of the lists of times in results.
+type lists struct{ latencies, firstBytes, perToken, waits []time.Duration }
+
+// lend gives the memory to a result, and keep takes it back, with what it has grown by.
+func (l *lists) lend(r *Result) {
+	r.Latencies, r.FirstBytes, r.PerToken, r.Waits = l.latencies[:0], l.firstBytes[:0], l.perToken[:0], l.waits[:0]
+}
+
+func (l *lists) keep(r *Result) {
+	l.latencies, l.firstBytes, l.perToken, l.waits = r.Latencies, r.FirstBytes, r.PerToken, r.Waits
 }
 
 // replica is the state of one replica.
@@ -101,11 +117,20 @@ type replica struct {
 // Run lets a world run and returns what happened in it. The error is ctx's cause when that ended first, or
 // names what in cfg makes no world, or is an *InvariantError: then the result is
 // worth nothing, because the simulator or the guard is broken.
-func Run(ctx context.Context, cfg Config) (*Result, error) {
+func Run(ctx context.Context, cfg Config) (*Result, error) { return new(Worker).Run(ctx, cfg) }
+
+// A Worker runs one world after the other in the same memory: what a run took, the next one need not ask for. What comes of a run does
+// not depend on those before it. The zero Worker is ready; it must not be copied, and makes one run at a time.
+type Worker struct{ run run }
+
+// Run is the function Run. The times of single requests in the result (Latencies, FirstBytes, PerToken, Waits) are valid until the
+// worker's next run; everything else stays.
+func (w *Worker) Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	r := newRun(&cfg)
+	r := &w.run
+	r.init(&cfg)
 	for i := 1; r.step(); i++ {
 		if i%stopEvery == 0 {
 			if ctx.Err() != nil {
@@ -120,20 +145,37 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 }
 
 func newRun(cfg *Config) *run {
-	r := &run{
+	r := &run{}
+	r.init(cfg)
+	return r
+}
+
+// init makes r the beginning of a run, in the memory that it has.
+func (r *run) init(cfg *Config) {
+	old := *r
+	*r = run{
 		cfg:  cfg,
 		end:  int64(cfg.Duration),
 		stop: int64(cfg.Duration + cfg.Drain),
 		half: int64(cfg.RTT) / 2,
 		keys: cfg.keys(),
 		res:  &Result{},
+
+		queue: old.queue, requests: old.requests, source: old.source, up: old.up, tell: old.tell, signals: old.signals,
+		guards: old.guards, replicas: old.replicas[:0], present: old.present[:0], times: old.times,
 	}
-	r.tell = r.told
+	r.queue.Reset()
+	r.requests.reset()
+	r.signals.reset()
+	if r.deliver = old.deliver; r.up == nil {
+		r.tell, r.deliver, r.up = r.told, r.answered, &upstream.Upstream{}
+	}
 	u := cfg.Upstream
 	u.Seed = cfg.Seed
 	u.Faults = append([]upstream.Fault(nil), u.Faults...)
-	r.up = upstream.New(u)
-	r.tally.init(cfg)
+	r.up.Reset(u)
+	r.tally.init(cfg, r.res)
+	r.times.lend(r.res)
 	for i := range cfg.Changes {
 		r.queue.Push(int64(cfg.Changes[i].At), event.Ref(onChange, i))
 	}
@@ -141,10 +183,9 @@ func newRun(cfg *Config) *run {
 	if len(list) == 0 {
 		list = []Replica{{}}
 	}
-	r.replicas = make([]replica, len(list))
+	gates := make([]int64, len(list)*r.keys)
 	for i, p := range list {
-		r.replicas[i].budget = retryReserve
-		r.replicas[i].gates = make([]int64, r.keys)
+		r.replicas = append(r.replicas, replica{budget: retryReserve, gates: gates[i*r.keys : (i+1)*r.keys : (i+1)*r.keys]})
 		if p.Join > 0 {
 			r.queue.Push(int64(p.Join), event.Ref(onJoin, i))
 		} else {
@@ -157,10 +198,11 @@ func newRun(cfg *Config) *run {
 	}
 	if cfg.Guard != nil {
 		r.guarded = true
-		r.guards = make([]guarded, cfg.guards())
+		r.guards = slices.Grow(r.guards[:0], cfg.guards())[:cfg.guards()]
+		clear(r.guards)
 		for i := range r.guards {
 			g := &r.guards[i]
-			g.deliver = r.answered
+			g.deliver = r.deliver
 			g.init(cfg.Guard, i, draw.Bits(cfg.Seed, streamGuard, uint64(i)), &r.queue, event.Ref(onWake, i), func(now time.Duration, d adaptive.Decision) {
 				r.decided(i, now, d)
 			})
@@ -173,7 +215,6 @@ func newRun(cfg *Config) *run {
 	r.source.init(cfg)
 	r.begin()
 	r.look()
-	return r
 }
 
 // look notes when something happens in the upstream by itself.
@@ -363,6 +404,7 @@ func (r *run) finish() (*Result, error) {
 		return nil, r.check.err
 	}
 	r.tally.close(r)
+	r.times.keep(r.res)
 	return r.res, nil
 }
 

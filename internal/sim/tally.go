@@ -115,12 +115,20 @@ type tally struct {
 	busyArea               uint64
 }
 
-func (t *tally) init(cfg *Config) {
+func (t *tally) init(cfg *Config, res *Result) {
 	t.horizon, t.measured = int64(cfg.horizon()), int64(cfg.Duration)
 	t.step = int64(cfg.Step)
 	t.stepEnd = t.step
 	if t.step == 0 {
 		t.stepEnd = never
+	} else {
+		// One piece of memory for all series; what is added after the last step is cut off.
+		n := int(t.measured/t.step) + 1
+		all := make([]float64, 8*n)
+		cut := func() []float64 { xs := all[:0:n]; all = all[n:]; return xs }
+		s := &res.Series
+		s.Limit, s.Pace, s.InFlight, s.Waiting = cut(), cut(), cut(), cut()
+		s.OK, s.Rejected, s.Sent, s.Tokens = cut(), cut(), cut(), cut()
 	}
 	t.samples = cfg.Samples
 	t.several = len(cfg.Replicas) > 1 || len(cfg.Workload.Tenants) > 1

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/flyball-go/flyball/internal/draw"
@@ -41,7 +42,8 @@ type session struct {
 
 func (s *source) init(cfg *Config) {
 	w := &cfg.Workload
-	s.cfg = cfg
+	old := *s
+	*s = source{cfg: cfg, sessions: old.sessions[:0], asked: old.asked[:0], weights: old.weights[:0], revoked: old.revoked[:0]}
 	s.flow.init(cfg)
 	s.tokens = w.tokens()
 	s.idle = -1
@@ -56,9 +58,11 @@ func (s *source) init(cfg *Config) {
 		s.weights = append(s.weights, w.Tenants[i].Weight)
 	}
 	if w.Kind.patient() {
-		s.asked = make([]uint32, w.Clients)
+		s.asked = slices.Grow(s.asked, w.Clients)[:w.Clients]
+		clear(s.asked)
 	}
-	s.revoked = make([]bool, cfg.keys())
+	s.revoked = slices.Grow(s.revoked, cfg.keys())[:cfg.keys()]
+	clear(s.revoked)
 }
 
 // begin makes the first requests arrive.

@@ -39,7 +39,6 @@ func ParseDialect(name string) (Dialect, bool) { return parse[Dialect](dialectNa
 // dialect is what one Dialect does.
 type dialect struct {
 	tells   bool // of its windows, in every answer
-	dates   bool // they are told with dates, so that no two answers are equal
 	windows func(u *Upstream, r *Reply, now int64, a *account)
 	body    func(u *Upstream, r *Reply, a *account, k replyKey) string
 }
@@ -48,7 +47,7 @@ var dialects = [numDialects]dialect{
 	Generic:   {},
 	OpenAI:    {tells: true, windows: openaiWindows, body: openaiBody},
 	Azure:     {tells: true, windows: azureWindows, body: azureBody},
-	Anthropic: {tells: true, dates: true, windows: anthropicWindows, body: anthropicBody},
+	Anthropic: {tells: true, windows: anthropicWindows, body: anthropicBody},
 	Gemini:    {body: geminiBody},
 }
 
@@ -88,11 +87,40 @@ func (u *Upstream) word(r *Reply, now int64, acc *account, k replyKey, a *Answer
 }
 
 // openaiReset writes a duration as OpenAI's fields do: "6m0s", "8.64s", "5ms".
-func openaiReset(ns int64) string {
-	return (time.Duration(ceilTo(ns, int64(time.Millisecond))) * time.Millisecond).String()
+func openaiReset(ns int64) string { return string(appendReset(nil, ns)) }
+
+// appendReset appends what time.Duration.String makes of whole ms, without its allocation.
+func appendReset(b []byte, ns int64) []byte {
+	ms := ceilTo(ns, int64(time.Millisecond))
+	switch {
+	case ms == 0:
+		return append(b, "0s"...)
+	case ms < 1000:
+		return append(strconv.AppendInt(b, ms, 10), "ms"...)
+	}
+	h, m, rest := ms/3_600_000, ms/60_000%60, ms%60_000
+	if h > 0 {
+		b = append(strconv.AppendInt(b, h, 10), 'h')
+	}
+	if h > 0 || m > 0 {
+		b = append(strconv.AppendInt(b, m, 10), 'm')
+	}
+	b = strconv.AppendInt(b, rest/1000, 10)
+	if f := rest % 1000; f > 0 {
+		b = append(b, '.', byte('0'+f/100))
+		if f %= 100; f > 0 {
+			b = append(b, byte('0'+f/10))
+			if f %= 10; f > 0 {
+				b = append(b, byte('0'+f))
+			}
+		}
+	}
+	return append(b, 's')
 }
 
 func number(x float64) string { return strconv.FormatInt(int64(math.Floor(x)), 10) }
+
+func whole(b []byte, x float64) []byte { return strconv.AppendInt(b, int64(math.Floor(x)), 10) }
 
 // named returns the first quota of an account that counts one of some things.
 func (a *account) named(of ...Counter) *counter {
@@ -107,43 +135,45 @@ func (a *account) named(of ...Counter) *counter {
 }
 
 func openaiWindows(_ *Upstream, r *Reply, now int64, a *account) {
-	for _, w := range []struct {
+	for _, w := range [...]struct {
 		name string
 		c    *counter
 	}{{"Requests", a.named(Requests)}, {"Tokens", a.named(Tokens, InputTokens, OutputTokens)}} {
 		if w.c == nil {
 			continue
 		}
-		r.Header["X-Ratelimit-Limit-"+w.name] = []string{number(w.c.perMinute())}
-		r.Header["X-Ratelimit-Remaining-"+w.name] = []string{number(w.c.remaining(now))}
-		r.Header["X-Ratelimit-Reset-"+w.name] = []string{openaiReset(w.c.reset(now))}
+		r.field("X-Ratelimit-Limit-", w.name, whole(r.room(), w.c.perMinute()))
+		r.field("X-Ratelimit-Remaining-", w.name, whole(r.room(), w.c.remaining(now)))
+		r.field("X-Ratelimit-Reset-", w.name, appendReset(r.room(), w.c.reset(now)))
 	}
 }
 
 func azureWindows(_ *Upstream, r *Reply, now int64, a *account) {
 	if c := a.named(Requests); c != nil {
-		r.Header["X-Ratelimit-Remaining-Requests"] = []string{number(c.remaining(now))}
+		r.field("X-Ratelimit-Remaining-", "Requests", whole(r.room(), c.remaining(now)))
 	}
 	if c := a.named(Tokens, InputTokens, OutputTokens); c != nil {
-		r.Header["X-Ratelimit-Remaining-Tokens"] = []string{number(c.remaining(now))}
+		r.field("X-Ratelimit-Remaining-", "Tokens", whole(r.room(), c.remaining(now)))
 	}
 }
 
 func anthropicWindows(u *Upstream, r *Reply, now int64, a *account) {
-	for _, w := range []struct {
-		name string
-		c    *counter
+	for _, w := range [...]struct {
+		limit, remaining, reset string
+		c                       *counter
 	}{
-		{"Requests", a.named(Requests)}, {"Tokens", a.named(Tokens)},
-		{"Input-Tokens", a.named(InputTokens)}, {"Output-Tokens", a.named(OutputTokens)},
+		{"Requests-Limit", "Requests-Remaining", "Requests-Reset", a.named(Requests)},
+		{"Tokens-Limit", "Tokens-Remaining", "Tokens-Reset", a.named(Tokens)},
+		{"Input-Tokens-Limit", "Input-Tokens-Remaining", "Input-Tokens-Reset", a.named(InputTokens)},
+		{"Output-Tokens-Limit", "Output-Tokens-Remaining", "Output-Tokens-Reset", a.named(OutputTokens)},
 	} {
 		if w.c == nil {
 			continue
 		}
-		name := "Anthropic-Ratelimit-" + w.name
-		r.Header[name+"-Limit"] = []string{number(w.c.perMinute())}
-		r.Header[name+"-Remaining"] = []string{number(w.c.remaining(now))}
-		r.Header[name+"-Reset"] = []string{u.date(now + w.c.reset(now)).UTC().Format(time.RFC3339)}
+		const name = "Anthropic-Ratelimit-"
+		r.field(name, w.limit, whole(r.room(), w.c.perMinute()))
+		r.field(name, w.remaining, whole(r.room(), w.c.remaining(now)))
+		r.field(name, w.reset, u.date(now+w.c.reset(now)).UTC().AppendFormat(r.room(), time.RFC3339))
 	}
 }
 

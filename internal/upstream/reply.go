@@ -3,6 +3,7 @@ package upstream
 import (
 	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/flyball-go/flyball/internal/draw"
 )
@@ -43,6 +44,39 @@ type Reply struct {
 	Counter Counter
 	// Reset is in how many ns a call would pass, as the upstream knows and may not say; Never when nobody knows.
 	Reset int64
+
+	// Of a reply that may be made again: the values in Header in the order in which they were told, how many were, and the bytes
+	// that they are made of.
+	values [][]string
+	told   int
+	text   []byte
+}
+
+// room returns where the next value of a reply is written to.
+func (r *Reply) room() []byte { return r.text[len(r.text):] }
+
+// field tells of something in the header: text is what was appended to room. A reply that is made again has the same fields in the same
+// order, so that only the values are new.
+func (r *Reply) field(prefix, name string, text []byte) {
+	from := len(r.text)
+	r.text = append(r.text, text...) // onto itself, unless the room was too small
+	v := unsafe.String(&r.text[from], len(text))
+	if r.told < len(r.values) {
+		r.values[r.told][0] = v
+	} else {
+		s := []string{v}
+		r.values = append(r.values, s)
+		r.Header[prefix+name] = s
+	}
+	r.told++
+}
+
+// Recycle takes back a reply that nobody will look at again, not even at a string of its header, and makes another one of it. Only
+// replies whose ID is -1 are taken; a driver need not give any back.
+func (u *Upstream) Recycle(r *Reply) {
+	if r.ID < 0 && r.Stage == StageNone {
+		u.spare = append(u.spare, r)
+	}
 }
 
 // replies makes every distinct reply once, where there are not too many of them.
@@ -53,12 +87,11 @@ type replies struct {
 
 // replyKey is what the bytes of a reply depend on.
 type replyKey struct {
-	stage    Stage
-	index    int   // of the fault or quota
-	delay    int64 // ns that it says; -1: nothing
-	too      bool  // the call is too large for the quota
-	cost     int64 // of a call that is too large
-	contents int64 // of the windows, when the dialect tells of them
+	stage Stage
+	index int   // of the fault or quota
+	delay int64 // ns that it says; -1: nothing
+	too   bool  // the call is too large for the quota
+	cost  int64 // of a call that is too large
 }
 
 // mostReplies is how many distinct replies are kept; more are made anew each time.
@@ -88,11 +121,8 @@ func (u *Upstream) refusal(now int64, s *slot, stage Stage, index int, a *Answer
 		k.too, k.cost = true, int64(cost)
 	}
 	acc := &u.accounts[s.call.Account]
-	once := a.RetryAfter.Form == FormDate && k.delay >= 0
-	if u.dialect.tells {
-		k.contents = acc.contents(now)
-		once = once || u.dialect.dates
-	}
+	// Where windows are told of, hardly two answers are equal.
+	once := a.RetryAfter.Form == FormDate && k.delay >= 0 || u.dialect.tells
 	build := func() *Reply {
 		rep := &Reply{ID: -1, Stage: stage, Reset: never}
 		if stage == StageQuota {
@@ -163,34 +193,28 @@ func (u *Upstream) success(now int64, s *slot) *Reply {
 	if !u.dialect.tells {
 		return u.replies.all[replyOK]
 	}
-	acc := &u.accounts[s.call.Account]
-	build := func() *Reply {
-		rep := &Reply{ID: -1, Status: 200, Header: map[string][]string{"Content-Type": {"application/json"}}}
-		u.dialect.windows(u, rep, now, acc)
-		return rep
+	var rep *Reply
+	if n := len(u.spare); n > 0 {
+		rep = u.spare[n-1]
+		u.spare = u.spare[:n-1]
+		rep.told, rep.text = 0, rep.text[:0]
+	} else {
+		rep = &Reply{ID: -1, Status: 200, Header: map[string][]string{"Content-Type": {"application/json"}}, text: make([]byte, 0, 128)}
 	}
-	if u.dialect.dates {
-		return build()
-	}
-	return u.replies.keep(replyKey{contents: acc.contents(now)}, build)
+	u.dialect.windows(u, rep, now, &u.accounts[s.call.Account])
+	return rep
 }
 
 // replyOK is the ID of the plain success.
 const replyOK = 0
 
 func (u *Upstream) initReplies() {
-	u.replies.said = map[replyKey]int{}
-	u.replies.all = append(u.replies.all, &Reply{ID: replyOK, Status: 200})
-}
-
-// contents returns a number that depends on what the account's windows tell.
-func (a *account) contents(now int64) int64 {
-	x := uint64(0)
-	for i := range a.counters {
-		c := &a.counters[i]
-		x = draw.Mix(x^uint64(int64(c.remaining(now)))) + draw.Mix(uint64(ceilTo(c.reset(now), int64(time.Millisecond)))) + uint64(int64(c.limit))
+	if u.replies.said == nil {
+		u.replies.said = map[replyKey]int{}
+		u.replies.all = append(u.replies.all, &Reply{ID: replyOK, Status: 200})
 	}
-	return int64(x)
+	clear(u.replies.said)
+	u.replies.all = u.replies.all[:1]
 }
 
 // date returns an instant as the wall clock shows it.

@@ -162,6 +162,7 @@ type Upstream struct {
 	slots   []slot
 	free    int32
 	replies replies
+	spare   []*Reply // that were given back
 	stale   [NumStages * 64]int64
 
 	accounts []account
@@ -199,7 +200,19 @@ type Upstream struct {
 
 // New returns an upstream at instant 0. The slices of cfg must not be changed afterwards. See Check for what it may be.
 func New(cfg Config) *Upstream {
-	u := &Upstream{cfg: cfg, epoch: cfg.Epoch, free: -1, factor: 1, capacity: 1, slow: 1, backlog: empty(), line: empty()}
+	u := &Upstream{}
+	u.Reset(cfg)
+	return u
+}
+
+// Reset makes u what New returns, in the memory that it has. Replies of before are no longer valid.
+func (u *Upstream) Reset(cfg Config) {
+	old := *u
+	*u = Upstream{cfg: cfg, epoch: cfg.Epoch, free: -1, factor: 1, capacity: 1, slow: 1, backlog: empty(), line: empty()}
+	u.events, u.out, u.slots, u.accounts = old.events, old.out[:0], old.slots[:0], old.accounts[:0]
+	u.events.Reset()
+	u.replies, u.recent.buf = old.replies, old.recent.buf
+	u.pool.heap, u.batch.decode = old.pool.heap[:0], old.batch.decode[:0]
 	if u.epoch.IsZero() {
 		u.epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
@@ -240,7 +253,6 @@ func New(cfg Config) *Upstream {
 	if cfg.Autoscaler.Max > 0 {
 		u.events.Push(u.tick(), event.Ref(onScale, 0))
 	}
-	return u
 }
 
 // Reply returns the reply with an ID that is not negative.

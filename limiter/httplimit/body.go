@@ -67,6 +67,14 @@ func (h *held) started(began time.Time) time.Time {
 	return at
 }
 
+// since returns how long after an instant the call started; less than 0 when that is not known.
+func (h *held) since(t time.Time) time.Duration {
+	if at := h.started(time.Time{}); !at.IsZero() {
+		return at.Sub(t)
+	}
+	return -1
+}
+
 // duplex is a body that can be written to, as that of a protocol switch.
 type duplex struct {
 	*body
@@ -74,8 +82,8 @@ type duplex struct {
 }
 
 // hold has the permit h live as long as the body of resp, an answer that was a success so far, and which is looked through as l says. more is
-// what its header told, and may be nil.
-func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look, more *told, needs limiter.Needs) {
+// what its header told, and may be nil; due is whether to look for what was not there so far.
+func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look, more *told, needs limiter.Needs, due bool) {
 	b := &body{ReadCloser: resp.Body, t: t, req: req, resp: resp, held: *h, told: more}
 	resp.Body = b
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -83,7 +91,7 @@ func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look
 			resp.Body = duplex{b, w}
 		}
 	} else if l != lookAway {
-		b.watch(l, needs)
+		b.watch(l, needs, due)
 	}
 	if k := b.held.keyed; k != nil {
 		k.Tie(&b.tie, b)
@@ -93,9 +101,9 @@ func (t *Transport) hold(req *http.Request, resp *http.Response, h *held, l look
 }
 
 // watch readies b to be looked through.
-func (b *body) watch(l look, needs limiter.Needs) {
+func (b *body) watch(l look, needs limiter.Needs, due bool) {
 	b.look, b.sieve.Usage = l, needs.Tokens
-	if l == lookSieve && needs.Tokens && b.t.bedrock.found(b.resp.Header) {
+	if l == lookSieve && needs.Tokens && has(b.resp.Header, bedrockField, &b.t.habits.bedrock, due) {
 		l = lookStream
 	}
 	if l == lookSieve {
@@ -209,6 +217,9 @@ func (b *body) end(whole bool, err error) {
 				err = nil
 			}
 		}
+	}
+	if spent, ok := b.sieve.Spent(); ok {
+		o.InputTokens, o.OutputTokens, o.CachedTokens = spent.Input, spent.Output, spent.CachedInput
 	}
 	if err != nil && b.sieve.Complete() {
 		err = nil // the answer was all there; what happened afterwards says nothing

@@ -1,10 +1,10 @@
 package httplimit
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // look is how the body of a success is looked through while it passes.
@@ -58,32 +58,63 @@ func encoded(contentEncoding []string) bool {
 	return false
 }
 
-// habit remembers whether an upstream sends a header field: whoever sends it sends it always. One that has not so far is asked
-// now and then, because a look-up in each header costs as much as taking a place.
-type habit struct {
-	field string
-	state atomic.Uint32
+// habits is what a Transport remembers of an upstream's successes: whoever sends a header field sends it always. To walk through a header
+// costs more than all the rest of a call, and to look up a field as much as taking a place. So what was not there
+// so far is looked for in the first answers, and then every lookAgain; limits also in each header that has another number of fields than those
+// that told nothing.
+type habits struct {
+	next    atomic.Int64  // when to look again, in ns since the Transport was made
+	looked  atomic.Uint32 // how many of the first answers were looked at
+	silent  atomic.Uint64 // bit n%64: headers of n fields told of no limits
+	limits  atomic.Bool   // there are fields that tell of limits
+	policy  atomic.Bool   // there is a field that may tell of a limit on calls in flight
+	bedrock atomic.Bool   // there are fields that tell of usage
 }
 
 const (
-	habitFirst = 32 // how many answers are looked at to begin with
-	habitEach  = 16 // one in so many afterwards
-	habitSent  = 1 << 31
+	lookFirst = 32
+	lookAgain = 100 * time.Millisecond
+
+	policyField  = "Ratelimit-Policy" // draft-ietf-httpapi-ratelimit-headers
+	bedrockField = "X-Amzn-Bedrock-Input-Token-Count"
 )
 
-// found reports whether the header has the field, as far as it looks.
-func (p *habit) found(h http.Header) bool {
-	switch n := p.state.Load(); {
-	case n < habitFirst:
-		p.state.CompareAndSwap(n, n+1)
-	case n < habitSent && rand.Uint32()%habitEach != 0:
+// due reports whether to look for what was not there so far, in the answer to a call that started at the given time since the Transport
+// was made; less than 0 when that was not timed.
+func (h *habits) due(at time.Duration) bool {
+	if n := h.looked.Load(); n < lookFirst {
+		h.looked.CompareAndSwap(n, n+1)
+		return true
+	}
+	next := h.next.Load()
+	return int64(at) >= next && h.next.CompareAndSwap(next, int64(at+lookAgain))
+}
+
+// mayLimit reports whether to look for limits in a header; heard is to be told what was found.
+func (h *habits) mayLimit(header http.Header, due bool) bool {
+	return due || h.limits.Load() || h.silent.Load()&(1<<(len(header)%64)) == 0
+}
+
+// heard says whether a header told of limits.
+func (h *habits) heard(header http.Header, told bool) {
+	if told {
+		note(&h.limits)
+	} else if bit := uint64(1) << (len(header) % 64); h.silent.Load()&bit == 0 {
+		h.silent.Or(bit)
+	}
+}
+
+// has reports whether a header has a field, as far as it looks; known is whether one had it before.
+func has(header http.Header, field string, known *atomic.Bool, due bool) bool {
+	if !due && !known.Load() || header[field] == nil {
 		return false
 	}
-	if h[p.field] == nil {
-		return false
-	}
-	if p.state.Load() != habitSent {
-		p.state.Store(habitSent)
-	}
+	note(known)
 	return true
+}
+
+func note(b *atomic.Bool) {
+	if !b.Load() {
+		b.Store(true)
+	}
 }

@@ -31,11 +31,12 @@ func fault(f *failed) limiter.KeyFault {
 	if f.resp == nil {
 		return limiter.KeyFine
 	}
-	return faultOf(f.resp.StatusCode, f.Class, f.prefix)
+	return KeyFault(f.resp.StatusCode, f.Class, f.prefix)
 }
 
-// faultOf returns what an answer that is a refusal says of the key that it was sent with.
-func faultOf(status int, class feedback.Class, body []byte) limiter.KeyFault {
+// KeyFault returns what an answer says of the key that it was sent with, by its status, the class that feedback.Parse gave it, and
+// the beginning of its body, which may be empty. It is for programs that send with a limiter.Pool and without a PoolTransport.
+func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 	switch class {
 	case feedback.QuotaExhausted:
 		return limiter.KeyExhausted

@@ -328,7 +328,7 @@ func TestFault(t *testing.T) {
 		{503, "", limiter.KeyFine},
 	} {
 		s := feedback.Parse(feedback.Answer{Status: c.status, Body: []byte(c.body)})
-		if got := faultOf(c.status, s.Class, []byte(c.body)); got != c.want {
+		if got := KeyFault(c.status, s.Class, []byte(c.body)); got != c.want {
 			t.Errorf("%d %s is %v, want %v", c.status, c.body, got, c.want)
 		}
 	}

@@ -55,8 +55,8 @@ type Transport struct {
 	guard *limiter.Guard
 	cfg   Config
 
-	policy  habit // by which a success may state a limit on calls in flight
-	bedrock habit // where a success tells its usage
+	born   time.Time
+	habits habits
 }
 
 // New returns a Transport that sends with base through guard. A nil base means http.DefaultTransport. It
@@ -71,11 +71,7 @@ func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 	if cfg.Idempotent == nil {
 		cfg.Idempotent = Idempotent
 	}
-	return &Transport{
-		base: base, guard: guard, cfg: cfg,
-		policy:  habit{field: "Ratelimit-Policy"}, // draft-ietf-httpapi-ratelimit-headers
-		bedrock: habit{field: "X-Amzn-Bedrock-Input-Token-Count"},
-	}
+	return &Transport{base: base, guard: guard, cfg: cfg, born: time.Now()}
 }
 
 // Guard returns the guard that t sends through.
@@ -207,6 +203,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 	var (
 		more *told
 		l    look
+		due  bool
 	)
 	needs := t.guard.Needs()
 	if err == nil {
@@ -215,9 +212,15 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 	// An answer in plain JSON is not gRPC's, which saves a look-up.
 	if err == nil && (l == lookSieve && resp.StatusCode == http.StatusOK && t.cfg.Rules == nil ||
 		feedback.Succeeded(resp.StatusCode, resp.Header, t.cfg.Rules)) {
-		if needs.Windows || t.policy.found(resp.Header) {
-			if s := t.parse(resp, nil); len(s.Windows) > 0 {
+		due = t.habits.due(h.since(t.born))
+		if needs.Windows && t.habits.mayLimit(resp.Header, due) ||
+			!needs.Windows && has(resp.Header, policyField, &t.habits.policy, due) {
+			s := t.parse(resp, nil)
+			if len(s.Windows) > 0 {
 				more = &told{outcome: limiter.Outcome{Windows: s.Windows}}
+			}
+			if needs.Windows {
+				t.habits.heard(resp.Header, more != nil)
 			}
 		}
 	} else {
@@ -247,7 +250,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 	released = true
 	switch {
 	case !empty(resp):
-		t.hold(orig, resp, h, l, more, needs)
+		t.hold(orig, resp, h, l, more, needs, due)
 	case more != nil:
 		h.release(&more.outcome, limiter.KeyFine)
 	default:

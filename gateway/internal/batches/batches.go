@@ -29,9 +29,12 @@ import (
 type Config struct {
 	// Dir is where everything is kept. It is made when it is not there, for its owner only.
 	Dir string
-	// Upstream sends, and Guard says when.
+	// Upstream sends, and Guard says when, or Pool, which has keys besides.
 	Upstream drain.Upstream
 	Guard    *limiter.Guard
+	Pool     *limiter.Pool
+	// Request is as in drain.Config.
+	Request func(*drain.Job) limiter.Request
 	// Token is what callers must send as a bearer token. Empty lets everybody in.
 	Token string
 	// MaxFile is the largest file, in bytes. Zero means 200 MB, as at OpenAI.
@@ -68,6 +71,7 @@ type running struct {
 // File is a file as the API shows it.
 type File struct {
 	ID        string `json:"id"`
+	Owner     string `json:"owner,omitempty"` // who alone may see it, as ServeFor was told
 	Object    string `json:"object"`
 	Bytes     int64  `json:"bytes"`
 	CreatedAt int64  `json:"created_at"`
@@ -79,6 +83,7 @@ type File struct {
 // Batch is a batch as the API shows it.
 type Batch struct {
 	ID               string            `json:"id"`
+	Owner            string            `json:"owner,omitempty"`
 	Object           string            `json:"object"`
 	Endpoint         string            `json:"endpoint"`
 	Errors           *Errors           `json:"errors"`
@@ -153,8 +158,8 @@ func Open(cfg Config) (_ *Queue, err error) {
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
-	if cfg.Dir == "" || cfg.Upstream == nil || cfg.Guard == nil || cfg.AtOnce < 1 || cfg.MaxFile < 1 {
-		return nil, errors.New("batches: Config needs Dir, Upstream and Guard, and AtOnce and MaxFile that are not negative")
+	if cfg.Dir == "" || cfg.Upstream == nil || (cfg.Guard == nil) == (cfg.Pool == nil) || cfg.AtOnce < 1 || cfg.MaxFile < 1 {
+		return nil, errors.New("batches: Config needs Dir, Upstream and one of Guard and Pool, and AtOnce and MaxFile that are not negative")
 	}
 	q := &Queue{cfg: cfg, work: make(chan struct{}, 1), files: map[string]*File{}, batches: map[string]*Batch{}, running: map[string]*running{}}
 	for _, dir := range []string{"files", "batches"} {
@@ -279,6 +284,9 @@ func (b *Batch) ended() bool {
 	return b.Status == completed || b.Status == failed || b.Status == expired || b.Status == cancelled
 }
 
+// Close lets other processes into the directory, for a Queue that is not run.
+func (q *Queue) Close() error { return q.lock.Close() }
+
 // Run sends batches until ctx ends, the oldest first. What has not ended then goes on with the next Run of this directory.
 func (q *Queue) Run(ctx context.Context) error {
 	defer q.lock.Close()
@@ -384,7 +392,7 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 		if err != nil || info.Size() == 0 {
 			continue
 		}
-		f := &File{ID: id, Object: "file", Bytes: info.Size(), CreatedAt: *now(), Filename: id + ".jsonl", Purpose: purpose, Status: "processed"}
+		f := &File{ID: id, Owner: b.Owner, Object: "file", Bytes: info.Size(), CreatedAt: *now(), Filename: id + ".jsonl", Purpose: purpose, Status: "processed"}
 		if err := q.saveFile(f); err != nil {
 			q.cfg.Log("%v", err)
 			continue
@@ -410,8 +418,12 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		return c, err
 	}
 	defer store.Close()
+	var up drain.Upstream = only{q.cfg.Upstream, endpoint}
+	if keyed, ok := q.cfg.Upstream.(drain.KeyUpstream); ok {
+		up = onlyKeyed{keyed, only{q.cfg.Upstream, endpoint}}
+	}
 	r, err := drain.New(drain.Config{
-		Source: src, Store: store, Upstream: only{q.cfg.Upstream, endpoint}, Guard: q.cfg.Guard, Idempotent: q.cfg.Idempotent,
+		Source: src, Store: store, Upstream: up, Guard: q.cfg.Guard, Pool: q.cfg.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
 		QuotaPause: time.Minute, StopAfter: -1,
 	})
 	if err != nil {
@@ -436,12 +448,33 @@ type only struct {
 // Send implements drain.Upstream.
 func (o only) Send(ctx context.Context, j *drain.Job) drain.Answer {
 	if j.URL != o.endpoint {
-		return drain.Answer{
-			Status: 400, Body: fmt.Appendf(nil, `{"error":{"message":%q}}`, "url is not the endpoint of the batch, "+o.endpoint),
-			Outcome: limiter.Outcome{Class: feedback.ClientError}, Unsent: true,
-		}
+		return o.refuse()
 	}
 	return o.Upstream.Send(ctx, j)
+}
+
+func (o only) refuse() drain.Answer {
+	return drain.Answer{
+		Status: 400, Body: fmt.Appendf(nil, `{"error":{"message":%q}}`, "url is not the endpoint of the batch, "+o.endpoint),
+		Outcome: limiter.Outcome{Class: feedback.ClientError}, Unsent: true,
+	}
+}
+
+// onlyKeyed is only with keys.
+type onlyKeyed struct {
+	drain.KeyUpstream
+	only only
+}
+
+// Send implements drain.Upstream.
+func (o onlyKeyed) Send(ctx context.Context, j *drain.Job) drain.Answer { return o.only.Send(ctx, j) }
+
+// SendWith implements drain.KeyUpstream.
+func (o onlyKeyed) SendWith(ctx context.Context, j *drain.Job, key limiter.Secret) drain.Answer {
+	if j.URL != o.only.endpoint {
+		return o.only.refuse()
+	}
+	return o.KeyUpstream.SendWith(ctx, j, key)
 }
 
 // show returns a batch as it is now.
@@ -459,11 +492,13 @@ func (q *Queue) show(b *Batch) Batch {
 	return out
 }
 
-// sorted returns the values of a map, the newest first.
-func sorted[T any](m map[string]*T, at func(*T) (int64, string)) []*T {
+// sorted returns the values of a map that are to be shown, the newest first.
+func sorted[T any](m map[string]*T, shown func(*T) bool, at func(*T) (int64, string)) []*T {
 	all := make([]*T, 0, len(m))
 	for _, v := range m {
-		all = append(all, v)
+		if shown(v) {
+			all = append(all, v)
+		}
 	}
 	slices.SortFunc(all, func(a, b *T) int {
 		x, i := at(a)

@@ -1,6 +1,7 @@
 package batches
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -30,10 +31,17 @@ func (q *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	q.ServeFor("", w, r)
+}
+
+// ServeFor is the API for a caller who is known already, by a name: it sees what it made itself, and nothing else. Without a
+// name it sees what was made without one.
+func (q *Queue) ServeFor(owner string, w http.ResponseWriter, r *http.Request) {
 	if err := crossOrigin.Check(r); err != nil {
 		refuse(w, 403, "pages of other sites may not use this: "+err.Error())
 		return
 	}
+	r = r.WithContext(context.WithValue(r.Context(), ownerKey{}, owner))
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/files", q.upload)
 	mux.HandleFunc("GET /v1/files", q.listFiles)
@@ -49,6 +57,14 @@ func (q *Queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mux.ServeHTTP(w, r)
+}
+
+type ownerKey struct{}
+
+// owner returns for whom a request is served.
+func owner(r *http.Request) string {
+	name, _ := r.Context().Value(ownerKey{}).(string)
+	return name
 }
 
 func refuse(w http.ResponseWriter, status int, message string) {
@@ -72,7 +88,7 @@ func (q *Queue) upload(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 400, "send the file as multipart/form-data, with the fields purpose and file")
 		return
 	}
-	f := &File{ID: newID("file-"), Object: "file", CreatedAt: *now(), Status: "processed"}
+	f := &File{ID: newID("file-"), Owner: owner(r), Object: "file", CreatedAt: *now(), Status: "processed"}
 	stored, kept := false, false
 	for {
 		part, err := mr.NextPart()
@@ -150,7 +166,7 @@ func (q *Queue) file(w http.ResponseWriter, r *http.Request) (f File, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.files[r.PathValue("id")]
-	if p == nil {
+	if p == nil || p.Owner != owner(r) {
 		refuse(w, 404, "there is no file "+strconv.Quote(r.PathValue("id")))
 		return f, false
 	}
@@ -203,13 +219,13 @@ func (q *Queue) deleteFile(w http.ResponseWriter, r *http.Request) {
 func (q *Queue) listFiles(w http.ResponseWriter, r *http.Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list(w, r, sorted(q.files, func(f *File) (int64, string) { return f.CreatedAt, f.ID }), func(f *File) (string, any) { return f.ID, f })
+	list(w, r, sorted(q.files, func(f *File) bool { return f.Owner == owner(r) }, func(f *File) (int64, string) { return f.CreatedAt, f.ID }), func(f *File) (string, any) { return f.ID, f })
 }
 
 func (q *Queue) listBatches(w http.ResponseWriter, r *http.Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list(w, r, sorted(q.batches, func(b *Batch) (int64, string) { return b.CreatedAt, b.ID }), func(b *Batch) (string, any) { return b.ID, q.show(b) })
+	list(w, r, sorted(q.batches, func(b *Batch) bool { return b.Owner == owner(r) }, func(b *Batch) (int64, string) { return b.CreatedAt, b.ID }), func(b *Batch) (string, any) { return b.ID, q.show(b) })
 }
 
 // list answers with a page of a list.
@@ -264,7 +280,7 @@ func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 	defer q.mu.Unlock()
 	f := q.files[in.InputFileID]
 	switch {
-	case f == nil || f.Purpose != "batch":
+	case f == nil || f.Owner != owner(r) || f.Purpose != "batch":
 		refuse(w, 400, "input_file_id names no file with the purpose batch")
 		return
 	case !strings.HasPrefix(in.Endpoint, "/") || strings.HasPrefix(in.Endpoint, "//"):
@@ -277,7 +293,7 @@ func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 	t := time.Now()
 	output, failures := newID("file-"), newID("file-")
 	b := &Batch{
-		ID: newID("batch_"), Object: "batch", Endpoint: in.Endpoint, InputFileID: f.ID, CompletionWindow: in.CompletionWindow, Status: inProgress,
+		ID: newID("batch_"), Owner: owner(r), Object: "batch", Endpoint: in.Endpoint, InputFileID: f.ID, CompletionWindow: in.CompletionWindow, Status: inProgress,
 		OutputFileID: &output, ErrorFileID: &failures, CreatedAt: t.Unix(), InProgressAt: now(), ExpiresAt: t.Add(window).Unix(), Metadata: in.Metadata,
 	}
 	if err := q.saveBatch(b); err != nil {
@@ -291,8 +307,9 @@ func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 
 func (q *Queue) batch(w http.ResponseWriter, r *http.Request) *Batch {
 	b := q.batches[r.PathValue("id")]
-	if b == nil {
+	if b == nil || b.Owner != owner(r) {
 		refuse(w, 404, "there is no batch "+strconv.Quote(r.PathValue("id")))
+		return nil
 	}
 	return b
 }

@@ -148,6 +148,8 @@ func (c *call) share(p *plan) {
 		if lead {
 			what = "miss"
 			c.lent = true // from here on
+		} else {
+			r.Raise(c.who.Priority)
 		}
 		if !c.follow(r, what, lead) {
 			return
@@ -204,6 +206,8 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 // produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
 func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *plan) {
 	defer j.body.Close()
+	j.urgent = &urgency{priority: j.who.Priority}
+	f.OnRaise(j.urgent.raise)
 	resp, t, err := j.exchange(ctx)
 	if err != nil {
 		f.End(&sharedError{err, t})
@@ -216,16 +220,33 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	if resp.ContentLength > 0 {
 		size = int(min(resp.ContentLength, 64<<10))
 	}
+	keep := func(last []byte) *cache.Entry {
+		body, ok := f.Whole(last)
+		if !ok || !p.keep || !j.keepable(resp, body) {
+			return nil
+		}
+		return &cache.Entry{Status: resp.StatusCode, Header: kept(resp.Header), Body: body, Stored: time.Now(), TTL: j.route.CacheTTL}
+	}
+	var entry *cache.Entry
+	told, total := false, int64(0)
 	buf := make([]byte, size)
 	for {
 		n, err := resp.Body.Read(buf)
+		if total += int64(n); total == resp.ContentLength && !told {
+			// With this the callers have all of it, before the end is known here: whoever asks after that does not get an answer
+			// that nobody should have twice.
+			told = true
+			if entry = keep(buf[:n]); entry == nil {
+				f.Seal()
+			}
+		}
 		if n > 0 {
 			if _, err := f.Write(buf[:n]); err != nil {
 				f.End(err)
 				return
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF || err != nil && told {
 			break
 		}
 		if err != nil {
@@ -233,8 +254,11 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 			return
 		}
 	}
-	if body, ok := f.Whole(); ok && p.keep && j.keepable(resp, body) {
-		c.Set(context.WithoutCancel(ctx), p.key, &cache.Entry{Status: resp.StatusCode, Header: kept(resp.Header), Body: body, Stored: time.Now(), TTL: j.route.CacheTTL})
+	if !told {
+		entry = keep(nil)
+	}
+	if entry != nil {
+		c.Set(context.WithoutCancel(ctx), p.key, entry)
 	}
 	f.End(nil)
 }

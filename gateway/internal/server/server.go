@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/gateway/internal/batches"
 	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -33,7 +34,7 @@ type Options struct {
 	Log *os.File
 }
 
-// Server is a gateway. Make it with New, mount what else it is to serve, and call Run once.
+// Server is a gateway. Make it with New, and call Run once.
 type Server struct {
 	opts     Options
 	settings atomic.Pointer[settings.Settings]
@@ -43,6 +44,7 @@ type Server struct {
 	tracer   *trace.Tracer // nil without an endpoint
 	log      *slog.Logger
 	sink     *sink
+	batches  *batches.Queue // nil without [gateway.batches]
 	mux      *http.ServeMux // of the callers' listener
 	admin    *http.ServeMux
 	stats    stats
@@ -88,6 +90,9 @@ func (s *Server) open() (err error) {
 	}
 	s.proxy, err = proxy.New(set, proxy.Config{Limits: s.limits, Cache: s.cache, Tracer: s.tracer, OnCall: s.onCall})
 	if err != nil {
+		return err
+	}
+	if s.batches, err = s.newBatches(set); err != nil {
 		return err
 	}
 	if s.listener, err = listen("gateway.listen", set.Listen); err != nil {
@@ -219,12 +224,6 @@ func (s *Server) Demonstration() bool { return s.demo != nil }
 // Log returns the gateway's log.
 func (s *Server) Log() *slog.Logger { return s.log }
 
-// Handle has calls to pattern, as http.ServeMux writes it, answered by h rather than handed on. It is called before Run.
-func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
-
-// Proxy is the handler that hands calls on.
-func (s *Server) Proxy() http.Handler { return s.proxy }
-
 // Run serves until ctx ends, and then lets calls end as long as gateway.server.drain_timeout says.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
@@ -260,6 +259,7 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = s.limits.Run(reloads, config.RunConfig{OnReload: s.onReload})
 		}
 	}()
+	batchesEnded := s.runBatches(reloads)
 	looks := make(chan struct{})
 	go func() {
 		defer close(looks)
@@ -299,6 +299,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for srv := range servers {
 		_ = srv.Close()
 	}
+	<-batchesEnded
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
@@ -351,6 +352,7 @@ func (s *Server) onReload(c config.Changes, err error) {
 	for name, differs := range map[string]bool{
 		"gateway.listen": old.Listen != set.Listen, "gateway.admin": old.Admin != set.Admin, "gateway.tls": old.TLS != set.TLS,
 		"gateway.log": old.Log != set.Log, "gateway.trace": old.Trace != set.Trace, "gateway.cache": old.Cache != set.Cache,
+		"gateway.batches":               old.Batches != set.Batches,
 		"gateway.server.header_timeout": old.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": old.Server.IdleTimeout != set.Server.IdleTimeout,
 		"gateway.server.max_header": old.Server.MaxHeader != set.Server.MaxHeader,
 	} {
@@ -375,6 +377,9 @@ func (s *Server) close() {
 	}
 	if s.cache != nil {
 		s.cache.Close()
+	}
+	if s.batches != nil {
+		_ = s.batches.Close()
 	}
 	if s.sink != nil {
 		s.sink.close()

@@ -28,6 +28,7 @@ type Settings struct {
 	Log     Log
 	Trace   Trace
 	Cache   Cache
+	Batches Batches
 	Routes  []Route // by falling length of Path
 	Callers []Caller
 	Tenants map[string]Tenant
@@ -76,6 +77,17 @@ type Cache struct {
 	MaxBytes, MaxEntry int64
 	// Redis is the URL of a Redis that replicas share, or RedisEnv the variable that holds it; both empty is none.
 	Redis, RedisEnv string
+}
+
+// Batches says where OpenAI's Batch API keeps its files; an empty Dir is no such API.
+type Batches struct {
+	Dir      string
+	Upstream string // that the requests go to
+	Tenant   string // that they are of
+	// MaxFile is the largest file of requests, in bytes.
+	MaxFile int64
+	// Idempotent has requests sent again after time-outs and server errors, under the same Idempotency-Key.
+	Idempotent bool
 }
 
 // What is cached.

@@ -37,6 +37,7 @@ type gatewayTable struct {
 	Log            logTable               `toml:"log"`
 	Trace          traceTable             `toml:"trace"`
 	Cache          cacheTable             `toml:"cache"`
+	Batches        batchesTable           `toml:"batches"`
 	Route          []routeTable           `toml:"route" len:"..1000"`
 	Caller         []callerTable          `toml:"caller" len:"..10000"`
 	Tenant         map[string]tenantTable `toml:"tenant" len:"..10000"`
@@ -75,6 +76,14 @@ type cacheTable struct {
 	MaxEntry *int64    `toml:"max_entry" range:"1024..268435456" unit:"bytes"`
 	Redis    *redisURL `toml:"redis"`
 	RedisEnv *envName  `toml:"redis_env"`
+}
+
+type batchesTable struct {
+	Dir        *filePath `toml:"dir"`
+	Upstream   *string   `toml:"upstream" len:"1..64"`
+	Tenant     *string   `toml:"tenant" len:"..128"`
+	MaxFile    *int64    `toml:"max_file" range:"1024..1099511627776" unit:"bytes"`
+	Idempotent bool      `toml:"idempotent"`
 }
 
 type routeTable struct {
@@ -141,6 +150,7 @@ func (t *fileTable) settings() *Settings {
 		Log:     Log{string(or(g.Log.File, "")), or(g.Log.Level, "info"), or(g.Log.Calls, true)},
 		Trace:   Trace{string(or(g.Trace.Endpoint, "")), or(g.Trace.Sample, 1)},
 		Cache:   Cache{or(g.Cache.MaxBytes, 64<<20), or(g.Cache.MaxEntry, 1<<20), string(or(g.Cache.Redis, "")), string(or(g.Cache.RedisEnv, ""))},
+		Batches: Batches{string(or(g.Batches.Dir, "")), or(g.Batches.Upstream, ""), or(g.Batches.Tenant, "batches"), or(g.Batches.MaxFile, 200_000_000), g.Batches.Idempotent},
 		Tenants: make(map[string]Tenant, len(g.Tenant)),
 		Limits:  t.File(),
 	}
@@ -151,6 +161,9 @@ func (t *fileTable) settings() *Settings {
 		s.Routes = defaultRoutes(s.Limits)
 	}
 	longestFirst(s.Routes)
+	if names := upstreams(s.Limits); s.Batches.Dir != "" && s.Batches.Upstream == "" && len(names) == 1 {
+		s.Batches.Upstream = names[0]
+	}
 	for _, c := range g.Caller {
 		s.Callers = append(s.Callers, Caller{c.Name, c.SHA256, or(c.Tenant, c.Name), or(c.Priority, 0), c.AnyTenant})
 	}
@@ -222,6 +235,7 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 	t.checkRoutes(own)
 	t.checkCallers(own)
 	t.checkOpen(own)
+	t.checkBatches(own.At("batches"))
 	if cert, key := own.At("tls", "cert"), own.At("tls", "key"); cert.Given() != key.Given() && cert.Sound() && key.Sound() {
 		own.At("tls").Errorf("has one of cert and key, must have both or none")
 	}
@@ -233,31 +247,57 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 	}
 }
 
-func (t *fileTable) checkRoutes(own strict.Key) {
-	paths := map[path]strict.Key{}
-	check := func(at strict.Key, name string) {
-		u, ok := t.Upstream[name]
-		switch {
-		case !at.Sound() || name == "":
-		case !ok:
-			names := make([]string, 0, len(t.Upstream))
-			for n := range t.Upstream {
-				names = append(names, n)
-			}
-			hint := "write a table [upstream." + name + "] with base_url"
-			if near, ok := strict.Nearest(name, names); ok {
-				hint = "did you mean " + strconv.Quote(near) + "?"
-			}
-			at.Error("is "+at.Found(), "the name of an upstream in this file", hint)
-		case u.BaseURL == "":
-			at.Error("is "+at.Found()+", which has no base_url", "an upstream with a base_url", "write base_url in [upstream."+name+"]")
+// checkUpstream reports a name that calls cannot be sent to.
+func (t *fileTable) checkUpstream(at strict.Key, name string) {
+	u, ok := t.Upstream[name]
+	switch {
+	case !at.Sound() || name == "":
+	case !ok:
+		names := make([]string, 0, len(t.Upstream))
+		for n := range t.Upstream {
+			names = append(names, n)
+		}
+		hint := "write a table [upstream." + name + "] with base_url"
+		if near, ok := strict.Nearest(name, names); ok {
+			hint = "did you mean " + strconv.Quote(near) + "?"
+		}
+		at.Error("is "+at.Found(), "the name of an upstream in this file", hint)
+	case u.BaseURL == "":
+		at.Error("is "+at.Found()+", which has no base_url", "an upstream with a base_url", "write base_url in [upstream."+name+"]")
+	}
+}
+
+// checkBatches reports a Batch API that has nowhere to keep or to send anything.
+func (t *fileTable) checkBatches(own strict.Key) {
+	b := &t.Gateway.Batches
+	if !own.Given() {
+		return
+	}
+	if !own.At("dir").Given() {
+		own.Errorf("has no dir: write the directory that keeps files and batches")
+	}
+	if b.Upstream != nil {
+		t.checkUpstream(own.At("upstream"), *b.Upstream)
+		return
+	}
+	var names []string
+	for name, u := range t.Upstream {
+		if u.BaseURL != "" {
+			names = append(names, name)
 		}
 	}
+	if slices.Sort(names); len(names) != 1 {
+		own.Errorf("has no upstream, and the file has %d with a base_url (%s): write which one requests go to", len(names), strings.Join(names, ", "))
+	}
+}
+
+func (t *fileTable) checkRoutes(own strict.Key) {
+	paths := map[path]strict.Key{}
 	for i, r := range t.Gateway.Route {
 		at := own.At("route").Index(i)
-		check(at.At("upstream"), r.Upstream)
+		t.checkUpstream(at.At("upstream"), r.Upstream)
 		for j, f := range r.Fallback {
-			check(at.At("fallback").Index(j).At("upstream"), f.Upstream)
+			t.checkUpstream(at.At("fallback").Index(j).At("upstream"), f.Upstream)
 		}
 		if alive := or(r.KeepAlive, time.Second); alive > 0 && alive < 10*time.Millisecond {
 			at.At("keep_alive").Error("is "+at.At("keep_alive").Found(), `"0s" (never) or "10ms" to "10m"`, "")

@@ -6,9 +6,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +13,7 @@ import (
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/browsertest"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -154,51 +152,18 @@ func TestPageIsStrict(t *testing.T) {
 	}
 }
 
-// browser returns the path of a Chromium. Without one the test is skipped, or fails if FLYBALL_REQUIRE names chromium.
-func browser(t *testing.T) string {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: not starting a browser")
-	}
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	const reason = "no chromium in PATH: the page is not opened (Debian: apt-get install chromium)"
-	if strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "chromium") {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
-	return ""
-}
-
 // The page draws what comes, in a browser that can reach nothing else, and what is in names stays text.
 func TestBrowserDrawsThePage(t *testing.T) {
-	path := browser(t)
+	path := browsertest.Find(t)
 	s, g := shown(t)
 	refuse(t, g)
 	cut := httptest.NewServer(ending(s.Config.Handler, 3))
 	defer cut.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	dir := t.TempDir()
-	cmd := exec.CommandContext(ctx, path,
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
-		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--user-data-dir="+filepath.Join(dir, "profile"),
-		"--enable-logging=stderr", "--window-size=1280,1000", "--virtual-time-budget=8000", "--dump-dom", cut.URL+"/ui")
-	var out, log strings.Builder
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &log, 10*time.Second
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s: %v\n%s", path, err, log.String())
+	page, console := browsertest.Open(t, path, cut.URL+"/ui", 8*time.Second)
+	if len(console) > 0 {
+		t.Errorf("the console says: %q", console)
 	}
-	for line := range strings.Lines(log.String()) {
-		if strings.Contains(line, "CONSOLE") {
-			t.Errorf("the console says: %s", line)
-		}
-	}
-	dom, _, _ := strings.Cut(out.String(), "<script>")
+	dom, _, _ := strings.Cut(page, "<script>")
 	for _, want := range []string{
 		`data-drawn="`, `class="s limit"`, `class="area"`, "key:1a2b3c4d", "out: exhausted", "cache: 3 of 7 found",
 		`&lt;script&gt;document.title="owned"&lt;/script&gt;`, "limit of concurrency binds",

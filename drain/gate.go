@@ -1,0 +1,117 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// What is here asks the guard, or the pool of keys.
+
+// pass is a permit: the guard's, or the pool's with its key.
+type pass struct {
+	permit limiter.Permit
+	keyed  limiter.KeyPermit
+}
+
+func (p *pass) held() bool { return p.permit.Held() || p.keyed.Held() }
+
+// release gives it back with what became of the call.
+func (p *pass) release(a *Answer) {
+	if p.keyed.Held() {
+		p.keyed.Release(a.Outcome, a.Key)
+		return
+	}
+	p.permit.Release(a.Outcome)
+}
+
+// acquire waits for a permit.
+func (r *Runner) acquire(ctx context.Context, req limiter.Request, p *pass) (err error) {
+	if r.cfg.Pool != nil {
+		p.keyed, err = r.cfg.Pool.Acquire(ctx, req)
+		return err
+	}
+	p.permit, err = r.cfg.Guard.Acquire(ctx, req)
+	return err
+}
+
+// rejected returns why no permit was to be had, and when it is worth asking again; ok is false when the context ended.
+func rejected(err error) (reason limiter.Reason, at time.Time, ok bool) {
+	var noPlace *limiter.RejectedError
+	var noKey *limiter.NoKeyError
+	switch {
+	case errors.As(err, &noPlace):
+		return noPlace.Reason, noPlace.RetryAt, true
+	case errors.As(err, &noKey):
+		return noKey.Reason, noKey.RetryAt, true
+	}
+	return 0, time.Time{}, false
+}
+
+// keysOut reports whether no permit was to be had because every key is out. It stops the run then, or says how long to wait for one
+// with a quota.
+func (r *Runner) keysOut(err error) (out bool, wait time.Duration) {
+	var e *limiter.NoKeyError
+	if !errors.As(err, &e) || !e.Out {
+		return false, 0
+	}
+	for _, k := range e.Keys {
+		if k.Out == limiter.KeyExhausted {
+			if r.cfg.QuotaPause > 0 {
+				return true, r.cfg.QuotaPause
+			}
+			r.stop(fmt.Errorf("%w: %w", ErrQuota, err))
+			return true, 0
+		}
+	}
+	r.stop(fmt.Errorf("%w: %w", ErrUnauthorized, err))
+	return true, 0
+}
+
+// mostBarred is how often a job that is forbidden is sent while there are other keys: a key is out after three in a row.
+const mostBarred = 4
+
+// otherKey reports whether another key may do what this one could not, which is out now or will be.
+func (r *Runner) otherKey(t *task, a *Answer) bool {
+	switch {
+	case r.cfg.Pool == nil:
+		return false
+	case a.Key == limiter.KeyExhausted || a.Class == feedback.QuotaExhausted:
+		return r.cfg.QuotaPause > 0 || r.cfg.Pool.Stats().InService > 0 // the pool finds out by itself when one has a quota again
+	case a.Key == limiter.KeyUnauthorized:
+		return r.cfg.Pool.Stats().InService > 0
+	case a.Key == limiter.KeyForbidden:
+		t.barred++
+		return t.barred < mostBarred && r.cfg.Pool.Stats().InService > 1
+	}
+	return false
+}
+
+// limit returns how many calls may be in flight.
+func (r *Runner) limit() (n int) {
+	if r.cfg.Pool == nil {
+		return r.cfg.Guard.Stats().Limit
+	}
+	for _, g := range r.cfg.Pool.Guards() {
+		n += g.Stats().Limit
+	}
+	return n
+}
+
+// paused returns how much longer nothing starts.
+func (r *Runner) paused() time.Duration {
+	if r.cfg.Pool == nil {
+		return r.cfg.Guard.Stats().Paused
+	}
+	least := time.Duration(-1)
+	for _, g := range r.cfg.Pool.Guards() {
+		if d := g.Stats().Paused; least < 0 || d < least {
+			least = d
+		}
+	}
+	return max(0, least)
+}

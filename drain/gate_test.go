@@ -1,0 +1,150 @@
+package drain_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/drain/draintest"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// keyed is an upstream with keys, and what became of the calls with each.
+type keyed struct {
+	mu   sync.Mutex
+	sent map[string]int
+}
+
+func (k *keyed) answers(t *testing.T, f func(key string, n int) (status int, body string)) *drain.HTTP {
+	t.Helper()
+	k.sent = map[string]int{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		k.mu.Lock()
+		k.sent[key]++
+		n := k.sent[key]
+		k.mu.Unlock()
+		status, body := f(key, n)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}))
+	t.Cleanup(srv.Close)
+	up, err := drain.NewHTTP(drain.HTTP{BaseURL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return up
+}
+
+// drainKeys drains so many jobs with the keys a, b and c.
+func drainKeys(t *testing.T, up drain.Upstream, n int) (*draintest.Results, drain.Progress, error) {
+	t.Helper()
+	var keys []limiter.Secret
+	for _, s := range []string{"a", "b", "c"} {
+		keys = append(keys, limiter.NewSecret("key-"+s))
+	}
+	pool, err := limiter.NewPool(limiter.PoolConfig{
+		Guard:  limiter.Config{Name: "up", MaxWait: time.Hour},
+		NewLaw: func() adaptive.Law { return adaptive.NewFixed(2) }, Keys: keys,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, store := &draintest.Memory{}, &draintest.Results{}
+	for _, d := range jobs(n) {
+		src.Publish(d)
+	}
+	src.Finish()
+	r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Run(context.Background())
+	return store, r.Progress(), err
+}
+
+const (
+	good   = `{"choices":[]}`
+	noKey  = `{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","code":"invalid_api_key"}}`
+	noCash = `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}`
+)
+
+// With several keys each job goes with one of them, those that do not work are out, and the jobs that met them are sent with another.
+func TestPool(t *testing.T) {
+	var k keyed
+	up := k.answers(t, func(key string, _ int) (int, string) {
+		switch key {
+		case "key-a":
+			return 401, noKey
+		case "key-b":
+			return 429, noCash
+		}
+		return 200, good
+	})
+	_, p, err := drainKeys(t, up, 30)
+	if err != nil || p.Done != 30 || p.Dead != 0 {
+		t.Fatalf("Run: %v, %d done and %d dead, want 30 and none", err, p.Done, p.Dead)
+	}
+	if k.sent["key-c"] != 30 || k.sent["key-a"] > 2 || k.sent["key-b"] > 2 || k.sent["key-a"] == 0 || k.sent["key-b"] == 0 {
+		t.Errorf("sent with each key: %v, want 30 with c, and not more with a and b than were in flight when they went out", k.sent)
+	}
+}
+
+// A 403 that another key may do is tried with another one.
+func TestPoolForbidden(t *testing.T) {
+	var k keyed
+	up := k.answers(t, func(key string, _ int) (int, string) {
+		if key == "key-b" {
+			return 403, `{"error":{"message":"no"}}`
+		}
+		return 200, good
+	})
+	if _, p, err := drainKeys(t, up, 30); err != nil || p.Done != 30 || p.Dead != 0 {
+		t.Fatalf("Run: %v, %d done and %d dead, want 30 and none; sent %v", err, p.Done, p.Dead, k.sent)
+	}
+}
+
+// When all keys are out the run stops, and says why.
+func TestPoolWithoutAKey(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		want   error
+	}{{401, noKey, drain.ErrUnauthorized}, {403, noKey, drain.ErrUnauthorized}, {429, noCash, drain.ErrQuota}} {
+		var k keyed
+		up := k.answers(t, func(string, int) (int, string) { return c.status, c.body })
+		_, p, err := drainKeys(t, up, 20)
+		if !errors.Is(err, c.want) || p.Done+p.Dead != 0 {
+			t.Errorf("status %d: %v, %d done and %d dead, want %v and none", c.status, err, p.Done, p.Dead, c.want)
+		}
+	}
+}
+
+// A runner has a guard or a pool, and with a pool an upstream that takes keys.
+func TestPoolConfig(t *testing.T) {
+	pool, err := limiter.NewPool(limiter.PoolConfig{Keys: []limiter.Secret{limiter.NewSecret("k")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := drain.Config{Source: &draintest.Memory{}, Store: &draintest.Results{}, Upstream: &upstream{}, Pool: pool}
+	if _, err := drain.New(cfg); err == nil || !strings.Contains(err.Error(), "KeyUpstream") {
+		t.Errorf("an upstream without keys beside a pool: %v", err)
+	}
+	cfg.Upstream = &drain.HTTP{}
+	cfg.Guard, err = limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := drain.New(cfg); err == nil || !strings.Contains(err.Error(), "Config.Pool is set, must be nil beside Guard") {
+		t.Errorf("a guard beside a pool: %v", err)
+	}
+}

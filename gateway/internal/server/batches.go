@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/gateway/internal/batches"
+	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/limiter"
+)
+
+// newBatches opens the queue behind OpenAI's Batch API; nil when the file has none. Its requests go through the same guard, or pool
+// of keys, as those of callers who wait.
+func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
+	b := &set.Batches
+	if b.Dir == "" {
+		return nil, nil
+	}
+	u := set.Limits.Upstreams[b.Upstream]
+	up, err := drain.NewHTTP(drain.HTTP{
+		// The requests' urls begin with the version, as does what others call the base URL.
+		BaseURL:  strings.TrimSuffix(strings.TrimSuffix(u.BaseURL, "/"), "/v1"),
+		Provider: u.Provider, Rules: set.Limits.FeedbackRules(), IdempotencyKey: b.Idempotent,
+		KeyHeader: u.Keys.Header, KeyPrefix: u.Keys.Prefix,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("gateway.batches: %w", err)
+	}
+	cfg := batches.Config{
+		Dir: b.Dir, Upstream: up, MaxFile: b.MaxFile, Idempotent: b.Idempotent,
+		// Whose it is says the gateway, not a line of a file.
+		Request: func(j *drain.Job) limiter.Request {
+			return limiter.Request{Tenant: b.Tenant, Output: j.MaxTokens}
+		},
+		Log: func(format string, args ...any) { s.log.Info(fmt.Sprintf(format, args...)) },
+	}
+	if len(u.Keys.Sources) > 0 {
+		cfg.Pool, err = s.limits.Pool(u.Name)
+	} else {
+		cfg.Guard, err = s.limits.Guard(u.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	q, err := batches.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.batches: %w", err)
+	}
+	return q, nil
+}
+
+// batchPath returns the path of a request of the Batch API as the API itself writes it; empty when it is none, or when there is no such
+// API. The API is below the paths of its upstream, and where no route leads.
+func (s *Server) batchPath(r *http.Request) string {
+	if s.batches == nil {
+		return ""
+	}
+	upstream, rest := s.proxy.Match(r.URL.EscapedPath())
+	if upstream == "" {
+		rest = r.URL.EscapedPath()
+	} else if upstream != s.settings.Load().Batches.Upstream {
+		return ""
+	}
+	rest = strings.TrimPrefix(rest, "/v1")
+	for _, name := range [...]string{"/files", "/batches"} {
+		if after, ok := strings.CutPrefix(rest, name); ok && (after == "" || after[0] == '/') {
+			return "/v1" + rest
+		}
+	}
+	return ""
+}
+
+// serveBatches answers a request of the Batch API, whose path is given.
+func (s *Server) serveBatches(w http.ResponseWriter, r *http.Request, path string) {
+	caller, ok := s.proxy.Admit(w, r)
+	if !ok {
+		return
+	}
+	set := s.settings.Load()
+	rc := http.NewResponseController(w)
+	c := r.Clone(r.Context())
+	c.URL.Path, c.URL.RawPath = path, ""
+	if r.ContentLength != 0 {
+		// A file may take long, but not stop.
+		c.Body = &paced{ReadCloser: r.Body, rc: rc, pause: set.Server.BodyTimeout, began: time.Now()}
+	}
+	s.batches.ServeFor(caller, &pacedWriter{ResponseWriter: w, rc: rc, stall: set.Server.WriteTimeout}, c)
+}
+
+// runBatches sends batches until ctx ends, and calls in flight have; what is left goes on with the next start.
+func (s *Server) runBatches(ctx context.Context) (ended <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if s.batches != nil {
+			_ = s.batches.Run(ctx) // it ends with ctx only
+		}
+	}()
+	return done
+}
+
+// paced is a body that must come on: not nothing for a pause, and a KiB a second on average after it.
+type paced struct {
+	io.ReadCloser
+	rc    *http.ResponseController
+	pause time.Duration
+	began time.Time
+	got   int64
+}
+
+// Read reads from the body.
+func (p *paced) Read(b []byte) (int, error) {
+	limit := time.Now().Add(p.pause)
+	if all := p.began.Add(p.pause + time.Duration(p.got>>10)*time.Second); all.Before(limit) {
+		limit = all
+	}
+	_ = p.rc.SetReadDeadline(limit)
+	n, err := p.ReadCloser.Read(b)
+	p.got += int64(n)
+	if err == io.EOF {
+		_ = p.rc.SetReadDeadline(time.Time{}) // the server watches the connection from here on
+	}
+	return n, err
+}
+
+// pacedWriter writes an answer whose reader must take something of it now and then.
+type pacedWriter struct {
+	http.ResponseWriter
+	rc    *http.ResponseController
+	stall time.Duration
+}
+
+// Unwrap is for http.ResponseController.
+func (p *pacedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// Write writes a part of the answer.
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	_ = p.rc.SetWriteDeadline(time.Now().Add(p.stall))
+	return p.ResponseWriter.Write(b)
+}

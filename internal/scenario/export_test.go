@@ -1,0 +1,9 @@
+package scenario
+
+// For the tests that need what imports this package.
+const RaceDetector = raceDetector
+
+var (
+	Update  = update
+	Rewrite = rewrite
+)
