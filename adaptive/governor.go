@@ -420,8 +420,9 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && s.Credit > startCredit/2 && s.Pauses == 0 {
-		// The first refusals say little: a quota may allow no more at once. Whether it is refused at the same number again is soon seen.
+	if cause == CauseThrottled && s.Credit > startCredit/2 && (s.Pauses == 0 || s.LastPause.Seconds() <= s.Mean) {
+		// The first refusals say little: a quota may allow no more at once. Whether it is refused at the same number again is soon
+		// seen, and costs no more than a round trip.
 		s.SlowStart = true
 		s.startDoubling(t)
 	}
