@@ -123,7 +123,13 @@ func Run(ctx context.Context, cfg Config) (*Result, error) { return new(Worker).
 
 // A Worker runs one world after the other in the same memory: what a run took, the next one need not ask for. What comes of a run does
 // not depend on those before it. The zero Worker is ready; it must not be copied, and makes one run at a time.
-type Worker struct{ run run }
+type Worker struct {
+	// OnHalf, when set, is called in the middle of a run's duration and at its end. Whoever counts allocations has those between the two, when
+	// all has grown.
+	OnHalf func(events uint64)
+
+	run run
+}
 
 // Run is the function Run. The times of single requests in the result (Latencies, FirstBytes, PerToken, Waits) are valid until the
 // worker's next run; everything else stays.
@@ -133,6 +139,11 @@ func (w *Worker) Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	r := &w.run
 	r.init(&cfg)
+	if w.OnHalf != nil {
+		for r.now < r.end/2 && r.step() {
+		}
+		w.OnHalf(r.res.Events)
+	}
 	for i := 1; r.step(); i++ {
 		if i%stopEvery == 0 {
 			if ctx.Err() != nil {
@@ -142,6 +153,9 @@ func (w *Worker) Run(ctx context.Context, cfg Config) (*Result, error) {
 				return nil, r.check.err
 			}
 		}
+	}
+	if w.OnHalf != nil {
+		w.OnHalf(r.res.Events)
 	}
 	return r.finish()
 }
