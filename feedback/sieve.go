@@ -52,14 +52,7 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 		case jsonMember:
 			switch keep, note := keptMember(name, c.base); {
 			case note:
-				switch string(name) {
-				case "choices":
-					s.noted.choices = true
-				case "output":
-					s.noted.output = true
-				case "candidates":
-					s.noted.candidates = true
-				}
+				s.noted.note(name)
 			case keep && (s.Usage || !onlyUsage(name)):
 				// A member that is null says nothing, and its value needs no reading.
 				if i := skipSpace(p, n); i < len(p) && p[i] == 'n' {
@@ -75,15 +68,6 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 		}
 	}
 	return n, false
-}
-
-// onlyUsage reports whether the member of a name can tell of nothing but usage.
-func onlyUsage(name []byte) bool {
-	switch string(name) {
-	case "usage", "usageMetadata", "usage_metadata", "Usage", "x_groq", "prompt_eval_count", "eval_count":
-		return true
-	}
-	return false
 }
 
 // Over reports whether nothing more can be found, because the body has ended or is no JSON.

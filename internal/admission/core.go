@@ -103,6 +103,7 @@ type state struct {
 	closed    bool
 
 	gate       time.Duration // nothing starts before it
+	held       bool          // the gate is the law's own
 	resumeNext time.Duration // after a pause: the next start
 	resumeEnd  time.Duration // after a pause: when its spreading ends
 	spread     time.Duration // after a pause: the time that its spreading takes
@@ -398,7 +399,7 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	case s.closed:
 		return ReasonClosed, 0
 	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
-		return ReasonPaused, s.gate
+		return s.shut(), s.gate
 	case w.GiveUp != 0 && max(now, s.gate) >= w.GiveUp:
 		return ReasonDeadline, max(now, s.gate)
 	}
@@ -494,7 +495,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return nil
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
-		return c.reject(now, it.waiter, ReasonPaused, s.gate)
+		return c.reject(now, it.waiter, s.shut(), s.gate)
 	}
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
@@ -849,6 +850,20 @@ func (c *Core) EndUntimed(t Ticket) Ending {
 	return Ended
 }
 
+// EndSpent ends a call that ended well, says no more than how long it took and what tokens it used, and reserved
+// none of them, when nothing else is due: nobody waits, there are no budgets, and the law wants no window. done is false when it did
+// nothing: the caller must Settle the call, and run Next. It needs the lock.
+func (c *Core) EndSpent(now time.Duration, t Ticket, o *adaptive.Outcome) (done bool) {
+	s := c.state
+	if s == nil || c.slots.Waiting() > 0 || s.budget.Limited() || c.due(now) {
+		return false
+	}
+	call := t.Call()
+	c.count(now, &call, o)
+	c.give()
+	return true
+}
+
 // Tend asks the law, when it is due. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Tend(now time.Duration) {
 	if c.due(now) {
@@ -910,11 +925,34 @@ func (c *Core) Close(now time.Duration) {
 
 // Pause closes the gate until the instant until; a gate that is closed for longer stays so. It
 // needs the lock.
-func (c *Core) Pause(now, until time.Duration) {
+func (c *Core) Pause(now, until time.Duration) { c.shut(now, until, false) }
+
+// Held reports whether it was the law that closed the gate. It needs the lock.
+func (c *Core) Held() bool { return c.state != nil && c.state.held }
+
+// shut is why callers are refused while the gate is closed.
+func (s *state) shut() Reason {
+	if s.held {
+		return ReasonHeld
+	}
+	return ReasonPaused
+}
+
+// whyShut is what callers wait for while the gate is closed, by the law or not.
+func whyShut(byLaw bool) Why {
+	if byLaw {
+		return WhyHold
+	}
+	return WhyPause
+}
+
+// shut closes the gate.
+func (c *Core) shut(now, until time.Duration, byLaw bool) {
 	s := c.open(now)
 	if until <= now || until <= s.gate {
 		return
 	}
+	s.held = byLaw
 	s.spread = min(resumeSpread, until-now)
 	if s.latency > 0 {
 		s.spread = min(s.spread, s.latency)
@@ -1044,7 +1082,7 @@ func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why
 	s := c.state
 	at = now
 	if s.gate > at {
-		at, why = s.gate, WhyPause
+		at, why = s.gate, whyShut(s.held)
 	}
 	if at < s.resumeEnd {
 		if t := min(s.resumeNext, s.resumeEnd); t > at {
@@ -1123,6 +1161,7 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	// call may find out.
 	until := now + min(o.RetryAfter, maxGate)
 	if until <= s.gate {
+		s.held = s.held && until < s.gate
 		return // told before
 	}
 	if c.cfg.PauseJitter > 0 {
@@ -1220,7 +1259,7 @@ func (c *Core) obey(now time.Duration) {
 	c.state.highest = max(c.state.highest, d.Limit)
 	c.state.tokens.set(now, d.TokenPace, d.TokenPace*tokenDepth)
 	if d.NotBefore > now {
-		c.Pause(now, d.NotBefore)
+		c.shut(now, d.NotBefore, true)
 	}
 	c.hold(now)
 }

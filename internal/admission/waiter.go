@@ -32,8 +32,10 @@ const (
 	ReasonQueueFull
 	// ReasonMaxWait: the caller waited as long as it may.
 	ReasonMaxWait
-	// ReasonPaused: the upstream asked for a pause that is longer than the guard or the caller waits.
+	// ReasonPaused: the upstream, or somebody by calling Pause, asked for a pause that is longer than the guard or the caller waits.
 	ReasonPaused
+	// ReasonHeld: the law holds starts back for longer than the guard or the caller waits.
+	ReasonHeld
 	// ReasonDeadline: the caller's own deadline comes before the call could start, even if all before it were as
 	// quick as the quickest ever.
 	ReasonDeadline
@@ -48,7 +50,7 @@ const (
 	NumReasons = int(ReasonClosed) + 1
 )
 
-var reasonNames = [NumReasons]string{"none", "limit", "queue_full", "max_wait", "paused", "deadline", "too_large", "dropped", "closed"}
+var reasonNames = [NumReasons]string{"none", "limit", "queue_full", "max_wait", "paused", "held", "deadline", "too_large", "dropped", "closed"}
 
 // String returns the reason as metrics and errors write it.
 func (r Reason) String() string {
@@ -68,6 +70,8 @@ const (
 	WhyLimit
 	// WhyPause: the upstream asked for a pause, or somebody called Pause.
 	WhyPause
+	// WhyHold: the law holds starts back, though nobody asked for a pause.
+	WhyHold
 	// WhyResume: starts are spread after a pause.
 	WhyResume
 	// WhyPace: as many calls as may start did.
@@ -83,7 +87,7 @@ const (
 	NumWhys = int(WhyReserved) + 1
 )
 
-var whyNames = [NumWhys]string{"none", "limit", "pause", "resume", "pace", "token_pace", "budget", "reserved"}
+var whyNames = [NumWhys]string{"none", "limit", "pause", "hold", "resume", "pace", "token_pace", "budget", "reserved"}
 
 // String returns the reason as metrics and explanations write it.
 func (y Why) String() string {

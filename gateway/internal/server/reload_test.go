@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -177,4 +178,38 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 		}
 	}
 	eventually(t, "lost lines are counted", func() bool { return g.sink.failed.Load() >= 20 })
+}
+
+// Nor does a pipe that nobody reads.
+func TestLogThatNobodyReads(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	s := &sink{w: w}
+	line := bytes.Repeat([]byte("x"), 1023)
+	line = append(line, '\n')
+	for range 2 * sinkHeld / len(line) {
+		if n, err := s.Write(line); n != len(line) || err != nil {
+			t.Fatalf("Write: %d, %v", n, err)
+		}
+	}
+	if s.failed.Load() == 0 {
+		t.Error("no line was lost in a pipe that nobody reads")
+	}
+	if s.flush(10 * time.Millisecond) {
+		t.Error("what nobody reads is said to be written")
+	}
+	lost := s.failed.Load()
+	got := make(chan int64)
+	go func() { n, _ := io.Copy(io.Discard, r); got <- n }()
+	if !s.flush(20 * time.Second) {
+		t.Fatal("it does not go on when somebody reads")
+	}
+	_ = w.Close()
+	if n := <-got; n != int64(2*sinkHeld)-int64(lost)*int64(len(line)) {
+		t.Errorf("%d bytes came, and %d lines were lost, of %d bytes", n, lost, 2*sinkHeld)
+	}
 }
