@@ -26,9 +26,12 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// each runs a test with kfake, always, and with the broker of FLYBALL_KAFKA when there is one.
+// each runs a test with kfake, always, and with the broker of FLYBALL_KAFKA when there is one. Most of the time they wait, so two run at a
+// time.
 func each(t *testing.T, f func(t *testing.T, brokers []string)) {
+	t.Parallel()
 	t.Run("kfake", func(t *testing.T) {
+		t.Parallel()
 		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
@@ -37,6 +40,7 @@ func each(t *testing.T, f func(t *testing.T, brokers []string)) {
 		f(t, c.ListenAddrs())
 	})
 	t.Run("broker", func(t *testing.T) {
+		t.Parallel()
 		addr := os.Getenv("FLYBALL_KAFKA")
 		if addr == "" {
 			const reason = "FLYBALL_KAFKA names no broker: tested with kfake only (.ci/services kafka -- go test ./contrib/kafka)"
@@ -384,7 +388,7 @@ func TestPauseLongerThanTheSession(t *testing.T) {
 			}
 			if i == 50 {
 				f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 20 })
-				a.guard.Pause(time.Now().Add(9 * time.Second))
+				a.guard.Pause(time.Now().Add(time.Hour))
 			}
 		}
 		before := a.run.Progress().Fetched
@@ -392,6 +396,7 @@ func TestPauseLongerThanTheSession(t *testing.T) {
 		if p := a.run.Progress(); p.Fetched > before+17 {
 			t.Errorf("%d jobs were fetched in the pause", p.Fetched-before)
 		}
+		a.guard.Resume()
 		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == 200 })
 		if p := a.run.Progress(); p.Lost != 0 || p.Fetched != 200 {
 			t.Errorf("%+v", p)

@@ -24,6 +24,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -69,8 +70,10 @@ const (
 	headerSeq       = "x-flyball-seq"
 	headerDelivery  = "x-delivery-count" // of quorum queues
 
-	// bootTime is how long a new connection is left alone after a lost one. A broker that starts listens before its quorum
-	// queues have leaders, and RabbitMQ 3.10 may never confirm what is published to one in that moment.
+	// bootTime is how long a new connection is left alone after a lost one: no queue is asked, consumed or published to. A broker that
+	// starts listens before its quorum queues have elected leaders, and what reaches one in that moment may keep it from ever electing
+	// one (https://github.com/rabbitmq/ra/issues/179; seen with RabbitMQ 3.10.8, which has ra 2.2.0): the channel that asked is stuck, and so
+	// are all that come after it. An election takes less than a second.
 	bootTime       = 2 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
@@ -154,7 +157,7 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1)}
-	l, err := s.dial()
+	l, err := s.dial(context.Background(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +168,7 @@ func Open(cfg Config) (*Source, error) {
 func (c *Config) deadQueue() string { return c.Queue + ".dead" }
 
 // connect makes a connection.
-func connect(url string, dial func(network, address string) (net.Conn, error)) (*connection, error) {
+func connect(url string, dial func(network, address string) (net.Conn, error), log func(string, ...any)) (*connection, error) {
 	if dial == nil {
 		dial = amqp.DefaultDial(10 * time.Second)
 	}
@@ -179,6 +182,18 @@ func connect(url string, dial func(network, address string) (net.Conn, error)) (
 		return nil, fmt.Errorf("rabbitmq: connecting: %w", err)
 	}
 	c.Connection = conn
+	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
+	go func() { // ends with the connection
+		for b := range blocked {
+			if !b.Active {
+				c.blocked.Store(nil)
+				log("rabbitmq: the broker takes messages again")
+				continue
+			}
+			c.blocked.Store(&b.Reason)
+			log("rabbitmq: the broker takes no messages for now: %s", b.Reason)
+		}
+	}()
 	return c, nil
 }
 
@@ -186,6 +201,8 @@ func connect(url string, dial func(network, address string) (net.Conn, error)) (
 type connection struct {
 	*amqp.Connection
 	raw net.Conn
+	// blocked is why the broker takes no messages now: its memory or disk is short. nil when it does.
+	blocked atomic.Pointer[string]
 }
 
 // closeTime is how long a broker may take to say farewell.
@@ -198,11 +215,16 @@ func (c *connection) Close() error {
 	return c.Connection.Close()
 }
 
-// dial connects, makes what queues are missing, and begins to consume unless it is paused.
-func (s *Source) dial() (*link, error) {
-	conn, err := connect(s.cfg.URL, s.cfg.Dial)
+// dial connects, makes what queues are missing, and begins to consume unless it is paused. After a lost connection it lets the broker come
+// to itself first.
+func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
+	conn, err := connect(s.cfg.URL, s.cfg.Dial, s.cfg.Log)
 	if err != nil {
 		return nil, err
+	}
+	if lost && limiter.Sleep(ctx, bootTime) != nil {
+		_ = conn.Close()
+		return nil, context.Cause(ctx)
 	}
 	l := &link{conn: conn, retries: map[string]bool{}}
 	fail := func(what string, err error) (*link, error) {
@@ -308,9 +330,11 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 			s.cfg.Log("rabbitmq: the connection was lost; connecting again")
 			s.drop(l)
 		}
-		l, err := s.dial()
-		if err == nil && limiter.Sleep(ctx, bootTime) != nil {
-			l.close()
+		l, err := s.dial(ctx, true)
+		if ctx.Err() != nil {
+			if err == nil {
+				l.close()
+			}
 			return nil, context.Cause(ctx)
 		}
 		if err == nil {
