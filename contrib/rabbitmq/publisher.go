@@ -19,10 +19,10 @@ import (
 var errUnconfirmed = errors.New("the broker did not confirm a message")
 
 // errStuck is errUnconfirmed in time.
-var errStuck = fmt.Errorf("%w within %v; if that goes on, its queue has no leader, which the broker's log says (\"leader not known\"), and a restart of the broker cures", errUnconfirmed, confirmTime)
+var errStuck = fmt.Errorf("%w within %v; if that goes on and the broker's log says \"leader not known\", the queue was made just before the broker was killed: delete it", errUnconfirmed, confirmTime)
 
-// confirmTime is how long a broker may take to confirm a message. A channel that waits for a quorum queue without a leader (see bootTime) does
-// nothing else any more.
+// confirmTime is how long a broker may take to confirm a message. A channel that waits for a quorum queue without a leader (see registerTime)
+// does nothing else any more.
 const confirmTime = 5 * time.Second
 
 // publisher publishes to queues, and returns once the broker has a message safely. It may be used by any number of goroutines.
@@ -169,7 +169,7 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
 	}
-	if err = declare(conn, r.cfg.Queue, nil); err == nil {
+	if _, err = declare(conn, r.cfg.Queue, nil); err == nil {
 		r.out, err = newPublisher(conn)
 	}
 	if err != nil {

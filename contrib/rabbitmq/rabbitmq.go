@@ -71,10 +71,13 @@ const (
 	headerDelivery  = "x-delivery-count" // of quorum queues
 
 	// bootTime is how long a new connection is left alone after a lost one: no queue is asked, consumed or published to. A broker that
-	// starts listens before its quorum queues have elected leaders, and what reaches one in that moment may keep it from ever electing
-	// one (https://github.com/rabbitmq/ra/issues/179; seen with RabbitMQ 3.10.8, which has ra 2.2.0): the channel that asked is stuck, and so
-	// are all that come after it. An election takes less than a second.
-	bootTime       = 2 * time.Second
+	// starts listens before its quorum queues have elected leaders, which takes up to a second.
+	bootTime = 2 * time.Second
+	// registerTime is how long a retry queue that was just made is not relied on. RabbitMQ 3.10.8 writes the list of its quorum queues' members
+	// (ra 2.2.0: names.dets, auto_save) half a second after the last change. A queue that is not on it when the broker is killed comes back
+	// empty, what was confirmed is gone, and it never elects a leader: "leader not known" in the broker's log, and whoever publishes to it is
+	// stuck. Four queues of which the last one was made just before a kill -9: three came back with their messages, the last one like that.
+	registerTime   = time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
 	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
@@ -231,10 +234,10 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
 	}
-	if err := declare(conn, s.cfg.deadQueue(), nil); err != nil {
+	if _, err := declare(conn, s.cfg.deadQueue(), nil); err != nil {
 		return fail("the queue "+s.cfg.deadQueue(), err)
 	}
-	err = declare(conn, s.cfg.Queue, amqp.Table{
+	_, err = declare(conn, s.cfg.Queue, amqp.Table{
 		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.deadQueue(), "x-delivery-limit": int64(s.cfg.DeliveryLimit),
 		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 	})
@@ -261,22 +264,22 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 	return l, nil
 }
 
-// declare makes a quorum queue when there is none of this name.
-func declare(conn *connection, name string, args amqp.Table) error {
+// declare makes a quorum queue when there is none of this name; made says that there was none.
+func declare(conn *connection, name string, args amqp.Table) (made bool, err error) {
 	ch, err := conn.Channel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, err = ch.QueueDeclarePassive(name, true, false, false, false, nil)
 	if err == nil {
-		return ch.Close()
+		return false, ch.Close()
 	}
 	var e *amqp.Error
 	if !errors.As(err, &e) || e.Code != amqp.NotFound {
-		return err
+		return false, err
 	}
 	if ch, err = conn.Channel(); err != nil { // the broker has closed the one that asked
-		return err
+		return false, err
 	}
 	defer ch.Close()
 	all := amqp.Table{"x-queue-type": "quorum"}
@@ -284,7 +287,7 @@ func declare(conn *connection, name string, args amqp.Table) error {
 		all[k] = v
 	}
 	_, err = ch.QueueDeclare(name, true, false, false, false, all)
-	return err
+	return err == nil, err
 }
 
 // consume begins to consume.
@@ -495,25 +498,30 @@ func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, chan
 		rung *= 2
 	}
 	queue := fmt.Sprintf("%s.retry.%d", s.cfg.Queue, int(rung.Seconds()))
-	if err := s.declareRetry(h.link, queue, rung); err != nil {
+	if err := s.declareRetry(ctx, h.link, queue, rung); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, queue, change)
 }
 
-func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
+func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl time.Duration) error {
 	s.mu.Lock()
 	known := l.retries[queue]
 	s.mu.Unlock()
 	if known {
 		return nil
 	}
-	err := declare(l.conn, queue, amqp.Table{
+	made, err := declare(l.conn, queue, amqp.Table{
 		"x-message-ttl": ttl.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.Queue,
 		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 	})
 	if err != nil {
 		return fmt.Errorf("the queue %s: %w", queue, err)
+	}
+	if made {
+		if err := limiter.Sleep(ctx, registerTime); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	l.retries[queue] = true
