@@ -196,6 +196,9 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
+		if s.SamePause++; pause != s.LastPause {
+			s.SamePause = 0
+		}
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
@@ -321,6 +324,10 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
+	case n <= 0.9*s.Top:
+		s.Against += weight / 2
+	case n <= s.Top && s.SamePause >= 3 && n >= 16:
+		s.Against += weight / 4 // of a cap, too, some calls may be on their way, or be counted no more
 	case n <= s.Top:
 		s.Against += weight / 2
 	case s.Open && n < s.RefusedAt:

@@ -66,6 +66,7 @@ type GovernorState struct {
 	PausedUntil time.Duration
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
+	SamePause   int           // how often in a row it was as long as the one before
 	Pauses      int           // how many, at most 3
 	ProbeAt     time.Duration // the limit is not tried before
 	PaceProbeAt time.Duration // a pace is not tried before
@@ -210,6 +211,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
 		*f = between(*f, -unbounded, unbounded)
 	}
+	s.SamePause = min(max(s.SamePause, 0), 1<<20)
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
