@@ -46,6 +46,9 @@ func (g *Governor) Decision() Decision {
 	}
 }
 
+// near is by how much a boundary may seem to move. Calls whose answers are on the way are in flight here and not there.
+const near = 0.1
+
 // aloneAfter is how many calls must have been accepted since the refusal before for a refusal to be alone.
 const aloneAfter = 25
 
@@ -196,9 +199,6 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
-		if s.SamePause++; pause != s.LastPause {
-			s.SamePause = 0
-		}
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
@@ -324,21 +324,17 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
-	case n <= 0.9*s.Top:
-		s.Against += weight / 2
-	case n <= s.Top && s.SamePause >= 3 && n >= 16:
-		s.Against += weight / 4 // of a cap, too, some calls may be on their way, or be counted no more
-	case n <= s.Top:
-		s.Against += weight / 2
-	case s.Open && n < s.RefusedAt:
-		s.Against += 0.75 // something passed, and then it refused with fewer in flight
-	case s.Open || s.LastBound == 0:
-	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
+	case n <= 0.9*s.Top:
+		s.Against += weight / 2
+	case s.Open && n < s.RefusedAt:
+		s.Against += 0.75 // something passed, and then it refused with fewer in flight
+	case s.Open || s.LastBound == 0:
 	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
 		s.Against += 1.25 // it moved up when starts came more evenly
 	case math.Abs(n-s.LastBound) > 0.12*s.LastBound+2:
@@ -429,8 +425,8 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 && s.Pauses == 0 {
-		// The first refusals of few calls together say little: a quota may allow no more than that at once.
+	if cause == CauseThrottled && s.Credit > startCredit/2 && s.Pauses == 0 {
+		// The first refusals say little: a quota may allow no more at once. Whether it is refused at the same number again is soon seen.
 		s.SlowStart = true
 		s.startDoubling(t)
 	}

@@ -66,7 +66,6 @@ type GovernorState struct {
 	PausedUntil time.Duration
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
-	SamePause   int           // how often in a row it was as long as the one before
 	Pauses      int           // how many, at most 3
 	ProbeAt     time.Duration // the limit is not tried before
 	PaceProbeAt time.Duration // a pace is not tried before
@@ -166,6 +165,8 @@ type PaceState struct {
 	Sure       bool           // Known was measured well
 	Measured   bool           // Known was measured at all
 	Lowest     float64        // the lowest pace since the anchor
+	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
+	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
 	Use        float64        // smoothed share of the pace that is in use
 	UsedAt     time.Duration  // when it held callers back last
 	LastCount  float64        // passed at the last window
@@ -211,7 +212,6 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
 		*f = between(*f, -unbounded, unbounded)
 	}
-	s.SamePause = min(max(s.SamePause, 0), 1<<20)
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
@@ -233,7 +233,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
