@@ -159,9 +159,9 @@ func TestPlainLineEqualsQueue(t *testing.T) {
 				case 2:
 					o.OutputTokens = 7
 				}
-				next := rapid.IntRange(1, 4).Draw(rt, "limit then")
-				each("end %d %v, limit %d", []any{b.running[k], o.Class, next}, func(b *twin) {
-					b.law.d.Limit = next
+				next, pace := rapid.IntRange(1, 4).Draw(rt, "limit then"), rapid.SampledFrom([]float64{0, 0, 0, 5}).Draw(rt, "pace then")
+				each("end %d %v, limit %d, pace %v", []any{b.running[k], o.Class, next, pace}, func(b *twin) {
+					b.law.d.Limit, b.law.d.Pace = next, pace
 					b.end(k, o)
 				})
 			case step == 12:
