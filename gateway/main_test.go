@@ -110,30 +110,3 @@ func TestKeyFitsTheFile(t *testing.T) {
 		t.Errorf("exit code %d: %s %s", code, stdout.String(), stderr.String())
 	}
 }
-
-// The files for deployment say what the gateway understands.
-func TestDeployFiles(t *testing.T) {
-	dify, err := os.ReadFile("deploy/limits.dify.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k8s, err := os.ReadFile("deploy/kubernetes.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text, ok := strings.Cut(string(k8s), "limits.toml: |\n")
-	text, _, ok2 := strings.Cut(text, "---\n")
-	if !ok || !ok2 {
-		t.Fatal("kubernetes.yaml has no limits.toml")
-	}
-	for name, data := range map[string][]byte{"dify": dify, "kubernetes": []byte(regexp.MustCompile(`(?m)^    `).ReplaceAllString(text, ""))} {
-		file := filepath.Join(t.TempDir(), "limits.toml")
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var stdout, stderr bytes.Buffer
-		if code := run(context.Background(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "/openai/ -> https://api.openai.com/v1/") {
-			t.Errorf("%s: exit code %d: %s%s", name, code, stdout.String(), stderr.String())
-		}
-	}
-}

@@ -16,8 +16,8 @@ import (
 )
 
 // serveChild is the gateway of hold, in a process of its own: it prints its address, and ends when its input does.
-func serveChild(upstream string, streams int) error {
-	base, stop, err := gateway(upstream, streams, "fixed")
+func serveChild(upstream string, streams int, law string) error {
+	base, stop, err := gateway(upstream, streams, law)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func serveChild(upstream string, streams int) error {
 }
 
 // hold keeps streams open through a gateway in a process of its own, an event a second each, and prints what memory that process takes.
-func hold(streams int, d time.Duration) error {
+func hold(streams int, d time.Duration, law string) error {
 	up, stopUp, err := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		discard(r)
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -53,7 +53,7 @@ func hold(streams int, d time.Duration) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "-child", up, "-streams", fmt.Sprint(streams))
+	cmd := exec.Command(self, "-child", up, "-streams", fmt.Sprint(streams), "-law", law)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -91,12 +91,22 @@ func hold(streams int, d time.Duration) error {
 				return
 			}
 			defer resp.Body.Close()
-			open.Add(1)
-			defer open.Add(-1)
+			first := true
+			defer func() {
+				if !first {
+					open.Add(-1)
+				}
+			}()
 			buf := make([]byte, 4<<10)
 			for {
 				n, err := resp.Body.Read(buf)
-				events.Add(int64(bytes.Count(buf[:n], []byte("data:"))))
+				if m := bytes.Count(buf[:n], []byte("data:")); m > 0 { // what says that it waits is none
+					events.Add(int64(m))
+					if first {
+						first = false
+						open.Add(1)
+					}
+				}
 				if err != nil {
 					if ctx.Err() == nil {
 						failed.Add(1)

@@ -21,7 +21,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,20 +37,35 @@ func main() {
 	streams := flag.Int("streams", 0, "instead, hold so many streams open, and print memory")
 	last := flag.Duration("for", 10*time.Minute, "how long to hold streams")
 	child := flag.String("child", "", "be the gateway of -streams, before this upstream")
+	profile := flag.String("cpuprofile", "", "write a profile of the processor to this file")
 	three := flag.Bool("overload", false, "instead, offer three times what upstreams allow, and count what fails")
+	law := flag.String("law", "fixed", "the law of -streams: fixed, which allows all of them, or adaptive, which starts with as many")
+	only := flag.String("only", "", "measure only the loads whose name begins with this")
 	flag.Parse()
 	var err error
+	if *profile != "" {
+		f, perr := os.Create(*profile)
+		if perr == nil {
+			perr = pprof.StartCPUProfile(f)
+		}
+		if perr != nil {
+			fmt.Fprintln(os.Stderr, "bench:", perr)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	if *child != "" {
-		err = serveChild(*child, *streams)
+		err = serveChild(*child, *streams, *law)
 	} else if *three {
 		err = overload()
 	} else if *streams > 0 {
-		err = hold(*streams, *last)
+		err = hold(*streams, *last, *law)
 	} else {
-		err = compare(*rounds, *round, *callers)
+		err = compare(*rounds, *round, *callers, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+		pprof.StopCPUProfile()
 		os.Exit(1)
 	}
 }
@@ -154,10 +171,13 @@ func bare(upstream string, places int) (base string, stop func(), err error) {
 	return serve(p)
 }
 
-func compare(rounds int, round time.Duration, callers int) error {
+func compare(rounds int, round time.Duration, callers int, only string) error {
 	fmt.Printf("%s, %d processors, %d callers, %d rounds of %v each\n\n", runtime.Version(), runtime.GOMAXPROCS(0), callers, rounds, round)
 	fmt.Printf("%-32s %10s %12s %12s %12s %12s %12s\n", "", "", "p50", "p99", "calls/s", "cpu/call", "failed")
 	for _, l := range loads {
+		if !strings.HasPrefix(l.name, only) {
+			continue
+		}
 		up, stopUp, err := serve(l.handler)
 		if err != nil {
 			return err

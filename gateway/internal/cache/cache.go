@@ -47,7 +47,8 @@ type Store interface {
 
 // Config is what a Cache is made from.
 type Config struct {
-	// MaxBytes is how much memory entries take, about; 0 keeps none. MaxEntry is the largest body of one.
+	// MaxBytes is how much memory entries take, about; 0 keeps none. Answers that are coming may take as much again, and at least 16 MiB,
+	// before less of them is kept for those who come later or are slower. MaxEntry is the largest body of one.
 	MaxBytes, MaxEntry int64
 	// Store is asked when memory has nothing; nil is none.
 	Store Store
@@ -65,6 +66,7 @@ type Cache struct {
 
 	mu      sync.Mutex
 	flights map[Key]*Flight
+	coming  memory // of the flights
 
 	hits, misses, coalesced, stored, storeErrors atomic.Uint64
 }
@@ -76,9 +78,12 @@ type Counts struct {
 	Bytes                                        uint64
 }
 
+// leastComing is how much answers that are coming may take together when nothing is kept, in bytes.
+const leastComing = 16 << 20
+
 // New returns an empty cache.
 func New(cfg Config) *Cache {
-	c := &Cache{cfg: cfg, flights: map[Key]*Flight{}}
+	c := &Cache{cfg: cfg, flights: map[Key]*Flight{}, coming: memory{most: max(cfg.MaxBytes, leastComing)}}
 	if cfg.MaxBytes > 0 {
 		c.memory = otter.Must(&otter.Options[Key, *Entry]{
 			MaximumWeight:    uint64(cfg.MaxBytes),

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrLagged is the error of a reader that is so far behind the others that what it would read next is no longer there.
@@ -23,9 +24,11 @@ type Head struct {
 // come from Join.
 //
 // What came is kept, up to a window, for those who come later or are slower. When more is on its way, the producer waits for the fastest
-// reader, so nobody slow holds up the others, and whoever is more than a window behind is cut off.
+// reader, so nobody slow holds up the others, and whoever is more than a window behind is cut off. While the answers that are coming take
+// more memory than they may together, the window is small, and what all have read is not kept.
 type Flight struct {
 	window int
+	memory *memory
 	cancel context.CancelFunc // ends the producer
 
 	mu      sync.Mutex
@@ -36,14 +39,88 @@ type Flight struct {
 	buf     []byte
 	base    int64 // how much before buf is no longer there
 	fastest int64 // where the fastest reader is
-	readers int
-	left    bool // sealed, or the last reader left; nobody may join
+	readers []*Reader
+	counted int64       // of the memory
+	urgency uint8       // of the most urgent reader
+	raise   func(uint8) // tells the producer of a more urgent one; nil until it can be told
+	left    bool        // sealed, or the last reader left; nobody may join
 }
 
-func newFlight(window int64, cancel context.CancelFunc) *Flight {
-	f := &Flight{window: int(window), cancel: cancel}
+// memory is how much answers that are coming take together, in bytes.
+type memory struct {
+	used atomic.Int64
+	most int64
+}
+
+// smallWindow is how far readers may be apart while memory is short.
+const smallWindow = 64 << 10
+
+func newFlight(window int64, m *memory, cancel context.CancelFunc) *Flight {
+	f := &Flight{window: int(window), memory: m, cancel: cancel}
 	f.changed.L = &f.mu
 	return f
+}
+
+// count counts the memory that the flight takes. It needs the lock.
+func (f *Flight) count() {
+	if f.done && len(f.readers) == 0 {
+		f.buf = nil
+	}
+	n := int64(cap(f.buf))
+	f.memory.used.Add(n - f.counted)
+	f.counted = n
+}
+
+// short reports whether memory is.
+func (f *Flight) short() bool { return f.memory.used.Load() > f.memory.most }
+
+// unread returns how far the fastest reader is behind the producer. It needs the lock.
+func (f *Flight) unread() int64 { return f.base + int64(len(f.buf)) - f.fastest }
+
+// room returns how far it may be. It needs no lock.
+func (f *Flight) room() int64 {
+	if f.short() {
+		return smallWindow
+	}
+	return int64(f.window)
+}
+
+// drop gives up what is before an instant of the body. It needs the lock.
+func (f *Flight) drop(before int64) {
+	n := int(before - f.base)
+	if n <= 0 {
+		return
+	}
+	left := f.buf[n:]
+	if f.short() {
+		f.buf = append(make([]byte, 0, len(left)), left...)
+	} else {
+		f.buf = append(f.buf[:0], left...)
+	}
+	f.base += int64(n)
+}
+
+// Raise tells the producer that somebody waits for the answer to whom it is so urgent, 0 to 7.
+func (f *Flight) Raise(urgency uint8) {
+	f.mu.Lock()
+	more := urgency > f.urgency && f.head == nil && !f.done
+	if more {
+		f.urgency = urgency
+	}
+	tell := f.raise
+	f.mu.Unlock()
+	if more && tell != nil {
+		tell(urgency)
+	}
+}
+
+// OnRaise has the producer told of the most urgent reader when there is a more urgent one, and at once.
+func (f *Flight) OnRaise(tell func(urgency uint8)) {
+	f.mu.Lock()
+	f.raise = tell
+	now := f.urgency
+	f.mu.Unlock()
+	tell(now)
 }
 
 // Join returns a reader of the answer to the request k that is coming. When none is, it starts one: produce is called by a goroutine of its
@@ -59,7 +136,7 @@ func (c *Cache) Join(ctx context.Context, k Key, produce func(context.Context, *
 		}
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f = newFlight(c.cfg.MaxEntry, cancel)
+	f = newFlight(c.cfg.MaxEntry, &c.coming, cancel)
 	r = f.join(ctx)
 	c.flights[k] = f
 	go func() {
@@ -84,8 +161,8 @@ func (f *Flight) join(ctx context.Context) *Reader {
 	if f.base > 0 || f.left || f.done {
 		return nil
 	}
-	f.readers++
 	r := &Reader{f: f, ctx: ctx}
+	f.readers = append(f.readers, r)
 	r.stop = context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -106,19 +183,25 @@ func (f *Flight) Begin(h *Head) {
 func (f *Flight) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.readers > 0 && f.base+int64(len(f.buf))-f.fastest > int64(f.window) {
+	for len(f.readers) > 0 && f.unread() > f.room() {
 		f.changed.Wait()
 	}
-	if f.readers == 0 {
+	if len(f.readers) == 0 {
 		return 0, context.Canceled
 	}
 	f.buf = append(f.buf, p...)
-	if over := len(f.buf) - 2*f.window; over > 0 && f.fastest > f.base {
+	switch {
+	case f.short() && len(f.buf) > smallWindow:
+		slowest := f.fastest
+		for _, r := range f.readers {
+			slowest = min(slowest, r.at)
+		}
+		f.drop(max(slowest, f.fastest-smallWindow))
+	case len(f.buf) > 2*f.window:
 		// Moved in large steps, so that each byte is moved once on average.
-		drop := min(int(f.fastest-f.base), len(f.buf)-f.window)
-		f.buf = append(f.buf[:0], f.buf[drop:]...)
-		f.base += int64(drop)
+		f.drop(min(f.fastest, f.base+int64(len(f.buf)-f.window)))
 	}
+	f.count()
 	f.changed.Broadcast()
 	return len(p), nil
 }
@@ -148,6 +231,7 @@ func (f *Flight) End(err error) {
 		return
 	}
 	f.done, f.err = true, err
+	f.count()
 	f.changed.Broadcast()
 }
 
@@ -195,7 +279,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.at += int64(n)
 		if r.at > f.fastest {
 			f.fastest = r.at
-			if f.base+int64(len(f.buf))-f.fastest <= int64(f.window) {
+			if f.unread() <= f.room() {
 				f.changed.Broadcast() // the producer may wait
 			}
 		}
@@ -208,6 +292,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return 0, context.Cause(r.ctx)
 }
 
+// Raise is Flight.Raise.
+func (r *Reader) Raise(urgency uint8) { r.f.Raise(urgency) }
+
 // Close leaves the answer. When nobody is left, the producer is told to end.
 func (r *Reader) Close() error {
 	r.stop()
@@ -218,10 +305,12 @@ func (r *Reader) Close() error {
 		return nil
 	}
 	r.gone = true
-	if f.readers--; f.readers == 0 && !f.done {
+	f.readers = slices.DeleteFunc(f.readers, func(o *Reader) bool { return o == r })
+	if len(f.readers) == 0 && !f.done {
 		f.left = true
 		f.cancel()
 		f.changed.Broadcast()
 	}
+	f.count()
 	return nil
 }

@@ -232,3 +232,77 @@ func TestFlightSealed(t *testing.T) {
 		}
 	})
 }
+
+// While answers that are coming take more memory than they may, each keeps little, whoever reads alone loses nothing, and one that is far
+// behind is cut off; when they have ended, nothing is counted.
+func TestFlightsMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{MaxEntry: 8 << 20})
+		const flights, size = 16, 2 << 20
+		part := make([]byte, 32<<10)
+		most := int64(0)
+		produce := func(_ context.Context, f *Flight) {
+			f.Begin(&Head{Status: 200})
+			for n := 0; n < size; n += len(part) {
+				if _, err := f.Write(part); err != nil {
+					f.End(err)
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+			f.End(nil)
+		}
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		read := func(r *Reader, pause time.Duration) (n int64, err error) {
+			defer r.Close()
+			buf := make([]byte, 32<<10)
+			for {
+				m, err := r.Read(buf)
+				n += int64(m)
+				mu.Lock()
+				most = max(most, c.coming.used.Load())
+				mu.Unlock()
+				if err != nil {
+					return n, err
+				}
+				time.Sleep(pause)
+			}
+		}
+		lagged := 0
+		for i := range flights {
+			k := Key{byte(i)}
+			r, _ := c.Join(t.Context(), k, produce)
+			all.Go(func() {
+				n, err := read(r, time.Millisecond)
+				if n != size || err != io.EOF {
+					t.Errorf("a reader of its own got %d bytes and %v", n, err)
+				}
+			})
+			if i%4 == 0 {
+				slow, lead := c.Join(t.Context(), k, nil)
+				if lead {
+					t.Fatal("the second reader leads")
+				}
+				all.Go(func() {
+					if _, err := read(slow, time.Second); errors.Is(err, ErrLagged) {
+						mu.Lock()
+						lagged++
+						mu.Unlock()
+					}
+				})
+			}
+		}
+		all.Wait()
+		if lagged == 0 {
+			t.Errorf("none of %d slow readers was cut off", flights/4)
+		}
+		// Each flight may be over by what it has when memory runs short, and that is a part of one.
+		if most > 2*leastComing {
+			t.Errorf("%d MiB at most, want some %d", most>>20, leastComing>>20)
+		}
+		if n := c.coming.used.Load(); n != 0 {
+			t.Errorf("%d bytes are counted at the end", n)
+		}
+	})
+}

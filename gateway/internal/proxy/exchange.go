@@ -31,6 +31,8 @@ type job struct {
 	until time.Time    // when its answer must have begun
 	plain *atomic.Bool // the caller was promised an answer without an encoding
 	trace trace.Context
+	// urgent is how urgent a call is that others wait for, too; nil for one that only its caller waits for.
+	urgent *urgency
 
 	target *target // the last that it was sent to
 	sent   int
@@ -40,7 +42,38 @@ type job struct {
 // exchange sends the call to the route's upstream and returns its answer, with the turn that must be ended when the answer has. With
 // fallbacks it goes to the next one when the one before has no quota, cannot be reached, or has no place within
 // the route's bound; when none has one, it waits at the first.
+//
+// A tenant's own limit comes first, and once: what another upstream has room for does not change it.
 func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
+	guard := j.t.book.Guard(j.who.Tenant)
+	if guard == nil {
+		return j.targets(ctx)
+	}
+	var permit limiter.Permit
+	for {
+		t := newTurn(ctx, j.until)
+		var err error
+		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t)})
+		again := err != nil && t.raised()
+		t.end()
+		if err == nil {
+			break
+		}
+		if !again {
+			return nil, t, err
+		}
+	}
+	resp, t, err := j.targets(ctx)
+	if err != nil {
+		permit.Release(limiter.Outcome{})
+		return nil, t, err
+	}
+	resp.Body = &held{ReadCloser: resp.Body, permit: permit}
+	return resp, t, nil
+}
+
+// targets sends the call to the route's upstreams, as exchange says.
+func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 	targets := j.route.targets
 	if len(targets) == 1 {
 		return j.try(ctx, &targets[0], 0)
@@ -73,21 +106,39 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 	return j.try(ctx, &targets[full], 0)
 }
 
+// priority returns how urgent the call is that waits in t.
+func (j *job) priority(t *turn) uint8 {
+	if j.urgent == nil {
+		return j.who.Priority
+	}
+	return j.urgent.waits(t)
+}
+
 // try sends the call to one target. With a bound it does not wait longer for its turn.
 func (j *job) try(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
+	for {
+		resp, t, err := j.once(ctx, to, bound)
+		if err == nil || !t.raised() {
+			return resp, t, err
+		}
+	}
+}
+
+// once is try for as long as the call does not become more urgent.
+func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
 	t := newTurn(ctx, j.until)
 	t.plain, t.stall = j.plain, j.route.Stall
 	model := j.facts.Model
 	if to.model != "" {
 		model = to.model
 	}
-	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.who.Priority, Output: j.facts.MaxTokens, Class: to.classes.of(model)}
+	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: to.classes.of(model)}
 	if bound > 0 {
 		t.bound(time.Now().Add(bound))
 	}
 	j.target = to
 	req := j.newRequest(t, to)
-	resp, err := j.send(t, to, req)
+	resp, err := to.sender.RoundTrip(req)
 	if t.sent.Load() > 0 {
 		if j.sent == 0 {
 			j.wait = time.Unix(0, t.sentAt.Load()).Sub(j.began)
@@ -103,25 +154,6 @@ func (j *job) try(ctx context.Context, to *target, bound time.Duration) (*http.R
 		return nil, t, err
 	}
 	return resp, t, nil
-}
-
-// send sends a request through the tenant's guard, when it has one, and the upstream's.
-func (j *job) send(t *turn, to *target, req *http.Request) (*http.Response, error) {
-	guard := j.t.book.Guard(j.who.Tenant)
-	if guard == nil {
-		return to.sender.RoundTrip(req)
-	}
-	permit, err := guard.Acquire(t, limiter.Request{Priority: j.who.Priority})
-	if err != nil {
-		return nil, err
-	}
-	resp, err := to.sender.RoundTrip(req)
-	if err != nil {
-		permit.Release(limiter.Outcome{})
-		return nil, err
-	}
-	resp.Body = &held{ReadCloser: resp.Body, permit: permit}
-	return resp, nil
 }
 
 // held is the body of an answer for a tenant, whose place it holds.

@@ -75,7 +75,7 @@ type Proxy struct {
 	calls   atomic.Int64
 
 	mu         sync.Mutex
-	transports map[string]*http.Transport // by upstream and what it was made for
+	transports map[string]transport // by upstream
 }
 
 // table is what one version of the configuration says.
@@ -101,7 +101,7 @@ type target struct {
 
 // New returns a proxy for s.
 func New(s *settings.Settings, cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, transports: map[string]*http.Transport{}}
+	p := &Proxy{cfg: cfg, transports: map[string]transport{}}
 	return p, p.Use(s)
 }
 
@@ -135,18 +135,41 @@ func (p *Proxy) Use(s *settings.Settings) error {
 		t.routes = append(t.routes, r)
 	}
 	p.table.Store(t)
+	p.forget(t)
 	return nil
+}
+
+// transport is what calls to an upstream are sent with, and the limit that it was made for.
+type transport struct {
+	*http.Transport
+	limit int
 }
 
 // transport returns the transport of an upstream; the same one for as long as its limit is.
 func (p *Proxy) transport(name string, limit int) *http.Transport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := fmt.Sprint(name, " ", limit)
-	if p.transports[key] == nil {
-		p.transports[key] = newTransport(limit)
+	t, ok := p.transports[name]
+	if !ok || t.limit != limit {
+		if ok {
+			t.CloseIdleConnections() // those in use are closed when they have been idle for a while
+		}
+		t = transport{newTransport(limit), limit}
+		p.transports[name] = t
 	}
-	return p.transports[key]
+	return t.Transport
+}
+
+// forget gives up the transports of upstreams that are gone.
+func (p *Proxy) forget(t *table) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, tr := range p.transports {
+		if t.upstreams[name] == nil {
+			tr.CloseIdleConnections()
+			delete(p.transports, name)
+		}
+	}
 }
 
 // Trust has the transports accept a certificate besides those of the system; for tests.
@@ -301,6 +324,9 @@ func (t *table) admit(r *http.Request) (callers.Who, *dialect.Error) {
 	if !known {
 		return who, &dialect.Error{Kind: dialect.Unauthorized, Message: "the gateway does not know this key: send one of its own as the API key, or in " + callers.KeyHeader, Final: true}
 	}
+	if t.lends && t.settings.Loopback() && !LocalHost(r.Host) {
+		return who, &dialect.Error{Kind: dialect.Unauthorized, Message: fmt.Sprintf("the upstreams' keys are for callers of 127.0.0.1 or localhost, not of %.100q: make a caller with `gateway key`, or write open = true in [gateway]", r.Host), Final: true}
+	}
 	if t.lends && foreign(r.Header) {
 		return who, &dialect.Error{Kind: dialect.Unauthorized, Message: "pages of other sites may not use the upstreams' keys: make a caller with `gateway key`, or write open = true in [gateway]", Final: true}
 	}
@@ -358,6 +384,16 @@ func (t *table) paths() string {
 		names = append(names[:10], "…")
 	}
 	return strings.Join(names, ", ")
+}
+
+// LocalHost reports whether a request's Host names this machine: an address, or localhost. A page of another site may have its own name
+// lead to this machine, and read what is here as if it were there; its browser then says that name.
+func LocalHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host) != nil
 }
 
 // foreign reports whether a browser says that a page from another machine makes the call.

@@ -148,6 +148,8 @@ func (c *call) share(p *plan) {
 		if lead {
 			what = "miss"
 			c.lent = true // from here on
+		} else {
+			r.Raise(c.who.Priority)
 		}
 		if !c.follow(r, what, lead) {
 			return
@@ -204,6 +206,8 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 // produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
 func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *plan) {
 	defer j.body.Close()
+	j.urgent = &urgency{priority: j.who.Priority}
+	f.OnRaise(j.urgent.raise)
 	resp, t, err := j.exchange(ctx)
 	if err != nil {
 		f.End(&sharedError{err, t})

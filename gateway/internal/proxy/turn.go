@@ -44,6 +44,49 @@ func newTurn(ctx context.Context, until time.Time) *turn {
 	return t
 }
 
+// errRaised is why a call gave its turn up: it is more urgent now, and waits again.
+var errRaised = errors.New("the call is more urgent now")
+
+// urgency is how urgent a call is that may become more so while it waits. Its methods may be called by any goroutine.
+type urgency struct {
+	mu       sync.Mutex
+	priority uint8
+	turn     *turn // that the call waits in; nil for none
+}
+
+// raise makes the call more urgent. Unless it was sent, it gives up its turn for another one.
+func (u *urgency) raise(priority uint8) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if priority <= u.priority {
+		return
+	}
+	u.priority = priority
+	if u.turn != nil {
+		u.turn.giveUp()
+	}
+}
+
+// waits notes the turn that the call waits in, and returns how urgent it is.
+func (u *urgency) waits(t *turn) uint8 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.turn = t
+	return u.priority
+}
+
+// giveUp ends the wait, unless a request was sent.
+func (t *turn) giveUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sent.Load() == 0 {
+		t.cancel(errRaised)
+	}
+}
+
+// raised reports whether the turn was given up for a more urgent one.
+func (t *turn) raised() bool { return context.Cause(t.Context) == errRaised && t.sent.Load() == 0 }
+
 // turnOf returns the turn that a request is of; nil for none.
 func turnOf(ctx context.Context) *turn {
 	t, _ := ctx.Value(turnKey{}).(*turn)
@@ -84,18 +127,22 @@ func (t *turn) bound(at time.Time) {
 	}
 }
 
-// sending says that a request is about to be sent.
-func (t *turn) sending() {
+// sending says that a request is about to be sent. The error is why it must not be.
+func (t *turn) sending() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.raised() {
+		return errRaised
+	}
 	if t.sent.Add(1) == 1 {
 		t.sentAt.Store(time.Now().UnixNano())
 	}
 	t.refused.Store(false)
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if !t.until.Equal(t.all) {
 		t.until = t.all
 		t.timer.Reset(time.Until(t.all))
 	}
+	return nil
 }
 
 // answered says that the answer has begun, which may take so much longer. It reports whether there was still time.

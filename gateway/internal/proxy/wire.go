@@ -18,7 +18,12 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	t := turnOf(req.Context())
 	stall := time.Duration(0)
 	if t != nil {
-		t.sending()
+		if err := t.sending(); err != nil {
+			if req.Body != nil {
+				_ = req.Body.Close()
+			}
+			return nil, err
+		}
 		stall = t.stall
 		if t.plain.Load() && req.Header.Get("Accept-Encoding") != "" {
 			c := *req

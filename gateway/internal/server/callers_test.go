@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -113,7 +114,7 @@ func TestTenantsLimits(t *testing.T) {
 	checkGoroutines(t)
 	release := make(chan bool)
 	s := upstreamServer(t, hold(t, release, ok))
-	g := start(t, table(s, "")+"[gateway.tenant.small]\nmax_in_flight=1\n[gateway.tenant.rare]\ncalls_per_minute=2\n[[gateway.route]]\npath='/'\nupstream='up'\nwait='1s'\n")
+	g := start(t, table(s, "")+"[gateway.tenant.small]\nmax_in_flight=1\n[gateway.tenant.rare]\ncalls_per_minute=2\n[[gateway.route]]\npath='/'\nupstream='up'\nwait='20s'\n")
 	done := make(chan int, 8)
 	send := func(tenant string) {
 		resp, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat, "X-Flyball-Tenant", tenant)
@@ -143,11 +144,125 @@ func TestTenantsLimits(t *testing.T) {
 	<-done
 	<-done
 	began := time.Now()
-	go send("rare") // the next one would be half a minute away, and its route lets it wait for a second
-	if c := <-done; c != 429 || time.Since(began) > 500*time.Millisecond {
+	go send("rare") // the next one would be half a minute away, and its route lets it wait for 20 s
+	if c := <-done; c != 429 || time.Since(began) > 10*time.Second {
 		t.Errorf("status %d after %v, want 429 at once", c, time.Since(began))
 	}
 	g.idle()
+}
+
+// A tenant that has as many calls as it may waits for its own, and does not go to a fallback with room.
+func TestTenantsLimitIsNoReasonForAFallback(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, hold(t, release, ok))
+	var elsewhere atomic.Int64
+	other := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) { elsewhere.Add(1); ok(w, r) })
+	g := start(t, table(s, "")+fmt.Sprintf("[upstream.other]\nbase_url=%q\n[gateway.tenant.small]\nmax_in_flight=1\n[[gateway.route]]\npath='/'\nupstream='up'\nfallback=[{upstream='other'}]\nfallback_after='30ms'\n", other.URL))
+	done := make(chan string, 2)
+	for range 2 {
+		go func() {
+			resp, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat, "X-Flyball-Tenant", "small")
+			if err != nil {
+				done <- err.Error()
+				return
+			}
+			_, _ = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			done <- resp.Header.Get("X-Flyball-Upstream")
+		}()
+	}
+	eventually(t, "one is in flight, and one waits", func() bool {
+		n, _ := g.inFlight("up")
+		return n == 1 && g.proxy.Calls() == 2 && g.waitsFor("tenant/small") == 1
+	})
+	time.Sleep(100 * time.Millisecond) // more than fallback_after, which must change nothing
+	for range 2 {
+		release <- true
+		if up := <-done; up != "up" {
+			t.Errorf("a call went to %s", up)
+		}
+	}
+	if n := elsewhere.Load(); n > 0 {
+		t.Errorf("%d calls went to the fallback", n)
+	}
+	g.idle()
+}
+
+// Somebody more urgent who asks for the same gives the shared call his urgency, as long as it waits.
+func TestSharedCallIsAsUrgentAsItsMostUrgentCaller(t *testing.T) {
+	checkGoroutines(t)
+	order := make(chan string, 4)
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		order <- string(b)
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"data":[]}`)
+	})
+	g := start(t, table(s, one))
+	text := func(name string) string { return fmt.Sprintf(`{"model":"m","input":%q}`, name) }
+	done := make(chan string, 4)
+	for i, c := range []struct{ name, priority string }{{"first", "0"}, {"shared", "0"}, {"middle", "3"}, {"shared", "6"}} {
+		go func() {
+			resp, err := tryPost(context.Background(), client(t), g.url+"/embeddings", text(c.name), "X-Flyball-Priority", c.priority)
+			if err != nil {
+				done <- err.Error()
+				return
+			}
+			_, _ = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			done <- c.name + " " + resp.Header.Get("X-Flyball-Cache")
+		}()
+		eventually(t, c.name+" is there", func() bool {
+			n, w := g.inFlight("up")
+			return int(g.proxy.Calls()) == i+1 && n+w == min(i+1, 3) && (i < 3 || g.cache.Counts().Coalesced == 1)
+		})
+	}
+	for _, want := range []string{"first", "shared", "middle"} {
+		if got := <-order; got != text(want) {
+			t.Errorf("%s is next, want %s", got, want)
+		}
+		release <- true
+	}
+	got := map[string]int{}
+	for range 4 {
+		got[<-done]++
+	}
+	for _, want := range []string{"first miss", "shared miss", "shared coalesced", "middle miss"} {
+		if got[want] != 1 {
+			t.Errorf("the callers got %v", got)
+		}
+	}
+	g.idle()
+}
+
+// Pages of other sites whose name leads here read nothing: a browser sends that name.
+func TestNamesThatLeadHere(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'\n")+"[gateway.batches]\ndir='{dir}/spool'")
+	_, port, _ := net.SplitHostPort(g.Addr())
+	for _, c := range []struct {
+		host string
+		ok   bool
+	}{{"evil.example:" + port, false}, {"localhost.evil.example", false}, {"127.0.0.1:" + port, true}, {"LOCALHOST:" + port, true}, {"[::1]:" + port, true}, {"flyball.localhost", true}} {
+		for _, path := range []string{"/ui", "/metrics", "/up/v1/models", "/v1/batches"} {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", g.url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = c.host
+			resp, err := client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read(t, resp); (resp.StatusCode == 200) != c.ok {
+				t.Errorf("%s at %s has status %d", path, c.host, resp.StatusCode)
+			}
+		}
+	}
 }
 
 // Who is more urgent goes first, whoever came first.

@@ -65,6 +65,66 @@ func runPython(t *testing.T, python string, args ...string) {
 	t.Logf("%s", out)
 }
 
+// The SDK for Node that the tests are made for.
+const nodeSDK = "openai@6.49.0"
+
+// runNode runs testdata/clients.mjs with the SDK for Node, which npm installs when FLYBALL_REQUIRE names node-sdks. Otherwise, without one that was
+// installed before, the test is skipped.
+func runNode(t *testing.T, args ...string) {
+	t.Helper()
+	required := strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "node-sdks")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "flyball", "node-sdks")
+	done := filepath.Join(dir, "installed")
+	run := func(most time.Duration, name string, args ...string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), most)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "NO_PROXY=127.0.0.1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+		t.Logf("%s", out)
+	}
+	if b, _ := os.ReadFile(done); string(b) != nodeSDK {
+		if !required {
+			t.Skipf("no SDK for Node: set FLYBALL_REQUIRE=node-sdks to have %s installed in %s", nodeSDK, dir)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		run(2*time.Minute, "npm", "install", "--no-audit", "--no-fund", "--prefix", dir, nodeSDK)
+		if err := os.WriteFile(done, []byte(nodeSDK), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script, err := os.ReadFile("testdata/clients.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It finds the SDK from where it is.
+	if err := os.WriteFile(filepath.Join(dir, "clients.mjs"), script, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(3*time.Minute, "node", append([]string{"clients.mjs"}, args...)...)
+}
+
+// OpenAI's SDK for Node works through the gateway with its default settings, and so do 80 calls, 32 at a time, against a limit.
+func TestNodeSDK(t *testing.T) {
+	g := start(t, "")
+	runNode(t, g.url)
+	runNode(t, g.url, "80", "32")
+	g.stop()
+	if l := g.logged(); strings.Contains(l, "sk-test") {
+		t.Error("the log has a key")
+	}
+}
+
 // SDKs with their default settings work through the gateway as they do without it.
 func TestPythonSDKs(t *testing.T) {
 	bin := python(t)

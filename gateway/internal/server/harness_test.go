@@ -88,7 +88,7 @@ func (g *gateway) write(toml string) {
 
 // logged returns what the log has.
 func (g *gateway) logged() string {
-	g.sink.flush()
+	g.sink.flush(time.Second)
 	b, _ := os.ReadFile(g.log)
 	return string(b)
 }
@@ -192,6 +192,16 @@ func (g *gateway) inFlight(name string) (int, int) {
 	}
 	s := guard.Stats()
 	return s.InFlight, s.Waiting
+}
+
+// waitsFor returns how many wait at a guard, of an upstream or a tenant.
+func (g *gateway) waitsFor(name string) int {
+	for _, v := range g.proxy.Upstreams() {
+		if v.Name == name {
+			return v.Guards[0].Stats().Waiting
+		}
+	}
+	return -1
 }
 
 func (g *gateway) idle() {

@@ -10,23 +10,26 @@ import (
 	"time"
 )
 
-// sink is where the log goes. A disk that is full must not hold up calls, so what cannot be written is counted and let go. Lines are
-// written together, a short while after the first of them.
+// sink is where the log goes. Neither a disk that is full nor a pipe that nobody reads may hold up calls, so what cannot be written is
+// counted and let go. Lines are written together, a short while after the first of them.
 type sink struct {
 	w      io.Writer
 	file   *os.File // nil for one that is not ours
 	failed atomic.Uint64
 
-	mu    sync.Mutex
-	buf   []byte
-	lines int
-	timer *time.Timer
+	mu      sync.Mutex
+	buf     []byte
+	lines   int
+	spare   []byte        // for use again
+	timer   *time.Timer   // nil before the first line
+	writing chan struct{} // closed when what is being written was; nil when nothing is
 }
 
-// How long a line may be kept, and how much of them together.
 const (
-	sinkDelay = 100 * time.Millisecond
-	sinkMost  = 64 << 10
+	sinkDelay = 100 * time.Millisecond // how long a line may be kept
+	sinkMost  = 64 << 10               // how much is written at once, when there is so much
+	sinkHeld  = 4 << 20                // how much is kept while nobody takes it
+	sinkEnd   = 2 * time.Second        // how long the end waits for somebody to take the rest
 )
 
 func newSink(path string, otherwise *os.File) (*sink, error) {
@@ -47,43 +50,87 @@ func newSink(path string, otherwise *os.File) (*sink, error) {
 func (s *sink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.buf)+len(p) > sinkHeld {
+		s.failed.Add(1)
+		return len(p), nil
+	}
 	s.buf = append(s.buf, p...)
 	s.lines++
 	switch {
+	case s.writing != nil: // which goes on with this
 	case len(s.buf) >= sinkMost:
-		s.write()
+		s.start()
 	case s.timer == nil:
-		s.timer = time.AfterFunc(sinkDelay, s.flush)
+		s.timer = time.AfterFunc(sinkDelay, s.due)
 	case s.lines == 1:
 		s.timer.Reset(sinkDelay)
 	}
 	return len(p), nil
 }
 
-// flush writes what there is.
-func (s *sink) flush() {
+// due starts to write what there is.
+func (s *sink) due() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write()
+	s.start()
 }
 
-// write writes what there is, or counts that it could not. It needs the lock.
+// start starts to write, unless somebody does. It needs the lock.
+func (s *sink) start() {
+	if s.writing == nil && len(s.buf) > 0 {
+		s.writing = make(chan struct{})
+		go s.write() // ends when nothing is left; close waits for it, but not for ever
+	}
+}
+
+// write writes what there is, or counts that it could not, until nothing is left.
 func (s *sink) write() {
-	if len(s.buf) == 0 {
-		return
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.buf) > 0 {
+		buf, lines := s.buf, s.lines
+		s.buf, s.lines = s.spare[:0], 0
+		s.mu.Unlock()
+		_, err := s.w.Write(buf)
+		s.mu.Lock()
+		if err != nil {
+			s.failed.Add(uint64(lines))
+		}
+		if s.spare = buf; cap(buf) > 4*sinkMost {
+			s.spare = nil
+		}
 	}
-	if _, err := s.w.Write(s.buf); err != nil {
-		s.failed.Add(uint64(s.lines))
+	close(s.writing)
+	s.writing = nil
+}
+
+// flush writes what there is, and reports whether that ended within so long.
+func (s *sink) flush(most time.Duration) bool {
+	s.mu.Lock()
+	s.start()
+	ended := s.writing
+	s.mu.Unlock()
+	if ended == nil {
+		return true
 	}
-	s.buf, s.lines = s.buf[:0], 0
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 func (s *sink) close() {
-	s.flush()
+	s.flush(sinkEnd)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	if s.file != nil {
+	if s.file != nil && s.writing == nil {
 		_ = s.file.Close()
 	}
 }

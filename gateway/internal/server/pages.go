@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -18,13 +19,25 @@ func (s *Server) mount() {
 	if set := s.settings.Load(); set.Admin == "" && set.Loopback() {
 		inner = s.mux
 	}
-	inner.Handle("GET /ui", s.page.Handler())
-	inner.Handle("GET /ui/", s.page.Handler())
-	inner.HandleFunc("GET /metrics", s.serveMetrics)
+	inner.Handle("GET /ui", s.here(s.page.Handler()))
+	inner.Handle("GET /ui/", s.here(s.page.Handler()))
+	inner.Handle("GET /metrics", s.here(http.HandlerFunc(s.serveMetrics)))
 	for _, mux := range []*http.ServeMux{s.mux, s.admin} {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 		mux.HandleFunc("GET /readyz", s.ready)
 	}
+}
+
+// here answers only those who call this machine by an address or as localhost, when no other machine can connect: a page of another site
+// whose name leads here must not read it.
+func (s *Server) here(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); local != nil && local.IP.IsLoopback() && !proxy.LocalHost(r.Host) {
+			http.Error(w, "this page is for callers of 127.0.0.1 or localhost", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // ready says whether new calls should come here.
