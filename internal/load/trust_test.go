@@ -106,7 +106,7 @@ func twice(t *testing.T, compare func(seed uint64) error) {
 
 // nginx's limit_req is the model's refilling bucket: with the same calls at the same instants both accept as many.
 func TestNginxLimitReq(t *testing.T) {
-	t.Parallel() // it waits nearly all of its time, as those below do, each with an nginx of its own
+	t.Parallel() // with the guard's, as both wait nearly all of their time; the cap's has the machine to itself, as its times are compared
 	url, _ := nginx(t, "limit_req_zone $server_name zone=z:1m rate=20r/s;", "location / { limit_req zone=z burst=5 nodelay; limit_req_status 429; }")
 	for _, rate := range []float64{15, 30} {
 		twice(t, func(seed uint64) error {
@@ -160,7 +160,6 @@ func held(t *testing.T, log string) (times map[int]time.Duration, mean time.Dura
 
 // nginx's limit_conn is the model's cap on calls in flight, and both are the lossy system of Erlang, whatever the distribution of service.
 func TestNginxLimitConn(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name string
 		dist draw.Dist
@@ -170,7 +169,6 @@ func TestNginxLimitConn(t *testing.T) {
 		{"constant", draw.Of(100 * time.Millisecond), *long / 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			twice(t, func(seed uint64) error {
 				// The n-th request asks for its own time, so that both do the same work whomever they refuse.
 				work := func(n int) time.Duration { return time.Duration(c.dist.Int(seed, 0, uint64(n))) }
