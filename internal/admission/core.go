@@ -103,6 +103,7 @@ type state struct {
 	closed    bool
 
 	gate       time.Duration // nothing starts before it
+	asked      time.Duration // until when the upstream asked to wait, which may be longer
 	held       bool          // the gate is the law's own
 	resumeNext time.Duration // after a pause: the next start
 	resumeEnd  time.Duration // after a pause: when its spreading ends
@@ -399,7 +400,7 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	case s.closed:
 		return ReasonClosed, 0
 	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
-		return s.shut(), s.gate
+		return s.shut(), s.comeBack()
 	case w.GiveUp != 0 && max(now, s.gate) >= w.GiveUp:
 		return ReasonDeadline, max(now, s.gate)
 	}
@@ -495,7 +496,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return nil
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
-		return c.reject(now, it.waiter, s.shut(), s.gate)
+		return c.reject(now, it.waiter, s.shut(), s.comeBack())
 	}
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
@@ -901,7 +902,9 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
-		c.decide(now, s.law.Ended(now, *call, *o))
+		told := *o
+		told.RetryAfter = Asked(o, c.cfg.MaxPause) // what is not waited for is not to be learned from
+		c.decide(now, s.law.Ended(now, *call, told))
 		c.pause(now, o)
 	}
 	for _, w := range o.Windows {
@@ -938,6 +941,14 @@ func (s *state) shut() Reason {
 	return ReasonPaused
 }
 
+// comeBack is when callers that are refused while the gate is closed should try again: when the upstream said, if it did.
+func (s *state) comeBack() time.Duration {
+	if s.held {
+		return s.gate
+	}
+	return max(s.gate, s.asked)
+}
+
 // whyShut is what callers wait for while the gate is closed, by the law or not.
 func whyShut(byLaw bool) Why {
 	if byLaw {
@@ -958,6 +969,9 @@ func (c *Core) shut(now, until time.Duration, byLaw bool) {
 		s.spread = min(s.spread, s.latency)
 	}
 	s.gate = until
+	if !byLaw {
+		s.asked = until
+	}
 	s.resumeNext, s.resumeEnd = until, until+s.spread
 	s.counts.pauses++
 	c.hold(now)
@@ -976,7 +990,7 @@ func (c *Core) ShareBudget(now time.Duration, shares []float64) {
 // Resume opens the gate. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Resume(now time.Duration) {
 	if s := c.state; s != nil {
-		s.gate, s.resumeEnd = min(s.gate, now), min(s.resumeEnd, now)
+		s.gate, s.asked, s.resumeEnd = min(s.gate, now), min(s.asked, now), min(s.resumeEnd, now)
 		c.hold(now)
 	}
 }
@@ -1157,20 +1171,30 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	default:
 		return
 	}
-	// What one answer may close is bounded: an absurd delay must not shut a guard for years. At its end one
-	// call may find out.
-	until := now + min(o.RetryAfter, maxGate)
+	asked := Asked(o, c.cfg.MaxPause)
+	until := now + asked
 	if until <= s.gate {
 		s.held = s.held && until < s.gate
 		return // told before
 	}
 	if c.cfg.PauseJitter > 0 {
-		most := min(time.Duration(float64(min(o.RetryAfter, maxGate))*c.cfg.PauseJitter), maxPauseJitter)
+		most := min(time.Duration(float64(asked)*c.cfg.PauseJitter), maxPauseJitter)
 		if most > 0 {
 			until += time.Duration(s.jitter.Uint64() % uint64(most))
 		}
 	}
 	c.Pause(now, until)
+	s.asked = max(s.asked, now+min(o.RetryAfter, maxGate))
+}
+
+// Asked returns how long a guard keeps away for the Retry-After of o. What one answer may close is bounded: a quota that is gone for the
+// day names the day, and is believed; any other delay counts up to maxPause (0: as well), and at its end one call may find out.
+func Asked(o *adaptive.Outcome, maxPause time.Duration) time.Duration {
+	most := maxGate
+	if maxPause > 0 && o.Class != feedback.QuotaExhausted && o.Scope != feedback.ScopeDaily {
+		most = maxPause
+	}
+	return min(o.RetryAfter, most)
 }
 
 // count adds a call that ended well, and that tells more than its latency, to the window.

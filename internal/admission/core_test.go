@@ -244,7 +244,20 @@ func TestPauseBeyondMaxPauseRefuses(t *testing.T) {
 		b.fatalf("RetryAt = %v, want 24h", w.RetryAt)
 	}
 	b.want(b.acquire(), Refused, ReasonPaused)
-	b.after(24*time.Hour - 30*time.Second)
+	// What the upstream asked for is told; at the end of the longest pause one call may find out whether it is so.
+	b.after(b.core.cfg.MaxPause - 30*time.Second)
+	b.want(b.acquire(), Queued, ReasonNone)
+}
+
+// A quota that is gone for the day is believed.
+func TestPauseOfADailyQuotaIsBelieved(t *testing.T) {
+	b := newBench(t, 1, nil)
+	o := throttled(24 * time.Hour)
+	o.Scope = feedback.ScopeDaily
+	b.finish(b.acquire(), o)
+	b.after(24*time.Hour - 30*time.Minute)
+	b.want(b.acquire(), Refused, ReasonPaused)
+	b.after(30*time.Minute - 30*time.Second)
 	b.want(b.acquire(), Queued, ReasonNone)
 }
 

@@ -32,7 +32,7 @@ type Config struct {
 	// Upstream sends, and Guard says when, or Pool, which has keys besides.
 	Upstream drain.Upstream
 	Guard    *limiter.Guard
-	Pool     *limiter.Pool
+	Pool     func() (*limiter.Pool, error) // asked for each batch
 	// Request is as in drain.Config.
 	Request func(*drain.Job) limiter.Request
 	// Token is what callers must send as a bearer token. Empty lets everybody in.
@@ -422,8 +422,14 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	if keyed, ok := q.cfg.Upstream.(drain.KeyUpstream); ok {
 		up = onlyKeyed{keyed, only{q.cfg.Upstream, endpoint}}
 	}
+	var pool *limiter.Pool
+	if q.cfg.Pool != nil {
+		if pool, err = q.cfg.Pool(); err != nil {
+			return c, fmt.Errorf("%w: %w", errStopped, err)
+		}
+	}
 	r, err := drain.New(drain.Config{
-		Source: src, Store: store, Upstream: up, Guard: q.cfg.Guard, Pool: q.cfg.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
+		Source: src, Store: store, Upstream: up, Guard: q.cfg.Guard, Pool: pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
 		QuotaPause: time.Minute, StopAfter: -1,
 	})
 	if err != nil {

@@ -192,6 +192,7 @@ func (s *Server) read() (err error) {
 	if err != nil {
 		return err
 	}
+	s.limits.ReplacePools() // proxy.Use asks for them after each reload
 	s.settings.Store(s.parsed.Load())
 	return nil
 }
