@@ -46,6 +46,9 @@ func (g *Governor) Decision() Decision {
 	}
 }
 
+// near is by how much a boundary may seem to move. Calls whose answers are on the way are in flight here and not there.
+const near = 0.1
+
 // aloneAfter is how many calls must have been accepted since the refusal before for a refusal to be alone.
 const aloneAfter = 25
 
@@ -259,6 +262,12 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	if p.Rate > 0 {
 		switch {
+		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*s.Top+1 && s.Top > 0 && p.index(s) == paceRequests:
+			// At a pace that was fine, with more in flight than ever went well.
+			g.capRefused(t, n)
+		case s.Open && n >= 0.8*s.Bound:
+			// And on with that.
+			g.capRefused(t, n)
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
 			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
@@ -315,17 +324,17 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
-	case n <= s.Top:
-		s.Against += weight / 2
-	case s.Open && n < s.RefusedAt:
-		s.Against += 0.75 // something passed, and then it refused with fewer in flight
-	case s.Open || s.LastBound == 0:
-	case math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
+	case n <= 0.9*s.Top:
+		s.Against += weight / 2
+	case s.Open && n < s.RefusedAt:
+		s.Against += 0.75 // something passed, and then it refused with fewer in flight
+	case s.Open || s.LastBound == 0:
 	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
 		s.Against += 1.25 // it moved up when starts came more evenly
 	case math.Abs(n-s.LastBound) > 0.12*s.LastBound+2:
@@ -416,8 +425,8 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && n < 16 && s.Credit > startCredit/2 && s.Pauses == 0 {
-		// The first refusals of few calls together say little: a quota may allow no more than that at once.
+	if cause == CauseThrottled && s.Credit > startCredit/2 && s.Pauses == 0 {
+		// The first refusals say little: a quota may allow no more at once. Whether it is refused at the same number again is soon seen.
 		s.SlowStart = true
 		s.startDoubling(t)
 	}
@@ -455,9 +464,13 @@ func (g *Governor) grow(w *Window, n int) {
 			cause = CauseRecovery
 			most = min(most, s.Threshold)
 		}
+		if s.Threshold == 0 && w.MaxInFlight > 0 && s.clear() {
+			// Twice what is known to go well; where that is known late, more.
+			most = min(most, (2+min(1, s.Mean))*float64(w.MaxInFlight)+2)
+		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
-			g.raise(min(most, max(s.Limit+slowStartGain*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(n) {
+			g.raise(min(most, max(s.Limit+g.gain(w)*float64(n), float64(g.cfg.Initial))), cause)
+			if g.doubled(n) || g.congested(w) {
 				return
 			}
 		} else {
@@ -482,6 +495,8 @@ func (g *Governor) grow(w *Window, n int) {
 			margin = max(1, 0.03*s.Bound)
 		}
 		switch gap := s.Bound - margin - s.Limit; {
+		case g.slower(w):
+			// More would be of no use.
 		case s.Bound == 0:
 			// Nothing was refused yet.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))

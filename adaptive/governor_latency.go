@@ -21,13 +21,24 @@ const (
 // CellState is what is known of one level of calls in flight.
 type CellState struct {
 	// Level is the mean number of calls in flight.
-	Level float64
+	Level float32
 	// Rate is how much was done a second: output tokens when all calls tell them, else calls.
-	Rate float64
+	Rate float32
 	// Latency is the mean time of a call in s: for calls that tell tokens, of one with the mean number of tokens.
-	Latency float64
+	Latency float32
 	// At is when the level was visited last.
 	At time.Duration
+}
+
+// block is a level of calls in flight as it is reckoned with.
+type block struct{ level, rate, latency float64 }
+
+func (b block) cell(t time.Duration) CellState {
+	return CellState{float32(b.level), float32(b.rate), float32(b.latency), t}
+}
+
+func (c *CellState) block() block {
+	return block{float64(c.Level), float64(c.Rate), float64(c.Latency)}
 }
 
 func cellOf(n float64) int {
@@ -50,6 +61,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		k := float64(w.Timed)
 		s.MeanOf = min(s.MeanOf+k, max(k, 32))
 		s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
+		g.learnBase(w)
 		s.BlockLatency += k * m.Seconds()
 		s.BlockTimed += k
 	}
@@ -68,78 +80,75 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	if s.BlockCalls < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
 		return
 	}
-	b := CellState{Level: s.BlockArea / dt, Rate: s.BlockCalls / dt, Latency: s.BlockLatency / s.BlockTimed, At: t}
+	b := block{s.BlockArea / dt, s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
 	if s.BlockTokens > 0 {
 		perCall := s.BlockTokens / s.BlockCalls
 		if s.TokensPerCall == 0 {
 			s.TokensPerCall = perCall
 		}
 		s.TokensPerCall += (perCall - s.TokensPerCall) / 16
-		b.Rate = s.BlockTokens / dt
-		b.Latency *= s.TokensPerCall / perCall
+		b.rate = s.BlockTokens / dt
+		b.latency *= s.TokensPerCall / perCall
 	}
 	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0
 	g.judge(t, &b)
 }
 
 // judge remembers a block, and lowers the limit when more in flight is of no use.
-func (g *Governor) judge(t time.Duration, b *CellState) {
+func (g *Governor) judge(t time.Duration, b *block) {
 	s := &g.s
 	s.Saturated = false
-	if b.Level < 1 {
+	if b.level < 1 {
 		return
 	}
-	if s.CutLevel > 0 && b.Level < 0.8*s.CutLevel {
-		if b.Rate < 0.8*s.CutRate && b.Level > 0.4*s.Limit {
+	if s.CutLevel > 0 && b.level < 0.8*s.CutLevel {
+		if b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
 			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
-			s.Cells[cellOf(s.CutLevel)] = CellState{s.CutLevel, s.CutRate, b.Latency, t}
+			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(t)
 			g.disturbed(t)
 		}
 		s.CutLevel = 0
 	}
-	k := cellOf(b.Level)
+	k := cellOf(b.level)
 	c := &s.Cells[k]
-	if c.Rate > 0 && t-c.At < ageCells {
-		d := math.Abs(math.Log(b.Rate / c.Rate))
+	if x := c.block(); c.Rate > 0 && t-c.At < ageCells {
+		d := math.Abs(math.Log(b.rate / x.rate))
 		s.Spread += (min(1, d) - s.Spread) / 8
-		c.Level += (b.Level - c.Level) / 2
-		c.Rate += (b.Rate - c.Rate) / 2
-		c.Latency += (b.Latency - c.Latency) / 2
-		c.At = t
+		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(t)
 	} else {
-		*c = *b
+		*c = b.cell(t)
 	}
 	// The lowest level that does as much, and the quickest.
 	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
 	for i := range s.Cells[:k+1] {
-		x := &s.Cells[i]
-		if x.Rate <= 0 || t-x.At >= ageCells {
+		if s.Cells[i].Rate <= 0 || t-s.Cells[i].At >= ageCells {
 			continue
 		}
+		x := s.Cells[i].block()
 		if lowest < 0 {
 			lowest = i
 		}
-		if low < 0 && x.Rate >= enough*b.Rate {
+		if low < 0 && x.rate >= enough*b.rate {
 			low = i
 		}
-		best = max(best, x.Rate)
-		quickest = min(quickest, x.Latency)
+		best = max(best, x.rate)
+		quickest = min(quickest, x.latency)
 	}
 	wide := 1.3 + 3*s.Spread
 	to := 0.0
-	switch x := &s.Cells[max(low, 0)]; {
-	case low >= 0 && low < k && b.Level > wide*x.Level:
-		to = x.Level * (1.05 + s.Spread)
+	switch x := s.Cells[max(low, 0)].block(); {
+	case low >= 0 && low < k && b.level > wide*x.level:
+		to = x.level * (1.05 + s.Spread)
 		if low == lowest {
-			to = 0.7 * x.Level // nothing is known below: perhaps fewer do as much
+			to = 0.7 * x.level // nothing is known below: perhaps fewer do as much
 		}
-	case low >= 0 && low < k && b.Rate < (0.95-2*s.Spread)*best:
-		to = x.Level * 1.05
+	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
+		to = x.level * 1.05
 	}
-	if f := g.cfg.LatencyFactor; f > 0 && b.Latency > f*quickest*(1+s.Spread) {
-		to = min(max(b.Level*f*quickest/b.Latency, 1), nonzero(to, math.Inf(1)))
+	if f := g.cfg.LatencyFactor; f > 0 && b.latency > f*quickest*(1+s.Spread) {
+		to = min(max(b.level*f*quickest/b.latency, 1), nonzero(to, math.Inf(1)))
 	}
 	if to == 0 {
 		if low >= 0 && low < k-1 {
@@ -150,7 +159,7 @@ func (g *Governor) judge(t time.Duration, b *CellState) {
 	s.Saturated = true
 	to = max(to, float64(g.cfg.Min))
 	if to < s.Limit {
-		s.CutLevel, s.CutRate = b.Level, b.Rate
+		s.CutLevel, s.CutRate = b.level, b.rate
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, t, to
 		s.Flight = to
 		s.Good, s.Used, s.Wins = 0, false, 0
@@ -166,8 +175,132 @@ func nonzero(a, b float64) float64 {
 	return b
 }
 
+// LineState is a line of the latency of calls over how many they saw in flight when they started, both as logarithms: the sums
+// that it takes.
+type LineState struct {
+	N, X, Y, XX, XY, YY float64
+}
+
+func (l *LineState) add(x, y float64) {
+	l.N++
+	l.X, l.Y = l.X+x, l.Y+y
+	l.XX, l.XY, l.YY = l.XX+x*x, l.XY+x*y, l.YY+y*y
+}
+
+// fit returns the mean of y, by how much y differs from the line, and how steep the line is at least.
+func (l *LineState) fit() (mean, noise, least float64) {
+	xx, xy, yy := l.XX-l.X*l.X/l.N, l.XY-l.X*l.Y/l.N, l.YY-l.Y*l.Y/l.N
+	if xx <= 1e-3*l.N {
+		return l.Y / l.N, math.Sqrt(max(0, yy) / (l.N - 1)), 0
+	}
+	slope := xy / xx
+	noise = math.Sqrt(max(0, yy-slope*xy) / (l.N - 2))
+	return l.Y / l.N, noise, slope - 5*noise/math.Sqrt(xx)
+}
+
+// Where calls differ little in how long they take, latency tells at once what throughput tells later.
+const (
+	// baseCalls is how many calls tell how long a call takes with few in flight, and fewestBase how many the line needs.
+	baseCalls, fewestBase = 8, 5
+	// quietNoise is the most that calls may differ by, as a logarithm, for latency to say anything, and leastNoise the least that
+	// they are taken to.
+	quietNoise, leastNoise = 0.2, 0.05
+	// excessHold and excessFull are by how much longer calls take, in units of what they differ by, where the limit
+	// rises no more, and where the upstream is full.
+	excessHold, excessFull = 2.5, 4
+	// steep is the slope of latency over calls in flight from which more in flight get hardly more done.
+	steep = 0.6
+	// slowerWait and slowerTime are for how many mean latencies, and how long at least, the limit does not rise because calls
+	// take longer, the first time; then twice as long each time.
+	slowerWait, slowerTime = 32, 10
+)
+
+// learnBase adds calls to those that tell how long a call takes with few in flight.
+func (g *Governor) learnBase(w *Window) {
+	s := &g.s
+	if s.Line.N >= baseCalls || w.MeanLatency() <= 0 || w.MaxInFlight < 1 {
+		return
+	}
+	s.Line.add(math.Log(float64(w.MaxInFlight)), math.Log(w.MeanLatency().Seconds()))
+	if s.Line.N >= fewestBase {
+		s.Base, s.Noise, s.Steep = s.Line.fit()
+	}
+}
+
+// clear reports whether it is known how long a call takes with few in flight, and that calls differ little.
+func (s *GovernorState) clear() bool { return s.Line.N >= baseCalls && s.Noise < quietNoise }
+
+// excess returns by how much longer the calls of w took than those with few in flight, in units of what those differed by; 0 when that says nothing.
+func (g *Governor) excess(w *Window) float64 {
+	s := &g.s
+	if w.MeanLatency() <= 0 || !s.clear() {
+		return 0
+	}
+	return (math.Log(w.MeanLatency().Seconds()) - s.Base) / max(leastNoise, s.Noise)
+}
+
+// gain returns by how much each call of w raises the limit in slow start: less when calls take longer with more in flight.
+func (g *Governor) gain(w *Window) float64 {
+	return slowStartGain * between((excessFull-g.excess(w))/(excessFull-excessHold), 0, 1)
+}
+
+// congested notes the calls of w in slow start. When they take longer the more are in flight it ends slow start at the level that did
+// most, by Little's law, and reports true.
+func (g *Governor) congested(w *Window) bool {
+	s := &g.s
+	if w.MeanLatency() <= 0 || w.MaxInFlight < 1 {
+		return false
+	}
+	n := float64(w.MaxInFlight)
+	s.StepOf++
+	s.StepLevel += n
+	s.StepLatency += w.MeanLatency().Seconds()
+	if s.StepOf >= max(4, n/4) {
+		if x := s.StepLevel / s.StepLatency; x > 1.05*s.BestRate {
+			s.BestRate, s.BestLevel = x, s.StepLevel/s.StepOf
+		}
+		s.StepOf, s.StepLevel, s.StepLatency = 0, 0, 0
+	}
+	if s.Slow++; g.excess(w) < excessFull {
+		s.Slow = 0
+	}
+	if s.BestLevel == 0 || s.Slow < 3 && s.Steep < steep {
+		return false
+	}
+	s.SlowStart, s.Threshold = false, 0
+	s.Good, s.Used, s.Wins = 0, false, 0
+	s.Knee = between(math.Floor(s.BestLevel), float64(g.cfg.Min), float64(g.cfg.Max))
+	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/s.BestRate)), 0
+	if knee := s.Knee; knee < s.Limit {
+		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+		s.Flight = knee
+		g.disturbed(s.At)
+	}
+	return true
+}
+
+// slower reports whether the calls of w took so much longer than with few in flight that the limit should not rise. Now and then it
+// forgets how long those took, because calls may take longer now.
+func (g *Governor) slower(w *Window) bool {
+	s := &g.s
+	if g.excess(w) < excessHold {
+		return false
+	}
+	switch {
+	case s.SlowerUntil == 0:
+		wait := math.Exp2(float64(s.SlowerTimes)) * max(slowerTime, slowerWait*min(s.Mean, 60))
+		s.SlowerUntil = after(s.At, time.Duration(wait*1e9))
+		s.SlowerTimes = min(s.SlowerTimes+1, 8)
+	case s.At >= s.SlowerUntil:
+		s.SlowerUntil, s.Line, s.Steep, s.Wins = 0, LineState{}, 0, 0
+		return false
+	}
+	return true
+}
+
 // startDoubling begins to measure how long the limit takes to double.
 func (s *GovernorState) startDoubling(t time.Duration) {
+	s.StepOf, s.StepLevel, s.StepLatency, s.BestRate, s.BestLevel, s.Slow = 0, 0, 0, 0, 0, 0
 	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean = s.Limit, t, 0, 0, 0, 0
 }
 
@@ -197,7 +330,7 @@ func (g *Governor) doubled(n int) bool {
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
-	s.Knee = max(1.1*rate*mean, float64(g.cfg.Min))
+	s.Knee = between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max))
 	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
 		s.Flight = knee

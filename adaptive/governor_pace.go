@@ -44,6 +44,10 @@ const (
 	// must have passed to know something.
 	guessRequests, guessTokens = 2.0, 1000.0
 	guessUntil                 = 4
+	// soonRefused is how many calls must have passed for a rate that was taken from between its bounds to have held.
+	soonRefused = 20
+	// shortPause is a pause in which no quota saves up much.
+	shortPause = 3 * time.Second
 	// startCredit is how many refusals may be spent on learning the first limit.
 	startCredit = 10
 )
@@ -116,11 +120,24 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
 		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
-		est := dn / dt
-		if p.Lowest < 1.02*est {
-			est = math.Sqrt(est * max(est, p.Rate))
+		lower := dn / dt
+		if s.LastPause <= shortPause {
+			lower = dn / max(dt/4, dt-paused) // what came back in a short pause was hardly saved up
 		}
-		sure := refused <= 1+0.2*dn && p.Rate < 1.3*est && (paused < 0.5*dt || s.LastPause > 3*time.Second)
+		switch soon := dn < soonRefused+u; {
+		case p.Guess > 0 && soon && lower < 0.95*p.Guess:
+			p.Saves = true
+		case p.Guess > 0 && !soon && lower >= 0.93*p.Guess:
+			p.Saves = false
+		}
+		est := lower
+		p.Guess = 0
+		if p.Lowest < 1.02*lower && !p.Saves {
+			est = math.Sqrt(lower * max(lower, p.Rate))
+			p.Guess = est
+		}
+		same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
+		sure := refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
 		if p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 			est = (p.Known + est) / 2
 		}

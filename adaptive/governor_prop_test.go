@@ -166,8 +166,12 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		g := New(cfg)
 		var s GovernorState
 		for _, f := range []*float64{&s.Limit, &s.Threshold, &s.Bound, &s.LastBound, &s.Top, &s.Flight, &s.Good, &s.Credit, &s.RefusedCount, &s.Against, &s.Flow, &s.Mean, &s.MeanOf,
-			&s.DoubleFrom, &s.BlockCalls, &s.BlockTimed, &s.BlockArea, &s.Spread, &s.CutLevel, &s.CutRate, &s.Pace[0].Rate, &s.Pace[0].Known, &s.Pace[0].Use, &s.Pace[1].Rate, &s.Cells[3].Level, &s.Cells[3].Rate, &s.Cells[3].Latency} {
+			&s.DoubleFrom, &s.BlockCalls, &s.BlockTimed, &s.BlockArea, &s.Spread, &s.CutLevel, &s.CutRate, &s.Pace[0].Rate, &s.Pace[0].Known, &s.Pace[0].Use, &s.Pace[1].Rate,
+			&s.Line.N, &s.Line.X, &s.Line.Y, &s.Line.XX, &s.Line.XY, &s.Line.YY, &s.Base, &s.Noise, &s.Steep, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
 			*f = number.Draw(t, "number")
+		}
+		for _, f := range []*float32{&s.Cells[3].Level, &s.Cells[3].Rate, &s.Cells[3].Latency} {
+			*f = float32(number.Draw(t, "number"))
 		}
 		instant := rapid.Map(rapid.OneOf(rapid.Int64Range(0, int64(time.Hour)), rapid.Int64()), func(n int64) time.Duration { return time.Duration(n) })
 		for _, d := range []*time.Duration{&s.At, &s.CutAt, &s.DarkSince, &s.HoldUntil, &s.PausedUntil, &s.Origin, &s.FlowAt, &s.BlockAt, &s.DoubleAt, &s.Latency, &s.Pace[0].AnchorAt} {

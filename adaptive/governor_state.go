@@ -116,6 +116,21 @@ type GovernorState struct {
 	Quickest   time.Duration // the shortest
 	QuickMean  float64       // Mean then
 
+	// How latency grows with calls in flight, where calls differ little.
+
+	Line        LineState     // of the first calls
+	Base        float64       // the mean of their latencies, as a logarithm of s
+	Noise       float64       // by how much they differ from the line
+	Steep       float64       // how steep the line is at least
+	Slow        int           // calls in a row in slow start that took much longer
+	StepOf      float64       // calls of this step of slow start
+	StepLevel   float64       // what they saw in flight, sum
+	StepLatency float64       // how long they took, s, sum
+	BestRate    float64       // the largest throughput of a step, by Little's law
+	BestLevel   float64       // its level
+	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
+	SlowerTimes int           // how often that was so, at most 8
+
 	// Throughput by level.
 
 	Cells         [numCells]CellState
@@ -150,6 +165,8 @@ type PaceState struct {
 	Sure       bool           // Known was measured well
 	Measured   bool           // Known was measured at all
 	Lowest     float64        // the lowest pace since the anchor
+	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
+	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
 	Use        float64        // smoothed share of the pace that is in use
 	UsedAt     time.Duration  // when it held callers back last
 	LastCount  float64        // passed at the last window
@@ -189,6 +206,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
+	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
+		*f = between(*f, 0, unbounded)
+	}
+	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
+		*f = between(*f, -unbounded, unbounded)
+	}
+	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)
@@ -209,7 +233,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
@@ -237,7 +261,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {

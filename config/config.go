@@ -63,7 +63,7 @@ type Settings struct {
 	Queue int
 	// MaxWait is how long a caller waits at most (1 ms to 24 h).
 	MaxWait time.Duration
-	// MaxPause is the longest Retry-After that is waited for (1 ms to 24 h).
+	// MaxPause is the longest Retry-After that is waited for (1 ms to 24 h), see limiter.Config.
 	MaxPause time.Duration
 	// PauseJitter is how much of a pause is added to it at random, at most, as a ratio (0 to 1).
 	PauseJitter float64

@@ -2,90 +2,147 @@ package feedback
 
 import "bytes"
 
+// memberKind is what a Sieve makes of a member of the one object of a 2xx answer in JSON.
+type memberKind uint8
+
+const (
+	memberOther  memberKind = iota // it does not matter
+	memberNoted                    // it matters that it is there
+	memberUsage                    // it can tell of nothing but usage
+	memberDetail                   // it tells more of an error when there is one
+	memberError                    // it may make the answer an error
+	memberCode                     // together with a message it may
+)
+
+// kindOfMember returns what to make of a member with a name, as keptMember does for a Stream.
+func kindOfMember(name []byte) memberKind {
+	switch string(name) {
+	case "choices", "output", "candidates":
+		return memberNoted
+	case "usage", "usageMetadata", "usage_metadata", "Usage", "x_groq", "prompt_eval_count", "eval_count":
+		return memberUsage
+	case "error", "errors", "error_code", "base_resp", "Response", "__type":
+		return memberError
+	case "code", "message":
+		return memberCode
+	case "type", "detail", "details", "reason", "title", "retry_after", "retry_after_ms", "retry_after_seconds", "retryAfterSeconds":
+		return memberDetail
+	}
+	return memberOther
+}
+
+// onlyUsage reports whether the member of a name can tell of nothing but usage.
+func onlyUsage(name []byte) bool { return kindOfMember(name) == memberUsage }
+
+// note notes that a member is there.
+func (n *noted) note(name []byte) {
+	switch string(name) {
+	case "choices":
+		n.choices = true
+	case "output":
+		n.output = true
+	case "candidates":
+		n.candidates = true
+	}
+}
+
 // finish reads the rest of the body's object where it is, when it is all there. It begins in p at n: at the value of the member with a
 // name, or between two members when name is nil. ok is true when there is nothing in it that a Stream would be
 // needed for; the object then ends before end. Otherwise nothing is known that was not before, and end is how far the usual way need not
 // look: n, or later between two members when those in between do not matter.
 func (s *Sieve) finish(p []byte, n int, name []byte) (end int, ok bool) {
 	var (
-		counts        = noCounts
+		seen          = s.noted
 		told          bool // a member that matters when there is an error, or tells of usage
 		code, message bool
-		seen          = s.noted
 		safe          = n
+		counts        usageCounts
+		counted       bool
+		i             = skipSpace(p, n)
 	)
-	i := skipSpace(p, n)
+	if name == nil && i < len(p) && p[i] == '}' {
+		s.close()
+		return i + 1, true
+	}
 	for {
 		if name == nil {
-			if i < len(p) && p[i] == '}' { // after the last member, or of an object without any
+			if i >= len(p) || p[i] != '"' {
 				break
 			}
-			if i >= len(p) || p[i] != '"' {
-				return s.cut(seen, told, safe, n)
+			from := i + 1
+			for i = from; i < len(p) && p[i] != '"' && p[i] != '\\'; {
+				i++
 			}
-			q := bytes.IndexByte(p[i+1:], '"')
-			if q < 0 {
-				return s.cut(seen, told, safe, n)
+			if i == len(p) || p[i] == '\\' { // a name with an escape may be any
+				break
 			}
-			name = p[i+1 : i+1+q]
-			if i = skipSpace(p, i+q+2); i >= len(p) || p[i] != ':' {
-				return s.cut(seen, told, safe, n)
+			name = p[from:i]
+			if i = skipSpace(p, i+1); i >= len(p) || p[i] != ':' {
+				break
 			}
 			i = skipSpace(p, i+1)
+		} else if bytes.IndexByte(name, '\\') >= 0 {
+			break
 		}
-		if bytes.IndexByte(name, '\\') >= 0 {
-			return s.cut(seen, told, safe, n) // it may be any name
-		}
-		start := i
-		if i = skipValue(p, i); i < 0 || i == len(p) {
-			return s.cut(seen, told, safe, n)
-		}
-		v := value(p[start:i:i])
-		switch keep, note := keptMember(name, 1); {
-		case note:
-			switch string(name) {
-			case "choices":
-				seen.choices = true
-			case "output":
-				seen.output = true
-			case "candidates":
-				seen.candidates = true
+		from, kind := i, kindOfMember(name)
+		if kind == memberUsage && s.Usage && i < len(p) && p[i] == '{' && name[0]|0x20 == 'u' {
+			// Most of the work, and so in one go.
+			if !counted {
+				counts, counted = noCounts, true
 			}
-		case keep && v.kind() != 'n' && (s.Usage || !onlyUsage(name)):
-			if suspectMember(name, v) || len(v) > maxMember {
+			told = true
+			size := counts.object(p[i:])
+			if size > maxMember {
+				return n, false
+			}
+			if i += size; size == 0 || i == len(p) {
+				break
+			}
+		} else if i = skipValue(p, i); i < 0 || i == len(p) {
+			break
+		} else if kind == memberNoted {
+			seen.note(name)
+		} else if kind != memberOther && p[from] != 'n' && (kind != memberUsage || s.Usage) {
+			v := value(p[from:i:i])
+			if len(v) > maxMember || kind == memberError && suspectMember(name, v) {
 				return n, false
 			}
 			told = true
-			code = code || string(name) == "code" && v.kind() == '"'
-			message = message || string(name) == "message" && v.kind() == '"'
-			if s.Usage {
+			if kind == memberCode && v.kind() == '"' {
+				code, message = code || name[0] == 'c', message || name[0] == 'm'
+			}
+			if s.Usage && kind != memberDetail {
+				if !counted {
+					counts, counted = noCounts, true
+				}
 				counts.member(name, v)
 			}
 		}
 		name = nil
-		if i = skipSpace(p, i); i < len(p) && p[i] == ',' {
+		if i = skipSpace(p, i); i == len(p) {
+			break
+		}
+		if p[i] == ',' {
 			i = skipSpace(p, i+1)
 			safe = i
 			continue
 		}
-		if i >= len(p) || p[i] != '}' {
-			return s.cut(seen, told, safe, n)
+		if p[i] != '}' {
+			break
 		}
-		break
+		if code && message && !seen.choices && !seen.output {
+			return n, false
+		}
+		s.noted = seen
+		if counted {
+			if u := counts.usage(); u.Known {
+				s.spent, s.used = Spent{u.Input, u.Output, u.CachedInput}, true
+			}
+		}
+		s.close()
+		return i + 1, true
 	}
-	if code && message && !seen.choices && !seen.output {
-		return n, false
-	}
-	s.noted = seen
-	if u := counts.usage(); u.Known {
-		s.spent, s.used = Spent{u.Input, u.Output, u.CachedInput}, true
-	}
-	s.cursor.depth, s.cursor.inObject, s.cursor.wantKey, s.cursor.closed, s.cursor.npart = 0, false, false, true, 0
-	return i + 1, true
-}
-
-// cut is finish for an object that goes on in another piece, or is no JSON.
-func (s *Sieve) cut(seen noted, told bool, safe, n int) (end int, ok bool) {
+	// It goes on in another piece, or is no JSON.
 	if told || safe == n {
 		return n, false
 	}
@@ -93,17 +150,21 @@ func (s *Sieve) cut(seen noted, told bool, safe, n int) (end int, ok bool) {
 	return safe, false
 }
 
+// close says that the body's object has ended.
+func (s *Sieve) close() {
+	c := &s.cursor
+	c.depth, c.inObject, c.wantKey, c.closed, c.npart = 0, false, false, true, 0
+}
+
 // suspectMember reports whether a member of a 2xx answer's object may be by itself what makes it an error, as suspectObject does.
 func suspectMember(name []byte, v value) bool {
 	switch string(name) {
-	case "error", "errors", "error_code", "__type":
-		return !v.empty()
 	case "base_resp":
 		return nonZero(v.get("status_code"))
 	case "Response":
 		return !v.get("Error").empty()
 	}
-	return false
+	return !v.empty() // error, errors, error_code, __type
 }
 
 // member takes the usage that a member of the one object of a body tells, as observe does.

@@ -2,7 +2,9 @@ package feedback
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 )
 
 // value is the text of one JSON value, as it was sent and without white space around
@@ -134,8 +136,9 @@ func zeroNumber(v value) bool {
 // memberReader reads the members of an object one after the other. It does not check
 // that the object is well-formed, but it never reads beyond it.
 type memberReader struct {
-	v value
-	i int
+	v   value
+	i   int
+	end int // after the object, when its end was read
 }
 
 func members(v value) memberReader {
@@ -152,6 +155,9 @@ func (r *memberReader) next() (key []byte, val value, ok bool) {
 		i = skipSpace(v, i+1)
 	}
 	if i >= len(v) || v[i] != '"' {
+		if i < len(v) && v[i] == '}' {
+			r.end = i + 1
+		}
 		r.i = len(v)
 		return nil, nil, false
 	}
@@ -199,7 +205,7 @@ func skipSpace(b []byte, i int) int {
 // skipString returns the index after the string that begins at b[i], or -1.
 func skipString(b []byte, i int) int {
 	i++
-	if n := bytes.IndexByte(b[i:], '"'); n < 0 {
+	if n := indexQuote(b[i:]); n < 0 {
 		return -1
 	} else if n == 0 || b[i+n-1] != '\\' { // the usual string has no escape before its end
 		return i + n + 1
@@ -219,6 +225,23 @@ func skipString(b []byte, i int) int {
 		if (i-k)%2 == 0 {
 			return i + 1
 		}
+	}
+	return -1
+}
+
+// indexQuote is bytes.IndexByte for a quote, and quicker when it is near: most strings of an answer are short.
+func indexQuote(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	at := 0
+	for at < 24 && at+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[at:]) ^ '"'*ones
+		if zero := (x - ones) &^ x & tops; zero != 0 { // the lowest one is exact
+			return at + bits.TrailingZeros64(zero)/8
+		}
+		at += 8
+	}
+	if n := bytes.IndexByte(b[at:], '"'); n >= 0 {
+		return at + n
 	}
 	return -1
 }

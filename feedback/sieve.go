@@ -39,6 +39,10 @@ func (s *Sieve) Spent() (t Spent, ok bool) { return s.spent, s.used }
 // of p; Scan must not be called again then. It keeps no reference to p.
 func (s *Sieve) Scan(p []byte) (n int, found bool) {
 	c := &s.cursor
+	if c.base == 0 && c.depth == 0 && len(p) > 0 && p[0] == '{' { // the usual beginning
+		c.base, c.depth, c.inObject, c.wantKey = 1, 1, true, true
+		n, _ = s.finish(p, 1, nil)
+	}
 	for n < len(p) {
 		m, e, name := c.next(p[n:])
 		n += m
@@ -52,14 +56,7 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 		case jsonMember:
 			switch keep, note := keptMember(name, c.base); {
 			case note:
-				switch string(name) {
-				case "choices":
-					s.noted.choices = true
-				case "output":
-					s.noted.output = true
-				case "candidates":
-					s.noted.candidates = true
-				}
+				s.noted.note(name)
 			case keep && (s.Usage || !onlyUsage(name)):
 				// A member that is null says nothing, and its value needs no reading.
 				if i := skipSpace(p, n); i < len(p) && p[i] == 'n' {
@@ -75,15 +72,6 @@ func (s *Sieve) Scan(p []byte) (n int, found bool) {
 		}
 	}
 	return n, false
-}
-
-// onlyUsage reports whether the member of a name can tell of nothing but usage.
-func onlyUsage(name []byte) bool {
-	switch string(name) {
-	case "usage", "usageMetadata", "usage_metadata", "Usage", "x_groq", "prompt_eval_count", "eval_count":
-		return true
-	}
-	return false
 }
 
 // Over reports whether nothing more can be found, because the body has ended or is no JSON.

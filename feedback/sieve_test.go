@@ -145,12 +145,27 @@ func TestSucceededAgreesWithParse(t *testing.T) {
 }
 
 func BenchmarkSieve(b *testing.B) {
-	p := []byte(`{"id":"chatcmpl-1","object":"chat.completion","created":1787220000,"model":"m","choices":[{"index":0,"message":` +
-		`{"role":"assistant","content":"` + strings.Repeat("some words of an answer, ", 80) + `"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9}}`)
-	b.ReportAllocs()
-	b.SetBytes(int64(len(p)))
-	for b.Loop() {
-		var s Sieve
-		s.Scan(p)
+	const end = `,"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,` +
+		`"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}`
+	begin := `{"id":"chatcmpl-1","object":"chat.completion","created":1787220000,"model":"m","choices":[{"index":0,"message":` +
+		`{"role":"assistant","refusal":null,"annotations":[],"content":"`
+	for name, body := range map[string]string{
+		"tiny":  `{"id":"cmpl-1","choices":[{"text":"forty-two"}],"created":17400}`,
+		"short": begin + `Hello! How can I assist you today?"}` + end,
+		"long":  begin + strings.Repeat("some words of an answer, ", 80) + `"}` + end,
+	} {
+		for _, usage := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/usage=%v", name, usage), func(b *testing.B) {
+				p := []byte(body)
+				b.ReportAllocs()
+				b.SetBytes(int64(len(p)))
+				for b.Loop() {
+					s := Sieve{Usage: usage}
+					if _, found := s.Scan(p); found || !s.Complete() {
+						b.Fatal("found something, or not the end")
+					}
+				}
+			})
+		}
 	}
 }

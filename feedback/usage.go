@@ -70,13 +70,13 @@ func sum(a, b int64) int64 {
 	return 1<<63 - 1
 }
 
-// object reads the members of a usage object.
-func (c *usageCounts) object(v value) {
+// object reads the members of a usage object. More may follow it; it returns where the object ends, or 0 when it does not.
+func (c *usageCounts) object(v value) (end int) {
 	r := members(v)
 	for {
 		key, val, ok := r.next()
 		if !ok {
-			return
+			return r.end
 		}
 		switch string(key) {
 		case "prompt_tokens", "promptTokenCount", "PromptTokens", "prompt_eval_count":

@@ -30,8 +30,9 @@ type Config struct {
 	// that ends sooner goes first. Smaller fails fast; larger turns bursts into delay.
 	MaxWait time.Duration
 
-	// MaxPause is the longest Retry-After that the guard waits for (1 ms to 24 h). Zero means
-	// 5 min. Beyond it, callers are refused with the instant to come back at, until that instant.
+	// MaxPause is the longest Retry-After that the guard waits for (1 ms to 24 h); when it has passed, a call may find out
+	// whether a longer one is so, unless a quota is gone for the day. Zero means
+	// 5 min. Beyond it, callers are refused with the instant that the upstream named.
 	MaxPause time.Duration
 
 	// PauseJitter is how much of a pause is added to it at random, at most, as a ratio (0 to 1), and

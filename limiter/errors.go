@@ -27,8 +27,12 @@ const (
 	ReasonQueueFull = admission.ReasonQueueFull
 	// ReasonMaxWait: the caller waited as long as it may (Config.MaxWait).
 	ReasonMaxWait = admission.ReasonMaxWait
-	// ReasonPaused: the upstream asked for a pause that is longer than Config.MaxPause or Config.MaxWait.
+	// ReasonPaused: the upstream, or somebody by calling Guard.Pause, asked for a pause that is longer than Config.MaxPause or
+	// Config.MaxWait.
 	ReasonPaused = admission.ReasonPaused
+	// ReasonHeld: the law holds starts back for longer than that, though nobody asked for a pause: it has made out a window that is
+	// used up, or an upstream that refuses everything.
+	ReasonHeld = admission.ReasonHeld
 	// ReasonDeadline: the caller's context ends before the call could start, even if all before it were as quick as
 	// the quickest ever.
 	ReasonDeadline = admission.ReasonDeadline
@@ -83,7 +87,8 @@ var reasonText = [admission.NumReasons]string{
 	ReasonLimit:     "no place is free",
 	ReasonQueueFull: "the queue is full",
 	ReasonMaxWait:   "it waited as long as it may",
-	ReasonPaused:    "the upstream asked for a longer pause than callers wait",
+	ReasonPaused:    "a pause was asked for that is longer than callers wait",
+	ReasonHeld:      "the law holds starts back for longer than callers wait",
 	ReasonDeadline:  "its deadline cannot be met",
 	ReasonTooLarge:  "it costs more than a whole budget holds",
 	ReasonDropped:   "the queue was full, and somebody else was let in",

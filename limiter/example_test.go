@@ -649,7 +649,7 @@ func TestDocRetryAfter(t *testing.T) {
 		})
 		_, err := guard.Acquire(context.Background(), limiter.Request{}) // refused at once
 		wantError(t, err, `
-			limiter: search rejected a call: the upstream asked for a longer pause than callers wait
+			limiter: search rejected a call: a pause was asked for that is longer than callers wait
 			(limit 4, in flight 0, waiting 0); try again at 2000-01-01T00:10:07.000Z
 		`)
 	})

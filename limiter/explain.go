@@ -17,6 +17,8 @@ const (
 	WhyLimit = admission.WhyLimit
 	// WhyPause: the upstream asked for a pause, or somebody called Pause.
 	WhyPause = admission.WhyPause
+	// WhyHold: the law holds starts back, though nobody asked for a pause.
+	WhyHold = admission.WhyHold
 	// WhyResume: starts are spread after a pause.
 	WhyResume = admission.WhyResume
 	// WhyPace: as many calls as may start did.
@@ -41,8 +43,10 @@ type Explanation struct {
 	Limit, InFlight, Waiting int
 	// Cause is why the decision in force last changed, and Binding the limit of the upstream that is taken for the one that binds.
 	Cause, Binding string
-	// PausedUntil is when the upstream's pause ends; zero when there is none.
+	// PausedUntil is when starts begin again; zero when nothing stops them. Held says that it is the law that holds them back, and
+	// else the upstream, or somebody by calling Guard.Pause, asked for it.
 	PausedUntil time.Time
+	Held        bool
 	// Budgets are the budgets as they stand.
 	Budgets []BudgetState
 	// Waits are those who wait, in the order in which they would start now, at most as many as were asked for.
@@ -99,7 +103,11 @@ func (e Explanation) String() string {
 		fmt.Fprintf(&b, "; the upstream's limit that binds: %s", e.Binding)
 	}
 	if !e.PausedUntil.IsZero() {
-		fmt.Fprintf(&b, "\npaused until %s", e.PausedUntil.UTC().Format("15:04:05Z"))
+		what := "paused"
+		if e.Held {
+			what = "held back by the law"
+		}
+		fmt.Fprintf(&b, "\n%s until %s", what, e.PausedUntil.UTC().Format("15:04:05Z"))
 	}
 	for _, s := range e.Budgets {
 		if s.Limit == 0 {
@@ -128,7 +136,7 @@ func (g *Guard) Explain(most int) Explanation {
 		Cause: d.Cause.String(), Binding: d.Binding.String(),
 	}
 	if gate := g.core.Gate(); gate > now {
-		e.PausedUntil = at(gate)
+		e.PausedUntil, e.Held = at(gate), g.core.Held()
 	}
 	budgets := g.core.Budgets(now)
 	for _, s := range budgets {

@@ -84,7 +84,7 @@ func TestGroupFromManyGoroutines(t *testing.T) {
 					permit, err := g.Acquire(t.Context(), Request{})
 					if err != nil {
 						var e *RejectedError
-						if !dark || !errors.As(err, &e) || e.Reason != ReasonMaxWait && e.Reason != ReasonPaused {
+						if !dark || !errors.As(err, &e) || e.Reason != ReasonMaxWait && e.Reason != ReasonPaused && e.Reason != ReasonHeld {
 							t.Errorf("call %d: %v", i, err)
 							return
 						}

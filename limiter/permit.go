@@ -82,6 +82,9 @@ func (p *Permit) release(o *Outcome) {
 	if g == nil {
 		panic("limiter: Release of a permit that is not held")
 	}
+	if p.more == nil && o.Class == feedback.OK && len(o.Windows) == 0 && p.spent(o) {
+		return
+	}
 	if p.more != nil && !p.unwatch() {
 		return // its place was taken back
 	}
@@ -93,6 +96,19 @@ func (p *Permit) release(o *Outcome) {
 	if now := g.now(); g.core.Finish(now, &grant, o) {
 		g.settle(now, &grant, o)
 	}
+}
+
+// spent is release for a call that ended well and tells what it used, when that is only to be added up.
+func (p *Permit) spent(o *Outcome) bool {
+	g := p.guard
+	now := g.now()
+	g.lock()
+	done := g.core.EndSpent(now, p.ticket, o)
+	g.mu.Unlock()
+	if done {
+		p.guard = nil
+	}
+	return done
 }
 
 // Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had

@@ -10,6 +10,9 @@ import (
 // Counts is what a guard has counted since it was made; see the fields.
 type Counts = admission.Counts
 
+// Waits is a number of waits and their sum.
+type Waits = admission.Waits
+
 // WaitBuckets is the number of buckets of Counts.Waits.
 const WaitBuckets = admission.WaitBuckets
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,12 +13,12 @@ import (
 
 const docs = "../docs/metrics.md"
 
-// table returns the table of docs/metrics.md.
-func table() string {
+// table returns a table of docs/metrics.md, of the metrics of what the label of tells.
+func table[S any](of string, families []family[S]) string {
 	var b strings.Builder
 	b.WriteString("| Metric | Type | Labels | Unit | Meaning |\n| --- | --- | --- | --- | --- |\n")
 	for _, f := range families {
-		labels := "`guard`"
+		labels := "`" + of + "`"
 		if f.label != "" {
 			labels += ", `" + f.label + "`"
 		}
@@ -27,15 +28,17 @@ func table() string {
 }
 
 // values returns the lines of docs/metrics.md that list what the labels of e can be.
-func values(e *exposition) string {
+func values[S any](e *exposition, families []family[S]) string {
 	var b strings.Builder
 	for _, f := range families {
-		if f.label == "" {
+		if f.label == "" || f.label == "key" {
 			continue
 		}
 		var v []string
 		for _, s := range e.byName[f.name].series {
-			v = append(v, "`"+s.label(f.label)+"`")
+			if l := "`" + s.label(f.label) + "`"; !slices.Contains(v, l) { // a histogram has one series a bucket
+				v = append(v, l)
+			}
 		}
 		fmt.Fprintf(&b, "- `%s`: %s\n", f.label, strings.Join(v, ", "))
 	}
@@ -61,10 +64,15 @@ func TestDocsListEveryMetric(t *testing.T) {
 	text := string(b)
 	m := New()
 	mustRegister(t, m, newGuard(t, limiter.Config{Name: "any"}))
+	pool := New()
+	if err := pool.RegisterPool(newPool(t, "any", "a")); err != nil {
+		t.Fatal(err)
+	}
 	e := mustParse(t, read(t, m))
 	for _, part := range []struct{ begin, end, want string }{
-		{"<!-- metrics -->", "<!-- end of metrics -->", table()},
-		{"<!-- values -->", "<!-- end of values -->", values(e)},
+		{"<!-- metrics -->", "<!-- end of metrics -->", table("guard", families)},
+		{"<!-- metrics of pools -->", "<!-- end of metrics of pools -->", table("pool", poolFamilies)},
+		{"<!-- values -->", "<!-- end of values -->", values(e, families)},
 	} {
 		before, got, after := between(t, text, part.begin, part.end)
 		if got == part.want {
@@ -82,24 +90,39 @@ func TestDocsListEveryMetric(t *testing.T) {
 		}
 	}
 
-	n := 0
-	for _, f := range e.families {
-		n += len(f.series)
+	count := func(e *exposition, keys bool) (n int) {
+		for _, f := range e.families {
+			if strings.HasPrefix(f.name, "flyball_key_") == keys {
+				n += len(f.series)
+			}
+		}
+		return n
 	}
-	if want := fmt.Sprintf("A guard has %d series", n); !strings.Contains(text, want) {
-		t.Errorf("%s does not say: %s", docs, want)
+	ofPool := mustParse(t, read(t, pool))
+	for _, want := range []string{
+		fmt.Sprintf("A guard has %d series", count(e, false)),
+		fmt.Sprintf("A pool has %d series and %d for each key", count(ofPool, false), count(ofPool, true)),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s does not say: %s", docs, want)
+		}
 	}
 
 	known := map[string]bool{}
+	know(known, families)
+	know(known, poolFamilies)
+	for _, name := range regexp.MustCompile(`\bflyball_\w+`).FindAllString(text, -1) {
+		if !known[name] {
+			t.Errorf("%s mentions %s, which does not exist", docs, name)
+		}
+	}
+}
+
+func know[S any](known map[string]bool, families []family[S]) {
 	for _, f := range families {
 		known[f.name] = true
 		if f.kind == histogram {
 			known[f.name+"_bucket"], known[f.name+"_sum"], known[f.name+"_count"] = true, true, true
-		}
-	}
-	for _, name := range regexp.MustCompile(`\bflyball_\w+`).FindAllString(text, -1) {
-		if !known[name] {
-			t.Errorf("%s mentions %s, which does not exist", docs, name)
 		}
 	}
 }

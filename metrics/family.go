@@ -8,15 +8,15 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// family is one metric: its name, what a reader must know, and how its series come out of a guard's Stats.
-type family struct {
+// family is one metric: its name, what a reader must know, and how its series come out of the Stats of a guard or a pool.
+type family[S any] struct {
 	name string // without a histogram's suffixes
 	kind string // gauge, counter or histogram
-	// label is the label besides guard; empty when there is none.
+	// label is the label besides guard or pool; empty when there is none.
 	label string
 	unit  string
 	help  string
-	write func(p *page, s *sample)
+	write func(p *page, s *S)
 }
 
 // sample is a guard's Stats with its label.
@@ -31,60 +31,54 @@ const (
 	histogram = "histogram"
 )
 
-// families are all metrics, by name. docs/metrics.md shows this table.
-var families = []family{
+// families are the metrics of guards, by name. docs/metrics.md shows this table.
+var families = []family[sample]{
 	{"flyball_binding", gauge, "scope", "0 or 1",
 		"The upstream's limit that the law takes for the one that binds is at 1.",
 		func(p *page, s *sample) {
 			for i := range feedback.NumScopes {
 				scope := feedback.Scope(i).String()
-				p.series(s, "", "scope", scope).uint(bit(s.Binding == scope))
+				p.series(s.label, "", "scope", scope).uint(bit(s.Binding == scope))
 			}
 		}},
 	{"flyball_canceled_waits_total", counter, "", "callers",
 		"Callers that gave up while they waited.",
-		func(p *page, s *sample) { p.series(s, "", "", "").uint(s.Counts.Canceled) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").uint(s.Counts.Canceled) }},
 	{"flyball_decisions_total", counter, "cause", "decisions",
 		"Changes of the law's decision (limit, pace, pause, binding limit), by cause.",
 		func(p *page, s *sample) {
 			for i, n := range s.Counts.Causes {
-				p.series(s, "", "cause", adaptive.Cause(i).String()).uint(n)
+				p.series(s.label, "", "cause", adaptive.Cause(i).String()).uint(n)
 			}
 		}},
 	{"flyball_in_flight", gauge, "", "calls",
 		"Calls in flight.",
-		func(p *page, s *sample) { p.series(s, "", "", "").int(s.InFlight) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").int(s.InFlight) }},
 	{"flyball_limit", gauge, "", "calls",
 		"How many calls may be in flight.",
-		func(p *page, s *sample) { p.series(s, "", "", "").int(s.Limit) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").int(s.Limit) }},
 	{"flyball_outcomes_total", counter, "class", "calls",
 		"Calls that ended, by what their answer meant.",
 		func(p *page, s *sample) {
 			for i, n := range s.Counts.Outcomes {
-				p.series(s, "", "class", feedback.Class(i).String()).uint(n)
+				p.series(s.label, "", "class", feedback.Class(i).String()).uint(n)
 			}
 		}},
 	{"flyball_pace_calls_per_second", gauge, "", "calls per second",
 		"How many calls may start a second; 0 when no pace is set.",
-		func(p *page, s *sample) { p.series(s, "", "", "").float(s.Pace) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").float(s.Pace) }},
 	{"flyball_pace_tokens_per_second", gauge, "", "tokens per second",
 		"How many tokens may be spent a second; 0 when no pace is set.",
-		func(p *page, s *sample) { p.series(s, "", "", "").float(s.TokenPace) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").float(s.TokenPace) }},
 	{"flyball_pause_remaining_seconds", gauge, "", "seconds",
 		"How much longer nothing starts because of a pause; 0 when there is none.",
-		func(p *page, s *sample) { p.series(s, "", "", "").float(s.Paused.Seconds()) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").float(s.Paused.Seconds()) }},
 	{"flyball_pauses_total", counter, "", "pauses",
 		"Pauses that began or were moved to a later end: by a Retry-After, the law or the program.",
-		func(p *page, s *sample) { p.series(s, "", "", "").uint(s.Counts.Pauses) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").uint(s.Counts.Pauses) }},
 	{"flyball_refusals_total", counter, "reason", "callers",
 		"Callers that the guard refused, by reason; nothing was sent.",
-		func(p *page, s *sample) {
-			for i, n := range s.Counts.Refused {
-				if r := limiter.Reason(i); r != noReason {
-					p.series(s, "", "reason", r.String()).uint(n)
-				}
-			}
-		}},
+		func(p *page, s *sample) { p.refusals(s.label, s.Counts.Refused[:]) }},
 	{"flyball_wait_reason_seconds", histogram, "why", "seconds",
 		"The same waits by what the callers waited for last.",
 		waitsFor},
@@ -93,7 +87,7 @@ var families = []family{
 		waits},
 	{"flyball_waiting", gauge, "", "callers",
 		"Callers that wait to be let in.",
-		func(p *page, s *sample) { p.series(s, "", "", "").int(s.Waiting) }},
+		func(p *page, s *sample) { p.series(s.label, "", "", "").int(s.Waiting) }},
 }
 
 // noReason is the Reason of those who were not refused.
@@ -111,21 +105,25 @@ var waitBounds = func() (le [limiter.WaitBuckets]string) {
 	return le
 }()
 
+func waits(p *page, s *sample) { p.waits(s.label, &s.Counts.Waits, s.Counts.WaitSum) }
+
+func waitsFor(p *page, s *sample) { p.waitsFor(s.label, &s.Counts.WaitedFor) }
+
 // waits writes the histogram of waits. Stats counts a wait of exactly 2^i ms with the longer ones;
 // a bucket here should hold it, but nobody can see the difference.
-func waits(p *page, s *sample) {
+func (p *page) waits(label string, buckets *[limiter.WaitBuckets]uint64, sum time.Duration) {
 	var n uint64 // of this bucket and all before it
-	for i, c := range s.Counts.Waits {
+	for i, c := range buckets {
 		n += c
-		p.series(s, "_bucket", "le", waitBounds[i]).uint(n)
+		p.series(label, "_bucket", "le", waitBounds[i]).uint(n)
 	}
-	p.series(s, "_sum", "", "").float(s.Counts.WaitSum.Seconds())
-	p.series(s, "_count", "", "").uint(n)
+	p.series(label, "_sum", "", "").float(sum.Seconds())
+	p.series(label, "_count", "", "").uint(n)
 }
 
 // waitsFor writes a histogram of waits for each reason, with every other bound, because there are many reasons.
-func waitsFor(p *page, s *sample) {
-	for y, w := range s.Counts.WaitedFor {
+func (p *page) waitsFor(label string, waitedFor *[limiter.NumWhys]limiter.Waits) {
+	for y, w := range waitedFor {
 		why := limiter.Why(y)
 		if why == noWhy {
 			continue
@@ -133,11 +131,20 @@ func waitsFor(p *page, s *sample) {
 		var n uint64
 		for i, c := range w.Buckets {
 			if n += uint64(c); i%2 == 0 || i == len(w.Buckets)-1 {
-				p.series2(s, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(n)
+				p.series2(label, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(n)
 			}
 		}
-		p.series(s, "_sum", "why", why.String()).float(w.Sum.Seconds())
-		p.series(s, "_count", "why", why.String()).uint(n)
+		p.series(label, "_sum", "why", why.String()).float(w.Sum.Seconds())
+		p.series(label, "_count", "why", why.String()).uint(n)
+	}
+}
+
+// refusals writes how many callers were refused, by reason.
+func (p *page) refusals(label string, refused []uint64) {
+	for i, n := range refused {
+		if r := limiter.Reason(i); r != noReason {
+			p.series(label, "", "reason", r.String()).uint(n)
+		}
 	}
 }
 

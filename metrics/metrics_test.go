@@ -258,7 +258,13 @@ func TestSeriesAppearAtZero(t *testing.T) {
 }
 
 func TestFamiliesAreSortedAndNamedByConvention(t *testing.T) {
-	if !slices.IsSortedFunc(families, func(a, b family) int { return strings.Compare(a.name, b.name) }) {
+	checkFamilies(t, families)
+	checkFamilies(t, poolFamilies)
+}
+
+func checkFamilies[S any](t *testing.T, families []family[S]) {
+	t.Helper()
+	if !slices.IsSortedFunc(families, func(a, b family[S]) int { return strings.Compare(a.name, b.name) }) {
 		t.Error("families are not sorted by name")
 	}
 	for _, f := range families {
@@ -282,9 +288,9 @@ func TestWaitBuckets(t *testing.T) {
 	}
 	s.Counts.WaitSum = 1500 * time.Millisecond
 	var p page
-	for i := range families {
-		if families[i].kind == histogram {
-			p.family(&families[i], []sample{s})
+	for _, f := range families {
+		if f.kind == histogram {
+			add(&p, []family[sample]{f}, []sample{s})
 		}
 	}
 	e := mustParse(t, string(p.b))

@@ -15,22 +15,24 @@ type page struct {
 	name string // of the family that is being written
 }
 
-// family adds a metric of all guards. A metric without series is not mentioned.
-func (p *page) family(f *family, samples []sample) {
+// add adds the metrics fs of all guards or pools. A metric without series is not mentioned.
+func add[S any](p *page, fs []family[S], samples []S) {
 	if len(samples) == 0 {
 		return
 	}
-	p.name = f.name
-	p.add("# HELP ", f.name, " ", f.help, "\n# TYPE ", f.name, " ", f.kind, "\n")
-	for i := range samples {
-		f.write(p, &samples[i])
+	for _, f := range fs {
+		p.name = f.name
+		p.add("# HELP ", f.name, " ", f.help, "\n# TYPE ", f.name, " ", f.kind, "\n")
+		for i := range samples {
+			f.write(p, &samples[i])
+		}
 	}
 }
 
-// series begins a line: the metric's name with a suffix, the guard's label and, when it has a name, one more. A
+// series begins a line: the metric's name with a suffix, the label of a guard or pool and, when it has a name, one more. A
 // number must follow.
-func (p *page) series(s *sample, suffix, label, value string) *page {
-	p.add(p.name, suffix, "{", s.label)
+func (p *page) series(of, suffix, label, value string) *page {
+	p.add(p.name, suffix, "{", of)
 	if label != "" {
 		p.add(",", label, `="`, value, `"`) // our own names: nothing to escape
 	}
@@ -39,8 +41,8 @@ func (p *page) series(s *sample, suffix, label, value string) *page {
 }
 
 // series2 is series with two labels more.
-func (p *page) series2(s *sample, suffix, label, value, label2, value2 string) *page {
-	p.add(p.name, suffix, "{", s.label, ",", label, `="`, value, `",`, label2, `="`, value2, `"} `)
+func (p *page) series2(of, suffix, label, value, label2, value2 string) *page {
+	p.add(p.name, suffix, "{", of, ",", label, `="`, value, `",`, label2, `="`, value2, `"} `)
 	return p
 }
 

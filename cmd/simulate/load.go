@@ -157,6 +157,9 @@ func (e *env) loadPlan(c *cli.Context) (*loadPlan, error) {
 	} else {
 		p.upstream, _ = p.file.Upstream("default")
 	}
+	if p.cfg.Rate == 0 && p.cfg.Clients == 0 {
+		errs = append(errs, errors.New("nothing says how much to send: add --rate 10, for 10 requests a second, or --clients 8, for 8 that wait for their answers"))
+	}
 	if errors.Join(errs...) == nil {
 		errs = append(errs, p.cfg.Check())
 	}

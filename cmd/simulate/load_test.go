@@ -67,7 +67,7 @@ func TestLoadMisuse(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"load", "must be one URL"},
 		{"load --rate 5 nowhere", "is no URL"},
-		{"load http://127.0.0.1:1/", "give a rate"},
+		{"load http://127.0.0.1:1/", "add --rate 10"},
 		{"load --rate 5 --header secret-2 http://127.0.0.1:1/", "--header has no name"},
 		{"load --rate 5 --body /nowhere/x http://127.0.0.1:1/", "--body:"},
 		{"load --rate 5 --controllers our http://127.0.0.1:1/", "no controller"},

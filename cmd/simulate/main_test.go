@@ -22,6 +22,7 @@ const asProgram = "FLYBALL_TEST_SIMULATE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		watch = func(done, _ int) { fmt.Fprintf(os.Stderr, "done %d\n", done) }
 		main()
 	}
 	os.Exit(m.Run())
@@ -269,6 +270,16 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("no room") }
 
+// await waits until b has a text.
+func await(t *testing.T, b *syncBuffer, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(b.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q within a minute: %s", text, b.String())
+		}
+	}
+}
+
 // Ctrl-C keeps what is finished, writes it, and exits with 130.
 func TestInterrupt(t *testing.T) {
 	self, err := os.Executable()
@@ -279,12 +290,12 @@ func TestInterrupt(t *testing.T) {
 	cmd := exec.Command(self, "run", "--controllers", "none,ours", "--seeds", "1", "small.toml", "rpm-bucket", "endless.toml")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr syncBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second) // the short scenarios take some hundredths of that
+	await(t, &stderr, "done 4\n") // what comes then has no end
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

@@ -77,6 +77,8 @@ type setup struct {
 	overrides []strict.Override
 	// guards are the overrides of the configuration, worlds those of the scenarios.
 	guards, worlds []strict.Override
+	// lasts replaces the duration of the scenarios; 0 for not.
+	lasts time.Duration
 }
 
 // newSetup reads --set.
@@ -266,9 +268,7 @@ func (s *setup) scenariosAt(at, dir string, words []string) []*scenario.Scenario
 }
 
 // duration replaces the duration of all scenarios.
-func (s *setup) duration(d time.Duration) {
-	s.worlds = append(s.worlds, strict.Override{Key: "duration", Value: strconv.Quote(d.String())})
-}
+func (s *setup) duration(d time.Duration) { s.lasts = d }
 
 // list splits what a flag has with commas.
 func list(text string) []string {
@@ -342,12 +342,24 @@ func (s *setup) one(sc *scenario.Scenario, err error) ([]*scenario.Scenario, err
 	return []*scenario.Scenario{sc}, nil
 }
 
-// overridden returns a scenario with --set and --duration.
+// overridden returns a scenario with --set and --duration. A shorter one has its first part.
 func (s *setup) overridden(sc *scenario.Scenario) (*scenario.Scenario, error) {
-	if len(s.worlds) == 0 {
+	out, err := overridden(sc, s.worlds)
+	switch {
+	case err != nil || s.lasts == 0 || s.lasts == out.World.Duration:
+		return out, err
+	case s.lasts < out.World.Duration:
+		return out.Clipped(s.lasts), nil
+	}
+	return overridden(sc, append(slices.Clip(s.worlds), strict.Override{Key: "duration", Value: strconv.Quote(s.lasts.String())}))
+}
+
+// overridden returns a scenario with keys in place of what its file says.
+func overridden(sc *scenario.Scenario, worlds []strict.Override) (*scenario.Scenario, error) {
+	if len(worlds) == 0 {
 		return sc, nil
 	}
-	data, err := strict.Apply([]byte(sc.Source), s.worlds)
+	data, err := strict.Apply([]byte(sc.Source), worlds)
 	if err != nil {
 		return nil, fmt.Errorf("--set: scenario %s: %w", sc.Name, err)
 	}

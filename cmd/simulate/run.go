@@ -31,6 +31,7 @@ func runFlags() []cli.Flag {
 	flags = append(flags, outputFlags("report.html")...)
 	return append(flags,
 		&cli.StringFlag{Name: "events", Usage: "`FILE` for every decision of every run, one JSON object a line; simulate explain reads it"},
+		&cli.BoolFlag{Name: "regret", Usage: "search for the best constant limit and the best limits that change, with each seed, and show by how much everybody falls short of them"},
 		&cli.BoolFlag{Name: "assert", Usage: "exit with 3 when a controller does not do what its scenario expects"},
 		cpusFlag(), quietFlag(),
 	)
@@ -90,7 +91,7 @@ func (e *env) runAction(c *cli.Context) error {
 func (e *env) run(c *cli.Context, words []string) error {
 	s := e.newSetup(c)
 	s.fail(oneOf(c, "json", "csv", "svg"))
-	plan := lab.Plan{Seeds: s.seeds(), Bands: true}
+	plan := lab.Plan{Seeds: s.seeds(), Bands: true, Regret: c.Bool("regret")}
 	cs := s.controllers("controllers", c.String("controllers"))
 	set := s.settings("")
 	plan.Scenarios = s.scenarios(words)
@@ -116,7 +117,7 @@ func (e *env) run(c *cli.Context, words []string) error {
 		return internal(runErr)
 	}
 	r.Version, r.Config = version(), hashOf(set)
-	r.Command = newRecipe("run").flags(c, "config", "controllers").seeds(c).flags(c, "duration", "set").args(words).String()
+	r.Command = newRecipe("run").flags(c, "config", "controllers").seeds(c).flags(c, "duration", "set", "regret").args(words).String()
 	if len(r.Scenarios) == 0 {
 		return &exitError{exitInterrupted, errors.New("interrupted before the first run was finished; nothing was written")}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,7 @@ func (e *env) tuneCommand() *cli.Command {
 			&cli.StringFlag{Name: "keys", Usage: "`LIST` of keys to search, with or without guard.adaptive.; all numbers when not given"},
 			&cli.StringFlag{Name: "held-out", Usage: "`LIST` of scenarios that the search does not see; set:" + setHeldOut + " when not given"},
 			&cli.IntFlag{Name: "points", Usage: "`N` points to begin with; 8 for each key when not given"},
+			&cli.IntFlag{Name: "importance", Usage: "move each key alone `N` times, to tell how much it matters; 0 for not", Value: 4},
 			&cli.IntFlag{Name: "search-seeds", Usage: "`N` seeds that the search uses at most", Value: 16},
 			&cli.IntFlag{Name: "seeds", Usage: "`N` unseen seeds for each of the two comparisons at the end", Value: 24},
 			&cli.Uint64Flag{Name: "seed", Usage: "first seed `N`", Value: 1},
@@ -54,7 +56,7 @@ above --min-effect both on unseen seeds and in held-out scenarios.
 
 Examples:
    simulate tune --budget 60s
-   simulate tune --keys backoff --points 4 --search-seeds 4 --seeds 4 --held-out closed-loop concurrency-cap
+   simulate tune --keys backoff --points 4 --importance 2 --search-seeds 4 --seeds 4 --held-out closed-loop concurrency-cap
    simulate tune --keys backoff --constraint 'rejected_per_ok <= 5%' --out tuned.toml --points 4 --search-seeds 4 --seeds 4 rpm-bucket`,
 	}
 }
@@ -72,11 +74,20 @@ type tuning struct {
 	objective report.Figure
 	share     float64
 	bounds    []suite.Bound
+
+	first uint64 // seed
+	tried []tried
+}
+
+// tried is a point with the means of its two figures over the scenarios and the first seeds of the search.
+type tried struct {
+	point             tune.Point
+	goodput, rejected float64
 }
 
 func (e *env) tuneAction(c *cli.Context) error {
 	s := e.newSetup(c)
-	t := &tuning{e: e, lab: e.newLab(c), share: c.Float64("worst"), guards: s.guards}
+	t := &tuning{e: e, lab: e.newLab(c), share: c.Float64("worst"), guards: s.guards, first: c.Uint64("seed")}
 	var err error
 	t.ours, err = scenario.ParseController("ours")
 	s.fail(err)
@@ -96,7 +107,7 @@ func (e *env) tuneAction(c *cli.Context) error {
 	for _, f := range []struct {
 		name     string
 		low, top int
-	}{{"search-seeds", 4, maxSeeds}, {"seeds", 2, maxSeeds}, {"points", 1, 10_000}} {
+	}{{"search-seeds", 4, maxSeeds}, {"seeds", 2, maxSeeds}, {"points", 1, 10_000}, {"importance", 0, 1000}} {
 		if n := c.Int(f.name); (f.name != "points" || c.IsSet("points")) && (n < f.low || n > f.top) {
 			s.fail(fmt.Errorf("--%s is %d, must be %d to %d", f.name, n, f.low, f.top))
 		}
@@ -150,7 +161,7 @@ func (e *env) tuneAction(c *cli.Context) error {
 
 	cfg := tune.Config{
 		Evaluate: t.evaluate, Seed: c.Uint64("seed"), Search: c.Int("search-seeds"), Evidence: c.Int("seeds"), Points: c.Int("points"),
-		MinEffect: c.Float64("min-effect"), HeldOut: len(t.scenarios[tune.HeldOut]) > 0,
+		Trajectories: c.Int("importance"), MinEffect: c.Float64("min-effect"), HeldOut: len(t.scenarios[tune.HeldOut]) > 0,
 	}
 	for _, p := range t.params {
 		cfg.Params = append(cfg.Params, tune.Param{Key: p.Key, Low: p.Low, High: p.High, Integer: p.Integer, Log: p.Log, Current: p.Current, Default: p.Default})
@@ -174,7 +185,7 @@ func (e *env) tuneAction(c *cli.Context) error {
 	case err != nil:
 		return internal(err)
 	}
-	command := newRecipe("tune").flags(c, "config", "set", "objective", "worst", "constraint", "keys", "held-out", "points", "search-seeds", "seeds", "seed", "min-effect", "duration").args(c.Args().Slice()).String()
+	command := newRecipe("tune").flags(c, "config", "set", "objective", "worst", "constraint", "keys", "held-out", "points", "importance", "search-seeds", "seeds", "seed", "min-effect", "duration").args(c.Args().Slice()).String()
 	var toml strings.Builder
 	t.writeTOML(&toml, out, command)
 	err = e.write(func(w io.Writer) error {
@@ -258,20 +269,66 @@ func (t *tuning) evaluate(ctx context.Context, set tune.Set, points []tune.Point
 	values := make([][]float64, len(points))
 	n := 0
 	for i := range points {
-		for range seeds {
+		var goodput, rejected []float64
+		for k := range seeds {
 			if !allowed[i] {
 				values[i] = append(values[i], -1000)
 				continue
 			}
 			summaries := make([]*report.Summary, len(scs))
-			for k := range scs {
-				summaries[k] = &outcomes[n].Summary
+			for at := range scs {
+				summaries[at] = &outcomes[n].Summary
 				n++
 			}
 			values[i] = append(values[i], t.value(summaries))
+			if k < frontSeeds {
+				for _, s := range summaries {
+					goodput = append(goodput, s.Goodput)
+					rejected = append(rejected, float64(s.Rejected429)/float64(max(1, s.Sent)))
+				}
+			}
+		}
+		// All that is compared has met the same seeds.
+		if set == tune.Tuning && first == t.first && seeds >= frontSeeds && len(goodput) > 0 {
+			t.tried = append(t.tried, tried{slices.Clone(points[i]), stats.Mean(goodput), stats.Mean(rejected)})
 		}
 	}
 	return values, nil
+}
+
+// frontSeeds is how many seeds a point of the front has met.
+const frontSeeds = 4
+
+// front returns the points that no other beats in both goodput and 429s, the one with most goodput first.
+func (t *tuning) front() []tried {
+	var out []tried
+	for _, a := range t.tried {
+		if !(a.goodput >= 0) {
+			continue
+		}
+		beaten := slices.ContainsFunc(t.tried, func(b tried) bool {
+			return b.goodput >= a.goodput && b.rejected <= a.rejected && (b.goodput > a.goodput || b.rejected < a.rejected)
+		})
+		if !beaten && !slices.ContainsFunc(out, func(o tried) bool { return o.goodput == a.goodput && o.rejected == a.rejected }) {
+			out = append(out, a)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b tried) int { return cmp.Compare(b.goodput, a.goodput) })
+	return out
+}
+
+// values writes the values of a point that differ from the current ones.
+func (t *tuning) values(p tune.Point) string {
+	var words []string
+	for i, v := range p {
+		if param := t.params[i]; v != param.Current {
+			words = append(words, strings.TrimPrefix(param.Key, "guard.adaptive.")+" = "+param.Format(v))
+		}
+	}
+	if len(words) == 0 {
+		return "your config"
+	}
+	return strings.Join(words, ", ")
 }
 
 // value is the objective of one seed over the scenarios: more is better.
@@ -355,6 +412,29 @@ func (t *tuning) writeTOML(w io.Writer, out *tune.Outcome, command string) {
 	}
 	evidence("unseen seeds", names(t.scenarios[tune.Tuning]), &out.Seen)
 	evidence("held-out scenarios", names(t.scenarios[tune.HeldOut]), &out.Unseen)
+	if out.Effects != nil {
+		line("how much each key matters, moved alone over its range (of the objective; the spread tells whether it acts alike everywhere):")
+		order := make([]int, len(t.params))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(out.Effects[b].Size, out.Effects[a].Size) })
+		most := max(out.Effects[order[0]].Size, 1e-12)
+		for _, i := range order {
+			e := &out.Effects[i]
+			line("  %-22s %8.4f ± %.4f  %s", strings.TrimPrefix(t.params[i].Key, "guard.adaptive."), e.Size, e.Spread, strings.Repeat("█", int(math.Round(20*e.Size/most))))
+		}
+	}
+	if front := t.front(); len(front) > 0 {
+		line("the front: %d of %d points that met the first seeds; no other has more goodput and fewer 429s", len(front), len(t.tried))
+		for i, p := range front {
+			if i == mostFront {
+				line("  and %d more", len(front)-i)
+				break
+			}
+			line("  goodput %.1f %%, 429s per attempt %.4f: %s", 100*p.goodput, p.rejected, t.values(p.point))
+		}
+	}
 	changed := 0
 	for i, p := range t.params {
 		if out.Best[i] != p.Current {
@@ -378,6 +458,9 @@ func (t *tuning) writeTOML(w io.Writer, out *tune.Outcome, command string) {
 	}
 }
 
+// mostFront is how many points of the front are written as lines.
+const mostFront = 12
+
 func (t *tuning) writeJSON(w io.Writer, out *tune.Outcome, command string) error {
 	type evidence struct {
 		Seeds     int      `json:"seeds"`
@@ -387,12 +470,23 @@ func (t *tuning) writeJSON(w io.Writer, out *tune.Outcome, command string) error
 		Low       *float64 `json:"low"`
 		High      *float64 `json:"high"`
 	}
+	type effect struct {
+		Size   float64 `json:"size"`
+		Spread float64 `json:"spread"`
+		Moves  int     `json:"moves"`
+	}
 	type param struct {
 		Key     string  `json:"key"`
 		Current float64 `json:"current"`
 		Best    float64 `json:"best"`
 		Low     float64 `json:"low"`
 		High    float64 `json:"high"`
+		Effect  *effect `json:"effect"`
+	}
+	type frontPoint struct {
+		Goodput  float64            `json:"efficiency"`
+		Rejected float64            `json:"rejected_429_share"`
+		Values   map[string]float64 `json:"values"`
 	}
 	of := func(e *tune.Evidence) *evidence {
 		if e.Seeds == 0 {
@@ -412,9 +506,22 @@ func (t *tuning) writeJSON(w io.Writer, out *tune.Outcome, command string) error
 		Points      int       `json:"points"`
 		Evaluations int       `json:"evaluations"`
 		Stopped     bool      `json:"stopped"`
-	}{out.Recommended, out.Why, command, version(), t.goal(), []param{}, of(&out.Seen), of(&out.Unseen), out.Points, out.Evaluations, out.Stopped}
+
+		Front []frontPoint `json:"front"`
+	}{out.Recommended, out.Why, command, version(), t.goal(), []param{}, of(&out.Seen), of(&out.Unseen), out.Points, out.Evaluations, out.Stopped, []frontPoint{}}
 	for i, p := range t.params {
-		j.Params = append(j.Params, param{p.Key, p.Current, out.Best[i], p.Low, p.High})
+		x := param{p.Key, p.Current, out.Best[i], p.Low, p.High, nil}
+		if out.Effects != nil {
+			x.Effect = &effect{out.Effects[i].Size, out.Effects[i].Spread, out.Effects[i].Moves}
+		}
+		j.Params = append(j.Params, x)
+	}
+	for _, f := range t.front() {
+		values := map[string]float64{}
+		for i, p := range t.params {
+			values[p.Key] = f.point[i]
+		}
+		j.Front = append(j.Front, frontPoint{f.goodput, f.rejected, values})
 	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

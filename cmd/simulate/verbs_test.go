@@ -294,12 +294,12 @@ func TestTune(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "limits.toml"), []byte("[guard.adaptive]\nbackoff = 0.11\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"tune", "--keys", "guard.adaptive.backoff", "--points", "4", "--search-seeds", "4", "--seeds", "8", "--held-out", "held.toml", "--out", "tuned.toml", "small.toml"}
+	args := []string{"tune", "--keys", "guard.adaptive.backoff", "--points", "4", "--importance", "1", "--search-seeds", "4", "--seeds", "8", "--held-out", "held.toml", "--out", "tuned.toml", "small.toml"}
 	stdout, stderr, code := in(t, dir, "", args...)
 	if code != exitOK || !strings.Contains(stderr, "wrote tuned.toml") {
 		t.Fatalf("exit code %d, stderr %s", code, stderr)
 	}
-	for _, want := range []string{"simulate tune --keys guard.adaptive.backoff", "objective: the mean of score", "searched: "} {
+	for _, want := range []string{"simulate tune --keys guard.adaptive.backoff", "objective: the mean of score", "searched: ", "how much each key matters", "the front: "} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
@@ -314,13 +314,17 @@ func TestTune(t *testing.T) {
 	stdout, _, _ = in(t, dir, "", append([]string{"tune", "--json"}, args[1:]...)...)
 	var j struct {
 		Recommended bool
-		Params      []struct{ Key string }
+		Params      []struct {
+			Key    string
+			Effect *struct{ Size float64 }
+		}
+		Front []struct{ Efficiency float64 }
 	}
-	if err := json.Unmarshal([]byte(stdout), &j); err != nil || j.Recommended != recommended || len(j.Params) != 1 {
+	if err := json.Unmarshal([]byte(stdout), &j); err != nil || j.Recommended != recommended || len(j.Params) != 1 || j.Params[0].Effect == nil || len(j.Front) == 0 {
 		t.Errorf("%v: %+v", err, j)
 	}
 	// Without scenarios that were not searched there is no evidence.
-	if stdout, _, _ := in(t, dir, "", "tune", "--keys", "backoff", "--points", "4", "--search-seeds", "4", "--seeds", "8", "--held-out", "", "small.toml"); strings.HasPrefix(stdout, "# These") {
+	if stdout, _, _ := in(t, dir, "", "tune", "--keys", "backoff", "--points", "4", "--importance", "0", "--search-seeds", "4", "--seeds", "8", "--held-out", "", "small.toml"); strings.HasPrefix(stdout, "# These") {
 		t.Errorf("recommended without held-out scenarios: %s", stdout)
 	}
 	if _, stderr, code := in(t, dir, "", "tune", "--keys", "back_of", "small.toml"); code != exitMisuse || !strings.Contains(stderr, "did you mean backoff?") {
@@ -425,18 +429,18 @@ func TestInterruptKeepsFiles(t *testing.T) {
 	cmd := exec.Command(self, "run", "--controllers", "none,ours", "--seeds", "2", "--out", "results", "--events", "events.jsonl", "small.toml", "held.toml", "endless.toml")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), asProgram+"=1")
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr syncBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second) // the short scenarios take some hundredths of that
+	await(t, &stderr, "done 8\n") // what comes then has no end
 	cmd.Process.Signal(os.Interrupt)
 	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
 	cmd.Wait()
 	timer.Stop()
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stdout.String(), "held") {
-		t.Fatalf("exit code %d, stderr %s, stdout %s", code, &stderr, &stdout)
+		t.Fatalf("exit code %d, stderr %s, stdout %s", code, stderr.String(), stdout.String())
 	}
 	f, err := os.Open(filepath.Join(dir, "results", "report.json"))
 	if err != nil {

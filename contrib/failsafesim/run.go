@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -282,6 +283,7 @@ func (r *run) summary() report.Summary {
 	s.RejectedPerOK = report.RejectedPerOK(s.Rejected429, s.OK)
 	s.Mean, s.P50, s.P90, s.P99 = report.Latencies(slices.Clone(r.lat))
 	s.NoLevel = true
+	s.Regret, s.RegretStatic, s.RegretPiecewise = 1-report.Value(s.Goodput, s.Rejected429, s.Sent), math.NaN(), math.NaN()
 	return s
 }
 

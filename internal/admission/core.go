@@ -103,6 +103,8 @@ type state struct {
 	closed    bool
 
 	gate       time.Duration // nothing starts before it
+	asked      time.Duration // until when the upstream asked to wait, which may be longer
+	held       bool          // the gate is the law's own
 	resumeNext time.Duration // after a pause: the next start
 	resumeEnd  time.Duration // after a pause: when its spreading ends
 	spread     time.Duration // after a pause: the time that its spreading takes
@@ -398,7 +400,7 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	case s.closed:
 		return ReasonClosed, 0
 	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
-		return ReasonPaused, s.gate
+		return s.shut(), s.comeBack()
 	case w.GiveUp != 0 && max(now, s.gate) >= w.GiveUp:
 		return ReasonDeadline, max(now, s.gate)
 	}
@@ -494,7 +496,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return nil
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
-		return c.reject(now, it.waiter, ReasonPaused, s.gate)
+		return c.reject(now, it.waiter, s.shut(), s.comeBack())
 	}
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
@@ -849,6 +851,20 @@ func (c *Core) EndUntimed(t Ticket) Ending {
 	return Ended
 }
 
+// EndSpent ends a call that ended well, says no more than how long it took and what tokens it used, and reserved
+// none of them, when nothing else is due: nobody waits, there are no budgets, and the law wants no window. done is false when it did
+// nothing: the caller must Settle the call, and run Next. It needs the lock.
+func (c *Core) EndSpent(now time.Duration, t Ticket, o *adaptive.Outcome) (done bool) {
+	s := c.state
+	if s == nil || c.slots.Waiting() > 0 || s.budget.Limited() || c.due(now) {
+		return false
+	}
+	call := t.Call()
+	c.count(now, &call, o)
+	c.give()
+	return true
+}
+
 // Tend asks the law, when it is due. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Tend(now time.Duration) {
 	if c.due(now) {
@@ -886,7 +902,9 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
-		c.decide(now, s.law.Ended(now, *call, *o))
+		told := *o
+		told.RetryAfter = Asked(o, c.cfg.MaxPause) // what is not waited for is not to be learned from
+		c.decide(now, s.law.Ended(now, *call, told))
 		c.pause(now, o)
 	}
 	for _, w := range o.Windows {
@@ -910,16 +928,50 @@ func (c *Core) Close(now time.Duration) {
 
 // Pause closes the gate until the instant until; a gate that is closed for longer stays so. It
 // needs the lock.
-func (c *Core) Pause(now, until time.Duration) {
+func (c *Core) Pause(now, until time.Duration) { c.shut(now, until, false) }
+
+// Held reports whether it was the law that closed the gate. It needs the lock.
+func (c *Core) Held() bool { return c.state != nil && c.state.held }
+
+// shut is why callers are refused while the gate is closed.
+func (s *state) shut() Reason {
+	if s.held {
+		return ReasonHeld
+	}
+	return ReasonPaused
+}
+
+// comeBack is when callers that are refused while the gate is closed should try again: when the upstream said, if it did.
+func (s *state) comeBack() time.Duration {
+	if s.held {
+		return s.gate
+	}
+	return max(s.gate, s.asked)
+}
+
+// whyShut is what callers wait for while the gate is closed, by the law or not.
+func whyShut(byLaw bool) Why {
+	if byLaw {
+		return WhyHold
+	}
+	return WhyPause
+}
+
+// shut closes the gate.
+func (c *Core) shut(now, until time.Duration, byLaw bool) {
 	s := c.open(now)
 	if until <= now || until <= s.gate {
 		return
 	}
+	s.held = byLaw
 	s.spread = min(resumeSpread, until-now)
 	if s.latency > 0 {
 		s.spread = min(s.spread, s.latency)
 	}
 	s.gate = until
+	if !byLaw {
+		s.asked = until
+	}
 	s.resumeNext, s.resumeEnd = until, until+s.spread
 	s.counts.pauses++
 	c.hold(now)
@@ -938,7 +990,7 @@ func (c *Core) ShareBudget(now time.Duration, shares []float64) {
 // Resume opens the gate. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Resume(now time.Duration) {
 	if s := c.state; s != nil {
-		s.gate, s.resumeEnd = min(s.gate, now), min(s.resumeEnd, now)
+		s.gate, s.asked, s.resumeEnd = min(s.gate, now), min(s.asked, now), min(s.resumeEnd, now)
 		c.hold(now)
 	}
 }
@@ -1044,7 +1096,7 @@ func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why
 	s := c.state
 	at = now
 	if s.gate > at {
-		at, why = s.gate, WhyPause
+		at, why = s.gate, whyShut(s.held)
 	}
 	if at < s.resumeEnd {
 		if t := min(s.resumeNext, s.resumeEnd); t > at {
@@ -1119,19 +1171,30 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	default:
 		return
 	}
-	// What one answer may close is bounded: an absurd delay must not shut a guard for years. At its end one
-	// call may find out.
-	until := now + min(o.RetryAfter, maxGate)
+	asked := Asked(o, c.cfg.MaxPause)
+	until := now + asked
 	if until <= s.gate {
+		s.held = s.held && until < s.gate
 		return // told before
 	}
 	if c.cfg.PauseJitter > 0 {
-		most := min(time.Duration(float64(min(o.RetryAfter, maxGate))*c.cfg.PauseJitter), maxPauseJitter)
+		most := min(time.Duration(float64(asked)*c.cfg.PauseJitter), maxPauseJitter)
 		if most > 0 {
 			until += time.Duration(s.jitter.Uint64() % uint64(most))
 		}
 	}
 	c.Pause(now, until)
+	s.asked = max(s.asked, now+min(o.RetryAfter, maxGate))
+}
+
+// Asked returns how long a guard keeps away for the Retry-After of o. What one answer may close is bounded: a quota that is gone for the
+// day names the day, and is believed; any other delay counts up to maxPause (0: as well), and at its end one call may find out.
+func Asked(o *adaptive.Outcome, maxPause time.Duration) time.Duration {
+	most := maxGate
+	if maxPause > 0 && o.Class != feedback.QuotaExhausted && o.Scope != feedback.ScopeDaily {
+		most = maxPause
+	}
+	return min(o.RetryAfter, most)
 }
 
 // count adds a call that ended well, and that tells more than its latency, to the window.
@@ -1220,7 +1283,7 @@ func (c *Core) obey(now time.Duration) {
 	c.state.highest = max(c.state.highest, d.Limit)
 	c.state.tokens.set(now, d.TokenPace, d.TokenPace*tokenDepth)
 	if d.NotBefore > now {
-		c.Pause(now, d.NotBefore)
+		c.shut(now, d.NotBefore, true)
 	}
 	c.hold(now)
 }

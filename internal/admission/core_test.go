@@ -244,8 +244,64 @@ func TestPauseBeyondMaxPauseRefuses(t *testing.T) {
 		b.fatalf("RetryAt = %v, want 24h", w.RetryAt)
 	}
 	b.want(b.acquire(), Refused, ReasonPaused)
-	b.after(24*time.Hour - 30*time.Second)
+	// What the upstream asked for is told; at the end of the longest pause one call may find out whether it is so.
+	b.after(b.core.cfg.MaxPause - 30*time.Second)
 	b.want(b.acquire(), Queued, ReasonNone)
+}
+
+// A quota that is gone for the day is believed.
+func TestPauseOfADailyQuotaIsBelieved(t *testing.T) {
+	b := newBench(t, 1, nil)
+	o := throttled(24 * time.Hour)
+	o.Scope = feedback.ScopeDaily
+	b.finish(b.acquire(), o)
+	b.after(24*time.Hour - 30*time.Minute)
+	b.want(b.acquire(), Refused, ReasonPaused)
+	b.after(30*time.Minute - 30*time.Second)
+	b.want(b.acquire(), Queued, ReasonNone)
+}
+
+// A gate that the law closes by itself is not said to be the upstream's wish; the last to move its end counts.
+func TestGateOfTheLaw(t *testing.T) {
+	hold := func(b *bench, until time.Duration) {
+		b.law.d.NotBefore = until
+		b.finish(b.acquire(), adaptive.Outcome{Class: feedback.Throttled})
+	}
+	why := func(b *bench, want Why) {
+		b.t.Helper()
+		w := b.acquire()
+		if _, why := b.core.earliest(b.now, w); b.core.Held() != (want == WhyHold) || why != want {
+			b.fatalf("waits for %v, want %v", why, want)
+		}
+		f := b.core.Forecast(b.now)
+		if _, why, _ := f.At(b.now, w); why != want {
+			b.fatalf("is foretold to wait for %v, want %v", why, want)
+		}
+	}
+	b := newBench(t, 2, nil)
+	hold(b, 10*time.Second)
+	why(b, WhyHold)
+	b.core.Pause(b.now, 5*time.Second) // ends before
+	why(b, WhyHold)
+	b.core.Pause(b.now, 20*time.Second)
+	why(b, WhyPause)
+
+	b = newBench(t, 2, nil)
+	a := b.acquire()
+	hold(b, 10*time.Second)
+	b.finish(a, throttled(10*time.Second)) // the upstream asks for the same
+	why(b, WhyPause)
+
+	b = newBench(t, 2, nil)
+	hold(b, time.Hour)
+	w := b.acquire()
+	b.want(w, Refused, ReasonHeld)
+	if w.RetryAt != time.Hour {
+		b.fatalf("RetryAt = %v, want 1h", w.RetryAt)
+	}
+	if n := b.core.Counts().Refused; n[ReasonHeld] != 1 || n[ReasonPaused] != 0 {
+		b.fatalf("counted %v", n)
+	}
 }
 
 func TestRetryAfterSaturates(t *testing.T) {

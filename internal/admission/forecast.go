@@ -6,6 +6,7 @@ import "time"
 // nobody came. It is a guess: calls end when they end.
 type Forecast struct {
 	gate, resume time.Duration // nothing starts before gate; starts are spread from it to resume
+	held         bool          // the gate is the law's own
 	starts       pacer
 	tokens       pacer
 	budget       Budget
@@ -21,7 +22,7 @@ func (c *Core) Forecast(now time.Duration) Forecast {
 	unit := c.pace.perUnit.Load()
 	f.starts = pacer{perUnit: float64(unit), slack: time.Duration(max(c.pace.slack.Load(), unit)), tat: time.Duration(c.pace.tat.Load())}
 	if s := c.state; s != nil {
-		f.gate, f.tokens, f.Latency = s.gate, s.tokens, s.latency
+		f.gate, f.held, f.tokens, f.Latency = s.gate, s.held, s.tokens, s.latency
 		if now < s.resumeEnd {
 			f.resume = min(s.resumeNext, s.resumeEnd)
 		}
@@ -36,7 +37,7 @@ func (c *Core) Forecast(now time.Duration) Forecast {
 func (f *Forecast) At(now time.Duration, w *Waiter) (at time.Duration, why Why, budget int) {
 	at = now
 	if f.gate > at {
-		at, why = f.gate, WhyPause
+		at, why = f.gate, whyShut(f.held)
 	}
 	if f.resume > at {
 		at, why = f.resume, WhyResume

@@ -32,8 +32,10 @@ const (
 	ReasonQueueFull
 	// ReasonMaxWait: the caller waited as long as it may.
 	ReasonMaxWait
-	// ReasonPaused: the upstream asked for a pause that is longer than the guard or the caller waits.
+	// ReasonPaused: the upstream, or somebody by calling Pause, asked for a pause that is longer than the guard or the caller waits.
 	ReasonPaused
+	// ReasonHeld: the law holds starts back for longer than the guard or the caller waits.
+	ReasonHeld
 	// ReasonDeadline: the caller's own deadline comes before the call could start, even if all before it were as
 	// quick as the quickest ever.
 	ReasonDeadline
@@ -48,7 +50,7 @@ const (
 	NumReasons = int(ReasonClosed) + 1
 )
 
-var reasonNames = [NumReasons]string{"none", "limit", "queue_full", "max_wait", "paused", "deadline", "too_large", "dropped", "closed"}
+var reasonNames = [NumReasons]string{"none", "limit", "queue_full", "max_wait", "paused", "held", "deadline", "too_large", "dropped", "closed"}
 
 // String returns the reason as metrics and errors write it.
 func (r Reason) String() string {
@@ -68,6 +70,8 @@ const (
 	WhyLimit
 	// WhyPause: the upstream asked for a pause, or somebody called Pause.
 	WhyPause
+	// WhyHold: the law holds starts back, though nobody asked for a pause.
+	WhyHold
 	// WhyResume: starts are spread after a pause.
 	WhyResume
 	// WhyPace: as many calls as may start did.
@@ -83,7 +87,7 @@ const (
 	NumWhys = int(WhyReserved) + 1
 )
 
-var whyNames = [NumWhys]string{"none", "limit", "pause", "resume", "pace", "token_pace", "budget", "reserved"}
+var whyNames = [NumWhys]string{"none", "limit", "pause", "hold", "resume", "pace", "token_pace", "budget", "reserved"}
 
 // String returns the reason as metrics and explanations write it.
 func (y Why) String() string {
@@ -116,7 +120,10 @@ type reserved struct {
 // Priority, Retry and GiveUp before it asks; the Core fills the rest. A Waiter may be used again after
 // it was answered.
 type Waiter struct {
-	queueItem
+	// Owner is the driver's own; the Core does not touch it.
+	Owner any
+	// before and behind are neighbours in a plainLine; before means nothing in its head.
+	before, behind *Waiter
 	// State and Reason are the answer.
 	State  State
 	Reason Reason
@@ -125,14 +132,11 @@ type Waiter struct {
 	Why    Why
 	inLine bool // of the plainLine
 	Grant
-	// before and behind are neighbours in a plainLine; before means nothing in its head.
-	before, behind *Waiter
-	// Owner is the driver's own; the Core does not touch it.
-	Owner any
+	queueItem
 
-	Budget int
 	// Output is the part of Call.Tokens that the call is expected to generate.
 	Output int64
+	Budget int
 	// RetryAt is the earliest instant worth trying again, for a refusal; 0 when unknown.
 	RetryAt time.Duration
 	// TooLarge has the numbers of ReasonTooLarge.

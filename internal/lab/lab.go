@@ -3,7 +3,9 @@
 package lab
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +27,12 @@ type Lab struct {
 
 	mu     sync.Mutex // guards bounds and what Progress says
 	bounds map[boundKey]*bound
+	long   map[longKey]uint64 // events of trials that were run
+}
+
+type longKey struct {
+	scenario   *scenario.Scenario
+	controller string
 }
 
 type boundKey struct {
@@ -41,48 +49,80 @@ type bound struct {
 // Run runs trials and returns their outcomes in the same order. When ctx ends first, those that were not finished are nil and the error is
 // ctx's cause. Any other error says that the simulator or a guard is broken; the rest is then given up.
 func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Outcome, error) {
+	outcomes := make([]*scenario.Outcome, len(trials))
+	order := l.longestFirst(trials)
+	err := l.each(ctx, len(trials), func(ctx context.Context, w *scenario.Worker, i int) error {
+		i = order[i]
+		o, err := l.one(ctx, w, &trials[i])
+		outcomes[i] = o
+		return err
+	})
+	if l.long == nil {
+		l.long = map[longKey]uint64{}
+	}
+	for i, o := range outcomes {
+		if o != nil {
+			l.Trials++
+			l.Events += o.Events
+			l.long[longKey{trials[i].Scenario, trials[i].Controller.Name}] = o.Events
+		}
+	}
+	return outcomes, err
+}
+
+// longestFirst returns the order in which trials are run: as they are, and of one seed those that are known to be long first, so that at the end
+// no processor waits for another one's long trial. An interrupted list still has whole seeds.
+func (l *Lab) longestFirst(trials []scenario.Trial) []int {
+	order := make([]int, len(trials))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := &trials[a], &trials[b]
+		if x.Seed != y.Seed {
+			return cmp.Compare(x.Seed, y.Seed)
+		}
+		return cmp.Compare(l.long[longKey{y.Scenario, y.Controller.Name}], l.long[longKey{x.Scenario, x.Controller.Name}])
+	})
+	return order
+}
+
+// each calls f for 0 to n-1, CPUs at a time, until ctx ends or one returns an error, and returns ctx's cause, or that error, when not all were
+// called.
+func (l *Lab) each(ctx context.Context, n int, f func(ctx context.Context, w *scenario.Worker, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	outcomes := make([]*scenario.Outcome, len(trials))
 	var (
 		next atomic.Int64
 		done int
 		wg   sync.WaitGroup
 	)
-	for range max(1, min(l.CPUs, len(trials))) {
+	for range max(1, min(l.CPUs, n)) {
 		wg.Go(func() {
 			var w scenario.Worker
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= len(trials) {
+				if i >= n {
 					return
 				}
-				o, err := l.one(ctx, &w, &trials[i])
-				if err != nil {
+				if err := f(ctx, &w, i); err != nil {
 					cancel(err) // ctx's own cause stays what it is
 					return
 				}
-				outcomes[i] = o
 				l.mu.Lock()
 				done++
 				if l.Progress != nil {
-					l.Progress(done, len(trials))
+					l.Progress(done, n)
 				}
 				l.mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	for _, o := range outcomes {
-		if o != nil {
-			l.Trials++
-			l.Events += o.Events
-		}
+	if ctx.Err() != nil && done < n {
+		return context.Cause(ctx)
 	}
-	if ctx.Err() != nil && done < len(trials) {
-		return outcomes, context.Cause(ctx)
-	}
-	return outcomes, nil
+	return nil
 }
 
 func (l *Lab) one(ctx context.Context, w *scenario.Worker, t *scenario.Trial) (*scenario.Outcome, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/flyball-go/flyball/config"
@@ -265,5 +266,38 @@ func TestVerdictsOnRealRuns(t *testing.T) {
 	}
 	if found*10 < planted*9 || wrong > 0 {
 		t.Errorf("%d of %d planted differences are found, %d the wrong way round, want at least 90 %% and none", found, planted, wrong)
+	}
+}
+
+// The best limits are searched for with each seed: nobody's regret against the best is that of the best itself, which is none, and limits
+// that may change are no worse than one that may not.
+func TestRegret(t *testing.T) {
+	p := plan(t)
+	p.Scenarios, p.Seeds, p.Regret = p.Scenarios[:1], Seeds{First: 1, N: 2}, true
+	var first string
+	for _, cpus := range []int{1, 2} {
+		r, err := (&Lab{CPUs: cpus}).Table(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs := r.Scenarios[0].Runs
+		if n := len(p.Subjects); len(runs) != n+2 || !runs[n].Reference || runs[n].Controller != BestStatic || !runs[n+1].Reference {
+			t.Fatalf("%d runs for %d subjects; the last two are not the references", len(runs), n)
+		}
+		for _, run := range runs {
+			for _, s := range run.PerSeed {
+				if !(s.Regret >= -0.01 && s.Regret <= 1) || math.IsNaN(s.RegretStatic) || math.IsNaN(s.RegretPiecewise) || s.RegretPiecewise < s.RegretStatic-1e-9 {
+					t.Errorf("%s, seed %d: regret %.3f, static %.3f, piecewise %.3f", run.Controller, s.Seed, s.Regret, s.RegretStatic, s.RegretPiecewise)
+				}
+			}
+		}
+		if s := runs[len(p.Subjects)].Summary; s.RegretStatic != 0 {
+			t.Errorf("the best constant limit regrets %v of itself", s.RegretStatic)
+		}
+		if got := json(t, r); first == "" {
+			first = got
+		} else if got != first {
+			t.Error("with two processors the report is another")
+		}
 	}
 }

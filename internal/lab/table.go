@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/flyball-go/flyball/config"
@@ -51,11 +52,20 @@ type Plan struct {
 	Scenarios []*scenario.Scenario
 	Subjects  []Subject
 	Seeds     Seeds
+	// Regret says that the best constant limit, and the best limits that change when the world does, are searched for with every seed: some 15
+	// runs, and 15 for each change. They are rows of the report, not ranked.
+	Regret bool
 	// Bands says that the spread of the series over the seeds is wanted.
 	Bands bool
 	// Decisions, when set, is called with the decisions of each trial in the order of the plan: scenarios, seeds, subjects.
 	Decisions func(s *scenario.Scenario, sub *Subject, seed uint64, ds []report.Decision) error
 }
+
+// The names of the rows of Plan.Regret: the best constant limit, and the best limits that change when the world does.
+const (
+	BestStatic    = "best-static"
+	BestPiecewise = "best-piecewise"
+)
 
 // cell is one subject in one scenario, with what its seeds gave.
 type cell struct {
@@ -99,6 +109,7 @@ func (l *Lab) Table(ctx context.Context, p Plan) (*report.Report, error) {
 // scenario runs a plan's subjects in one scenario. It returns nil when nothing was finished.
 func (l *Lab) scenario(ctx context.Context, p *Plan, s *scenario.Scenario) (*report.Scenario, int, error) {
 	cells := make([]cell, len(p.Subjects))
+	var references [2]cell // best constant limit, best limits that change
 	block, alphas := p.Seeds.N, []float64{0}
 	if p.Seeds.Auto {
 		block = Block
@@ -127,6 +138,30 @@ func (l *Lab) scenario(ctx context.Context, p *Plan, s *scenario.Scenario) (*rep
 		}
 		outcomes, err := l.Run(ctx, trials)
 		failed = err
+		best := make([][2]*scenario.Outcome, to-from)
+		if p.Regret && failed == nil {
+			l.Progress = nil
+			failed = l.each(ctx, 2*len(best), func(ctx context.Context, w *scenario.Worker, i int) error {
+				t := &trials[i/2*len(p.Subjects)]
+				b, err := l.bound(ctx, t)
+				if err != nil {
+					return err
+				}
+				t = &scenario.Trial{Scenario: s, Controller: reference, Settings: t.Settings, Seed: t.Seed}
+				best[i/2][i%2], _, err = w.Best(ctx, t, b, i%2 == 1)
+				return err
+			})
+			for k, b := range best {
+				if b[0] == nil || b[1] == nil {
+					best[k] = [2]*scenario.Outcome{}
+					continue
+				}
+				for i, o := range b {
+					o.Summary.RegretStatic, o.Summary.RegretPiecewise = regret(b[0], o), regret(b[1], o)
+					references[i].add(p, p.Seeds.First+uint64(from+k), o)
+				}
+			}
+		}
 		for k := from; k < to; k++ {
 			for i := range p.Subjects {
 				at := (k-from)*len(p.Subjects) + i
@@ -135,14 +170,11 @@ func (l *Lab) scenario(ctx context.Context, p *Plan, s *scenario.Scenario) (*rep
 					rs.Interrupted = true
 					continue
 				}
-				c, seed := &cells[i], trials[at].Seed
-				if len(c.seeds) == 0 {
-					c.series, c.decisions = o.Series, o.Decisions
+				seed := trials[at].Seed
+				if b := best[k-from]; b[0] != nil {
+					o.Summary.RegretStatic, o.Summary.RegretPiecewise = regret(b[0], o), regret(b[1], o)
 				}
-				if p.Bands {
-					c.all = append(c.all, o.Series)
-				}
-				c.seeds = append(c.seeds, report.SeedSummary{Seed: seed, Summary: o.Summary})
+				cells[i].add(p, seed, o)
 				if b, _ := l.bound(ctx, &trials[at]); b != nil && len(bounds) == k {
 					bounds = append(bounds, b)
 				}
@@ -165,13 +197,45 @@ func (l *Lab) scenario(ctx context.Context, p *Plan, s *scenario.Scenario) (*rep
 	if len(rs.Runs) == 0 {
 		return nil, 0, failed
 	}
+	for i, name := range []string{BestStatic, BestPiecewise} {
+		if run := references[i].run(&Subject{Name: name}); run != nil {
+			run.Reference = true
+			run.Low, run.High = report.Bands(references[i].all)
+			rs.Runs = append(rs.Runs, *run)
+		}
+	}
 	for i := range rs.Runs {
 		run := &rs.Runs[i]
+		if run.Reference {
+			continue
+		}
 		k := slices.IndexFunc(p.Subjects, func(s Subject) bool { return s.Name == run.Controller })
 		run.Low, run.High = report.Bands(cells[k].all)
 	}
 	rs.Oracle = scenario.OracleOf(bounds)
 	return rs, n, failed
+}
+
+// reference keeps a pause for a Retry-After, as ours does.
+var reference = scenario.Reference()
+
+// regret is by how much an outcome falls short of the best.
+func regret(best, o *scenario.Outcome) float64 {
+	if best.Value == 0 {
+		return math.NaN()
+	}
+	return (best.Value - o.Value) / best.Value
+}
+
+// add adds the outcome of a seed.
+func (c *cell) add(p *Plan, seed uint64, o *scenario.Outcome) {
+	if len(c.seeds) == 0 {
+		c.series, c.decisions = o.Series, o.Decisions
+	}
+	if p.Bands {
+		c.all = append(c.all, o.Series)
+	}
+	c.seeds = append(c.seeds, report.SeedSummary{Seed: seed, Summary: o.Summary})
 }
 
 func (c *cell) run(sub *Subject) *report.Run {

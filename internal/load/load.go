@@ -123,8 +123,10 @@ func (c *Config) Check() error {
 		return fmt.Errorf("load: %q is no URL to send to: write one such as http://127.0.0.1:8080/", c.URL)
 	case c.Duration <= 0 || c.Drain < 0 || c.Timeout < 0 || c.Think < 0 || c.MaxOpen < 0:
 		return fmt.Errorf("load: Duration %v, Drain %v, Timeout %v, Think %v, MaxOpen %d: out of range", c.Duration, c.Drain, c.Timeout, c.Think, c.MaxOpen)
-	case !(c.Rate >= 0 && c.Rate <= 1e6) || c.Clients < 0 || c.Clients > 100_000 || c.Rate == 0 && c.Clients == 0:
-		return fmt.Errorf("load: give a rate (to 1000000 a second) or a number of clients (to 100000), not %v and %d", c.Rate, c.Clients)
+	case c.Rate == 0 && c.Clients == 0:
+		return errors.New("load: neither a rate nor a number of clients is set")
+	case !(c.Rate >= 0 && c.Rate <= 1e6) || c.Clients < 0 || c.Clients > 100_000:
+		return fmt.Errorf("load: the rate is %v, must be up to 1000000 a second; the number of clients is %d, must be up to 100000", c.Rate, c.Clients)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ func (r *Result) Run(name string, ours bool, duration time.Duration) report.Run 
 		MeanLimit:     math.NaN(),
 		MeanInFlight:  r.MeanInFlight,
 		NoLevel:       true,
+		Regret:        math.NaN(), RegretStatic: math.NaN(), RegretPiecewise: math.NaN(),
 	}
 	if r.Offered > 0 {
 		s.Goodput = float64(r.InTime) / float64(r.Offered)

@@ -58,6 +58,13 @@ var figures = []Figure{
 	{Measure: stats.Measure{Name: "herd", Lower: true, MinEffect: 0.1}, Title: "Herd after a pause", Of: func(s *Summary) float64 { return s.Herd }},
 	{Measure: stats.Measure{Name: "inside", Lower: true, MinEffect: 1}, Title: "Attempts inside a pause", Unit: "requests", Of: func(s *Summary) float64 { return float64(s.Inside) }},
 	share("wasted", "Tokens wasted", func(s *Summary) float64 { return s.Wasted }),
+	duration("ttft_p50", "Median time to the first byte", func(s *Summary) time.Duration { return s.FirstByte50 }),
+	duration("ttft_p99", "99th percentile of the time to the first byte", func(s *Summary) time.Duration { return s.FirstByte99 }),
+	duration("tpot_p50", "Median time for a token", func(s *Summary) time.Duration { return s.PerToken50 }),
+	duration("tpot_p99", "99th percentile of the time for a token", func(s *Summary) time.Duration { return s.PerToken99 }),
+	share("regret", "Regret against the oracle", func(s *Summary) float64 { return s.Regret }),
+	share("regret_static", "Regret against the best constant limit", func(s *Summary) float64 { return s.RegretStatic }),
+	share("regret_piecewise", "Regret against the best limits that change", func(s *Summary) float64 { return s.RegretPiecewise }),
 	{Measure: stats.Measure{Name: "swing", Lower: true, MinEffect: 0.01}, Title: "Swing of the limit", Unit: "share", Of: func(s *Summary) float64 { return s.Swing }},
 	{Measure: stats.Measure{Name: "limit", Relative: true, MinEffect: 0.01}, Title: "Mean limit", Unit: "requests", Of: func(s *Summary) float64 { return s.MeanLimit }},
 	{Measure: stats.Measure{Name: "in_flight", Relative: true, MinEffect: 0.01}, Title: "Mean in flight", Unit: "requests", Of: func(s *Summary) float64 { return s.MeanInFlight }},
@@ -71,6 +78,16 @@ var figures = []Figure{
 
 func share(name, title string, of func(*Summary) float64) Figure {
 	return Figure{Measure: stats.Measure{Name: name, Lower: true, MinEffect: 0.01}, Title: title, Unit: "share", Of: of}
+}
+
+// duration is latency for what is not known when it is zero, too.
+func duration(name, title string, of func(*Summary) time.Duration) Figure {
+	return latency(name, title, func(s *Summary) time.Duration {
+		if d := of(s); d > 0 {
+			return d
+		}
+		return -1
+	})
 }
 
 func latency(name, title string, of func(*Summary) time.Duration) Figure {

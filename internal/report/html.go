@@ -103,6 +103,7 @@ type scenarioView struct {
 	Pairs       []pairView
 	Alpha       string // of the verdicts, where it is not the usual one
 	brief       bool
+	runs        []Run
 }
 
 // pairView is how our controller differs from a rival, with intervals.
@@ -226,7 +227,7 @@ const fullTables = 160
 func scenarioViewOf(n int, s *Scenario, v ScenarioVerdict, list []controllerView, index map[string]int, brief bool) scenarioView {
 	out := scenarioView{
 		ID: "s" + strconv.Itoa(n), Name: s.Name, Intent: s.Intent, Note: s.Oracle.Note,
-		Interrupted: s.Interrupted, Verdict: v, Chip: "chip-" + string(v.Outcome), Cells: make([]cellView, len(list)), brief: brief,
+		Interrupted: s.Interrupted, Verdict: v, Chip: "chip-" + string(v.Outcome), Cells: make([]cellView, len(list)), brief: brief, runs: s.Runs,
 	}
 	if s.Alpha > 0 {
 		out.Alpha = strconv.FormatFloat(s.Alpha, 'g', 2, 64)
@@ -301,16 +302,16 @@ func (v scenarioView) Heads() []fact {
 
 // columns are the columns of the scenario's table.
 func (v scenarioView) columns() []pageColumn {
-	cs := pageColumns()
 	if v.brief {
-		return cs[:len(tableColumns)]
+		table := columnsOf(v.runs, moreColumns[:3])
+		return pageColumns(table)[:len(table)]
 	}
-	return cs
+	return pageColumns(columnsOf(v.runs, moreColumns))
 }
 
-func pageColumns() []pageColumn {
-	cs := make([]pageColumn, 0, 16)
-	for _, c := range tableColumns {
+func pageColumns(table []column) []pageColumn {
+	cs := make([]pageColumn, 0, 24)
+	for _, c := range table {
 		cs = append(cs, pageColumn{column: c})
 	}
 	cs[0].spread = spread

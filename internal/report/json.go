@@ -47,7 +47,9 @@ const schema = 2
 //	              limit_mean, in_flight_mean (requests), limit_swing (ratio),
 //	              rejected_429_steady, rejected_429_transient (shares of the
 //	              attempts), recover_s, unrecovered (it never came back),
-//	              limit_overshoot, herd, tokens_wasted (ratios),
+//	              limit_overshoot, herd, tokens_wasted (ratios), ttft_p50_s,
+//	              ttft_p99_s, tpot_p50_s, tpot_p99_s (where answers stream),
+//	              regret, regret_static, regret_piecewise (ratios),
 //	              sent_inside_pause (total), fairness_jain
 //	    per_seed[] seed (a string) and summary, as above
 //	    series    of the first seed: step_s, limit[], pace_rps[], in_flight[],
@@ -80,6 +82,14 @@ func knownSeconds(d time.Duration) number {
 		return number(math.NaN())
 	}
 	return seconds(d)
+}
+
+// positiveSeconds is null for a duration that is not known, or zero.
+func positiveSeconds(d time.Duration) *number {
+	if d <= 0 {
+		d = -1
+	}
+	return new(knownSeconds(d))
 }
 
 // positive is null for zero, which a Decision has where nothing is limited.
@@ -217,7 +227,17 @@ type jsonSummary struct {
 	Herd           number `json:"herd"`
 	Wasted         number `json:"tokens_wasted"`
 	Inside         int64  `json:"sent_inside_pause"`
-	Fairness       number `json:"fairness_jain"`
+
+	// Older reports have none of these.
+	FirstByte50     *number `json:"ttft_p50_s"`
+	FirstByte99     *number `json:"ttft_p99_s"`
+	PerToken50      *number `json:"tpot_p50_s"`
+	PerToken99      *number `json:"tpot_p99_s"`
+	Regret          *number `json:"regret"`
+	RegretStatic    *number `json:"regret_static"`
+	RegretPiecewise *number `json:"regret_piecewise"`
+
+	Fairness number `json:"fairness_jain"`
 }
 
 type jsonSeries struct {
@@ -327,6 +347,9 @@ func jsonSummaryOf(s Summary) jsonSummary {
 		MeanLimit: number(s.MeanLimit), MeanInFlight: number(s.MeanInFlight), Swing: number(s.Swing), Fairness: positive(s.Fairness),
 		RejectedSteady: number(s.RejectedSteady), Transient: number(s.RejectedTransient), Recover: number(s.Recover), Unrecovered: math.IsInf(s.Recover, 1),
 		Overshoot: number(s.Overshoot), Herd: number(s.Herd), Wasted: number(s.Wasted), Inside: s.Inside,
+		FirstByte50: positiveSeconds(s.FirstByte50), FirstByte99: positiveSeconds(s.FirstByte99),
+		PerToken50: positiveSeconds(s.PerToken50), PerToken99: positiveSeconds(s.PerToken99),
+		Regret: new(number(s.Regret)), RegretStatic: new(number(s.RegretStatic)), RegretPiecewise: new(number(s.RegretPiecewise)),
 	}
 }
 

@@ -156,6 +156,13 @@ type Summary struct {
 	Overshoot, Herd float64
 	// Wasted is tokens that were generated for callers who had hung up, as a share of all (0 to 1); NaN where none were generated.
 	Wasted float64
+	// FirstByte50 and FirstByte99 are from the intended arrival of a success to the first byte of its answer, PerToken50 and PerToken99 the time
+	// for each token after the first; not positive where answers do not stream.
+	FirstByte50, FirstByte99, PerToken50, PerToken99 time.Duration
+	// Regret is by how much goodput · e^(−10 · 429s per attempt) falls short of the oracle's, as a share of it; RegretStatic and
+	// RegretPiecewise the same against the best constant limit, and the best limits that change when the world does, both searched for
+	// with the same seed (ratios, at most 1; negative when it is better). NaN where it is not known. See [Regret].
+	Regret, RegretStatic, RegretPiecewise float64
 	// Inside is how many attempts were sent although an answer had asked to wait: of ours, none.
 	Inside int64
 	// Fairness is Jain's index over tenants or replicas (0 to 1, 1 is equal);

@@ -89,6 +89,14 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// or is not a number where a key is missing.
+func (n *number) or() number {
+	if n == nil {
+		return number(math.NaN())
+	}
+	return *n
+}
+
 // span returns a duration that was written in seconds, or otherwise where it was null.
 func (n number) span(otherwise time.Duration) time.Duration {
 	v := float64(n) * 1e9
@@ -248,6 +256,8 @@ func (j *jsonSummary) summary() (Summary, error) {
 		MeanLimit: float64(j.MeanLimit), MeanInFlight: float64(j.MeanInFlight), Swing: float64(j.Swing), Fairness: float64(j.Fairness),
 		RejectedSteady: float64(j.RejectedSteady), RejectedTransient: float64(j.Transient), Recover: float64(j.Recover),
 		Overshoot: float64(j.Overshoot), Herd: float64(j.Herd), Wasted: float64(j.Wasted), Inside: j.Inside,
+		FirstByte50: j.FirstByte50.or().span(-1), FirstByte99: j.FirstByte99.or().span(-1), PerToken50: j.PerToken50.or().span(-1), PerToken99: j.PerToken99.or().span(-1),
+		Regret: float64(j.Regret.or()), RegretStatic: float64(j.RegretStatic.or()), RegretPiecewise: float64(j.RegretPiecewise.or()),
 	}
 	if j.Unrecovered {
 		s.Recover = math.Inf(1)

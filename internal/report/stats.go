@@ -164,11 +164,34 @@ func Merge(perSeed []Summary) Summary {
 	m.P50 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P50 })
 	m.P90 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P90 })
 	m.P99 = meanKnown(perSeed, func(s Summary) time.Duration { return s.P99 })
+	m.FirstByte50 = meanPositive(perSeed, func(s Summary) time.Duration { return s.FirstByte50 })
+	m.FirstByte99 = meanPositive(perSeed, func(s Summary) time.Duration { return s.FirstByte99 })
+	m.PerToken50 = meanPositive(perSeed, func(s Summary) time.Duration { return s.PerToken50 })
+	m.PerToken99 = meanPositive(perSeed, func(s Summary) time.Duration { return s.PerToken99 })
+	m.Regret = meanOf(perSeed, func(s Summary) float64 { return s.Regret })
+	m.RegretStatic = meanOf(perSeed, func(s Summary) float64 { return s.RegretStatic })
+	m.RegretPiecewise = meanOf(perSeed, func(s Summary) float64 { return s.RegretPiecewise })
 	m.Settled = m.Settled && !m.NoLevel
 	if m.Settled {
 		m.Settle = meanDuration(settle)
 	}
 	return m
+}
+
+// meanPositive is meanKnown for times that are not known when they are zero, too.
+func meanPositive(ss []Summary, f func(Summary) time.Duration) time.Duration {
+	return meanKnown(ss, func(s Summary) time.Duration {
+		if d := f(s); d > 0 {
+			return d
+		}
+		return -1
+	})
+}
+
+// Value is what regret compares: goodput (a count, or a share of something) · e^(−10 · 429s per attempt). Without the second factor whoever
+// floods an upstream whose refusals cost nothing would be best.
+func Value(goodput float64, rejected, sent int64) float64 {
+	return goodput * math.Exp(-10*float64(rejected)/float64(max(1, sent)))
 }
 
 // RejectedPerOK returns how many 429s one success cost: 0 when there was neither,

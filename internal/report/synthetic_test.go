@@ -137,6 +137,7 @@ func syntheticRun(seed uint64, n int, s *Scenario, service float64, points int) 
 	// Latencies are invented from the service time and the mean of waiting.
 	p50 := time.Duration((service + 0.05*stats.Mean(run.Series.Waiting)*service) * 1e9)
 	run.Summary = Summary{
+		Regret: math.NaN(), RegretStatic: math.NaN(), RegretPiecewise: math.NaN(),
 		Seeds: 4, OK: int64(4 * ok), Rejected429: int64(4 * rejected), Sent: int64(4*ok) + int64(4*rejected),
 		Failed: int64(ok / 50), Goodput: ok / (s.Oracle.Goodput * float64(points)), GoodputRate: ok / float64(points),
 		RejectedPerOK: RejectedPerOK(int64(4*rejected), int64(4*ok)),

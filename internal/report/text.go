@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
+	"time"
 )
 
 // TextOptions chooses how WriteText writes. The zero value is plain text.
@@ -76,6 +78,56 @@ var tableColumns = []column{
 			return float64(s.Settle)
 		},
 	},
+}
+
+// moreColumns are columns that a table has only where one of its runs has a value. What is above the fold of a terminal is regret and
+// what is slowest.
+var moreColumns = []column{
+	{
+		name: "regret", unit: "of oracle",
+		text:  func(s Summary) string { return formatShare(s.Regret) },
+		value: func(s Summary) float64 { return s.Regret },
+	},
+	{
+		name: "regret", unit: "constant",
+		text:  func(s Summary) string { return formatShare(s.RegretStatic) },
+		value: func(s Summary) float64 { return s.RegretStatic },
+	},
+	{
+		name: "regret", unit: "changing",
+		text:  func(s Summary) string { return formatShare(s.RegretPiecewise) },
+		value: func(s Summary) float64 { return s.RegretPiecewise },
+	},
+	timeColumn("p50", "first byte", func(s Summary) time.Duration { return s.FirstByte50 }),
+	timeColumn("p99", "first byte", func(s Summary) time.Duration { return s.FirstByte99 }),
+	timeColumn("p50", "per token", func(s Summary) time.Duration { return s.PerToken50 }),
+	timeColumn("p99", "per token", func(s Summary) time.Duration { return s.PerToken99 }),
+}
+
+func timeColumn(name, unit string, of func(Summary) time.Duration) column {
+	value := func(s Summary) float64 {
+		if d := of(s); d > 0 {
+			return float64(d)
+		}
+		return math.NaN()
+	}
+	return column{name: name, unit: unit, value: value, text: func(s Summary) string {
+		if d := of(s); d > 0 {
+			return formatDuration(d)
+		}
+		return dash
+	}}
+}
+
+// columnsOf are the columns of a table of runs.
+func columnsOf(runs []Run, more []column) []column {
+	cs := slices.Clone(tableColumns)
+	for _, c := range more {
+		if slices.ContainsFunc(runs, func(r Run) bool { return finite(c.value(r.Summary)) }) {
+			cs = append(cs, c)
+		}
+	}
+	return cs
 }
 
 func known(v float64) float64 {
@@ -213,9 +265,10 @@ func (t *textWriter) table(runs []Run) {
 	for _, run := range runs {
 		nameWidth = max(nameWidth, columns(printable(run.Controller)))
 	}
-	widths := make([]int, len(tableColumns))
-	marks := make([][]bool, len(tableColumns))
-	for c, col := range tableColumns {
+	table := columnsOf(runs, slices.DeleteFunc(slices.Clone(moreColumns), func(c column) bool { return c.name == "p50" }))
+	widths := make([]int, len(table))
+	marks := make([][]bool, len(table))
+	for c, col := range table {
 		marks[c] = best(col, runs)
 		widths[c] = max(columns(col.name), columns(col.unit))
 		for _, run := range runs {
@@ -224,7 +277,7 @@ func (t *textWriter) table(runs []Run) {
 	}
 
 	head, units := pad("controller", nameWidth), pad("", nameWidth)
-	for c, col := range tableColumns {
+	for c, col := range table {
 		head += "   " + padLeft(col.name, widths[c])
 		units += "   " + padLeft(col.unit, widths[c])
 	}
@@ -238,7 +291,7 @@ func (t *textWriter) table(runs []Run) {
 			mark = "= "
 		}
 		var b strings.Builder
-		for c, col := range tableColumns {
+		for c, col := range table {
 			text := padLeft(col.text(run.Summary), widths[c])
 			if marks[c][i] {
 				text = t.bold(text + "*")

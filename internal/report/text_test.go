@@ -39,6 +39,7 @@ func golden(t *testing.T, name string, got []byte) {
 // summary has the two measures that decide and a little more.
 func summary(goodput, perOK float64) Summary {
 	return Summary{
+		Regret: math.NaN(), RegretStatic: math.NaN(), RegretPiecewise: math.NaN(),
 		OK: 1000, Rejected429: int64(1000 * perOK), Goodput: goodput, RejectedPerOK: perOK,
 		P50: 120 * time.Millisecond, P99: 2500 * time.Millisecond, Settle: 8 * time.Second, Settled: true,
 	}

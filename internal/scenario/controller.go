@@ -129,6 +129,11 @@ func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.G
 	}
 }
 
+// Reference returns the controller whose limits [Worker.Best] searches for: a constant one that waits for a Retry-After.
+func Reference() Controller {
+	return Controller{Name: "reference", kind: kindFixed, limit: 1, Ours: true}
+}
+
 // law returns a new law of the controller.
 func (c Controller) law(s *Scenario, set *config.Settings, seed uint64) adaptive.Law {
 	switch c.kind {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/sim"
+	"github.com/flyball-go/flyball/internal/stats"
 )
 
 // settleWindow is the time over which successes are averaged before it is asked whether they have settled.
@@ -31,10 +32,23 @@ func summary(r *sim.Result, bound *sim.Limits) report.Summary {
 		s.Goodput = float64(r.InTime) / float64(bound.OK)
 	}
 	s.GoodputLow, s.GoodputHigh = s.Goodput, s.Goodput
+	s.Regret, s.RegretStatic, s.RegretPiecewise = 1-report.Value(s.Goodput, r.Rejected, r.Sent), math.NaN(), math.NaN()
 	s.Mean, s.P50, s.P90, s.P99 = report.Latencies(r.Latencies)
+	s.FirstByte50, s.FirstByte99 = percentiles(r.FirstBytes)
+	s.PerToken50, s.PerToken99 = percentiles(r.PerToken)
 	settle, ok, level := report.SettleTime(bound.Step, relative(r, bound), bound.Rate)
 	s.Settle, s.Settled, s.NoLevel = settle, ok, !level
 	return s
+}
+
+// percentiles returns the 50th and the 99th percentile of sorted times; -1 when there are none.
+func percentiles(sorted []time.Duration) (p50, p99 time.Duration) {
+	if len(sorted) == 0 {
+		return -1, -1
+	}
+	p50, _ = stats.Percentile(sorted, 50)
+	p99, _ = stats.Percentile(sorted, 99)
+	return p50, p99
 }
 
 // relative returns what a run got of each step's level: the level times the run's successes over the oracle's, both

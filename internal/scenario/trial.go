@@ -32,6 +32,8 @@ type Outcome struct {
 	Decisions []report.Decision
 	// Measures are further figures, when Trial.Measure asked for them.
 	Measures *sim.Measures
+	// Value is that of sim.DefaultObjective.
+	Value float64
 	// Events is how many events the simulator went through, and Hash depends on each of them.
 	Events, Hash uint64
 }
@@ -51,6 +53,9 @@ type Worker struct {
 	tmp []time.Duration
 }
 
+// OnHalf has f called in the middle and at the end of each run; see sim.Worker.
+func (w *Worker) OnHalf(f func(events uint64)) { w.sim.OnHalf = f }
+
 // Run runs the trial and scores it against its bound. The error is ctx's cause when that ended first; any other says
 // that the simulator or the guard is broken.
 func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
@@ -61,7 +66,7 @@ func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {
 func (w *Worker) Run(ctx context.Context, t *Trial, bound *sim.Limits) (*Outcome, error) {
 	world := t.Scenario.world(t.Settings, t.Seed)
 	world.Horizon = bound.Horizon
-	world.Decisions, world.Samples = t.Decisions, t.Measure
+	world.Decisions, world.Samples = t.Decisions, t.Measure || world.Workload.Streams
 	world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed)
 	t.Controller.callers(&world)
 	res, err := w.sim.Run(ctx, world)
@@ -73,11 +78,16 @@ func (w *Worker) Run(ctx context.Context, t *Trial, bound *sim.Limits) (*Outcome
 			Name: "oracle", Text: fmt.Sprintf("%d successes, nobody could have more than %d", res.InTime, bound.OK),
 		})
 	}
+	return w.outcome(t, res, bound), nil
+}
+
+// outcome scores a run.
+func (w *Worker) outcome(t *Trial, res *sim.Result, bound *sim.Limits) *Outcome {
 	// Their order does not matter to what follows.
 	for _, list := range [][]time.Duration{res.Latencies, res.FirstBytes, res.PerToken, res.Waits} {
 		w.tmp = sim.Sort(list, w.tmp)
 	}
-	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Events: res.Events, Hash: res.Hash}
+	o := &Outcome{Summary: summary(res, bound), Series: series(&res.Series), Value: sim.DefaultObjective(bound)(res), Events: res.Events, Hash: res.Hash}
 	// The largest limit that there is stands for none: a law that only paces has it.
 	for i, l := range o.Series.Limit {
 		if l >= adaptive.MaxLimit {
@@ -115,14 +125,14 @@ func (w *Worker) Run(ctx context.Context, t *Trial, bound *sim.Limits) (*Outcome
 	if t.Measure {
 		o.Measures = &m
 	}
-	return o, nil
+	return o
 }
 
-// Best finds the best constant limit in the trial's world, or with piecewise the best limits that change when the world does. The trial's controller
-// says only whether a Retry-After is waited for. It takes some 15 runs, or 15 for each change of the world.
-func (t *Trial) Best(ctx context.Context, bound *sim.Limits, piecewise bool) (*sim.Best, error) {
+// Best finds the best constant limit in the trial's world, or with piecewise the best limits that change when the world does, and returns what
+// came of it. The trial's controller says only whether a Retry-After is waited for. It takes some 15 runs, or 15 for each change of the world.
+func (w *Worker) Best(ctx context.Context, t *Trial, bound *sim.Limits, piecewise bool) (*Outcome, *sim.Best, error) {
 	world := t.Scenario.world(t.Settings, t.Seed)
-	world.Horizon = bound.Horizon
+	world.Horizon, world.Samples = bound.Horizon, world.Workload.Streams
 	if world.Guard = t.Controller.guard(t.Scenario, t.Settings, t.Seed); world.Guard == nil {
 		world.Guard = Controller{kind: kindFixed, limit: 1}.guard(t.Scenario, t.Settings, t.Seed)
 	}
@@ -132,9 +142,11 @@ func (t *Trial) Best(ctx context.Context, bound *sim.Limits, piecewise bool) (*s
 	}
 	b, err := find(ctx, world, sim.DefaultObjective(bound))
 	if err != nil {
-		return nil, fmt.Errorf("scenario %s, best limits, seed %d: %w", t.Scenario.Name, t.Seed, err)
+		return nil, nil, fmt.Errorf("scenario %s, best limits, seed %d: %w", t.Scenario.Name, t.Seed, err)
 	}
-	return b, nil
+	o := w.outcome(t, b.Result, bound)
+	o.Summary.Regret = 1 - report.Value(o.Summary.Goodput, o.Summary.Rejected429, o.Summary.Sent)
+	return o, b, nil
 }
 
 // OracleOf describes the bounds of a scenario's seeds for a report. Nil ones are left out.

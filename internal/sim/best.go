@@ -118,6 +118,7 @@ type search struct {
 	objective Objective
 	seen      map[int]float64
 	runs      int
+	worker    Worker
 }
 
 // try runs b with another limit in piece i, and keeps it when it is better.
@@ -135,7 +136,7 @@ func (s *search) try(b *Best, i, limit int) (float64, error) {
 	g.Law = nil
 	g.NewLaw = func(int) adaptive.Law { return newStepped(b.At, limits) }
 	cfg.Guard = &g
-	r, err := Run(s.ctx, cfg)
+	r, err := s.worker.Run(s.ctx, cfg)
 	if err != nil {
 		return 0, err
 	}
@@ -143,6 +144,7 @@ func (s *search) try(b *Best, i, limit int) (float64, error) {
 	v := s.objective(r)
 	s.seen[limit] = v
 	if b.Result == nil || v > b.Value {
+		r.Latencies, r.FirstBytes, r.PerToken, r.Waits = slices.Clone(r.Latencies), slices.Clone(r.FirstBytes), slices.Clone(r.PerToken), slices.Clone(r.Waits)
 		b.Value, b.Result, b.Limits = v, r, limits
 	}
 	return v, nil

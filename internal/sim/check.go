@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/admission"
 )
 
 // checks are what must hold in every run. They are cheap enough to be always on.
@@ -51,7 +52,7 @@ func (k *checks) send(r *run, q *request) {
 }
 
 // answered learns from an answer until when its caller was asked to wait. A delay beside a limit on calls in flight asks
-// nobody else, and what is longer than a day is not waited for.
+// nobody else, and what is longer than a guard's longest pause is not waited for.
 func (k *checks) answered(r *run, q *request, sig *signal) {
 	o := &sig.outcome
 	if !o.HasRetryAfter || o.RetryAfter <= 0 || o.Scope == feedback.ScopeConcurrency {
@@ -60,7 +61,11 @@ func (k *checks) answered(r *run, q *request, sig *signal) {
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
 		gate := &r.replicas[q.rep].gates[r.account(q)]
-		if until := r.now + int64(min(o.RetryAfter, 24*time.Hour)); until > *gate {
+		var maxPause time.Duration
+		if r.cfg.Guard != nil {
+			maxPause = r.cfg.Guard.MaxPause
+		}
+		if until := r.now + int64(admission.Asked(o, maxPause)); until > *gate {
 			*gate = until
 			r.tally.gated(until)
 		}
@@ -114,6 +119,9 @@ func (k *checks) close(r *run) {
 		}
 		flying += g.in
 		waits += g.waiting
+	}
+	for i := range r.pools {
+		waits += int64(r.pools[i].waiting)
 	}
 	if flying != t.in[inFlight] || waits != t.in[waiting] {
 		k.fail("conservation", "the guards hold %d in flight and %d waiting, there are %d and %d", flying, waits, t.in[inFlight], t.in[waiting])

@@ -180,6 +180,7 @@ func TestReplicas(t *testing.T) {
 	cfg.Replicas = []Replica{{}, {Join: 60 * time.Second}, {Leave: 200 * time.Second}}
 	cfg.Decisions = true
 	cfg.Guard = guardWith(nil)
+	cfg.Guard.MaxWait = 12 * time.Second // so that nobody starts too late to be answered in time
 	made := 0
 	cfg.Guard.NewLaw = func(int) adaptive.Law { made++; return adaptive.New(adaptive.Config{}) }
 	r, err := Run(context.Background(), cfg)

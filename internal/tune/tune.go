@@ -87,6 +87,9 @@ type Config struct {
 	Points int
 	// MinEffect is the smallest gain that counts, in the objective's unit (> 0). Zero means 0.01.
 	MinEffect float64
+	// Trajectories is how many times each parameter is moved alone, to tell how much it matters (see [Effect]); each time costs a point
+	// more than there are parameters. Zero means none.
+	Trajectories int
 	// HeldOut says that there are scenarios that the search does not see. Without them nothing is recommended.
 	HeldOut bool
 	// Progress, when set, is told what goes on.
@@ -111,6 +114,8 @@ type Outcome struct {
 	Why string
 	// Seen and Unseen are the evidence: new seeds in the scenarios of the search, and new seeds in other scenarios. Seeds is 0 where there is none.
 	Seen, Unseen Evidence
+	// Effects is how much each parameter matters, in the order of Config.Params; nil when it was not asked for, or the search ended before.
+	Effects []Effect
 	// Points is how many points were tried, and Evaluations how many times a point met a seed.
 	Points, Evaluations int
 	// Stopped says that the search ended before its time was over, because ctx did.
@@ -180,7 +185,7 @@ func (cfg *Config) check() error {
 	if cfg.MinEffect == 0 {
 		cfg.MinEffect = 0.01
 	}
-	if cfg.Search < block || cfg.Evidence < 2 || cfg.Points < 1 || cfg.MinEffect < 0 {
+	if cfg.Trajectories < 0 || cfg.Search < block || cfg.Evidence < 2 || cfg.Points < 1 || cfg.MinEffect < 0 {
 		return fmt.Errorf("tune: Search %d (at least %d), Evidence %d (2), Points %d (1), MinEffect %v: out of range", cfg.Search, block, cfg.Evidence, cfg.Points, cfg.MinEffect)
 	}
 	return nil
@@ -280,8 +285,10 @@ func (s *search) find(ctx context.Context, current *candidate) (*candidate, erro
 			break
 		}
 	}
-	refined, err := s.refine(ctx, best)
-	return refined, err
+	if err := s.screen(ctx); err != nil {
+		return best, err
+	}
+	return s.refine(ctx, best)
 }
 
 // leader is the best of all that met a whole block, for a search that was stopped.

@@ -273,7 +273,12 @@ func (u *UI) look(now time.Time, seen uint64) uint64 {
 func why(x *limiter.Explanation) string {
 	var parts []string
 	if !x.PausedUntil.IsZero() {
-		parts = append(parts, "paused until "+x.PausedUntil.UTC().Format("15:04:05")+" UTC, as the upstream asked")
+		until := x.PausedUntil.UTC().Format("15:04:05") + " UTC"
+		if x.Held {
+			parts = append(parts, "held back by the law until "+until)
+		} else {
+			parts = append(parts, "paused until "+until+", as the upstream asked")
+		}
 	}
 	switch {
 	case len(x.Waits) > 0:
@@ -305,6 +310,8 @@ func forWhat(why string) string {
 		return "a place: as many calls are in flight as may be"
 	case limiter.WhyPause.String():
 		return "the end of the pause"
+	case limiter.WhyHold.String():
+		return "the law, which holds starts back"
 	case limiter.WhyResume.String():
 		return "their turn after a pause, as starts are spread"
 	case limiter.WhyPace.String():
