@@ -263,6 +263,12 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	if p.Rate > 0 {
 		switch {
+		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*s.Top+1 && s.Top > 0 && p.index(s) == paceRequests:
+			// At a pace that was fine, with more in flight than ever went well.
+			g.capRefused(t, n)
+		case s.Open && n >= 0.8*s.Bound:
+			// And on with that.
+			g.capRefused(t, n)
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
 			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
@@ -100,13 +101,27 @@ func overHTTP(b *bench) error {
 		shortBody = `{"id":"cmpl-1","choices":[{"text":"forty-two"}],"created":17400}`
 		usage     = `"usage":{"prompt_tokens":19,"completion_tokens":350,"total_tokens":369}`
 	)
+	// An answer as an LLM API sends them: 15 fields, and 640 bytes of JSON.
+	chatBody := `{"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion","created":1787220000,"model":"gpt-4.1-2025-04-14",` +
+		`"choices":[{"index":0,"message":{"role":"assistant","content":"Hello! How can I assist you today?","refusal":null,"annotations":[]},` +
+		`"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,` +
+		`"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}},` +
+		`"service_tier":"default"}`
+	chatFields := []string{
+		"Access-Control-Expose-Headers", "X-Request-ID", "Alt-Svc", `h3=":443"; ma=86400`, "Cf-Cache-Status", "DYNAMIC", "Cf-Ray", "9a3c1f0e2b7d4c11-FRA",
+		"Connection", "keep-alive", "Content-Type", "application/json", "Date", "Mon, 23 Nov 2026 12:00:00 GMT", "Openai-Organization", "user-0123456789",
+		"Openai-Processing-Ms", "412", "Openai-Version", "2020-10-01", "Server", "cloudflare", "Set-Cookie", "__cf_bm=abc; path=/; HttpOnly",
+		"Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload", "X-Content-Type-Options", "nosniff", "X-Request-Id", "req_0123456789",
+	}
+	limitFields := []string{
+		"X-Ratelimit-Limit-Requests", "10000", "X-Ratelimit-Remaining-Requests", "9999", "X-Ratelimit-Reset-Requests", "6ms",
+		"X-Ratelimit-Limit-Tokens", "2000000", "X-Ratelimit-Remaining-Tokens", "1999000", "X-Ratelimit-Reset-Tokens", "30ms",
+	}
 	longBody := `{"id":"chatcmpl-1","object":"chat.completion","created":1787220000,"model":"m","choices":[{"index":0,"message":{"role":"assistant",` +
 		`"content":"` + strings.Repeat("some words of an answer, ", 80) + `"},"finish_reason":"stop"}],` + usage + `}`
 	plainHeader := header("Content-Type", "application/json", "Date", "Mon, 23 Nov 2026 12:00:00 GMT", "X-Request-Id", "req_0123456789")
-	statedHeader := header("Content-Type", "application/json", "Date", "Mon, 23 Nov 2026 12:00:00 GMT", "X-Request-Id", "req_0123456789",
-		"X-Ratelimit-Limit-Requests", "10000", "X-Ratelimit-Remaining-Requests", "9999", "X-Ratelimit-Reset-Requests", "6ms",
-		"X-Ratelimit-Limit-Tokens", "2000000", "X-Ratelimit-Remaining-Tokens", "1999000", "X-Ratelimit-Reset-Tokens", "30ms")
-	short, long, stated := &canned{plainHeader, shortBody}, &canned{plainHeader, longBody}, &canned{statedHeader, longBody}
+	short, long := &canned{plainHeader, shortBody}, &canned{plainHeader, longBody}
+	chat, stated := &canned{header(chatFields...), chatBody}, &canned{header(append(limitFields, chatFields...)...), chatBody}
 	rows := []struct {
 		name string
 		base int
@@ -119,9 +134,12 @@ func overHTTP(b *bench) error {
 		{"failsafe-go adaptive limiter", 0, roundTrips(failsafeTransport(short))},
 		{"canned, 2 KB", 5, roundTrips(long)},
 		{"flyball, 2 KB", 5, roundTrips(ourTransport(long, 1))},
-		{"canned, 2 KB, with rate limit fields", 7, roundTrips(stated)},
-		{"flyball, 2 KB, with rate limit fields", 7, roundTrips(ourTransport(stated, 1))},
-		{"flyball with a budget of tokens, the same", 7, roundTrips(ourBudgetTransport(stated))},
+		{"canned, an LLM's answer", 7, roundTrips(chat)},
+		{"flyball, an LLM's answer", 7, roundTrips(ourTransport(chat, 1))},
+		{"flyball with a law that asks for nothing, the same", 7, roundTrips(ourModestTransport(chat))},
+		{"canned, an LLM's answer with rate limit fields", 10, roundTrips(stated)},
+		{"flyball, an LLM's answer with rate limit fields", 10, roundTrips(ourTransport(stated, 1))},
+		{"flyball with a budget of tokens, the same", 10, roundTrips(ourBudgetTransport(stated))},
 	}
 	fs := make([]func(int), len(rows))
 	for i, r := range rows {
@@ -150,6 +168,11 @@ func whole(x float64) float64 {
 // ourTransport returns the guard as a RoundTripper over base.
 func ourTransport(base http.RoundTripper, timeOneIn int) http.RoundTripper {
 	return httplimit.New(base, newGuard(held(64), timeOneIn), httplimit.Config{})
+}
+
+// ourModestTransport returns a guard whose law has a limit and makes no use of what answers tell.
+func ourModestTransport(base http.RoundTripper) http.RoundTripper {
+	return httplimit.New(base, newGuard(adaptive.NewFixed(64), 1), httplimit.Config{})
 }
 
 // ourBudgetTransport returns a guard with a budget that never binds, so that all that an answer tells is read.

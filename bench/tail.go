@@ -24,6 +24,7 @@ func tail(b *bench) error {
 	}
 	cs = append(cs, selectChannel(pairLimit), xSync(pairLimit), failsafeAdaptive(pairLimit), pmDefault(pairLimit))
 
+	cs = append(cs, clockPair(), spinAsLongAs(cs[2]))
 	base := time.Now()
 	took := make([]float64, tailBatch)
 	var p50s, p999s rounds
@@ -54,7 +55,28 @@ func tail(b *bench) error {
 	for i, c := range cs {
 		t.add(c.name, plain(p50s.of(i)), quartiles(p999s.of(i)))
 	}
-	t.note("p99.9 of batches of 10,000 calls timed one by one; median (quartiles) over %d of %d batches: those in whose rounds the clock alone, and A, took no more than 5 %% longer at the median than in the best tenth. The first line is what the machine adds by itself.", len(p50s), batches)
+	t.note("p99.9 of batches of 10,000 calls timed one by one; median (quartiles) over %d of %d batches: those in whose rounds the clock alone, and A, took no more than 5 %% longer at the median than in the best tenth. The first line is what the machine adds to nothing by itself, and the last to a piece of arithmetic as long as our call: what is interrupted comes later than usual, and the longer something takes, the more often it is.", len(p50s), batches)
 	b.target(atMost("p99.9 of an uncontended call", 250, "ns", p999s.of(2)))
 	return nil
+}
+
+// spinAsLongAs returns a contender that computes, in registers, for about as long as a call through c takes: what is slow about it is the machine.
+func spinAsLongAs(c contender) contender {
+	const calls = 1000
+	best := time.Duration(1 << 62)
+	for range 100 {
+		start := time.Now()
+		c.pairs(calls)
+		best = min(best, time.Since(start))
+	}
+	steps := spinSteps(best / calls)
+	return contender{name: "arithmetic as long as the guard takes", pairs: func(n int) {
+		var x uint64
+		for range n {
+			x += spin(steps)
+		}
+		if x == 0 {
+			panic("bench: there is no such sum")
+		}
+	}}
 }

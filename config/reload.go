@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"reflect"
@@ -31,6 +32,7 @@ type Reloader struct {
 	file   *File
 	guards map[string]*liveGuard
 	pools  map[string]*livePool
+	rekey  bool // see ReplacePools
 }
 
 // liveGuard is a guard and what it runs with.
@@ -128,13 +130,23 @@ func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
 	return p, nil
 }
 
+// ReplacePools has reloads read the keys of pools again, too, from then on. When an upstream has other keys than its pool, or the file says
+// otherwise whose the limits are, Pool returns a new pool: the caller has to ask for it after each reload. Calls that are in flight or wait
+// in the one before go on there; what its guards have learned is not carried over. A key that cannot be read fails the reload, which changes
+// nothing.
+func (r *Reloader) ReplacePools() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rekey = true
+}
+
 // Reload reads the file again and puts it in force: each guard and pool whose settings changed is changed in place,
 // so that nobody who waits loses his turn, and no permit is lost or doubled. Others are left alone, and so is
 // what a law has learned while its own settings stay; only in a pool, a law other than flyball's own starts
 // again with any change.
 //
 // A bad file changes nothing, and the error is that of [Load]. Neither does a file that names other keys for a pool that
-// is in use, or changes whose the limits are: that needs a new pool.
+// is in use, or changes whose the limits are: that needs a new pool (see ReplacePools).
 //
 // Reload must not be called by a listener of one of the guards.
 func (r *Reloader) Reload() (Changes, error) {
@@ -164,10 +176,15 @@ func (r *Reloader) apply(data []byte, err error) (Changes, error) {
 		return Changes{}, err
 	}
 
+	fresh, err := r.freshPools(f)
+	if err != nil {
+		return Changes{}, err
+	}
+
 	// The lock is not held while guards change, because their listeners may ask for another guard; one
 	// that is made from here on is made from f.
 	r.mu.Lock()
-	changes, steps, err := r.plan(f)
+	changes, steps, err := r.plan(f, fresh)
 	if err == nil {
 		r.file = f
 	}
@@ -183,10 +200,47 @@ func (r *Reloader) apply(data []byte, err error) (Changes, error) {
 	return changes, nil
 }
 
-// plan returns what f changes and how to put it in force. It needs the lock. The settings of guards are f's when it returns
-// no error.
-func (r *Reloader) plan(f *File) (c Changes, steps []func() error, err error) {
+// freshPools returns new pools for upstreams whose keys have changed, when they are to be replaced. It needs the turn.
+func (r *Reloader) freshPools(f *File) (map[string]*livePool, error) {
+	r.mu.Lock()
+	old, rekey := maps.Clone(r.pools), r.rekey
+	r.mu.Unlock()
+	if !rekey {
+		return nil, nil
+	}
+	fresh := map[string]*livePool{}
+	for name, l := range old {
+		u, ok := f.Upstream(name)
+		if !ok || len(u.Keys.Sources) == 0 {
+			continue // nobody asks for it any more
+		}
+		cfg, err := u.Pool()
+		if err != nil {
+			return nil, err
+		}
+		same := u.Keys.Limit == l.upstream.Keys.Limit && len(cfg.Keys) == len(l.keys)
+		for i := 0; same && i < len(l.keys); i++ {
+			same = cfg.Keys[i].Equal(l.keys[i])
+		}
+		if same {
+			continue
+		}
+		p, err := limiter.NewPool(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("config: upstream %s: %w", name, err)
+		}
+		fresh[name] = &livePool{pool: p, keys: cfg.Keys, upstream: u}
+	}
+	return fresh, nil
+}
+
+// plan returns what f changes and how to put it in force, with pools that replace others. It needs the lock. The settings of guards are f's
+// when it returns no error.
+func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps []func() error, err error) {
 	for name, l := range r.pools {
+		if r.rekey {
+			break
+		}
 		if u, _ := f.Upstream(name); !slices.Equal(u.Keys.Sources, l.upstream.Keys.Sources) || u.Keys.Limit != l.upstream.Keys.Limit {
 			return Changes{}, nil, fmt.Errorf("config: %s: upstream.%s has other keys, or another limit, than its pool, which cannot change them: restart the program, or undo this", r.path, name)
 		}
@@ -198,6 +252,9 @@ func (r *Reloader) plan(f *File) (c Changes, steps []func() error, err error) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	for name := range fresh {
+		c.Upstreams = append(c.Upstreams, name)
+	}
 	for _, name := range slices.Compact(names) {
 		was, had := r.file.Upstream(name)
 		u, has := f.Upstream(name)
@@ -224,12 +281,17 @@ func (r *Reloader) plan(f *File) (c Changes, steps []func() error, err error) {
 			l.settings, l.law = u.Settings, cfg.Law
 			steps = append(steps, func() error { return l.guard.Reload(cfg) })
 		}
-		if l := r.pools[name]; l != nil && (!reflect.DeepEqual(l.upstream.Settings, u.Settings) || l.upstream.Keys.Probe != u.Keys.Probe || l.upstream.Keys.ProbeMax != u.Keys.ProbeMax) {
+		if n := fresh[name]; n != nil {
+			c.Settings = append(c.Settings, fmt.Sprintf("%s.key: other keys, %d -> %d, in a new pool", name, len(r.pools[name].keys), len(n.keys)))
+			r.pools[name] = n
+		} else if l := r.pools[name]; l != nil && (!reflect.DeepEqual(l.upstream.Settings, u.Settings) || l.upstream.Keys.Probe != u.Keys.Probe || l.upstream.Keys.ProbeMax != u.Keys.ProbeMax) {
 			cfg := u.pool(l.keys)
 			l.upstream = u
 			steps = append(steps, func() error { return l.pool.Reload(cfg) })
 		}
 	}
+	slices.Sort(c.Upstreams)
+	c.Upstreams = slices.Compact(c.Upstreams)
 	if !reflect.DeepEqual(r.file.Rules, f.Rules) {
 		c.Settings = append(c.Settings, fmt.Sprintf("feedback.rule: changed, %d -> %d rules", len(r.file.Rules), len(f.Rules)))
 	}

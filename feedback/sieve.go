@@ -39,6 +39,10 @@ func (s *Sieve) Spent() (t Spent, ok bool) { return s.spent, s.used }
 // of p; Scan must not be called again then. It keeps no reference to p.
 func (s *Sieve) Scan(p []byte) (n int, found bool) {
 	c := &s.cursor
+	if c.base == 0 && c.depth == 0 && len(p) > 0 && p[0] == '{' { // the usual beginning
+		c.base, c.depth, c.inObject, c.wantKey = 1, 1, true, true
+		n, _ = s.finish(p, 1, nil)
+	}
 	for n < len(p) {
 		m, e, name := c.next(p[n:])
 		n += m

@@ -97,7 +97,7 @@ func (e *env) drainAction(c *cli.Context) error {
 		return misuse(err)
 	}
 	defer closeSource()
-	reply, closeReply, err := drainReply(c.String("reply"))
+	reply, closeReply, err := e.drainReply(c.String("reply"))
 	if err != nil {
 		return misuse(err)
 	}
@@ -310,8 +310,9 @@ func (e *env) drainSource(c *cli.Context) (src drain.Source, end func(), dead st
 }
 
 // drainReply opens the sink for replies; nil when none is wanted.
-func drainReply(to string) (drain.Sink, func(), error) {
+func (e *env) drainReply(to string) (drain.Sink, func(), error) {
 	none := func() {}
+	log := func(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) }
 	switch {
 	case to == "":
 		return nil, none, nil
@@ -320,7 +321,7 @@ func drainReply(to string) (drain.Sink, func(), error) {
 		if err != nil {
 			return nil, none, err
 		}
-		r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: q.url, Queue: q.query.Get("queue")})
+		r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: q.url, Queue: q.query.Get("queue"), Log: log})
 		if err != nil {
 			return nil, none, err
 		}

@@ -102,8 +102,8 @@ type waiter struct {
 	tell   chan token    // never blocks whoever tells: it has room for both
 	lookAt time.Duration // when it is to be told to look up; 0 when not. The guard's lock protects it
 	home   *shell
-	next   *waiter // in shell.wake
 	admission.Waiter
+	next *waiter // in shell.wake
 }
 
 // token is what a waiter is told.
@@ -596,7 +596,10 @@ func (s *shell) waiter(r *Request) *waiter {
 	}
 	w.GiveUp = 0
 	w.Grant = admission.Grant{}
-	w.Call.Tokens, w.Call.Class, w.Output = max(0, r.Tokens), r.Class, max(0, r.Output)
+	w.Call.Tokens, w.Call.Class = max(0, r.Tokens), r.Class
+	if output := max(0, r.Output); w.Output != output {
+		w.Output = output
+	}
 	w.Tenant, w.Priority, w.Retry = r.Tenant, r.Priority, r.Retry
 	return w
 }

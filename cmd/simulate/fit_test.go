@@ -38,6 +38,9 @@ func TestFitWritesScenarios(t *testing.T) {
 		if err != nil {
 			return
 		}
+		if r.Model.Input.Median > 0 && r.Model.Output.Median > 0 && rapid.IntRange(1, 4).Draw(t, "batch") == 1 {
+			r.Model.Batch = fit.Batch{Profile: "llama-8b-h100", Slow: rapid.Float64Range(0.25, 4).Draw(t, "slow"), Before: rapid.Float64Range(0, 3600).Draw(t, "around")}
+		}
 		text := r.TOML(tr.Name)
 		if _, err := scenario.Parse("fitted.toml", []byte(text)); err != nil {
 			t.Fatalf("%v\n%s\n%+v", err, text, r.Model)

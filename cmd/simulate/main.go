@@ -10,10 +10,15 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		// What is alive is some megabytes, so that at the usual 100 the collector would run for each few of them.
+		debug.SetGCPercent(400)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the program ends by itself, with what is finished; a second one ends it at once.
 	context.AfterFunc(ctx, stop)

@@ -74,6 +74,7 @@ const (
 	headerWhere     = "x-flyball-where"
 
 	commitEvery = time.Second
+	fetchWait   = time.Second
 )
 
 func (c Config) check() (Config, error) {
@@ -171,6 +172,8 @@ func Open(cfg Config) (*Source, error) {
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		// A partition that is taken up again joins the next fetch, so that one must not be far away.
+		kgo.FetchMaxWait(fetchWait),
 		kgo.AutoCommitMarks(),
 		kgo.AutoCommitInterval(commitEvery),
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held

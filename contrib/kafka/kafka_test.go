@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,9 +27,12 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// each runs a test with kfake, always, and with the broker of FLYBALL_KAFKA when there is one.
+// each runs a test with kfake, always, and with the broker of FLYBALL_KAFKA when there is one. Most of the time they wait, so two run at a
+// time.
 func each(t *testing.T, f func(t *testing.T, brokers []string)) {
+	t.Parallel()
 	t.Run("kfake", func(t *testing.T) {
+		t.Parallel()
 		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
@@ -37,6 +41,7 @@ func each(t *testing.T, f func(t *testing.T, brokers []string)) {
 		f(t, c.ListenAddrs())
 	})
 	t.Run("broker", func(t *testing.T) {
+		t.Parallel()
 		addr := os.Getenv("FLYBALL_KAFKA")
 		if addr == "" {
 			const reason = "FLYBALL_KAFKA names no broker: tested with kfake only (.ci/services kafka -- go test ./contrib/kafka)"
@@ -369,6 +374,57 @@ func TestRebalanceDuringPauses(t *testing.T) {
 	})
 }
 
+// The broker is killed and started again while one runner has jobs in flight and another one is paused. Each id is once in the results,
+// nothing is sent whose result is durable, and the poison is with the dead letters. With FLYBALL_LONG it is killed three times.
+func TestBrokerRestarts(t *testing.T) {
+	restart := os.Getenv("FLYBALL_KAFKA_RESTART")
+	if restart == "" {
+		t.Skip("FLYBALL_KAFKA_RESTART names no program: no broker is restarted (.ci/services kafka -- go test ./contrib/kafka)")
+	}
+	if testing.Short() {
+		t.Skip("-short: not waiting for a broker to start")
+	}
+	times := 1
+	if os.Getenv("FLYBALL_LONG") != "" {
+		times = 3
+	}
+	const n = 1200
+	f, c := newFleet(t, []string{os.Getenv("FLYBALL_KAFKA")}, 3)
+	f.up.refuse, f.up.takes = 0.02, 20*time.Millisecond
+	var rs []*kgo.Record
+	for i := range n {
+		rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 3), Value: line(fmt.Sprint("id-", i), i)})
+		if i%300 == 100 {
+			rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 3), Value: []byte("poison")})
+		}
+	}
+	if err := c.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	a, b := f.join(nil), f.join(nil)
+	for i := range times {
+		f.wait("progress", time.Minute, func() bool { return f.store.Len() > 200+i*250 })
+		a.guard.Pause(time.Now().Add(5 * time.Second))
+		if out, err := exec.Command(restart).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", restart, err, out)
+		}
+	}
+	f.wait("end", 2*time.Minute, func() bool { return f.store.Len() == n })
+	f.wait("dead letters", time.Minute, func() bool { return a.run.Progress().Dead+b.run.Progress().Dead >= n/300 })
+	for _, m := range []*member{a, b} {
+		if err := m.stop(); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%+v", m.run.Progress())
+	}
+	if len(f.up.wrong) > 0 {
+		t.Errorf("%d jobs were sent although their results were durable, such as %s", len(f.up.wrong), f.up.wrong[0])
+	}
+	if dead := read(t, f.brokers, f.topic+".dead", n/300); len(dead) < n/300 {
+		t.Errorf("%d dead letters, want %d", len(dead), n/300)
+	}
+}
+
 // In a pause nothing is fetched, for longer than the session's time-out, and nobody is thrown out of the group.
 func TestPauseLongerThanTheSession(t *testing.T) {
 	if testing.Short() {
@@ -384,7 +440,7 @@ func TestPauseLongerThanTheSession(t *testing.T) {
 			}
 			if i == 50 {
 				f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 20 })
-				a.guard.Pause(time.Now().Add(9 * time.Second))
+				a.guard.Pause(time.Now().Add(30 * time.Minute)) // less than MaxWait, so that jobs wait at the guard
 			}
 		}
 		before := a.run.Progress().Fetched
@@ -392,6 +448,7 @@ func TestPauseLongerThanTheSession(t *testing.T) {
 		if p := a.run.Progress(); p.Fetched > before+17 {
 			t.Errorf("%d jobs were fetched in the pause", p.Fetched-before)
 		}
+		a.guard.Resume()
 		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == 200 })
 		if p := a.run.Progress(); p.Lost != 0 || p.Fetched != 200 {
 			t.Errorf("%+v", p)

@@ -18,8 +18,11 @@ import (
 // errUnconfirmed is that the broker did not say that it has a message.
 var errUnconfirmed = errors.New("the broker did not confirm a message")
 
-// confirmTime is how long a broker may take to confirm a message. A quorum queue that has no leader at that moment, because its
-// broker has just started, may never confirm what is published to it over this channel; over a new one it does.
+// errStuck is errUnconfirmed in time.
+var errStuck = fmt.Errorf("%w within %v; if that goes on and the broker's log says \"leader not known\", the queue was made just before the broker was killed: delete it", errUnconfirmed, confirmTime)
+
+// confirmTime is how long a broker may take to confirm a message. A channel that waits for a quorum queue without a leader (see registerTime)
+// does nothing else any more.
 const confirmTime = 5 * time.Second
 
 // publisher publishes to queues, and returns once the broker has a message safely. It may be used by any number of goroutines.
@@ -69,10 +72,14 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if why := p.conn.blocked.Load(); why != nil {
+			// A connection of its own would be blocked as well. The message may still be confirmed, so whoever tries again may publish it twice.
+			return fmt.Errorf("the broker takes no messages for now: %s", *why)
+		}
 		if !p.stuck.Swap(true) {
 			go func() { _ = p.conn.Close() }() // ends within closeTime, whatever the broker does
 		}
-		return errUnconfirmed
+		return errStuck
 	}
 	// The broker returns a message before it confirms it, so whoever waits for the confirmation finds it here.
 	p.mu.Lock()
@@ -108,6 +115,8 @@ type ReplyConfig struct {
 	Queue string
 	// Dial connects; nil means TCP with a time-out of 10 s.
 	Dial func(network, address string) (net.Conn, error)
+	// Log is told when the broker takes no messages, and when it does again. nil tells nobody.
+	Log func(format string, args ...any)
 }
 
 // Replies is a drain.Sink: each result is a message, the line that a file of results would have, with the job's id as its
@@ -125,6 +134,9 @@ type Replies struct {
 func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if cfg.Queue == "" {
 		return nil, errors.New("rabbitmq: ReplyConfig.Queue is empty")
+	}
+	if cfg.Log == nil {
+		cfg.Log = func(string, ...any) {}
 	}
 	r := &Replies{cfg: cfg}
 	_, err := r.live(context.Background())
@@ -149,7 +161,7 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 		_ = r.conn.Close()
 		r.conn = nil
 	}
-	conn, err := connect(r.cfg.URL, r.cfg.Dial)
+	conn, err := connect(r.cfg.URL, r.cfg.Dial, r.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +169,7 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
 	}
-	if err = declare(conn, r.cfg.Queue, nil); err == nil {
+	if _, err = declare(conn, r.cfg.Queue, nil); err == nil {
 		r.out, err = newPublisher(conn)
 	}
 	if err != nil {

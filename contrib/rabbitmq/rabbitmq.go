@@ -24,6 +24,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -69,9 +70,14 @@ const (
 	headerSeq       = "x-flyball-seq"
 	headerDelivery  = "x-delivery-count" // of quorum queues
 
-	// bootTime is how long a new connection is left alone after a lost one. A broker that starts listens before its quorum
-	// queues have leaders, and RabbitMQ 3.10 may never confirm what is published to one in that moment.
-	bootTime       = 2 * time.Second
+	// bootTime is how long a new connection is left alone after a lost one: no queue is asked, consumed or published to. A broker that
+	// starts listens before its quorum queues have elected leaders, which takes up to a second.
+	bootTime = 2 * time.Second
+	// registerTime is how long a retry queue that was just made is not relied on. RabbitMQ 3.10.8 writes the list of its quorum queues' members
+	// (ra 2.2.0: names.dets, auto_save) half a second after the last change. A queue that is not on it when the broker is killed comes back
+	// empty, what was confirmed is gone, and it never elects a leader: "leader not known" in the broker's log, and whoever publishes to it is
+	// stuck. Four queues of which the last one was made just before a kill -9: three came back with their messages, the last one like that.
+	registerTime   = time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
 	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
@@ -154,7 +160,7 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1)}
-	l, err := s.dial()
+	l, err := s.dial(context.Background(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +171,7 @@ func Open(cfg Config) (*Source, error) {
 func (c *Config) deadQueue() string { return c.Queue + ".dead" }
 
 // connect makes a connection.
-func connect(url string, dial func(network, address string) (net.Conn, error)) (*connection, error) {
+func connect(url string, dial func(network, address string) (net.Conn, error), log func(string, ...any)) (*connection, error) {
 	if dial == nil {
 		dial = amqp.DefaultDial(10 * time.Second)
 	}
@@ -179,6 +185,18 @@ func connect(url string, dial func(network, address string) (net.Conn, error)) (
 		return nil, fmt.Errorf("rabbitmq: connecting: %w", err)
 	}
 	c.Connection = conn
+	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
+	go func() { // ends with the connection
+		for b := range blocked {
+			if !b.Active {
+				c.blocked.Store(nil)
+				log("rabbitmq: the broker takes messages again")
+				continue
+			}
+			c.blocked.Store(&b.Reason)
+			log("rabbitmq: the broker takes no messages for now: %s", b.Reason)
+		}
+	}()
 	return c, nil
 }
 
@@ -186,6 +204,8 @@ func connect(url string, dial func(network, address string) (net.Conn, error)) (
 type connection struct {
 	*amqp.Connection
 	raw net.Conn
+	// blocked is why the broker takes no messages now: its memory or disk is short. nil when it does.
+	blocked atomic.Pointer[string]
 }
 
 // closeTime is how long a broker may take to say farewell.
@@ -198,21 +218,26 @@ func (c *connection) Close() error {
 	return c.Connection.Close()
 }
 
-// dial connects, makes what queues are missing, and begins to consume unless it is paused.
-func (s *Source) dial() (*link, error) {
-	conn, err := connect(s.cfg.URL, s.cfg.Dial)
+// dial connects, makes what queues are missing, and begins to consume unless it is paused. After a lost connection it lets the broker come
+// to itself first.
+func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
+	conn, err := connect(s.cfg.URL, s.cfg.Dial, s.cfg.Log)
 	if err != nil {
 		return nil, err
+	}
+	if lost && limiter.Sleep(ctx, bootTime) != nil {
+		_ = conn.Close()
+		return nil, context.Cause(ctx)
 	}
 	l := &link{conn: conn, retries: map[string]bool{}}
 	fail := func(what string, err error) (*link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
 	}
-	if err := declare(conn, s.cfg.deadQueue(), nil); err != nil {
+	if _, err := declare(conn, s.cfg.deadQueue(), nil); err != nil {
 		return fail("the queue "+s.cfg.deadQueue(), err)
 	}
-	err = declare(conn, s.cfg.Queue, amqp.Table{
+	_, err = declare(conn, s.cfg.Queue, amqp.Table{
 		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.deadQueue(), "x-delivery-limit": int64(s.cfg.DeliveryLimit),
 		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 	})
@@ -239,22 +264,22 @@ func (s *Source) dial() (*link, error) {
 	return l, nil
 }
 
-// declare makes a quorum queue when there is none of this name.
-func declare(conn *connection, name string, args amqp.Table) error {
+// declare makes a quorum queue when there is none of this name; made says that there was none.
+func declare(conn *connection, name string, args amqp.Table) (made bool, err error) {
 	ch, err := conn.Channel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, err = ch.QueueDeclarePassive(name, true, false, false, false, nil)
 	if err == nil {
-		return ch.Close()
+		return false, ch.Close()
 	}
 	var e *amqp.Error
 	if !errors.As(err, &e) || e.Code != amqp.NotFound {
-		return err
+		return false, err
 	}
 	if ch, err = conn.Channel(); err != nil { // the broker has closed the one that asked
-		return err
+		return false, err
 	}
 	defer ch.Close()
 	all := amqp.Table{"x-queue-type": "quorum"}
@@ -262,7 +287,7 @@ func declare(conn *connection, name string, args amqp.Table) error {
 		all[k] = v
 	}
 	_, err = ch.QueueDeclare(name, true, false, false, false, all)
-	return err
+	return err == nil, err
 }
 
 // consume begins to consume.
@@ -308,9 +333,11 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 			s.cfg.Log("rabbitmq: the connection was lost; connecting again")
 			s.drop(l)
 		}
-		l, err := s.dial()
-		if err == nil && limiter.Sleep(ctx, bootTime) != nil {
-			l.close()
+		l, err := s.dial(ctx, true)
+		if ctx.Err() != nil {
+			if err == nil {
+				l.close()
+			}
 			return nil, context.Cause(ctx)
 		}
 		if err == nil {
@@ -471,25 +498,30 @@ func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, chan
 		rung *= 2
 	}
 	queue := fmt.Sprintf("%s.retry.%d", s.cfg.Queue, int(rung.Seconds()))
-	if err := s.declareRetry(h.link, queue, rung); err != nil {
+	if err := s.declareRetry(ctx, h.link, queue, rung); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, queue, change)
 }
 
-func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
+func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl time.Duration) error {
 	s.mu.Lock()
 	known := l.retries[queue]
 	s.mu.Unlock()
 	if known {
 		return nil
 	}
-	err := declare(l.conn, queue, amqp.Table{
+	made, err := declare(l.conn, queue, amqp.Table{
 		"x-message-ttl": ttl.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.Queue,
 		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 	})
 	if err != nil {
 		return fmt.Errorf("the queue %s: %w", queue, err)
+	}
+	if made {
+		if err := limiter.Sleep(ctx, registerTime); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	l.retries[queue] = true

@@ -158,7 +158,7 @@ func (u *upstream) Send(ctx context.Context, j *drain.Job) (a drain.Answer) {
 	return drain.Answer{Status: 200, Body: []byte(`{"ok":true}`)}
 }
 
-// The broker is restarted twice while jobs are in flight. Each id is exactly once in the results, nothing is sent whose
+// The broker is killed and started again while jobs are in flight, and then stopped in order and started again. Each id is exactly once in the results, nothing is sent whose
 // result was durable, the poison is with the dead letters, and everybody who waits for a reply has one.
 func TestBrokerRestarts(t *testing.T) {
 	b := start(t)
@@ -201,6 +201,7 @@ func TestBrokerRestarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(2 * time.Second) // RabbitMQ 3.10 loses a queue that is made just before a kill
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -221,7 +222,17 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 	for i := range 2 {
 		wait("progress", func(p drain.Progress) bool { return p.Done > int64(300+i*500) })
-		b.stop()
+		if i == 0 {
+			b.kill()
+		} else {
+			b.stop()
+		}
+		// While it is away, no result is taken.
+		away, cancel := context.WithTimeout(t.Context(), time.Second)
+		if replies.Put(away, &drain.Result{ID: "away", Status: 200, Body: []byte("{}")}) == nil {
+			t.Error("a result was taken by a broker that is dead")
+		}
+		cancel()
 		b.up()
 	}
 	wait("end", func(p drain.Progress) bool { return store.Len() == n && p.Dead >= 8 && p.InFlight == 0 })
@@ -272,7 +283,9 @@ func TestBrokerRestarts(t *testing.T) {
 		if err := json.Unmarshal(m.Body, &line); err != nil || line.ID != m.CorrelationId {
 			t.Fatalf("%v in %s", err, m.Body)
 		}
-		got[line.ID] = true
+		if line.ID != "away" { // it may have been taken all the same
+			got[line.ID] = true
+		}
 	}
 	if len(got) != n {
 		t.Errorf("replies to %d jobs, want %d", len(got), n)

@@ -21,6 +21,11 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
+// ports are given to one server each.
+var ports atomic.Int64
+
+func init() { ports.Store(20000 + int64(os.Getpid()%5000)) }
+
 // server is a Redis or Valkey of a test's own.
 type server struct {
 	t    *testing.T
@@ -30,11 +35,14 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
-// start starts one. Without it the test is skipped, or fails if FLYBALL_REQUIRE names redis.
+// start starts one; the test runs beside another one, because both wait for real time to pass. Without it the test is skipped, or fails if FLYBALL_REQUIRE names redis.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: not starting a server")
+	}
+	if !strings.Contains(t.Name(), "/") {
+		t.Parallel()
 	}
 	var bin string
 	for _, name := range []string{"redis-server", "valkey-server"} {
@@ -52,7 +60,7 @@ func start(t *testing.T, args ...string) *server {
 	}
 	// Below the ports of clients, so that the bus of a cluster, 10,000 above, is one, too.
 	s := &server{t: t, bin: bin, args: args}
-	for p := 20000 + os.Getpid()%5000; s.port == 0; p++ {
+	for p := int(ports.Add(1)); s.port == 0; p = int(ports.Add(1)) {
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
 			l.Close()
 			s.port = p
@@ -268,10 +276,13 @@ func killed(t *testing.T, gone time.Duration) {
 	began := time.Now()
 	s.kill()
 	worst, slowest := 0.0, time.Duration(0)
-	last, lastAt := d0, time.Now()
+	last, lastAt, looked := d0, time.Now(), time.Now()
 	watch := func(d time.Duration) {
 		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			n, _, _ := sum(rs)
+			// When who looks was held up, so was everybody else, and not for want of Redis.
+			late := max(0, time.Since(looked)-10*time.Millisecond)
+			lastAt, looked = lastAt.Add(late), time.Now()
 			if n > last {
 				slowest = max(slowest, time.Since(lastAt))
 				last, lastAt = n, time.Now()
@@ -305,13 +316,26 @@ func TestPauseReachesTheOthers(t *testing.T) {
 	end := time.Now().Add(3 * time.Second)
 	a.guard.Pause(end)
 	until(t, "pause of the other", func() bool { return b.guard.Stats().Paused > 0 })
-	if late := time.Until(end); late < 2*time.Second {
-		t.Errorf("the pause arrived %v before its end, of 3 s", late)
+	// Both end at the same time, and not later each time that one tells the other. Whoever looks may be held up in between, so the best
+	// of some looks counts.
+	apart := func() time.Duration {
+		best := time.Hour
+		for range 20 {
+			if left := b.guard.Stats().Paused; left > 0 {
+				best = min(best, (time.Until(end) - left).Abs())
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return best
+	}
+	if d := apart(); d > 100*time.Millisecond {
+		t.Errorf("the other's pause ends %v before or after it should", d)
+	}
+	time.Sleep(time.Second) // some exchanges
+	if d := apart(); d > 100*time.Millisecond && time.Until(end) > 500*time.Millisecond {
+		t.Errorf("a second later the other's pause ends %v before or after it should", d)
 	}
 	until(t, "end of the pause", func() bool { return a.guard.Stats().Paused == 0 && b.guard.Stats().Paused == 0 })
-	if d := time.Since(end); d > 300*time.Millisecond || d < -50*time.Millisecond {
-		t.Errorf("the pause ended %v after its end", d)
-	}
 	if p := a.shared.State().PeerLimit; p != 1000 {
 		t.Errorf("the other's limit is %v, want 1000", p)
 	}

@@ -92,16 +92,7 @@ func (c *QueueConfig) mayUse(priority uint8, inFlight, limit int) bool {
 // The fields are in the order in which they are needed together: who leaves touches the first cache line of its
 // neighbours, who starts its own first two, and most often another processor wrote these last.
 type queueItem struct {
-	prev, next     *queueItem // in its lane
-	older, younger *queueItem // in its class
-	sooner, later  *queueItem // in the expiry list
-
-	line *queueLine // nil when not in a queue
-	// Priority is the class: 0, the default, is the least urgent, 7 the most.
-	Priority uint8
-	// Retry says that the call has been tried before. It goes before new calls of its tenant and class.
-	Retry    bool
-	expiryAt int32 // see expiry
+	// What a plainLine uses comes first, beside what it uses of a Waiter: with thousands who wait, each cache line counts.
 
 	// Deadline is when the guard stops letting the caller wait.
 	Deadline time.Duration
@@ -110,16 +101,27 @@ type queueItem struct {
 	GiveUp time.Duration
 	// Since is when the caller asked.
 	Since time.Duration
+	// Priority is the class: 0, the default, is the least urgent, 7 the most.
+	Priority uint8
+	// Retry says that the call has been tried before. It goes before new calls of its tenant and class.
+	Retry    bool
+	expiryAt int32 // see expiry
+	// Tenant is who is calling; "" is a tenant, too. There is no table of tenants: one is known while
+	// it waits or has had more than its share.
+	Tenant string
+
+	prev, next     *queueItem // in its lane
+	older, younger *queueItem // in its class
+	sooner, later  *queueItem // in the expiry list
+
+	line *queueLine // nil when not in a queue
 	// Cost is what the call is expected to use, in tokens, for fairness (>= 1; less means 1). All
 	// calls of a guard should count tokens, or all leave it at 1 and so count calls.
 	Cost int64
 
 	waiter *Waiter // whose place it is
 	seq    uint64  // order of push
-	// Tenant is who is calling; "" is a tenant, too. There is no table of tenants: one is known while
-	// it waits or has had more than its share.
-	Tenant string
-	ticket uint32 // order of push in its lane
+	ticket uint32  // order of push in its lane
 }
 
 func (it *queueItem) cost() int64 { return min(max(it.Cost, 1), maxCost) }
@@ -162,6 +164,7 @@ func (it *queueItem) cost() int64 { return min(max(it.Cost, 1), maxCost) }
 type queue struct {
 	cfg     *QueueConfig
 	n       int
+	apart   int    // of those, how many could not be in a plainLine
 	waiting uint8  // bit c: class c has waiters
 	seq     uint64 // pushes
 	starts  uint64
@@ -214,6 +217,9 @@ func (q *queue) push(it *queueItem) {
 	c.newest = it
 	c.n++
 	q.n++
+	if !it.plain() {
+		q.apart++
+	}
 	q.waiting |= 1 << it.Priority
 	if l.len() == 1 {
 		c.enlist(l)
@@ -297,6 +303,9 @@ func (q *queue) remove(it *queueItem) {
 	q.expiry.remove(it)
 	c.n--
 	q.n--
+	if !it.plain() {
+		q.apart--
+	}
 	if q.cfg.Drop == DropLongest {
 		q.rank(l)
 	}

@@ -120,7 +120,10 @@ type reserved struct {
 // Priority, Retry and GiveUp before it asks; the Core fills the rest. A Waiter may be used again after
 // it was answered.
 type Waiter struct {
-	queueItem
+	// Owner is the driver's own; the Core does not touch it.
+	Owner any
+	// before and behind are neighbours in a plainLine; before means nothing in its head.
+	before, behind *Waiter
 	// State and Reason are the answer.
 	State  State
 	Reason Reason
@@ -129,14 +132,11 @@ type Waiter struct {
 	Why    Why
 	inLine bool // of the plainLine
 	Grant
-	// before and behind are neighbours in a plainLine; before means nothing in its head.
-	before, behind *Waiter
-	// Owner is the driver's own; the Core does not touch it.
-	Owner any
+	queueItem
 
-	Budget int
 	// Output is the part of Call.Tokens that the call is expected to generate.
 	Output int64
+	Budget int
 	// RetryAt is the earliest instant worth trying again, for a refusal; 0 when unknown.
 	RetryAt time.Duration
 	// TooLarge has the numbers of ReasonTooLarge.

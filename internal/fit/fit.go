@@ -19,6 +19,8 @@ import (
 type Model struct {
 	Limit   Limit
 	Latency Latency
+	// Batch goes before Latency when it has a profile.
+	Batch Batch
 	// Refusal is how long a refusal takes, on average; 0 when none was seen.
 	Refusal time.Duration
 	// RetryAfter is the delay that every refusal named; -1 when they named different ones, and 0 when hardly any named one.
@@ -31,14 +33,23 @@ type Model struct {
 }
 
 // Tokens is a lognormal number of tokens; a Median of 0 means that none is known.
-type Tokens struct{ Median, Sigma, Max float64 }
+type Tokens struct {
+	Median, Sigma, Max float64
+	// Distance is that of the trace's distribution from the lognormal one (Kolmogorov and Smirnov). Quantiles are the trace's own, pairs of a share and
+	// a value, where the distance is more than a lognormal distribution should have.
+	Distance  float64
+	Quantiles [][2]float64
+}
+
+// mostDistance is the largest distance at which tokens are called lognormal.
+const mostDistance = 0.06
 
 // tokensOf describes numbers of tokens; zeros are not known and left out.
 func tokensOf(rows []trace.Row, of func(*trace.Row) int64) (t Tokens) {
-	var logs []float64
+	var logs, all []float64
 	for i := range rows {
 		if n := of(&rows[i]); n > 0 {
-			logs = append(logs, math.Log(float64(n)))
+			logs, all = append(logs, math.Log(float64(n))), append(all, float64(n))
 			t.Max = max(t.Max, float64(n))
 		}
 	}
@@ -53,6 +64,12 @@ func tokensOf(rows []trace.Row, of func(*trace.Row) int64) (t Tokens) {
 		v += (x - mean) * (x - mean) / float64(len(logs))
 	}
 	t.Median, t.Sigma = math.Exp(mean), math.Sqrt(v)
+	if t.Sigma >= constantSigma {
+		slices.Sort(all)
+		if t.Distance = lognormalDistance(all, t.Median, t.Sigma); t.Distance > mostDistance {
+			t.Quantiles = quantiles(all)
+		}
+	}
 	return t
 }
 
@@ -63,6 +80,9 @@ type Quality struct {
 	// QuantileError is the mean of the relative errors of the 10th, 20th, … 90th and 99th percentile of the latency (MAPE, a
 	// ratio). NaN when nothing was timed.
 	QuantileError float64
+	// Distance is the largest distance of the foretold distribution of latencies from the observed one (0 to 1; Kolmogorov and Smirnov). NaN when
+	// nothing was timed.
+	Distance float64
 	// CallError is the mean relative error of the latency of each call, which contains all that is chance in it.
 	CallError float64
 	// Bias is how much longer the mean latency is foretold, as a ratio. Pearson is the correlation of the foretold and the
@@ -220,7 +240,8 @@ func callsOf(rows []trace.Row) []call {
 
 // fitted returns the model of some calls.
 func fitted(calls []call) *Model {
-	m := &Model{Limit: fitLimit(calls), Latency: fitLatency(calls)}
+	latency, e := fitLatency(calls)
+	m := &Model{Limit: fitLimit(calls), Latency: latency, Batch: fitBatch(calls, e)}
 	sum, n := 0.0, 0
 	for i := range calls {
 		if calls[i].refused {
@@ -235,9 +256,13 @@ func fitted(calls []call) *Model {
 
 // judge says how well m foretells calls; before are those that were sent before them.
 func (m *Model) judge(calls, before []call) Quality {
-	q := Quality{Calls: len(calls), QuantileError: math.NaN(), CallError: math.NaN(), Pearson: math.NaN()}
+	q := Quality{Calls: len(calls), QuantileError: math.NaN(), Distance: math.NaN(), CallError: math.NaN(), Pearson: math.NaN()}
 	var got, want []float64 // observed, and foretold with its chance
 	var mean []float64      // foretold without
+	var batched []float64
+	if m.Batch.Profile != "" {
+		batched = m.Batch.times(calls, before)
+	}
 	for i := range calls {
 		c := &calls[i]
 		if c.refused {
@@ -245,6 +270,10 @@ func (m *Model) judge(calls, before []call) Quality {
 		}
 		if c.served && c.took > 0 {
 			got = append(got, c.took)
+			if batched != nil {
+				mean, want = append(mean, batched[i]), append(want, batched[i])
+				continue
+			}
 			mean = append(mean, m.Latency.mean(c))
 			want = append(want, m.Latency.draw(c, i))
 		}
@@ -267,6 +296,7 @@ func (m *Model) judge(calls, before []call) Quality {
 	q.Pearson = pearson(got, mean)
 	slices.Sort(got)
 	slices.Sort(want)
+	q.Distance = kolmogorov(got, want)
 	q.QuantileError = 0
 	for _, p := range []float64{.1, .2, .3, .4, .5, .6, .7, .8, .9, .99} {
 		i := int(p * float64(len(got)-1))

@@ -65,6 +65,8 @@ func recorded(cfg upstream.Config, rate float64, d time.Duration, tokens bool, c
 	return t
 }
 
+func profile(name string) upstream.LLM { llm, _ := upstream.Profile(name); return llm }
+
 func near(got, want, by float64) bool { return math.Abs(got/want-1) <= by }
 
 // What is fitted to a recording of a known upstream is that upstream.
@@ -137,6 +139,12 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"a batching server", upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: profile("llama-8b-a100"), Slow: 1.3}}, 3, true, nil, func(m *Model) string {
+			if m.Batch.Profile != "llama-8b-a100" || !near(m.Batch.Slow, 1.3, 0.03) || m.Batch.Before > 0.01 {
+				return "want llama-8b-a100, 1.3 times slower"
+			}
+			return ""
+		}},
 		{"tokens in a crowd", upstream.Config{Server: crowded}, 4, true, nil, func(m *Model) string {
 			l := &m.Latency
 			if !near(l.Service, 0.2, 0.1) || !near(l.Output, 0.01, 0.05) || !near(l.Scale, 0.05, 0.1) {
@@ -151,7 +159,13 @@ func TestFitFindsTheUpstream(t *testing.T) {
 				t.Fatal(err)
 			}
 			if wrong := c.check(&r.Model); wrong != "" {
-				t.Errorf("%s; got %+v %+v", wrong, r.Model.Limit, r.Model.Latency)
+				t.Errorf("%s; got %+v %+v %+v", wrong, r.Model.Limit, r.Model.Latency, r.Model.Batch)
+			}
+			if (r.Model.Batch.Profile != "") != (c.cfg.Server.Kind == upstream.Batch) {
+				t.Errorf("batching: %+v", r.Model.Batch)
+			}
+			if d := r.HeldOut.Distance; c.changes == nil && !(d < 0.1) {
+				t.Errorf("the distributions of the latency are %.3f apart", d)
 			}
 			// A limit that changes in the other half is nothing that the first half could foretell.
 			if v := r.HeldOut.Verdict(); v != Good && c.changes == nil {
@@ -216,5 +230,32 @@ func TestVerdict(t *testing.T) {
 		if got := c.q.Verdict(); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.q, got, c.want)
 		}
+	}
+}
+
+// Distances are those of the textbook, and what is not lognormal is written as it is.
+func TestDistances(t *testing.T) {
+	if d := kolmogorov([]float64{1, 2, 3, 4}, []float64{1, 2, 3, 4}); d != 0 {
+		t.Errorf("of a sample from itself: %v", d)
+	}
+	if d := kolmogorov([]float64{1, 2, 3, 4}, []float64{3, 4, 5, 6}); d != 0.5 {
+		t.Errorf("of two that overlap by half: %v", d)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var normal, two []trace.Row
+	for range 4000 {
+		normal = append(normal, trace.Row{In: int64(math.Exp(6+0.8*random.NormFloat64()) + 0.5)})
+		n := int64(100 + random.IntN(10))
+		if random.IntN(2) == 0 {
+			n = int64(3000 + random.IntN(100))
+		}
+		two = append(two, trace.Row{In: n})
+	}
+	of := func(r *trace.Row) int64 { return r.In }
+	if a := tokensOf(normal, of); a.Distance > 0.03 || a.Quantiles != nil {
+		t.Errorf("lognormal tokens are %v away from lognormal, with %d quantiles", a.Distance, len(a.Quantiles))
+	}
+	if b := tokensOf(two, of); b.Distance < 0.2 || len(b.Quantiles) == 0 {
+		t.Errorf("two kinds of prompts are %v away from lognormal, with %d quantiles", b.Distance, len(b.Quantiles))
 	}
 }

@@ -39,7 +39,8 @@ func (l *Latency) draw(c *call, i int) float64 {
 }
 
 // fitLatency fits by least squares of relative errors: for each factor for calls in flight the rest is linear.
-func fitLatency(calls []call) Latency {
+// It returns the mean squared relative error, too.
+func fitLatency(calls []call) (Latency, float64) {
 	var served []call
 	most := 1
 	for _, c := range calls {
@@ -49,7 +50,7 @@ func fitLatency(calls []call) Latency {
 		}
 	}
 	if len(served) == 0 {
-		return Latency{}
+		return Latency{}, math.Inf(1)
 	}
 	best, least := Latency{}, math.Inf(1)
 	try := func(l Latency) float64 {
@@ -83,11 +84,11 @@ func fitLatency(calls []call) Latency {
 		// Calls in flight must explain something to be part of the model.
 		if least > 0.97*alone {
 			best = Latency{}
-			best.linear(served)
+			least = best.linear(served)
 		}
 	}
 	best.chance(served)
-	return best
+	return best, least
 }
 
 // linear fits Service, Input and Output for the given factors and returns the mean squared relative error.

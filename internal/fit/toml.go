@@ -30,7 +30,14 @@ func (r *Result) TOML(source string) string {
 	line("patience = \"1m\"")
 	tokens := func(name string, t Tokens) {
 		switch {
-		case t.Median > 0 && t.Sigma < 0.001:
+		case t.Quantiles != nil:
+			line("# Not lognormal (its distribution is %.2f away): quantiles of the trace.", t.Distance)
+			var pairs []string
+			for _, q := range t.Quantiles {
+				pairs = append(pairs, fmt.Sprintf("[%s, %s]", decimal(q[0]), decimal(q[1])))
+			}
+			line("%s = { dist = \"table\", quantiles = [%s] }", name, strings.Join(pairs, ", "))
+		case t.Median > 0 && t.Sigma < constantSigma:
 			line("%s = { mean = %s }", name, decimal(t.Median))
 		case t.Median > 0:
 			line("%s = { dist = \"lognormal\", median = %s, sigma = %s, max = %s }", name, decimal(t.Median), decimal(min(t.Sigma, 4)), decimal(t.Max))
@@ -39,9 +46,16 @@ func (r *Result) TOML(source string) string {
 	tokens("input", m.Input)
 	tokens("output", m.Output)
 	line("")
-	if m.Refusal > 0 {
+	if m.Refusal > 0 || m.Batch.Before > 0 {
 		line("[upstream.network]")
+	}
+	if rtt := min(seconds(m.Batch.Before), time.Minute); rtt > 0 {
+		line("rtt = %q  # and what else is around the server", brief(rtt))
+	}
+	if m.Refusal > 0 {
 		line("refusal = { dist = \"exponential\", mean = %q }", brief(min(m.Refusal, 24*time.Hour)))
+	}
+	if m.Refusal > 0 || m.Batch.Before > 0 {
 		line("")
 	}
 	l := &m.Limit
@@ -86,12 +100,20 @@ func (r *Result) TOML(source string) string {
 	}
 	t := &m.Latency
 	line("[upstream.server]")
-	if t.Servers > 0 {
+	if b := &m.Batch; b.Profile != "" {
+		// What the server does not explain is around it.
+		line("kind = \"batch\"")
+		line("profile = %q", b.Profile)
+		line("slow = %s", decimal(within(b.Slow, 0.01, 1000)))
+		t = &Latency{}
+	} else if t.Servers > 0 {
 		line("kind = \"sharing\"")
 		line("servers = %s", decimal(within(t.Servers, 1, 1e6)))
 	}
-	service := seconds(within(t.Service, 1e-6, 86400)) // a server that takes no time is none
-	if t.Sigma > 0 {
+	service, batch := seconds(within(t.Service, 1e-6, 86400)), m.Batch.Profile != "" // a server that takes no time is none
+	if batch {
+		// It has no other time.
+	} else if t.Sigma > 0 {
 		line("service = { dist = \"lognormal\", mean = %q, sigma = %s }", brief(service), decimal(t.Sigma))
 	} else {
 		line("service = { mean = %q }", brief(service))
@@ -135,9 +157,12 @@ func (q *Quality) String() string {
 	if q.Timed == 0 {
 		return s + "; nothing was timed"
 	}
-	return s + fmt.Sprintf("; latency percentiles within %.1f %% on average, single calls within %.0f %%, mean %+.1f %%, correlation %.2f",
-		100*q.QuantileError, 100*q.CallError, 100*q.Bias, q.Pearson)
+	return s + fmt.Sprintf("; latency percentiles within %.1f %% on average, distributions %.2f apart, single calls within %.0f %%, mean %+.1f %%, correlation %.2f",
+		100*q.QuantileError, q.Distance, 100*q.CallError, 100*q.Bias, q.Pearson)
 }
+
+// constantSigma is below which tokens are one number.
+const constantSigma = 0.001
 
 func seconds(s float64) time.Duration { return time.Duration(s * 1e9) }
 

@@ -3,7 +3,9 @@
 package lab
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +27,12 @@ type Lab struct {
 
 	mu     sync.Mutex // guards bounds and what Progress says
 	bounds map[boundKey]*bound
+	long   map[longKey]uint64 // events of trials that were run
+}
+
+type longKey struct {
+	scenario   *scenario.Scenario
+	controller string
 }
 
 type boundKey struct {
@@ -42,18 +50,41 @@ type bound struct {
 // ctx's cause. Any other error says that the simulator or a guard is broken; the rest is then given up.
 func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Outcome, error) {
 	outcomes := make([]*scenario.Outcome, len(trials))
+	order := l.longestFirst(trials)
 	err := l.each(ctx, len(trials), func(ctx context.Context, w *scenario.Worker, i int) error {
+		i = order[i]
 		o, err := l.one(ctx, w, &trials[i])
 		outcomes[i] = o
 		return err
 	})
-	for _, o := range outcomes {
+	if l.long == nil {
+		l.long = map[longKey]uint64{}
+	}
+	for i, o := range outcomes {
 		if o != nil {
 			l.Trials++
 			l.Events += o.Events
+			l.long[longKey{trials[i].Scenario, trials[i].Controller.Name}] = o.Events
 		}
 	}
 	return outcomes, err
+}
+
+// longestFirst returns the order in which trials are run: as they are, and of one seed those that are known to be long first, so that at the end
+// no processor waits for another one's long trial. An interrupted list still has whole seeds.
+func (l *Lab) longestFirst(trials []scenario.Trial) []int {
+	order := make([]int, len(trials))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := &trials[a], &trials[b]
+		if x.Seed != y.Seed {
+			return cmp.Compare(x.Seed, y.Seed)
+		}
+		return cmp.Compare(l.long[longKey{y.Scenario, y.Controller.Name}], l.long[longKey{x.Scenario, x.Controller.Name}])
+	})
+	return order
 }
 
 // each calls f for 0 to n-1, CPUs at a time, until ctx ends or one returns an error, and returns ctx's cause, or that error, when not all were

@@ -12,9 +12,18 @@ import (
 	"github.com/flyball-go/flyball/internal/upstream"
 )
 
+// api is whose words an error has that is not the upstream's.
+type api uint8
+
+const (
+	openai api = iota
+	anthropic
+	gemini
+)
+
 // shape is one kind of answer.
 type shape struct {
-	anthropic bool // in errors
+	api       api  // in errors
 	generates bool // has an output at all
 	needsMax  bool // max_tokens is required
 	whole     func(w *writer, b *body, c *Call)
@@ -26,12 +35,20 @@ var shapes = map[string]*shape{
 	"completions":      {generates: true, whole: completionWhole, stream: newCompletionStream},
 	"responses":        {generates: true, whole: responseWhole, stream: newResponseStream},
 	"embeddings":       {whole: embeddings},
-	"messages":         {generates: true, anthropic: true, needsMax: true, whole: messageWhole, stream: newMessageStream},
+	"messages":         {generates: true, api: anthropic, needsMax: true, whole: messageWhole, stream: newMessageStream},
 }
 
 // route returns the shape that a path asks for, and what follows /v1/.
 func route(path string) (*shape, string) {
+	if _, rest, ok := strings.Cut(path, "/models/"); ok {
+		if name, method, ok := strings.Cut(rest, ":"); ok && name != "" {
+			return geminiShapes[method], rest
+		}
+	}
 	_, rest, ok := strings.Cut(path, "/v1/")
+	if !ok {
+		_, rest, ok = strings.Cut(path, "/v1beta/")
+	}
 	if !ok {
 		// Azure: /openai/deployments/NAME/chat/completions
 		if _, after, found := strings.Cut(path, "/deployments/"); found {
@@ -47,7 +64,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.closed {
 		s.mu.Unlock()
 		w.Header().Set("Connection", "close")
-		fail(w, false, http.StatusServiceUnavailable, "server_error", "", "The server is shutting down.")
+		fail(w, openai, http.StatusServiceUnavailable, "server_error", "", "The server is shutting down.")
 		return
 	}
 	s.serving.Add(1)
@@ -65,12 +82,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case sh == nil:
 		s.invalid()
-		fail(w, false, http.StatusNotFound, "invalid_request_error", "", "Unknown request URL: "+r.Method+" "+r.URL.Path+". This server has /v1/chat/completions, completions, embeddings, responses, messages and models.")
+		fail(w, openai, http.StatusNotFound, "invalid_request_error", "", "Unknown request URL: "+r.Method+" "+r.URL.Path+". This server has /v1/chat/completions, completions, embeddings, responses, messages and models, and /v1beta/models/NAME:generateContent and :streamGenerateContent.")
 		return
 	case r.Method != http.MethodPost:
 		s.invalid()
 		w.Header().Set("Allow", http.MethodPost)
-		fail(w, sh.anthropic, http.StatusMethodNotAllowed, "invalid_request_error", "", "Not allowed to "+r.Method+" on "+r.URL.Path+": use POST.")
+		fail(w, sh.api, http.StatusMethodNotAllowed, "invalid_request_error", "", "Not allowed to "+r.Method+" on "+r.URL.Path+": use POST.")
 		return
 	}
 	if err := s.answer(w, r, sh, n); err != nil {
@@ -78,11 +95,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case errors.As(err, &bad):
 			s.invalid()
-			fail(w, sh.anthropic, bad.status, "invalid_request_error", bad.param, bad.text)
+			fail(w, sh.api, bad.status, "invalid_request_error", bad.param, bad.text)
 		case errors.Is(err, errKey):
-			fail(w, sh.anthropic, http.StatusUnauthorized, "authentication_error", "", "Incorrect API key provided.")
+			fail(w, sh.api, http.StatusUnauthorized, "authentication_error", "", "Incorrect API key provided.")
 		case errors.Is(err, ErrClosed):
-			fail(w, sh.anthropic, http.StatusServiceUnavailable, "server_error", "", "The server is shutting down.")
+			fail(w, sh.api, http.StatusServiceUnavailable, "server_error", "", "The server is shutting down.")
 		}
 	}
 }
@@ -98,6 +115,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, sh *shape, n uin
 	b, err := parse(w, r)
 	if err != nil {
 		return err
+	}
+	if sh.api == gemini {
+		b.ofGemini(r)
 	}
 	if b.Model == "" {
 		return &badRequest{http.StatusBadRequest, "model", "You must provide a model parameter."}
@@ -229,7 +249,7 @@ func (s *Server) refuse(out *writer, reply *upstream.Reply, sh *shape) {
 	if reply.Status == http.StatusTooManyRequests {
 		kind = "rate_limit_error"
 	}
-	fail(out.w, sh.anthropic, reply.Status, kind, "", http.StatusText(reply.Status))
+	fail(out.w, sh.api, reply.Status, kind, "", http.StatusText(reply.Status))
 }
 
 // writer writes one answer.
@@ -293,12 +313,15 @@ func (w *writer) flush() {
 type object map[string]any
 
 // fail writes an error that is not the upstream's.
-func fail(w http.ResponseWriter, anthropic bool, status int, kind, param, message string) {
+func fail(w http.ResponseWriter, whose api, status int, kind, param, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	var v object
-	if anthropic {
+	switch whose {
+	case anthropic:
 		v = object{"type": "error", "error": object{"type": kind, "message": message}}
-	} else {
+	case gemini:
+		v = object{"error": object{"code": status, "message": message, "status": geminiStatus(status)}}
+	default:
 		e := object{"message": message, "type": kind, "param": nil, "code": nil}
 		if param != "" {
 			e["param"] = param
@@ -315,21 +338,30 @@ func fail(w http.ResponseWriter, anthropic bool, status int, kind, param, messag
 
 // models lists the models, as Anthropic does for those who name a version of its API.
 func (s *Server) models(w http.ResponseWriter, r *http.Request, rest string) {
-	anthropic := r.Header.Get("Anthropic-Version") != ""
+	whose := openai
+	switch {
+	case strings.Contains(r.URL.Path, "/v1beta/"):
+		whose = gemini
+	case r.Header.Get("Anthropic-Version") != "":
+		whose = anthropic
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		s.invalid()
 		w.Header().Set("Allow", http.MethodGet)
-		fail(w, anthropic, http.StatusMethodNotAllowed, "invalid_request_error", "", "Not allowed to "+r.Method+" on "+r.URL.Path+": use GET.")
+		fail(w, whose, http.StatusMethodNotAllowed, "invalid_request_error", "", "Not allowed to "+r.Method+" on "+r.URL.Path+": use GET.")
 		return
 	}
 	if s.keys != nil {
 		if _, ok := s.keys[credential(r)]; !ok {
-			fail(w, anthropic, http.StatusUnauthorized, "authentication_error", "", "Incorrect API key provided.")
+			fail(w, whose, http.StatusUnauthorized, "authentication_error", "", "Incorrect API key provided.")
 			return
 		}
 	}
 	model := func(name string) object {
-		if anthropic {
+		switch whose {
+		case gemini:
+			return geminiModel(name)
+		case anthropic:
 			return object{"type": "model", "id": name, "display_name": name, "created_at": s.origin.UTC().Format(time.RFC3339)}
 		}
 		return object{"id": name, "object": "model", "created": s.origin.Unix(), "owned_by": "simulation"}
@@ -342,14 +374,18 @@ func (s *Server) models(w http.ResponseWriter, r *http.Request, rest string) {
 				return
 			}
 		}
-		fail(w, anthropic, http.StatusNotFound, "not_found_error", "model", "The model '"+name+"' does not exist.")
+		fail(w, whose, http.StatusNotFound, "not_found_error", "model", "The model '"+name+"' does not exist.")
 		return
 	}
 	var all []object
 	for _, m := range s.cfg.Models {
 		all = append(all, model(m))
 	}
-	if anthropic {
+	if whose == gemini {
+		out.json(object{"models": all})
+		return
+	}
+	if whose == anthropic {
 		out.json(object{"data": all, "has_more": false, "first_id": s.cfg.Models[0], "last_id": s.cfg.Models[len(s.cfg.Models)-1]})
 		return
 	}

@@ -35,6 +35,11 @@ type body struct {
 	StreamOptions       struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
+	Contents          json.RawMessage `json:"contents"` // Gemini's
+	SystemInstruction json.RawMessage `json:"systemInstruction"`
+	GenerationConfig  struct {
+		MaxOutputTokens *float64 `json:"maxOutputTokens"`
+	} `json:"generationConfig"`
 	EncodingFormat string   `json:"encoding_format"`
 	Dimensions     *float64 `json:"dimensions"`
 }
@@ -106,10 +111,12 @@ func text(raw json.RawMessage) (chars, messages int64) {
 			Role    string          `json:"role"`
 			Content json.RawMessage `json:"content"`
 			Text    string          `json:"text"`
+			Parts   json.RawMessage `json:"parts"` // Gemini's
 		}
 		if json.Unmarshal(raw, &m) == nil {
 			c, n := text(m.Content)
-			chars, messages = c+int64(len(m.Text)), n
+			p, k := text(m.Parts)
+			chars, messages = c+p+int64(len(m.Text)), n+k
 			if m.Role != "" {
 				messages++
 			}
@@ -123,7 +130,7 @@ func text(raw json.RawMessage) (chars, messages int64) {
 // prompt returns the tokens of the request's prompt.
 func (b *body) prompt() int64 {
 	var chars, messages int64
-	for _, raw := range []json.RawMessage{b.Messages, b.System, b.Prompt, b.Input, b.Instructions} {
+	for _, raw := range []json.RawMessage{b.Messages, b.System, b.Prompt, b.Input, b.Instructions, b.Contents, b.SystemInstruction} {
 		c, m := text(raw)
 		chars, messages = chars+c, messages+m
 	}
@@ -170,9 +177,12 @@ func credential(r *http.Request) string {
 	if k := r.Header.Get("Api-Key"); k != "" { // Azure
 		return k
 	}
+	if k := r.Header.Get("X-Goog-Api-Key"); k != "" { // Gemini
+		return k
+	}
 	scheme, k, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(k)
 	}
-	return ""
+	return r.URL.Query().Get("key") // Gemini
 }

@@ -67,6 +67,9 @@ func TestWhole(t *testing.T) {
 		{"/v1/responses", `{"model":"m","input":"Hi there","instructions":"Be kind"}`, 2 * time.Second, []string{`"object":"response"`, `"status":"completed"`, `"output_text"`}, 4, 10},
 		{"/v1/responses", `{"model":"m","input":"Hi","max_output_tokens":2}`, 1200 * time.Millisecond, []string{`"status":"incomplete"`}, 1, 2},
 		{"/v1/messages", `{"model":"m","max_tokens":99,"messages":[{"role":"user","content":[{"type":"text","text":"12345678"}]}]}`, 2 * time.Second, []string{`"type":"message"`, `"stop_reason":"end_turn"`}, 6, 10},
+		{"/v1beta/models/m:generateContent", `{"contents":[{"role":"user","parts":[{"text":"12345678"}]}],"systemInstruction":{"parts":[{"text":"1234"}]}}`, 2 * time.Second, []string{`"finishReason":"STOP"`, `"totalTokenCount":17`, `"modelVersion":"m"`}, 7, 10},
+		{"/v1/models/m:generateContent", `{"contents":[],"generationConfig":{"maxOutputTokens":3}}`, 1300 * time.Millisecond, []string{`"finishReason":"MAX_TOKENS"`}, 1, 3},
+		{"/v1beta/models/m:streamGenerateContent", `{"contents":[]}`, 2 * time.Second, []string{`[{"candidates"`}, 1, 10},
 		{"/v1/embeddings", `{"model":"m","input":"12345678"}`, time.Second, []string{`"object":"list"`, `"embedding"`}, 2, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -523,4 +526,36 @@ func TestEmbeddingsOfLists(t *testing.T) {
 			t.Errorf("%s has %d texts, want %d", input, got, want)
 		}
 	}
+}
+
+// Gemini's stream is events without names, and ends in a reason; its keys and errors are Google's.
+func TestGemini(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := slow()
+		cfg.Keys = []string{"k1"}
+		s := start(t, cfg)
+		w := post(s, "/v1beta/models/m:streamGenerateContent?alt=sse&key=k1", `{"contents":[{"parts":[{"text":"Hi"}]}]}`)
+		events := strings.Split(strings.TrimSpace(w.Body.String()), "\n\n")
+		if w.Code != 200 || len(events) != 11 || !strings.HasPrefix(events[0], `data: {"candidates"`) || !strings.Contains(events[10], `"finishReason":"STOP"`) || strings.Contains(events[9], "finishReason") {
+			t.Errorf("%d, %d events: %s", w.Code, len(events), w.Body)
+		}
+		if w := post(s, "/v1beta/models/m:generateContent", `{"contents":[]}`, "X-Goog-Api-Key", "k1"); w.Code != 200 {
+			t.Errorf("with the key in the header: %d %s", w.Code, w.Body)
+		}
+		if w := post(s, "/v1beta/models/m:generateContent?key=wrong", `{"contents":[]}`); w.Code != 401 || !strings.Contains(w.Body.String(), `"status":"UNAUTHENTICATED"`) {
+			t.Errorf("with another key: %d %s", w.Code, w.Body)
+		}
+		if w := post(s, "/v1beta/models/m:generateContent?key=k1", `{"generationConfig":{"maxOutputTokens":0}}`); w.Code != 400 || !strings.Contains(w.Body.String(), `"INVALID_ARGUMENT"`) {
+			t.Errorf("with no tokens: %d %s", w.Code, w.Body)
+		}
+		if w := post(s, "/v1beta/models/m:countTokens?key=k1", `{}`); w.Code != 404 {
+			t.Errorf("another method: %d %s", w.Code, w.Body)
+		}
+		r := httptest.NewRequest("GET", "/v1beta/models?key=k1", nil)
+		list := httptest.NewRecorder()
+		s.ServeHTTP(list, r)
+		if list.Code != 200 || !strings.Contains(list.Body.String(), `"name":"models/`) {
+			t.Errorf("the list: %d %s", list.Code, list.Body)
+		}
+	})
 }

@@ -208,6 +208,7 @@ type serverTable struct {
 	Stall        *distTable    `toml:"stall"`
 	StallShare   float64       `toml:"stall_share" range:"0..1"`
 	KnowsHangups bool          `toml:"knows_hangups"`
+	Slow         *float64      `toml:"slow" range:"0.01..1000"`
 	Profile      string        `toml:"profile" choice:"llama-8b-a100|llama-8b-h100|llama-70b-h100x8|tiny-kv"`
 	KV           *int64        `toml:"kv" range:"1..1000000000000" unit:"tokens"`
 	MaxSeqs      *int          `toml:"max_seqs" range:"1..1000000" unit:"sequences"`

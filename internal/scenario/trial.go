@@ -53,6 +53,9 @@ type Worker struct {
 	tmp []time.Duration
 }
 
+// OnHalf has f called in the middle and at the end of each run; see sim.Worker.
+func (w *Worker) OnHalf(f func(events uint64)) { w.sim.OnHalf = f }
+
 // Run runs the trial and scores it against its bound. The error is ctx's cause when that ended first; any other says
 // that the simulator or the guard is broken.
 func (t *Trial) Run(ctx context.Context, bound *sim.Limits) (*Outcome, error) {

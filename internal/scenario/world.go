@@ -197,7 +197,7 @@ func (t *serverTable) server() upstream.Server {
 	s := upstream.Server{
 		Servers: t.Servers, LIFO: t.LIFO, QueueTimeout: t.QueueTimeout, Service: t.Service.dist(), InputToken: t.InputToken, OutputToken: t.OutputToken,
 		Scale: t.Scale, Knee: t.Knee, KneeBase: or(t.KneeBase, t.Scale+1), RateScale: t.RateScale, Stall: t.Stall.dist(), StallShare: t.StallShare,
-		KnowsHangups: t.KnowsHangups, Answer: t.answer(),
+		KnowsHangups: t.KnowsHangups, Slow: or(t.Slow, 0), Answer: t.answer(),
 	}
 	s.Kind, _ = upstream.ParseKind(cmp.Or(t.Kind, "servers"))
 	if t.Queue != nil {

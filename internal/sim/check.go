@@ -120,6 +120,9 @@ func (k *checks) close(r *run) {
 		flying += g.in
 		waits += g.waiting
 	}
+	for i := range r.pools {
+		waits += int64(r.pools[i].waiting)
+	}
 	if flying != t.in[inFlight] || waits != t.in[waiting] {
 		k.fail("conservation", "the guards hold %d in flight and %d waiting, there are %d and %d", flying, waits, t.in[inFlight], t.in[waiting])
 	}

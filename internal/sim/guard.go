@@ -24,6 +24,7 @@ type guarded struct {
 	pace    float64
 	episode uint32
 
+	pool     *pool // of its key; nil when it stands alone
 	in       int64 // calls that were let in and have not ended, as the run counts them
 	waiting  int64
 	reserved bool // some places are for urgent callers only

@@ -102,6 +102,70 @@ func parity(t *testing.T, name string, law func() adaptive.Law, edit func(*limit
 	}
 }
 
+// The same with several keys, whose callers wait in one room. Tenants and priorities are the room's.
+func TestPoolParity(t *testing.T) {
+	shapes := map[string]func(*limiter.Config, *sim.Guard){
+		"plain": func(*limiter.Config, *sim.Guard) {},
+		"room": func(c *limiter.Config, g *sim.Guard) {
+			c.Room = &limiter.Room{Aging: 700 * time.Millisecond, Weights: map[string]float64{"a": 3}, Drop: limiter.DropLongest, ReservedShare: .3, ReservedFor: 2}
+			g.Room = admission.QueueConfig{Aging: 700 * time.Millisecond, Weights: map[string]float64{"a": 3}, Drop: admission.DropLongest, ReservedShare: .3, ReservedFor: 2}
+		},
+		"budget": func(c *limiter.Config, g *sim.Guard) {
+			limits := []limiter.BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 500, Period: time.Minute, Burst: 10}, {Kind: feedback.ScopeTokens, Limit: 30_000, Period: time.Minute, Burst: 2000}}
+			c.Budget = &limiter.Budget{Limits: limits, Overrun: .2, Unseen: 50}
+			g.Budgets = admission.BudgetConfig{Limits: limits}
+			g.Estimate = admission.EstimateConfig{Overrun: .2, Input: 50, Output: 50}
+		},
+	}
+	laws := map[string]func() adaptive.Law{
+		"cautious": func() adaptive.Law { return adaptive.New(adaptive.Config{Initial: 2, Max: 6, Backoff: 0.5, Epoch: 2}) },
+		"fixed":    func() adaptive.Law { return adaptive.NewFixed(1) },
+		"paced":    func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 3})} },
+	}
+	const keys = 3
+	waited, used := 0, [keys]int{}
+	for shape, edit := range shapes {
+		for name, law := range laws {
+			for seed := range uint64(10) {
+				t.Run(fmt.Sprintf("%s/%s/%d", shape, name, seed), func(t *testing.T) {
+					arrivals := history(seed)
+					cfg := limiter.Config{Queue: 30, MaxWait: 20 * time.Second, MaxPause: time.Minute, PauseJitter: 0.05, Seed: seed + 1}
+					guard := sim.Guard{NewLaw: func(int) adaptive.Law { return law() }, Queue: cfg.Queue, MaxWait: cfg.MaxWait, MaxPause: cfg.MaxPause, PauseJitter: cfg.PauseJitter}
+					edit(&cfg, &guard)
+					trace := sim.ReplayPool(guard, keys, cfg.Seed, arrivals)
+					trace.Counts = admission.Counts{}
+					want := tell(trace)
+					var got []string
+					synctest.Test(t, func(t *testing.T) {
+						got = tell(livePool(t, limiter.PoolConfig{Guard: cfg, NewLaw: law, Keys: []limiter.Secret{limiter.NewSecret("a"), limiter.NewSecret("b"), limiter.NewSecret("c")}}, arrivals))
+					})
+					for i := range max(len(got), len(want)) {
+						if g, w := line(got, i), line(want, i); g != w {
+							t.Fatalf("line %d differs\n live pool %s\n simulator %s", i+1, g, w)
+						}
+					}
+					for i, f := range trace.Fates {
+						if f.Started {
+							used[f.Key]++
+							if f.Start > arrivals[i].At {
+								waited++
+							}
+						}
+					}
+				})
+			}
+		}
+	}
+	for k, n := range used {
+		if n < 1000 {
+			t.Errorf("key %d was used %d times: the histories test too little", k, n)
+		}
+	}
+	if waited < 1000 {
+		t.Errorf("%d callers waited: the histories test too little", waited)
+	}
+}
+
 // paced is a law that sets a pace, too, and a gate of its own.
 type paced struct{ adaptive.Law }
 
@@ -206,6 +270,56 @@ func live(t *testing.T, cfg limiter.Config, arrivals []sim.Arrival) sim.Trace {
 	}
 	wg.Wait()
 	trace.Counts = g.Stats().Counts
+	return trace
+}
+
+// livePool runs arrivals through a pool.
+func livePool(t *testing.T, cfg limiter.PoolConfig, arrivals []sim.Arrival) sim.Trace {
+	p, err := limiter.NewPool(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := sim.Trace{Fates: make([]sim.Fate, len(arrivals))}
+	number := map[string]int{}
+	for i, k := range cfg.Keys {
+		number[k.Fingerprint()] = i
+	}
+	for i, g := range p.Guards() {
+		g.OnDecision(func(d limiter.Decision) {
+			trace.Steps = append(trace.Steps, sim.Step{At: d.At, Guard: i, Decision: d.Decision})
+		})
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	for i, a := range arrivals {
+		wg.Go(func() {
+			time.Sleep(a.At)
+			f := &trace.Fates[i]
+			ctx := context.Background()
+			if a.GiveUp > 0 {
+				var stop context.CancelFunc
+				ctx, stop = context.WithTimeout(ctx, a.GiveUp)
+				defer stop()
+			}
+			kp, err := p.Acquire(ctx, limiter.Request{
+				Tokens: a.Tokens, Output: a.Output, Class: a.Class, Tenant: a.Tenant, Priority: a.Priority, Retry: a.Retry,
+			})
+			f.Start = time.Since(start)
+			var refused *limiter.NoKeyError
+			switch {
+			case errors.As(err, &refused):
+				f.Reason = refused.Reason
+			case err != nil:
+				f.GaveUp = true
+			default:
+				f.Key = number[kp.Key()]
+				time.Sleep(a.Service)
+				f.Started, f.End = true, time.Since(start)
+				kp.Release(a.Outcome, limiter.KeyFine)
+			}
+		})
+	}
+	wg.Wait()
 	return trace
 }
 

@@ -34,6 +34,8 @@ type Fate struct {
 	Start, End time.Duration
 	// Reason is why it was refused, when it was, at Start.
 	Reason admission.Reason
+	// Key is which key it was let in with, where there are several.
+	Key int
 	// GaveUp says that its caller gave up while it waited, at Start.
 	GaveUp bool
 }
@@ -58,18 +60,42 @@ const (
 	replayFinish
 	replayGiveUp
 	replayWake
+	replayPool
 )
 
 // Replay runs arrivals through a guard, one after the other in virtual time, until all have ended.
 // seed is that of the guard's jitter. It is the simulator's half of the parity test: a live guard that meets the same
 // arrivals, with the same outcomes after the same times, makes the same decisions.
-func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
+func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace { return replay(cfg, 1, seed, arrivals) }
+
+// ReplayPool is Replay with several keys, each of which has a guard, and one room for all who wait. The jitter of the n-th guard has the
+// seed seed + n.
+func ReplayPool(cfg Guard, keys int, seed uint64, arrivals []Arrival) Trace {
+	return replay(cfg, keys, seed, arrivals)
+}
+
+func replay(cfg Guard, keys int, seed uint64, arrivals []Arrival) Trace {
 	var q event.Queue
-	var g guarded
+	var p *pool
+	guards := make([]guarded, keys)
 	t := Trace{Fates: make([]Fate, len(arrivals))}
-	g.init(&cfg, 0, seed, &q, event.Ref(replayWake, 0), func(now time.Duration, d adaptive.Decision) {
-		t.Steps = append(t.Steps, Step{At: now, Decision: d})
-	})
+	each := &cfg
+	if keys > 1 {
+		p = &pool{choice: func(*admission.Waiter) int { return anyKey }}
+		each = laneConfig(&cfg)
+	}
+	for i := range guards {
+		guards[i].init(each, i, seed+uint64(i), &q, event.Ref(replayWake, i), func(now time.Duration, d adaptive.Decision) {
+			t.Steps = append(t.Steps, Step{At: now, Guard: i, Decision: d})
+			if p != nil {
+				p.again = true
+			}
+		})
+	}
+	g := &guards[0]
+	if p != nil {
+		p.init(&cfg, guards, &q, event.Ref(replayPool, 0))
+	}
 	order := make([]int, len(arrivals))
 	for i := range order {
 		order[i] = i
@@ -80,7 +106,8 @@ func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
 	}
 	var now time.Duration
 	waiters := make([]admission.Waiter, len(arrivals))
-	g.deliver = func(w *admission.Waiter) {
+	keyOf, costs := make([]int, len(arrivals)), make([]int64, len(arrivals))
+	deliver := func(w *admission.Waiter) {
 		i := w.Owner.(int)
 		f := &t.Fates[i]
 		f.Start = now
@@ -90,6 +117,18 @@ func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
 		}
 		f.Started, f.End = true, now+arrivals[i].Service
 		q.Push(int64(f.End), event.Ref(replayFinish, i))
+	}
+	g.deliver = deliver
+	if p != nil {
+		p.deliver = func(w *admission.Waiter, key int) {
+			i := w.Owner.(int)
+			keyOf[i], costs[i] = key, p.cost
+			t.Fates[i].Key = max(0, key)
+			deliver(w)
+		}
+		for i := range guards {
+			guards[i].deliver = func(*admission.Waiter) {}
+		}
 	}
 	for {
 		e, ok := q.Pop()
@@ -108,16 +147,36 @@ func Replay(cfg Guard, seed uint64, arrivals []Arrival) Trace {
 				w.GiveUp = now + a.GiveUp
 				q.Push(int64(w.GiveUp), event.Ref(replayGiveUp, i))
 			}
+			if p != nil {
+				p.acquire(now, w)
+				break
+			}
 			g.acquire(now, w)
 		case replayFinish:
+			if p != nil {
+				o := &arrivals[i].Outcome
+				p.released(now, keyOf[i], &waiters[i], costs[i], o, false)
+				guards[keyOf[i]].release(now, &waiters[i], o)
+				p.mayHaveRoom(now)
+				break
+			}
 			g.release(now, &waiters[i], &arrivals[i].Outcome)
 		case replayGiveUp:
 			if waiters[i].State == admission.Queued {
 				t.Fates[i].GaveUp, t.Fates[i].Start = true, now
-				g.abandon(now, &waiters[i])
+				if p != nil {
+					p.abandon(now, &waiters[i])
+				} else {
+					g.abandon(now, &waiters[i])
+				}
 			}
 		case replayWake:
-			g.wake(now, e.Seq)
+			guards[i].wake(now, e.Seq)
+			if p != nil {
+				p.mayHaveRoom(now)
+			}
+		case replayPool:
+			p.wake(now, e.Seq)
 		}
 	}
 	t.Counts = g.core.Counts()

@@ -44,8 +44,9 @@ type request struct {
 	flight   uint32 // of the event that brings its attempt, or its answer; 0: it is in the upstream
 	state    status
 	tenant   uint16
-	pinned   bool // it must use its key
-	next     int  // free list
+	pinned   bool  // it must use its key
+	cost     int64 // that its pool let it in for
+	next     int   // free list
 
 	input, output, cached int64
 
@@ -160,8 +161,8 @@ func (r *run) estimate(q *request) {
 
 // acquire starts an attempt of q: it asks the guard, or sends at once.
 func (r *run) acquire(q *request) {
-	r.choose(q)
 	if !r.guarded {
+		r.choose(q)
 		r.send(q)
 		return
 	}
@@ -173,9 +174,39 @@ func (r *run) acquire(q *request) {
 			r.estimate(q)
 		}
 	}
+	if r.keys > 1 {
+		q.cost = 0
+		r.pools[q.rep].acquire(time.Duration(r.now), &q.waiter)
+		return
+	}
 	g := &r.guards[q.guard]
 	g.waiting++
 	g.acquire(time.Duration(r.now), &q.waiter)
+}
+
+// pooled is what the pool of a replica does with a request that asked for a place with any key.
+func (r *run) pooled(rep int, w *admission.Waiter, key int) {
+	q := w.Owner.(*request)
+	r.tally.waitedFor(r, q)
+	if w.State == admission.Granted {
+		q.guard = rep*r.keys + key
+		q.cost = r.pools[rep].cost
+		g := &r.guards[q.guard]
+		g.in++
+		r.check.granted(r, g)
+		r.send(q)
+		return
+	}
+	r.tally.reasons[w.Reason]++
+	r.done(q, refused)
+}
+
+// choice is the key that a request must have; see pool.
+func (r *run) choice(w *admission.Waiter) int {
+	if q := w.Owner.(*request); q.pinned {
+		return q.guard - q.rep*r.keys
+	}
+	return anyKey
 }
 
 // answered is what the guard does with a request that asked for a place.
@@ -318,18 +349,29 @@ func (r *run) ended(q *request, sig *signal, o *adaptive.Outcome) {
 	g := &r.guards[q.guard]
 	g.in--
 	r.tally.last = sig
-	g.release(time.Duration(r.now), &q.waiter, o)
+	now := time.Duration(r.now)
+	if g.pool != nil {
+		g.pool.released(now, r.account(q), &q.waiter, q.cost, o, sig.status == 401)
+		g.release(now, &q.waiter, o)
+		g.pool.mayHaveRoom(now)
+		return
+	}
+	g.release(now, &q.waiter, o)
 }
 
 // giveUp ends a request whose patience is at its end.
 func (r *run) giveUp(q *request) {
 	switch q.state {
 	case waiting:
-		g := &r.guards[q.guard]
-		g.waiting--
 		r.tally.waitedFor(r, q)
 		// It is on its way out already: the guard may let others start before it returns.
 		r.put(q, resting)
+		if r.keys > 1 {
+			r.pools[q.rep].abandon(time.Duration(r.now), &q.waiter)
+			break
+		}
+		g := &r.guards[q.guard]
+		g.waiting--
 		g.abandon(time.Duration(r.now), &q.waiter)
 	case inFlight:
 		// A deadline is the upstream's fault when the attempt was there for a second and for most of the time, and nothing
@@ -415,32 +457,9 @@ func (r *run) jitter(q *request, most time.Duration) int64 {
 	return int64(draw.U(r.cfg.Seed, streamBackoff, q.key<<8|uint64(q.attempts)) * float64(most))
 }
 
-// choose gives q a guard: that of its replica and, where there are several keys, of the key with the largest share of free
-// places among those that are not paused, as limiter.Pool chooses. Where none is free the pool has a waiting room for all keys; here
-// q waits for the key that has fewest waiting for each of its places.
+// choose gives q, which no guard does, a key at random.
 func (r *run) choose(q *request) {
-	if r.keys == 1 || q.pinned {
-		return
+	if r.keys > 1 && !q.pinned {
+		q.guard = q.rep*r.keys + int(draw.Bits(r.cfg.Seed, streamReplica, q.key<<8|uint64(q.attempts)|1<<63)%uint64(r.keys))
 	}
-	rep := q.rep
-	if !r.guarded {
-		q.guard = rep*r.keys + int(draw.Bits(r.cfg.Seed, streamReplica, q.key<<8|uint64(q.attempts)|1<<63)%uint64(r.keys))
-		return
-	}
-	best, bestScore := -1, 0.0
-	for k := range r.keys {
-		g := &r.guards[rep*r.keys+k]
-		if r.cfg.Upstream.Keys[k].Revoked && r.source.revoked[k] {
-			continue // its first 401 took it out
-		}
-		limit := float64(max(1, g.core.Limit()))
-		score := (limit - float64(g.core.InFlight()) - float64(g.core.Waiting())) / limit
-		if gate := int64(g.core.Gate()); gate > r.now {
-			score -= 1e3 + float64(gate-r.now)
-		}
-		if best < 0 || score > bestScore {
-			best, bestScore = k, score
-		}
-	}
-	q.guard = rep*r.keys + max(0, best)
 }

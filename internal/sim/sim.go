@@ -26,6 +26,7 @@ const (
 	onChange               // change
 	onJoin                 // replica
 	onLeave                // replica
+	onPool                 // replica: the timer of its pool
 )
 
 // Lanes of events whose delays are equal.
@@ -83,6 +84,7 @@ type run struct {
 
 	guarded  bool
 	guards   []guarded
+	pools    []pool // of each replica, where there are several keys
 	replicas []replica
 	present  []int // replicas that are there
 
@@ -121,7 +123,13 @@ func Run(ctx context.Context, cfg Config) (*Result, error) { return new(Worker).
 
 // A Worker runs one world after the other in the same memory: what a run took, the next one need not ask for. What comes of a run does
 // not depend on those before it. The zero Worker is ready; it must not be copied, and makes one run at a time.
-type Worker struct{ run run }
+type Worker struct {
+	// OnHalf, when set, is called in the middle of a run's duration and at its end. Whoever counts allocations has those between the two, when
+	// all has grown.
+	OnHalf func(events uint64)
+
+	run run
+}
 
 // Run is the function Run. The times of single requests in the result (Latencies, FirstBytes, PerToken, Waits) are valid until the
 // worker's next run; everything else stays.
@@ -131,6 +139,11 @@ func (w *Worker) Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	r := &w.run
 	r.init(&cfg)
+	if w.OnHalf != nil {
+		for r.now < r.end/2 && r.step() {
+		}
+		w.OnHalf(r.res.Events)
+	}
 	for i := 1; r.step(); i++ {
 		if i%stopEvery == 0 {
 			if ctx.Err() != nil {
@@ -140,6 +153,9 @@ func (w *Worker) Run(ctx context.Context, cfg Config) (*Result, error) {
 				return nil, r.check.err
 			}
 		}
+	}
+	if w.OnHalf != nil {
+		w.OnHalf(r.res.Events)
 	}
 	return r.finish()
 }
@@ -162,7 +178,7 @@ func (r *run) init(cfg *Config) {
 		res:  &Result{},
 
 		queue: old.queue, requests: old.requests, source: old.source, up: old.up, tell: old.tell, signals: old.signals,
-		guards: old.guards, replicas: old.replicas[:0], present: old.present[:0], times: old.times,
+		guards: old.guards, pools: old.pools[:0], replicas: old.replicas[:0], present: old.present[:0], times: old.times,
 	}
 	r.queue.Reset()
 	r.requests.reset()
@@ -200,14 +216,27 @@ func (r *run) init(cfg *Config) {
 		r.guarded = true
 		r.guards = slices.Grow(r.guards[:0], cfg.guards())[:cfg.guards()]
 		clear(r.guards)
+		each := cfg.Guard
+		if r.keys > 1 {
+			each = laneConfig(cfg.Guard)
+		}
 		for i := range r.guards {
 			g := &r.guards[i]
 			g.deliver = r.deliver
-			g.init(cfg.Guard, i, draw.Bits(cfg.Seed, streamGuard, uint64(i)), &r.queue, event.Ref(onWake, i), func(now time.Duration, d adaptive.Decision) {
+			g.init(each, i, draw.Bits(cfg.Seed, streamGuard, uint64(i)), &r.queue, event.Ref(onWake, i), func(now time.Duration, d adaptive.Decision) {
 				r.decided(i, now, d)
 			})
 			d := g.core.Decision()
 			g.limit, g.pace = d.Limit, d.Pace
+		}
+		if r.keys > 1 {
+			r.pools = slices.Grow(r.pools, len(r.replicas))[:len(r.replicas)]
+			for i := range r.pools {
+				p := &r.pools[i]
+				p.deliver = func(w *admission.Waiter, key int) { r.pooled(i, w, key) }
+				p.choice = r.choice
+				p.init(cfg.Guard, r.guards[i*r.keys:(i+1)*r.keys], &r.queue, event.Ref(onPool, i))
+			}
 		}
 		r.check.gated = !cfg.Guard.IgnoreRetryAfter
 		r.levels()
@@ -281,7 +310,13 @@ func (r *run) step() bool {
 			r.timeout(q)
 		}
 	case onWake:
-		r.guards[index].wake(time.Duration(at), e.Seq)
+		g := &r.guards[index]
+		g.wake(time.Duration(at), e.Seq)
+		if g.pool != nil {
+			g.pool.mayHaveRoom(time.Duration(at)) // the law may have decided
+		}
+	case onPool:
+		r.pools[index].wake(time.Duration(at), e.Seq)
 	case onChange:
 		r.change(&r.cfg.Changes[index])
 	case onJoin:
@@ -313,6 +348,10 @@ func (r *run) advance(at int64) {
 
 // change sets a parameter.
 func (r *run) change(c *Change) {
+	if c.Param.Kind == upstream.ParamRTT {
+		r.half = int64(min(max(0, c.To), 3600) * 1e9 / 2)
+		return
+	}
 	if c.Param != ParamRate { // the source looks ahead by itself
 		r.up.Set(r.now, c.Param, c.To)
 		r.look()
@@ -345,6 +384,10 @@ func (r *run) leave(n int) {
 	if !r.guarded {
 		return
 	}
+	if r.keys > 1 {
+		r.pools[n].close(time.Duration(r.now))
+		return
+	}
 	for k := range r.keys {
 		g := &r.guards[n*r.keys+k]
 		g.core.Close(time.Duration(r.now))
@@ -363,6 +406,9 @@ func (r *run) decided(n int, now time.Duration, d adaptive.Decision) {
 	g.limit, g.pace, g.episode = d.Limit, d.Pace, d.Episode
 	if len(r.guards) == 1 {
 		r.pace = d.Pace // without what rounding adds up to
+	}
+	if g.pool != nil {
+		g.pool.again = true // it may have made room; whoever made the law decide sees to it
 	}
 	r.note(uint64(d.Limit)<<32 ^ uint64(d.Cause) ^ uint64(n)<<16)
 	r.tally.decided(r, g, &d, cut)

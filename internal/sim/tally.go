@@ -278,9 +278,6 @@ func (t *tally) attempt(r *run, q *request, sig *signal) {
 	t.attemptSum += uint64(r.now - q.sent)
 	t.classes[sig.outcome.Class]++
 	r.res.Stages[sig.stage]++
-	if sig.stage == upstream.StageKey {
-		r.source.revoked[r.account(q)] = true
-	}
 	if sig.status == 429 {
 		t.rejected++
 		if t.stepping(r) {

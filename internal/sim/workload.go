@@ -28,7 +28,6 @@ type source struct {
 	maxOutput  int64
 	weights    []float64 // of tenants
 	priority   uint8     // of the request that arrives, for Tracedd
-	revoked    []bool    // keys that were found to be
 }
 
 // session is a conversation.
@@ -43,7 +42,7 @@ type session struct {
 func (s *source) init(cfg *Config) {
 	w := &cfg.Workload
 	old := *s
-	*s = source{cfg: cfg, sessions: old.sessions[:0], asked: old.asked[:0], weights: old.weights[:0], revoked: old.revoked[:0]}
+	*s = source{cfg: cfg, sessions: old.sessions[:0], asked: old.asked[:0], weights: old.weights[:0]}
 	s.flow.init(cfg)
 	s.tokens = w.tokens()
 	s.idle = -1
@@ -61,8 +60,6 @@ func (s *source) init(cfg *Config) {
 		s.asked = slices.Grow(s.asked, w.Clients)[:w.Clients]
 		clear(s.asked)
 	}
-	s.revoked = slices.Grow(s.revoked, cfg.keys())[:cfg.keys()]
-	clear(s.revoked)
 }
 
 // begin makes the first requests arrive.

@@ -36,6 +36,7 @@ type told struct {
 	outcome limiter.Outcome
 	start   time.Time        // when the request was sent; zero when nobody asks for times
 	stream  *feedback.Stream // nil when nothing looks through the body, or nothing was found
+	room    [4]feedback.Window
 }
 
 // held is what a call gives back when it ends: a guard's permit, or a pool's when there is one.

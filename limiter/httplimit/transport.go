@@ -9,6 +9,9 @@
 //	...
 //	client := &http.Client{Transport: httplimit.New(nil, guard, httplimit.Config{})}
 //
+// Limits that an upstream tells of in the header of its successes are read in each answer, once one told of any. Until then they are looked for
+// in the first 32 answers, in those with another number of fields, and every 100 ms. Refusals are always read.
+//
 // Turn off the retries of an SDK above it: they would multiply with the guard's. An answer that the Transport
 // gave up on carries "x-should-retry: false" to say so to SDKs that read it, unless the guard's Retry.MaxAttempts
 // is 1: then retries are left to them.
@@ -215,10 +218,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 		due = t.habits.due(h.since(t.born))
 		if needs.Windows && t.habits.mayLimit(resp.Header, due) ||
 			!needs.Windows && has(resp.Header, policyField, &t.habits.policy, due) {
-			s := t.parse(resp, nil)
-			if len(s.Windows) > 0 {
-				more = &told{outcome: limiter.Outcome{Windows: s.Windows}}
-			}
+			more = t.windows(resp)
 			if needs.Windows {
 				t.habits.heard(resp.Header, more != nil)
 			}
@@ -308,6 +308,26 @@ func fromError(ctx context.Context, err error) (s feedback.Signal, expired bool)
 		}
 	}
 	return s, s.Source == "deadline:caller"
+}
+
+// windows returns what the header of a success tells of limits; nil when that is nothing.
+func (t *Transport) windows(resp *http.Response) (more *told) {
+	var room []feedback.Window
+	if t.habits.limits.Load() { // as others did
+		more = &told{}
+		room = more.room[:0]
+	}
+	s := feedback.Parse(feedback.Answer{
+		Status: resp.StatusCode, Header: resp.Header, Now: time.Now(), Provider: t.cfg.Provider, Rules: t.cfg.Rules, Windows: room,
+	})
+	if len(s.Windows) == 0 {
+		return nil
+	}
+	if more == nil {
+		more = &told{}
+	}
+	more.outcome.Windows = s.Windows
+	return more
 }
 
 // parse returns what an answer means.

@@ -91,12 +91,22 @@ func hold(streams int, d time.Duration, law string) error {
 				return
 			}
 			defer resp.Body.Close()
-			open.Add(1)
-			defer open.Add(-1)
+			first := true
+			defer func() {
+				if !first {
+					open.Add(-1)
+				}
+			}()
 			buf := make([]byte, 4<<10)
 			for {
 				n, err := resp.Body.Read(buf)
-				events.Add(int64(bytes.Count(buf[:n], []byte("data:"))))
+				if m := bytes.Count(buf[:n], []byte("data:")); m > 0 { // what says that it waits is none
+					events.Add(int64(m))
+					if first {
+						first = false
+						open.Add(1)
+					}
+				}
 				if err != nil {
 					if ctx.Err() == nil {
 						failed.Add(1)

@@ -40,11 +40,8 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 		Log: func(format string, args ...any) { s.log.Info(fmt.Sprintf(format, args...)) },
 	}
 	if len(u.Keys.Sources) > 0 {
-		cfg.Pool, err = s.limits.Pool(u.Name)
-	} else {
-		cfg.Guard, err = s.limits.Guard(u.Name)
-	}
-	if err != nil {
+		cfg.Pool = func() (*limiter.Pool, error) { return s.limits.Pool(u.Name) }
+	} else if cfg.Guard, err = s.limits.Guard(u.Name); err != nil {
 		return nil, err
 	}
 	q, err := batches.Open(cfg)

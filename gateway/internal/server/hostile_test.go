@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -385,5 +386,63 @@ func TestLateAnswersAreDecoded(t *testing.T) {
 		if body := read(t, resp); !strings.HasPrefix(body, ": waiting\n\n") || !strings.HasSuffix(body, "\n\ndata: [DONE]\n\n") {
 			t.Errorf("%s: %q", form, body)
 		}
+	}
+}
+
+// An upstream that lets its answer drip holds a place no longer than the route lets it: until its answer begins, and until it ends.
+func TestUpstreamThatDrips(t *testing.T) {
+	checkGoroutines(t)
+	for _, c := range []struct {
+		name, first, drip string // what it sends at once, and then again and again
+		status            int
+		want              string
+	}{
+		{"header", "HTTP/1.1 200 OK\r\nX-Slow: ", "x", 504, "within"},
+		{"answer", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", "data: {\"choices\":[]}\n\n", 200, "the answer took longer than the route allows"},
+		{"silence", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {\"choices\":[]}\n\n", "", 200, "sent nothing for 300ms"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			var conns sync.WaitGroup
+			defer conns.Wait()
+			defer close(done)
+			defer l.Close()
+			conns.Go(func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					conns.Go(func() {
+						defer conn.Close()
+						_, _ = io.WriteString(conn, c.first)
+						tick := time.NewTicker(20 * time.Millisecond)
+						defer tick.Stop()
+						for {
+							select {
+							case <-done:
+								return
+							case <-tick.C:
+								if _, err := io.WriteString(conn, c.drip); err != nil {
+									return
+								}
+							}
+						}
+					})
+				}
+			})
+			g := start(t, fmt.Sprintf("[upstream.up]\nbase_url='http://%s/v1'\n[[gateway.route]]\npath='/'\nupstream='up'\nwait='1s'\nstall='300ms'\nlongest='1s'\nkeep_alive='0s'\n", l.Addr()))
+			resp := post(t, client(t), g.url+"/chat/completions", chatStream)
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if resp.StatusCode != c.status || !strings.Contains(string(body), c.want) {
+				t.Errorf("%s: %.300s", resp.Status, body)
+			}
+			g.idle()
+		})
 	}
 }

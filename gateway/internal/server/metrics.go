@@ -60,10 +60,38 @@ func (s *stats) count(r *proxy.Record) {
 func (s *Server) watch() error {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	now := map[*limiter.Guard]bool{}
-	for _, v := range s.proxy.Upstreams() {
+	now, pools := map[*limiter.Guard]bool{}, map[*limiter.Pool]bool{}
+	views := s.proxy.Upstreams()
+	for _, v := range views {
+		if v.Pool != nil {
+			pools[v.Pool] = true
+		}
 		for _, g := range v.Guards {
 			now[g] = true
+		}
+	}
+	// A key that stays has a new guard of the same name in a new pool, so the old ones go first.
+	for g := range s.watching {
+		if !now[g] {
+			s.metrics.Unregister(g)
+		}
+	}
+	for p := range s.pools {
+		if !pools[p] {
+			s.metrics.UnregisterPool(p)
+		}
+	}
+	for p := range pools {
+		if s.pools[p] {
+			continue
+		}
+		if err := s.metrics.RegisterPool(p); err != nil {
+			return err
+		}
+	}
+	s.pools = pools
+	for _, v := range views {
+		for _, g := range v.Guards {
 			if s.watching[g] {
 				continue
 			}
@@ -72,11 +100,6 @@ func (s *Server) watch() error {
 			}
 			s.page.Watch(g)
 			g.OnDecision(limiter.LogDecisions(s.log, g.Name(), 10))
-		}
-	}
-	for g := range s.watching {
-		if !now[g] {
-			s.metrics.Unregister(g)
 		}
 	}
 	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] })

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -211,5 +212,98 @@ func TestLogThatNobodyReads(t *testing.T) {
 	_ = w.Close()
 	if n := <-got; n != int64(2*sinkHeld)-int64(lost)*int64(len(line)) {
 		t.Errorf("%d bytes came, and %d lines were lost, of %d bytes", n, lost, 2*sinkHeld)
+	}
+}
+
+// Keys are read again by a reload: calls from then on go with the new ones, those that are there with theirs, and metrics tell of what is in
+// use. A key that cannot be read changes nothing.
+func TestReloadOfKeys(t *testing.T) {
+	checkGoroutines(t)
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	set := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("sk-one\n")
+	release, got := make(chan bool), make(chan string, 10)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Get("Authorization")
+		if strings.HasSuffix(r.URL.Path, "/held") {
+			<-release
+		}
+		ok(w, r)
+	})
+	t.Setenv("FLYBALL_TEST_KEY", "sk-stays")
+	file := func(more string) string {
+		return table(s, "law='fixed'\ninitial_limit=5\nlimit='account'\n[[upstream.up.key]]\nfile='"+key+"'\n"+more)
+	}
+	g := start(t, file(""))
+	reload := func() error {
+		c, err := g.limits.Reload()
+		g.onReload(c, err)
+		return err
+	}
+	status := make(chan int)
+	go func() {
+		resp, err := tryPost(context.Background(), client(t), g.url+"/up/held", chat)
+		if err != nil {
+			status <- 0
+			return
+		}
+		_, _ = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		status <- resp.StatusCode
+	}()
+	if k := <-got; k != "Bearer sk-one" {
+		t.Fatalf("the first call has %s", k)
+	}
+	set("sk-two\n")
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	call := func(want string) {
+		t.Helper()
+		read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
+		if k := <-got; k != want {
+			t.Errorf("a call has %s, want %s", k, want)
+		}
+	}
+	call("Bearer sk-two")
+	release <- true
+	if c := <-status; c != 200 {
+		t.Errorf("the call that was there ended with status %d", c)
+	}
+	// One more key, and one that is the same.
+	g.write(file("[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'\n"))
+	if err := reload(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for range 20 {
+		read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
+		seen[<-got] = true
+	}
+	if !seen["Bearer sk-two"] || !seen["Bearer sk-stays"] || len(seen) != 2 {
+		t.Errorf("calls have %v, want both keys", seen)
+	}
+	set("")
+	if err := reload(); err == nil || strings.Contains(err.Error(), "sk-") {
+		t.Errorf("a key that cannot be read: %v", err)
+	}
+	for len(got) > 0 {
+		<-got
+	}
+	resp, err := client(t).Get(g.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := read(t, resp); strings.Count(m, "flyball_in_flight{") != 1 || strings.Count(m, "flyball_pool_waiting{") != 1 {
+		t.Errorf("metrics tell of other guards and pools than those that are in use:\n%s", m)
+	}
+	if l := g.logged(); strings.Contains(l, "sk-") || !strings.Contains(l, "other keys, 1 -> 2") {
+		t.Errorf("the log says %s", l)
 	}
 }

@@ -54,6 +54,7 @@ type Server struct {
 	page          *ui.UI
 	metrics       *metrics.Metrics
 	watching      map[*limiter.Guard]bool // under stats.mu
+	pools         map[*limiter.Pool]bool  // under stats.mu
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
@@ -192,6 +193,7 @@ func (s *Server) read() (err error) {
 	if err != nil {
 		return err
 	}
+	s.limits.ReplacePools() // proxy.Use asks for them after each reload
 	s.settings.Store(s.parsed.Load())
 	return nil
 }
