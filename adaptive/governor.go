@@ -318,8 +318,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	switch {
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
-	case !first && n <= 0.1*s.Memory:
-		s.Against += 0.5 // nothing passes even with next to nothing in flight
+	case !first && n <= max(0.1*s.Memory, 0.6*s.Bound):
+		s.Against++ // nothing passes even with much less in flight
 	case gained < 1:
 	case n <= 0.5*s.Top:
 		s.Against += 1.6 * weight
@@ -417,6 +417,9 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {
 		if !s.Open {
+			if cause == CauseOverloaded {
+				n = max(n, s.Bound) // it says nothing of where the limit is
+			}
 			s.Bound, s.LastBound, s.Late = n, n, false
 			s.Memory = s.Limit
 		}
