@@ -46,8 +46,10 @@ const (
 	guessUntil                 = 4
 	// soonRefused is how many calls must have passed for a rate that was taken from between its bounds to have held.
 	soonRefused = 20
-	// shortPause is a pause in which no quota saves up much.
+	// shortPause is a pause in which a quota may not have saved up what nobody took, and pauseLost how much of it counts as lost: 1 is
+	// right for a quota that allows one call at once, 0 for one that saves up all.
 	shortPause = 3 * time.Second
+	pauseLost  = 0.75
 	// startCredit is how many refusals may be spent on learning the first limit.
 	startCredit = 10
 )
@@ -122,7 +124,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
 		lower := dn / dt
 		if s.LastPause <= shortPause {
-			lower = dn / max(dt/4, dt-paused) // what came back in a short pause was hardly saved up
+			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
 		}
 		switch soon := dn < soonRefused+u; {
 		case p.Guess > 0 && soon && lower < 0.95*p.Guess:
