@@ -505,7 +505,7 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if s.Saturated {
+	if s.Saturated || s.At < s.StayUntil && !s.SlowStart {
 		s.Wins = 0
 		return
 	}

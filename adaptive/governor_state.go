@@ -151,6 +151,7 @@ type GovernorState struct {
 	CutLevel      float64       // in flight in the block that lowered the limit; 0: confirmed
 	CutRate       float64       // its throughput
 	Saturated     bool          // more in flight is of no use
+	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
@@ -265,7 +266,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
