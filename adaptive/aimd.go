@@ -128,6 +128,9 @@ func (c Config) clamp() Config {
 		c.RefusalBudget = Config{}.Defaults().RefusalBudget
 	}
 	c.RefusalBudget = min(c.RefusalBudget, maxBudget)
+	if c.Objective != Knee && c.Objective != Latency {
+		c.Objective = Throughput
+	}
 	if !(c.LatencyFactor > 0 && c.LatencyFactor <= 1000) {
 		c.LatencyFactor = 0
 	} else {

@@ -27,9 +27,11 @@ type Config struct {
 	// RefusalBudget is how many refusals probing may cost for each call that ends well (0.0001 to 0.5, a
 	// ratio). Zero means 0.01. Smaller finds a grown capacity later; larger is refused more often.
 	RefusalBudget float64
+	// Objective is what the limit is chosen for where more in flight makes calls slower: Throughput, the default, Knee or Latency.
+	Objective Objective
 	// LatencyFactor is how many times as long as with few in flight a call may take (0, or 1.05 to 1000, a ratio; less than 1.05 means 1.05);
 	// the limit is kept below the level at which it takes longer. Zero means no bound: throughput alone counts, and the
-	// limit stays where more in flight does not get more done.
+	// limit stays where more in flight does not get more done; with the objective Latency it means 2.
 	LatencyFactor float64
 }
 
@@ -53,8 +55,27 @@ func (c Config) Defaults() Config {
 	if c.RefusalBudget == 0 {
 		c.RefusalBudget = 0.01
 	}
+	if c.Objective == "" {
+		c.Objective = Throughput
+	}
+	if c.Objective == Latency && c.LatencyFactor == 0 {
+		c.LatencyFactor = 2
+	}
 	return c
 }
+
+// Objective is what a limit is chosen for where more in flight makes calls slower.
+type Objective string
+
+const (
+	// Throughput wants the most done a second, with no more in flight than that takes (90 % of the most counts as the most).
+	Throughput Objective = "throughput"
+	// Knee wants the most throughput for the latency: the level at which throughput divided by latency is largest, which is where
+	// queueing begins (Kleinrock, Power and deterministic rules of thumb for probabilistic problems in computer communications, 1979).
+	Knee Objective = "knee"
+	// Latency keeps calls within LatencyFactor times what they take with few in flight.
+	Latency Objective = "latency"
+)
 
 // The range of Config.RefusalBudget.
 const minBudget, maxBudget = 0.0001, 0.5
@@ -103,6 +124,9 @@ func (c Config) Check() []error {
 	}
 	if !(c.RefusalBudget >= minBudget && c.RefusalBudget <= maxBudget) {
 		bad("RefusalBudget", c.RefusalBudget, "%v to %v", minBudget, maxBudget)
+	}
+	if c.Objective != Throughput && c.Objective != Knee && c.Objective != Latency {
+		bad("Objective", c.Objective, "%s, %s or %s", Throughput, Knee, Latency)
 	}
 	if !(c.LatencyFactor >= 0 && c.LatencyFactor <= 1000) {
 		bad("LatencyFactor", c.LatencyFactor, "0 to 1000")

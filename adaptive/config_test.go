@@ -9,10 +9,11 @@ import (
 
 func TestConfigDefaults(t *testing.T) {
 	for _, test := range []struct{ in, want Config }{
-		{Config{}, Config{Initial: 4, Min: 1, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01}},
-		{Config{Max: 2}, Config{Initial: 2, Min: 1, Max: 2, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01}},
-		{Config{Min: 9}, Config{Initial: 9, Min: 9, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01}},
-		{Config{5, 2, 50, 0.5, 1, 0.1, 2}, Config{5, 2, 50, 0.5, 1, 0.1, 2}},
+		{Config{}, Config{Initial: 4, Min: 1, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01, Objective: Throughput}},
+		{Config{Max: 2}, Config{Initial: 2, Min: 1, Max: 2, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01, Objective: Throughput}},
+		{Config{Min: 9}, Config{Initial: 9, Min: 9, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01, Objective: Throughput}},
+		{Config{5, 2, 50, 0.5, 1, 0.1, Knee, 2}, Config{5, 2, 50, 0.5, 1, 0.1, Knee, 2}},
+		{Config{Objective: Latency}, Config{Initial: 4, Min: 1, Max: 4096, Backoff: 0.9, Epoch: 8, RefusalBudget: 0.01, Objective: Latency, LatencyFactor: 2}},
 	} {
 		if got := test.in.Defaults(); got != test.want {
 			t.Errorf("%+v.Defaults() = %+v, want %+v", test.in, got, test.want)

@@ -66,7 +66,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
-	s.Credit = max(s.Credit, min(maxCredit, s.Credit+float64(w.OK)*g.cfg.RefusalBudget))
+	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(&w)))
 	if w.OK > 0 {
 		if (t - s.PassedAt).Seconds() > hole*s.Mean {
 			s.HoleAt = t
@@ -74,6 +74,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		s.PassedAt = t
 	}
 	s.TimeoutDebt = max(0, s.TimeoutDebt-float64(w.OK)*timeoutShare)
+	s.Contra = max(0, s.Contra-float64(w.OK)/contraCalls)
 	g.learnLatency(t, &w)
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
@@ -209,6 +210,18 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	}
 }
 
+// earned returns how many refusals the calls of w earned. Whoever has few in flight beside others that have many would hardly ever
+// get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
+func (g *Governor) earned(w *Window) float64 {
+	s := &g.s
+	n := float64(w.OK) * g.cfg.RefusalBudget
+	if w.OK > 0 && w.Full {
+		mean := min(s.Mean, 3600)
+		n = max(n, min(5*n, float64(w.OK)/max(1, s.Limit)*mean/max(30, 12*mean)))
+	}
+	return n
+}
+
 // mayProbe reports whether a refusal can be afforded.
 func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.ProbeAt }
 
@@ -269,6 +282,10 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		case s.Open && n >= 0.8*s.Bound:
 			// And on with that.
 			g.capRefused(t, n)
+		case first && p.Measured && p.StatedKind == feedback.ScopeNone && p.index(s) == paceRequests && g.contradicted(p, o):
+			*p = PaceState{}
+			s.Against = 0
+			g.capRefused(t, n)
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
 			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
@@ -316,6 +333,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		weight = 1.25
 	}
 	switch {
+	case n <= 1 && accepted < 2:
+		s.Against++ // others may have filled the cap before it came
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
 	case !first && n <= max(0.1*s.Memory, 0.6*s.Bound):
@@ -343,8 +362,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Test = 1
 	}
 	s.Test = max(1, s.Test)
-	if s.Against >= 2 {
-		s.Against, s.Test = 0, 0
+	if s.Against >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
+		s.Against, s.Test, s.Contra = 0, 0, 0
 		g.paceRefused(t, paceRequests, first)
 		s.Limit = max(s.Limit, s.Memory)
 		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
@@ -353,6 +372,37 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		return
 	}
 	g.capRefused(t, n)
+}
+
+const (
+	// mostContra is how many refusals at a pace that was measured as fine, and contraCalls how many calls that end well for each of
+	// them, a pace survives.
+	mostContra  = 4
+	contraCalls = 100
+	// sunk is the share of what a quota gave at most below which it is none.
+	sunk = 0.4
+)
+
+// contradicted notes a refusal while p is the pace, and reports whether it explains nothing: refusals come all the same where it was
+// measured as fine, or what it gives sinks and sinks. So it is with a cap that others use, too: each follows the others down.
+func (g *Governor) contradicted(p *PaceState, o *Outcome) bool {
+	s := &g.s
+	if p.Sure {
+		p.Highest = max(p.Highest, p.Known)
+	}
+	if o.HasRetryAfter {
+		return false
+	}
+	if p.Rate <= p.Known {
+		s.Contra = min(s.Contra+1, mostContra)
+	}
+	switch {
+	case s.Contra >= mostContra:
+		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
+	case p.Known > sunk*p.Highest:
+		return false
+	}
+	return true
 }
 
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
@@ -401,12 +451,12 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		switch {
 		case s.Open: // the same trouble: follow it down
 			limit = base
-		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.05*s.LastBound):
+		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.02*s.LastBound):
 			s.Sharp = min(s.Sharp+1, 8)
 		default:
 			s.Sharp = 0
 		}
-		if s.Sharp >= 2 && !s.Open {
+		if s.Sharp >= 4 && !s.Open {
 			// The boundary is known. Room is made for others now and then only.
 			limit = base * (1 + factor) / 2
 			if s.Yield++; s.Yield%4 != 0 {
@@ -459,7 +509,7 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if s.Saturated {
+	if s.Saturated || s.At < s.StayUntil && !s.SlowStart {
 		s.Wins = 0
 		return
 	}

@@ -102,7 +102,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		return
 	}
 	if s.CutLevel > 0 && b.level < 0.8*s.CutLevel {
-		if b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
+		if g.cfg.Objective == Throughput && b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
 			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
@@ -147,6 +147,22 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
 	}
+	knee, power := 0.0, 0.0 // the level that does most for its latency
+	for i := range s.Cells[:k+1] {
+		if x := s.Cells[i].block(); x.rate > 0 && x.latency > 0 && t-s.Cells[i].At < ageCells && x.rate/x.latency > power {
+			knee, power = x.level, x.rate/x.latency
+		}
+	}
+	switch {
+	case g.cfg.Objective != Knee:
+	case lowest == k && b.level > 2:
+		to = 0.7 * b.level // nothing is known below
+	case b.level > wide*knee && b.rate < (0.9-s.Spread)*power*b.latency:
+		to = min(knee*1.05, nonzero(to, math.Inf(1)))
+	}
+	if s.Line.N >= baseCalls && s.BlockTokens == 0 && s.TokensPerCall == 0 {
+		quickest = min(quickest, math.Exp(s.Base+s.Noise*s.Noise/2))
+	}
 	if f := g.cfg.LatencyFactor; f > 0 && b.latency > f*quickest*(1+s.Spread) {
 		to = min(max(b.level*f*quickest/b.latency, 1), nonzero(to, math.Inf(1)))
 	}
@@ -166,6 +182,9 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		g.disturbed(t)
 	}
 	s.SlowStart, s.Threshold = false, 0
+	if g.cfg.Objective != Throughput {
+		s.StayUntil = after(t, time.Duration(1e9*max(slowerTime, slowerWait*min(s.Mean, 60))))
+	}
 }
 
 func nonzero(a, b float64) float64 {

@@ -77,6 +77,8 @@ type GovernorState struct {
 	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
 	CapAt   float64 // where those were
 	Doubt   float64 // refusals that the pace does not explain
+	Contra  float64 // refusals at a pace that was measured as fine, lately
+	Wrong   int     // how often a pace explained nothing, at most 3
 
 	// How much starts.
 
@@ -149,6 +151,7 @@ type GovernorState struct {
 	CutLevel      float64       // in flight in the block that lowered the limit; 0: confirmed
 	CutRate       float64       // its throughput
 	Saturated     bool          // more in flight is of no use
+	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
@@ -168,6 +171,7 @@ type PaceState struct {
 	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
 	Use        float64        // smoothed share of the pace that is in use
+	Highest    float64        // the largest Known that was sure
 	UsedAt     time.Duration  // when it held callers back last
 	LastCount  float64        // passed at the last window
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
@@ -215,7 +219,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
-	s.Against, s.Doubt = between(s.Against, 0, 4), between(s.Doubt, 0, 4)
+	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
+	s.Wrong = min(max(s.Wrong, 0), 3)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
@@ -233,7 +238,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
@@ -261,7 +266,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {

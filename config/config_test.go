@@ -86,7 +86,7 @@ func TestFull(t *testing.T) {
 	}
 	want := Settings{
 		Law:      "gcl-aimd",
-		Adaptive: adaptive.Config{Initial: 10, Min: 2, Max: 50, Backoff: 0.5, Epoch: 20, RefusalBudget: 0.01},
+		Adaptive: adaptive.Config{Initial: 10, Min: 2, Max: 50, Backoff: 0.5, Epoch: 20, RefusalBudget: 0.01, Objective: adaptive.Throughput},
 		Queue:    0, MaxWait: 10 * time.Second, MaxPause: time.Hour, PauseJitter: 0,
 		IgnoreRetryAfter: true, Observe: true, TimeOneIn: 16, MaxHold: 10 * time.Minute, WatchOneIn: 4, Reclaim: true,
 		Room: &limiter.Room{
@@ -163,7 +163,7 @@ func TestOverrideEveryKey(t *testing.T) {
 		"mode": `"observe"`, "ignore_retry_after": "true", "time_one_in": "8", "max_hold": `"7s"`, "watch_one_in": "8", "reclaim": "true",
 		"room.aging": `"7s"`, "room.drop": `"oldest"`, "room.reserved_share": "0.7", "room.reserved_for": "7", "room.weights": "{ a = 7 }",
 		"budget.oversize": `"refuse"`, "budget.overrun": "0.07", "budget.unseen": "7",
-		"adaptive.backoff": "0.7", "adaptive.epoch": "7", "adaptive.refusal_budget": "0.07", "adaptive.latency_factor": "7.0", "retry.max_attempts": "7", "retry.base_delay": `"7ms"`, "retry.max_delay": `"7m"`, "retry.budget": "0.7",
+		"adaptive.backoff": "0.7", "adaptive.epoch": "7", "adaptive.refusal_budget": "0.07", "adaptive.objective": `"knee"`, "adaptive.latency_factor": "7.0", "retry.max_attempts": "7", "retry.base_delay": `"7ms"`, "retry.max_delay": `"7m"`, "retry.budget": "0.7",
 	}
 	// Some keys say nothing without another one.
 	with := map[string]string{

@@ -43,6 +43,7 @@ func (s Settings) each() []setting {
 	add("adaptive.backoff", s.Adaptive.Backoff)
 	add("adaptive.epoch", s.Adaptive.Epoch)
 	add("adaptive.refusal_budget", s.Adaptive.RefusalBudget)
+	add("adaptive.objective", s.Adaptive.Objective)
 	add("adaptive.latency_factor", s.Adaptive.LatencyFactor)
 
 	room := s.Room

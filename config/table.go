@@ -64,6 +64,7 @@ type adaptiveTable struct {
 	Backoff       *float64 `toml:"backoff" range:"0.1..0.99"`
 	Epoch         *int     `toml:"epoch" range:"1..10000" unit:"calls"`
 	RefusalBudget *float64 `toml:"refusal_budget" range:"0.0001..0.5"`
+	Objective     *string  `toml:"objective" choice:"throughput|knee|latency"`
 	LatencyFactor *float64 `toml:"latency_factor" range:"0..1000"`
 }
 
@@ -118,6 +119,7 @@ func (g guardTable) settings() Settings {
 			Backoff:       or(g.Adaptive.Backoff, 0),
 			Epoch:         or(g.Adaptive.Epoch, 0),
 			RefusalBudget: or(g.Adaptive.RefusalBudget, 0),
+			Objective:     adaptive.Objective(or(g.Adaptive.Objective, "")),
 			LatencyFactor: or(g.Adaptive.LatencyFactor, 0),
 		}.Defaults(),
 		Queue:       or(g.Queue, d.Queue),
@@ -252,6 +254,7 @@ func (g guardTable) over(base guardTable) guardTable {
 			Backoff:       first(g.Adaptive.Backoff, base.Adaptive.Backoff),
 			Epoch:         first(g.Adaptive.Epoch, base.Adaptive.Epoch),
 			RefusalBudget: first(g.Adaptive.RefusalBudget, base.Adaptive.RefusalBudget),
+			Objective:     first(g.Adaptive.Objective, base.Adaptive.Objective),
 			LatencyFactor: first(g.Adaptive.LatencyFactor, base.Adaptive.LatencyFactor),
 		},
 		Retry: retryTable{
