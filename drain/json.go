@@ -95,11 +95,12 @@ func scanValue(b []byte, i int) (end int, spaced bool) {
 			if i >= len(b) {
 				return -1, false
 			}
-			switch c := open[len(open)-1]; {
-			case b[i] == c+2:
+			c := open[len(open)-1]
+			switch b[i] {
+			case c + 2:
 				open = open[:len(open)-1]
 				i++
-			case b[i] == ',':
+			case ',':
 				i++
 				space()
 				if c == '{' && !key() {

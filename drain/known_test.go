@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/draw"
@@ -96,6 +97,7 @@ type knownLimit struct {
 	name   string
 	cfg    sim.Config
 	budget *limiter.Budget
+	most   int     // in flight, when that is told; 0 is not
 	rate   float64 // what is allowed a second
 }
 
@@ -106,6 +108,14 @@ func known(t *testing.T, f func(t *testing.T, k knownLimit)) {
 			cfg: sim.Config{
 				Concurrency: sim.Concurrency{Limit: 20}, Server: sim.Server{Service: draw.Of(100 * time.Millisecond)},
 			},
+			rate: 200,
+		},
+		{
+			name: "calls in flight, stated",
+			cfg: sim.Config{
+				Concurrency: sim.Concurrency{Limit: 20}, Server: sim.Server{Service: draw.Of(100 * time.Millisecond)},
+			},
+			most: 20,
 			rate: 200,
 		},
 		{
@@ -158,7 +168,7 @@ func (k knownLimit) drain(t *testing.T, jobs int, up drain.Upstream) (used, refu
 		t.Fatal(err)
 	}
 	defer store.Close()
-	guard, err := limiter.New(limiter.Config{MaxWait: time.Hour, Queue: 100_000, Budget: k.budget})
+	guard, err := limiter.New(limiter.Config{MaxWait: time.Hour, Queue: 100_000, Budget: k.budget, Adaptive: adaptive.Config{Max: k.most}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/flyball-go/flyball/gateway/internal/batches"
+	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -80,7 +81,7 @@ func (e *env) batchesAction(c *cli.Context) error {
 		return misuse(err)
 	}
 	fmt.Fprintf(e.stdout, "http://%s/v1/batches\n", l.Addr())
-	srv := &http.Server{Handler: q, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: ownName(q, token != ""), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	served := make(chan error, 1)
 	ctx, cancel := context.WithCancelCause(c.Context)
 	go func() {
@@ -97,4 +98,16 @@ func (e *env) batchesAction(c *cli.Context) error {
 		return nil
 	}
 	return err
+}
+
+// ownName lets only those in, unless they send a token, who call this machine by an address or as localhost: a page of another site may have
+// its own name lead here.
+func ownName(h http.Handler, token bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !token && !proxy.LocalHost(r.Host) {
+			http.Error(w, "without a token this is for callers of 127.0.0.1 or localhost", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -108,5 +109,22 @@ func TestKeyFitsTheFile(t *testing.T) {
 	stdout.Reset()
 	if code := run(context.Background(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "/a/ -> http://x/v1/") {
 		t.Errorf("exit code %d: %s %s", code, stdout.String(), stderr.String())
+	}
+}
+
+// Without a token, the Batch API is for those who call this machine by its own name.
+func TestBatchesOwnName(t *testing.T) {
+	for _, c := range []struct {
+		host  string
+		token bool
+		want  int
+	}{{"evil.example:8090", false, 421}, {"evil.example:8090", true, 200}, {"127.0.0.1:8090", false, 200}, {"localhost", false, 200}} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/v1/batches", nil)
+		r.Host = c.host
+		ownName(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), c.token).ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s, token %v: status %d, want %d", c.host, c.token, w.Code, c.want)
+		}
 	}
 }

@@ -187,6 +187,9 @@ func Open(cfg Config) (_ *Queue, err error) {
 				return nil, fmt.Errorf("batches: %s does not name its three files as it should: put it right, or remove it", filepath.Join(cfg.Dir, "batches", id+".json"))
 			}
 		}
+		if b.ended() {
+			q.record(b) // the disk was full when it ended, perhaps
+		}
 	}
 	return q, nil
 }
@@ -387,22 +390,26 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 		b.Status, b.FailedAt = failed, now()
 		b.Errors = &Errors{Object: "list", Data: []Error{{Code: "run_stopped", Message: err.Error()}}}
 	}
-	for id, purpose := range map[string]string{output: "batch_output", failures: "batch_output"} {
-		info, err := os.Stat(q.data(id))
-		if err != nil || info.Size() == 0 {
-			continue
-		}
-		f := &File{ID: id, Owner: b.Owner, Object: "file", Bytes: info.Size(), CreatedAt: *now(), Filename: id + ".jsonl", Purpose: purpose, Status: "processed"}
-		if err := q.saveFile(f); err != nil {
-			q.cfg.Log("%v", err)
-			continue
-		}
-		q.files[id] = f
-	}
+	q.record(b)
 	if err := q.saveBatch(b); err != nil {
 		q.cfg.Log("%v", err)
 	}
 	q.cfg.Log("batch %s: %s, %d of %d done, %d failed", b.ID, b.Status, b.Counts.Completed, b.Counts.Total, b.Counts.Failed)
+}
+
+// record makes files of what a batch that has ended came to. It needs the lock.
+func (q *Queue) record(b *Batch) {
+	for _, id := range []string{*b.OutputFileID, *b.ErrorFileID} {
+		info, err := os.Stat(q.data(id))
+		if err != nil || info.Size() == 0 || q.files[id] != nil {
+			continue
+		}
+		f := &File{ID: id, Owner: b.Owner, Object: "file", Bytes: info.Size(), CreatedAt: *now(), Filename: id + ".jsonl", Purpose: "batch_output", Status: "processed"}
+		if err := q.saveFile(f); err != nil {
+			q.cfg.Log("%v; what is in the file is durable, and the next start records it", err)
+		}
+		q.files[id] = f
+	}
 }
 
 // send sends what of a batch is not done.

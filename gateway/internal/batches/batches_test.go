@@ -186,17 +186,36 @@ func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	up := &upstream{takes: 2 * time.Millisecond}
 	a := start(t, dir, up)
-	b := a.create(a.upload(requests(400)).ID)
+	b := a.create(a.upload(requests(1500)).ID)
 	for end := time.Now().Add(10 * time.Second); up.sent.Load() < 50 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
 	a.stop()
-	if n := up.sent.Load(); n < 50 || n >= 400 {
+	if n := up.sent.Load(); n < 50 || n >= 1500 {
 		t.Fatalf("%d were sent before the end of the first process", n)
 	}
 	a = start(t, dir, up)
 	b = a.until(b.ID, "completed")
-	if b.Counts.Completed != 400 || up.sent.Load() != 400 {
+	if b.Counts.Completed != 1500 || up.sent.Load() != 1500 {
 		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
+	}
+}
+
+// Results that could not be recorded when their batch ended, because the disk was full, are found by the next start.
+func TestResultsThatWereNotRecorded(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	b := a.until(a.create(a.upload(requests(3)).ID).ID, "completed")
+	a.stop()
+	if err := os.Remove(filepath.Join(dir, "files", *b.OutputFileID+".json")); err != nil {
+		t.Fatal(err)
+	}
+	a = start(t, dir, &upstream{})
+	var text string
+	if code := a.do("GET", "/v1/files/"+*b.OutputFileID+"/content", "", nil, &text); code != 200 || strings.Count(text, "\n") != 3 {
+		t.Errorf("the results have status %d: %s", code, text)
+	}
+	if got := a.until(b.ID, "completed"); got.OutputFileID == nil || *got.OutputFileID != *b.OutputFileID {
+		t.Errorf("the batch does not name its results: %+v", got)
 	}
 }
 

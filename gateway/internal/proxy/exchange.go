@@ -34,6 +34,9 @@ type job struct {
 	// urgent is how urgent a call is that others wait for, too; nil for one that only its caller waits for.
 	urgent *urgency
 
+	// early is told of what comes before the answer (status 1xx); nil for a call that is shared.
+	early func(code int, h http.Header)
+
 	target *target // the last that it was sent to
 	sent   int
 	wait   time.Duration // until the first request was sent

@@ -82,6 +82,21 @@ func (o *out) beat() {
 	} // else the caller has left, and the server says so
 }
 
+// early hands on what comes before the answer: status 102 or 103, which has a header only. It may be called by any goroutine.
+func (o *out) early(code int, from http.Header) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ours || o.begun || code == http.StatusContinue || code == http.StatusSwitchingProtocols {
+		return
+	}
+	h := o.w.Header()
+	copyHeader(h, from)
+	o.arm()
+	o.w.WriteHeader(code)
+	clear(h) // nothing of the answer is in it yet
+	o.disarm()
+}
+
 // take ends the keep-alives; it reports whether the stream has begun.
 func (o *out) take() (begun bool) {
 	o.mu.Lock()

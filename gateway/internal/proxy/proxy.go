@@ -14,6 +14,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -474,6 +476,7 @@ func (c *call) run() {
 		c.share(plan)
 		return
 	}
+	c.early = c.out.early
 	resp, t, err := c.exchange(c.r.Context())
 	if err != nil {
 		c.failed(err, t)
@@ -609,6 +612,12 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 		setBody(req, &payload{mem: body, size: int64(len(body)), memory: j.t.memory})
 	default:
 		setBody(req, j.body)
+	}
+	if j.early != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			j.early(code, http.Header(h))
+			return nil
+		}})
 	}
 	return req.WithContext(ctx)
 }

@@ -60,9 +60,12 @@ func (s *stats) count(r *proxy.Record) {
 func (s *Server) watch() error {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	now := map[*limiter.Guard]bool{}
+	now, pools := map[*limiter.Guard]bool{}, map[*limiter.Pool]bool{}
 	views := s.proxy.Upstreams()
 	for _, v := range views {
+		if v.Pool != nil {
+			pools[v.Pool] = true
+		}
 		for _, g := range v.Guards {
 			now[g] = true
 		}
@@ -73,6 +76,20 @@ func (s *Server) watch() error {
 			s.metrics.Unregister(g)
 		}
 	}
+	for p := range s.pools {
+		if !pools[p] {
+			s.metrics.UnregisterPool(p)
+		}
+	}
+	for p := range pools {
+		if s.pools[p] {
+			continue
+		}
+		if err := s.metrics.RegisterPool(p); err != nil {
+			return err
+		}
+	}
+	s.pools = pools
 	for _, v := range views {
 		for _, g := range v.Guards {
 			if s.watching[g] {

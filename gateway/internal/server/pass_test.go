@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -337,4 +339,35 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%q, %v", line, err)
 	}
 	g.idle()
+}
+
+// What an upstream says before its answer (103) passes, and leaves nothing in the answer.
+func TestEarlyHints(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		ok(w, r)
+	})
+	g := start(t, table(s, ""))
+	for _, path := range []string{"/up/x", "/up/embeddings"} { // the latter is shared
+		var early []string
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			early = append(early, fmt.Sprint(code, " ", h.Get("Link")))
+			return nil
+		}})
+		resp, err := tryPost(ctx, client(t), g.url+path, chat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := read(t, resp)
+		want := 1
+		if path == "/up/embeddings" {
+			want = 0
+		}
+		if resp.StatusCode != 200 || body != answered || resp.Header.Get("Link") != "" || len(early) != want || want == 1 && early[0] != "103 </style.css>; rel=preload" {
+			t.Errorf("%s: %s, early %q, header %v, %s", path, resp.Status, early, resp.Header, body)
+		}
+	}
 }

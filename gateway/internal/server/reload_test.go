@@ -300,8 +300,8 @@ func TestReloadOfKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := read(t, resp); strings.Count(m, "flyball_in_flight{") != 1 {
-		t.Errorf("metrics tell of other guards than the one that is in use:\n%s", m)
+	if m := read(t, resp); strings.Count(m, "flyball_in_flight{") != 1 || strings.Count(m, "flyball_pool_waiting{") != 1 {
+		t.Errorf("metrics tell of other guards and pools than those that are in use:\n%s", m)
 	}
 	if l := g.logged(); strings.Contains(l, "sk-") || !strings.Contains(l, "other keys, 1 -> 2") {
 		t.Errorf("the log says %s", l)

@@ -54,6 +54,7 @@ type Server struct {
 	page          *ui.UI
 	metrics       *metrics.Metrics
 	watching      map[*limiter.Guard]bool // under stats.mu
+	pools         map[*limiter.Pool]bool  // under stats.mu
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener

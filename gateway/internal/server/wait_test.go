@@ -206,7 +206,7 @@ func TestLateRefusal(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	checkGoroutines(t)
 	s := upstreamServer(t, hold(t, make(chan bool), ok))
-	g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nwait='200ms'\n")
+	g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nwait='1500ms'\n")
 	resp := post(t, client(t), g.url+"/embeddings", `{"input":"x","model":"m"}`)
 	if e := errorOf(t, read(t, resp)); resp.StatusCode != 504 || e.Code != "timeout" || !strings.Contains(e.Message, "began no answer within") {
 		t.Errorf("%s %+v", resp.Status, e)
