@@ -98,6 +98,7 @@ func wildWorld(rng *rand.Rand) Config {
 
 // Every law keeps the books balanced in every world, and a run is a function of its configuration, whatever was run in the same memory before.
 func TestInvariantsInWildWorlds(t *testing.T) {
+	t.Parallel()
 	worlds := 300
 	switch {
 	case raceDetector:
