@@ -252,6 +252,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		if p.Rate == 0 && n <= s.Top || p.Rate > 0 && p.Sure && p.Rate <= p.Known && n <= s.Top {
 			s.Against = max(0, s.Against-0.5)
 			s.Streak = 0
+			s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
 			return
 		}
 	}

@@ -15,8 +15,8 @@ var ErrNoKey = errors.New("limiter: every key is out")
 type NoKeyError struct {
 	// Pool is the name of the pool.
 	Pool string
-	// Reason is why. When every key is out it is ReasonPaused, or ReasonDeadline or ReasonMaxWait when the
-	// caller could not wait for a probe.
+	// Reason is why. It is ReasonPaused when no key may start a call for longer than callers wait, because of pauses, the law, paces or
+	// budgets. When every key is out it is ReasonPaused, too, or ReasonDeadline or ReasonMaxWait when the caller could not wait for a probe.
 	Reason Reason
 	// Out says that every key is out.
 	Out bool
@@ -41,6 +41,8 @@ func (e *NoKeyError) Error() string {
 		why = "every key is out"
 	case e.Reason == ReasonClosed:
 		why = "the pool is closed"
+	case e.Reason == ReasonPaused: // by pauses, holds, paces or budgets, of one key this and of another that
+		why = "no key may start a call for longer than callers wait"
 	}
 	fmt.Fprintf(&b, "limiter: pool %s rejected a call: %s (waiting %d", e.Pool, why, e.Waiting)
 	if e.Waited > 0 {

@@ -23,7 +23,7 @@ type KeyStatus struct {
 	Limit int
 	// InFlight is how many calls are in flight with this key.
 	InFlight int
-	// Paused is how much longer nothing starts, because the upstream asked for it; 0 when it may.
+	// Paused is how much longer nothing starts, because the upstream asked for it or the law holds; 0 when it may.
 	Paused time.Duration
 	// Served is how many calls ended well, Faults how many times the key was refused, Probes how many
 	// probes were sent.

@@ -25,7 +25,7 @@ type Stats struct {
 	// Pace and TokenPace are how many calls may start and how many tokens may be spent a second; 0 when no
 	// pace is set.
 	Pace, TokenPace float64
-	// Paused is how much longer nothing starts, because the upstream asked for it; 0 when it may.
+	// Paused is how much longer nothing starts, because the upstream asked for it or the law holds; 0 when it may.
 	Paused time.Duration
 	// Binding is the limit of the upstream that the law takes for the one that binds.
 	Binding string

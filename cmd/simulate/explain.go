@@ -38,7 +38,8 @@ func (e *env) explainCommand() *cli.Command {
 Examples:
    simulate explain --at 42s rpm-bucket
    simulate explain --at 101s --controller gcl-aimd --seed 3 capacity-step
-   simulate explain --at 1m --scenario closed-loop results.jsonl`,
+   simulate explain --at 1m --scenario closed-loop results.jsonl
+   simulate explain --seed 21000128 draw-21-65     (draw 65 of simulate draws --seed 21; its seed is 21*1000003+65)`,
 	}
 }
 

@@ -283,6 +283,11 @@ func list(text string) []string {
 
 // named returns the scenarios that a word names.
 func (s *setup) named(word string) ([]*scenario.Scenario, error) {
+	var seed uint64
+	var n int
+	if k, err := fmt.Sscanf(word, "draw-%d-%d", &seed, &n); k == 2 && err == nil && n >= 0 && n <= maxDraws && word == fmt.Sprintf("draw-%d-%d", seed, n) {
+		return []*scenario.Scenario{scenario.NewDraw(seed, n).Scenario}, nil // as simulate draws names them
+	}
 	set, isSet := strings.CutPrefix(word, "set:")
 	switch {
 	case word == "all" || isSet:

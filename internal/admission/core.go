@@ -89,6 +89,8 @@ type Core struct {
 type state struct {
 	line plainLine
 	easy bool // only places hold callers back, but for the pace of starts; see hold
+	// fromQueue is how many started from the queue since something else than places held callers back; see divide.
+	fromQueue int
 	// queueOnly says to make no plainLine; for tests.
 	queueOnly bool
 	law       adaptive.Law
@@ -478,6 +480,11 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	}
 	if s.queue.len() == 0 {
 		return nil
+	}
+	if !s.easy || c.Paced() {
+		s.fromQueue = 0
+	} else if c.divide() {
+		return c.nextPlain(now)
 	}
 	if c.cfg.Observe { // since a Reconfigure
 		w := s.queue.next(now, 0).waiter
@@ -1056,6 +1063,7 @@ func (c *Core) start(now time.Duration, w *Waiter) bool {
 		w.Why = WhyLimit
 		return false
 	}
+	s.fromQueue++
 	if n >= c.slots.Limit() {
 		c.slots.touchFull()
 	}

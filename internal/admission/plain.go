@@ -6,8 +6,9 @@ import "time"
 // priority, no retry, no known cost. First in, first out is then what the queue decides, and all
 // that it keeps to decide more is left out: who comes touches the one before, who starts touches itself.
 //
-// As soon as anything else comes, or holds callers back, the line is moved into the queue as it stands (Core.unify), and
-// is not used again until nobody waits. TestPlainLineEqualsQueue holds the two to the same decisions.
+// As soon as anything else comes, or holds callers back, the line is moved into the queue as it stands (Core.unify). It is moved back
+// (Core.divide) once as many as wait have started from the queue since then, so that to move one costs no more than a start.
+// TestPlainLineEqualsQueue holds the two to the same decisions.
 type plainLine struct {
 	head, tail *Waiter
 	n          int
@@ -27,6 +28,9 @@ const plainSlack = time.Second
 func (w *Waiter) plain() bool {
 	return w.Tenant == "" && w.Priority == 0 && !w.Retry && w.Call.Tokens == 0
 }
+
+// plain is the same for one who is in the queue.
+func (it *queueItem) plain() bool { return it.waiter != nil && it.waiter.plain() }
 
 // push puts w at the end. It reports false, and does nothing, when it would expire long before those who are there.
 func (l *plainLine) push(w *Waiter) bool {
@@ -114,6 +118,31 @@ func (c *Core) unify() {
 		w.Cost = 1
 		s.queue.push(&w.queueItem)
 	}
+}
+
+// divide moves the queue into the line as it stands, when all who wait in it are alike and wait for a place only; it reports whether it did.
+func (c *Core) divide() bool {
+	s := c.state
+	class := s.queue.classes[0]
+	if s.fromQueue < s.queue.len() || s.queueOnly || s.queue.apart > 0 || class == nil {
+		return false
+	}
+	s.fromQueue = 0 // whatever comes of it, the next try is after as many starts
+	if class.idle.len() > 0 || class.oldest == nil || class.oldest.line.tag != class.now {
+		return false // of a tenant who has had more than its share, or less, it must be remembered
+	}
+	var before time.Duration
+	for it := class.oldest; it != nil; it = it.younger {
+		if it.waiter.Why != WhyLimit || it.Deadline < before-plainSlack {
+			return false
+		}
+		before = max(before, it.Deadline)
+	}
+	for it := class.oldest; it != nil; it = class.oldest {
+		s.queue.remove(it)
+		s.line.push(it.waiter)
+	}
+	return true
 }
 
 // startPlain gives the n-th place to the head of the plainLine.

@@ -159,9 +159,9 @@ func TestPlainLineEqualsQueue(t *testing.T) {
 				case 2:
 					o.OutputTokens = 7
 				}
-				next := rapid.IntRange(1, 4).Draw(rt, "limit then")
-				each("end %d %v, limit %d", []any{b.running[k], o.Class, next}, func(b *twin) {
-					b.law.d.Limit = next
+				next, pace := rapid.IntRange(1, 4).Draw(rt, "limit then"), rapid.SampledFrom([]float64{0, 0, 0, 5}).Draw(rt, "pace then")
+				each("end %d %v, limit %d, pace %v", []any{b.running[k], o.Class, next, pace}, func(b *twin) {
+					b.law.d.Limit, b.law.d.Pace = next, pace
 					b.end(k, o)
 				})
 			case step == 12:
@@ -232,6 +232,34 @@ func TestPlainLineEqualsQueue(t *testing.T) {
 	})
 	if plain < 100 && !testing.Short() { // -short makes few histories
 		t.Errorf("the short ways were gone %d times: the test tests nothing", plain)
+	}
+}
+
+// While a law has a pace, as all have when they start, callers go through the queue; with callers always waiting they
+// come back to the line once as many have started without a pace as wait.
+func TestPlainLineComesBack(t *testing.T) {
+	b := newTwin(t, 1, false, func(c *Config) { c.Law.(*script).d.Pace = 1000 })
+	for range 5 {
+		b.ask(Waiter{})
+	}
+	s := b.core.state
+	if s.line.n != 0 || s.queue.len() != 4 {
+		t.Fatalf("%d in line and %d in the queue, want all in the queue while there is a pace", s.line.n, s.queue.len())
+	}
+	b.law.d.Pace = 0
+	b.end(0, adaptive.Outcome{Class: feedback.ServerError}) // the law is asked
+	ends := 0
+	for ; s.line.n == 0 && ends < 20; ends++ {
+		b.now += time.Millisecond
+		b.ask(Waiter{})
+		b.end(0, adaptive.Outcome{})
+	}
+	if s.line.n != 3 || s.queue.len() != 0 || ends != 2 { // with the one before them, as many as wait
+		t.Errorf("%d in line and %d in the queue after %d calls, want 3 in line after 2", s.line.n, s.queue.len(), ends)
+	}
+	b.ask(Waiter{queueItem: queueItem{Tenant: "a"}})
+	if s.line.n != 0 || s.queue.len() != 4 {
+		t.Errorf("%d in line and %d in the queue, want all in the queue when somebody is not alike", s.line.n, s.queue.len())
 	}
 }
 

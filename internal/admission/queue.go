@@ -164,6 +164,7 @@ func (it *queueItem) cost() int64 { return min(max(it.Cost, 1), maxCost) }
 type queue struct {
 	cfg     *QueueConfig
 	n       int
+	apart   int    // of those, how many could not be in a plainLine
 	waiting uint8  // bit c: class c has waiters
 	seq     uint64 // pushes
 	starts  uint64
@@ -216,6 +217,9 @@ func (q *queue) push(it *queueItem) {
 	c.newest = it
 	c.n++
 	q.n++
+	if !it.plain() {
+		q.apart++
+	}
 	q.waiting |= 1 << it.Priority
 	if l.len() == 1 {
 		c.enlist(l)
@@ -299,6 +303,9 @@ func (q *queue) remove(it *queueItem) {
 	q.expiry.remove(it)
 	c.n--
 	q.n--
+	if !it.plain() {
+		q.apart--
+	}
 	if q.cfg.Drop == DropLongest {
 		q.rank(l)
 	}

@@ -15,6 +15,7 @@ import (
 // pass (the wait for a Retry-After of a second costs more than a busy machine does), and nearly all
 // that it sends is let pass, with a Retry-After and without.
 func TestGuardMeetsNginx(t *testing.T) {
+	t.Parallel()
 	const say = ` error_page 429 @busy; location @busy { internal; add_header Retry-After 1 always; return 429 "busy"; }`
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(100 * time.Millisecond)

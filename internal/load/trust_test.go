@@ -106,6 +106,7 @@ func twice(t *testing.T, compare func(seed uint64) error) {
 
 // nginx's limit_req is the model's refilling bucket: with the same calls at the same instants both accept as many.
 func TestNginxLimitReq(t *testing.T) {
+	t.Parallel() // with the guard's, as both wait nearly all of their time; the cap's has the machine to itself, as its times are compared
 	url, _ := nginx(t, "limit_req_zone $server_name zone=z:1m rate=20r/s;", "location / { limit_req zone=z burst=5 nodelay; limit_req_status 429; }")
 	for _, rate := range []float64{15, 30} {
 		twice(t, func(seed uint64) error {

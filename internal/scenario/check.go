@@ -148,7 +148,7 @@ func (t *fileTable) checkParam(at strict.Key, p *paramTable) {
 		at.At("set").Errorf("is %q, but there is no [%s] that could change: add it", p.Set, stage)
 	}
 	if p.Quota != nil && !strings.HasPrefix(p.Set, "upstream.quota.") {
-		at.At("quota").Errorf("is for upstream.quota.limit and upstream.quota.burst: remove it")
+		at.At("quota").Errorf("is for parameters of upstream.quota: remove it")
 	}
 	switch {
 	case p.Set == "workload.rate":
@@ -161,19 +161,21 @@ func (t *fileTable) checkParam(at strict.Key, p *paramTable) {
 		} else if n := or(p.Quota, 1); n > len(u.Quota) {
 			at.At("quota").Errorf("is %d, but there are %d [[upstream.quota]]", n, len(u.Quota))
 		}
-	case p.Set == "upstream.slope.growth" && u.Slope == nil:
+	case strings.HasPrefix(p.Set, "upstream.slope.") && u.Slope == nil:
 		missing("upstream.slope")
-	case p.Set == "upstream.concurrency.limit" && u.Concurrency == nil:
+	case strings.HasPrefix(p.Set, "upstream.concurrency.") && u.Concurrency == nil:
 		missing("upstream.concurrency")
-	case p.Set == "upstream.connections.limit" && u.Connections == nil:
+	case strings.HasPrefix(p.Set, "upstream.connections.") && u.Connections == nil:
 		missing("upstream.connections")
 	case p.Set == "upstream.neighbour.load" && u.Neighbour == nil:
 		missing("upstream.neighbour")
+	case strings.HasPrefix(p.Set, "upstream.autoscaler.") && u.Autoscaler == nil:
+		missing("upstream.autoscaler")
 	case p.Set == "upstream.server.servers" && u.Server != nil && u.Server.Servers == 0:
 		at.At("set").Errorf("is %q, but upstream.server.servers is not set at the start: set it", p.Set)
 	case p.Set == "upstream.server.queue" && u.Server != nil && u.Server.Queue == nil:
 		at.At("set").Errorf("is %q, but upstream.server.queue is not set at the start: set it", p.Set)
-	case p.Set == "upstream.server.kv" && u.Server != nil && u.Server.Kind != "batch":
+	case slices.Contains([]string{"upstream.server.kv", "upstream.server.max_seqs", "upstream.server.chunk"}, p.Set) && u.Server != nil && u.Server.Kind != "batch":
 		at.At("set").Errorf("is %q, but upstream.server.kind is not \"batch\"", p.Set)
 	}
 }
@@ -184,8 +186,10 @@ func (t *fileTable) checkValue(at strict.Key, set string, x float64) {
 		return
 	}
 	switch set {
-	case "workload.rate", "upstream.neighbour.load", "upstream.server.queue":
-	case "upstream.noise.share":
+	case "workload.rate", "upstream.neighbour.load", "upstream.server.queue", "upstream.slope.floor", "upstream.network.rtt", "upstream.network.refusal", "upstream.concurrency.lag",
+		"upstream.connections.backlog", "upstream.server.scale", "upstream.server.knee", "upstream.server.rate_scale", "upstream.server.input_token",
+		"upstream.server.output_token", "upstream.server.queue_timeout", "upstream.quota.retry_factor":
+	case "upstream.noise.share", "upstream.server.stall_share", "upstream.quota.retry_missing", "upstream.quota.retry_jitter", "upstream.autoscaler.target":
 		if x > 1 {
 			at.Errorf("is %v, must be 0 to 1", x)
 		}

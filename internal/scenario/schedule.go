@@ -33,11 +33,31 @@ var params = map[string]upstream.ParamKind{
 	"upstream.server.queue":              upstream.ParamQueue,
 	"upstream.server.service":            upstream.ParamService,
 	"upstream.server.kv":                 upstream.ParamKV,
+	"upstream.slope.floor":               upstream.ParamSlopeFloor,
+	"upstream.network.rtt":               upstream.ParamRTT,
+	"upstream.network.refusal":           upstream.ParamRefusal,
+	"upstream.concurrency.lag":           upstream.ParamLag,
+	"upstream.connections.backlog":       upstream.ParamBacklog,
+	"upstream.server.scale":              upstream.ParamScale,
+	"upstream.server.knee":               upstream.ParamKnee,
+	"upstream.server.knee_base":          upstream.ParamKneeBase,
+	"upstream.server.rate_scale":         upstream.ParamRateScale,
+	"upstream.server.input_token":        upstream.ParamInputToken,
+	"upstream.server.output_token":       upstream.ParamOutputToken,
+	"upstream.server.stall_share":        upstream.ParamStallShare,
+	"upstream.server.queue_timeout":      upstream.ParamQueueTimeout,
+	"upstream.server.max_seqs":           upstream.ParamMaxSeqs,
+	"upstream.server.chunk":              upstream.ParamChunk,
+	"upstream.quota.retry_factor":        upstream.ParamRetryFactor,
+	"upstream.quota.retry_missing":       upstream.ParamRetryMissing,
+	"upstream.quota.retry_jitter":        upstream.ParamRetryJitter,
+	"upstream.autoscaler.max":            upstream.ParamScalerMax,
+	"upstream.autoscaler.target":         upstream.ParamScalerTarget,
 }
 
 // paramTable names a parameter.
 type paramTable struct {
-	Set   string `toml:"set" required:"true" choice:"workload.rate|upstream.quota.limit|upstream.quota.requests_per_minute|upstream.quota.burst|upstream.slope.growth|upstream.concurrency.limit|upstream.connections.limit|upstream.noise.share|upstream.neighbour.load|upstream.server.servers|upstream.server.slow|upstream.server.queue|upstream.server.service|upstream.server.kv"`
+	Set   string `toml:"set" required:"true" choice:"workload.rate|upstream.quota.limit|upstream.quota.requests_per_minute|upstream.quota.burst|upstream.slope.growth|upstream.concurrency.limit|upstream.connections.limit|upstream.noise.share|upstream.neighbour.load|upstream.server.servers|upstream.server.slow|upstream.server.queue|upstream.server.service|upstream.server.kv|upstream.slope.floor|upstream.network.rtt|upstream.network.refusal|upstream.concurrency.lag|upstream.connections.backlog|upstream.server.scale|upstream.server.knee|upstream.server.knee_base|upstream.server.rate_scale|upstream.server.input_token|upstream.server.output_token|upstream.server.stall_share|upstream.server.queue_timeout|upstream.server.max_seqs|upstream.server.chunk|upstream.quota.retry_factor|upstream.quota.retry_missing|upstream.quota.retry_jitter|upstream.autoscaler.max|upstream.autoscaler.target"`
 	Quota *int   `toml:"quota" range:"1..16"`
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/internal/draw"
 	"github.com/flyball-go/flyball/internal/sim"
 	"github.com/flyball-go/flyball/internal/upstream"
@@ -196,6 +197,129 @@ func TestPresetsAreBursty(t *testing.T) {
 			if math.Abs(idc/want-1) > .25 {
 				t.Errorf("%s: the index of dispersion over %v is %.2f, want %.2f", c.preset, span, idc, want)
 			}
+		}
+	}
+}
+
+// Each parameter that a schedule may set makes a difference to a world that has everything, from then on.
+func TestEveryParameterMatters(t *testing.T) {
+	world := func(server, more string) string {
+		return `
+name = "everything"
+intent = "A world that has every stage."
+duration = "100s"
+
+[workload]
+kind = "poisson"
+rate = 12.0
+patience = "20s"
+input = { dist = "lognormal", median = 300.0, sigma = 0.5 }
+output = { dist = "lognormal", median = 60.0, sigma = 0.5 }
+
+[upstream.network]
+rtt = "40ms"
+refusal = { dist = "exponential", mean = "20ms" }
+
+[upstream.noise]
+share = 0.02
+
+[upstream.connections]
+limit = 20
+backlog = 10
+
+[[upstream.quota]]
+requests_per_minute = 500
+burst = 20
+retry_after = "exact"
+retry_factor = 0.5
+retry_missing = 0.2
+retry_jitter = 0.2
+
+[upstream.slope]
+growth = 0.3
+floor = 90
+
+[upstream.concurrency]
+limit = 14
+lag = { mean = "100ms" }
+
+[upstream.neighbour]
+rate = 1.0
+input = { mean = 100.0 }
+output = { mean = 50.0 }
+
+[upstream.server]
+queue_timeout = "3s"
+` + server + more
+	}
+	servers := `kind = "servers"
+servers = 8
+queue = 6
+service = { dist = "lognormal", mean = "400ms", sigma = 0.6 }
+input_token = "100us"
+output_token = "2ms"
+scale = 0.01
+knee = 6
+knee_base = 1.1
+rate_scale = 0.001
+stall_share = 0.05
+stall = { mean = "500ms" }
+
+[upstream.autoscaler]
+max = 20
+tick = "5s"
+up = "5s"
+cold_start = { mean = "5s" }
+`
+	batch := `kind = "batch"
+profile = "llama-8b-a100"
+kv = 6000
+`
+	set := config.Default().Defaults
+	ours, err := ParseController("ours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := func(text string) uint64 {
+		t.Helper()
+		s, err := Parse("everything.toml", []byte(text))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		trial := Trial{Scenario: s, Controller: ours, Settings: &set, Seed: 1}
+		b, err := trial.Bound(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := trial.Run(t.Context(), b)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		return o.Hash
+	}
+	values := map[string]string{
+		"workload.rate": "20.0", "upstream.quota.limit": "200.0", "upstream.quota.requests_per_minute": "200.0", "upstream.quota.burst": "3.0", "upstream.quota.retry_factor": "3.0",
+		"upstream.quota.retry_missing": "1.0", "upstream.quota.retry_jitter": "0.9", "upstream.slope.growth": "0.01", "upstream.slope.floor": "20.0", "upstream.concurrency.limit": "3.0",
+		"upstream.concurrency.lag": "2.0", "upstream.connections.limit": "4.0", "upstream.connections.backlog": "0.0", "upstream.noise.share": "0.5", "upstream.neighbour.load": "5.0",
+		"upstream.network.rtt": "0.3", "upstream.network.refusal": "0.5", "upstream.autoscaler.max": "9.0", "upstream.autoscaler.target": "0.2", "upstream.server.servers": "2.0",
+		"upstream.server.slow": "3.0", "upstream.server.queue": "0.0", "upstream.server.queue_timeout": "0.05", "upstream.server.service": "1.0", "upstream.server.input_token": "0.002",
+		"upstream.server.output_token": "0.02", "upstream.server.scale": "0.3", "upstream.server.knee": "1.0", "upstream.server.knee_base": "2.0", "upstream.server.rate_scale": "0.5",
+		"upstream.server.stall_share": "0.9", "upstream.server.kv": "2000.0", "upstream.server.max_seqs": "2.0", "upstream.server.chunk": "32.0",
+	}
+	base := map[string]uint64{servers: hash(world(servers, "")), batch: hash(world(batch, ""))}
+	for name := range params {
+		server := servers
+		if slices.Contains([]string{"upstream.server.kv", "upstream.server.max_seqs", "upstream.server.chunk"}, name) {
+			server = batch
+		}
+		v, ok := values[name]
+		if !ok {
+			t.Errorf("%s: the test has no value for it", name)
+			continue
+		}
+		change := "\n[[change]]\nat = \"30s\"\nset = \"" + name + "\"\nto = " + v + "\n"
+		if hash(world(server, change)) == base[server] {
+			t.Errorf("%s: a change to %s changes nothing", name, v)
 		}
 	}
 }

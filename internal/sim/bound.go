@@ -191,7 +191,8 @@ func exact(cfg *Config, size *source) bool {
 	}
 	for _, c := range cfg.Changes {
 		switch c.Param.Kind {
-		case upstream.ParamSlow, upstream.ParamService:
+		case upstream.ParamSlow, upstream.ParamService, upstream.ParamRTT, upstream.ParamScale, upstream.ParamKnee, upstream.ParamKneeBase, upstream.ParamRateScale,
+			upstream.ParamInputToken, upstream.ParamOutputToken, upstream.ParamStallShare, upstream.ParamMaxSeqs, upstream.ParamChunk, upstream.ParamScalerMax, upstream.ParamScalerTarget:
 			return false
 		}
 	}

@@ -348,6 +348,10 @@ func (r *run) advance(at int64) {
 
 // change sets a parameter.
 func (r *run) change(c *Change) {
+	if c.Param.Kind == upstream.ParamRTT {
+		r.half = int64(min(max(0, c.To), 3600) * 1e9 / 2)
+		return
+	}
 	if c.Param != ParamRate { // the source looks ahead by itself
 		r.up.Set(r.now, c.Param, c.To)
 		r.look()

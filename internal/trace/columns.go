@@ -74,12 +74,13 @@ const (
 	Azure    = "azure"
 	BurstGPT = "burstgpt"
 	Mooncake = "mooncake"
+	OTel     = "otel"
 	CSV      = "csv"
 	JSONL    = "jsonl"
 )
 
 // Formats returns the formats that Read knows.
-func Formats() []string { return []string{Auto, Flyball, Azure, BurstGPT, Mooncake, CSV, JSONL} }
+func Formats() []string { return []string{Auto, Flyball, Azure, BurstGPT, Mooncake, OTel, CSV, JSONL} }
 
 // known are the columns of the formats that have names.
 var known = map[string]Columns{
@@ -89,6 +90,7 @@ var known = map[string]Columns{
 		"tenant": {Name: "Model"}, // the trace has no other label of who asked
 	},
 	Mooncake: {"t": {Name: "timestamp", Unit: time.Millisecond}, "in": {Name: "input_length"}, "out": {Name: "output_length"}},
+	OTel:     otelColumns(),
 	Flyball: {
 		"t": {Name: "t"}, "in": {Name: "in"}, "out": {Name: "out"}, "cached": {Name: "cached"}, "key": {Name: "key"},
 		"tenant": {Name: "tenant"}, "prio": {Name: "prio"}, "deadline": {Name: "deadline"},
@@ -309,6 +311,10 @@ var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 func instant(s string, unit time.Duration) (at time.Duration, why string) {
 	if unit == 0 {
 		unit = time.Second
+	}
+	// Whole nanoseconds since 1970 have more digits than a float64.
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= -4e18/int64(unit) && n <= 4e18/int64(unit) {
+		return time.Duration(n) * unit, ""
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err == nil {

@@ -46,6 +46,9 @@ func Read(name string, from io.Reader, opt Options) (*Trace, error) {
 			return nil, err
 		}
 	}
+	if format == OTel {
+		opt.Sort = true // spans are written when they end
+	}
 	t := &Trace{Name: name, Format: format, unordered: opt.Sort}
 	m := &maker{file: name, columns: opt.Columns, relative: format == Flyball}
 	if c := known[format]; c != nil {
@@ -65,6 +68,9 @@ func Read(name string, from io.Reader, opt Options) (*Trace, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(t.Rows) == 0 && format == OTel {
+		return nil, noSpans(name)
 	}
 	if len(t.Rows) == 0 {
 		return nil, &RowError{File: name, Row: 1, Text: "has no request", Fix: "give a trace with at least one row"}
@@ -95,6 +101,8 @@ func detect(name string, in *bufio.Reader, columns bool) (string, error) {
 			return JSONL, nil
 		case strings.Contains(line, `"input_length"`) && strings.Contains(line, `"timestamp"`):
 			return Mooncake, nil
+		case strings.Contains(line, `"resourceSpans"`):
+			return OTel, nil
 		}
 		return Flyball, nil
 	}
@@ -254,7 +262,11 @@ func (t *Trace) readJSON(in *bufio.Reader, m *maker, need []string, prefixes boo
 		}
 		end := err == io.EOF
 		if len(bytes.TrimSpace(line)) > 0 {
-			if err := t.line(m, n, line, need, prefixes, seen, &last); err != nil {
+			read := func() error { return t.line(m, n, line, need, prefixes, seen, &last) }
+			if t.Format == OTel {
+				read = func() error { return t.otel(m, n, line) }
+			}
+			if err := read(); err != nil {
 				return err
 			}
 		}

@@ -233,7 +233,8 @@ func TestRoundTrip(t *testing.T) {
 
 // No file makes Read panic, and what it accepts is sound: in order, within the bounds, and the same when written and read again.
 func FuzzRead(f *testing.F) {
-	for _, s := range []string{azure, azure2024, burst, mooncake, own, "t,in\n1,2\n", "when;x\n", `{"t":1e9}`, `{"timestamp":3000,"input_length":1,"output_length":1}`} {
+	for _, s := range []string{azure, azure2024, burst, mooncake, own, "t,in\n1,2\n", "when;x\n", `{"t":1e9}`, `{"timestamp":3000,"input_length":1,"output_length":1}`,
+		`{"resourceSpans":[{"scopeSpans":[{"spans":[{"startTimeUnixNano":"1","endTimeUnixNano":2,"attributes":[{"key":"gen_ai.x","value":{"intValue":"1"}}]}]}]}]}`} {
 		f.Add(s, uint8(0), false)
 	}
 	for i := range Formats() {
@@ -270,4 +271,40 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%d rows became %d", len(tr.Rows), len(again.Rows))
 		}
 	})
+}
+
+// Spans of language models are requests, in the order of their start; others are left out.
+func TestOTel(t *testing.T) {
+	span := func(start, end, more string) string {
+		return `{"name":"chat","startTimeUnixNano":"` + start + `","endTimeUnixNano":"` + end + `","attributes":[{"key":"gen_ai.operation.name","value":{"stringValue":"chat"}}` + more + `]}`
+	}
+	line := func(spans ...string) string {
+		return `{"resourceSpans":[{"resource":{},"scopeSpans":[{"spans":[` + strings.Join(spans, ",") + `]}]}]}` + "\n"
+	}
+	text := line(
+		span("1763000002000000000", "1763000003500000000", `,{"key":"gen_ai.usage.input_tokens","value":{"intValue":"120"}},{"key":"gen_ai.usage.output_tokens","value":{"intValue":30}},{"key":"gen_ai.request.model","value":{"stringValue":"m"}}`),
+		`{"name":"GET","startTimeUnixNano":"1","endTimeUnixNano":"2","attributes":[]}`,
+	) + line(span("1763000001000000000", "1763000001250000000", `,{"key":"http.response.status_code","value":{"intValue":"429"}}`))
+	tr, err := Read("spans.json", strings.NewReader(text), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr.Format != OTel || len(tr.Rows) != 2 {
+		t.Fatalf("%s, %d rows", tr.Format, len(tr.Rows))
+	}
+	a, b := tr.Rows[0], tr.Rows[1]
+	if a.At != 0 || a.Status != 429 || a.Latency() != 250*time.Millisecond || b.At != time.Second || b.In != 120 || b.Out != 30 || b.Tenant != "m" || b.Status != 200 || b.Latency() != 1500*time.Millisecond {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	for text, want := range map[string]string{
+		line(`{"startTimeUnixNano":"1","endTimeUnixNano":"2"}`):      "no span with an attribute gen_ai",
+		line(span("x", "2", "")):                                     ":1: t is",
+		line(span("1763000002000000000", "1763000001000000000", "")): ":1: end is",
+		line(span("1763000002000000000", "1763000003000000000", `,{"key":"gen_ai.usage.input_tokens","value":{"intValue":"1000000000"}}`)): ":1: in is",
+		"{\"resourceSpans\":[}\n": ":1: is no OTLP",
+	} {
+		if _, err := Read("spans.json", strings.NewReader(text), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v, want %q", text, err, want)
+		}
+	}
 }

@@ -358,16 +358,36 @@ type Param struct {
 type ParamKind uint8
 
 const (
-	ParamQuotaLimit  ParamKind = iota + 1 // Quotas[Index].Limit
-	ParamQuotaBurst                       // Quotas[Index].Burst
-	ParamConcurrency                      // Concurrency.Limit
-	ParamConnections                      // Connections.Limit
-	ParamServers                          // Server.Servers
-	ParamSlow                             // Server.Slow
-	ParamNoise                            // Noise.Share
-	ParamNeighbour                        // Neighbour.Rate and Busy: a factor for both
-	ParamKV                               // Server.LLM.KV
-	ParamQueue                            // Server.Queue
-	ParamService                          // Server.Service: its mean, in s
-	ParamSlopeGrowth                      // Slope.Growth
+	ParamQuotaLimit   ParamKind = iota + 1 // Quotas[Index].Limit
+	ParamQuotaBurst                        // Quotas[Index].Burst
+	ParamConcurrency                       // Concurrency.Limit
+	ParamConnections                       // Connections.Limit
+	ParamServers                           // Server.Servers
+	ParamSlow                              // Server.Slow
+	ParamNoise                             // Noise.Share
+	ParamNeighbour                         // Neighbour.Rate and Busy: a factor for both
+	ParamKV                                // Server.LLM.KV
+	ParamQueue                             // Server.Queue
+	ParamService                           // Server.Service: its mean, in s
+	ParamSlopeGrowth                       // Slope.Growth
+	ParamSlopeFloor                        // Slope.Floor
+	ParamRTT                               // of the network, in s, which is the driver's: an upstream knows none
+	ParamRefusal                           // Refusal: its mean, in s
+	ParamLag                               // Concurrency.Lag: its mean, in s
+	ParamBacklog                           // Connections.Backlog
+	ParamScale                             // Server.Scale
+	ParamKnee                              // Server.Knee
+	ParamKneeBase                          // Server.KneeBase
+	ParamRateScale                         // Server.RateScale
+	ParamInputToken                        // Server.InputToken, in s
+	ParamOutputToken                       // Server.OutputToken, in s
+	ParamStallShare                        // Server.StallShare
+	ParamQueueTimeout                      // Server.QueueTimeout, in s
+	ParamMaxSeqs                           // Server.LLM.MaxSeqs
+	ParamChunk                             // Server.LLM.Chunk
+	ParamRetryFactor                       // of the answer of Quotas[Index]
+	ParamRetryMissing                      // of the answer of Quotas[Index]
+	ParamRetryJitter                       // of the answer of Quotas[Index]
+	ParamScalerMax                         // Autoscaler.Max
+	ParamScalerTarget                      // Autoscaler.Target
 )

@@ -163,6 +163,7 @@ type Upstream struct {
 	free    int32
 	replies replies
 	spare   []*Reply // that were given back
+	quotas  []Quota
 	stale   [NumStages * 64]int64
 
 	accounts []account
@@ -212,6 +213,8 @@ func (u *Upstream) Reset(cfg Config) {
 	u.events, u.out, u.slots, u.accounts = old.events, old.out[:0], old.slots[:0], old.accounts[:0]
 	u.events.Reset()
 	u.replies, u.recent.buf = old.replies, old.recent.buf
+	u.quotas = append(old.quotas[:0], cfg.Quotas...) // what they answer may change
+	u.cfg.Quotas = u.quotas
 	u.pool.heap, u.batch.decode = old.pool.heap[:0], old.batch.decode[:0]
 	if u.epoch.IsZero() {
 		u.epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -658,6 +661,65 @@ func (u *Upstream) Set(now int64, p Param, value float64) {
 		u.cfg.Server.Service.Mean = max(0, value*1e9)
 	case ParamSlopeGrowth:
 		u.cfg.Slope.Growth = max(0, value)
+	case ParamSlopeFloor:
+		u.cfg.Slope.Floor = max(0, int(value))
+	case ParamRefusal:
+		u.cfg.Refusal.Mean = max(0, value*1e9)
+	case ParamLag:
+		u.cfg.Concurrency.Lag.Mean = max(0, value*1e9)
+	case ParamBacklog:
+		u.cfg.Connections.Backlog = max(0, int(value))
+	case ParamRetryFactor, ParamRetryMissing, ParamRetryJitter:
+		if p.Index < 0 || p.Index >= len(u.cfg.Quotas) {
+			return
+		}
+		switch ra := &u.cfg.Quotas[p.Index].Answer.RetryAfter; p.Kind {
+		case ParamRetryFactor:
+			ra.Factor = max(0, value)
+		case ParamRetryMissing:
+			ra.Missing = min(1, max(0, value))
+		case ParamRetryJitter:
+			ra.Jitter = min(1, max(0, value))
+		}
+	case ParamScalerMax:
+		if u.cfg.Autoscaler.Max > 0 {
+			u.cfg.Autoscaler.Max = max(value, u.least)
+		}
+	case ParamScalerTarget:
+		u.cfg.Autoscaler.Target = min(1, max(0.01, value))
+	default:
+		u.setServer(now, p.Kind, value)
+	}
+}
+
+// setServer changes a parameter of the server; calls that it has begun are not changed by it, but for those of a batch.
+func (u *Upstream) setServer(now int64, k ParamKind, value float64) {
+	s := &u.cfg.Server
+	value = max(0, value)
+	ns := time.Duration(min(value*1e9, 1<<60))
+	switch k {
+	case ParamScale:
+		s.Scale = value
+	case ParamKnee:
+		s.Knee = value
+	case ParamKneeBase:
+		s.KneeBase = max(1, value)
+	case ParamRateScale:
+		s.RateScale = value
+	case ParamInputToken:
+		s.InputToken = ns
+	case ParamOutputToken:
+		s.OutputToken = ns
+	case ParamStallShare:
+		s.StallShare = min(1, value)
+	case ParamQueueTimeout:
+		s.QueueTimeout = ns
+	case ParamMaxSeqs:
+		s.LLM.MaxSeqs = max(1, int(value))
+		u.resize(now)
+	case ParamChunk:
+		s.LLM.Chunk = max(1, int(value))
+		u.resize(now)
 	}
 }
 
