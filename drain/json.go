@@ -95,11 +95,11 @@ func scanValue(b []byte, i int) (end int, spaced bool) {
 			if i >= len(b) {
 				return -1, false
 			}
-			switch c := open[len(open)-1]; {
-			case b[i] == c+2:
+			switch c := open[len(open)-1]; b[i] {
+			case c + 2:
 				open = open[:len(open)-1]
 				i++
-			case b[i] == ',':
+			case ',':
 				i++
 				space()
 				if c == '{' && !key() {
