@@ -95,7 +95,8 @@ func scanValue(b []byte, i int) (end int, spaced bool) {
 			if i >= len(b) {
 				return -1, false
 			}
-			switch c := open[len(open)-1]; b[i] {
+			c := open[len(open)-1]
+			switch b[i] {
 			case c + 2:
 				open = open[:len(open)-1]
 				i++
