@@ -2,7 +2,6 @@ package feedback
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"math/bits"
 )
@@ -234,7 +233,10 @@ func indexQuote(b []byte) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	at := 0
 	for at < 24 && at+8 <= len(b) {
-		x := binary.LittleEndian.Uint64(b[at:]) ^ '"'*ones
+		e := b[at : at+8 : at+8] // in one load
+		x := uint64(e[0]) | uint64(e[1])<<8 | uint64(e[2])<<16 | uint64(e[3])<<24 |
+			uint64(e[4])<<32 | uint64(e[5])<<40 | uint64(e[6])<<48 | uint64(e[7])<<56
+		x ^= '"' * ones
 		if zero := (x - ones) &^ x & tops; zero != 0 { // the lowest one is exact
 			return at + bits.TrailingZeros64(zero)/8
 		}

@@ -122,7 +122,7 @@ type ties struct {
 type moreTies [tieSlots * tieSlots]atomic.Pointer[Tie]
 
 const (
-	tieSlots  = 32
+	tieSlots  = 32 // a power of two
 	tieProbes = 4
 )
 
@@ -150,7 +150,7 @@ func (r *ties) note(t *Tie, at uint32) bool {
 // find puts t into one of the slots near at, and ends forgotten calls that it meets there.
 func find(slots []atomic.Pointer[Tie], at uint32, t *Tie) bool {
 	for i := range uint32(tieProbes) {
-		s := &slots[(at+i)%uint32(len(slots))]
+		s := &slots[(at+i)&uint32(len(slots)-1)]
 		other := s.Load()
 		if other != nil && other.owner.Context().Err() != nil && s.CompareAndSwap(other, nil) {
 			other.arm()

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,7 @@ func (e *env) benchCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "time", Usage: "`TIME` for each measurement, at least", Value: time.Second},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+			&cli.StringFlag{Name: "profile", Usage: "`FILE` for a profile of where the time goes; go build -pgo=FILE ./cmd/simulate then makes a program that is faster by it"},
 			quietFlag(),
 		},
 		Description: `Events a second are counted with the real controller, on one core, in processor time (all that this program uses, the
@@ -69,6 +72,17 @@ func (e *env) benchAction(c *cli.Context) error {
 	least := c.Duration("time")
 	if least < time.Millisecond || least > time.Hour {
 		return misuse(fmt.Errorf("--time is %v, must be 1ms to 1h", least))
+	}
+	if path := c.String("profile"); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			return misuse(fmt.Errorf("--profile: %s cannot be written: %w", path, errorOf(err)))
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return internal(err)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	all := scenario.Builtin()
 	progress := e.progress(c, "scenarios")

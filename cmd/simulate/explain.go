@@ -34,12 +34,13 @@ func (e *env) explainCommand() *cli.Command {
 			quietFlag(),
 		},
 		Description: `A scenario is run again, which gives the same decisions; a file of simulate run --events or --json is read. A report has the decisions of its first seed.
+A world of simulate draws has a name and a seed, too: draw 65 of --seed 21 is draw-21-65, with the seed 21*1000003+65.
 
 Examples:
    simulate explain --at 42s rpm-bucket
    simulate explain --at 101s --controller gcl-aimd --seed 3 capacity-step
    simulate explain --at 1m --scenario closed-loop results.jsonl
-   simulate explain --seed 21000128 draw-21-65     (draw 65 of simulate draws --seed 21; its seed is 21*1000003+65)`,
+   simulate explain --seed 21000128 draw-21-65`,
 	}
 }
 

@@ -160,38 +160,43 @@ func (q *Queue) pop() Event {
 	if q.n == 0 {
 		return e
 	}
-	q.next.At = Never
-	from := int8(inHeap)
+	next, from := Event{At: Never}, int8(inHeap)
 	if len(q.heap) > 0 {
-		q.next = q.heap[0]
+		next = q.heap[0]
 	}
 	for has := q.has; has != 0; has &= has - 1 {
 		i := int8(bits.TrailingZeros8(has))
-		if h := &q.head[i&(lanes-1)]; h.At < q.next.At || h.At == q.next.At && int32(h.Seq-q.next.Seq) < 0 {
-			q.next, from = *h, i
+		if h := q.head[i&(lanes-1)]; h.At < next.At || h.At == next.At && int32(h.Seq-next.Seq) < 0 {
+			next, from = h, i
 		}
 	}
-	q.from = from
+	q.next, q.from = next, from
 	return e
 }
 
 // sink puts e where the top was taken from.
 func (q *Queue) sink(e Event) {
+	// Down to a leaf along the earlier children, and up from there: what was the last event belongs near the bottom nearly always, so that
+	// one comparison a level is enough (Wegener 1993, Bottom-up heapsort).
 	h := q.heap
 	i := 0
-	for {
-		c := 2*i + 1
-		if c >= len(h) {
-			break
+	for c := 1; c < len(h); c = 2*i + 1 {
+		x := h[c]
+		if c+1 < len(h) {
+			if y := h[c+1]; y.At < x.At || y.At == x.At && int32(y.Seq-x.Seq) < 0 {
+				c, x = c+1, y
+			}
 		}
-		if c+1 < len(h) && h[c+1].Before(h[c]) {
-			c++
-		}
-		if e.Before(h[c]) {
-			break
-		}
-		h[i] = h[c]
+		h[i] = x
 		i = c
+	}
+	for i > 0 {
+		p := (i - 1) / 2
+		if !e.Before(h[p]) {
+			break
+		}
+		h[i] = h[p]
+		i = p
 	}
 	h[i] = e
 }

@@ -28,6 +28,8 @@ type Lab struct {
 	mu     sync.Mutex // guards bounds and what Progress says
 	bounds map[boundKey]*bound
 	long   map[longKey]uint64 // events of trials that were run
+
+	workers []*scenario.Worker // one for each processor
 }
 
 type longKey struct {
@@ -97,15 +99,17 @@ func (l *Lab) each(ctx context.Context, n int, f func(ctx context.Context, w *sc
 		done int
 		wg   sync.WaitGroup
 	)
-	for range max(1, min(l.CPUs, n)) {
+	for len(l.workers) < max(1, l.CPUs) {
+		l.workers = append(l.workers, &scenario.Worker{})
+	}
+	for _, w := range l.workers[:max(1, min(l.CPUs, n))] {
 		wg.Go(func() {
-			var w scenario.Worker
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= n {
 					return
 				}
-				if err := f(ctx, &w, i); err != nil {
+				if err := f(ctx, w, i); err != nil {
 					cancel(err) // ctx's own cause stays what it is
 					return
 				}

@@ -133,6 +133,7 @@ func randomGuard(rng *rand.Rand) *Guard {
 
 // No controller has more successes than the bound, at the end or at the end of any step before it.
 func TestBoundHolds(t *testing.T) {
+	t.Parallel()
 	worlds := 600
 	switch {
 	case raceDetector:
@@ -141,6 +142,7 @@ func TestBoundHolds(t *testing.T) {
 		worlds = 100
 	}
 	reached := 0
+	var w Worker
 	for n := range worlds {
 		rng := rand.New(rand.NewPCG(uint64(n), 1))
 		cfg := randomWorld(rng)
@@ -151,7 +153,7 @@ func TestBoundHolds(t *testing.T) {
 		cfg.Horizon = bound.Horizon
 		for range 3 {
 			cfg.Guard = randomGuard(rng)
-			res, err := Run(context.Background(), cfg)
+			res, err := w.Run(context.Background(), cfg)
 			if err != nil {
 				t.Fatalf("world %d: %v\n%s", n, err, describe(cfg))
 			}

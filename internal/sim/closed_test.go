@@ -78,6 +78,7 @@ func meanWait(r *Result) float64 { return r.QueueWait.Seconds() / float64(r.Star
 
 // M/M/c: Wq = C(c, a) / (c·mu - lambda).
 func TestQueueMMC(t *testing.T) {
+	t.Parallel()
 	c, rho := 4, .7
 	want := erlangC(c, rho*float64(c)) / (10 * float64(c) * (1 - rho))
 	near(t, "mean wait in M/M/4, s", over(t, 50, queueWorld(c, rho, draw.Exponential), meanWait), want)
@@ -85,12 +86,14 @@ func TestQueueMMC(t *testing.T) {
 
 // M/D/1: Wq = rho / (2·mu·(1 - rho)).
 func TestQueueMD1(t *testing.T) {
+	t.Parallel()
 	rho := .7
 	near(t, "mean wait in M/D/1, s", over(t, 40, queueWorld(1, rho, draw.Constant), meanWait), rho/(2*10*(1-rho)))
 }
 
 // M/G/1, Pollaczek and Khinchine: Wq = rho/(1-rho)·(1+CV²)/2/mu.
 func TestQueueMG1(t *testing.T) {
+	t.Parallel()
 	rho, sigma := .5, .5
 	cfg := queueWorld(1, rho, draw.Lognormal)
 	cfg.Upstream.Server.Service.Sigma = sigma
@@ -100,6 +103,7 @@ func TestQueueMG1(t *testing.T) {
 
 // Erlang B, which does not depend on the shape of the service time.
 func TestCapIsErlangB(t *testing.T) {
+	t.Parallel()
 	for _, service := range []draw.Dist{
 		{Shape: draw.Exponential, Mean: 100e6},
 		{Shape: draw.Constant, Mean: 100e6},

@@ -49,6 +49,7 @@ var laws = map[string]func() adaptive.Law{
 
 // The same seed gives the same run, whatever runs beside it and on however many cores.
 func TestSameSeedSameRun(t *testing.T) {
+	t.Parallel()
 	for name, law := range laws {
 		hash := func() uint64 {
 			cfg := busyWorld(3)
@@ -105,6 +106,7 @@ func TestPairing(t *testing.T) {
 
 // Every law keeps the books balanced in every world.
 func TestInvariantsInRandomWorlds(t *testing.T) {
+	t.Parallel()
 	worlds := 150
 	switch {
 	case raceDetector:

@@ -65,14 +65,14 @@ func (u *Upstream) word(r *Reply, now int64, acc *account, k replyKey, a *Answer
 			r.Status = 529
 		}
 	}
-	r.Header = map[string][]string{}
-	body := a.Body
-	if body == "" && u.dialect.body != nil {
-		body = u.dialect.body(u, r, acc, k)
+	r.Body = nil
+	if a.Body != "" {
+		r.Body = []byte(a.Body)
+	} else if u.dialect.body != nil {
+		r.Body = u.body(r, acc, k)
 	}
-	if body != "" {
-		r.Header["Content-Type"] = []string{"application/json"}
-		r.Body = []byte(body)
+	if len(r.Body) > 0 {
+		r.Header["Content-Type"] = jsonType
 	}
 	if u.dialect.windows != nil {
 		u.dialect.windows(u, r, now, acc)
@@ -80,9 +80,9 @@ func (u *Upstream) word(r *Reply, now int64, acc *account, k replyKey, a *Answer
 	if u.cfg.Dialect == Gemini {
 		return // the delay is in the body
 	}
-	u.setRetryAfter(r.Header, now, k.delay, a.RetryAfter.Form)
+	u.setRetryAfter(r, now, k.delay, a.RetryAfter.Form)
 	if u.cfg.Dialect == OpenAI && a.RetryAfter.Form == FormMillis && k.delay >= 0 {
-		r.Header["Retry-After"] = []string{strconv.FormatInt(ceilTo(k.delay, int64(time.Second)), 10)}
+		r.field("Retry-After", strconv.AppendInt(r.room(), ceilTo(k.delay, int64(time.Second)), 10))
 	}
 }
 
@@ -136,24 +136,27 @@ func (a *account) named(of ...Counter) *counter {
 
 func openaiWindows(_ *Upstream, r *Reply, now int64, a *account) {
 	for _, w := range [...]struct {
-		name string
-		c    *counter
-	}{{"Requests", a.named(Requests)}, {"Tokens", a.named(Tokens, InputTokens, OutputTokens)}} {
+		limit, remaining, reset string
+		c                       *counter
+	}{
+		{"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests", a.named(Requests)},
+		{"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens", a.named(Tokens, InputTokens, OutputTokens)},
+	} {
 		if w.c == nil {
 			continue
 		}
-		r.field("X-Ratelimit-Limit-", w.name, whole(r.room(), w.c.perMinute()))
-		r.field("X-Ratelimit-Remaining-", w.name, whole(r.room(), w.c.remaining(now)))
-		r.field("X-Ratelimit-Reset-", w.name, appendReset(r.room(), w.c.reset(now)))
+		r.field(w.limit, whole(r.room(), w.c.perMinute()))
+		r.field(w.remaining, whole(r.room(), w.c.remaining(now)))
+		r.field(w.reset, appendReset(r.room(), w.c.reset(now)))
 	}
 }
 
 func azureWindows(_ *Upstream, r *Reply, now int64, a *account) {
 	if c := a.named(Requests); c != nil {
-		r.field("X-Ratelimit-Remaining-", "Requests", whole(r.room(), c.remaining(now)))
+		r.field("X-Ratelimit-Remaining-Requests", whole(r.room(), c.remaining(now)))
 	}
 	if c := a.named(Tokens, InputTokens, OutputTokens); c != nil {
-		r.field("X-Ratelimit-Remaining-", "Tokens", whole(r.room(), c.remaining(now)))
+		r.field("X-Ratelimit-Remaining-Tokens", whole(r.room(), c.remaining(now)))
 	}
 }
 
@@ -162,18 +165,17 @@ func anthropicWindows(u *Upstream, r *Reply, now int64, a *account) {
 		limit, remaining, reset string
 		c                       *counter
 	}{
-		{"Requests-Limit", "Requests-Remaining", "Requests-Reset", a.named(Requests)},
-		{"Tokens-Limit", "Tokens-Remaining", "Tokens-Reset", a.named(Tokens)},
-		{"Input-Tokens-Limit", "Input-Tokens-Remaining", "Input-Tokens-Reset", a.named(InputTokens)},
-		{"Output-Tokens-Limit", "Output-Tokens-Remaining", "Output-Tokens-Reset", a.named(OutputTokens)},
+		{"Anthropic-Ratelimit-Requests-Limit", "Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset", a.named(Requests)},
+		{"Anthropic-Ratelimit-Tokens-Limit", "Anthropic-Ratelimit-Tokens-Remaining", "Anthropic-Ratelimit-Tokens-Reset", a.named(Tokens)},
+		{"Anthropic-Ratelimit-Input-Tokens-Limit", "Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset", a.named(InputTokens)},
+		{"Anthropic-Ratelimit-Output-Tokens-Limit", "Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset", a.named(OutputTokens)},
 	} {
 		if w.c == nil {
 			continue
 		}
-		const name = "Anthropic-Ratelimit-"
-		r.field(name, w.limit, whole(r.room(), w.c.perMinute()))
-		r.field(name, w.remaining, whole(r.room(), w.c.remaining(now)))
-		r.field(name, w.reset, u.date(now+w.c.reset(now)).UTC().AppendFormat(r.room(), time.RFC3339))
+		r.field(w.limit, whole(r.room(), w.c.perMinute()))
+		r.field(w.remaining, whole(r.room(), w.c.remaining(now)))
+		r.field(w.reset, u.date(now+w.c.reset(now)).UTC().AppendFormat(r.room(), time.RFC3339))
 	}
 }
 

@@ -1,6 +1,9 @@
 package upstream
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -206,6 +209,79 @@ func TestQuotasAllowTheirLimit(t *testing.T) {
 		}
 		if units > want || units < want*.985 {
 			t.Errorf("%s: %v units passed, want %v or a little less", name, units, want)
+		}
+	}
+}
+
+// What is appended without an allocation is what time.Duration says.
+func TestResetIsADuration(t *testing.T) {
+	for _, ms := range []int64{0, 1, 9, 10, 99, 100, 999, 1000, 1001, 1010, 1100, 8640, 59_999, 60_000, 60_001, 61_500, 360_000, 3_599_999, 3_600_000, 3_601_000, 3_660_010, 86_400_000, 90_061_001, 8_640_000_000} {
+		want := (time.Duration(ms) * time.Millisecond).String()
+		if got := openaiReset(ms * int64(time.Millisecond)); got != want {
+			t.Errorf("%d ms is written %q, want %q", ms, got, want)
+		}
+	}
+	for ms := int64(1); ms < 10_000_000; ms += 997 {
+		want := (time.Duration(ms) * time.Millisecond).String()
+		if got := openaiReset(ms*int64(time.Millisecond) - 1); got != want {
+			t.Fatalf("%d ms is written %q, want %q", ms, got, want)
+		}
+	}
+}
+
+// A reply that was given back is made again with other values, and one that is still looked at is not.
+func TestRecycledReplies(t *testing.T) {
+	for _, d := range []Dialect{OpenAI, Azure, Anthropic} {
+		u := New(Config{Dialect: d, Quotas: []Quota{{Counter: Requests, Limit: 300, Burst: 10, Answer: Answer{RetryAfter: RetryAfter{Mode: RetryExact, Form: FormMillis, Missing: .3}}}, {Counter: Tokens, Limit: 60_000, Burst: 60_000, Charge: ChargeSettled}}, Server: Server{Service: draw.Of(time.Second)}})
+		var kept []*Reply
+		var texts []string
+		text := func(r *Reply) string { return fmt.Sprint(r.Status, r.Header, string(r.Body)) }
+		refused := 0
+		for i := range uint64(60) {
+			at := int64(i) * int64(100*time.Millisecond)
+			u.Submit(at, Call{ID: i, Key: i, Input: 100 * int64(i), Output: 50})
+			u.Advance(at, func(e *Event) {
+				if e.Kind == Refused {
+					refused++
+				}
+				if e.ID%3 == 0 { // nobody looks at it any more
+					u.Recycle(e.Reply)
+					return
+				}
+				kept, texts = append(kept, e.Reply), append(texts, text(e.Reply))
+			})
+		}
+		for i, r := range kept {
+			if text(r) != texts[i] {
+				t.Fatalf("%v: reply %d was %s and is %s", d, i, texts[i], text(r))
+			}
+		}
+		if len(kept) < 20 || refused < 10 || slices.Equal(texts[:1], texts[len(texts)-1:]) {
+			t.Errorf("%v: %d replies: too few, or all alike", d, len(kept))
+		}
+	}
+}
+
+// A refusal tells the limit that holds, also after it was changed.
+func TestBodiesFollowTheLimit(t *testing.T) {
+	for _, d := range []Dialect{OpenAI, Anthropic, Gemini} {
+		u := New(Config{Dialect: d, Quotas: []Quota{{Counter: Requests, Limit: 60, Burst: 1}}, Server: Server{Service: draw.Of(time.Second)}})
+		refusal := func(at time.Duration) (body string) {
+			for i := range uint64(2) {
+				u.Submit(int64(at), Call{ID: i, Key: i})
+			}
+			u.Advance(int64(at+time.Second), func(e *Event) {
+				if e.Kind == Refused {
+					body = string(e.Reply.Body)
+				}
+			})
+			return body
+		}
+		before := refusal(0)
+		u.Set(int64(10*time.Second), Param{Kind: ParamQuotaLimit}, 42)
+		after := refusal(20 * time.Second)
+		if !strings.Contains(before, "60") || !strings.Contains(after, "42") {
+			t.Errorf("%v: before %s\nafter %s", d, before, after)
 		}
 	}
 }

@@ -50,33 +50,52 @@ type Reply struct {
 	values [][]string
 	told   int
 	text   []byte
+	again  bool // it may be made again
 }
 
 // room returns where the next value of a reply is written to.
 func (r *Reply) room() []byte { return r.text[len(r.text):] }
 
-// field tells of something in the header: text is what was appended to room. A reply that is made again has the same fields in the same
-// order, so that only the values are new.
-func (r *Reply) field(prefix, name string, text []byte) {
+// field tells of something in the header: text is what was appended to room.
+func (r *Reply) field(name string, text []byte) {
 	from := len(r.text)
 	r.text = append(r.text, text...) // onto itself, unless the room was too small
 	v := unsafe.String(&r.text[from], len(text))
-	if r.told < len(r.values) {
-		r.values[r.told][0] = v
-	} else {
-		s := []string{v}
-		r.values = append(r.values, s)
-		r.Header[prefix+name] = s
+	if r.told == len(r.values) {
+		r.values = append(r.values, make([]string, 1))
+	}
+	s := r.values[r.told]
+	s[0] = v
+	if r.Stage != StageNone || len(r.Header[name]) == 0 { // successes have the same fields in the same order each time
+		r.Header[name] = s
 	}
 	r.told++
 }
 
+// jsonType is the type of the bodies; nobody may change it.
+var jsonType = []string{"application/json"}
+
 // Recycle takes back a reply that nobody will look at again, not even at a string of its header, and makes another one of it. Only
 // replies whose ID is -1 are taken; a driver need not give any back.
 func (u *Upstream) Recycle(r *Reply) {
-	if r.ID < 0 && r.Stage == StageNone {
+	switch {
+	case r.ID >= 0 || !r.again:
+	case r.Stage == StageNone:
 		u.spare = append(u.spare, r)
+	default:
+		u.spareNo = append(u.spareNo, r)
 	}
+}
+
+// anew returns a reply to be made, if possible of one that was given back.
+func anew(spare *[]*Reply) *Reply {
+	if n := len(*spare); n > 0 {
+		r := (*spare)[n-1]
+		*spare = (*spare)[:n-1]
+		r.told, r.text = 0, r.text[:0]
+		return r
+	}
+	return &Reply{ID: -1, Header: map[string][]string{}, text: make([]byte, 0, 192), again: true}
 }
 
 // replies makes every distinct reply once, where there are not too many of them.
@@ -124,7 +143,9 @@ func (u *Upstream) refusal(now int64, s *slot, stage Stage, index int, a *Answer
 	// Where windows are told of, hardly two answers are equal.
 	once := a.RetryAfter.Form == FormDate && k.delay >= 0 || u.dialect.tells
 	build := func() *Reply {
-		rep := &Reply{ID: -1, Stage: stage, Reset: never}
+		rep := anew(&u.spareNo)
+		rep.Stage, rep.Counter, rep.Reset = stage, 0, never
+		clear(rep.Header)
 		if stage == StageQuota {
 			rep.Counter = u.cfg.Quotas[index].Counter
 		}
@@ -193,14 +214,8 @@ func (u *Upstream) success(now int64, s *slot) *Reply {
 	if !u.dialect.tells {
 		return u.replies.all[replyOK]
 	}
-	var rep *Reply
-	if n := len(u.spare); n > 0 {
-		rep = u.spare[n-1]
-		u.spare = u.spare[:n-1]
-		rep.told, rep.text = 0, rep.text[:0]
-	} else {
-		rep = &Reply{ID: -1, Status: 200, Header: map[string][]string{"Content-Type": {"application/json"}}, text: make([]byte, 0, 128)}
-	}
+	rep := anew(&u.spare)
+	rep.Status, rep.Header["Content-Type"] = 200, jsonType
 	u.dialect.windows(u, rep, now, &u.accounts[s.call.Account])
 	return rep
 }
@@ -214,25 +229,41 @@ func (u *Upstream) initReplies() {
 		u.replies.all = append(u.replies.all, &Reply{ID: replyOK, Status: 200})
 	}
 	clear(u.replies.said)
+	clear(u.bodies)
 	u.replies.all = u.replies.all[:1]
 }
 
 // date returns an instant as the wall clock shows it.
 func (u *Upstream) date(now int64) time.Time { return u.epoch.Add(time.Duration(now)) }
 
+// body returns what a refusal says in words, written once.
+func (u *Upstream) body(r *Reply, acc *account, k replyKey) []byte {
+	if b, ok := u.bodies[k]; ok {
+		return b
+	}
+	b := []byte(u.dialect.body(u, r, acc, k))
+	if len(u.bodies) < mostReplies {
+		if u.bodies == nil {
+			u.bodies = map[replyKey][]byte{}
+		}
+		u.bodies[k] = b
+	}
+	return b
+}
+
 // setRetryAfter writes a delay into a header.
-func (u *Upstream) setRetryAfter(h map[string][]string, now, delay int64, form RetryForm) {
+func (u *Upstream) setRetryAfter(r *Reply, now, delay int64, form RetryForm) {
 	if delay < 0 {
 		return
 	}
 	switch form {
 	case FormMillis:
-		h["Retry-After-Ms"] = []string{strconv.FormatInt(delay/int64(time.Millisecond), 10)}
+		r.field("Retry-After-Ms", strconv.AppendInt(r.room(), delay/int64(time.Millisecond), 10))
 	case FormDate:
 		const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
-		h["Date"] = []string{u.date(now).UTC().Format(httpDate)}
-		h["Retry-After"] = []string{u.date(now + delay).UTC().Format(httpDate)}
+		r.field("Date", u.date(now).UTC().AppendFormat(r.room(), httpDate))
+		r.field("Retry-After", u.date(now+delay).UTC().AppendFormat(r.room(), httpDate))
 	default:
-		h["Retry-After"] = []string{strconv.FormatInt(delay/int64(time.Second), 10)}
+		r.field("Retry-After", strconv.AppendInt(r.room(), delay/int64(time.Second), 10))
 	}
 }

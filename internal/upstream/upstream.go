@@ -162,7 +162,9 @@ type Upstream struct {
 	slots   []slot
 	free    int32
 	replies replies
-	spare   []*Reply // that were given back
+	spare   []*Reply // successes that were given back
+	spareNo []*Reply // refusals that were
+	bodies  map[replyKey][]byte
 	quotas  []Quota
 	stale   [NumStages * 64]int64
 
@@ -212,7 +214,7 @@ func (u *Upstream) Reset(cfg Config) {
 	*u = Upstream{cfg: cfg, epoch: cfg.Epoch, free: -1, factor: 1, capacity: 1, slow: 1, backlog: empty(), line: empty()}
 	u.events, u.out, u.slots, u.accounts = old.events, old.out[:0], old.slots[:0], old.accounts[:0]
 	u.events.Reset()
-	u.replies, u.recent.buf = old.replies, old.recent.buf
+	u.replies, u.recent.buf, u.bodies = old.replies, old.recent.buf, old.bodies
 	u.quotas = append(old.quotas[:0], cfg.Quotas...) // what they answer may change
 	u.cfg.Quotas = u.quotas
 	u.pool.heap, u.batch.decode = old.pool.heap[:0], old.batch.decode[:0]
@@ -623,6 +625,9 @@ func (u *Upstream) Set(now int64, p Param, value float64) {
 		if p.Index < 0 || p.Index >= len(u.cfg.Quotas) {
 			return
 		}
+		// What refusals say of the limit is no longer true.
+		clear(u.replies.said)
+		clear(u.bodies)
 		for a := range u.accounts {
 			if c := &u.accounts[a].counters[p.Index]; p.Kind == ParamQuotaLimit {
 				c.set(now, value)

@@ -65,9 +65,10 @@ func TestLimitsAreNoticed(t *testing.T) {
 				tr.habits.next.Store(int64(time.Since(tr.born) + time.Hour))
 				fields = append(append([]string{}, c.tells...), "X-D", "4")
 				for i, f := range fields {
-					if f == "50" {
+					switch f {
+					case "50":
 						fields[i] = "30"
-					} else if f == "40" {
+					case "40":
 						fields[i] = "20"
 					}
 				}

@@ -70,34 +70,36 @@ func wantInFlight(t testing.TB, tr *Transport, n int) {
 
 // "releases when the body is closed or the call fails"
 func TestPermitLivesAsLongAsTheBody(t *testing.T) {
-	tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
-		return answer(200, "hello"), nil
-	}), nil)
-	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+			return answer(200, "hello"), nil
+		}), nil)
+		ctx := context.Background()
 
-	resp, err := get(t, ctx, tr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantInFlight(t, tr, 1)
-	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-	defer cancel()
-	if _, err := get(t, short, tr); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a second request while a body is open: %v, want it to wait", err)
-	}
-	_ = resp.Body.Close()
-	_ = resp.Body.Close() // closing twice is allowed
-	wantInFlight(t, tr, 0)
+		resp, err := get(t, ctx, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantInFlight(t, tr, 1)
+		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		if _, err := get(t, short, tr); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a second request while a body is open: %v, want it to wait", err)
+		}
+		_ = resp.Body.Close()
+		_ = resp.Body.Close() // closing twice is allowed
+		wantInFlight(t, tr, 0)
 
-	resp, _ = get(t, ctx, tr)
-	if b, err := io.ReadAll(resp.Body); string(b) != "hello" || err != nil {
-		t.Errorf("body %q, %v", b, err)
-	}
-	wantInFlight(t, tr, 0)
-	_ = resp.Body.Close()
-	if n := tr.Guard().Stats().Counts.Outcomes[feedback.OK]; n != 2 {
-		t.Errorf("%d calls ended well, want 2", n)
-	}
+		resp, _ = get(t, ctx, tr)
+		if b, err := io.ReadAll(resp.Body); string(b) != "hello" || err != nil {
+			t.Errorf("body %q, %v", b, err)
+		}
+		wantInFlight(t, tr, 0)
+		_ = resp.Body.Close()
+		if n := tr.Guard().Stats().Counts.Outcomes[feedback.OK]; n != 2 {
+			t.Errorf("%d calls ended well, want 2", n)
+		}
+	})
 }
 
 func TestFailedCallGivesThePermitBack(t *testing.T) {
