@@ -29,14 +29,34 @@ func (p *pass) release(a *Answer) {
 	p.permit.Release(a.Outcome)
 }
 
-// acquire waits for a permit.
-func (r *Runner) acquire(ctx context.Context, req limiter.Request, p *pass) (err error) {
-	if r.cfg.Pool != nil {
-		p.keyed, err = r.cfg.Pool.Acquire(ctx, req)
+// mostGivenUp is how many permits of a key that was forbidden a job are given back for one of another key, and givenUpFor how long that
+// key is left to others each time.
+const (
+	mostGivenUp = 100
+	givenUpFor  = 10 * time.Millisecond
+)
+
+// acquire waits for a permit for a task.
+func (r *Runner) acquire(ctx context.Context, t *task, req limiter.Request, p *pass) (err error) {
+	if r.cfg.Pool == nil {
+		p.permit, err = r.cfg.Guard.Acquire(ctx, req)
 		return err
 	}
-	p.permit, err = r.cfg.Guard.Acquire(ctx, req)
-	return err
+	for i := 0; ; i++ {
+		p.keyed, err = r.cfg.Pool.Acquire(ctx, req)
+		if err != nil {
+			return err
+		}
+		key := p.keyed.Key()
+		if !t.barred || key != t.key || i == mostGivenUp {
+			t.key = key
+			return nil
+		}
+		p.keyed.Abandon()
+		if err := limiter.Sleep(ctx, givenUpFor); err != nil {
+			return err
+		}
+	}
 }
 
 // rejected returns why no permit was to be had, and when it is worth asking again; ok is false when the context ended.
@@ -72,9 +92,6 @@ func (r *Runner) keysOut(err error) (out bool, wait time.Duration) {
 	return true, 0
 }
 
-// mostBarred is how often a job that is forbidden is sent while there are other keys: a key is out after three in a row.
-const mostBarred = 4
-
 // otherKey reports whether another key may do what this one could not, which is out now or will be.
 func (r *Runner) otherKey(t *task, a *Answer) bool {
 	switch {
@@ -84,9 +101,9 @@ func (r *Runner) otherKey(t *task, a *Answer) bool {
 		return r.cfg.QuotaPause > 0 || r.cfg.Pool.Stats().InService > 0 // the pool finds out by itself when one has a quota again
 	case a.Key == limiter.KeyUnauthorized:
 		return r.cfg.Pool.Stats().InService > 0
-	case a.Key == limiter.KeyForbidden:
-		t.barred++
-		return t.barred < mostBarred && r.cfg.Pool.Stats().InService > 1
+	case a.Key == limiter.KeyForbidden && !t.barred:
+		t.barred = true // when another key is forbidden it, too, the job is to blame
+		return r.cfg.Pool.Stats().InService > 1
 	}
 	return false
 }

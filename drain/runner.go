@@ -59,7 +59,8 @@ type task struct {
 	since    time.Time // when it was first delivered
 	attempts int       // how many times it was sent
 	failed   int       // how many of these may have had their effect
-	barred   int       // how many of these were forbidden, which another key may cure
+	key      string    // the fingerprint of the key of the last attempt, of a pool
+	barred   bool      // that key was forbidden the job, and another one is to be tried
 	answered bool      // it counts as unsaved, no longer as in hand
 	last     Answer    // of the last attempt; its Body only where it failed
 	same     []*Delivery

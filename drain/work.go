@@ -73,7 +73,7 @@ func (r *Runner) admit(t *task) (p pass, again time.Duration, f *Fault) {
 		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	err := r.acquire(ctx, req, &p)
+	err := r.acquire(ctx, t, req, &p)
 	if err == nil {
 		return p, 0, nil
 	}

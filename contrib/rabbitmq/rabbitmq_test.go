@@ -158,7 +158,7 @@ func (u *upstream) Send(ctx context.Context, j *drain.Job) (a drain.Answer) {
 	return drain.Answer{Status: 200, Body: []byte(`{"ok":true}`)}
 }
 
-// The broker is killed and started again while jobs are in flight, and then stopped in order and started again. Each id is exactly once in the results, nothing is sent whose
+// The broker is killed and started again while jobs are in flight, and with FLYBALL_LONG then stopped in order and started again. Each id is exactly once in the results, nothing is sent whose
 // result was durable, the poison is with the dead letters, and everybody who waits for a reply has one.
 func TestBrokerRestarts(t *testing.T) {
 	b := start(t)
@@ -220,7 +220,11 @@ func TestBrokerRestarts(t *testing.T) {
 			}
 		}
 	}
-	for i := range 2 {
+	times := 1
+	if os.Getenv("FLYBALL_LONG") != "" {
+		times = 2
+	}
+	for i := range times {
 		wait("progress", func(p drain.Progress) bool { return p.Done > int64(300+i*500) })
 		if i == 0 {
 			b.kill()
@@ -252,7 +256,7 @@ func TestBrokerRestarts(t *testing.T) {
 	p := r.Progress()
 	t.Logf("%+v", p)
 	if p.Lost == 0 {
-		t.Error("no delivery was lost in two restarts: they tested nothing")
+		t.Error("no delivery was lost in the restart: it tested nothing")
 	}
 	if len(up.wrong) > 0 {
 		t.Errorf("%d jobs were sent although their results were durable", len(up.wrong))

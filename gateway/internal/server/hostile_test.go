@@ -419,6 +419,9 @@ func TestUpstreamThatDrips(t *testing.T) {
 					}
 					conns.Go(func() {
 						defer conn.Close()
+						if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+							return
+						}
 						_, _ = io.WriteString(conn, c.first)
 						tick := time.NewTicker(20 * time.Millisecond)
 						defer tick.Stop()
