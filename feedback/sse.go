@@ -10,11 +10,31 @@ type event struct {
 	status int
 }
 
+// lineEnd returns the index of the first LF or CR in b, or -1. It looks for both in short pieces, so that many short lines that end
+// in one of them do not have all of b searched for the other each.
+func lineEnd(b []byte) int {
+	const piece = 512
+	for i := 0; i < len(b); i += piece {
+		p := b[i:min(i+piece, len(b))]
+		n := bytes.IndexByte(p, '\n')
+		if n >= 0 {
+			p = p[:n]
+		}
+		if r := bytes.IndexByte(p, '\r'); r >= 0 {
+			return i + r
+		}
+		if n >= 0 {
+			return i + n
+		}
+	}
+	return -1
+}
+
 // nextEvent cuts the first event off b: the lines up to an empty one, which is not part of
 // it. Lines end in LF, CRLF or CR. The last event may lack its empty line.
 func nextEvent(b []byte) (block, rest []byte) {
 	for i := 0; i < len(b); {
-		eol := bytes.IndexAny(b[i:], "\r\n")
+		eol := lineEnd(b[i:])
 		if eol < 0 {
 			return b, nil
 		}
@@ -38,7 +58,7 @@ func parseEvent(block []byte, join *[]byte) (e event) {
 	block = bytes.TrimPrefix(block, []byte("\xef\xbb\xbf"))
 	for len(block) > 0 {
 		line := block
-		if i := bytes.IndexAny(block, "\r\n"); i >= 0 {
+		if i := lineEnd(block); i >= 0 {
 			line, block = block[:i], block[i+1:]
 		} else {
 			block = nil

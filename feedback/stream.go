@@ -259,7 +259,7 @@ func (s *Stream) scanEvents(p []byte) {
 		default:
 			s.lineEmpty, s.lastCR = false, false
 			// Most bytes are the inside of a line.
-			if n := bytes.IndexAny(p[i:], "\r\n"); n < 0 {
+			if n := lineEnd(p[i:]); n < 0 {
 				i = len(p) - 1
 			} else {
 				i += n - 1
@@ -337,12 +337,12 @@ func (s *Stream) event(e event) {
 		s.report.Complete = true
 		return
 	}
-	if s.lookForErrors() {
+	suspected := s.observe(value(data)) || string(e.name) == "error" || len(data) > 0 && data[0] == '['
+	if suspected && s.lookForErrors() {
 		if d, found := errorEvent(e); found {
 			s.refuse(evidence{document: d, status: e.status})
 		}
 	}
-	s.observe(value(data))
 }
 
 // object takes an object that the JSON scanner found.
@@ -378,9 +378,9 @@ func (s *Stream) refuse(e evidence) {
 	s.report.Refused = s.report.Signal.Class != OK
 }
 
-// observe takes usage, content and the end from an event's object.
-func (s *Stream) observe(v value) {
-	content, last := s.counts.observe(v)
+// observe takes usage, content and the end from an event's object, and reports whether it may be an error.
+func (s *Stream) observe(v value) (suspect bool) {
+	content, last, suspect := s.counts.observe(v)
 	if last {
 		s.report.Complete = true
 	}
@@ -391,4 +391,5 @@ func (s *Stream) observe(v value) {
 		}
 		s.report.LastToken = s.now
 	}
+	return suspect
 }

@@ -137,15 +137,20 @@ func tokens(v value, old int64) int64 {
 }
 
 // observe reads one event, or the one object of a body, of any dialect: it takes the usage
-// in it, and reports whether there is generated content in it and whether it is the last.
-func (c *usageCounts) observe(v value) (content, last bool) {
+// in it, and reports whether there is generated content in it, whether it is the last, and whether it may be an error: it suspects
+// whatever suspectEvent does of an object.
+func (c *usageCounts) observe(v value) (content, last, suspect bool) {
 	r := members(v)
 	for {
 		key, val, ok := r.next()
 		if !ok {
-			return content, last
+			return content, last, suspect
 		}
 		switch string(key) {
+		case "error":
+			suspect = suspect || !val.empty()
+		case "base_resp":
+			suspect = suspect || nonZero(val.get("status_code"))
 		case "usage", "usageMetadata", "usage_metadata", "Usage":
 			c.object(val)
 		case "message": // Anthropic's message_start; Ollama
@@ -168,6 +173,7 @@ func (c *usageCounts) observe(v value) (content, last bool) {
 			last = last || val.kind() == 't'
 		case "type":
 			content = content || isContentType(val)
+			suspect = suspect || val.isString("error") || val.isString("response.failed")
 			last = last || val.isString("message_stop") || val.isString("response.completed") ||
 				val.isString("response.incomplete") || val.isString("response.failed") || val.isString("message-end")
 		case "event_type":
@@ -184,6 +190,8 @@ func (c *usageCounts) observe(v value) (content, last bool) {
 			content = content || !val.get("text").empty() || c.choices(val.get("choices"))
 		case "result": // Qianfan v1
 			content = content || val.kind() == '"' && !val.empty()
+		default:
+			suspect = suspect || bytes.IndexByte(key, '\\') >= 0
 		}
 	}
 }
