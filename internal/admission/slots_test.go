@@ -167,7 +167,7 @@ func TestSlotsNeverOverTheLimit(t *testing.T) {
 		if over.Load() > 0 || s.InFlight() != 0 {
 			t.Errorf("limit %d: over it %d times, %d in flight at the end", limit, over.Load(), s.InFlight())
 		}
-		if taken.Load() < 10_000 {
+		if taken.Load() < 1_000 {
 			t.Errorf("limit %d: %d places were taken: the test tests little", limit, taken.Load())
 		}
 	}
