@@ -132,8 +132,8 @@ func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
 
 // ReplacePools has reloads read the keys of pools again, too, from then on. When an upstream has other keys than its pool, or the file says
 // otherwise whose the limits are, Pool returns a new pool: the caller has to ask for it after each reload. Calls that are in flight or wait
-// in the one before go on there; what its guards have learned is not carried over. A key that cannot be read fails the reload, which changes
-// nothing.
+// in the one before go on there; what its guards have learned is not carried over. A pool whose upstream has no keys any more is left as it
+// is. A key that cannot be read fails the reload, which changes nothing.
 func (r *Reloader) ReplacePools() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -284,7 +284,7 @@ func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps [
 		if n := fresh[name]; n != nil {
 			c.Settings = append(c.Settings, fmt.Sprintf("%s.key: other keys, %d -> %d, in a new pool", name, len(r.pools[name].keys), len(n.keys)))
 			r.pools[name] = n
-		} else if l := r.pools[name]; l != nil && (!reflect.DeepEqual(l.upstream.Settings, u.Settings) || l.upstream.Keys.Probe != u.Keys.Probe || l.upstream.Keys.ProbeMax != u.Keys.ProbeMax) {
+		} else if l := r.pools[name]; l != nil && len(u.Keys.Sources) > 0 && (!reflect.DeepEqual(l.upstream.Settings, u.Settings) || l.upstream.Keys.Probe != u.Keys.Probe || l.upstream.Keys.ProbeMax != u.Keys.ProbeMax) {
 			cfg := u.pool(l.keys)
 			l.upstream = u
 			steps = append(steps, func() error { return l.pool.Reload(cfg) })

@@ -298,6 +298,32 @@ func TestReloadOfPool(t *testing.T) {
 	}
 }
 
+// A pool of an upstream that no longer has keys, or that is gone, is left as it is, and all else is put in force.
+func TestReloadWithoutTheKeysOfAPool(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_ONE", "one-one-one")
+	const pool = "[upstream.a]\ninitial_limit = 2\nlimit = 'account'\nkey = [{ env = 'FLYBALL_TEST_ONE' }]\n"
+	const rest = "[upstream.z]\nlaw = 'fixed'\ninitial_limit = "
+	for _, without := range []string{"", "[upstream.a]\ninitial_limit = 3\n"} {
+		path, r := reloader(t, pool+rest+"2")
+		r.ReplacePools()
+		p, err := r.Pool("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := guardOf(t, r, "z")
+		write(t, path, without+rest+"5")
+		if _, err := r.Reload(); err != nil {
+			t.Errorf("Reload without the keys of a pool, %q: %v", without, err)
+		}
+		if n := z.Stats().Limit; n != 5 {
+			t.Errorf("%q: the limit of another upstream is %d, want 5", without, n)
+		}
+		if n := p.Guards()[0].Stats().Limit; n != 2 {
+			t.Errorf("%q: the limit of the pool is %d, want 2 as before", without, n)
+		}
+	}
+}
+
 // told is what OnReload was called with.
 type told struct {
 	Changes

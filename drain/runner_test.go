@@ -189,6 +189,37 @@ func TestRefusalsAreNotLost(t *testing.T) {
 	})
 }
 
+// An upstream that says "come back tomorrow" is asked again when the guard does, after MaxPause.
+func TestDrainAsksAgainAfterMaxPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		var err error
+		if w.guard, err = limiter.New(limiter.Config{Law: adaptive.NewFixed(4), PauseJitter: -1, MaxWait: 30 * time.Second, MaxPause: 5 * time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		w.cfg.Guard = w.guard
+		w.up.takes = time.Second
+		w.up.answer = func(j *drain.Job, n int) drain.Answer {
+			if n == 1 && j.ID == "job-0" {
+				a := failed(429, feedback.Throttled)
+				a.HasRetryAfter, a.RetryAfter = true, 24*time.Hour
+				return a
+			}
+			return served
+		}
+		w.src.Publish(jobs(20)...)
+		w.src.Finish()
+		start := time.Now()
+		p, err := w.run(t)
+		if err != nil || p.Done != 20 {
+			t.Fatalf("%v, progress %+v", err, p)
+		}
+		if d := time.Since(start); d < 5*time.Minute || d > 6*time.Minute {
+			t.Errorf("took %v, want 5 to 6 minutes", d)
+		}
+	})
+}
+
 func TestEndsOfAJob(t *testing.T) {
 	big := `{"custom_id":"big","url":"/x","body":{"p":"` + strings.Repeat("x", 2000) + `"}}`
 	for _, test := range []struct {

@@ -95,7 +95,10 @@ func (r *Runner) admit(t *task) (p pass, again time.Duration, f *Fault) {
 		return p, 0, nil
 	}
 	again = 100 * time.Millisecond // the queue is full, or it waited for as long as the guard lets it
-	if !at.IsZero() {
+	switch {
+	case reason == limiter.ReasonPaused && r.cfg.Pool == nil:
+		again = max(again, r.paused()) // at is what the upstream said; the guard may find out sooner
+	case !at.IsZero():
 		again = max(again, time.Until(at))
 	}
 	return p, again, nil

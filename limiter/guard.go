@@ -339,8 +339,11 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 		p = g.permit(&w.Grant)
 	} else {
 		m.reason, m.why, m.budget, m.tooLarge = w.Reason, w.Why, w.Budget, w.TooLarge
-		// For want of a place RetryAt is a guess, and whoever gives one back says so.
-		if w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit() {
+		switch {
+		case w.Reason == ReasonPaused:
+			m.in = max(0, g.core.Gate()-now) // RetryAt is what the upstream said, which may be later
+		case w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit():
+			// For want of a place RetryAt is a guess, and whoever gives one back says so.
 			m.in = max(0, w.RetryAt-now)
 		}
 	}

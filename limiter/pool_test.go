@@ -1096,3 +1096,45 @@ func BenchmarkPoolAcquire(b *testing.B) {
 		})
 	}
 }
+
+// A key comes back when its guard asks again, which is before the upstream said when that is longer than MaxPause: callers wait for that
+// instant, whether another key is in use meanwhile or not, and it has its turn again afterwards.
+func TestPoolAsksAgainAfterMaxPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, keys := range [][]string{{"one"}, {"one", "two"}} {
+			cfg := PoolConfig{
+				Guard:  Config{Name: "chat", Seed: 1, MaxPause: time.Minute, MaxWait: 30 * time.Second, PauseJitter: -1},
+				NewLaw: fixedLimits(1),
+			}
+			for _, k := range keys {
+				cfg.Keys = append(cfg.Keys, NewSecret(k))
+			}
+			p, err := NewPool(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			first, err := p.Acquire(context.Background(), Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := first.Key()
+			first.Release(Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 24 * time.Hour}, KeyFine)
+			var other KeyPermit
+			if len(keys) > 1 {
+				if other, err = p.Acquire(context.Background(), Request{}); err != nil || other.Key() == name {
+					t.Fatalf("the other key: %v", err)
+				}
+			}
+			time.Sleep(45 * time.Second)
+			again, err := p.Acquire(context.Background(), Request{})
+			if waited := time.Since(start); err != nil || again.Key() != name || waited != time.Minute {
+				t.Fatalf("%d keys: after %v: %v, want the key after 1m", len(keys), waited, err)
+			}
+			again.Release(Outcome{}, KeyFine)
+			if other.Held() {
+				other.Release(Outcome{}, KeyFine)
+			}
+		}
+	})
+}

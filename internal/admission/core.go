@@ -1179,10 +1179,11 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	default:
 		return
 	}
-	asked := Asked(o, c.cfg.MaxPause)
+	asked, named := Asked(o, c.cfg.MaxPause), now+min(o.RetryAfter, maxGate)
 	until := now + asked
 	if until <= s.gate {
 		s.held = s.held && until < s.gate
+		s.asked = max(s.asked, named)
 		return // told before
 	}
 	if c.cfg.PauseJitter > 0 {
@@ -1192,7 +1193,7 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 		}
 	}
 	c.Pause(now, until)
-	s.asked = max(s.asked, now+min(o.RetryAfter, maxGate))
+	s.asked = max(s.asked, named)
 }
 
 // Asked returns how long a guard keeps away for the Retry-After of o. What one answer may close is bounded: a quota that is gone for the

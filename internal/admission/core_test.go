@@ -249,6 +249,19 @@ func TestPauseBeyondMaxPauseRefuses(t *testing.T) {
 	b.want(b.acquire(), Queued, ReasonNone)
 }
 
+// Of two delays that close the gate for as long, the longer one is told.
+func TestLongestDelayIsTold(t *testing.T) {
+	b := newBench(t, 2, nil)
+	one, two := b.acquire(), b.acquire()
+	b.finish(one, throttled(10*time.Minute))
+	b.finish(two, throttled(24*time.Hour))
+	w := b.acquire()
+	b.want(w, Refused, ReasonPaused)
+	if w.RetryAt != 24*time.Hour {
+		b.fatalf("RetryAt = %v, want 24h", w.RetryAt)
+	}
+}
+
 // A quota that is gone for the day is believed.
 func TestPauseOfADailyQuotaIsBelieved(t *testing.T) {
 	b := newBench(t, 1, nil)

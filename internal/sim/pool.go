@@ -369,7 +369,10 @@ func (p *pool) ask(now time.Duration, g *guarded, w *admission.Waiter) (why admi
 	if t.State == admission.Granted {
 		return 0, 0, true
 	}
-	if t.Reason != admission.ReasonLimit || g.core.InFlight() < g.core.Limit() {
+	switch {
+	case t.Reason == admission.ReasonPaused:
+		in = max(0, g.core.Gate()-now) // RetryAt is what the upstream said, which may be later
+	case t.Reason != admission.ReasonLimit || g.core.InFlight() < g.core.Limit():
 		in = max(0, t.RetryAt-now)
 	}
 	return t.Reason, in, false

@@ -244,7 +244,9 @@ func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (com
 		// The upstream refused inside an answer that began well.
 		windows := o.Windows
 		*o = limiter.OutcomeFrom(r.Signal)
-		o.Windows = windows
+		if windows != nil { // the header of a success may not have been searched; see habits
+			o.Windows = windows
+		}
 	}
 	if !b.told.start.IsZero() {
 		if d, ok := r.TimeToFirstToken(); ok {

@@ -2,6 +2,7 @@ package httplimit
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -76,6 +77,41 @@ func TestLimitsAreNoticed(t *testing.T) {
 					t.Errorf("once the upstream tells, a limit of %d, want 30 with the next answer", n)
 				}
 			})
+		})
+	}
+}
+
+// A refusal within a 200 is read whatever those before it told: its header, too, with as many fields as theirs.
+func TestLimitsOfARefusalWithinA200(t *testing.T) {
+	for _, c := range []struct{ contentType, body string }{
+		{"application/json", `{"error":{"type":"rate_limit_error","message":"Rate limit reached"}}`},
+		{"text/event-stream", "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"Rate limit reached\"}}\n\n"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			body, fields := `{}`, []string{"Content-Type", c.contentType, "X-A", "1", "X-B", "2"}
+			tr := newTransport(t, 4, roundTripper(func(*http.Request) (*http.Response, error) { return answer(200, body, fields...), nil }),
+				func(g *limiter.Config) {
+					g.Budget = &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeRequests, Period: time.Minute}}}
+				})
+			call := func() {
+				resp, err := get(t, context.Background(), tr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+			for range lookFirst + 1 {
+				call()
+			}
+			body, fields = c.body, []string{"Content-Type", c.contentType, "X-Ratelimit-Limit-Requests", "50", "X-Ratelimit-Remaining-Requests", "0"}
+			call()
+			if n := tr.Guard().Stats().Counts.Outcomes[feedback.Throttled]; n != 1 {
+				t.Fatalf("%s: %d calls were throttled, want 1", c.contentType, n)
+			}
+			if n := tr.Guard().Explain(0).Budgets[0].Limit; n != 50 {
+				t.Errorf("%s: a limit of %d, want the 50 that the refusal told", c.contentType, n)
+			}
 		})
 	}
 }

@@ -10,7 +10,8 @@
 //	client := &http.Client{Transport: httplimit.New(nil, guard, httplimit.Config{})}
 //
 // Limits that an upstream tells of in the header of its successes are read in each answer, once one told of any. Until then they are looked for
-// in the first 32 answers, in those with another number of fields, and every 100 ms. Refusals are always read.
+// in the first 32 answers, in those with another number of fields, and every 100 ms, or at the first call after that which is timed
+// (limiter.Config.TimeOneIn). Refusals are always read.
 //
 // Turn off the retries of an SDK above it: they would multiply with the guard's. An answer that the Transport
 // gave up on carries "x-should-retry: false" to say so to SDKs that read it, unless the guard's Retry.MaxAttempts
