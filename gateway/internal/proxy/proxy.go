@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
@@ -199,6 +201,28 @@ type View struct {
 	Name   string
 	Guards []*limiter.Guard
 	Pool   *limiter.Pool // nil without keys
+}
+
+// Target is an upstream as it is configured, with the rules for its answers, and the guard or the pool that belongs to it.
+type Target struct {
+	Upstream config.Upstream
+	Rules    *feedback.Rules
+	Guard    *limiter.Guard // nil with Pool
+	Pool     *limiter.Pool  // nil without keys
+}
+
+// Target returns an upstream as calls that begin now find it; ok is false when there is none of this name that calls are sent to.
+func (p *Proxy) Target(name string) (to Target, ok bool) {
+	t := p.table.Load()
+	u := t.upstreams[name]
+	if u == nil {
+		return to, false
+	}
+	to = Target{Upstream: t.settings.Limits.Upstreams[name], Rules: u.rules, Pool: u.pool}
+	if u.pool == nil {
+		to.Guard = u.guards[0]
+	}
+	return to, true
 }
 
 // Upstreams returns the upstreams in the order of their names, and the guards of tenants.

@@ -213,6 +213,37 @@ func TestBatchesGoOn(t *testing.T) {
 	}
 }
 
+// Batches go where their upstream is now, and no key gets to another host than its own.
+func TestBatchesAfterReload(t *testing.T) {
+	checkGoroutines(t)
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	var wrong atomic.Int64
+	var calls [2]atomic.Int64
+	keyed := func(i int, key string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			calls[i].Add(1)
+			if r.Header.Get("Authorization") != "Bearer "+key {
+				wrong.Add(1)
+			}
+			ok(w, r)
+		}
+	}
+	a, b := upstreamServer(t, keyed(0, "sk-a")), upstreamServer(t, keyed(1, "sk-b"))
+	const batches = "[gateway.batches]\ndir='{dir}/spool'"
+	g := start(t, table(a, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n"+batches))
+	api := batchAPI{t, g.url + "/v1", ""}
+	_, id := api.batch(batchLines(3))
+	api.results(id)
+	g.write(table(b, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_B'\n"+batches))
+	g.onReload(g.limits.Reload())
+	_, id = api.batch(batchLines(3))
+	api.results(id)
+	if wrong.Load() > 0 || calls[0].Load() != 3 || calls[1].Load() != 3 {
+		t.Errorf("%d calls to the first host and %d to the second, want 3 each; %d of them with the other's key", calls[0].Load(), calls[1].Load(), wrong.Load())
+	}
+}
+
 // A caller that stops in the middle of a file holds nothing, and one whose file is too large is told.
 func TestBatchesHostile(t *testing.T) {
 	s := upstreamServer(t, ok)
