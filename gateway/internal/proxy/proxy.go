@@ -362,7 +362,11 @@ func (t *table) admit(r *http.Request) (callers.Who, *dialect.Error) {
 // Admit returns the name of the caller of a request that the gateway answers itself; empty when the gateway has no callers. It reports
 // whether the caller may, and has told it otherwise.
 func (p *Proxy) Admit(w http.ResponseWriter, r *http.Request) (caller string, ok bool) {
-	who, denied := p.table.Load().admit(r)
+	t := p.table.Load()
+	who, denied := t.admit(r)
+	if denied == nil && !t.book.Named() && !t.settings.Open && t.settings.Loopback() && !LocalHost(r.Host) {
+		denied = &dialect.Error{Kind: dialect.Unauthorized, Message: fmt.Sprintf("what the gateway keeps is for callers of 127.0.0.1 or localhost, not of %.100q: make a caller with `gateway key`, or write open = true in [gateway]", r.Host), Final: true}
+	}
 	if denied == nil {
 		return who.Name, true
 	}

@@ -244,6 +244,25 @@ func TestBatchesAfterReload(t *testing.T) {
 	}
 }
 
+// A page of another site whose name leads here reads no files, whether there is a key to lend or not.
+func TestBatchesByAnotherName(t *testing.T) {
+	s := upstreamServer(t, ok)
+	for more, want := range map[string]int{"": 401, "[gateway]\nopen=true\n": 200} {
+		g := start(t, table(s, more)+"[gateway.batches]\ndir='{dir}/spool'")
+		for host, want := range map[string]int{"evil.example": want, "localhost": 200} {
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", g.url+"/v1/files", nil)
+			req.Host = host
+			resp, err := client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := read(t, resp); resp.StatusCode != want {
+				t.Errorf("%q: a caller of %s has status %d, want %d: %s", more, host, resp.StatusCode, want, text)
+			}
+		}
+	}
+}
+
 // A caller that stops in the middle of a file holds nothing, and one whose file is too large is told.
 func TestBatchesHostile(t *testing.T) {
 	s := upstreamServer(t, ok)
