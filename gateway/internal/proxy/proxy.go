@@ -504,7 +504,9 @@ func (c *call) run() {
 		c.share(plan)
 		return
 	}
-	c.early = c.out.early
+	if c.r.ProtoAtLeast(1, 1) {
+		c.early = c.out.early
+	}
 	resp, t, err := c.exchange(c.r.Context())
 	if err != nil {
 		c.failed(err, t)
