@@ -64,7 +64,7 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if ip := net.ParseIP(host); token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return misuse(fmt.Errorf("others can connect to %s, so callers must send a token: --token-env", c.String("listen")))
 	}
-	way := batches.Way{Upstream: up.up, Guard: up.guard, Pool: up.pool}
+	way := batches.Way{Upstream: up.up, Guard: up.guard, Pool: up.pool, Below: up.below}
 	q, err := batches.Open(batches.Config{
 		Dir: c.String("dir"), Way: func() (batches.Way, error) { return way, nil }, Token: token, Idempotent: c.Bool("idempotent"),
 		Log: func(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) },

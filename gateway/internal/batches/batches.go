@@ -56,6 +56,8 @@ type Way struct {
 	Upstream drain.Upstream
 	Guard    *limiter.Guard
 	Pool     *limiter.Pool
+	// Below is what endpoints must begin with; empty lets them be any path.
+	Below string
 }
 
 // Queue is the files and batches of one directory. It is an http.Handler.
@@ -440,6 +442,9 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	way, err := q.cfg.Way()
 	if err != nil {
 		return c, fmt.Errorf("%w: %w", errStopped, err)
+	}
+	if !strings.HasPrefix(endpoint, way.Below) {
+		return c, fmt.Errorf("batches: the endpoint %.200q is not below %s, where the upstream's API is", endpoint, way.Below)
 	}
 	var up drain.Upstream = only{way.Upstream, endpoint}
 	if keyed, ok := way.Upstream.(drain.KeyUpstream); ok {

@@ -49,16 +49,20 @@ func (s *Server) batchWay(b *settings.Batches, base http.RoundTripper) (way batc
 		return way, fmt.Errorf("gateway.batches: there is no upstream %s any more", b.Upstream)
 	}
 	u := to.Upstream
+	// The requests' urls begin with the version, as does what others call the base URL.
+	host, versioned := strings.CutSuffix(strings.TrimSuffix(u.BaseURL, "/"), "/v1")
 	up, err := drain.NewHTTP(drain.HTTP{
-		// The requests' urls begin with the version, as does what others call the base URL.
-		BaseURL:  strings.TrimSuffix(strings.TrimSuffix(u.BaseURL, "/"), "/v1"),
-		Provider: u.Provider, Rules: to.Rules, IdempotencyKey: b.Idempotent,
+		BaseURL: host, Provider: u.Provider, Rules: to.Rules, IdempotencyKey: b.Idempotent,
 		KeyHeader: u.Keys.Header, KeyPrefix: u.Keys.Prefix, Base: base,
 	})
 	if err != nil {
 		return way, fmt.Errorf("gateway.batches: %w", err)
 	}
-	return batches.Way{Upstream: up, Guard: to.Guard, Pool: to.Pool}, nil
+	way = batches.Way{Upstream: up, Guard: to.Guard, Pool: to.Pool}
+	if versioned {
+		way.Below = "/v1/"
+	}
+	return way, nil
 }
 
 // batchPath returns the path of a request of the Batch API as the API itself writes it; empty when it is none, or when there is no such

@@ -54,6 +54,11 @@ func (a batchAPI) do(method, path, kind string, body io.Reader, into any) int {
 // batch uploads requests and makes a batch of them.
 func (a batchAPI) batch(lines string) (file, id string) {
 	a.t.Helper()
+	return a.batchTo("/v1/chat/completions", lines)
+}
+
+func (a batchAPI) batchTo(endpoint, lines string) (file, id string) {
+	a.t.Helper()
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
 	_ = m.WriteField("purpose", "batch")
@@ -64,7 +69,7 @@ func (a batchAPI) batch(lines string) (file, id string) {
 	if s := a.do("POST", "/files", m.FormDataContentType(), &b, &f); s != 200 {
 		a.t.Fatalf("the upload has status %d", s)
 	}
-	in := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/chat/completions","completion_window":"24h"}`, f.ID)
+	in := fmt.Sprintf(`{"input_file_id":%q,"endpoint":%q,"completion_window":"24h"}`, f.ID, endpoint)
 	if s := a.do("POST", "/batches", "application/json", strings.NewReader(in), &made); s != 200 {
 		a.t.Fatalf("the batch has status %d", s)
 	}
@@ -241,6 +246,35 @@ func TestBatchesAfterReload(t *testing.T) {
 	api.results(id)
 	if wrong.Load() > 0 || calls[0].Load() != 3 || calls[1].Load() != 3 {
 		t.Errorf("%d calls to the first host and %d to the second, want 3 each; %d of them with the other's key", calls[0].Load(), calls[1].Load(), wrong.Load())
+	}
+}
+
+// The upstream's key opens what is below its base URL, and nothing beside it.
+func TestBatchesBesideTheAPI(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	var calls atomic.Int64
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		ok(w, r)
+	})
+	g := start(t, table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n[gateway.batches]\ndir='{dir}/spool'"))
+	a := batchAPI{t, g.url + "/v1", ""}
+	for _, endpoint := range []string{"/admin/keys", "/v1x/y"} {
+		_, id := a.batchTo(endpoint, strings.ReplaceAll(batchLines(2), "/v1/chat/completions", endpoint))
+		var b struct {
+			Status string
+			Errors struct{ Data []struct{ Message string } }
+		}
+		eventually(t, "the batch ends", func() bool {
+			a.do("GET", "/batches/"+id, "", nil, &b)
+			return b.Status != "in_progress"
+		})
+		if b.Status != "failed" || len(b.Errors.Data) != 1 || !strings.Contains(b.Errors.Data[0].Message, "is not below /v1/") {
+			t.Errorf("%s: %+v", endpoint, b)
+		}
+	}
+	if n := calls.Load(); n > 0 {
+		t.Errorf("%d calls with the key went beside the API", n)
 	}
 }
 
