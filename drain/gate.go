@@ -29,11 +29,11 @@ func (p *pass) release(a *Answer) {
 	p.permit.Release(a.Outcome)
 }
 
-// mostGivenUp is how many permits of a key that was forbidden a job are given back for one of another key, and givenUpFor how long that
-// key is left to others each time.
+// A permit of a key that was forbidden a job is given back for one of another key. That key is left to others for givenUpFirst then, and
+// longer each time, up to givenUpMost.
 const (
-	mostGivenUp = 100
-	givenUpFor  = 10 * time.Millisecond
+	givenUpFirst = 10 * time.Millisecond
+	givenUpMost  = 200 * time.Millisecond
 )
 
 // acquire waits for a permit for a task.
@@ -42,18 +42,18 @@ func (r *Runner) acquire(ctx context.Context, t *task, req limiter.Request, p *p
 		p.permit, err = r.cfg.Guard.Acquire(ctx, req)
 		return err
 	}
-	for i := 0; ; i++ {
+	for wait := givenUpFirst; ; wait = min(2*wait, givenUpMost) {
 		p.keyed, err = r.cfg.Pool.Acquire(ctx, req)
 		if err != nil {
 			return err
 		}
 		key := p.keyed.Key()
-		if !t.barred || key != t.key || i == mostGivenUp {
+		if !t.barred || key != t.key || r.cfg.Pool.Stats().InService < 2 || time.Since(t.since) > r.cfg.GiveUp {
 			t.key = key
 			return nil
 		}
 		p.keyed.Abandon()
-		if err := limiter.Sleep(ctx, givenUpFor); err != nil {
+		if err := limiter.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

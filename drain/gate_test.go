@@ -113,6 +113,21 @@ func TestPoolForbidden(t *testing.T) {
 	}
 }
 
+// A job that one key is forbidden waits for another one, however long that has no place: the first one says nothing about it.
+func TestPoolForbiddenAndFull(t *testing.T) {
+	var k keyed
+	up := k.answers(t, func(key string, _ int) (int, string) {
+		if key == "key-b" {
+			return 403, `{"error":{"message":"no"}}`
+		}
+		time.Sleep(1200 * time.Millisecond)
+		return 200, good
+	})
+	if _, p, err := drainKeys(t, up, 12); err != nil || p.Done != 12 || p.Dead != 0 {
+		t.Fatalf("Run: %v, %d done and %d dead, want 12 and none; sent %v", err, p.Done, p.Dead, k.sent)
+	}
+}
+
 // When all keys are out the run stops, and says why.
 func TestPoolWithoutAKey(t *testing.T) {
 	for _, c := range []struct {

@@ -12,22 +12,26 @@ import (
 
 const jsonSpace = " \t\r\n"
 
-// nesting is how deep values may be nested, as in encoding/json.
-const nesting = 10_000
+// nesting is how deep values may be nested, as in encoding/json, and wrapping how many objects are around a body in a line of results.
+const (
+	nesting  = 10_000
+	wrapping = 2
+)
 
-// valid reports whether b is one JSON value, as json.Valid does, and whether there is white space between its tokens.
-func valid(b []byte) (ok, spaced bool) {
+// valid reports whether b is one JSON value, as json.Valid does, that is nested so deep at most, and whether there is white space between
+// its tokens.
+func valid(b []byte, most int) (ok, spaced bool) {
 	i := skipSpace(b, 0)
-	end, spaced := scanValue(b, i)
+	end, spaced := scanValue(b, i, most)
 	if end < 0 || skipSpace(b, end) != len(b) {
 		return false, false
 	}
 	return true, spaced || i > 0 || end < len(b)
 }
 
-// scanValue checks the JSON value that begins at i and returns the index after it, or -1 when it is none; spaced says that there is
-// white space between its tokens.
-func scanValue(b []byte, i int) (end int, spaced bool) {
+// scanValue checks the JSON value that begins at i and returns the index after it, or -1 when it is none, or one that is nested deeper than
+// most; spaced says that there is white space between its tokens.
+func scanValue(b []byte, i, most int) (end int, spaced bool) {
 	var few [32]byte
 	open := few[:0] // the brackets around what is at i
 	space := func() {
@@ -60,7 +64,7 @@ func scanValue(b []byte, i int) (end int, spaced bool) {
 		case c == '"':
 			i = scanString(b, i)
 		case c == '{', c == '[':
-			if len(open) == nesting {
+			if len(open) == most {
 				return -1, false
 			}
 			open = append(open, c)
@@ -242,7 +246,7 @@ func scanFields(b []byte, i int, f func(field)) (end int) {
 			return -1
 		}
 		i = skipSpace(b, i+1)
-		if end, n.spaced = scanValue(b, i); end < 0 {
+		if end, n.spaced = scanValue(b, i, nesting-1); end < 0 {
 			return -1
 		}
 		n.value = b[i:end]

@@ -16,7 +16,7 @@ func FuzzValid(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ok, spaced := valid(b)
+		ok, spaced := valid(b, nesting)
 		if ok != json.Valid(b) {
 			t.Fatalf("valid(%q) is %v", b, ok)
 		}

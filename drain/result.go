@@ -58,9 +58,9 @@ func appendResponse(b []byte, status int, requestID string, body []byte) []byte 
 	return append(b, '}')
 }
 
-// appendBody appends a body as JSON on one line.
+// appendBody appends a body as JSON on one line. One that is nested so deep that nothing could read the line again is a string in it.
 func appendBody(b, body []byte) []byte {
-	switch ok, spaced := valid(body); {
+	switch ok, spaced := valid(body, nesting-wrapping); {
 	case !ok:
 		return appendString(b, string(body))
 	case spaced:

@@ -78,6 +78,7 @@ func OpenFile(path string) (*File, error) {
 // readResult reads what must be known of a line.
 func readResult(line []byte) (id string, h Hash, err error) {
 	// The lines that AppendJSON wrote are read without parsing their bodies, which may be large; but a line must be whole.
+	line = bytes.Trim(line, jsonSpace) // an editor or a tool may have ended lines in its own way
 	named, found := false, false
 	end := scanFields(line, 0, func(f field) {
 		if found || err != nil {

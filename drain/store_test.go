@@ -143,6 +143,32 @@ func TestFileDamaged(t *testing.T) {
 	}
 }
 
+// What was paid for stays known: when a tool has ended lines in its own way or put spaces around them, and when an answer is nested
+// as deep as JSON may be.
+func TestFileKnowsItsLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	write(t, path, string(result(0).AppendJSON(nil))+"\r\n"+string(result(1).AppendJSON(nil))+"\n \t"+string(result(2).AppendJSON(nil))+" \r\n")
+	f := openFile(t, path)
+	for i, depth := range []int{9_998, 9_999, 10_000} {
+		r := result(3 + i)
+		r.Body = []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
+		if err := f.Put(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	f = openFile(t, path)
+	defer f.Close()
+	if f.Len() != 6 || f.Damaged() != 0 || f.Torn() != "" {
+		t.Errorf("%d results, %d damaged, torn %q; want 6, none and none", f.Len(), f.Damaged(), f.Torn())
+	}
+	for i := range 6 {
+		if got, err := f.Get(t.Context(), result(i).ID); err != nil || got.Hash != result(i).Hash {
+			t.Errorf("Get(%d) = %v", i, err)
+		}
+	}
+}
+
 // A file that is something else is left as it is.
 func TestFileOfAnotherKind(t *testing.T) {
 	for name, text := range map[string]string{

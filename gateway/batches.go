@@ -14,7 +14,6 @@ import (
 
 	"github.com/flyball-go/flyball/gateway/internal/batches"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
-	"github.com/flyball-go/flyball/limiter"
 )
 
 // batchesCommand is a durable queue with OpenAI's Batch API.
@@ -65,12 +64,9 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if ip := net.ParseIP(host); token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return misuse(fmt.Errorf("others can connect to %s, so callers must send a token: --token-env", c.String("listen")))
 	}
-	var pool func() (*limiter.Pool, error)
-	if up.pool != nil {
-		pool = func() (*limiter.Pool, error) { return up.pool, nil }
-	}
+	way := batches.Way{Upstream: up.up, Guard: up.guard, Pool: up.pool, Below: up.below}
 	q, err := batches.Open(batches.Config{
-		Dir: c.String("dir"), Upstream: up.up, Guard: up.guard, Pool: pool, Token: token, Idempotent: c.Bool("idempotent"),
+		Dir: c.String("dir"), Way: func() (batches.Way, error) { return way, nil }, Token: token, Idempotent: c.Bool("idempotent"),
 		Log: func(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) },
 	})
 	if err != nil {

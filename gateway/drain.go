@@ -146,6 +146,7 @@ type target struct {
 	up    drain.Upstream
 	guard *limiter.Guard
 	pool  *limiter.Pool
+	below string // what the urls of its API begin with, when that is known
 }
 
 func (t *target) close() {
@@ -201,7 +202,10 @@ func drainUpstream(c *cli.Context) (*target, error) {
 		return nil, errors.New("say where requests go: --config limits.toml, or --base-url https://api.openai.com/v1")
 	}
 	// The lines' urls begin with /v1, as does what others call the base URL.
-	h.BaseURL = strings.TrimSuffix(strings.TrimSuffix(h.BaseURL, "/"), "/v1")
+	t, versioned := &target{}, false
+	if h.BaseURL, versioned = strings.CutSuffix(strings.TrimSuffix(h.BaseURL, "/"), "/v1"); versioned {
+		t.below = "/v1/"
+	}
 	for _, g := range []*limiter.Config{&guard, &pool.Guard} {
 		// Nobody is at the other end who would rather hear a no.
 		g.MaxWait, g.MaxPause, g.Queue = 24*time.Hour, 24*time.Hour, 1_000_000
@@ -211,7 +215,7 @@ func drainUpstream(c *cli.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &target{up: up}
+	t.up = up
 	if len(pool.Keys) > 0 {
 		t.pool, err = limiter.NewPool(pool)
 	} else {

@@ -122,7 +122,8 @@ type ReplyConfig struct {
 // Replies is a drain.Sink: each result is a message, the line that a file of results would have, with the job's id as its
 // correlation id and message id. Make it with OpenReplies.
 type Replies struct {
-	cfg ReplyConfig
+	cfg   ReplyConfig
+	young young
 
 	mu     sync.Mutex
 	conn   *connection
@@ -169,7 +170,11 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
 	}
-	if _, err = declare(conn, r.cfg.Queue, nil); err == nil {
+	made, err := declare(conn, r.cfg.Queue, nil)
+	if made {
+		r.young.note(r.cfg.Queue)
+	}
+	if err == nil {
 		r.out, err = newPublisher(conn)
 	}
 	if err != nil {
@@ -184,6 +189,9 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 	out, err := r.live(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.young.wait(ctx, r.cfg.Queue); err != nil {
 		return err
 	}
 	err = out.publish(ctx, r.cfg.Queue, amqp.Publishing{

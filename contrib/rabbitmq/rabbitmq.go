@@ -73,7 +73,7 @@ const (
 	// bootTime is how long a new connection is left alone after a lost one: no queue is asked, consumed or published to. A broker that
 	// starts listens before its quorum queues have elected leaders, which takes up to a second.
 	bootTime = 2 * time.Second
-	// registerTime is how long a retry queue that was just made is not relied on. RabbitMQ 3.10.8 writes the list of its quorum queues' members
+	// registerTime is how long a queue that was just made is not relied on. RabbitMQ 3.10.8 writes the list of its quorum queues' members
 	// (ra 2.2.0: names.dets, auto_save) half a second after the last change. A queue that is not on it when the broker is killed comes back
 	// empty, what was confirmed is gone, and it never elects a leader: "leader not known" in the broker's log, and whoever publishes to it is
 	// stuck. Four queues of which the last one was made just before a kill -9: three came back with their messages, the last one like that.
@@ -121,7 +121,10 @@ func (c Config) check() (Config, error) {
 
 // Source is a drain.Source. Make it with Open.
 type Source struct {
-	cfg Config
+	cfg   Config
+	young young
+	// declaring is held by who makes a retry queue, so that who finds it there knows since when.
+	declaring sync.Mutex
 
 	mu      sync.Mutex
 	link    *link // nil while there is no connection
@@ -129,6 +132,37 @@ type Source struct {
 	closed  bool
 	came    []arrived // not yet fetched; all of link
 	arrival chan struct{}
+}
+
+// young is when queues were made that are not relied on yet (see registerTime). The zero value is none.
+type young struct {
+	mu   sync.Mutex
+	made map[string]time.Time
+}
+
+// note notes that a queue was made just now.
+func (y *young) note(queue string) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.made == nil {
+		y.made = map[string]time.Time{}
+	}
+	y.made[queue] = time.Now()
+}
+
+// wait waits until a queue may be relied on.
+func (y *young) wait(ctx context.Context, queue string) error {
+	y.mu.Lock()
+	made, ok := y.made[queue]
+	left := registerTime - time.Since(made)
+	if ok && left <= 0 {
+		delete(y.made, queue)
+	}
+	y.mu.Unlock()
+	if !ok || left <= 0 {
+		return nil
+	}
+	return limiter.Sleep(ctx, left)
 }
 
 // arrived is a message that the broker has sent.
@@ -234,8 +268,12 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
 	}
-	if _, err := declare(conn, s.cfg.deadQueue(), nil); err != nil {
+	made, err := declare(conn, s.cfg.deadQueue(), nil)
+	if err != nil {
 		return fail("the queue "+s.cfg.deadQueue(), err)
+	}
+	if made {
+		s.young.note(s.cfg.deadQueue())
 	}
 	_, err = declare(conn, s.cfg.Queue, amqp.Table{
 		"x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.deadQueue(), "x-delivery-limit": int64(s.cfg.DeliveryLimit),
@@ -498,13 +536,15 @@ func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, chan
 		rung *= 2
 	}
 	queue := fmt.Sprintf("%s.retry.%d", s.cfg.Queue, int(rung.Seconds()))
-	if err := s.declareRetry(ctx, h.link, queue, rung); err != nil {
+	if err := s.declareRetry(h.link, queue, rung); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, queue, change)
 }
 
-func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl time.Duration) error {
+func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
+	s.declaring.Lock()
+	defer s.declaring.Unlock()
 	s.mu.Lock()
 	known := l.retries[queue]
 	s.mu.Unlock()
@@ -519,9 +559,7 @@ func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl ti
 		return fmt.Errorf("the queue %s: %w", queue, err)
 	}
 	if made {
-		if err := limiter.Sleep(ctx, registerTime); err != nil {
-			return err
-		}
+		s.young.note(queue)
 	}
 	s.mu.Lock()
 	l.retries[queue] = true
@@ -562,6 +600,9 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 		}
 	}
 	change(&p)
+	if err := s.young.wait(ctx, queue); err != nil {
+		return h.lost(err)
+	}
 	if err := h.link.out.publish(ctx, queue, p); err != nil {
 		return h.lost(err)
 	}

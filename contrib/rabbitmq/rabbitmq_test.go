@@ -84,6 +84,44 @@ func letters(t *testing.T, ch *amqp.Channel, queue string, n int) (all []drainte
 	return all
 }
 
+// A queue that was just made is not relied on, whoever made it: what the broker has confirmed is gone when it is killed right then.
+func TestYoungQueues(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprint("young-", time.Now().UnixNano())
+	s := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer s.Close()
+	opened := time.Now()
+	publish(t, admin(t, u), queue, "1", "2", "3", "4", "5")
+	var ds []*drain.Delivery
+	for len(ds) < 5 {
+		more, err := s.Fetch(t.Context(), 5-len(ds))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ds = append(ds, more...)
+	}
+	if err := s.Dead(t.Context(), ds[4], &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}}); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(opened); d < 900*time.Millisecond {
+		t.Errorf("a dead letter is in its queue %v after that was made", d)
+	}
+	began := time.Now()
+	var all sync.WaitGroup
+	for i, d := range ds[:4] {
+		all.Go(func() {
+			time.Sleep(time.Duration(i) * 100 * time.Millisecond)
+			if err := s.Retry(t.Context(), d, time.Minute, ""); err != nil {
+				t.Error(err)
+			}
+			if d := time.Since(began); d < time.Second {
+				t.Errorf("a job is in a queue for retries %v after that was made", d)
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestSource(t *testing.T) {
 	u := url(t)
 	n := 0

@@ -25,14 +25,14 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// Config is what a Queue is made from. Dir, Upstream and Guard must be set.
+// Config is what a Queue is made from. Dir, and Upstream and Guard or Way, must be set.
 type Config struct {
 	// Dir is where everything is kept. It is made when it is not there, for its owner only.
 	Dir string
-	// Upstream sends, and Guard says when, or Pool, which has keys besides.
+	// Upstream sends, and Guard says when. Way stands in the place of both where they may change: it is asked for each batch.
 	Upstream drain.Upstream
 	Guard    *limiter.Guard
-	Pool     func() (*limiter.Pool, error) // asked for each batch
+	Way      func() (Way, error)
 	// Request is as in drain.Config.
 	Request func(*drain.Job) limiter.Request
 	// Token is what callers must send as a bearer token. Empty lets everybody in.
@@ -48,6 +48,16 @@ type Config struct {
 	Again time.Duration
 	// Log is told of batches that end; nil means that nobody is.
 	Log func(format string, args ...any)
+}
+
+// Way is how requests get to where they go: what sends them, and the guard that says when, or the pool, which has keys besides.
+// They belong together, because a key must not get to another host than its own.
+type Way struct {
+	Upstream drain.Upstream
+	Guard    *limiter.Guard
+	Pool     *limiter.Pool
+	// Below is what endpoints must begin with; empty lets them be any path.
+	Below string
 }
 
 // Queue is the files and batches of one directory. It is an http.Handler.
@@ -158,8 +168,12 @@ func Open(cfg Config) (_ *Queue, err error) {
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
-	if cfg.Dir == "" || cfg.Upstream == nil || (cfg.Guard == nil) == (cfg.Pool == nil) || cfg.AtOnce < 1 || cfg.MaxFile < 1 {
-		return nil, errors.New("batches: Config needs Dir, Upstream and one of Guard and Pool, and AtOnce and MaxFile that are not negative")
+	if fixed := cfg.Upstream != nil && cfg.Guard != nil; cfg.Dir == "" || fixed == (cfg.Way != nil) || cfg.AtOnce < 1 || cfg.MaxFile < 1 {
+		return nil, errors.New("batches: Config needs Dir, either Upstream and Guard or Way, and AtOnce and MaxFile that are not negative")
+	}
+	if cfg.Way == nil {
+		way := Way{Upstream: cfg.Upstream, Guard: cfg.Guard}
+		cfg.Way = func() (Way, error) { return way, nil }
 	}
 	q := &Queue{cfg: cfg, work: make(chan struct{}, 1), files: map[string]*File{}, batches: map[string]*Batch{}, running: map[string]*running{}}
 	for _, dir := range []string{"files", "batches"} {
@@ -425,18 +439,19 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		return c, err
 	}
 	defer store.Close()
-	var up drain.Upstream = only{q.cfg.Upstream, endpoint}
-	if keyed, ok := q.cfg.Upstream.(drain.KeyUpstream); ok {
-		up = onlyKeyed{keyed, only{q.cfg.Upstream, endpoint}}
+	way, err := q.cfg.Way()
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", errStopped, err)
 	}
-	var pool *limiter.Pool
-	if q.cfg.Pool != nil {
-		if pool, err = q.cfg.Pool(); err != nil {
-			return c, fmt.Errorf("%w: %w", errStopped, err)
-		}
+	if !strings.HasPrefix(endpoint, way.Below) {
+		return c, fmt.Errorf("batches: the endpoint %.200q is not below %s, where the upstream's API is", endpoint, way.Below)
+	}
+	var up drain.Upstream = only{way.Upstream, endpoint}
+	if keyed, ok := way.Upstream.(drain.KeyUpstream); ok {
+		up = onlyKeyed{keyed, only{way.Upstream, endpoint}}
 	}
 	r, err := drain.New(drain.Config{
-		Source: src, Store: store, Upstream: up, Guard: q.cfg.Guard, Pool: pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
+		Source: src, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
 		QuotaPause: time.Minute, StopAfter: -1,
 	})
 	if err != nil {

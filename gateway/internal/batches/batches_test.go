@@ -325,6 +325,88 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
+// notRead is a body that nobody should read.
+type notRead struct{ t *testing.T }
+
+func (n notRead) Read([]byte) (int, error) {
+	n.t.Error("the body is read")
+	return 0, io.ErrUnexpectedEOF
+}
+
+// A form that comes with a question for a list is not read: it would be kept on the disk, however large.
+func TestListsReadNoForms(t *testing.T) {
+	a := start(t, t.TempDir(), &upstream{})
+	for _, path := range []string{"/v1/files?limit=1", "/v1/batches?limit=1"} {
+		r := httptest.NewRequest("GET", path, notRead{t})
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+		w := httptest.NewRecorder()
+		if a.q.ServeFor("", w, r); w.Code != 200 {
+			t.Errorf("%s has status %d: %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// slowTaker is a caller that takes its answer only when it is told to.
+type slowTaker struct {
+	*httptest.ResponseRecorder
+	begun, take chan struct{}
+}
+
+func (s *slowTaker) Write(b []byte) (int, error) {
+	close(s.begun)
+	<-s.take
+	return s.ResponseRecorder.Write(b)
+}
+
+// Who takes an answer slowly holds up nobody else.
+func TestSlowTakers(t *testing.T) {
+	a := start(t, t.TempDir(), &upstream{})
+	for _, path := range []string{"/v1/files", "/v1/batches", "/v1/batches/batch_x"} {
+		slow := &slowTaker{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			a.q.ServeFor("", slow, httptest.NewRequest("GET", path, nil))
+		}()
+		<-slow.begun
+		other := make(chan struct{})
+		go func() {
+			defer close(other)
+			a.q.ServeFor("", httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/files", nil))
+		}()
+		select {
+		case <-other:
+		case <-time.After(5 * time.Second):
+			t.Errorf("%s: somebody else waits for a slow taker", path)
+		}
+		close(slow.take)
+		<-ended
+		<-other
+	}
+}
+
+// What is large, or leads elsewhere than it says, makes no batch.
+func TestRefusedBatches(t *testing.T) {
+	a := start(t, t.TempDir(), &upstream{})
+	f := a.upload(`{"custom_id":"a","url":"/v1/x","body":{}}` + "\n")
+	for _, in := range []string{
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/../admin","completion_window":"24h"}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/%2e%2E/admin","completion_window":"24h"}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/./x","completion_window":"24h"}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/..\\admin","completion_window":"24h"}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"24h","metadata":{"a":"` + strings.Repeat("a", 100_000) + `"}}`,
+	} {
+		if s := a.do("POST", "/v1/batches", "application/json", strings.NewReader(in), nil); s != 400 {
+			t.Errorf("%.100s has status %d, want 400", in, s)
+		}
+	}
+	for _, in := range []string{"/v1/x?a=../b", "/v1/x.y/...z"} {
+		if s := a.do("POST", "/v1/batches", "application/json", strings.NewReader(`{"input_file_id":"`+f.ID+`","endpoint":"`+in+`","completion_window":"24h"}`), nil); s != 200 {
+			t.Errorf("%s has status %d, want 200", in, s)
+		}
+	}
+}
+
 // A stranger that sends no body does not hold its connection.
 func TestStrangerThatSendsNothing(t *testing.T) {
 	a := start(t, t.TempDir(), &upstream{})

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"mime/multipart"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,15 +44,15 @@ func (q *Queue) ServeFor(owner string, w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.WithContext(context.WithValue(r.Context(), ownerKey{}, owner))
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/files", q.upload)
-	mux.HandleFunc("GET /v1/files", q.listFiles)
-	mux.HandleFunc("GET /v1/files/{id}", q.getFile)
+	mux.HandleFunc("POST /v1/files", unhurried(q.upload))
+	mux.HandleFunc("GET /v1/files", unhurried(q.listFiles))
+	mux.HandleFunc("GET /v1/files/{id}", unhurried(q.getFile))
 	mux.HandleFunc("GET /v1/files/{id}/content", q.content)
-	mux.HandleFunc("DELETE /v1/files/{id}", q.deleteFile)
-	mux.HandleFunc("POST /v1/batches", q.create)
-	mux.HandleFunc("GET /v1/batches", q.listBatches)
-	mux.HandleFunc("GET /v1/batches/{id}", q.getBatch)
-	mux.HandleFunc("POST /v1/batches/{id}/cancel", q.cancel)
+	mux.HandleFunc("DELETE /v1/files/{id}", unhurried(q.deleteFile))
+	mux.HandleFunc("POST /v1/batches", unhurried(q.create))
+	mux.HandleFunc("GET /v1/batches", unhurried(q.listBatches))
+	mux.HandleFunc("GET /v1/batches/{id}", unhurried(q.getBatch))
+	mux.HandleFunc("POST /v1/batches/{id}/cancel", unhurried(q.cancel))
 	if _, pattern := mux.Handler(r); pattern == "" {
 		refuse(w, 404, "there is no "+r.Method+" "+r.URL.Path+" here, but /v1/files and /v1/batches")
 		return
@@ -65,6 +66,30 @@ type ownerKey struct{}
 func owner(r *http.Request) string {
 	name, _ := r.Context().Value(ownerKey{}).(string)
 	return name
+}
+
+// later is an answer that is sent when all of it is there.
+type later struct {
+	http.ResponseWriter
+	status int
+	body   []byte
+}
+
+func (l *later) WriteHeader(status int) { l.status = status }
+
+func (l *later) Write(b []byte) (int, error) {
+	l.body = append(l.body, b...)
+	return len(b), nil
+}
+
+// unhurried has answers of h sent when h has returned, without its lock: who takes one slowly holds up nobody else.
+func unhurried(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		l := &later{ResponseWriter: w, status: http.StatusOK}
+		h(l, r)
+		w.WriteHeader(l.status)
+		_, _ = w.Write(l.body) // the caller has gone, if anything
+	}
 }
 
 func refuse(w http.ResponseWriter, status int, message string) {
@@ -156,7 +181,7 @@ func (q *Queue) store(f *File, part *multipart.Part) (status int, err error) {
 		status = 500
 	}
 	f.Bytes = n
-	if f.Filename = filepath.Base(part.FileName()); f.Filename == "." {
+	if f.Filename = filepath.Base(part.FileName()); f.Filename == "." || len(f.Filename) > longestName {
 		f.Filename = f.ID + ".jsonl"
 	}
 	return status, place(tmp, q.data(f.ID), err)
@@ -230,8 +255,9 @@ func (q *Queue) listBatches(w http.ResponseWriter, r *http.Request) {
 
 // list answers with a page of a list.
 func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (id string, v any)) {
+	query := r.URL.Query() // and not r.FormValue, which would read a body, and keep it on the disk
 	limit := 20
-	if s := r.FormValue("limit"); s != "" {
+	if s := query.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > 100 {
 			refuse(w, 400, "limit must be 1 to 100")
@@ -239,7 +265,7 @@ func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (
 		}
 		limit = n
 	}
-	after := r.FormValue("after")
+	after := query.Get("after")
 	page := []any{}
 	var first, last any
 	more := false
@@ -264,6 +290,27 @@ func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (
 	answer(w, 200, map[string]any{"object": "list", "data": page, "first_id": first, "last_id": last, "has_more": more})
 }
 
+// mostBatch is how many bytes may say what a batch is to be, and longestName how many a file's name may have. Both stay in memory.
+const (
+	mostBatch   = 64 << 10
+	longestName = 255
+)
+
+// clean reports whether a path leads nowhere else than it says.
+func clean(path string) bool {
+	path, _, _ = strings.Cut(path, "?")
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		return false
+	}
+	for part := range strings.SplitSeq(strings.ReplaceAll(plain, `\`, "/"), "/") {
+		if part == "." || part == ".." {
+			return false
+		}
+	}
+	return true
+}
+
 // create makes a batch.
 func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 	var in struct {
@@ -272,7 +319,7 @@ func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 		CompletionWindow string            `json:"completion_window"`
 		Metadata         map[string]string `json:"metadata"`
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&in); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, mostBatch)).Decode(&in); err != nil {
 		refuse(w, 400, "the body is not as it should be: "+err.Error())
 		return
 	}
@@ -285,6 +332,9 @@ func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 		return
 	case !strings.HasPrefix(in.Endpoint, "/") || strings.HasPrefix(in.Endpoint, "//"):
 		refuse(w, 400, "endpoint must be a path, such as /v1/chat/completions")
+		return
+	case !clean(in.Endpoint):
+		refuse(w, 400, `endpoint has "." or ".." in it`)
 		return
 	case in.CompletionWindow != "24h":
 		refuse(w, 400, "completion_window must be 24h")

@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/gateway/internal/cache"
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
@@ -201,6 +203,28 @@ type View struct {
 	Pool   *limiter.Pool // nil without keys
 }
 
+// Target is an upstream as it is configured, with the rules for its answers, and the guard or the pool that belongs to it.
+type Target struct {
+	Upstream config.Upstream
+	Rules    *feedback.Rules
+	Guard    *limiter.Guard // nil with Pool
+	Pool     *limiter.Pool  // nil without keys
+}
+
+// Target returns an upstream as calls that begin now find it; ok is false when there is none of this name that calls are sent to.
+func (p *Proxy) Target(name string) (to Target, ok bool) {
+	t := p.table.Load()
+	u := t.upstreams[name]
+	if u == nil {
+		return to, false
+	}
+	to = Target{Upstream: t.settings.Limits.Upstreams[name], Rules: u.rules, Pool: u.pool}
+	if u.pool == nil {
+		to.Guard = u.guards[0]
+	}
+	return to, true
+}
+
 // Upstreams returns the upstreams in the order of their names, and the guards of tenants.
 func (p *Proxy) Upstreams() (all []View) {
 	t := p.table.Load()
@@ -338,7 +362,11 @@ func (t *table) admit(r *http.Request) (callers.Who, *dialect.Error) {
 // Admit returns the name of the caller of a request that the gateway answers itself; empty when the gateway has no callers. It reports
 // whether the caller may, and has told it otherwise.
 func (p *Proxy) Admit(w http.ResponseWriter, r *http.Request) (caller string, ok bool) {
-	who, denied := p.table.Load().admit(r)
+	t := p.table.Load()
+	who, denied := t.admit(r)
+	if denied == nil && !t.book.Named() && !t.settings.Open && t.settings.Loopback() && !LocalHost(r.Host) {
+		denied = &dialect.Error{Kind: dialect.Unauthorized, Message: fmt.Sprintf("what the gateway keeps is for callers of 127.0.0.1 or localhost, not of %.100q: make a caller with `gateway key`, or write open = true in [gateway]", r.Host), Final: true}
+	}
 	if denied == nil {
 		return who.Name, true
 	}
@@ -476,7 +504,9 @@ func (c *call) run() {
 		c.share(plan)
 		return
 	}
-	c.early = c.out.early
+	if c.r.ProtoAtLeast(1, 1) {
+		c.early = c.out.early
+	}
 	resp, t, err := c.exchange(c.r.Context())
 	if err != nil {
 		c.failed(err, t)

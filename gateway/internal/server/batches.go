@@ -21,27 +21,18 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 	if b.Dir == "" {
 		return nil, nil
 	}
-	u := set.Limits.Upstreams[b.Upstream]
-	up, err := drain.NewHTTP(drain.HTTP{
-		// The requests' urls begin with the version, as does what others call the base URL.
-		BaseURL:  strings.TrimSuffix(strings.TrimSuffix(u.BaseURL, "/"), "/v1"),
-		Provider: u.Provider, Rules: set.Limits.FeedbackRules(), IdempotencyKey: b.Idempotent,
-		KeyHeader: u.Keys.Header, KeyPrefix: u.Keys.Prefix,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("gateway.batches: %w", err)
-	}
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.MaxIdleConns, base.MaxIdleConnsPerHost = 0, 1<<14
 	cfg := batches.Config{
-		Dir: b.Dir, Upstream: up, MaxFile: b.MaxFile, Idempotent: b.Idempotent,
+		Dir: b.Dir, MaxFile: b.MaxFile, Idempotent: b.Idempotent,
 		// Whose it is says the gateway, not a line of a file.
 		Request: func(j *drain.Job) limiter.Request {
 			return limiter.Request{Tenant: b.Tenant, Output: j.MaxTokens}
 		},
+		Way: func() (batches.Way, error) { return s.batchWay(b, base) },
 		Log: func(format string, args ...any) { s.log.Info(fmt.Sprintf(format, args...)) },
 	}
-	if len(u.Keys.Sources) > 0 {
-		cfg.Pool = func() (*limiter.Pool, error) { return s.limits.Pool(u.Name) }
-	} else if cfg.Guard, err = s.limits.Guard(u.Name); err != nil {
+	if _, err := cfg.Way(); err != nil {
 		return nil, err
 	}
 	q, err := batches.Open(cfg)
@@ -49,6 +40,29 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 		return nil, fmt.Errorf("gateway.batches: %w", err)
 	}
 	return q, nil
+}
+
+// batchWay returns how requests of a batch get to their upstream, as its table and its keys are now.
+func (s *Server) batchWay(b *settings.Batches, base http.RoundTripper) (way batches.Way, err error) {
+	to, ok := s.proxy.Target(b.Upstream)
+	if !ok {
+		return way, fmt.Errorf("gateway.batches: there is no upstream %s any more", b.Upstream)
+	}
+	u := to.Upstream
+	// The requests' urls begin with the version, as does what others call the base URL.
+	host, versioned := strings.CutSuffix(strings.TrimSuffix(u.BaseURL, "/"), "/v1")
+	up, err := drain.NewHTTP(drain.HTTP{
+		BaseURL: host, Provider: u.Provider, Rules: to.Rules, IdempotencyKey: b.Idempotent,
+		KeyHeader: u.Keys.Header, KeyPrefix: u.Keys.Prefix, Base: base,
+	})
+	if err != nil {
+		return way, fmt.Errorf("gateway.batches: %w", err)
+	}
+	way = batches.Way{Upstream: up, Guard: to.Guard, Pool: to.Pool}
+	if versioned {
+		way.Below = "/v1/"
+	}
+	return way, nil
 }
 
 // batchPath returns the path of a request of the Batch API as the API itself writes it; empty when it is none, or when there is no such

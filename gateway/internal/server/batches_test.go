@@ -54,6 +54,11 @@ func (a batchAPI) do(method, path, kind string, body io.Reader, into any) int {
 // batch uploads requests and makes a batch of them.
 func (a batchAPI) batch(lines string) (file, id string) {
 	a.t.Helper()
+	return a.batchTo("/v1/chat/completions", lines)
+}
+
+func (a batchAPI) batchTo(endpoint, lines string) (file, id string) {
+	a.t.Helper()
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
 	_ = m.WriteField("purpose", "batch")
@@ -64,7 +69,7 @@ func (a batchAPI) batch(lines string) (file, id string) {
 	if s := a.do("POST", "/files", m.FormDataContentType(), &b, &f); s != 200 {
 		a.t.Fatalf("the upload has status %d", s)
 	}
-	in := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/chat/completions","completion_window":"24h"}`, f.ID)
+	in := fmt.Sprintf(`{"input_file_id":%q,"endpoint":%q,"completion_window":"24h"}`, f.ID, endpoint)
 	if s := a.do("POST", "/batches", "application/json", strings.NewReader(in), &made); s != 200 {
 		a.t.Fatalf("the batch has status %d", s)
 	}
@@ -210,6 +215,85 @@ func TestBatchesGoOn(t *testing.T) {
 	}
 	if n := calls.Load(); n != 20 {
 		t.Errorf("%d calls, want 20: none is sent twice", n)
+	}
+}
+
+// Batches go where their upstream is now, and no key gets to another host than its own.
+func TestBatchesAfterReload(t *testing.T) {
+	checkGoroutines(t)
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	var wrong atomic.Int64
+	var calls [2]atomic.Int64
+	keyed := func(i int, key string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			calls[i].Add(1)
+			if r.Header.Get("Authorization") != "Bearer "+key {
+				wrong.Add(1)
+			}
+			ok(w, r)
+		}
+	}
+	a, b := upstreamServer(t, keyed(0, "sk-a")), upstreamServer(t, keyed(1, "sk-b"))
+	const batches = "[gateway.batches]\ndir='{dir}/spool'"
+	g := start(t, table(a, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n"+batches))
+	api := batchAPI{t, g.url + "/v1", ""}
+	_, id := api.batch(batchLines(3))
+	api.results(id)
+	g.write(table(b, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_B'\n"+batches))
+	g.onReload(g.limits.Reload())
+	_, id = api.batch(batchLines(3))
+	api.results(id)
+	if wrong.Load() > 0 || calls[0].Load() != 3 || calls[1].Load() != 3 {
+		t.Errorf("%d calls to the first host and %d to the second, want 3 each; %d of them with the other's key", calls[0].Load(), calls[1].Load(), wrong.Load())
+	}
+}
+
+// The upstream's key opens what is below its base URL, and nothing beside it.
+func TestBatchesBesideTheAPI(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	var calls atomic.Int64
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		ok(w, r)
+	})
+	g := start(t, table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n[gateway.batches]\ndir='{dir}/spool'"))
+	a := batchAPI{t, g.url + "/v1", ""}
+	for _, endpoint := range []string{"/admin/keys", "/v1x/y"} {
+		_, id := a.batchTo(endpoint, strings.ReplaceAll(batchLines(2), "/v1/chat/completions", endpoint))
+		var b struct {
+			Status string
+			Errors struct{ Data []struct{ Message string } }
+		}
+		eventually(t, "the batch ends", func() bool {
+			a.do("GET", "/batches/"+id, "", nil, &b)
+			return b.Status != "in_progress"
+		})
+		if b.Status != "failed" || len(b.Errors.Data) != 1 || !strings.Contains(b.Errors.Data[0].Message, "is not below /v1/") {
+			t.Errorf("%s: %+v", endpoint, b)
+		}
+	}
+	if n := calls.Load(); n > 0 {
+		t.Errorf("%d calls with the key went beside the API", n)
+	}
+}
+
+// A page of another site whose name leads here reads no files, whether there is a key to lend or not.
+func TestBatchesByAnotherName(t *testing.T) {
+	s := upstreamServer(t, ok)
+	for more, want := range map[string]int{"": 401, "[gateway]\nopen=true\n": 200} {
+		g := start(t, table(s, more)+"[gateway.batches]\ndir='{dir}/spool'")
+		for host, want := range map[string]int{"evil.example": want, "localhost": 200} {
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", g.url+"/v1/files", nil)
+			req.Host = host
+			resp, err := client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := read(t, resp); resp.StatusCode != want {
+				t.Errorf("%q: a caller of %s has status %d, want %d: %s", more, host, resp.StatusCode, want, text)
+			}
+		}
 	}
 }
 

@@ -371,3 +371,17 @@ func TestEarlyHints(t *testing.T) {
 		}
 	}
 }
+
+// A caller that speaks HTTP/1.0 knows no status 1xx, and would take it for the answer.
+func TestEarlyHintsOfOldCallers(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		ok(w, r)
+	})
+	g := start(t, table(s, ""))
+	conn := dial(t, g.Addr())
+	fmt.Fprint(conn, "GET /up/x HTTP/1.0\r\nHost: localhost\r\n\r\n")
+	if b, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(b), "HTTP/1.0 200 ") {
+		t.Errorf("%v, %q", err, b)
+	}
+}
