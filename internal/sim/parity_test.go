@@ -284,8 +284,11 @@ func livePool(t *testing.T, cfg limiter.PoolConfig, arrivals []sim.Arrival) sim.
 	for i, k := range cfg.Keys {
 		number[k.Fingerprint()] = i
 	}
+	var mu sync.Mutex // each guard tells by itself
 	for i, g := range p.Guards() {
 		g.OnDecision(func(d limiter.Decision) {
+			mu.Lock()
+			defer mu.Unlock()
 			trace.Steps = append(trace.Steps, sim.Step{At: d.At, Guard: i, Decision: d.Decision})
 		})
 	}
