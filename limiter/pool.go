@@ -846,7 +846,6 @@ func (p *Pool) enter(ctx context.Context, r Request, c keyChoice) (w *poolWaiter
 // earliest; never when none is in service. It is called without the lock.
 func (p *Pool) prospects(w *poolWaiter) (all admission.Prospects, at time.Duration) {
 	at = never
-	known := true
 	for _, l := range p.lanes {
 		if !l.usable(w.choice) {
 			continue
@@ -855,17 +854,8 @@ func (p *Pool) prospects(w *poolWaiter) (all admission.Prospects, at time.Durati
 		g.mu.Lock()
 		now := g.now()
 		at = min(at, g.core.Earliest(now, &w.Waiter)+g.base.Sub(p.base))
-		one := g.core.Prospects()
+		all = all.Join(g.core.Prospects())
 		g.mu.Unlock()
-		known = known && one.Quickest > 0
-		if all.Quickest == 0 || one.Quickest < all.Quickest {
-			all.Quickest = one.Quickest
-		}
-		all.Latency = max(all.Latency, one.Latency)
-		all.Highest += one.Highest
-	}
-	if !known {
-		all.Quickest = 0
 	}
 	return all, at
 }

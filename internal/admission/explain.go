@@ -9,12 +9,30 @@ import (
 type Prospects struct {
 	Quickest, Latency time.Duration
 	Highest           int
+	joined            bool // Join made it
+}
+
+// Join returns what is known of two Cores together, for a caller whom either may let in: p, with o added. The zero Prospects is
+// where to begin.
+func (p Prospects) Join(o Prospects) Prospects {
+	switch {
+	case !p.joined:
+		o.joined = true
+		return o
+	case p.Quickest == 0 || o.Quickest == 0:
+		p.Quickest = 0 // of one nothing is known
+	default:
+		p.Quickest = min(p.Quickest, o.Quickest)
+	}
+	p.Latency = max(p.Latency, o.Latency)
+	p.Highest += o.Highest
+	return p
 }
 
 // Prospects returns what is known. It needs the lock.
 func (c *Core) Prospects() Prospects {
 	if s := c.state; s != nil {
-		return Prospects{s.quickest, s.latency, s.highest}
+		return Prospects{Quickest: s.quickest, Latency: s.latency, Highest: s.highest}
 	}
 	return Prospects{Highest: c.slots.Limit()}
 }

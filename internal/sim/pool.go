@@ -243,7 +243,6 @@ func (p *pool) mayUse(priority uint8) bool {
 
 func (p *pool) prospects(now time.Duration, w *admission.Waiter) (all admission.Prospects, at time.Duration) {
 	at = never
-	known := true
 	only := p.choice(w)
 	for i := range p.guards {
 		if p.lanes[i].out || only != anyKey && only != i {
@@ -251,16 +250,7 @@ func (p *pool) prospects(now time.Duration, w *admission.Waiter) (all admission.
 		}
 		g := &p.guards[i].core
 		at = min(at, g.Earliest(now, w))
-		one := g.Prospects()
-		known = known && one.Quickest > 0
-		if all.Quickest == 0 || one.Quickest < all.Quickest {
-			all.Quickest = one.Quickest
-		}
-		all.Latency = max(all.Latency, one.Latency)
-		all.Highest += one.Highest
-	}
-	if !known {
-		all.Quickest = 0
+		all = all.Join(g.Prospects())
 	}
 	return all, at
 }
