@@ -239,36 +239,17 @@ func live(t *testing.T, cfg limiter.Config, arrivals []sim.Arrival) sim.Trace {
 	}
 	trace := sim.Trace{Fates: make([]sim.Fate, len(arrivals))}
 	g.OnDecision(func(d limiter.Decision) { trace.Steps = append(trace.Steps, sim.Step{At: d.At, Decision: d.Decision}) })
-	start := time.Now()
-	var wg sync.WaitGroup
-	for i, a := range arrivals {
-		wg.Go(func() {
-			time.Sleep(a.At)
-			f := &trace.Fates[i]
-			ctx := context.Background()
-			if a.GiveUp > 0 {
-				var stop context.CancelFunc
-				ctx, stop = context.WithTimeout(ctx, a.GiveUp)
-				defer stop()
-			}
-			p, err := g.Acquire(ctx, limiter.Request{
-				Tokens: a.Tokens, Output: a.Output, Class: a.Class, Tenant: a.Tenant, Priority: a.Priority, Retry: a.Retry,
-			})
-			f.Start = time.Since(start)
-			var refused *limiter.RejectedError
-			switch {
-			case errors.As(err, &refused):
-				f.Reason = refused.Reason
-			case err != nil:
-				f.GaveUp = true
-			default:
-				time.Sleep(a.Service)
-				f.Started, f.End = true, time.Since(start)
-				p.Release(a.Outcome)
-			}
-		})
-	}
-	wg.Wait()
+	pass(arrivals, trace.Fates, func(ctx context.Context, req limiter.Request, f *sim.Fate) (func(limiter.Outcome), error) {
+		p, err := g.Acquire(ctx, req)
+		var refused *limiter.RejectedError
+		if errors.As(err, &refused) {
+			f.Reason = refused.Reason
+		}
+		if err != nil {
+			return nil, err
+		}
+		return p.Release, nil
+	})
 	trace.Counts = g.Stats().Counts
 	return trace
 }
@@ -292,38 +273,49 @@ func livePool(t *testing.T, cfg limiter.PoolConfig, arrivals []sim.Arrival) sim.
 			trace.Steps = append(trace.Steps, sim.Step{At: d.At, Guard: i, Decision: d.Decision})
 		})
 	}
+	pass(arrivals, trace.Fates, func(ctx context.Context, req limiter.Request, f *sim.Fate) (func(limiter.Outcome), error) {
+		kp, err := p.Acquire(ctx, req)
+		var refused *limiter.NoKeyError
+		if errors.As(err, &refused) {
+			f.Reason = refused.Reason
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.Key = number[kp.Key()]
+		return func(o limiter.Outcome) { kp.Release(o, limiter.KeyFine) }, nil
+	})
+	return trace
+}
+
+// pass has each arrival acquire a place when it comes, hold it for its service, and end it; what became of it is in fates.
+func pass(arrivals []sim.Arrival, fates []sim.Fate, acquire func(context.Context, limiter.Request, *sim.Fate) (end func(limiter.Outcome), err error)) {
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i, a := range arrivals {
 		wg.Go(func() {
-			time.Sleep(a.At)
-			f := &trace.Fates[i]
+			time.Sleep(a.At) // in the bubble of the test
+			f := &fates[i]
 			ctx := context.Background()
 			if a.GiveUp > 0 {
 				var stop context.CancelFunc
 				ctx, stop = context.WithTimeout(ctx, a.GiveUp)
 				defer stop()
 			}
-			kp, err := p.Acquire(ctx, limiter.Request{
+			end, err := acquire(ctx, limiter.Request{
 				Tokens: a.Tokens, Output: a.Output, Class: a.Class, Tenant: a.Tenant, Priority: a.Priority, Retry: a.Retry,
-			})
+			}, f)
 			f.Start = time.Since(start)
-			var refused *limiter.NoKeyError
-			switch {
-			case errors.As(err, &refused):
-				f.Reason = refused.Reason
-			case err != nil:
-				f.GaveUp = true
-			default:
-				f.Key = number[kp.Key()]
-				time.Sleep(a.Service)
-				f.Started, f.End = true, time.Since(start)
-				kp.Release(a.Outcome, limiter.KeyFine)
+			if err != nil {
+				f.GaveUp = f.Reason == 0
+				return
 			}
+			time.Sleep(a.Service)
+			f.Started, f.End = true, time.Since(start)
+			end(a.Outcome)
 		})
 	}
 	wg.Wait()
-	return trace
 }
 
 // tell writes a trace as lines.

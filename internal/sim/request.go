@@ -187,18 +187,11 @@ func (r *run) acquire(q *request) {
 // pooled is what the pool of a replica does with a request that asked for a place with any key.
 func (r *run) pooled(rep int, w *admission.Waiter, key int) {
 	q := w.Owner.(*request)
-	r.tally.waitedFor(r, q)
 	if w.State == admission.Granted {
 		q.guard = rep*r.keys + key
 		q.cost = r.pools[rep].cost
-		g := &r.guards[q.guard]
-		g.in++
-		r.check.granted(r, g)
-		r.send(q)
-		return
 	}
-	r.tally.reasons[w.Reason]++
-	r.done(q, refused)
+	r.placed(q, w)
 }
 
 // choice is the key that a request must have; see pool.
@@ -212,10 +205,15 @@ func (r *run) choice(w *admission.Waiter) int {
 // answered is what the guard does with a request that asked for a place.
 func (r *run) answered(w *admission.Waiter) {
 	q := w.Owner.(*request)
-	g := &r.guards[q.guard]
-	g.waiting--
+	r.guards[q.guard].waiting--
+	r.placed(q, w)
+}
+
+// placed goes on with a request that has its place, or was refused one.
+func (r *run) placed(q *request, w *admission.Waiter) {
 	r.tally.waitedFor(r, q)
 	if w.State == admission.Granted {
+		g := &r.guards[q.guard]
 		g.in++
 		r.check.granted(r, g)
 		r.send(q)
