@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -26,24 +27,28 @@ type keyed struct {
 func (k *keyed) answers(t *testing.T, f func(key string, n int) (status int, body string)) *drain.HTTP {
 	t.Helper()
 	k.sent = map[string]int{}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://upstream.invalid", Base: roundTripper(func(r *http.Request) (*http.Response, error) {
 		key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 		k.mu.Lock()
 		k.sent[key]++
 		n := k.sent[key]
 		k.mu.Unlock()
 		status, body := f(key, n)
+		w := httptest.NewRecorder()
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
-	}))
-	t.Cleanup(srv.Close)
-	up, err := drain.NewHTTP(drain.HTTP{BaseURL: srv.URL})
+		return w.Result(), nil
+	})})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return up
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // drainKeys drains so many jobs with the keys a, b and c.
 func drainKeys(t *testing.T, up drain.Upstream, n int) (*draintest.Results, drain.Progress, error) {
@@ -115,17 +120,19 @@ func TestPoolForbidden(t *testing.T) {
 
 // A job that one key is forbidden waits for another one, however long that has no place: the first one says nothing about it.
 func TestPoolForbiddenAndFull(t *testing.T) {
-	var k keyed
-	up := k.answers(t, func(key string, _ int) (int, string) {
-		if key == "key-b" {
-			return 403, `{"error":{"message":"no"}}`
+	synctest.Test(t, func(t *testing.T) {
+		var k keyed
+		up := k.answers(t, func(key string, _ int) (int, string) {
+			if key == "key-b" {
+				return 403, `{"error":{"message":"no"}}`
+			}
+			time.Sleep(time.Minute)
+			return 200, good
+		})
+		if _, p, err := drainKeys(t, up, 12); err != nil || p.Done != 12 || p.Dead != 0 {
+			t.Fatalf("Run: %v, %d done and %d dead, want 12 and none; sent %v", err, p.Done, p.Dead, k.sent)
 		}
-		time.Sleep(1200 * time.Millisecond)
-		return 200, good
 	})
-	if _, p, err := drainKeys(t, up, 12); err != nil || p.Done != 12 || p.Dead != 0 {
-		t.Fatalf("Run: %v, %d done and %d dead, want 12 and none; sent %v", err, p.Done, p.Dead, k.sent)
-	}
 }
 
 // When all keys are out the run stops, and says why.
