@@ -156,51 +156,49 @@ func TestFlightEndsWithItsReaders(t *testing.T) {
 
 // Readers that come, read a while and leave, and answers that fail, leave nothing behind.
 func TestFlightStress(t *testing.T) {
-	c := New(Config{MaxEntry: 1 << 12})
-	var all sync.WaitGroup
-	for w := range 16 {
-		rnd := rand.New(rand.NewPCG(uint64(w), 1))
-		all.Go(func() {
-			for range 200 {
-				k := Key{byte(rnd.IntN(3))}
-				size, fail := rnd.IntN(1<<14), rnd.IntN(4) == 0
-				ctx, cancel := context.WithCancel(t.Context())
-				r, _ := c.Join(ctx, k, func(ctx context.Context, f *Flight) {
-					if fail {
-						f.End(fmt.Errorf("failed"))
-						return
-					}
-					f.Begin(&Head{Status: 200})
-					for n := 0; n < size; n += 512 {
-						if _, err := f.Write(make([]byte, 512)); err != nil {
-							f.End(err)
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{MaxEntry: 1 << 12})
+		var all sync.WaitGroup
+		for w := range 16 {
+			rnd := rand.New(rand.NewPCG(uint64(w), 1))
+			all.Go(func() {
+				for range 200 {
+					k := Key{byte(rnd.IntN(3))}
+					size, fail := rnd.IntN(1<<14), rnd.IntN(4) == 0
+					ctx, cancel := context.WithCancel(t.Context())
+					r, _ := c.Join(ctx, k, func(ctx context.Context, f *Flight) {
+						if fail {
+							f.End(fmt.Errorf("failed"))
 							return
 						}
+						f.Begin(&Head{Status: 200})
+						for n := 0; n < size; n += 512 {
+							if _, err := f.Write(make([]byte, 512)); err != nil {
+								f.End(err)
+								return
+							}
+						}
+						f.End(nil)
+					})
+					if rnd.IntN(5) == 0 {
+						cancel()
 					}
-					f.End(nil)
-				})
-				if rnd.IntN(5) == 0 {
+					if _, err := r.Head(); err == nil {
+						_, _ = io.CopyN(io.Discard, r, int64(rnd.IntN(1<<14)))
+					}
+					_ = r.Close()
 					cancel()
 				}
-				if _, err := r.Head(); err == nil {
-					_, _ = io.CopyN(io.Discard, r, int64(rnd.IntN(1<<14)))
-				}
-				_ = r.Close()
-				cancel()
-			}
-		})
-	}
-	all.Wait()
-	for range 1000 {
-		c.mu.Lock()
-		n := len(c.flights)
-		c.mu.Unlock()
-		if n == 0 {
-			return
+			})
 		}
-		time.Sleep(time.Millisecond) // producers end by themselves
-	}
-	t.Error("flights are left")
+		all.Wait()
+		synctest.Wait() // producers end by themselves
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.flights) > 0 {
+			t.Errorf("%d flights are left", len(c.flights))
+		}
+	})
 }
 
 // Nobody joins a sealed answer; whoever reads it has all of it.
