@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -66,6 +67,9 @@ func (e *env) loadAction(c *cli.Context) error {
 	if err != nil {
 		return misuse(err)
 	}
+	if err := listens(c.Context, p.cfg.URL); err != nil {
+		return misuse(err)
+	}
 	r := &report.Report{Title: "flyball load", Command: loadLine(c), Seed: c.Uint64("seed"), Seeds: 1}
 	u, _ := url.Parse(p.cfg.URL)
 	sc := report.Scenario{Name: u.Host, Intent: fmt.Sprintf("Real requests to %s://%s%s.", u.Scheme, u.Host, u.Path), Duration: p.cfg.Duration}
@@ -111,6 +115,25 @@ func (e *env) loadAction(c *cli.Context) error {
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d controllers; what is finished is above", len(sc.Runs), len(p.controllers))}
 	}
 	return nil
+}
+
+// listens returns an error when nobody takes a connection at the host of a URL: a whole run, and the time in which callers try
+// again, would say no more.
+func listens(ctx context.Context, raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return err
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // net knows the ports of http and https
+	}
+	d := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return fmt.Errorf("no server takes connections for %s://%s: %w; start it first, or see simulate serve", u.Scheme, u.Host, err)
+	}
+	return conn.Close()
 }
 
 // loadPlan reads flags and files, and reports all that is wrong with them together.

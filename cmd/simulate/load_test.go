@@ -81,6 +81,19 @@ func TestLoadMisuse(t *testing.T) {
 	}
 }
 
+// A server that is not there is told at once, and nothing is sent for as long as a run takes.
+func TestLoadWithoutAServer(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	closed := web.URL
+	web.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, errs, code := simulate(ctx, "", "load", "--rate", "5", "--duration", "2m", "--html", "", closed)
+	if code != exitMisuse || out != "" || !strings.Contains(errs, "no server takes connections for "+closed) || !strings.Contains(errs, "connection refused") {
+		t.Errorf("exit code %d, %q%q", code, out, errs)
+	}
+}
+
 func TestLoadInterrupted(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer web.Close()
