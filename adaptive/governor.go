@@ -80,6 +80,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	if s.Busy {
 		s.BusyAt = t
 	}
+	if w.OK > 0 && s.TrialAt > 0 {
+		g.trialWon(t, float64(w.InFlight))
+	}
 	aged := g.age(t, &w)
 	g.note(t)
 	if fresh := g.fresh(&w); fresh > 0 {
@@ -273,6 +276,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	p := &s.Pace[paceRequests]
 	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
 		p = &s.Pace[paceTokens]
+	}
+	if p.Rate == 0 && g.trial(t, n) {
+		return
 	}
 	if p.Rate > 0 {
 		switch {

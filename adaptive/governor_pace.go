@@ -60,6 +60,9 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return min(r, fastest)
 	}
+	if s.TrialAt > 0 {
+		return 1 / max(s.TrialGap, leastTrialGap).Seconds()
+	}
 	if s.Done == 0 {
 		return startPace // the first calls, too, may be too many at once
 	}

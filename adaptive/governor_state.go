@@ -80,6 +80,14 @@ type GovernorState struct {
 	Contra  float64 // refusals at a pace that was measured as fine, lately
 	Wrong   int     // how often a pace explained nothing, at most 3
 
+	// The trial in time, while it is not known what refuses.
+
+	TrialAt    float64       // in flight at its last refusal; 0: there is none
+	Trials     int           // its refusals, 1 to 7
+	TrialFrom  time.Duration // its first refusal
+	TrialCount float64       // accepted calls then
+	TrialGap   time.Duration // how long the next try waits
+
 	// How much starts.
 
 	Done       int64               // calls that ended
@@ -195,7 +203,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt,
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.TrialAt,
 		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel,
 	} {
 		*f = between(*f, 0, most)
@@ -207,7 +215,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, unbounded)
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.TrialCount, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
@@ -221,6 +229,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
 	s.Wrong = min(max(s.Wrong, 0), 3)
+	s.Trials, s.TrialGap = min(max(s.Trials, 0), mostTrials), min(max(s.TrialGap, 0), trialFirst<<(mostTrials-1))
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
@@ -265,7 +274,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
-		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.TrialFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
 		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
