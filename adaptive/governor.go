@@ -228,7 +228,8 @@ func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.Pro
 // unresolved returns how many calls are on their way of which a refusal would not be known yet.
 func (g *Governor) unresolved() float64 {
 	s := &g.s
-	return min(float64(s.InFlight), 1+2*s.RefusalTime*s.Flow)
+	late := 2 * s.RefusalTime * s.Flow
+	return min(float64(s.InFlight), late+min(1, 4*late))
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
