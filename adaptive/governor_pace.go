@@ -123,7 +123,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
 		lower := dn / dt
-		if s.LastPause <= shortPause {
+		if s.Trial > 0 && i == paceRequests {
+			lower *= dt / max(dt/4, dt-paused)
+		} else if s.LastPause <= shortPause {
 			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
 		}
 		switch soon := dn < soonRefused+u; {

@@ -74,6 +74,10 @@ type GovernorState struct {
 
 	Against float64 // evidence against a limit on calls in flight
 	Test    int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	Same    int     // refusals at the same number since the last trial
+	Trial   float64 // in flight where the upstream refused before a pace was tried; 0: no trial
+	Hits    int     // refusals at that number
+	Refuted int     // trials that a limit on calls in flight explained
 	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
 	CapAt   float64 // where those were
 	Doubt   float64 // refusals that the pace does not explain
@@ -221,6 +225,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
 	s.Wrong = min(max(s.Wrong, 0), 3)
+	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<10), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
