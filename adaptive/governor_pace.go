@@ -60,8 +60,8 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return min(r, fastest)
 	}
-	if s.TrialAt > 0 {
-		return 1 / max(s.TrialGap, leastTrialGap).Seconds()
+	if s.RetestAt > 0 {
+		return 1 / max(s.RetestGap, leastRetestGap).Seconds()
 	}
 	if s.Done == 0 {
 		return startPace // the first calls, too, may be too many at once
@@ -126,7 +126,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
 		lower := dn / dt
-		if s.LastPause <= shortPause {
+		if s.Trial > 0 && i == paceRequests {
+			lower *= dt / max(dt/4, dt-paused)
+		} else if s.LastPause <= shortPause {
 			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
 		}
 		switch soon := dn < soonRefused+u; {

@@ -74,19 +74,23 @@ type GovernorState struct {
 
 	Against float64 // evidence against a limit on calls in flight
 	Test    int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	Same    int     // refusals at the same number since the last trial
+	Trial   float64 // in flight where the upstream refused before a pace was tried; 0: no trial
+	Hits    int     // refusals at that number
+	Refuted int     // trials that a limit on calls in flight explained
 	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
 	CapAt   float64 // where those were
 	Doubt   float64 // refusals that the pace does not explain
 	Contra  float64 // refusals at a pace that was measured as fine, lately
 	Wrong   int     // how often a pace explained nothing, at most 3
 
-	// The trial in time, while it is not known what refuses.
+	// The retest, while it is not known what refuses.
 
-	TrialAt    float64       // in flight at its last refusal; 0: there is none
-	Trials     int           // its refusals, 1 to 7
-	TrialFrom  time.Duration // its first refusal
-	TrialCount float64       // accepted calls then
-	TrialGap   time.Duration // how long the next try waits
+	RetestAt    float64       // in flight at its last refusal; 0: there is none
+	Retests     int           // its refusals, 1 to 7
+	RetestFrom  time.Duration // its first refusal
+	RetestCount float64       // accepted calls then
+	RetestGap   time.Duration // how long the next try waits
 
 	// How much starts.
 
@@ -203,7 +207,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.TrialAt,
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
 		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel,
 	} {
 		*f = between(*f, 0, most)
@@ -215,7 +219,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, unbounded)
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.TrialCount, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.RetestCount, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
@@ -229,7 +233,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
 	s.Wrong = min(max(s.Wrong, 0), 3)
-	s.Trials, s.TrialGap = min(max(s.Trials, 0), mostTrials), min(max(s.TrialGap, 0), trialFirst<<(mostTrials-1))
+	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
+	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<10), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
@@ -274,7 +279,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
-		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.TrialFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
 		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}

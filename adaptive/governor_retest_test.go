@@ -7,9 +7,9 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// TestGovernorTrial plays the first minute of calls of 40 s with three who ask, one at a time, as soon as the law lets them: at a limit of two in
+// TestGovernorRetest plays the first minute of calls of 40 s with three who ask, one at a time, as soon as the law lets them: at a limit of two in
 // flight, and at a quota of one call each three seconds.
-func TestGovernorTrial(t *testing.T) {
+func TestGovernorRetest(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		accept func(now, last time.Duration, n int) bool
@@ -49,7 +49,7 @@ func TestGovernorTrial(t *testing.T) {
 			if !test.pace && d.Limit > 2 {
 				t.Errorf("a limit of %d, want at most 2", d.Limit)
 			}
-			if refusals > mostTrials+4 {
+			if refusals > mostRetests+4 {
 				t.Errorf("%d refusals", refusals)
 			}
 		})
