@@ -133,6 +133,11 @@ type GovernorState struct {
 	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
 	SlowerTimes int           // how often that was so, at most 8
 
+	// When answers begin, of calls that tell.
+
+	First [numClasses]FirstState // of each class of calls
+	Begin BeginState
+
 	// Throughput by level.
 
 	Cells         [numCells]CellState
@@ -216,6 +221,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
 		*f = between(*f, -unbounded, unbounded)
 	}
+	for i := range s.First {
+		f := &s.First[i]
+		f.N, f.Base = between(f.N, 0, firstCalls), between(f.Base, -unbounded, unbounded)
+	}
+	b := &s.Begin
+	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
+	b.Late = between(b.Late, -unbounded, unbounded)
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
@@ -266,7 +278,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.Begin.Until,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
