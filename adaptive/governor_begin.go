@@ -18,8 +18,10 @@ const (
 	beginLeast = 0.5
 	// beginSpread is how much of the limit may start in that time.
 	beginSpread = 0.5
-	// beginLate is by how much later answers begin, as a logarithm, where the limit rises no more, and beginSure by how many standard errors.
-	beginLate, beginSure = 0.405, 3.0
+	// queueHold and queueFull are which share of the limit waits at the upstream for answers to begin where the limit rises no more, and
+	// where it is lowered. queueSure is by how many standard errors answers must begin later for anybody to wait.
+	queueHold, queueFull = 0.1, 0.25
+	queueSure            = 3.0
 )
 
 // FirstState is what is known of how long the answers to a class of calls take to begin with few in flight: the mean of the logarithms, in s.
@@ -92,12 +94,22 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 	b.Noise += (d*d - b.Noise) * firstGain
 }
 
-// beginsLate reports whether answers begin so much later than with few in flight that more should not be. Now and then it forgets how long
-// that took, because they may begin later now.
+// queued returns how many calls wait at the upstream for their answers to begin, by Little's law; 0 when it is not sure that any does.
+func (g *Governor) queued() float64 {
+	s := &g.s
+	b := &s.Begin
+	if b.Late <= queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls)) {
+		return 0
+	}
+	return s.Flow * b.Mean * (1 - math.Exp(-b.Late))
+}
+
+// beginsLate reports whether so many calls wait at the upstream that more should not be. Now and then it forgets how long
+// answers took to begin with few in flight, because that may be longer now.
 func (g *Governor) beginsLate() bool {
 	s := &g.s
 	b := &s.Begin
-	if b.Late < beginLate || b.Late < beginSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls)) {
+	if g.queued() <= queueHold*s.Limit {
 		b.Until = 0
 		return false
 	}

@@ -130,7 +130,9 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		if lowest < 0 {
 			lowest = i
 		}
-		if low < 0 && x.rate >= enough*b.rate {
+		if x.rate < enough*b.rate {
+			low = -1 // a lower level did as much by chance
+		} else if low < 0 {
 			low = i
 		}
 		best = max(best, x.rate)
@@ -146,6 +148,9 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		}
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
+	}
+	if q := g.queued(); q > queueFull*b.level {
+		to = min(b.level-0.8*q, nonzero(to, math.Inf(1))) // they can as well wait here
 	}
 	knee, power := 0.0, 0.0 // the level that does most for its latency
 	for i := range s.Cells[:k+1] {
