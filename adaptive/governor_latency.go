@@ -67,6 +67,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	}
 	if s.BlockAt < s.CalmAt || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
 		// What was held back says nothing of how much the upstream can do.
+		s.BlockFrom = float64(w.InFlight)
 		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
 		return
 	}
@@ -80,14 +81,20 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	if s.BlockCalls < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
 		return
 	}
-	b := block{s.BlockArea / dt, s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
+	// Of calls that generate tokens, those in flight are half done on average.
+	done := 1.0
+	if s.BlockTokens > 0 {
+		done = max(0.2, 1+(float64(w.InFlight)-s.BlockFrom)/2/s.BlockCalls)
+	}
+	s.BlockFrom = float64(w.InFlight)
+	b := block{s.BlockArea / dt, done * s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
 	if s.BlockTokens > 0 {
 		perCall := s.BlockTokens / s.BlockCalls
 		if s.TokensPerCall == 0 {
 			s.TokensPerCall = perCall
 		}
 		s.TokensPerCall += (perCall - s.TokensPerCall) / 16
-		b.rate = s.BlockTokens / dt
+		b.rate = done * s.BlockTokens / dt
 		b.latency *= s.TokensPerCall / perCall
 	}
 	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0

@@ -145,6 +145,7 @@ type GovernorState struct {
 	BlockLast     time.Duration // when calls in flight were added to it last
 	BlockArea     float64       // calls in flight times s
 	BlockCalls    float64
+	BlockFrom     float64 // calls in flight when the block began
 	BlockTokens   float64
 	BlockLatency  float64 // s, sum
 	BlockTimed    float64
@@ -201,7 +202,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
 		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt,
-		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel,
+		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = between(*f, 0, most)
 	}
