@@ -15,7 +15,7 @@ const (
 	// enough is the share of a level's throughput that counts as that throughput.
 	enough = 0.90
 	// ageCells is how long a level is remembered that was not visited.
-	ageCells = 10 * time.Minute
+	ageCells = 600 // s
 )
 
 // CellState is what is known of one level of calls in flight.
@@ -26,15 +26,15 @@ type CellState struct {
 	Rate float32
 	// Latency is the mean time of a call in s: for calls that tell tokens, of one with the mean number of tokens.
 	Latency float32
-	// At is when the level was visited last.
-	At time.Duration
+	// At is when the level was visited last, in s since GovernorState.Origin.
+	At float32
 }
 
 // block is a level of calls in flight as it is reckoned with.
 type block struct{ level, rate, latency float64 }
 
-func (b block) cell(t time.Duration) CellState {
-	return CellState{float32(b.level), float32(b.rate), float32(b.latency), t}
+func (b block) cell(at float32) CellState {
+	return CellState{float32(b.level), float32(b.rate), float32(b.latency), at}
 }
 
 func (c *CellState) block() block {
@@ -108,29 +108,30 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	if b.level < 1 {
 		return
 	}
+	at := float32((t - s.Origin).Seconds())
 	if s.CutLevel > 0 && b.level < 0.8*s.CutLevel {
 		if g.cfg.Objective == Throughput && b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
 			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
-			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(t)
+			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(at)
 			g.disturbed(t)
 		}
 		s.CutLevel = 0
 	}
 	k := cellOf(b.level)
 	c := &s.Cells[k]
-	if x := c.block(); c.Rate > 0 && t-c.At < ageCells {
+	if x := c.block(); c.Rate > 0 && at-c.At < ageCells {
 		d := math.Abs(math.Log(b.rate / x.rate))
 		s.Spread += (min(1, d) - s.Spread) / 8
-		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(t)
+		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(at)
 	} else {
-		*c = b.cell(t)
+		*c = b.cell(at)
 	}
 	// The lowest level that does as much, and the quickest.
 	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
 	for i := range s.Cells[:k+1] {
-		if s.Cells[i].Rate <= 0 || t-s.Cells[i].At >= ageCells {
+		if s.Cells[i].Rate <= 0 || at-s.Cells[i].At >= ageCells {
 			continue
 		}
 		x := s.Cells[i].block()
@@ -161,7 +162,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	}
 	knee, power := 0.0, 0.0 // the level that does most for its latency
 	for i := range s.Cells[:k+1] {
-		if x := s.Cells[i].block(); x.rate > 0 && x.latency > 0 && t-s.Cells[i].At < ageCells && x.rate/x.latency > power {
+		if x := s.Cells[i].block(); x.rate > 0 && x.latency > 0 && at-s.Cells[i].At < ageCells && x.rate/x.latency > power {
 			knee, power = x.level, x.rate/x.latency
 		}
 	}

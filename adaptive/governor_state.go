@@ -245,7 +245,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
 		c := &s.Cells[i]
-		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most) {
+		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most && c.At >= 0 && c.At <= unbounded) {
 			*c = CellState{}
 		}
 	}
@@ -285,13 +285,10 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, at := range instants {
 		*at = moved(*at, s.At, now)
 	}
-	for i := range s.Cells {
-		s.Cells[i].At = moved(s.Cells[i].At, s.At, now)
-	}
-	// The origin is that of Ring's seconds, so it keeps its distance.
+	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
-		age, s.Second = 0, 0
+		age, s.Second, s.Cells = 0, 0, [numCells]CellState{}
 	}
 	s.Origin = now - age
 	s.At = now
