@@ -18,6 +18,8 @@ const (
 	beginLeast = 0.5
 	// beginSpread is how much of the limit may start in that time.
 	beginSpread = 0.5
+	// beginWait is for how many mean latencies (10 s at most) after a cut what begins says nothing of it: others are in flight still that were too many.
+	beginWait = 0.25
 	// queueHold and queueFull are which share of the limit waits at the upstream for answers to begin where the limit rises no more, and
 	// where it is lowered. queueSure is by how many standard errors answers must begin later for anybody to wait.
 	queueHold, queueFull = 0.1, 0.25
@@ -54,6 +56,9 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 		g.learnFirst((t - c.SentAt).Seconds(), c.Class)
 	}
 	if s.Recovering {
+		if (t - s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
+			return g.Decision()
+		}
 		g.recovered()
 	}
 	g.reopen(t)
