@@ -60,6 +60,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s := &g.s
 	t := g.advance(now)
 	w.OK = min(max(0, w.OK), MaxLimit*4)
+	w.Begun = min(max(0, w.Begun), w.OK)
 	w.InFlight, w.MaxInFlight = level(w.InFlight), level(w.MaxInFlight)
 
 	s.Done += int64(w.OK)
@@ -79,24 +80,33 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
 		s.BusyAt = t
+		s.Begin.Full = true
+	}
+	if w.OK > 0 && s.RetestAt > 0 {
+		g.retestWon(t, float64(w.InFlight))
 	}
 	aged := g.age(t, &w)
 	g.note(t)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
-		if !aged {
+		if fresh -= w.Begun; !aged && fresh > 0 {
 			g.grow(&w, fresh)
 		}
 	}
 	g.movePaces(t, &w)
+	g.ask(now)
+	return g.Decision()
+}
 
+// ask sets when the next window is wanted.
+func (g *Governor) ask(now time.Duration) {
+	s := &g.s
 	if s.Recovering || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
 		// What the next call says is needed at once.
 		s.AskAgain = 0
-	} else {
-		s.AskAgain = after(now, min(max(s.Latency/askShare, minAsk), maxAsk))
+		return
 	}
-	return g.Decision()
+	s.AskAgain = after(now, min(max(s.Latency/askShare, minAsk), maxAsk))
 }
 
 // Ended implements [Law].
@@ -274,6 +284,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	p := &s.Pace[paceRequests]
 	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
 		p = &s.Pace[paceTokens]
+	}
+	if p.Rate == 0 && g.retest(t, n) {
+		return
 	}
 	if p.Rate > 0 {
 		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, o) {
@@ -575,7 +588,7 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if s.Saturated || s.At < s.StayUntil && !s.SlowStart {
+	if s.Saturated || g.beginsLate() || s.At < s.StayUntil && !s.SlowStart {
 		s.Wins = 0
 		return
 	}
@@ -591,7 +604,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			g.raise(min(most, max(s.Limit+g.gain(w)*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(n) || g.congested(w) {
+			if w.Begun == 0 && (g.doubled(n) || g.congested(w)) {
 				return
 			}
 		} else {
@@ -667,9 +680,15 @@ func (g *Governor) fresh(w *Window) int {
 		n = 1
 	}
 	s.Old = max(0, s.Old-w.OK)
-	if n == 0 {
-		return 0
+	if n > 0 {
+		g.recovered()
 	}
+	return n
+}
+
+// recovered ends the recovery: a call that started after the cut was accepted.
+func (g *Governor) recovered() {
+	s := &g.s
 	s.Recovering = false
 	if s.Open && s.Limit < 0.65*s.Bound {
 		s.SlowStart, s.Threshold = true, max(s.Limit, 0.9*s.Bound)
@@ -682,7 +701,6 @@ func (g *Governor) fresh(w *Window) int {
 		s.Open = false
 		s.startDoubling(s.At)
 	}
-	return n
 }
 
 // advance returns the law's own time, which never goes backwards.

@@ -60,21 +60,33 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return min(r, fastest)
 	}
-	if s.Done == 0 {
+	if s.RetestAt > 0 {
+		return 1 / max(s.RetestGap, leastRetestGap).Seconds()
+	}
+	if s.Done == 0 && s.Begin.Of == 0 {
 		return startPace // the first calls, too, may be too many at once
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
-		rate := min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
+	if s.Limit >= 2 && (s.Mean > 0 || s.Begin.Of > 0) && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+		rate := 0.0
+		if s.Mean > 0 {
+			rate = min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
+		}
+		begin := 0.0
+		if s.Begin.Of > 0 {
+			begin = beginSpread * s.Limit / max(beginLeast, s.Begin.Mean)
+		}
 		switch {
+		case rate == 0:
+			return begin
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
 			return spreadTest * rate
 		case s.Test == 2:
 			return spreadLast * rate
 		case s.SlowStart:
-			return spreadFactor * rate
+			return max(spreadFactor*rate, begin)
 		}
 	}
 	return 0
