@@ -256,6 +256,11 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		case p.Rate < top:
 			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
+		case g.disproved(t, i):
+			// More has passed than it could have given and saved up: it has grown, and nobody knows by how much.
+			p.Sure, p.Ceiling = false, unbounded
+			p.Saves = false
+			fallthrough
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {
 				grow = min(dt/paceStart.Seconds(), paceStartCall*max(1, float64(w.OK)))
@@ -267,6 +272,17 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			s.Cause = CauseProbe
 		}
 	}
+}
+
+// disproved reports whether more has passed since the last refusal than what is known of a quota could have given, and saved up
+// while the pace was kept below it.
+func (g *Governor) disproved(t time.Duration, i int) bool {
+	p := &g.s.Pace[i]
+	if !p.Measured || i != paceRequests || p.StatedKind != feedback.ScopeNone {
+		return false
+	}
+	gave := p.Known * (t - p.AnchorAt).Seconds()
+	return g.passed(i)-p.AnchorCount-g.unresolved() > 3+(2-paceMargin)*gave
 }
 
 // note remembers how many calls were accepted until each of the last seconds.
