@@ -147,6 +147,10 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
+		if g.limiting(t) {
+			g.throttled(t, n, &o)
+			break
+		}
 		g.streak(t, true)
 		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
 	case feedback.Timeout:
