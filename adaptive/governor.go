@@ -424,6 +424,8 @@ func (g *Governor) refuted(n float64, o *Outcome) bool {
 		g.watch(n, o) // fewer than a limit on calls would refuse
 	case d < -0.02*s.Trial:
 		s.Trial, s.Hits = n, 0
+	case s.Hits < 0 && d > 0.1*s.Trial+1 && s.Top > s.Trial:
+		s.Trial, s.Hits = n, -2 // as many were accepted
 	case d > max(0.5, 0.02*s.Trial):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
 	default:
