@@ -68,6 +68,9 @@ func (g *Governor) pace() float64 {
 	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		rate := min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
 		switch {
+		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
+			// On the way back. The calls that end first after an outage are the longest of those before it.
+			return max(spreadFactor*rate, outageReturn*s.FlowBefore)
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
 			return spreadTest * rate
