@@ -195,6 +195,8 @@ type PaceState struct {
 	Lowest     float64        // the lowest pace since the anchor
 	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
+	Excess     float64        // how much more passed before the last refusal than Known explained
+	Depth      float64        // how much of that was saved up, as far as is known
 	Use        float64        // smoothed share of the pace that is in use
 	Highest    float64        // the largest Known that was sure
 	UsedAt     time.Duration  // when it held callers back last
@@ -273,7 +275,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest, &p.Excess, &p.Depth} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
