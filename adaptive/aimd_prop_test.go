@@ -12,7 +12,7 @@ import (
 
 // An event is one call of a law's method.
 type event struct {
-	kind int // 0, 1: Window; 2: Ended; 3: Hint
+	kind int // 0, 1: Window; 2: Ended; 3: Hint; 4: Began, of a Listener
 	now  time.Duration
 	w    Window
 	c    Call
@@ -22,6 +22,7 @@ type event struct {
 }
 
 func (e *event) apply(l Law) Decision {
+	d := l.Decision()
 	switch e.kind {
 	case 2:
 		c := e.c
@@ -29,6 +30,12 @@ func (e *event) apply(l Law) Decision {
 		return l.Ended(e.now, c, e.o)
 	case 3:
 		return l.Hint(e.now, e.hint)
+	case 4:
+		if l, ok := l.(Listener); ok {
+			c := e.c
+			c.Episode = d.Episode - e.back
+			return l.Began(e.now, c)
+		}
 	}
 	return l.Window(e.now, e.w)
 }
@@ -66,16 +73,16 @@ func events(t *rapid.T, n int) []event {
 
 func anyEvent(t *rapid.T, now time.Duration) event {
 	duration := rapid.Map(rapid.OneOf(rapid.Int64Range(0, int64(time.Minute)), rapid.Int64()), func(n int64) time.Duration { return time.Duration(n) })
-	e := event{kind: rapid.IntRange(0, 3).Draw(t, "kind"), now: now}
+	e := event{kind: rapid.IntRange(0, 4).Draw(t, "kind"), now: now}
 	switch e.kind {
 	case 0, 1:
 		e.w = Window{
 			Start: now - duration.Draw(t, "length"), OK: wild(0, 100).Draw(t, "OK"), Timed: wild(0, 100).Draw(t, "Timed"),
-			Latency: duration.Draw(t, "Latency"), MinLatency: duration.Draw(t, "MinLatency"),
+			Begun: wild(0, 100).Draw(t, "Begun"), Latency: duration.Draw(t, "Latency"), MinLatency: duration.Draw(t, "MinLatency"),
 			MaxInFlight: wild(0, 200).Draw(t, "MaxInFlight"), Full: rapid.Bool().Draw(t, "Full"),
 			InFlight: wild(0, 200).Draw(t, "InFlight"), Waiting: wild(0, 9).Draw(t, "Waiting"),
 		}
-	case 2:
+	case 2, 4:
 		e.c = Call{SentAt: now - duration.Draw(t, "age"), InFlight: wild(1, 200).Draw(t, "InFlight")}
 		e.back = rapid.Uint32Range(0, 2).Draw(t, "back")
 		e.o = Outcome{Class: feedback.Class(rapid.IntRange(0, feedback.NumClasses).Draw(t, "class")),

@@ -60,6 +60,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s := &g.s
 	t := g.advance(now)
 	w.OK = min(max(0, w.OK), MaxLimit*4)
+	w.Begun = min(max(0, w.Begun), w.OK)
 	w.InFlight, w.MaxInFlight = level(w.InFlight), level(w.MaxInFlight)
 
 	s.Done += int64(w.OK)
@@ -79,24 +80,33 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
 		s.BusyAt = t
+		s.Begin.Full = true
+	}
+	if w.OK > 0 && s.RetestAt > 0 {
+		g.retestWon(t, float64(w.InFlight))
 	}
 	aged := g.age(t, &w)
 	g.note(t)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
-		if !aged {
+		if fresh -= w.Begun; !aged && fresh > 0 {
 			g.grow(&w, fresh)
 		}
 	}
 	g.movePaces(t, &w)
+	g.ask(now)
+	return g.Decision()
+}
 
+// ask sets when the next window is wanted.
+func (g *Governor) ask(now time.Duration) {
+	s := &g.s
 	if s.Recovering || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
 		// What the next call says is needed at once.
 		s.AskAgain = 0
-	} else {
-		s.AskAgain = after(now, min(max(s.Latency/askShare, minAsk), maxAsk))
+		return
 	}
-	return g.Decision()
+	s.AskAgain = after(now, min(max(s.Latency/askShare, minAsk), maxAsk))
 }
 
 // Ended implements [Law].
@@ -137,6 +147,10 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
+		if g.limiting(t) {
+			g.throttled(t, n, &o)
+			break
+		}
 		g.streak(t, true)
 		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
 	case feedback.Timeout:
@@ -228,7 +242,8 @@ func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.Pro
 // unresolved returns how many calls are on their way of which a refusal would not be known yet.
 func (g *Governor) unresolved() float64 {
 	s := &g.s
-	return min(float64(s.InFlight), 1+2*s.RefusalTime*s.Flow)
+	late := 2 * s.RefusalTime * s.Flow
+	return min(float64(s.InFlight), late+min(1, 4*late))
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
@@ -274,7 +289,17 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
 		p = &s.Pace[paceTokens]
 	}
+	if p.Rate == 0 && g.retest(t, n) {
+		return
+	}
 	if p.Rate > 0 {
+		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, o) {
+			*p = PaceState{}
+			s.Against = 0
+			s.LastBound, s.Sharp = n, 4
+			g.capRefused(t, n)
+			return
+		}
 		switch {
 		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*s.Top+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
@@ -350,6 +375,21 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
+		if s.Same++; s.Same >= 1<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+			s.Same = 0
+			s.Trial = n
+			s.Against, s.Test, s.Contra, s.Hits = 0, 0, 0, 0
+			g.paceRefused(t, paceRequests, first)
+			if x := (n - 1) / max(s.Mean, 1e-6); s.Mean > 0 && x > p.Known {
+				p.Known, p.Rate = x, paceMargin*x
+				p.Lowest = p.Rate
+			}
+			s.Limit = max(s.Limit, s.Memory, n)
+			s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
+			s.SlowStart, s.Threshold = true, 0
+			s.startDoubling(t)
+			return
+		}
 	case n <= 0.9*s.Top:
 		s.Against += weight / 2
 	case s.Open && n < s.RefusedAt:
@@ -365,6 +405,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	if s.Against >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
 		s.Against, s.Test, s.Contra = 0, 0, 0
 		g.paceRefused(t, paceRequests, first)
+		g.watch(n, o)
 		s.Limit = max(s.Limit, s.Memory)
 		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
 		s.SlowStart, s.Threshold = true, 0
@@ -373,6 +414,48 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	g.capRefused(t, n)
 }
+
+// refuted notes a refusal of a call that saw n in flight while a pace is on trial, and reports whether it is none: a limit on calls refuses
+// at the same number, whatever the pace.
+func (g *Governor) refuted(n float64, o *Outcome) bool {
+	s := &g.s
+	switch d := n - s.Trial; {
+	case d < -0.1*s.Trial-1:
+		g.watch(n, o) // fewer than a limit on calls would refuse
+	case d < -0.02*s.Trial:
+		s.Trial, s.Hits = n, 0
+	case d > max(0.5, 0.02*s.Trial):
+		s.Hits = max(s.Hits-1, min(s.Hits, 0))
+	default:
+		s.Hits++
+	}
+	if s.Hits < trialHits {
+		return false
+	}
+	s.Hits, s.Trial = 0, 0
+	s.Refuted = min(s.Refuted+1, 3)
+	return true
+}
+
+// watch says that what is known speaks for a quota, which only a row of refusals at the same number n refutes; of few calls, any two
+// numbers are the same.
+func (g *Governor) watch(n float64, o *Outcome) {
+	s := &g.s
+	s.Trial, s.Hits = 0, 0
+	if n >= watchFrom && !o.HasRetryAfter {
+		s.Trial, s.Hits = n, -2
+	}
+}
+
+const watchFrom = 8
+
+// mayBeQuota reports whether a delay that came with a refusal could be how long a bucket takes to have room for one.
+func (g *Governor) mayBeQuota(o *Outcome) bool {
+	return !o.HasRetryAfter || (o.RetryAfter-time.Second).Seconds()*(g.s.LastBound-1) <= g.s.Mean
+}
+
+// trialHits is how many refusals at the same number refute a pace on trial.
+const trialHits = 2
 
 const (
 	// mostContra is how many refusals at a pace that was measured as fine, and contraCalls how many calls that end well for each of
@@ -509,7 +592,7 @@ func (g *Governor) grow(w *Window, n int) {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
-	if s.Saturated || s.At < s.StayUntil && !s.SlowStart {
+	if s.Saturated || g.beginsLate() || s.At < s.StayUntil && !s.SlowStart {
 		s.Wins = 0
 		return
 	}
@@ -525,7 +608,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			g.raise(min(most, max(s.Limit+g.gain(w)*float64(n), float64(g.cfg.Initial))), cause)
-			if g.doubled(n) || g.congested(w) {
+			if w.Begun == 0 && (g.doubled(n) || g.congested(w)) {
 				return
 			}
 		} else {
@@ -601,9 +684,15 @@ func (g *Governor) fresh(w *Window) int {
 		n = 1
 	}
 	s.Old = max(0, s.Old-w.OK)
-	if n == 0 {
-		return 0
+	if n > 0 {
+		g.recovered()
 	}
+	return n
+}
+
+// recovered ends the recovery: a call that started after the cut was accepted.
+func (g *Governor) recovered() {
+	s := &g.s
 	s.Recovering = false
 	if s.Open && s.Limit < 0.65*s.Bound {
 		s.SlowStart, s.Threshold = true, max(s.Limit, 0.9*s.Bound)
@@ -616,7 +705,6 @@ func (g *Governor) fresh(w *Window) int {
 		s.Open = false
 		s.startDoubling(s.At)
 	}
-	return n
 }
 
 // advance returns the law's own time, which never goes backwards.

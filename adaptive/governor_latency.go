@@ -15,7 +15,7 @@ const (
 	// enough is the share of a level's throughput that counts as that throughput.
 	enough = 0.90
 	// ageCells is how long a level is remembered that was not visited.
-	ageCells = 10 * time.Minute
+	ageCells = 600 // s
 )
 
 // CellState is what is known of one level of calls in flight.
@@ -26,15 +26,15 @@ type CellState struct {
 	Rate float32
 	// Latency is the mean time of a call in s: for calls that tell tokens, of one with the mean number of tokens.
 	Latency float32
-	// At is when the level was visited last.
-	At time.Duration
+	// At is when the level was visited last, in s since GovernorState.Origin.
+	At float32
 }
 
 // block is a level of calls in flight as it is reckoned with.
 type block struct{ level, rate, latency float64 }
 
-func (b block) cell(t time.Duration) CellState {
-	return CellState{float32(b.level), float32(b.rate), float32(b.latency), t}
+func (b block) cell(at float32) CellState {
+	return CellState{float32(b.level), float32(b.rate), float32(b.latency), at}
 }
 
 func (c *CellState) block() block {
@@ -67,6 +67,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	}
 	if s.BlockAt < s.CalmAt || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
 		// What was held back says nothing of how much the upstream can do.
+		s.BlockFrom = float64(w.InFlight)
 		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
 		return
 	}
@@ -80,14 +81,20 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	if s.BlockCalls < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
 		return
 	}
-	b := block{s.BlockArea / dt, s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
+	// Of calls that generate tokens, those in flight are half done on average.
+	done := 1.0
+	if s.BlockTokens > 0 {
+		done = max(0.2, 1+(float64(w.InFlight)-s.BlockFrom)/2/s.BlockCalls)
+	}
+	s.BlockFrom = float64(w.InFlight)
+	b := block{s.BlockArea / dt, done * s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
 	if s.BlockTokens > 0 {
 		perCall := s.BlockTokens / s.BlockCalls
 		if s.TokensPerCall == 0 {
 			s.TokensPerCall = perCall
 		}
 		s.TokensPerCall += (perCall - s.TokensPerCall) / 16
-		b.rate = s.BlockTokens / dt
+		b.rate = done * s.BlockTokens / dt
 		b.latency *= s.TokensPerCall / perCall
 	}
 	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0
@@ -101,36 +108,39 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	if b.level < 1 {
 		return
 	}
+	at := float32((t - s.Origin).Seconds())
 	if s.CutLevel > 0 && b.level < 0.8*s.CutLevel {
 		if g.cfg.Objective == Throughput && b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
 			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
-			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(t)
+			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(at)
 			g.disturbed(t)
 		}
 		s.CutLevel = 0
 	}
 	k := cellOf(b.level)
 	c := &s.Cells[k]
-	if x := c.block(); c.Rate > 0 && t-c.At < ageCells {
+	if x := c.block(); c.Rate > 0 && at-c.At < ageCells {
 		d := math.Abs(math.Log(b.rate / x.rate))
 		s.Spread += (min(1, d) - s.Spread) / 8
-		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(t)
+		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(at)
 	} else {
-		*c = b.cell(t)
+		*c = b.cell(at)
 	}
 	// The lowest level that does as much, and the quickest.
 	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
 	for i := range s.Cells[:k+1] {
-		if s.Cells[i].Rate <= 0 || t-s.Cells[i].At >= ageCells {
+		if s.Cells[i].Rate <= 0 || at-s.Cells[i].At >= ageCells {
 			continue
 		}
 		x := s.Cells[i].block()
 		if lowest < 0 {
 			lowest = i
 		}
-		if low < 0 && x.rate >= enough*b.rate {
+		if x.rate < enough*b.rate {
+			low = -1 // a lower level did as much by chance
+		} else if low < 0 {
 			low = i
 		}
 		best = max(best, x.rate)
@@ -147,9 +157,12 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
 	}
+	if q := g.queued(); q > queueFull*b.level {
+		to = min(b.level-0.8*q, nonzero(to, math.Inf(1))) // they can as well wait here
+	}
 	knee, power := 0.0, 0.0 // the level that does most for its latency
 	for i := range s.Cells[:k+1] {
-		if x := s.Cells[i].block(); x.rate > 0 && x.latency > 0 && t-s.Cells[i].At < ageCells && x.rate/x.latency > power {
+		if x := s.Cells[i].block(); x.rate > 0 && x.latency > 0 && at-s.Cells[i].At < ageCells && x.rate/x.latency > power {
 			knee, power = x.level, x.rate/x.latency
 		}
 	}

@@ -60,21 +60,33 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].Rate; r > 0 {
 		return min(r, fastest)
 	}
-	if s.Done == 0 {
+	if s.RetestAt > 0 {
+		return 1 / max(s.RetestGap, leastRetestGap).Seconds()
+	}
+	if s.Done == 0 && s.Begin.Of == 0 {
 		return startPace // the first calls, too, may be too many at once
 	}
 	// Ends come in bunches, and each lets the next start: without a pace, starts would come in bunches, too, and a quota
 	// that allows only so many at once would refuse at a small part of what it gives.
-	if s.Limit >= 2 && s.Mean > 0 && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
-		rate := min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
+	if s.Limit >= 2 && (s.Mean > 0 || s.Begin.Of > 0) && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
+		rate := 0.0
+		if s.Mean > 0 {
+			rate = min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
+		}
+		begin := 0.0
+		if s.Begin.Of > 0 {
+			begin = beginSpread * s.Limit / max(beginLeast, s.Begin.Mean)
+		}
 		switch {
+		case rate == 0:
+			return begin
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
 			return spreadTest * rate
 		case s.Test == 2:
 			return spreadLast * rate
 		case s.SlowStart:
-			return spreadFactor * rate
+			return max(spreadFactor*rate, begin)
 		}
 	}
 	return 0
@@ -123,14 +135,21 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
 		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
 		lower := dn / dt
-		if s.LastPause <= shortPause {
+		if s.Trial > 0 && i == paceRequests {
+			lower *= dt / max(dt/4, dt-paused)
+		} else if s.LastPause <= shortPause {
 			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
 		}
 		switch soon := dn < soonRefused+u; {
 		case p.Guess > 0 && soon && lower < 0.95*p.Guess:
 			p.Saves = true
+			p.Depth = max(p.Depth, p.Excess)
 		case p.Guess > 0 && !soon && lower >= 0.93*p.Guess:
-			p.Saves = false
+			p.Saves, p.Depth = false, 0
+		}
+		p.Excess = 0
+		if p.Measured {
+			p.Excess = max(0, dn-p.Known*dt)
 		}
 		est := lower
 		p.Guess = 0
@@ -190,6 +209,8 @@ func (g *Governor) startRate(i int, t time.Duration) float64 {
 		return rate
 	case i == paceRequests && passed >= guessUntil && s.Busy:
 		return max(s.Flow, rate/8, 1e-3)
+	case i == paceRequests && s.Busy:
+		return max(s.Flow, min(guess, (passed+1)/max(0.01, (t-s.Origin).Seconds())))
 	case i == paceRequests:
 		return max(s.Flow, rate, guess) // nobody waited, so it is known what was asked for, and not what the quota gives
 	}
@@ -242,6 +263,11 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		case p.Rate < top:
 			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
+		case g.disproved(t, i):
+			// More has passed than it could have given and saved up: it has grown, and nobody knows by how much.
+			p.Sure, p.Ceiling = false, unbounded
+			p.Saves = false
+			fallthrough
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {
 				grow = min(dt/paceStart.Seconds(), paceStartCall*max(1, float64(w.OK)))
@@ -253,6 +279,17 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			s.Cause = CauseProbe
 		}
 	}
+}
+
+// disproved reports whether more has passed since the last refusal than what is known of a quota could have given, and saved up
+// while the pace was kept below it.
+func (g *Governor) disproved(t time.Duration, i int) bool {
+	p := &g.s.Pace[i]
+	if !p.Measured || i != paceRequests || p.StatedKind != feedback.ScopeNone {
+		return false
+	}
+	gave := p.Known * (t - p.AnchorAt).Seconds()
+	return g.passed(i)-p.AnchorCount-g.unresolved() > 3+1.5*p.Depth+(2-paceMargin)*gave
 }
 
 // note remembers how many calls were accepted until each of the last seconds.

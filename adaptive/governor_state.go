@@ -61,6 +61,13 @@ type GovernorState struct {
 	ActiveAt     time.Duration // when something was accepted after the last long row
 	ActiveCount  float64       // accepted calls then
 
+	// Refusals for a lack of capacity that may be by a limit.
+
+	Limiting   bool          // they are
+	Spells     float64       // how often they came after calls had passed, those long ago counting less
+	SpellAt    time.Duration // the last time
+	SpellCount float64       // accepted calls at the last of them
+
 	// Pauses that upstreams named without saying which limit.
 
 	PausedUntil time.Duration
@@ -74,11 +81,23 @@ type GovernorState struct {
 
 	Against float64 // evidence against a limit on calls in flight
 	Test    int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	Same    int     // refusals at the same number since the last trial
+	Trial   float64 // in flight where the upstream refused before a pace was tried; 0: no trial
+	Hits    int     // refusals at that number
+	Refuted int     // trials that a limit on calls in flight explained
 	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
 	CapAt   float64 // where those were
 	Doubt   float64 // refusals that the pace does not explain
 	Contra  float64 // refusals at a pace that was measured as fine, lately
 	Wrong   int     // how often a pace explained nothing, at most 3
+
+	// The retest, while it is not known what refuses.
+
+	RetestAt    float64       // in flight at its last refusal; 0: there is none
+	Retests     int           // its refusals, 1 to 7
+	RetestFrom  time.Duration // its first refusal
+	RetestCount float64       // accepted calls then
+	RetestGap   time.Duration // how long the next try waits
 
 	// How much starts.
 
@@ -133,6 +152,11 @@ type GovernorState struct {
 	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
 	SlowerTimes int           // how often that was so, at most 8
 
+	// When answers begin, of calls that tell.
+
+	First [numClasses]FirstState // of each class of calls
+	Begin BeginState
+
 	// Throughput by level.
 
 	Cells         [numCells]CellState
@@ -140,6 +164,7 @@ type GovernorState struct {
 	BlockLast     time.Duration // when calls in flight were added to it last
 	BlockArea     float64       // calls in flight times s
 	BlockCalls    float64
+	BlockFrom     float64 // calls in flight when the block began
 	BlockTokens   float64
 	BlockLatency  float64 // s, sum
 	BlockTimed    float64
@@ -170,6 +195,8 @@ type PaceState struct {
 	Lowest     float64        // the lowest pace since the anchor
 	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
+	Excess     float64        // how much more passed before the last refusal than Known explained
+	Depth      float64        // how much of that was saved up, as far as is known
 	Use        float64        // smoothed share of the pace that is in use
 	Highest    float64        // the largest Known that was sure
 	UsedAt     time.Duration  // when it held callers back last
@@ -195,8 +222,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt,
-		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel,
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
+		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = between(*f, 0, most)
 	}
@@ -207,7 +234,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, unbounded)
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
@@ -216,11 +243,21 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
 		*f = between(*f, -unbounded, unbounded)
 	}
+	for i := range s.First {
+		f := &s.First[i]
+		f.N, f.Base = between(f.N, 0, firstCalls), between(f.Base, -unbounded, unbounded)
+	}
+	b := &s.Begin
+	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
+	b.Late = between(b.Late, -unbounded, unbounded)
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
 	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
+	s.Spells = between(s.Spells, 0, 100)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
 	s.Wrong = min(max(s.Wrong, 0), 3)
+	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
+	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<10), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
@@ -232,13 +269,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
 		c := &s.Cells[i]
-		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most) {
+		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most && c.At >= 0 && c.At <= unbounded) {
 			*c = CellState{}
 		}
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest, &p.Excess, &p.Depth} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
@@ -265,20 +302,17 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
-		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil,
+		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
 		*at = moved(*at, s.At, now)
 	}
-	for i := range s.Cells {
-		s.Cells[i].At = moved(s.Cells[i].At, s.At, now)
-	}
-	// The origin is that of Ring's seconds, so it keeps its distance.
+	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
-		age, s.Second = 0, 0
+		age, s.Second, s.Cells = 0, 0, [numCells]CellState{}
 	}
 	s.Origin = now - age
 	s.At = now

@@ -200,6 +200,7 @@ func TestGovernorDoesNotAllocate(t *testing.T) {
 		d := g.Window(now, Window{Start: now - time.Millisecond, OK: 3, Timed: 3, Latency: 3e6, MinLatency: 1e6, MaxInFlight: 4, Full: true})
 		g.Ended(now, Call{SentAt: now, Episode: d.Episode, InFlight: d.Limit}, Outcome{Class: feedback.Throttled, Windows: windows})
 		g.Hint(now, windows[0])
+		g.Began(now, Call{SentAt: now - time.Millisecond, Episode: d.Episode, InFlight: 3})
 		g.Restore(now, g.State())
 		_ = g.Decision()
 	})

@@ -40,6 +40,14 @@ type Law interface {
 	Decision() Decision
 }
 
+// A Listener is a law that makes use of the beginnings of answers: a call whose answer has begun was accepted, which a stream tells
+// minutes before its end. A guard tells what its caller tells it, which may be nothing.
+type Listener interface {
+	// Began tells that the answer to a call has begun that is in flight still, once a call. How long it took is the time to
+	// the first byte; it is not known when c.SentAt is less than 0.
+	Began(now time.Duration, c Call) Decision
+}
+
 // Call is what a guard remembers of a call from its start to its end.
 type Call struct {
 	// SentAt is when the call started.
@@ -54,6 +62,8 @@ type Call struct {
 	// Class is the caller's class of calls (0 to 7): calls of one class are expected to have
 	// latencies that can be compared.
 	Class uint8
+	// Begun says that the law was told when the call's answer began; see [Listener].
+	Begun bool
 }
 
 // Outcome is how a call ended.
@@ -85,6 +95,8 @@ type Window struct {
 	Start time.Duration
 	// OK is how many calls ended well.
 	OK int
+	// Begun is of how many of them the law was told when their answers began (0 to OK); see [Listener].
+	Begun int
 	// Timed is how many of them were timed (0 to OK).
 	Timed int
 	// Latency is the sum of the latencies of the timed calls.

@@ -5,6 +5,8 @@ package adaptive
 type Wants struct {
 	// FirstByte is the time to the first byte (Window.FirstByte).
 	FirstByte bool
+	// Began is when the answers of streams begin; see [Listener].
+	Began bool
 	// Tokens is what calls used (Window.Tokens, Window.OutputTokens).
 	Tokens bool
 	// Windows are limits of requests and tokens that a header describes (Hint). Limits on calls in flight are
@@ -22,12 +24,13 @@ func WantsOf(l Law) Wants {
 	if m, ok := l.(Modest); ok {
 		return m.Wants()
 	}
-	return Wants{FirstByte: true, Tokens: true, Windows: true}
+	_, listens := l.(Listener)
+	return Wants{FirstByte: true, Began: listens, Tokens: true, Windows: true}
 }
 
 // Wants implements [Modest]: the law goes by refusals, by what is told of limits, and by the tokens that were used: for
-// the pace of tokens, and for throughput.
-func (g *Governor) Wants() Wants { return Wants{Tokens: true, Windows: true} }
+// the pace of tokens, and for throughput. Of streams it is told when they begin, which costs nothing.
+func (g *Governor) Wants() Wants { return Wants{Began: true, Tokens: true, Windows: true} }
 
 // Wants implements [Modest]: the law goes by refusals, and by limits on calls in flight.
 func (l *AIMD) Wants() Wants { return Wants{} }

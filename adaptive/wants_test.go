@@ -61,7 +61,7 @@ func TestLawsWantWhatTheySay(t *testing.T) {
 }
 
 func TestWhoDoesNotSayGetsAll(t *testing.T) {
-	if got := WantsOf(struct{ Law }{NewFixed(1)}); got != (Wants{true, true, true}) {
+	if got := WantsOf(struct{ Law }{NewFixed(1)}); got != (Wants{FirstByte: true, Tokens: true, Windows: true}) {
 		t.Errorf("a law that does not say wants %+v, want everything", got)
 	}
 }

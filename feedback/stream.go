@@ -234,6 +234,17 @@ func (s *Stream) Finish(now time.Time) {
 	s.json = jsonScanner{jsonCursor: jsonCursor{base: -1}}
 }
 
+// beganAfter is how many events of a stream of which nobody knows what content is say that its answer has begun: more than any API
+// sends to open an answer.
+const beganAfter = 8
+
+// Began reports whether the answer has begun and is not complete: there was generated content, or there were so many events that they cannot
+// all have only opened it, and no error. It may be called at any time, and costs nothing.
+func (s *Stream) Began() bool {
+	r := &s.report
+	return (r.ContentEvents > 0 || r.Events >= beganAfter) && !r.Refused && !r.Complete
+}
+
 // Report returns what is known so far. It may be called at any time.
 func (s *Stream) Report() Report {
 	r := s.report

@@ -6,6 +6,8 @@ import "github.com/flyball-go/flyball/adaptive"
 type Needs struct {
 	// FirstByte is Outcome.FirstByte.
 	FirstByte bool
+	// Began is Permit.Began, of streams.
+	Began bool
 	// Tokens is Outcome.InputTokens, OutputTokens and CachedTokens.
 	Tokens bool
 	// Windows is Outcome.Windows, but for limits on calls in flight, which are always needed.

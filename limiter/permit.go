@@ -111,6 +111,35 @@ func (p *Permit) spent(o *Outcome) bool {
 	return done
 }
 
+// Began says that the answer to the call has begun and is not at its end, so that a law which makes use of it (Needs.Began) need not
+// wait for the end to know that the call was accepted. It may be left out, and tells once. It panics when the permit is not held.
+func (p *Permit) Began() {
+	g := p.guard
+	if g == nil {
+		panic("limiter: Began for a permit that is not held")
+	}
+	grant := p.grant()
+	if grant.Call.Begun {
+		return
+	}
+	g.lock()
+	defer g.unlock() // also when a law panics
+	if p.more != nil && p.more.hold != nil && p.more.hold.taken {
+		return
+	}
+	now := g.now()
+	g.core.Began(now, &grant)
+	g.serve(now, nil)
+	if !grant.Call.Begun {
+		return
+	}
+	p.ticket = admission.TicketOf(&grant.Call)
+	if p.more == nil {
+		p.more = baggages.Get().(*baggage) // so that its end is not taken for that of a plain call
+	}
+	p.more.grant.Call.Begun = true
+}
+
 // Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had
 // never been taken, and nothing is learned. It panics when the permit is not held.
 func (p *Permit) Abandon() {

@@ -55,6 +55,16 @@ func (kp *KeyPermit) Accepted() {
 	p.mayHaveRoom()
 }
 
+// Began says that the answer has begun and is not at its end; see Permit.Began. It panics when the permit is not held.
+func (kp *KeyPermit) Began() {
+	p := kp.pool
+	if p == nil {
+		panic("limiter: Began for a permit that is not held")
+	}
+	kp.permit.Began()
+	p.mayHaveRoom()
+}
+
 // Release ends the call with what became of it and with what it told of the key, and lets the next one in. It
 // panics when the permit was released before or was never acquired.
 func (kp *KeyPermit) Release(o Outcome, f KeyFault) {

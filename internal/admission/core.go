@@ -663,7 +663,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 	}
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	c.reserve(now, w)
-	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false
 }
 
 // Share puts a copy of the configuration in force that differs in OnDecision only. It needs the lock.
@@ -907,7 +907,7 @@ func (c *Core) due(now time.Duration) bool {
 func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 	call := &g.Call
 	return int64(o.Class)|int64(o.FirstByte)|o.InputTokens|o.OutputTokens|int64(len(o.Windows))|call.Tokens == 0 &&
-		g.reserved == nil && call.SentAt >= 0 && now-call.SentAt < meterLongest
+		g.reserved == nil && call.SentAt >= 0 && now-call.SentAt < meterLongest && !call.Begun
 }
 
 // Settle does the part of Finish that needs the lock.
@@ -942,6 +942,23 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	// The place is given back last: a refused call's place must not start the next one
 	// before the law has answered.
 	c.give()
+}
+
+// Began tells the law that the answer to a call in flight has begun, once a call, if the law listens (adaptive.Listener). A guard that has met
+// no limit has nobody to tell. The caller must run Next afterwards. It needs the lock.
+func (c *Core) Began(now time.Duration, g *Grant) {
+	if g.Call.Begun || c.state == nil && !c.slots.full.Load() {
+		return
+	}
+	law, ok := c.open(now).law.(adaptive.Listener)
+	if !ok {
+		return
+	}
+	if c.due(now) {
+		c.flush(now)
+	}
+	g.Call.Begun = true
+	c.decide(now, law.Began(now, g.Call))
 }
 
 // Close refuses all who wait and all who ask from now on. Calls in flight end as ever. It needs the
@@ -1100,7 +1117,7 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	s := c.state
 	s.queue.start(&w.queueItem)
 	w.State = Granted
-	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false
 	if wait := now - w.Since; wait > 0 {
 		s.line.waits(wait)
 		s.counts.waited++
@@ -1237,6 +1254,9 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 		}
 		w.Timed++
 		w.Latency += latency
+	}
+	if call.Begun {
+		w.Begun++
 	}
 	if o.FirstByte > 0 {
 		w.FirstBytes++

@@ -649,3 +649,58 @@ func TestLateLawKnowsWhatWentWell(t *testing.T) {
 		t.Errorf("after a rest %+v, want %+v", c.Decision(), cfg.First)
 	}
 }
+
+// listener records what a law is told of answers that begin.
+type listener struct {
+	*adaptive.Governor
+	began   []adaptive.Call
+	windows []adaptive.Window
+}
+
+func (l *listener) Began(now time.Duration, c adaptive.Call) adaptive.Decision {
+	l.began = append(l.began, c)
+	return l.Governor.Began(now, c)
+}
+
+func (l *listener) Window(now time.Duration, w adaptive.Window) adaptive.Decision {
+	l.windows = append(l.windows, w)
+	return l.Governor.Window(now, w)
+}
+
+// An answer's beginning is told to the law once, and its end says that it was.
+func TestBegan(t *testing.T) {
+	law := &listener{Governor: adaptive.New(adaptive.Config{Initial: 2})}
+	var c Core
+	c.Init(&Config{Law: law, Queue: 1, MaxWait: time.Minute})
+	n, _ := c.Take()
+	g := Grant{Call: c.Start(time.Second, n)}
+	c.Began(2*time.Second, &g)
+	c.Began(3*time.Second, &g)
+	if len(law.began) != 1 || law.began[0].SentAt != time.Second || law.began[0].InFlight != 1 || !g.Call.Begun {
+		t.Fatalf("told of %+v, want of one call that started at 1 s", law.began)
+	}
+	if back := TicketOf(&g.Call).Call(); back != g.Call {
+		t.Errorf("a ticket makes %+v of %+v", back, g.Call)
+	}
+	o := adaptive.Outcome{}
+	if !c.Finish(4*time.Second, &g, &o) {
+		t.Fatal("a call that was told of ended without the lock")
+	}
+	c.Settle(4*time.Second, &g, &o)
+	ok, begun := 0, 0
+	for _, w := range law.windows {
+		ok, begun = ok+w.OK, begun+w.Begun
+	}
+	if ok != 1 || begun != 1 {
+		t.Errorf("windows with %d calls, %d of which had begun, want 1 and 1", ok, begun)
+	}
+	// A guard that has met no limit stays small.
+	var idle Core
+	idle.Init(&Config{NewLaw: func() adaptive.Law { return law }, First: adaptive.Decision{Limit: 4}})
+	n, _ = idle.Take()
+	g = Grant{Call: idle.Start(time.Second, n)}
+	idle.Began(2*time.Second, &g)
+	if g.Call.Begun || idle.state != nil {
+		t.Error("a guard that has met no limit made a law to tell it of an answer")
+	}
+}

@@ -153,7 +153,7 @@ func (c *Core) startPlain(now time.Duration, n int) *Waiter {
 	l.pop()
 	l.starts++
 	w.State = Granted
-	w.Call.SentAt, w.Call.Episode, w.Call.InFlight = now, s.decision.Episode, n
+	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false
 	if wait := now - w.Since; wait > 0 {
 		l.waited++
 		l.sum += wait

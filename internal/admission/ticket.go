@@ -17,10 +17,11 @@ type Ticket struct {
 	mark uint64
 }
 
-// The mark, from its low bits: in flight at the start (22 bits), class (8), unused (2), episode (32).
+// The mark, from its low bits: in flight at the start (22 bits), class (8), begun (1), unused (1), episode (32).
 const (
 	markInFlight = 1<<22 - 1
 	markClass    = 22
+	markBegun    = 1 << 30
 	markEpisode  = 32
 )
 
@@ -28,7 +29,13 @@ func mark(inFlight int, class uint8, episode uint32) uint64 {
 	return uint64(inFlight)&markInFlight | uint64(class)<<markClass | uint64(episode)<<markEpisode
 }
 
-func markOf(c *adaptive.Call) uint64 { return mark(c.InFlight, c.Class, c.Episode) }
+func markOf(c *adaptive.Call) uint64 {
+	m := mark(c.InFlight, c.Class, c.Episode)
+	if c.Begun {
+		m |= markBegun
+	}
+	return m
+}
 
 func (t Ticket) inFlight() int { return int(t.mark & markInFlight) }
 
@@ -36,6 +43,7 @@ func (t Ticket) inFlight() int { return int(t.mark & markInFlight) }
 func (t Ticket) Call() adaptive.Call {
 	return adaptive.Call{
 		SentAt: t.At, Episode: uint32(t.mark >> markEpisode), InFlight: t.inFlight(), Class: uint8(t.mark >> markClass),
+		Begun: t.mark&markBegun != 0,
 	}
 }
 

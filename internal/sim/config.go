@@ -69,6 +69,12 @@ func (g *Guard) law(n int) adaptive.Law {
 	return g.Law
 }
 
+// listens reports whether the laws make use of the beginnings of answers.
+func (g *Guard) listens() bool {
+	_, ok := g.law(0).(adaptive.Listener)
+	return ok
+}
+
 // Replica is a process that calls the upstream from Join until before Leave; a Leave of 0 is never. What it
 // has begun when it leaves goes on, and what waits in its guard is refused there. In a closed loop or a backlog its share of the
 // clients comes and goes with it.

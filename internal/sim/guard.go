@@ -86,6 +86,12 @@ func (g *guarded) release(now time.Duration, w *admission.Waiter, o *adaptive.Ou
 	}
 }
 
+// began tells that the answer to the call of w has begun.
+func (g *guarded) began(now time.Duration, w *admission.Waiter) {
+	g.core.Began(now, &w.Grant)
+	g.serve(now)
+}
+
 // abandon takes w out, whose caller gave up while it waited.
 func (g *guarded) abandon(now time.Duration, w *admission.Waiter) {
 	g.core.Cancel(w)

@@ -216,6 +216,9 @@ func history(seed uint64) []sim.Arrival {
 		case 5:
 			a.Outcome = adaptive.Outcome{Windows: []feedback.Window{{Kind: feedback.ScopeConcurrency, Limit: int64(4 + rng.IntN(20)), Remaining: feedback.Unstated, Reset: feedback.Unstated}}}
 		}
+		if rng.IntN(3) == 0 {
+			a.Begins = time.Duration(1 + rng.Int64N(int64(a.Service)))
+		}
 		a.Priority, a.Class = uint8(rng.IntN(4)), uint8(rng.IntN(3))
 		a.Tenant = []string{"", "a", "b"}[rng.IntN(3)]
 		a.Retry = rng.IntN(8) == 0
@@ -239,16 +242,16 @@ func live(t *testing.T, cfg limiter.Config, arrivals []sim.Arrival) sim.Trace {
 	}
 	trace := sim.Trace{Fates: make([]sim.Fate, len(arrivals))}
 	g.OnDecision(func(d limiter.Decision) { trace.Steps = append(trace.Steps, sim.Step{At: d.At, Decision: d.Decision}) })
-	pass(arrivals, trace.Fates, func(ctx context.Context, req limiter.Request, f *sim.Fate) (func(limiter.Outcome), error) {
+	pass(arrivals, trace.Fates, func(ctx context.Context, req limiter.Request, f *sim.Fate) (func(), func(limiter.Outcome), error) {
 		p, err := g.Acquire(ctx, req)
 		var refused *limiter.RejectedError
 		if errors.As(err, &refused) {
 			f.Reason = refused.Reason
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return p.Release, nil
+		return p.Began, p.Release, nil
 	})
 	trace.Counts = g.Stats().Counts
 	return trace
@@ -273,23 +276,23 @@ func livePool(t *testing.T, cfg limiter.PoolConfig, arrivals []sim.Arrival) sim.
 			trace.Steps = append(trace.Steps, sim.Step{At: d.At, Guard: i, Decision: d.Decision})
 		})
 	}
-	pass(arrivals, trace.Fates, func(ctx context.Context, req limiter.Request, f *sim.Fate) (func(limiter.Outcome), error) {
+	pass(arrivals, trace.Fates, func(ctx context.Context, req limiter.Request, f *sim.Fate) (func(), func(limiter.Outcome), error) {
 		kp, err := p.Acquire(ctx, req)
 		var refused *limiter.NoKeyError
 		if errors.As(err, &refused) {
 			f.Reason = refused.Reason
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		f.Key = number[kp.Key()]
-		return func(o limiter.Outcome) { kp.Release(o, limiter.KeyFine) }, nil
+		return kp.Began, func(o limiter.Outcome) { kp.Release(o, limiter.KeyFine) }, nil
 	})
 	return trace
 }
 
 // pass has each arrival acquire a place when it comes, hold it for its service, and end it; what became of it is in fates.
-func pass(arrivals []sim.Arrival, fates []sim.Fate, acquire func(context.Context, limiter.Request, *sim.Fate) (end func(limiter.Outcome), err error)) {
+func pass(arrivals []sim.Arrival, fates []sim.Fate, acquire func(context.Context, limiter.Request, *sim.Fate) (began func(), end func(limiter.Outcome), err error)) {
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i, a := range arrivals {
@@ -302,7 +305,7 @@ func pass(arrivals []sim.Arrival, fates []sim.Fate, acquire func(context.Context
 				ctx, stop = context.WithTimeout(ctx, a.GiveUp)
 				defer stop()
 			}
-			end, err := acquire(ctx, limiter.Request{
+			began, end, err := acquire(ctx, limiter.Request{
 				Tokens: a.Tokens, Output: a.Output, Class: a.Class, Tenant: a.Tenant, Priority: a.Priority, Retry: a.Retry,
 			}, f)
 			f.Start = time.Since(start)
@@ -310,7 +313,13 @@ func pass(arrivals []sim.Arrival, fates []sim.Fate, acquire func(context.Context
 				f.GaveUp = f.Reason == 0
 				return
 			}
-			time.Sleep(a.Service)
+			begins := time.Duration(0)
+			if a.Begins > 0 && a.Begins < a.Service {
+				begins = a.Begins
+				time.Sleep(begins)
+				began()
+			}
+			time.Sleep(a.Service - begins)
 			f.Started, f.End = true, time.Since(start)
 			end(a.Outcome)
 		})

@@ -16,6 +16,8 @@ type Arrival struct {
 	At time.Duration
 	// Service is how long the call takes once it was let in.
 	Service time.Duration
+	// Begins is how long after its start the guard is told that its answer begins; 0 means never.
+	Begins time.Duration
 	// Outcome is how it ends.
 	Outcome adaptive.Outcome
 	// GiveUp is how long after At the caller gives up when it is still waiting; 0 means never.
@@ -61,6 +63,7 @@ const (
 	replayGiveUp
 	replayWake
 	replayPool
+	replayBegan
 )
 
 // Replay runs arrivals through a guard, one after the other in virtual time, until all have ended.
@@ -117,6 +120,9 @@ func replay(cfg Guard, keys int, seed uint64, arrivals []Arrival) Trace {
 		}
 		f.Started, f.End = true, now+arrivals[i].Service
 		q.Push(int64(f.End), event.Ref(replayFinish, i))
+		if b := arrivals[i].Begins; b > 0 && b < arrivals[i].Service {
+			q.Push(int64(now+b), event.Ref(replayBegan, i))
+		}
 	}
 	g.deliver = deliver
 	if p != nil {
@@ -161,6 +167,11 @@ func replay(cfg Guard, keys int, seed uint64, arrivals []Arrival) Trace {
 				break
 			}
 			g.release(now, &waiters[i], &arrivals[i].Outcome)
+		case replayBegan:
+			guards[max(0, keyOf[i])].began(now, &waiters[i])
+			if p != nil {
+				p.mayHaveRoom(now)
+			}
 		case replayGiveUp:
 			if waiters[i].State == admission.Queued {
 				t.Fates[i].GaveUp, t.Fates[i].Start = true, now

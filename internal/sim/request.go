@@ -42,6 +42,7 @@ type request struct {
 	timer    uint32 // sequence number of the event that ends its rest, or its attempt
 	patience uint32 // of the event that ends its patience
 	flight   uint32 // of the event that brings its attempt, or its answer; 0: it is in the upstream
+	opening  uint32 // of the event that brings the beginning of its answer
 	state    status
 	tenant   uint16
 	pinned   bool  // it must use its key
@@ -227,7 +228,7 @@ func (r *run) placed(q *request, w *admission.Waiter) {
 func (r *run) send(q *request) {
 	r.put(q, inFlight)
 	q.attempts++
-	q.sent = r.now
+	q.sent, q.opening = r.now, 0
 	q.handle = -1
 	r.tally.sending(r, q)
 	r.check.send(r, q)
@@ -258,6 +259,15 @@ func (r *run) told(e *upstream.Event) {
 		return
 	}
 	q := r.requests.at(int(e.ID))
+	if e.Kind == upstream.FirstByte {
+		r.up.Recycle(e.Reply)
+		if r.half > 0 {
+			q.opening = r.queue.PushLane(laneBegan, r.now+r.half, event.Ref(onBegan, q.index))
+			return
+		}
+		r.began(q)
+		return
+	}
 	q.handle = -1
 	q.reply, q.served = e.Reply, e.Kind == upstream.Done
 	if q.served {
@@ -268,6 +278,15 @@ func (r *run) told(e *upstream.Event) {
 		return
 	}
 	r.answer(q)
+}
+
+// began brings the beginning of the answer to q's attempt to its caller, who sees it before the end only in a stream.
+func (r *run) began(q *request) {
+	g := &r.guards[q.guard]
+	g.began(time.Duration(r.now), &q.waiter)
+	if g.pool != nil {
+		g.pool.mayHaveRoom(time.Duration(r.now))
+	}
 }
 
 // answer brings the answer of q's attempt to its caller.
@@ -398,7 +417,7 @@ func (r *run) hangUp(q *request) {
 		q.handle = -1
 		r.look()
 	}
-	q.flight = 0
+	q.flight, q.opening = 0, 0
 }
 
 // answering reports whether the caller of q has seen the beginning of an answer.

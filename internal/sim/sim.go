@@ -27,6 +27,7 @@ const (
 	onJoin                 // replica
 	onLeave                // replica
 	onPool                 // replica: the timer of its pool
+	onBegan                // request: the beginning of its answer reaches the caller
 )
 
 // Lanes of events whose delays are equal.
@@ -35,6 +36,7 @@ const (
 	laneReach
 	laneAnswer
 	laneTimeout
+	laneBegan
 )
 
 // Streams of random numbers. Package upstream's begin at 64; 2 and 6 are its own, too.
@@ -189,6 +191,7 @@ func (r *run) init(cfg *Config) {
 	u := cfg.Upstream
 	u.Seed = cfg.Seed
 	u.Faults = append([]upstream.Fault(nil), u.Faults...)
+	u.FirstByte = u.FirstByte || cfg.Workload.Streams && cfg.Guard != nil && cfg.Guard.listens()
 	r.up.Reset(u)
 	r.tally.init(cfg, r.res)
 	r.times.lend(r.res)
@@ -296,6 +299,10 @@ func (r *run) step() bool {
 	case onAnswer:
 		if q := r.requests.at(index); q.state == inFlight && q.flight == e.Seq {
 			r.answer(q)
+		}
+	case onBegan:
+		if q := r.requests.at(index); q.state == inFlight && q.opening == e.Seq {
+			r.began(q)
 		}
 	case onGiveUp:
 		if q := r.requests.at(index); q.state != unused && q.patience == e.Seq {

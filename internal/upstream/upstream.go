@@ -390,7 +390,7 @@ func (u *Upstream) happen(now int64, e event.Event) {
 // answers tells that the answer of a call begins.
 func (u *Upstream) answers(now int64, i int32) {
 	if s := &u.slots[i]; u.cfg.FirstByte && !s.gone && !s.neighbour {
-		u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i), Reply: u.success(now, s)})
+		u.emit(Event{Kind: FirstByte, At: now, ID: s.call.ID, Handle: Handle(i)})
 	}
 }
 

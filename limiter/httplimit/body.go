@@ -24,10 +24,11 @@ type body struct {
 	tie  limiter.Tie
 	told *told // nil when there is nothing to tell but that the call ended well
 
-	mu     sync.Mutex  // guards what follows and *told; held for memory only
+	mu     sync.Mutex  // guards what follows and *told; held for memory only, and once for the guard's lock
 	done   atomic.Bool // the permit was given back; set with the lock
 	closed bool        // the caller closed the body
 	look   look        // only the reader changes it
+	awaits bool        // the guard is to be told when the answer begins; as look
 	sieve  feedback.Sieve
 }
 
@@ -50,6 +51,15 @@ func (h *held) release(o *limiter.Outcome, f limiter.KeyFault) {
 		h.keyed.Release(*o, f)
 	} else {
 		h.permit.Release(*o)
+	}
+}
+
+// began tells that the answer has begun.
+func (h *held) began() {
+	if h.keyed != nil {
+		h.keyed.Began()
+	} else {
+		h.permit.Began()
 	}
 }
 
@@ -114,6 +124,7 @@ func (b *body) watch(l look, needs limiter.Needs, due bool) {
 		b.look = lookAway
 		return
 	}
+	b.awaits = needs.Began
 	b.listen(feedback.NewStream(b.config(), time.Now()))
 }
 
@@ -155,6 +166,22 @@ func (b *body) scan(p []byte) {
 		now = time.Now()
 	}
 	b.told.stream.Scan(p, now)
+	if b.awaits && b.told.stream.Began() {
+		b.awaits = false
+		b.begin()
+	}
+}
+
+// begin tells the guard that the answer has begun, and gives up the lock when that panics.
+func (b *body) begin() {
+	told := false
+	defer func() {
+		if !told {
+			b.mu.Unlock()
+		}
+	}()
+	b.held.began()
+	told = true
 }
 
 // Read reads on, and gives the permit back when the body ends or fails.

@@ -17,7 +17,7 @@ import (
 
 // serveChild is the gateway of hold, in a process of its own: it prints its address, and ends when its input does.
 func serveChild(upstream string, streams int, law string) error {
-	base, stop, err := gateway(upstream, streams, law)
+	base, stop, err := gateway(upstream, streams, law, law == "adaptive")
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func main() {
 	child := flag.String("child", "", "be the gateway of -streams, before this upstream")
 	profile := flag.String("cpuprofile", "", "write a profile of the processor to this file")
 	three := flag.Bool("overload", false, "instead, offer three times what upstreams allow, and count what fails")
-	law := flag.String("law", "fixed", "the law of -streams: fixed, which allows all of them, or adaptive, which starts with as many")
+	law := flag.String("law", "fixed", "the law of -streams: fixed, which allows all of them, or adaptive, which learns that it may")
 	only := flag.String("only", "", "measure only the loads whose name begins with this")
 	flag.Parse()
 	var err error
@@ -132,8 +132,9 @@ func serve(h http.Handler) (base string, stop func(), err error) {
 	return "http://" + l.Addr().String(), func() { _ = s.Close() }, nil
 }
 
-// gateway starts a gateway in front of upstream that has so many places from the start; with none it has to learn them.
-func gateway(upstream string, places int, law string) (base string, stop func(), err error) {
+// gateway starts a gateway in front of upstream that may have so many places, and has them from the start unless it is to learn that; with none it
+// has the law's defaults.
+func gateway(upstream string, places int, law string, learn bool) (base string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "flyball-bench")
 	if err != nil {
 		return "", nil, err
@@ -141,7 +142,10 @@ func gateway(upstream string, places int, law string) (base string, stop func(),
 	file := filepath.Join(dir, "limits.toml")
 	text := fmt.Sprintf("[upstream.up]\nbase_url = %q\n", upstream+"/v1")
 	if places > 0 {
-		text += fmt.Sprintf("law = %q\ninitial_limit = %d\nmax_limit = %d\n", law, places, max(places, 1024))
+		text += fmt.Sprintf("law = %q\nmax_limit = %d\n", law, max(places, 1024))
+		if !learn {
+			text += fmt.Sprintf("initial_limit = %d\n", places)
+		}
 	}
 	text += fmt.Sprintf("[gateway.log]\nfile = %q\n", filepath.Join(dir, "log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -186,7 +190,7 @@ func compare(rounds int, round time.Duration, callers int, only string) error {
 		if err != nil {
 			return err
 		}
-		ours, stopOurs, err := gateway(up, callers, "adaptive")
+		ours, stopOurs, err := gateway(up, callers, "adaptive", false)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func overload() error {
 		if err != nil {
 			return err
 		}
-		url, stop, err := gateway(base, 0, "adaptive")
+		url, stop, err := gateway(base, 0, "adaptive", true)
 		if err != nil {
 			return err
 		}

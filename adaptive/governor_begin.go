@@ -1,0 +1,130 @@
+package adaptive
+
+import (
+	"math"
+	"time"
+)
+
+// The answers of streams begin long before they end. A call whose answer has begun was accepted, so what is accepted teaches the limit,
+// not what is complete; and how long answers take to begin tells of a queue at the upstream, whatever their length.
+const (
+	// numClasses is the number of classes of calls.
+	numClasses = 8
+	// firstCalls is how many calls of a class tell how long an answer takes to begin with few in flight.
+	firstCalls = 8
+	// firstGain is the share of a call in what answers take lately.
+	firstGain = 1.0 / 8
+	// beginLeast is the shortest time in which the limit doubles while answers begin at once: a refusal should be known by then.
+	beginLeast = 0.5
+	// beginSpread is how much of the limit may start in that time.
+	beginSpread = 0.5
+	// beginWait is for how many mean latencies (10 s at most) after a cut what begins says nothing of it: others are in flight still that were too many.
+	beginWait = 0.25
+	// queueHold and queueFull are which share of the limit waits at the upstream for answers to begin where the limit rises no more, and
+	// where it is lowered. queueSure is by how many standard errors answers must begin later for anybody to wait.
+	queueHold, queueFull = 0.1, 0.25
+	queueSure            = 3.0
+)
+
+// FirstState is what is known of how long the answers to a class of calls take to begin with few in flight: the mean of the logarithms, in s.
+type FirstState struct {
+	N, Base float64
+}
+
+// BeginState is what is known of how long answers take to begin now.
+type BeginState struct {
+	Mean  float64       // smoothed over some 8 calls, s
+	Late  float64       // by how much longer they take than with few in flight, as a logarithm, smoothed likewise
+	Noise float64       // the variance of that
+	Of    float64       // calls, at most 1/firstGain
+	Until time.Duration // the limit does not rise before it, because answers begin late; 0: they do not
+	Full  bool          // the limit was in use since an answer began last
+	Times float64       // how often that was so, at most 8
+}
+
+var _ Listener = (*Governor)(nil)
+
+// Began implements [Listener].
+func (g *Governor) Began(now time.Duration, c Call) Decision {
+	s := &g.s
+	t := g.advance(now)
+	if int32(c.Episode-s.Episode) < 0 {
+		return g.Decision() // what was accepted before the cut says nothing of what it is good for
+	}
+	c.InFlight = level(c.InFlight)
+	if c.SentAt >= 0 {
+		g.learnFirst((t - c.SentAt).Seconds(), c.Class)
+	}
+	if s.Recovering {
+		if (t - s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
+			return g.Decision()
+		}
+		g.recovered()
+	}
+	g.reopen(t)
+	if s.SlowStart && g.beginsLate() {
+		s.SlowStart, s.Threshold = false, 0
+		s.Good, s.Used, s.Wins = 0, false, 0
+	}
+	g.grow(&Window{OK: 1, Begun: 1, MaxInFlight: c.InFlight, InFlight: s.InFlight, Full: s.Begin.Full}, 1)
+	s.Begin.Full = false
+	if ask := s.AskAgain; ask != 0 {
+		g.ask(now)
+		s.AskAgain = min(s.AskAgain, ask) // or it would be put off for ever
+	}
+	return g.Decision()
+}
+
+// learnFirst notes how long an answer took to begin, in s.
+func (g *Governor) learnFirst(took float64, class uint8) {
+	s := &g.s
+	if took <= 0 {
+		return
+	}
+	b, f := &s.Begin, &s.First[class%numClasses]
+	b.Of = min(b.Of+1, 1/firstGain)
+	b.Mean += (took - b.Mean) / b.Of
+	x := math.Log(took)
+	if f.N < firstCalls {
+		f.N++
+		d := x - f.Base
+		f.Base += d / f.N
+		if f.N > 1 {
+			b.Noise += (d*(x-f.Base)*f.N/(f.N-1) - b.Noise) / f.N
+		}
+		return
+	}
+	d := x - f.Base - b.Late
+	b.Late += d * firstGain
+	b.Noise += (d*d - b.Noise) * firstGain
+}
+
+// queued returns how many calls wait at the upstream for their answers to begin, by Little's law; 0 when it is not sure that any does.
+func (g *Governor) queued() float64 {
+	s := &g.s
+	b := &s.Begin
+	if b.Late <= queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls)) {
+		return 0
+	}
+	return s.Flow * b.Mean * (1 - math.Exp(-b.Late))
+}
+
+// beginsLate reports whether so many calls wait at the upstream that more should not be. Now and then it forgets how long
+// answers took to begin with few in flight, because that may be longer now.
+func (g *Governor) beginsLate() bool {
+	s := &g.s
+	b := &s.Begin
+	if g.queued() <= queueHold*s.Limit {
+		b.Until = 0
+		return false
+	}
+	switch {
+	case b.Until == 0:
+		b.Until = after(s.At, time.Duration(1e9*math.Exp2(b.Times)*max(slowerTime, slowerWait*min(b.Mean, 60))))
+		b.Times = min(b.Times+1, 8)
+	case s.At >= b.Until:
+		s.First, b.Late, b.Until = [numClasses]FirstState{}, 0, 0
+		return false
+	}
+	return true
+}
