@@ -99,14 +99,18 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 	b.Noise += (d*d - b.Noise) * firstGain
 }
 
-// queued returns how many calls wait at the upstream for their answers to begin, by Little's law; 0 when it is not sure that any does.
+// queued returns which share of the calls in flight waits at the upstream for its answer to begin; 0 when it is not sure that any does.
 func (g *Governor) queued() float64 {
 	s := &g.s
 	b := &s.Begin
 	if b.Late <= queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls)) {
 		return 0
 	}
-	return s.Flow * b.Mean * (1 - math.Exp(-b.Late))
+	wait := b.Mean * (1 - math.Exp(-b.Late))
+	if s.Mean > 0 {
+		return wait / (s.Mean + wait) // those that ended may not have waited as long
+	}
+	return min(1, s.Flow*wait/s.Limit) // Little's law
 }
 
 // beginsLate reports whether so many calls wait at the upstream that more should not be. Now and then it forgets how long
@@ -114,7 +118,7 @@ func (g *Governor) queued() float64 {
 func (g *Governor) beginsLate() bool {
 	s := &g.s
 	b := &s.Begin
-	if g.queued() <= queueHold*s.Limit {
+	if g.queued() <= queueHold {
 		b.Until = 0
 		return false
 	}
