@@ -20,6 +20,8 @@ const (
 	beginSpread = 0.5
 	// beginWait is for how many mean latencies (10 s at most) after a cut what begins says nothing of it: others are in flight still that were too many.
 	beginWait = 0.25
+	// longCall is the mean latency, in s, from which ends come too late.
+	longCall = 10
 	// queueHold and queueFull are which share of the limit waits at the upstream for answers to begin where the limit rises no more, and
 	// where it is lowered. queueSure is by how many standard errors answers must begin later for anybody to wait.
 	queueHold, queueFull = 0.1, 0.25
@@ -55,6 +57,9 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 	if c.SentAt >= 0 {
 		g.learnFirst((t - c.SentAt).Seconds(), c.Class)
 	}
+	if !s.early() {
+		return g.Decision()
+	}
 	if s.Recovering {
 		if (t - s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
 			return g.Decision()
@@ -74,6 +79,10 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 	}
 	return g.Decision()
 }
+
+// early reports whether what begins teaches the limit, and not what ends: before the first refusal, and where calls take so long that their ends
+// come too late. Else it would be tried so often that those who share a limit find no balance.
+func (s *GovernorState) early() bool { return s.Refused == 0 || s.Mean == 0 || s.Mean > longCall }
 
 // learnFirst notes how long an answer took to begin, in s.
 func (g *Governor) learnFirst(took float64, class uint8) {
