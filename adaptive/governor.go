@@ -89,7 +89,10 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.note(t)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
-		if fresh -= w.Begun; !aged && fresh > 0 {
+		if s.early() {
+			fresh -= w.Begun
+		}
+		if !aged && fresh > 0 {
 			g.grow(&w, fresh)
 		}
 	}

@@ -130,6 +130,10 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	}
 	// The lowest level that does as much, and the quickest.
 	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
+	most := enough
+	if s.Begin.Of > 0 && g.queued() == 0 {
+		most = 1 / enough // nobody waits there: where calls only slow each other, fewer must do clearly more
+	}
 	for i := range s.Cells[:k+1] {
 		if s.Cells[i].Rate <= 0 || at-s.Cells[i].At >= ageCells {
 			continue
@@ -138,7 +142,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		if lowest < 0 {
 			lowest = i
 		}
-		if x.rate < enough*b.rate {
+		if x.rate < most*b.rate {
 			low = -1 // a lower level did as much by chance
 		} else if low < 0 {
 			low = i
@@ -157,8 +161,8 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
 	}
-	if q := g.queued(); q > queueFull*b.level {
-		to = min(b.level-0.8*q, nonzero(to, math.Inf(1))) // they can as well wait here
+	if q := g.queued(); q > queueFull {
+		to = min(max(0.5, 1-0.8*q)*b.level, nonzero(to, math.Inf(1))) // they can as well wait here
 	}
 	knee, power := 0.0, 0.0 // the level that does most for its latency
 	for i := range s.Cells[:k+1] {
