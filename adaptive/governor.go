@@ -133,8 +133,12 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		if refused {
 			// It was counted as accepted when the refusal before it was noted.
 			s.Pace[paceRequests].AnchorCount--
-			if n := float64(c.InFlight); s.Open && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.Bound {
-				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n) // of calls refused together, the one with the fewest in flight is nearest to the limit
+			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.RefusedAt {
+				// Of calls refused together, the one with the fewest in flight is nearest to the limit.
+				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
+				if s.Pace[paceRequests].Rate == 0 {
+					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
+				}
 			}
 		}
 		return g.Decision()
@@ -205,6 +209,7 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
 	s.Credit = max(0, s.Credit-1)
+	s.RefusedLast = t
 	if c.SentAt >= 0 && t > c.SentAt {
 		took := (t - c.SentAt).Seconds()
 		if s.Refused == 1 {
@@ -435,6 +440,14 @@ func (g *Governor) contradicted(p *PaceState, o *Outcome) bool {
 	return true
 }
 
+const (
+	// outageRow is how many answers in a row that say that the upstream lacks capacity, with nothing accepted in between, are an
+	// outage, and outageShare the part of it, from its end, that may be missed because nobody asked.
+	outageRow, outageShare = 3, 16
+	// outageReturn is the share of what was good before an outage, of calls in flight and of starts a second, that the return begins with.
+	outageReturn = 0.5
+)
+
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
 func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
@@ -455,7 +468,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
 	share, most := time.Duration(3), 30*time.Second
 	if overloaded {
-		share, most = 8, 5*time.Second
+		share, most = outageShare, 5*time.Second
 	}
 	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
@@ -501,6 +514,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 				n = max(n, s.Bound) // it says nothing of where the limit is
 			}
 			s.Bound, s.LastBound, s.Late = n, n, false
+			s.FlowBefore = s.Flow
 			s.Memory = s.Limit
 		}
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
@@ -535,7 +549,9 @@ func (g *Governor) grow(w *Window, n int) {
 	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
 
-	if !s.SlowStart && !s.Late && s.Bound > 0 && float64(w.MaxInFlight) >= max(s.Bound*1.1, s.Bound) {
+	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
+	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= s.Bound*1.1 {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
@@ -648,6 +664,9 @@ func (g *Governor) recovered() {
 		}
 		if s.Knee > 0 {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
+		}
+		if s.DarkOverload && s.Streak >= outageRow {
+			s.Limit = max(s.Limit, outageReturn*s.Threshold)
 		}
 		s.Open = false
 		s.startDoubling(s.At)

@@ -303,6 +303,7 @@ func (g *Governor) congested(w *Window) bool {
 	s.Good, s.Used, s.Wins = 0, false, 0
 	s.Knee = between(math.Floor(s.BestLevel), float64(g.cfg.Min), float64(g.cfg.Max))
 	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/s.BestRate)), 0
+	s.Line.N = baseCalls // that is the base from now on
 	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
 		s.Flight = knee
@@ -312,10 +313,13 @@ func (g *Governor) congested(w *Window) bool {
 }
 
 // slower reports whether the calls of w took so much longer than with few in flight that the limit should not rise. Now and then it
-// forgets how long those took, because calls may take longer now.
+// forgets how long those took, and sees again, because calls may take longer now.
 func (g *Governor) slower(w *Window) bool {
 	s := &g.s
-	if g.excess(w) < excessHold {
+	if s.Knee > 0 && w.MeanLatency() > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
+		return true // how long calls take with so many is not known yet
+	}
+	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || s.Knee == 0 || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/s.Knee))) {
 		return false
 	}
 	switch {
@@ -325,6 +329,12 @@ func (g *Governor) slower(w *Window) bool {
 		s.SlowerTimes = min(s.SlowerTimes+1, 8)
 	case s.At >= s.SlowerUntil:
 		s.SlowerUntil, s.Line, s.Steep, s.Wins = 0, LineState{}, 0, 0
+		if s.Knee > 0 && s.Knee < s.Limit {
+			// Where it was good is where to see how long they take now.
+			s.Limit, s.Cause, s.Flight = s.Knee, CauseLatency, s.Knee
+			g.disturbed(s.At)
+			return true
+		}
 		return false
 	}
 	return true

@@ -80,6 +80,9 @@ func (g *Governor) pace() float64 {
 		switch {
 		case rate == 0:
 			return begin
+		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
+			// On the way back. The calls that end first after an outage are the longest of those before it.
+			return max(spreadFactor*rate, outageReturn*s.FlowBefore)
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
 			return spreadTest * rate
@@ -296,7 +299,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 3+1.5*p.Depth+(2-paceMargin)*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*p.Depth+1.1*gave
 }
 
 // note remembers how many calls were accepted until each of the last seconds.

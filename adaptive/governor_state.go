@@ -51,6 +51,7 @@ type GovernorState struct {
 	Refused      int64         // refusals so far
 	RefusedCount float64       // accepted calls at the last fresh refusal
 	RefusedAt    float64       // in flight at the last fresh refusal
+	RefusedLast  time.Duration // the last refusal, fresh or not
 	RefusalTime  float64       // smoothed time that a refusal takes
 	Streak       int           // fresh refusals in a row with nothing accepted in between
 	DarkSince    time.Duration // the first of them
@@ -109,6 +110,7 @@ type GovernorState struct {
 	FlowTime   float64             // decayed time
 	FlowCount  float64             // accepted calls at FlowAt
 	FlowAt     time.Duration       //
+	FlowBefore float64             // Flow when the last trouble began
 	Second     int64               // the last whole second since Origin that Ring has
 	Ring       [ringSize]uint32    // accepted calls until each of the last seconds, modulo 2^32
 	Pace       [numPaces]PaceState // of requests and of tokens
@@ -231,7 +233,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, most)
 	}
 	for _, f := range [...]*float64{
-		&s.FlowTime, &s.Flow, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
+		&s.FlowTime, &s.Flow, &s.FlowBefore, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
 		&s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed, &s.TokensPerCall, &s.CutRate,
 	} {
 		*f = between(*f, 0, unbounded)
@@ -306,7 +308,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
-		&s.CutAt, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
 		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
