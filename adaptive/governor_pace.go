@@ -150,6 +150,13 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		case p.Guess > 0 && !soon && lower >= 0.93*p.Guess:
 			p.Saves, p.Depth = false, 0
 		}
+		if alike := p.Saves && math.Abs(p.Rate/max(p.Met, 1e-9)-1) < 0.03 && p.Rate > 1.08*lower && dn >= soonRefused && dn-p.Known*dt < 1.5; !alike {
+			p.Alike = 0
+		} else if p.Alike++; p.Alike >= 2<<p.Flips {
+			// Always at the same pace, however long it was kept below: it saves up hardly anything.
+			p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
+		}
+		p.Met = p.Rate
 		p.Excess = 0
 		if p.Measured {
 			p.Excess = max(0, dn-p.Known*dt)

@@ -199,6 +199,9 @@ type PaceState struct {
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
 	Excess     float64        // how much more passed before the last refusal than Known explained
 	Depth      float64        // how much of that was saved up, as far as is known
+	Met        float64        // the pace at the last refusal that was measured
+	Alike      int            // refusals in a row at that pace, while Saves
+	Flips      int            // how often that ended Saves, at most 4
 	Use        float64        // smoothed share of the pace that is in use
 	Highest    float64        // the largest Known that was sure
 	UsedAt     time.Duration  // when it held callers back last
@@ -277,12 +280,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest, &p.Excess, &p.Depth} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest, &p.Excess, &p.Depth, &p.Met} {
 			*f = between(*f, 0, unbounded)
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
+		p.Alike, p.Flips = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4)
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone
 		}
