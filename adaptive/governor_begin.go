@@ -30,7 +30,7 @@ const (
 
 // FirstState is what is known of how long the answers to a class of calls take to begin with few in flight: the mean of the logarithms, in s.
 type FirstState struct {
-	N, Base float64
+	N, Base float32
 }
 
 // BeginState is what is known of how long answers take to begin now.
@@ -96,14 +96,14 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 	x := math.Log(took)
 	if f.N < firstCalls {
 		f.N++
-		d := x - f.Base
-		f.Base += d / f.N
-		if f.N > 1 {
-			b.Noise += (d*(x-f.Base)*f.N/(f.N-1) - b.Noise) / f.N
+		n, d := float64(f.N), x-float64(f.Base)
+		f.Base += float32(d / n)
+		if n > 1 {
+			b.Noise += (d*(x-float64(f.Base))*n/(n-1) - b.Noise) / n
 		}
 		return
 	}
-	d := x - f.Base - b.Late
+	d := x - float64(f.Base) - b.Late
 	b.Late += d * firstGain
 	b.Noise += (d*d - b.Noise) * firstGain
 }

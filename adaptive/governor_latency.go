@@ -320,10 +320,11 @@ func (g *Governor) congested(w *Window) bool {
 // forgets how long those took, and sees again, because calls may take longer now.
 func (g *Governor) slower(w *Window) bool {
 	s := &g.s
-	if s.Knee > 0 && w.MeanLatency() > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
+	known := s.Knee > 0 && g.cfg.Objective == Throughput // the other objectives have bounds of their own
+	if known && w.MeanLatency() > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
 		return true // how long calls take with so many is not known yet
 	}
-	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || s.Knee == 0 || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/s.Knee))) {
+	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || !known || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/s.Knee))) {
 		return false
 	}
 	switch {
@@ -333,7 +334,7 @@ func (g *Governor) slower(w *Window) bool {
 		s.SlowerTimes = min(s.SlowerTimes+1, 8)
 	case s.At >= s.SlowerUntil:
 		s.SlowerUntil, s.Line, s.Steep, s.Wins = 0, LineState{}, 0, 0
-		if s.Knee > 0 && s.Knee < s.Limit {
+		if known && s.Knee < s.Limit {
 			// Where it was good is where to see how long they take now.
 			s.Limit, s.Cause, s.Flight = s.Knee, CauseLatency, s.Knee
 			g.disturbed(s.At)

@@ -250,7 +250,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.First {
 		f := &s.First[i]
-		f.N, f.Base = between(f.N, 0, firstCalls), between(f.Base, -unbounded, unbounded)
+		f.N, f.Base = float32(between(float64(f.N), 0, firstCalls)), float32(between(float64(f.Base), -1e6, 1e6))
 	}
 	b := &s.Begin
 	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
