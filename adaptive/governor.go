@@ -151,6 +151,10 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
+		if g.limiting(t) {
+			g.throttled(t, n, &o)
+			break
+		}
 		g.streak(t, true)
 		g.cut(t, n, CauseOverloaded, min(g.cfg.Backoff, overloadBackoff))
 	case feedback.Timeout:
@@ -425,6 +429,8 @@ func (g *Governor) refuted(n float64, o *Outcome) bool {
 		g.watch(n, o) // fewer than a limit on calls would refuse
 	case d < -0.02*s.Trial:
 		s.Trial, s.Hits = n, 0
+	case s.Hits < 0 && d > 0.1*s.Trial+1 && s.Top > s.Trial:
+		s.Trial, s.Hits = n, -2 // as many were accepted
 	case d > max(0.5, 0.02*s.Trial):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
 	default:

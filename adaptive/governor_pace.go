@@ -146,8 +146,13 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		switch soon := dn < soonRefused+u; {
 		case p.Guess > 0 && soon && lower < 0.95*p.Guess:
 			p.Saves = true
+			p.Depth = max(p.Depth, p.Excess)
 		case p.Guess > 0 && !soon && lower >= 0.93*p.Guess:
-			p.Saves = false
+			p.Saves, p.Depth = false, 0
+		}
+		p.Excess = 0
+		if p.Measured {
+			p.Excess = max(0, dn-p.Known*dt)
 		}
 		est := lower
 		p.Guess = 0
@@ -207,6 +212,8 @@ func (g *Governor) startRate(i int, t time.Duration) float64 {
 		return rate
 	case i == paceRequests && passed >= guessUntil && s.Busy:
 		return max(s.Flow, rate/8, 1e-3)
+	case i == paceRequests && s.Busy:
+		return max(s.Flow, min(guess, (passed+1)/max(0.01, (t-s.Origin).Seconds())))
 	case i == paceRequests:
 		return max(s.Flow, rate, guess) // nobody waited, so it is known what was asked for, and not what the quota gives
 	}
@@ -285,7 +292,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 3+(2-paceMargin)*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > 3+1.5*p.Depth+(2-paceMargin)*gave
 }
 
 // note remembers how many calls were accepted until each of the last seconds.

@@ -21,7 +21,7 @@ const (
 // of refusals is left.
 func (g *Governor) retest(t time.Duration, n float64) bool {
 	s := &g.s
-	if s.Credit <= maxCredit || s.MeanOf > 0 && s.Mean < retestTime*n || n <= 1 && g.accepted() >= 2 {
+	if s.Credit <= maxCredit || s.MeanOf > 0 && s.Mean < retestTime*n || n <= 1 {
 		s.RetestAt = 0
 		return false
 	}

@@ -237,7 +237,10 @@ func writeGroups(w io.Writer, gs []drawGroup) error {
 
 // share writes a number of 429s per success.
 func share(f float64) string {
-	if f >= 1e6 {
+	switch {
+	case math.IsNaN(f):
+		return "–"
+	case f >= 1e6:
 		return "inf"
 	}
 	return fmt.Sprintf("%.4f", f)

@@ -1,0 +1,47 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// overload lets a law meet spells of refusals with 503: before each, passed calls end well, and then as many are refused as a spell says.
+func overload(g *Governor, now time.Duration, n, passed, refused int, every time.Duration) time.Duration {
+	for range n {
+		for range passed {
+			now += 10 * time.Millisecond
+			g.Window(now, Window{Start: now - 10*time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 8, InFlight: 8, Full: true})
+		}
+		for range refused {
+			now += 10 * time.Millisecond
+			g.Ended(now, Call{SentAt: now - 5*time.Millisecond, Episode: g.Decision().Episode, InFlight: 8}, Outcome{Class: feedback.Overloaded})
+		}
+		now += every
+	}
+	return now
+}
+
+func TestOverloadThatIsALimit(t *testing.T) {
+	// nginx says 503 for limits, too. Those refuse again and again after calls have passed; who lacks capacity does not.
+	for _, test := range []struct {
+		name                    string
+		spells, passed, refused int
+		every                   time.Duration
+		want                    bool
+	}{
+		{"an outage", 1, 1000, 20, 0, false},
+		{"two of them", 2, 1000, 20, time.Second, false},
+		{"a limit", 3, 100, 5, time.Second, true},
+		{"an outage every few minutes", 8, 100, 20, 2 * time.Minute, false},
+		{"a share of all calls is refused", 30, 3, 7, 0, false},
+		{"a limit, and then an outage", 4, 100, 40, time.Second, false},
+	} {
+		g := New(Config{Initial: 8})
+		overload(g, 0, test.spells, test.passed, test.refused, test.every)
+		if s := g.State(); s.Limiting != test.want {
+			t.Errorf("%s: taken for a limit is %v, want %v; %v spells", test.name, s.Limiting, test.want, s.Spells)
+		}
+	}
+}
