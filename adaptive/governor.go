@@ -100,7 +100,10 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.note(t)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
-		if fresh -= w.Begun; !aged && fresh > 0 {
+		if s.early() {
+			fresh -= w.Begun
+		}
+		if !aged && fresh > 0 {
 			g.grow(&w, fresh)
 		}
 	}
@@ -392,18 +395,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
 		if s.Same++; s.Same >= 1<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
-			s.Same = 0
-			s.Trial = n
-			s.Against, s.Test, s.Contra, s.Hits = 0, 0, 0, 0
-			g.paceRefused(t, paceRequests, first)
-			if x := (n - 1) / max(s.Mean, 1e-6); s.Mean > 0 && x > p.Known {
-				p.Known, p.Rate = x, paceMargin*x
-				p.Lowest = p.Rate
-			}
-			s.Limit = max(s.Limit, s.Memory, n)
-			s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
-			s.SlowStart, s.Threshold = true, 0
-			s.startDoubling(t)
+			g.try(t, n, first)
 			return
 		}
 	case n <= 0.9*s.Top:
@@ -430,50 +422,6 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	g.capRefused(t, n)
 }
-
-// refuted notes a refusal of a call that saw n in flight while a pace is on trial, and reports whether it is none: a limit on calls refuses
-// at the same number, whatever the pace.
-func (g *Governor) refuted(n float64, o *Outcome) bool {
-	s := &g.s
-	switch d := n - s.Trial; {
-	case d < -0.1*s.Trial-1:
-		g.watch(n, o) // fewer than a limit on calls would refuse
-	case d < -0.02*s.Trial:
-		s.Trial, s.Hits = n, 0
-	case s.Hits < 0 && d > 0.1*s.Trial+1 && s.Top > s.Trial:
-		s.Trial, s.Hits = n, -2 // as many were accepted
-	case d > max(0.5, 0.02*s.Trial):
-		s.Hits = max(s.Hits-1, min(s.Hits, 0))
-	default:
-		s.Hits++
-	}
-	if s.Hits < trialHits {
-		return false
-	}
-	s.Hits, s.Trial = 0, 0
-	s.Refuted = min(s.Refuted+1, 3)
-	return true
-}
-
-// watch says that what is known speaks for a quota, which only a row of refusals at the same number n refutes; of few calls, any two
-// numbers are the same.
-func (g *Governor) watch(n float64, o *Outcome) {
-	s := &g.s
-	s.Trial, s.Hits = 0, 0
-	if n >= watchFrom && !o.HasRetryAfter {
-		s.Trial, s.Hits = n, -2
-	}
-}
-
-const watchFrom = 8
-
-// mayBeQuota reports whether a delay that came with a refusal could be how long a bucket takes to have room for one.
-func (g *Governor) mayBeQuota(o *Outcome) bool {
-	return !o.HasRetryAfter || (o.RetryAfter-time.Second).Seconds()*(g.s.LastBound-1) <= g.s.Mean
-}
-
-// trialHits is how many refusals at the same number refute a pace on trial.
-const trialHits = 2
 
 // alone reports whether a refusal of a call that saw n in flight means nothing: others with as many in flight and as fast passed before and
 // since, gap of them; or, where there is no pace, many more passed lately, and few were refused.

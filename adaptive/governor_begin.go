@@ -20,6 +20,8 @@ const (
 	beginSpread = 0.5
 	// beginWait is for how many mean latencies (10 s at most) after a cut what begins says nothing of it: others are in flight still that were too many.
 	beginWait = 0.25
+	// longCall is the mean latency, in s, from which ends come too late.
+	longCall = 10
 	// queueHold and queueFull are which share of the limit waits at the upstream for answers to begin where the limit rises no more, and
 	// where it is lowered. queueSure is by how many standard errors answers must begin later for anybody to wait.
 	queueHold, queueFull = 0.1, 0.25
@@ -55,6 +57,9 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 	if c.SentAt >= 0 {
 		g.learnFirst((t - c.SentAt).Seconds(), c.Class)
 	}
+	if !s.early() {
+		return g.Decision()
+	}
 	if s.Recovering {
 		if (t - s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
 			return g.Decision()
@@ -74,6 +79,10 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 	}
 	return g.Decision()
 }
+
+// early reports whether what begins teaches the limit, and not what ends: before the first refusal, and where calls take so long that their ends
+// come too late. Else it would be tried so often that those who share a limit find no balance.
+func (s *GovernorState) early() bool { return s.Refused == 0 || s.Mean == 0 || s.Mean > longCall }
 
 // learnFirst notes how long an answer took to begin, in s.
 func (g *Governor) learnFirst(took float64, class uint8) {
@@ -99,14 +108,18 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 	b.Noise += (d*d - b.Noise) * firstGain
 }
 
-// queued returns how many calls wait at the upstream for their answers to begin, by Little's law; 0 when it is not sure that any does.
+// queued returns which share of the calls in flight waits at the upstream for its answer to begin; 0 when it is not sure that any does.
 func (g *Governor) queued() float64 {
 	s := &g.s
 	b := &s.Begin
 	if b.Late <= queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls)) {
 		return 0
 	}
-	return s.Flow * b.Mean * (1 - math.Exp(-b.Late))
+	wait := b.Mean * (1 - math.Exp(-b.Late))
+	if s.Mean > 0 {
+		return wait / (s.Mean + wait) // those that ended may not have waited as long
+	}
+	return min(1, s.Flow*wait/s.Limit) // Little's law
 }
 
 // beginsLate reports whether so many calls wait at the upstream that more should not be. Now and then it forgets how long
@@ -114,7 +127,7 @@ func (g *Governor) queued() float64 {
 func (g *Governor) beginsLate() bool {
 	s := &g.s
 	b := &s.Begin
-	if g.queued() <= queueHold*s.Limit {
+	if g.queued() <= queueHold {
 		b.Until = 0
 		return false
 	}

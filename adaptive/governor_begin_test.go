@@ -97,3 +97,20 @@ func TestLateBeginningsAreForgotten(t *testing.T) {
 		t.Errorf("limit %d, which was %d 400 s before", d.Limit, held)
 	}
 }
+
+func TestBeginningsTeachAfterARefusalWhereCallsAreLong(t *testing.T) {
+	for _, test := range []struct {
+		took    time.Duration
+		teaches bool
+	}{{5 * time.Second, false}, {50 * time.Second, true}} {
+		g := New(Config{})
+		now := streams(g, 0, 10, 100*time.Millisecond, 300*time.Millisecond, 0)
+		now += test.took
+		d := g.Window(now, Window{Start: now - time.Second, OK: 1, Begun: 1, Timed: 1, Latency: test.took, MinLatency: test.took, MaxInFlight: 20, InFlight: 20})
+		d = g.Ended(now, Call{SentAt: now, Episode: d.Episode, InFlight: d.Limit}, refused(feedback.ScopeConcurrency))
+		now = streams(g, now+time.Minute, 5, 100*time.Millisecond, 300*time.Millisecond, 0)
+		if got := g.Decision().Limit; (got > d.Limit) != test.teaches {
+			t.Errorf("calls of %v: limit %d after a refusal, and %d after 5 more have begun, want more %v", test.took, d.Limit, got, test.teaches)
+		}
+	}
+}

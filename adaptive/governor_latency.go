@@ -130,6 +130,10 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	}
 	// The lowest level that does as much, and the quickest.
 	low, lowest, best, quickest := -1, -1, 0.0, math.Inf(1)
+	most := enough
+	if s.Begin.Of > 0 && g.queued() == 0 {
+		most = 1 / enough // nobody waits there: where calls only slow each other, fewer must do clearly more
+	}
 	for i := range s.Cells[:k+1] {
 		if s.Cells[i].Rate <= 0 || at-s.Cells[i].At >= ageCells {
 			continue
@@ -138,7 +142,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		if lowest < 0 {
 			lowest = i
 		}
-		if x.rate < enough*b.rate {
+		if x.rate < most*b.rate {
 			low = -1 // a lower level did as much by chance
 		} else if low < 0 {
 			low = i
@@ -157,8 +161,8 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
 	}
-	if q := g.queued(); q > queueFull*b.level {
-		to = min(b.level-0.8*q, nonzero(to, math.Inf(1))) // they can as well wait here
+	if q := g.queued(); q > queueFull {
+		to = min(max(0.5, 1-0.8*q)*b.level, nonzero(to, math.Inf(1))) // they can as well wait here
 	}
 	knee, power := 0.0, 0.0 // the level that does most for its latency
 	for i := range s.Cells[:k+1] {
@@ -303,6 +307,7 @@ func (g *Governor) congested(w *Window) bool {
 	s.Good, s.Used, s.Wins = 0, false, 0
 	s.Knee = between(math.Floor(s.BestLevel), float64(g.cfg.Min), float64(g.cfg.Max))
 	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/s.BestRate)), 0
+	s.Line.N = baseCalls // that is the base from now on
 	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
 		s.Flight = knee
@@ -312,10 +317,13 @@ func (g *Governor) congested(w *Window) bool {
 }
 
 // slower reports whether the calls of w took so much longer than with few in flight that the limit should not rise. Now and then it
-// forgets how long those took, because calls may take longer now.
+// forgets how long those took, and sees again, because calls may take longer now.
 func (g *Governor) slower(w *Window) bool {
 	s := &g.s
-	if g.excess(w) < excessHold {
+	if s.Knee > 0 && w.MeanLatency() > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
+		return true // how long calls take with so many is not known yet
+	}
+	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || s.Knee == 0 || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/s.Knee))) {
 		return false
 	}
 	switch {
@@ -325,6 +333,12 @@ func (g *Governor) slower(w *Window) bool {
 		s.SlowerTimes = min(s.SlowerTimes+1, 8)
 	case s.At >= s.SlowerUntil:
 		s.SlowerUntil, s.Line, s.Steep, s.Wins = 0, LineState{}, 0, 0
+		if s.Knee > 0 && s.Knee < s.Limit {
+			// Where it was good is where to see how long they take now.
+			s.Limit, s.Cause, s.Flight = s.Knee, CauseLatency, s.Knee
+			g.disturbed(s.At)
+			return true
+		}
 		return false
 	}
 	return true

@@ -292,7 +292,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 3+1.5*p.Depth+(2-paceMargin)*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*p.Depth+1.1*gave
 }
 
 // note remembers how many calls were accepted until each of the last seconds.

@@ -343,7 +343,11 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 	c.unify()
 	c.begin(now, w)
 	w.Deadline = now + c.cfg.MaxWait
-	if r, at := c.hopeless(now, w); r != ReasonNone {
+	earliest := now
+	if w.GiveUp != 0 {
+		earliest, _ = c.earliest(now, w)
+	}
+	if r, at := c.hopelessBy(now, w, earliest); r != ReasonNone {
 		c.refuse(w, r, at)
 		return
 	}
@@ -372,12 +376,13 @@ func (c *Core) AskNow(now time.Duration, w *Waiter) {
 	c.unify()
 	c.begin(now, w)
 	w.Deadline = now
-	if r, at := c.hopeless(now, w); r != ReasonNone {
+	at, why := c.earliest(now, w)
+	if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
 		c.refuse(w, r, at)
 		return
 	}
 	c.enter(w)
-	if s.queue.next(now, c.lowest()) != &w.queueItem || !c.start(now, w) {
+	if s.queue.next(now, c.lowest()) != &w.queueItem || !c.start(now, w, at, why) {
 		c.leave(w)
 		c.refuse(w, ReasonLimit, c.soonest(now, w))
 	}
@@ -406,14 +411,22 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	case w.GiveUp != 0 && max(now, s.gate) >= w.GiveUp:
 		return ReasonDeadline, max(now, s.gate)
 	}
-	if e, ok := s.budget.TooLarge(w.expected); ok {
-		w.TooLarge = e
-		return ReasonTooLarge, 0
-	}
-	if w.GiveUp != 0 {
-		if at, _ := c.earliest(now, w); at > w.GiveUp {
-			return ReasonDeadline, at
+	if s.budget.Limited() {
+		if e, ok := s.budget.TooLarge(w.expected); ok {
+			w.TooLarge = e
+			return ReasonTooLarge, 0
 		}
+	}
+	return ReasonNone, 0
+}
+
+// hopelessBy is hopeless and more for a w that can start at the earliest at an instant.
+func (c *Core) hopelessBy(now time.Duration, w *Waiter, earliest time.Duration) (Reason, time.Duration) {
+	if r, at := c.hopeless(now, w); r != ReasonNone {
+		return r, at
+	}
+	if w.GiveUp != 0 && earliest > w.GiveUp {
+		return ReasonDeadline, earliest
 	}
 	return ReasonNone, 0
 }
@@ -448,7 +461,12 @@ func (c *Core) lateBehind(now time.Duration, w *Waiter, position int) (Reason, t
 }
 
 // lowest returns the lowest priority that may take the next place.
-func (c *Core) lowest() uint8 { return c.cfg.Room.lowest(c.slots.InFlight(), c.slots.Limit()) }
+func (c *Core) lowest() uint8 {
+	if c.cfg.Room.ReservedFor == 0 {
+		return 0
+	}
+	return c.cfg.Room.lowest(c.slots.InFlight(), c.slots.Limit())
+}
 
 // MayUse reports whether a caller with a priority may keep the n-th place, which Take gave it; when it may not,
 // the caller must Return it, take the lock, Ask and run Next. It may be called at any time.
@@ -508,10 +526,11 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
 		w := it.waiter
-		if r, at := c.hopeless(now, w); r != ReasonNone {
+		at, why := c.earliest(now, w)
+		if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
 			return c.reject(now, w, r, at)
 		}
-		if c.start(now, w) {
+		if c.start(now, w, at, why) {
 			return w
 		}
 	} else if c.slots.InFlight() < c.slots.Limit() {
@@ -1062,10 +1081,10 @@ func (c *Core) Limit() int { return c.slots.Limit() }
 // Waiting returns how many callers wait.
 func (c *Core) Waiting() int { return c.slots.Waiting() }
 
-// start moves w, which is queued, to a place when gate, pace and places allow it.
-func (c *Core) start(now time.Duration, w *Waiter) bool {
+// start moves w, which is queued, to a place when gate, pace and places allow it. earliest and why are what c.earliest returns.
+func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why Why) bool {
 	s := c.state
-	if at, why := c.earliest(now, w); at > now {
+	if earliest > now {
 		w.Why = why
 		return false
 	}

@@ -56,20 +56,30 @@ type metered struct {
 // collect empties the meter of what was counted since it was collected last. It needs the lock.
 func (m *meter) collect(s *Slots) (c metered) {
 	sum, ended := s.collect()
-	c.ok = int((ended - m.seen.Load()) & countMask)
-	m.seen.Store(ended)
+	// A locked instruction costs more than to look whether there is anything.
+	if seen := m.seen.Load(); seen != ended {
+		c.ok = int((ended - seen) & countMask)
+		m.seen.Store(ended)
+	}
 	c.timed = c.ok
 	if m.sampled.Load() {
 		c.timed = min(c.ok, int(m.timed.Load())) // one may be counted here and not yet have ended
 		m.timed.Add(-uint32(c.timed))
 	}
 	c.sum = time.Duration(sum) << sumUnit
-	if lo := m.min.Swap(0); lo > 0 {
+	lo := m.min.Load()
+	if lo != 0 {
+		lo = m.min.Swap(0)
+	}
+	if lo > 0 {
 		c.min = time.Duration(lo - 1)
 	} else if c.timed > 0 {
 		c.min = c.sum / time.Duration(c.timed) // it was collected between the two halves of a call's end
 	}
-	c.most, c.full = int(m.most.Swap(0)), s.full.Swap(false)
+	if m.most.Load() != 0 {
+		c.most = int(m.most.Swap(0))
+	}
+	c.full = s.full.Load() && s.full.Swap(false)
 	return c
 }
 

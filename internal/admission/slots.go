@@ -252,8 +252,9 @@ func (s *Slots) ended() uint32 { return uint32(s.ends.Load() >> placeShift) }
 // collect takes the sum of latencies out of the word of ends, and returns it with how many calls ended (as ended).
 func (s *Slots) collect() (sum uint64, ended uint32) {
 	ends := s.ends.Load()
-	sum = ends & sumMask
-	s.ends.Add(-sum)
+	if sum = ends & sumMask; sum != 0 {
+		s.ends.Add(-sum)
+	}
 	return sum, uint32(ends >> placeShift)
 }
 

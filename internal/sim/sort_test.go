@@ -12,7 +12,7 @@ func TestSort(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var tmp []time.Duration
 	for n := range 400 {
-		list := make([]time.Duration, rng.IntN(3000))
+		list := make([]time.Duration, rng.IntN(2*longList))
 		bits := 1 + rng.IntN(62)
 		for i := range list {
 			list[i] = time.Duration(rng.Uint64N(1 << bits))

@@ -1,0 +1,85 @@
+package adaptive
+
+import (
+	"container/heap"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// ends are the instants at which calls in flight end.
+type ends []time.Duration
+
+func (e ends) Len() int           { return len(e) }
+func (e ends) Less(i, j int) bool { return e[i] < e[j] }
+func (e ends) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *ends) Push(x any)        { *e = append(*e, x.(time.Duration)) }
+func (e *ends) Pop() any {
+	x := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return x
+}
+
+// TestGovernorTrial plays four minutes of calls of 0.5 to 1.5 s, of which as many ask as the law lets start, at a limit of twelve in flight and at
+// a quota of ten a second that allows no two at once. Both refuse at the same number again and again at first.
+func TestGovernorTrial(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		accept func(now, last time.Duration, n int) bool
+		quota  bool
+		least  int // successes
+	}{
+		{"twelve in flight", func(_, _ time.Duration, n int) bool { return n <= 12 }, false, 12 * 240 * 90 / 100},
+		{"ten a second", func(now, last time.Duration, _ int) bool { return now-last >= 100*time.Millisecond }, true, 10 * 240 * 90 / 100},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := New(Config{})
+			var inFlight ends
+			next, last, window := time.Duration(0), -time.Second, time.Duration(0)
+			ok, refusals, seen := 0, 0, 0
+			for now := time.Millisecond; now < 4*time.Minute; now += time.Millisecond {
+				for len(inFlight) > 0 && inFlight[0] <= now {
+					n := len(inFlight)
+					heap.Pop(&inFlight)
+					ok++
+					// A low discrepancy sequence stands for chance.
+					took := 500*time.Millisecond + time.Duration(math.Mod(float64(ok)*0.6180339887, 1)*1e9)
+					g.Window(now, Window{Start: window, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: seen, Full: true, InFlight: n, Waiting: 1})
+					seen, window = 0, now
+				}
+				d := g.Decision()
+				if now < d.NotBefore || now < next || len(inFlight) >= d.Limit {
+					continue
+				}
+				if d.Pace > 0 {
+					next = now + time.Duration(1e9/d.Pace)
+				}
+				n := len(inFlight) + 1
+				if !test.accept(now, last, n) {
+					refusals++
+					g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: n, Episode: d.Episode}, refused(feedback.ScopeUnknown))
+					continue
+				}
+				last, seen = now, max(seen, n)
+				took := 500*time.Millisecond + time.Duration(math.Mod(float64(ok+len(inFlight))*0.6180339887, 1)*1e9)
+				heap.Push(&inFlight, now+took)
+			}
+			s := g.State()
+			p := &s.Pace[paceRequests]
+			if (p.Rate > 0) != test.quota {
+				t.Errorf("pace %v, limit %v", p.Rate, s.Limit)
+			}
+			if test.quota && math.Abs(p.Known/10-1) > 0.1 {
+				t.Errorf("the quota gives %v a second as measured", p.Known)
+			}
+			if !test.quota && (s.Limit < 11 || s.Limit > 14) {
+				t.Errorf("limit %v", s.Limit)
+			}
+			if ok < test.least || float64(refusals) > 0.03*float64(ok) {
+				t.Errorf("%d successes, want %d; %d refused", ok, test.least, refusals)
+			}
+		})
+	}
+}
