@@ -52,6 +52,14 @@ const near = 0.1
 // aloneAfter is how many calls must have been accepted since the refusal before for a refusal to be alone.
 const aloneAfter = 25
 
+const (
+	// belowPeak is the share of what passed lately, peakCalls calls of which count, below which it is many more than a refused call saw
+	// in flight.
+	belowPeak, peakCalls = 0.9, 1000
+	// maxAloneDebt bounds how many refusals have to be made up for, by aloneAfter accepted calls each, before one means nothing.
+	maxAloneDebt = 4
+)
+
 // limitSlack keeps a limit that is whole but for rounding whole.
 const limitSlack = 1e-9
 
@@ -64,6 +72,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	w.InFlight, w.MaxInFlight = level(w.InFlight), level(w.MaxInFlight)
 
 	s.Done += int64(w.OK)
+	if w.OK > 0 {
+		s.Peak = max(s.Peak*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit))
+	}
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
@@ -282,16 +293,16 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Binding = o.Scope
 		return
 	}
-	if gap := accepted - s.RefusedCount; gap >= aloneAfter && !o.HasRetryAfter {
-		// A refusal alone, where others with as many in flight and as fast passed before and since, means nothing.
-		p := &s.Pace[paceRequests]
-		if p.Rate == 0 && n <= s.Top || p.Rate > 0 && p.Sure && p.Rate <= p.Known && n <= s.Top {
-			s.Against = max(0, s.Against-0.5)
-			s.Streak = 0
-			s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
-			return
-		}
+	gap := accepted - s.RefusedCount
+	s.Debt = max(0, s.Debt-max(0, gap)/aloneAfter)
+	if !o.HasRetryAfter && g.alone(n, gap) {
+		s.Debt++
+		s.Against = max(0, s.Against-0.5)
+		s.Streak = 0
+		s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
+		return
 	}
+	s.Debt = min(s.Debt+1, maxAloneDebt)
 
 	p := &s.Pace[paceRequests]
 	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
@@ -410,6 +421,17 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		return
 	}
 	g.capRefused(t, n)
+}
+
+// alone reports whether a refusal of a call that saw n in flight means nothing: others with as many in flight and as fast passed before and
+// since, gap of them; or, where there is no pace, many more passed lately, and few were refused.
+func (g *Governor) alone(n, gap float64) bool {
+	s := &g.s
+	p := &s.Pace[paceRequests]
+	if p.Rate > 0 {
+		return gap >= aloneAfter && p.Sure && p.Rate <= p.Known && n <= s.Top
+	}
+	return gap >= aloneAfter && n <= s.Top || s.Debt < 1 && n > 1 && n <= belowPeak*s.Peak
 }
 
 const (

@@ -219,7 +219,7 @@ func (g *Governor) startRate(i int, t time.Duration) float64 {
 		return rate
 	case i == paceRequests && passed >= guessUntil && s.Busy:
 		return max(s.Flow, rate/8, 1e-3)
-	case i == paceRequests && s.Busy:
+	case i == paceRequests && s.Busy && passed >= 1:
 		return max(s.Flow, min(guess, (passed+1)/max(0.01, (t-s.Origin).Seconds())))
 	case i == paceRequests:
 		return max(s.Flow, rate, guess) // nobody waited, so it is known what was asked for, and not what the quota gives

@@ -22,6 +22,7 @@ type GovernorState struct {
 	LastBound   float64       // B': the same, kept when the upstream has grown
 	Memory      float64       // the limit before the last trouble
 	Top         float64       // A: most that an accepted call saw in flight since the last cut
+	Peak        float64       // P: most that an accepted call saw in flight, of some thousand calls
 	Flight      float64       // F: most in flight since the last cut, within the limit
 	MeanLevel   float64       // smoothed in flight
 	Sharp       int           // refusals in a row at the same boundary
@@ -51,6 +52,7 @@ type GovernorState struct {
 	Refused      int64         // refusals so far
 	RefusedCount float64       // accepted calls at the last fresh refusal
 	RefusedAt    float64       // in flight at the last fresh refusal
+	Debt         float64       // refusals that the calls accepted since do not make up for
 	RefusedLast  time.Duration // the last refusal, fresh or not
 	RefusalTime  float64       // smoothed time that a refusal takes
 	Streak       int           // fresh refusals in a row with nothing accepted in between
@@ -227,7 +229,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
 		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = between(*f, 0, most)
@@ -260,6 +262,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = between(s.Spells, 0, 100)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
+	s.Debt = between(s.Debt, 0, maxAloneDebt)
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<10), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)

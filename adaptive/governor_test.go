@@ -76,6 +76,33 @@ func TestGovernorStaleRefusal(t *testing.T) {
 	}
 }
 
+func TestGovernorRefusalFarBelow(t *testing.T) {
+	// A refusal with far fewer in flight than passed lately means nothing, if it is one of few; at the boundary it does, and so do many.
+	for _, test := range []struct {
+		inFlight, refusals int
+		cut                bool
+	}{{30, 1, false}, {30, 3, true}, {40, 1, true}} {
+		g, now := warm(40)
+		d := g.Ended(now, Call{SentAt: now, InFlight: 41}, refused(feedback.ScopeUnknown)) // the boundary
+		for range 20 {
+			now += 100 * time.Millisecond
+			n := d.Limit
+			g.Window(now, Window{Start: now - 100*time.Millisecond, OK: n, Timed: n, Latency: time.Duration(n) * 100 * time.Millisecond,
+				MinLatency: 100 * time.Millisecond, MaxInFlight: 40, InFlight: 40})
+			g.s.Credit = min(g.s.Credit, 2) // the first refusals are behind it
+		}
+		g.s.Top = 0 // as after a cut
+		before := g.Decision()
+		for range test.refusals {
+			now += 10 * time.Millisecond
+			g.Ended(now, Call{SentAt: now, InFlight: test.inFlight, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		}
+		if d := g.Decision(); (d.Episode != before.Episode) != test.cut {
+			t.Errorf("%d refusals with %d in flight, 40 passed: %+v after %+v, want a cut: %v", test.refusals, test.inFlight, d, before, test.cut)
+		}
+	}
+}
+
 func TestGovernorOutage(t *testing.T) {
 	// After an outage the return begins with half of what was good before, whatever the calls took that ended in it: the longest end last.
 	g, now := warm(4)
