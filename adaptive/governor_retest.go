@@ -48,11 +48,11 @@ func (g *Governor) retest(t time.Duration, n float64) bool {
 	return true
 }
 
-// retestWon notes that a call ended well while n were in flight, itself included: if they are more than where the retest began, all of
-// them but one, of which a refusal may not be known yet, were accepted, and the retest is over.
+// retestWon notes that a call ended well while n were in flight, itself included: if as many as where the retest began are so long on their
+// way that a refusal would be known, they were accepted, and the retest is over.
 func (g *Governor) retestWon(t time.Duration, n float64) {
 	s := &g.s
-	if n > s.RetestAt {
+	if n-g.unresolved() >= s.RetestAt {
 		g.retestPassed(t, n)
 		return
 	}
