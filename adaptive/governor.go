@@ -88,6 +88,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.TimeoutDebt = max(0, s.TimeoutDebt-float64(w.OK)*timeoutShare)
 	s.Contra = max(0, s.Contra-float64(w.OK)/contraCalls)
 	g.learnLatency(t, &w)
+	if s.RetestAt > 0 && g.retestVoid(t, &w) {
+		s.RetestAt = 0
+	}
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
 		s.BusyAt = t
@@ -277,6 +280,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	first := s.Streak == 1
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
 
+	if o.Scope > feedback.ScopeUnknown {
+		s.RetestAt = 0 // that says which limit refuses
+	}
 	switch o.Scope {
 	case feedback.ScopeConcurrency:
 		g.capRefused(t, n)
