@@ -420,7 +420,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against, s.Test, s.Contra = 0, 0, 0
 		g.paceRefused(t, paceRequests, first)
 		g.watch(n, o)
-		s.Limit = max(s.Limit, s.Memory)
+		s.Limit = max(s.Limit, min(s.Memory, g.ceiling()))
 		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
 		s.SlowStart, s.Threshold = true, 0
 		s.startDoubling(t)
@@ -697,7 +697,7 @@ func (g *Governor) recovered() {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
-			s.Limit = max(s.Limit, outageReturn*s.Threshold)
+			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))
 		}
 		s.Open = false
 		s.startDoubling(s.At)

@@ -81,6 +81,7 @@ func (g *Governor) retestPassed(t time.Duration, n float64) {
 	s.Against, s.Test, s.Contra = 0, 0, 0
 	g.paceRefused(t, paceRequests, true)
 	p := &s.Pace[paceRequests]
+	rate = max(rate, leastPace)
 	p.Rate, p.Known, p.Lowest = rate, rate, rate
 	s.Limit = max(s.Limit, min(2*n+2, g.ceiling()))
 	s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
