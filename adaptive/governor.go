@@ -88,6 +88,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.TimeoutDebt = max(0, s.TimeoutDebt-float64(w.OK)*timeoutShare)
 	s.Contra = max(0, s.Contra-float64(w.OK)/contraCalls)
 	g.learnLatency(t, &w)
+	if s.RetestAt > 0 && g.retestVoid(t, &w) {
+		s.RetestAt = 0
+	}
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
 		s.BusyAt = t
@@ -277,6 +280,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	first := s.Streak == 1
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
 
+	if o.Scope > feedback.ScopeUnknown {
+		s.RetestAt = 0 // that says which limit refuses
+	}
 	switch o.Scope {
 	case feedback.ScopeConcurrency:
 		g.capRefused(t, n)
@@ -414,7 +420,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against, s.Test, s.Contra = 0, 0, 0
 		g.paceRefused(t, paceRequests, first)
 		g.watch(n, o)
-		s.Limit = max(s.Limit, s.Memory)
+		s.Limit = max(s.Limit, min(s.Memory, g.ceiling()))
 		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
 		s.SlowStart, s.Threshold = true, 0
 		s.startDoubling(t)
@@ -691,7 +697,7 @@ func (g *Governor) recovered() {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
-			s.Limit = max(s.Limit, outageReturn*s.Threshold)
+			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))
 		}
 		s.Open = false
 		s.startDoubling(s.At)

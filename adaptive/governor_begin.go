@@ -112,7 +112,7 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 func (g *Governor) queued() float64 {
 	s := &g.s
 	b := &s.Begin
-	if b.Late <= queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls)) {
+	if !(b.Late > queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls))) {
 		return 0
 	}
 	wait := b.Mean * (1 - math.Exp(-b.Late))

@@ -34,7 +34,7 @@ type CellState struct {
 type block struct{ level, rate, latency float64 }
 
 func (b block) cell(at float32) CellState {
-	return CellState{float32(b.level), float32(b.rate), float32(b.latency), at}
+	return CellState{float32(min(b.level, unbounded)), float32(min(b.rate, unbounded)), float32(min(b.latency, unbounded)), at}
 }
 
 func (c *CellState) block() block {
@@ -112,7 +112,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	if s.CutLevel > 0 && b.level < 0.8*s.CutLevel {
 		if g.cfg.Objective == Throughput && b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
-			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, 0.9*s.CutLevel), CauseRecovery, t, s.CutLevel
+			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, min(0.9*s.CutLevel, g.ceiling())), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
 			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(at)
 			g.disturbed(t)

@@ -30,8 +30,8 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
-	// fastest is a pace that nobody reaches, a second.
-	fastest = 1e9
+	// fastest is a pace that nobody reaches, a second, and leastPace the slowest that is set.
+	fastest, leastPace = 1e9, 1e-4
 	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
 	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
@@ -198,7 +198,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	g.disturbed(t)
-	p.Rate = max(p.Rate, 1e-4)
+	p.Rate = max(p.Rate, leastPace)
 	s.Cause = CauseThrottled
 	s.Episode++
 	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)

@@ -211,3 +211,37 @@ func TestGovernorPaceIsFinite(t *testing.T) {
 		}
 	}
 }
+
+// The limit that is remembered stays within the largest that may be chosen, also right after a state of a guard that was allowed more.
+func TestGovernorRestoredLimitStaysBelowMax(t *testing.T) {
+	now := time.Hour
+	big := GovernorState{At: now, Limit: 5, Memory: 5000, Bound: 5000, LastBound: 5000, CutLevel: 5000, CutRate: 1000, Threshold: 5000, Open: true, DarkOverload: true, Streak: 5, Recovering: true, Against: 19}
+	for name, tell := range map[string]func(*Governor){
+		"a return from an outage": func(g *Governor) {
+			g.Window(now, Window{Start: now, OK: 3, InFlight: 3, MaxInFlight: 3, Full: true})
+		},
+		"a verdict for a quota": func(g *Governor) {
+			g.Ended(now, Call{SentAt: now, InFlight: 1}, Outcome{Class: feedback.Throttled})
+		},
+		"a trial": func(g *Governor) { g.try(now, 5000, true) },
+		"less done with less in flight": func(g *Governor) {
+			g.s.Limit = 5
+			g.judge(now, &block{4, 1, 1})
+		},
+	} {
+		g := New(Config{Max: 10})
+		g.Restore(now, big)
+		tell(g)
+		if g.s.Limit > 10 {
+			t.Errorf("%s: a limit of %v, want at most 10", name, g.s.Limit)
+		}
+	}
+}
+
+// Levels that no memory of them could hold are kept as the largest that it can, so that the state can be saved.
+func TestCellHoldsWhatItIsTold(t *testing.T) {
+	c := block{1e300, math.Inf(1), 1e300}.cell(0)
+	if _, err := json.Marshal(c); err != nil {
+		t.Errorf("%+v: %v", c, err)
+	}
+}

@@ -15,6 +15,9 @@ const (
 	retestTime = 1.0
 	// retestQuickens is what a call that ends well while a retest goes on leaves of its wait: others may start then.
 	retestQuickens, leastRetestGap = 0.7, 5 * time.Millisecond
+	// retestIdleAfter is how long nobody may have waited, besides twice what calls take, for a retest to go on: what passed in it is
+	// what was asked for, then, and not what a quota gives.
+	retestIdleAfter = time.Minute
 )
 
 // retest answers a refusal of a call that saw n in flight, and reports whether there is a retest. There is one while most of the first budget
@@ -48,6 +51,16 @@ func (g *Governor) retest(t time.Duration, n float64) bool {
 	return true
 }
 
+// retestVoid reports whether a retest has come to nothing by the time of w, as nobody waited for long, or a pace is known from elsewhere.
+func (g *Governor) retestVoid(t time.Duration, w *Window) bool {
+	s := &g.s
+	if s.Pace[paceRequests].Rate > 0 {
+		return true
+	}
+	last := max(s.BusyAt, s.RefusedLast, s.HoldUntil)
+	return t > after(after(last, retestIdleAfter), 2*max(w.MeanLatency(), time.Duration(1e9*min(s.Mean, 3600))))
+}
+
 // retestWon notes that a call ended well while n were in flight, itself included: if as many as where the retest began are so long on their
 // way that a refusal would be known, they were accepted, and the retest is over.
 func (g *Governor) retestWon(t time.Duration, n float64) {
@@ -68,6 +81,7 @@ func (g *Governor) retestPassed(t time.Duration, n float64) {
 	s.Against, s.Test, s.Contra = 0, 0, 0
 	g.paceRefused(t, paceRequests, true)
 	p := &s.Pace[paceRequests]
+	rate = max(rate, leastPace)
 	p.Rate, p.Known, p.Lowest = rate, rate, rate
 	s.Limit = max(s.Limit, min(2*n+2, g.ceiling()))
 	s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0

@@ -55,3 +55,49 @@ func TestGovernorRetest(t *testing.T) {
 		})
 	}
 }
+
+// What passed while nobody waited is no measure of a quota.
+func TestRetestEndsWhenNobodyWaits(t *testing.T) {
+	for _, lull := range []time.Duration{10 * time.Minute, 10 * time.Hour} {
+		g := New(Config{})
+		now := time.Second
+		g.Window(now, Window{})
+		g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: 2}, Outcome{Class: feedback.Throttled})
+		if g.s.RetestAt != 2 {
+			t.Fatalf("no retest in %+v", g.s)
+		}
+		w := Window{OK: 1, Timed: 1, Latency: 3 * time.Second, MinLatency: 3 * time.Second, InFlight: 1, MaxInFlight: 1}
+		now += 3 * time.Second
+		w.Start = now - time.Second
+		g.Window(now, w)
+		now += lull
+		w.Start, w.InFlight, w.MaxInFlight, w.Full, w.Waiting = now-time.Second, 3, 3, true, 5
+		if d := g.Window(now, w); d.Pace != 0 && d.Pace < 1 {
+			t.Errorf("after %v in which hardly anything was asked for, %v starts a second are allowed", lull, d.Pace)
+		}
+	}
+}
+
+// A refusal or a header that says which limit binds ends a retest.
+func TestRetestEndsWhenLimitIsNamed(t *testing.T) {
+	for name, tell := range map[string]func(*Governor, time.Duration){
+		"a limit on calls in flight": func(g *Governor, now time.Duration) {
+			g.Ended(now, Call{SentAt: now, Episode: g.s.Episode, InFlight: 2}, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency})
+		},
+		"a header": func(g *Governor, now time.Duration) {
+			g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 10, Reset: time.Minute})
+		},
+	} {
+		g := New(Config{})
+		now := time.Second
+		g.Window(now, Window{})
+		g.Ended(now, Call{SentAt: now, InFlight: 2}, Outcome{Class: feedback.Throttled})
+		tell(g, now+time.Second)
+		known := g.s.Pace[paceRequests]
+		now += 4 * time.Second
+		g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: 3 * time.Second, MinLatency: 3 * time.Second, InFlight: 3, MaxInFlight: 3, Full: true})
+		if p := g.s.Pace[paceRequests]; p.Known != known.Known || p.StatedKind != known.StatedKind {
+			t.Errorf("%s: a pace of %v, %v before", name, p, known)
+		}
+	}
+}

@@ -269,7 +269,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Debt = between(s.Debt, 0, maxAloneDebt)
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
-	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<10), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
+	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}

@@ -14,7 +14,7 @@ func (g *Governor) try(t time.Duration, n float64, first bool) {
 		p.Known, p.Rate = x, paceMargin*x
 		p.Lowest = p.Rate
 	}
-	s.Limit = max(s.Limit, s.Memory, n)
+	s.Limit = max(s.Limit, min(max(s.Memory, n), g.ceiling()))
 	s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
 	s.SlowStart, s.Threshold = true, 0
 	s.startDoubling(t)

@@ -24,12 +24,14 @@ type body struct {
 	tie  limiter.Tie
 	told *told // nil when there is nothing to tell but that the call ended well
 
-	mu     sync.Mutex  // guards what follows and *told; held for memory only, and once for the guard's lock
-	done   atomic.Bool // the permit was given back; set with the lock
-	closed bool        // the caller closed the body
-	look   look        // only the reader changes it
-	awaits bool        // the guard is to be told when the answer begins; as look
-	sieve  feedback.Sieve
+	mu      sync.Mutex  // guards what follows and *told; held for memory only
+	done    atomic.Bool // the permit was given back; set with the lock
+	closed  bool        // the caller closed the body
+	look    look        // only the reader changes it
+	awaits  bool        // the guard is to be told when the answer begins; as look
+	telling bool        // it is being told
+	ending  bool        // and the call has ended meanwhile
+	sieve   feedback.Sieve
 }
 
 // told is what an answer told beyond that it is a success.
@@ -172,10 +174,23 @@ func (b *body) scan(p []byte) {
 	}
 }
 
-// begin tells the guard that the answer has begun, and gives up the lock when that panics.
+// begin tells the guard that the answer has begun. It gives the lock up for that, as it may call those who listen to the guard's decisions,
+// and has it again afterwards, but not when that panics. An end that comes meanwhile waits for it.
 func (b *body) begin() {
+	b.telling = true
+	b.mu.Unlock()
 	told := false
 	defer func() {
+		b.mu.Lock()
+		b.telling = false
+		if b.ending {
+			err := context.Cause(b.Context())
+			if b.closed {
+				err = b.Context().Err()
+			}
+			b.end(false, err)
+			b.mu.Lock()
+		}
 		if !told {
 			b.mu.Unlock()
 		}
@@ -232,7 +247,10 @@ func (b *body) ContextEnded() {
 
 // end gives the permit back, once; whole says that the body ended by itself. It is called with the lock, and releases it.
 func (b *body) end(whole bool, err error) {
-	if b.done.Load() {
+	if b.telling {
+		b.ending = true
+	}
+	if b.telling || b.done.Load() {
 		b.mu.Unlock()
 		return
 	}
