@@ -36,7 +36,7 @@ func ExampleNew() {
 	// aimd       limit 32
 	// vegas      limit 90
 	// gradient2  limit 108
-	// ours       limit 89
+	// ours       limit 102
 }
 
 // Our law in their limiter.
