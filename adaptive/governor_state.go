@@ -16,7 +16,6 @@ type GovernorState struct {
 	// The limit.
 
 	Limit       float64       // W: the limit in force, before it is cut to whole calls
-	SlowStart   bool          // the limit rises with each call that ends well
 	Threshold   float64       // the limit at which slow start ends by itself; 0: none
 	Bound       float64       // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
 	LastBound   float64       // B': the same, kept when the upstream has grown
@@ -27,8 +26,6 @@ type GovernorState struct {
 	MeanLevel   float64       // smoothed in flight
 	Sharp       int           // refusals in a row at the same boundary
 	Yield       int           // refusals at a known boundary, of which each fourth makes room
-	Open        bool          // the trouble that found Bound is not over
-	Late        bool          // calls time out in a crowd: too many are in flight, and that is known late
 	TimeoutDebt float64       // timeouts, less the share of calls that may time out
 	LateDebt    float64       // TimeoutDebt before the last trouble
 	Verdict     time.Duration // how long the last timeout took to tell
@@ -36,7 +33,6 @@ type GovernorState struct {
 	HoleAt      time.Duration // when a call ended well after a time in which none did
 	Knee        float64       // where the limit went when the upstream was full last; 0: none, or grown since
 	Good        float64       // calls that ended well in this epoch
-	Used        bool          // the limit was in use in this epoch
 	Wins        int           // epochs in a row in which probing went well
 
 	// Episodes.
@@ -59,14 +55,12 @@ type GovernorState struct {
 	DarkSince    time.Duration // the first of them
 	DarkLast     time.Duration // the last of them
 	DarkGap      time.Duration // time between the last two
-	DarkOverload bool          // the last said that the upstream lacks capacity
 	HoldUntil    time.Duration // nothing starts before it
 	ActiveAt     time.Duration // when something was accepted after the last long row
 	ActiveCount  float64       // accepted calls then
 
 	// Refusals for a lack of capacity that may be by a limit.
 
-	Limiting   bool          // they are
 	Spells     float64       // how often they came after calls had passed, those long ago counting less
 	SpellAt    time.Duration // the last time
 	SpellCount float64       // accepted calls at the last of them
@@ -121,12 +115,8 @@ type GovernorState struct {
 
 	Stated   int
 	StatedAt time.Duration
-	Doubted  bool
 
-	// Demand and latency.
-
-	Busy    bool          // callers waited, or the limit was in use, in the last window
-	BusyAt  time.Duration // when that was so last
+	BusyAt  time.Duration // when callers waited, or the limit was in use, last
 	ValidAt time.Duration // when the limit was half in use last
 	Latency time.Duration // smoothed, over some 8 windows
 	Mean    float64       // smoothed, over some 32 calls
@@ -179,8 +169,19 @@ type GovernorState struct {
 	MovedFrom     float64       // the limit then
 	CutLevel      float64       // in flight in the block that lowered the limit; 0: confirmed
 	CutRate       float64       // its throughput
-	Saturated     bool          // more in flight is of no use
 	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
+
+	// Yes or no, together because each by itself takes as much room as a number.
+
+	SlowStart    bool // the limit rises with each call that ends well
+	Open         bool // the trouble that found Bound is not over
+	Late         bool // calls time out in a crowd: too many are in flight, and that is known late
+	Used         bool // the limit was in use in this epoch
+	DarkOverload bool // the last refusal of the row said that the upstream lacks capacity
+	Limiting     bool // refusals for a lack of capacity are by a limit
+	Doubted      bool // a refusal contradicted Stated
+	Busy         bool // callers waited, or the limit was in use, in the last window
+	Saturated    bool // more in flight is of no use
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
@@ -191,25 +192,19 @@ type GovernorState struct {
 
 // PaceState is what is known of one quota, in calls or tokens.
 type PaceState struct {
-	Rate       float64        // lambda: the pace in force, a second; 0: none
-	Known      float64        // R: what the quota gives, as measured
-	Ceiling    float64        // up to it the pace rises without spending from the budget of refusals
-	Sure       bool           // Known was measured well
-	Measured   bool           // Known was measured at all
-	Lowest     float64        // the lowest pace since the anchor
-	Guess      float64        // Known, when it was taken from between its bounds; 0: it was measured
-	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
-	Excess     float64        // how much more passed before the last refusal than Known explained
-	Depth      float64        // how much of that was saved up, as far as is known
-	Met        float64        // the pace at the last refusal that was measured
-	Alike      int            // refusals in a row at that pace, while Saves
-	Flips      int            // how often that ended Saves, at most 4
-	Use        float64        // smoothed share of the pace that is in use
-	Highest    float64        // the largest Known that was sure
-	UsedAt     time.Duration  // when it held callers back last
-	LastCount  float64        // passed at the last window
-	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
-	StatedEnd  time.Duration  // when what was stated ends
+	Rate      float64       // lambda: the pace in force, a second; 0: none
+	Known     float64       // R: what the quota gives, as measured
+	Ceiling   float64       // up to it the pace rises without spending from the budget of refusals
+	Lowest    float64       // the lowest pace since the anchor
+	Guess     float64       // Known, when it was taken from between its bounds; 0: it was measured
+	Excess    float64       // how much more passed before the last refusal than Known explained
+	Depth     float64       // how much of that was saved up, as far as is known
+	Met       float64       // the pace at the last refusal that was measured
+	Use       float64       // smoothed share of the pace that is in use
+	Highest   float64       // the largest Known that was sure
+	UsedAt    time.Duration // when it held callers back last
+	LastCount float64       // passed at the last window
+	StatedEnd time.Duration // when what was stated ends
 
 	// The anchor: the refusal from which is measured.
 
@@ -217,6 +212,15 @@ type PaceState struct {
 	AnchorCount   float64       // passed then
 	AnchorPaused  time.Duration // PausedSum then
 	AnchorRefused int64         // Refused then
+
+	// Small ones, together to save room.
+
+	Sure       bool           // Known was measured well
+	Measured   bool           // Known was measured at all
+	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
+	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
+	Alike      int8           // refusals in a row at that pace, while Saves
+	Flips      int8           // how often that ended Saves, at most 4
 }
 
 // State returns what g has learned. It allocates nothing.

@@ -43,7 +43,8 @@ type Limits struct {
 //   - at p(k) the quotas allow a request, fewer calls than the cap are inside, and, in a closed loop, fewer than all
 //     clients are waiting for an answer or thinking;
 //   - b(k) is at p(k) or when a server becomes free, and calls begin in the order in which they passed;
-//   - e(k) = b(k) + s(k), with the same s(k) in every run, as draws belong to the k-th start.
+//   - e(k) = b(k) + s(k), with the same s(k) in every run, as draws belong to the k-th start;
+//   - the cap counts it until e(k) + l(k), with the same l(k) in every run, for the same reason (Concurrency.Lag).
 //
 // If p, b and e of all calls before the k-th are as early as they can be, then whatever lets the k-th pass or begin in
 // another run lets it pass or begin here at the same instant: fewer or as many calls are inside, and a quota that was
@@ -57,8 +58,8 @@ type Limits struct {
 // The argument needs calls whose time does not depend on which request is served k-th, and not on how many are served beside it. Where
 // work belongs to requests (tokens), or servers are shared, batch, slow down under load, or come and go, the same procedure with requests
 // in the order of arrival, and with what a fluid server could do, gives an estimate, and Exact is false. So it is for
-// sessions, several keys and neighbours. What only makes things worse (random refusals, a limit on the slope, a count that lags,
-// connections, a timeout of attempts) is left out of both.
+// sessions, several keys and neighbours, and where service or lag change with time. What only makes things worse (random refusals, a limit on
+// the slope, connections, a timeout of attempts) is left out of both.
 //
 // The error is ctx's cause when that ended first, or names what in cfg makes no world.
 func Bound(ctx context.Context, cfg Config) (*Limits, error) {
@@ -78,7 +79,7 @@ type bound struct {
 	cap     int     // -1: none
 	share   float64 // of all keys together
 	servers steps
-	inside  times   // when calls in the upstream end
+	inside  times   // when the cap counts calls no more that passed: their ends, and the lag
 	working times   // when calls at the servers end
 	clients times   // when clients can have their next request at the upstream
 	queue   int     // of the server; -1: no bound
@@ -86,6 +87,7 @@ type bound struct {
 	fluid   fluid
 	slow    steps
 	service steps   // mean of Server.Service, in s, where it changes
+	lag     steps   // mean of Concurrency.Lag, in s, where it changes
 	ready   float64 // when a fluid server has done what was begun, ns
 	res     *Limits
 }
@@ -162,6 +164,7 @@ func newBound(cfg *Config) *bound {
 	b.fluid.init(cfg, &b.size)
 	b.slow = stepsOf(cfg, Param{Kind: upstream.ParamSlow}, s.Slow)
 	b.service = stepsOf(cfg, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
+	b.lag = stepsOf(cfg, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
 	b.res.Exact = exact(cfg, &b.size)
 	for _, q := range cfg.Upstream.Quotas {
 		b.res.ByTokens = b.res.ByTokens || q.Counter != upstream.Requests
@@ -191,7 +194,7 @@ func exact(cfg *Config, size *source) bool {
 	}
 	for _, c := range cfg.Changes {
 		switch c.Param.Kind {
-		case upstream.ParamSlow, upstream.ParamService, upstream.ParamRTT, upstream.ParamScale, upstream.ParamKnee, upstream.ParamKneeBase, upstream.ParamRateScale,
+		case upstream.ParamSlow, upstream.ParamService, upstream.ParamLag, upstream.ParamRTT, upstream.ParamScale, upstream.ParamKnee, upstream.ParamKneeBase, upstream.ParamRateScale,
 			upstream.ParamInputToken, upstream.ParamOutputToken, upstream.ParamStallShare, upstream.ParamMaxSeqs, upstream.ParamChunk, upstream.ParamScalerMax, upstream.ParamScalerTarget:
 			return false
 		}
@@ -203,7 +206,7 @@ func exact(cfg *Config, size *source) bool {
 type taken struct {
 	rate    float64 // calls a second
 	in, out float64 // tokens of one
-	calls   float64 // in flight
+	calls   float64 // that the cap counts
 }
 
 func neighbour(cfg *Config) taken {
@@ -213,7 +216,7 @@ func neighbour(cfg *Config) taken {
 		t.rate = (n.Rate*q + n.Busy*b) / (q + b)
 	}
 	s := &cfg.Upstream.Server
-	t.calls = t.rate * (s.Service.Average() + float64(s.InputToken)*t.in + float64(s.OutputToken)*t.out) / 1e9
+	t.calls = t.rate * (s.Service.Average() + float64(s.InputToken)*t.in + float64(s.OutputToken)*t.out + cfg.Upstream.Concurrency.Lag.Average()) / 1e9
 	return t
 }
 
@@ -488,7 +491,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			continue
 		}
 		s, ended := b.serve(begin, k, &q)
-		b.inside.push(ended)
+		b.inside.push(ended + b.lags(ended, k))
 		b.working.push(ended)
 		if b.queue >= 0 && begin > pass {
 			b.begins = append(b.begins, begin)
@@ -544,6 +547,9 @@ func (b *bound) pass(now int64, q *request) int64 {
 		b.apply(now)
 		for !b.inside.empty() && b.inside.top() <= now {
 			b.inside.pop()
+		}
+		if b.queue >= 0 {
+			b.leave(now)
 		}
 		for len(b.begins) > 0 && b.begins[0] <= now {
 			b.begins = b.begins[1:]
@@ -628,6 +634,20 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 	return alone, ended
 }
 
+// lags returns for how long the cap counts the k-th call that the server starts after its end.
+func (b *bound) lags(ended int64, k uint64) int64 {
+	if b.cap < 0 {
+		return 0
+	}
+	d := &b.cfg.Upstream.Concurrency.Lag
+	if len(b.lag.when) > 1 {
+		then := *d
+		then.Mean = max(0, b.lag.at(ended)*1e9)
+		d = &then
+	}
+	return d.Int(b.cfg.Seed, upstream.StreamLag, k)
+}
+
 // slowAt returns by how much calls take longer that start at an instant.
 func (b *bound) slowAt(at int64) float64 {
 	f := b.slow.at(at)
@@ -681,15 +701,21 @@ func (b *bound) turns() []turn {
 
 // full reports whether the cap, or the server's queue, lets nobody in.
 func (b *bound) full(now int64) bool {
-	n := b.inside.len()
-	if b.cap >= 0 && n >= b.cap {
+	if b.cap >= 0 && b.inside.len() >= b.cap {
 		return true
 	}
 	if b.queue < 0 {
 		return false
 	}
 	waiting := len(b.begins)
-	return waiting >= b.queue && (waiting > 0 || n >= int(b.servers.at(now)))
+	return waiting >= b.queue && (waiting > 0 || b.working.len() >= int(b.servers.at(now)))
+}
+
+// leave forgets calls that have ended at the servers.
+func (b *bound) leave(now int64) {
+	for !b.working.empty() && b.working.top() <= now {
+		b.working.pop()
+	}
 }
 
 // freed returns when that may change.
@@ -697,6 +723,9 @@ func (b *bound) freed() int64 {
 	at := int64(never)
 	if !b.inside.empty() {
 		at = b.inside.top()
+	}
+	if b.queue >= 0 && !b.working.empty() {
+		at = min(at, b.working.top())
 	}
 	if len(b.begins) > 0 {
 		at = min(at, b.begins[0])
@@ -710,9 +739,7 @@ func (b *bound) begin(now int64) int64 {
 		return now
 	}
 	for now < never {
-		for !b.working.empty() && b.working.top() <= now {
-			b.working.pop()
-		}
+		b.leave(now)
 		n := int(b.servers.at(now))
 		if b.fluid.places > 0 && (n == 0 || float64(n) > b.fluid.places) {
 			n = int(b.fluid.places)
@@ -751,6 +778,7 @@ func (b *bound) levels() {
 	if s.Kind == upstream.Batch {
 		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
 	}
+	lag := u.Concurrency.Lag.Average()
 	taken := neighbour(cfg)
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
 	var quotas []steps
@@ -765,9 +793,10 @@ func (b *bound) levels() {
 			took += (b.service.at(at)*1e9 - s.Service.Mean) * b.fluid.stretch
 		}
 		took *= b.slowAt(at)
-		slots := math.Inf(1)
+		slots, counted := math.Inf(1), math.Inf(1) // counted: calls a second that the cap lets through
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
 			slots = max(1, n*b.share-taken.calls)
+			counted = slots / (took + max(0, lag+b.lag.at(at)*1e9-u.Concurrency.Lag.Mean)) * 1e9
 		}
 		if n := b.servers.at(at); n > 0 {
 			slots = min(slots, n)
@@ -779,6 +808,9 @@ func (b *bound) levels() {
 		limit := slots * (1 + rtt/took)
 		if took == 0 {
 			rate, limit = math.Inf(1), math.NaN()
+		}
+		if counted < rate {
+			rate, limit = counted, counted*(rtt+took)/1e9
 		}
 		if b.fluid.on && 1e9/b.fluid.perCall < rate {
 			rate, limit = 1e9/b.fluid.perCall, math.NaN()

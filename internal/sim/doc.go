@@ -14,6 +14,7 @@
 //
 // Every random number is a hash of the seed, the name of its stream and the number of the
 // thing that it belongs to. Two controllers with one seed therefore meet the same arrivals, and
-// the k-th call that the server starts takes the same time under both, in
+// the k-th call that the server starts takes the same time under both, and
+// is counted by a cap for as long after its end, in
 // whatever order things happen. The latter is what makes [Bound] exact; see its comment.
 package sim

@@ -166,7 +166,7 @@ type Connections struct {
 // Concurrency refuses calls while Limit of them are in the upstream, for each key.
 type Concurrency struct {
 	Limit int // 0: no limit
-	// Lag is for how long a call is still counted after its end.
+	// Lag is for how long a call is still counted after its end. It is drawn for the k-th start, as Server.Service is.
 	Lag    draw.Dist
 	Answer Answer
 }

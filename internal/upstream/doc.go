@@ -29,9 +29,9 @@
 // # Draws
 //
 // Every random number is a hash of the seed, the name of its stream, and [Call.Key] (which should be made of the number of the request and
-// of the attempt), so that it does not depend on what other calls do. The exception is [Server.Service], the part of a call's time that
-// belongs to the server and not to the request: it is drawn for the k-th start. Runs with one seed then have the same work done by the
-// k-th start, whoever's it is, and a bound for all controllers can be computed (sim.Bound).
+// of the attempt), so that it does not depend on what other calls do. The exceptions are [Server.Service], the part of a call's time that
+// belongs to the server and not to the request, and [Concurrency].Lag: they are drawn for the k-th start. Runs with one seed then have the
+// same work done by the k-th start, whoever's it is, and a bound for all controllers can be computed (sim.Bound).
 //
 // # Speed
 //

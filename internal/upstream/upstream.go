@@ -19,7 +19,8 @@ const (
 	streamFault                           // whether a call meets the n-th fault
 	streamMissing                         // whether a refusal says nothing
 	streamRetryJitter
-	streamLag       // how long a call is still counted
+	// StreamLag is the stream of Concurrency.Lag: its k-th number belongs to the k-th start, too.
+	StreamLag
 	streamStalls    // whether a body stalls
 	streamStall     // for how long
 	streamNeighbour // gap before the neighbour's n-th call
@@ -28,6 +29,7 @@ const (
 	streamNeighbourInput
 	streamNeighbourOutput
 	streamColdStart // of the n-th new server
+	streamOtherLag  // how long a call is still counted that no server started, or that is a neighbour's
 )
 
 // Kinds of events.
@@ -563,12 +565,24 @@ func (u *Upstream) leave(now int64, i int32) {
 	for q := range acc.counters {
 		acc.counters[q].settle(now, s.admitted, &s.call)
 	}
-	if lag := &u.cfg.Concurrency.Lag; u.cfg.Concurrency.Limit > 0 && (lag.Mean > 0 || lag.Shape != draw.Constant) {
-		u.events.Push(now+lag.Int(u.cfg.Seed, streamLag, s.call.Key), event.Ref(onLag, s.call.Account))
+	if d := u.lag(s); d > 0 {
+		u.events.Push(now+d, event.Ref(onLag, s.call.Account))
 	} else {
 		acc.in--
 	}
 	u.disconnect(now)
+}
+
+// lag returns for how long a call that leaves is still counted by the cap, in ns.
+func (u *Upstream) lag(s *slot) int64 {
+	c := &u.cfg.Concurrency
+	switch {
+	case c.Limit <= 0:
+		return 0
+	case s.start < 0:
+		return c.Lag.Int(u.cfg.Seed, streamOtherLag, s.call.Key)
+	}
+	return c.Lag.Int(u.cfg.Seed, StreamLag, uint64(s.start))
 }
 
 // Answering reports whether the answer of a call has begun at an instant that is not after the last one.
