@@ -789,11 +789,15 @@ func (g *Governor) stated(limit int64) {
 	}
 }
 
+// longestWindow is the longest time over which what is left of a quota is spread. What is left of a day or a month, or until an instant that is
+// nonsense, is for the caller's budget.
+const longestWindow = time.Hour
+
 // window takes note of what is left of a quota.
 func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 	s := &g.s
 	p := &s.Pace[i]
-	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 {
+	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 || w.Reset > longestWindow {
 		return
 	}
 	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {

@@ -327,3 +327,18 @@ func TestGovernorTimeoutsInACrowd(t *testing.T) {
 		}
 	}
 }
+
+func TestGovernorLongWindowsSetNoPace(t *testing.T) {
+	// What is left of a day's quota is not spread over the day, nor over the years that a damaged header names.
+	for _, reset := range []time.Duration{12 * time.Hour, 1000 * 24 * time.Hour} {
+		g, now := warm(10)
+		before := g.Decision()
+		if d := g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 10_000, Remaining: 100, Reset: reset}); d != before {
+			t.Errorf("a window that ends in %v: %+v after %+v", reset, d, before)
+		}
+	}
+	g, now := warm(10)
+	if d := g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 60, Reset: time.Minute}); d.Binding != feedback.ScopeRequests || d.Pace > 10 {
+		t.Errorf("a window that ends in a minute sets no pace: %+v", d)
+	}
+}
