@@ -601,8 +601,9 @@ func (g *Governor) grow(w *Window, n int) {
 			most = min(most, (2+min(1, s.Mean))*float64(w.MaxInFlight)+2)
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
-			g.raise(min(most, max(s.Limit+g.gain(w)*float64(n), float64(g.cfg.Initial))), cause)
-			if w.Begun == 0 && (g.doubled(n) || g.congested(w)) {
+			excess := g.excess(w)
+			g.raise(min(most, max(s.Limit+gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
+			if w.Begun == 0 && (g.doubled(n) || g.congested(w, excess)) {
 				return
 			}
 		} else {

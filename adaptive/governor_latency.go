@@ -275,14 +275,14 @@ func (g *Governor) excess(w *Window) float64 {
 	return (math.Log(w.MeanLatency().Seconds()) - s.Base) / max(leastNoise, s.Noise)
 }
 
-// gain returns by how much each call of w raises the limit in slow start: less when calls take longer with more in flight.
-func (g *Governor) gain(w *Window) float64 {
-	return slowStartGain * between((excessFull-g.excess(w))/(excessFull-excessHold), 0, 1)
+// gain returns by how much each call raises the limit in slow start: less when calls take longer with more in flight, by an excess.
+func gain(excess float64) float64 {
+	return slowStartGain * between((excessFull-excess)/(excessFull-excessHold), 0, 1)
 }
 
-// congested notes the calls of w in slow start. When they take longer the more are in flight it ends slow start at the level that did
-// most, by Little's law, and reports true.
-func (g *Governor) congested(w *Window) bool {
+// congested notes the calls of w, and their excess, in slow start. When they take longer the more are in flight it ends slow start at the
+// level that did most, by Little's law, and reports true.
+func (g *Governor) congested(w *Window, excess float64) bool {
 	s := &g.s
 	if w.MeanLatency() <= 0 || w.MaxInFlight < 1 {
 		return false
@@ -297,7 +297,7 @@ func (g *Governor) congested(w *Window) bool {
 		}
 		s.StepOf, s.StepLevel, s.StepLatency = 0, 0, 0
 	}
-	if s.Slow++; g.excess(w) < excessFull {
+	if s.Slow++; excess < excessFull {
 		s.Slow = 0
 	}
 	if s.BestLevel == 0 || s.Slow < 3 && s.Steep < steep {
