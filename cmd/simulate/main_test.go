@@ -273,9 +273,16 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("no room") }
 // await waits until b has a text.
 func await(t *testing.T, b *syncBuffer, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(b.String(), text); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %q within a minute: %s", text, b.String())
+	late := time.After(time.Minute)
+	for {
+		got, more := b.next()
+		if strings.Contains(got, text) {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("no %q within a minute: %s", text, got)
 		}
 	}
 }
