@@ -417,13 +417,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	s.Test = max(1, s.Test)
 	if s.Against >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
-		s.Against, s.Test, s.Contra = 0, 0, 0
-		g.paceRefused(t, paceRequests, first)
+		g.quotaRefused(t, s.Memory, first)
 		g.watch(n, o)
-		s.Limit = max(s.Limit, min(s.Memory, g.ceiling()))
-		s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
-		s.SlowStart, s.Threshold = true, 0
-		s.startDoubling(t)
 		return
 	}
 	g.capRefused(t, n)

@@ -205,6 +205,18 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	s.AskAgain = 0
 }
 
+// quotaRefused answers a refusal that is taken for one by a quota from now on: a pace holds back, and what was known of a limit on calls in
+// flight is forgotten, up to a limit that was good.
+func (g *Governor) quotaRefused(t time.Duration, limit float64, first bool) {
+	s := &g.s
+	s.Against, s.Test, s.Contra = 0, 0, 0
+	g.paceRefused(t, paceRequests, first)
+	s.Limit = max(s.Limit, min(limit, g.ceiling()))
+	s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
+	s.SlowStart, s.Threshold = true, 0
+	s.startDoubling(t)
+}
+
 // startRate returns how much passed a second lately; when hardly anything has, a guess, that refusals soon put right.
 func (g *Governor) startRate(i int, t time.Duration) float64 {
 	s := &g.s

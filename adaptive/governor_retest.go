@@ -76,15 +76,9 @@ func (g *Governor) retestWon(t time.Duration, n float64) {
 // one call more.
 func (g *Governor) retestPassed(t time.Duration, n float64) {
 	s := &g.s
-	rate := (max(1, g.accepted()-s.RetestCount) + 0.5) / max(1e-3, (t-s.RetestFrom).Seconds())
+	rate := max(leastPace, (max(1, g.accepted()-s.RetestCount)+0.5)/max(1e-3, (t-s.RetestFrom).Seconds()))
 	s.RetestAt = 0
-	s.Against, s.Test, s.Contra = 0, 0, 0
-	g.paceRefused(t, paceRequests, true)
+	g.quotaRefused(t, 2*n+2, true)
 	p := &s.Pace[paceRequests]
-	rate = max(rate, leastPace)
 	p.Rate, p.Known, p.Lowest = rate, rate, rate
-	s.Limit = max(s.Limit, min(2*n+2, g.ceiling()))
-	s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
-	s.SlowStart, s.Threshold = true, 0
-	s.startDoubling(t)
 }

@@ -8,16 +8,11 @@ func (g *Governor) try(t time.Duration, n float64, first bool) {
 	s := &g.s
 	p := &s.Pace[paceRequests]
 	s.Same, s.Trial, s.Hits = 0, n, 0
-	s.Against, s.Test, s.Contra = 0, 0, 0
-	g.paceRefused(t, paceRequests, first)
+	g.quotaRefused(t, max(s.Memory, n), first)
 	if x := (n - 1) / max(s.Mean, 1e-6); s.Mean > 0 && x > p.Known {
 		p.Known, p.Rate = x, paceMargin*x
 		p.Lowest = p.Rate
 	}
-	s.Limit = max(s.Limit, min(max(s.Memory, n), g.ceiling()))
-	s.Bound, s.LastBound, s.Open, s.Sharp = 0, 0, false, 0
-	s.SlowStart, s.Threshold = true, 0
-	s.startDoubling(t)
 }
 
 // refuted notes a refusal of a call that saw n in flight while a pace is on trial, and reports whether it is none: a limit on calls refuses
