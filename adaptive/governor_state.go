@@ -51,6 +51,7 @@ type GovernorState struct {
 	Debt         float64       // refusals that the calls accepted since do not make up for
 	RefusedLast  time.Duration // the last refusal, fresh or not
 	RefusalTime  float64       // smoothed time that a refusal takes
+	Way          float64       // the shortest: what a call's way there and back takes at most
 	Streak       int           // fresh refusals in a row with nothing accepted in between
 	DarkSince    time.Duration // the first of them
 	DarkLast     time.Duration // the last of them
@@ -70,9 +71,12 @@ type GovernorState struct {
 	PausedUntil time.Duration
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
-	Pauses      int           // how many, at most 3
+	Pauses      int           // how many, at most 8; at most 1 when the upstream has grown
 	ProbeAt     time.Duration // the limit is not tried before
 	PaceProbeAt time.Duration // a pace is not tried before
+	Safe        float64       // where the limit goes, and stays, while pauses cost much; 0: not known
+	SafeBefore  float64       // the same before the last trouble
+	SafeCalls   float64       // accepted between the last two troubles
 
 	// What refuses.
 
@@ -234,12 +238,12 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
 		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
-		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
+		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom, &s.Safe, &s.SafeBefore,
 	} {
 		*f = between(*f, 0, most)
 	}
 	for _, f := range [...]*float64{
-		&s.FlowTime, &s.Flow, &s.FlowBefore, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
+		&s.FlowTime, &s.Flow, &s.FlowBefore, &s.RefusalTime, &s.Way, &s.SafeCalls, &s.Mean, &s.MeanOf, &s.DoubleDone,
 		&s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed, &s.TokensPerCall, &s.CutRate,
 	} {
 		*f = between(*f, 0, unbounded)
@@ -273,7 +277,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
-	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), 3)
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
