@@ -241,8 +241,8 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 			s.RefusalTime = took
 		}
 		s.RefusalTime += (took - s.RefusalTime) / 8
-		if s.Way == 0 || took < s.Way {
-			s.Way = took
+		if s.Way == 0 || float32(took) < s.Way {
+			s.Way = float32(took)
 		}
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
@@ -556,7 +556,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		switch {
 		case cause != CauseThrottled:
 		case g.costly(t):
-			s.SafeBefore, s.SafeCalls = s.Safe, max(0, g.accepted()-s.RefusedCount)
+			s.SafeBefore, s.SafeCalls = s.Safe, float32(max(0, g.accepted()-s.RefusedCount))
 			limit = g.settle(min(n, s.Limit+1))
 		default:
 			s.Safe = 0
@@ -652,8 +652,8 @@ func (g *Governor) grow(w *Window, n int) {
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
 		}
-		if s.Safe > 0 && s.Safe < s.Bound {
-			margin = s.Bound - s.Safe
+		if safe := float64(s.Safe); safe > 0 && safe < s.Bound {
+			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
 		case g.slower(w), g.flat():
@@ -730,7 +730,7 @@ func (g *Governor) recovered() {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
 		}
 		if s.Safe > 0 {
-			s.Threshold = max(s.Limit, min(s.Threshold, s.Safe))
+			s.Threshold = max(s.Limit, min(s.Threshold, float64(s.Safe)))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
 			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))

@@ -36,7 +36,7 @@ func (g *Governor) room(n, k float64) float64 {
 		return 1
 	}
 	m := g.inTransit(n)
-	return math.Floor(1e-9 + max(1, min(m, math.Sqrt(m)*(sigmas(g.worth(n))-sigmas(k)))))
+	return math.Floor(1e-3 + max(1, min(m, math.Sqrt(m)*(sigmas(g.worth(n))-sigmas(k)))))
 }
 
 // worth returns in how many calls a refusal costs as much as one more than n in flight gains.
@@ -65,7 +65,7 @@ func (g *Governor) inTransit(n float64) float64 {
 	if g.s.Mean <= 0 {
 		return 0
 	}
-	return n * min(mostInTransit, g.s.Way/g.s.Mean)
+	return n * min(mostInTransit, float64(g.s.Way)/g.s.Mean)
 }
 
 // sigmas returns by how many standard deviations the least of k values lies below their mean, about.
@@ -77,15 +77,16 @@ func sigmas(k float64) float64 {
 // before, if it was tried beyond that, or so far below n that it will hardly be refused again.
 func (g *Governor) settle(n float64) float64 {
 	s := &g.s
-	safe := 0.0
-	if s.SafeBefore > 0 && s.SafeBefore < n {
-		safe = max(s.SafeBefore, n-g.room(n, 1)) // how many passed beyond says little: it rose meanwhile
+	safe, before := 0.0, float64(s.SafeBefore)
+	if before > 0 && before < n {
+		safe = max(before, n-g.room(n, 1)) // how many passed beyond says little: it rose meanwhile
 	} else {
-		safe = n - g.room(n, s.SafeCalls)
+		safe = n - g.room(n, float64(s.SafeCalls))
 	}
-	s.Safe = max(safe, float64(g.cfg.Min))
+	safe = max(safe, float64(g.cfg.Min))
+	s.Safe = float32(safe)
 	// When starts begin again, none is on its way back. The rest follows when some are.
-	return min(s.Limit, max(float64(g.cfg.Min), s.Safe-g.inTransit(s.Safe)))
+	return min(s.Limit, max(float64(g.cfg.Min), safe-g.inTransit(safe)))
 }
 
 // grown returns how many must be in flight, without a refusal, for the upstream to allow more than before. Where pauses cost much, the boundary

@@ -114,8 +114,9 @@ func TestGovernorPauses(t *testing.T) {
 // TestGovernorFailedProbe: a probe that was refused leads to no less than what was good before, and to no more than could be.
 func TestGovernorFailedProbe(t *testing.T) {
 	for _, test := range []struct {
-		name      string
-		way, want float64
+		name string
+		way  float32
+		want float32
 	}{
 		{"hardly any on their way: all but one were accepted", 0.001, 23},
 		{"many on their way: it is no surprise that they were accepted for a while", 0.04, 20},
@@ -127,7 +128,7 @@ func TestGovernorFailedProbe(t *testing.T) {
 		g.Restore(time.Minute, s)
 		g.Ended(time.Minute, Call{SentAt: time.Minute - 45*time.Millisecond, Episode: s.Episode, InFlight: 24},
 			Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 2 * time.Second})
-		if got := g.State(); got.Safe != test.want || got.Limit > got.Safe || got.Limit < got.Safe/2 {
+		if got := g.State(); got.Safe != test.want || got.Limit > float64(got.Safe) || got.Limit < float64(got.Safe)/2 {
 			t.Errorf("%s: the limit is %.1f and goes to %.1f, want %.1f", test.name, got.Limit, got.Safe, test.want)
 		}
 	}
@@ -148,7 +149,7 @@ func TestRoom(t *testing.T) {
 		{"no more than half", 10, 1, 1, 3 * time.Second, 5, 6},
 	} {
 		g := New(Config{})
-		g.s.Mean, g.s.Way, g.s.LastPause = 0.1, test.way, test.pause
+		g.s.Mean, g.s.Way, g.s.LastPause = 0.1, float32(test.way), test.pause
 		if got := g.room(test.n, test.calls); got < test.atLeast || got >= test.below {
 			t.Errorf("%s: room is %.0f, want %.0f to below %.0f", test.name, got, test.atLeast, test.below)
 		}

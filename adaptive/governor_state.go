@@ -51,7 +51,6 @@ type GovernorState struct {
 	Debt         float64       // refusals that the calls accepted since do not make up for
 	RefusedLast  time.Duration // the last refusal, fresh or not
 	RefusalTime  float64       // smoothed time that a refusal takes
-	Way          float64       // the shortest: what a call's way there and back takes at most
 	Streak       int           // fresh refusals in a row with nothing accepted in between
 	DarkSince    time.Duration // the first of them
 	DarkLast     time.Duration // the last of them
@@ -71,12 +70,12 @@ type GovernorState struct {
 	PausedUntil time.Duration
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
-	Pauses      int           // how many, at most 8; at most 1 when the upstream has grown
 	ProbeAt     time.Duration // the limit is not tried before
 	PaceProbeAt time.Duration // a pace is not tried before
-	Safe        float64       // where the limit goes, and stays, while pauses cost much; 0: not known
-	SafeBefore  float64       // the same before the last trouble
-	SafeCalls   float64       // accepted between the last two troubles
+	Way         float32       // the shortest: what a call's way there and back takes at most
+	Safe        float32       // where the limit goes, and stays, while pauses cost much; 0: not known
+	SafeBefore  float32       // the same before the last trouble
+	SafeCalls   float32       // accepted between the last two troubles
 
 	// What refuses.
 
@@ -194,6 +193,7 @@ type GovernorState struct {
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
 	Saturated    bool  // more in flight is of no use
+	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 
 	Origin   time.Duration // the first event
@@ -247,15 +247,18 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
 		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
-		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom, &s.Safe, &s.SafeBefore,
+		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = between(*f, 0, most)
 	}
 	for _, f := range [...]*float64{
-		&s.FlowTime, &s.Flow, &s.FlowBefore, &s.RefusalTime, &s.Way, &s.SafeCalls, &s.Mean, &s.MeanOf, &s.DoubleDone,
+		&s.FlowTime, &s.Flow, &s.FlowBefore, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
 		&s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed, &s.TokensPerCall, &s.CutRate,
 	} {
 		*f = between(*f, 0, unbounded)
+	}
+	for _, f := range [...]*float32{&s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls} {
+		*f = float32(between(float64(*f), 0, most))
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.FlowStarts, &s.FlowCount} {
