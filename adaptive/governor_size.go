@@ -12,20 +12,22 @@ const (
 	classCalls, classMemory = 4, 64
 	// mostClass bounds by how much classes differ, as a logarithm.
 	mostClass = 20
-	// lineMemory is of about how many calls it is known how their time grows with calls in flight, lineCalls how many it takes to say
-	// anything, and flightCalls how many to say how steep that is.
+	// lineMemory is of about how many calls it is known how their time grows with calls in flight, lineCalls how many it takes to know by how
+	// much they differ, and flightCalls how many to know how steep that is.
 	lineMemory, lineCalls, flightCalls = 256, 128, 24
+	// lineMoved is what its memory is divided by when the limit was lowered.
+	lineMoved = 4
 	// sizeNoise is the most that calls of one size may differ by, as a logarithm, for their time to say how much gets done.
 	sizeNoise = 0.35
-	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, where the limit rises no more, by a
-	// standard error, and where it is lowered, by two: 1 is where more in flight get no more done.
+	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, by a standard error at least, where the limit
+	// rises no more, and where it is lowered: 1 is where more in flight get no more done.
 	flatHold, flatCut = 0.6, 0.9
 	// flatStep is the share that it is lowered to.
 	flatStep = 0.9
 	// worse is the share of what the same level did before, below which fewer are tried, and worseStep how many.
 	worse, worseStep = 0.75, 0.8
 	// sizeStep is the largest step of probing, as a share of the limit, where the time of calls says how much gets done.
-	sizeStep = 1.0 / 8
+	sizeStep = 1.0 / 16
 	// blockMost bounds the sums of a block.
 	blockMost = 1e14
 )
@@ -52,9 +54,9 @@ type SizeState struct {
 }
 
 // FlightState is a line through how long calls take over how many were in flight meanwhile, both as logarithms: how many calls, the
-// means, and the sums of squares and products about them, all of which forget.
+// means, the sums of squares and products about them, all of which forget, and the variance of what the line does not explain; 0: not known.
 type FlightState struct {
-	N, X, Y, XX, XY, YY float32
+	N, X, Y, XX, XY, YY, Rest float32
 }
 
 // add adds k calls that took y with x in flight.
@@ -66,24 +68,26 @@ func (l *FlightState) add(k, x, y float64) {
 	l.XX, l.XY, l.YY = l.XX+f*dx*dx, l.XY+f*dx*dy, l.YY+f*dy*dy
 	l.N += w
 	l.X, l.Y = l.X+dx*w/l.N, l.Y+dy*w/l.N
+	if l.N >= lineCalls {
+		slope := float32(0)
+		if l.XX > 1e-4*l.N {
+			slope = l.XY / l.XX
+		}
+		l.Rest = max(1e-4, (l.YY-slope*l.XY)/(l.N-2))
+	}
 }
 
-// fit returns how steep the line is, the standard error of that, and the variance of what it does not explain.
-func (l *FlightState) fit() (slope, sigma, rest float64) {
-	n := float64(l.N)
-	if n < lineCalls {
-		return 0, math.Inf(1), math.Inf(1)
+// fit returns how steep the line is, and the standard error of that.
+func (l *FlightState) fit() (slope, sigma float64) {
+	if l.N < flightCalls || l.Rest == 0 || l.XX <= 1e-4*l.N {
+		return 0, math.Inf(1)
 	}
-	if float64(l.XX) > 1e-4*n {
-		slope, sigma = float64(l.XY/l.XX), 1/math.Sqrt(float64(l.XX))
-	} else {
-		sigma = math.Inf(1)
-	}
-	rest = max(1e-4, (float64(l.YY)-slope*float64(l.XY))/(n-2))
-	if n < flightCalls {
-		sigma = math.Inf(1)
-	}
-	return slope, sigma * math.Sqrt(rest), rest
+	return float64(l.XY / l.XX), math.Sqrt(float64(l.Rest / l.XX))
+}
+
+// moved forgets most of the line, since the limit is another now, and how steep it is may be, too.
+func (l *FlightState) moved() {
+	l.N, l.XX, l.XY, l.YY = l.N/lineMoved, l.XX/lineMoved, l.XY/lineMoved, l.YY/lineMoved
 }
 
 // at returns what a call took lately with x in flight.
@@ -99,7 +103,7 @@ func (l *FlightState) at(x float64) float64 {
 func (z *SizeState) sound() bool {
 	const most = 1e30
 	ok := z.First <= numClasses
-	for _, f := range [...]float32{z.N, z.U, z.V, z.UU, z.UV, z.VV, z.Line.N, z.Line.XX, z.Line.YY} {
+	for _, f := range [...]float32{z.N, z.U, z.V, z.UU, z.UV, z.VV, z.Line.N, z.Line.XX, z.Line.YY, z.Line.Rest} {
 		ok = ok && f >= 0 && f <= most
 	}
 	for _, f := range [...]float32{z.Line.X, z.Line.Y, z.Line.XY} {
@@ -195,9 +199,8 @@ func (z *SizeState) several() bool {
 // counts returns what the rate of a block is to count.
 func (z *SizeState) counts() uint8 {
 	told, several := z.told(), z.several()
-	_, _, rest := z.Line.fit()
 	switch {
-	case (told || several) && rest < sizeNoise*sizeNoise:
+	case (told || several) && z.Line.Rest > 0 && z.Line.Rest < sizeNoise*sizeNoise:
 		return byLatency
 	case several && !told:
 		return bySize
@@ -267,18 +270,18 @@ func (g *Governor) flat() bool {
 	if g.s.Counts != byLatency {
 		return false
 	}
-	slope, sigma, _ := g.s.Size.Line.fit()
+	slope, sigma := g.s.Size.Line.fit()
 	return slope-sigma > flatHold
 }
 
 // fewer returns the limit that a block asks for where the time of calls says how much gets done, and 0 when it asks for none. before is what its level did before; 0 when that is not
 // known.
 func (g *Governor) fewer(b *block, before float64) float64 {
-	slope, sigma, _ := g.s.Size.Line.fit()
+	slope, sigma := g.s.Size.Line.fit()
 	switch {
 	case b.rate < worse*before:
 		return worseStep * b.level
-	case slope-2*sigma > flatCut:
+	case slope-sigma > flatCut:
 		return flatStep * b.level
 	}
 	return 0
