@@ -21,7 +21,7 @@ const (
 	sizeNoise = 0.35
 	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, by a standard error at least, where the limit
 	// rises no more, and where it is lowered: 1 is where more in flight get no more done.
-	flatHold, flatCut = 0.6, 0.9
+	flatHold, flatCut = 0.7, 0.9
 	// flatStep is the share that it is lowered to.
 	flatStep = 0.9
 	// worse is the share of what the same level did before, below which fewer are tried, and worseStep how many.
@@ -265,13 +265,22 @@ func (g *Governor) sized(b *block, dt float64) {
 	}
 }
 
-// flat reports whether the time of calls grows so much with calls in flight that more of them would hardly get more done.
+// flat reports whether the time of calls grows so much with calls in flight that more of them would hardly get more done. Once that is not sure any more, because
+// nothing moved for long, it is seen again with fewer.
 func (g *Governor) flat() bool {
-	if g.s.Counts != byLatency {
+	s := &g.s
+	if s.Counts != byLatency {
 		return false
 	}
-	slope, sigma := g.s.Size.Line.fit()
-	return slope-sigma > flatHold
+	slope, sigma := s.Size.Line.fit()
+	if slope <= flatHold {
+		return false
+	}
+	if slope-sigma <= flatHold && s.Used && s.Limit > float64(g.cfg.Min)+1 {
+		s.Limit = max(float64(g.cfg.Min), s.Limit-max(1, sizeStep*s.Limit))
+		s.Cause, s.Flight = CauseLatency, s.Limit
+	}
+	return true
 }
 
 // fewer returns the limit that a block asks for where the time of calls says how much gets done, and 0 when it asks for none. before is what its level did before; 0 when that is not
