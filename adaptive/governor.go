@@ -102,6 +102,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	aged := g.age(t, &w)
 	g.note(t)
+	g.passInRow(t, &w)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
 		if s.early() {
@@ -542,6 +543,9 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		if !s.Open {
 			if cause == CauseOverloaded {
 				n = max(n, s.Bound) // it says nothing of where the limit is
+				if s.Bound == 0 && s.Pace[paceRequests].Rate > 0 {
+					n = s.Limit // nor, where a pace holds back, does how many are in flight
+				}
 			}
 			s.Bound, s.LastBound, s.Late = n, n, false
 			s.FlowBefore = s.Flow
