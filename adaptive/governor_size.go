@@ -51,6 +51,8 @@ type SizeState struct {
 	Of [numClasses]uint8
 	// First is the class that was first, plus 1; 0: none was.
 	First uint8
+	// Mixed says that there was another: until then, and without tokens, all calls are of one size.
+	Mixed bool
 }
 
 // FlightState is a line through how long calls take over how many were in flight meanwhile, both as logarithms: how many calls, the
@@ -61,7 +63,7 @@ type FlightState struct {
 
 // add adds k calls that took y with x in flight.
 func (l *FlightState) add(k, x, y float64) {
-	keep, w := float32(math.Exp(-k/lineMemory)), float32(k)
+	keep, w := float32(lineMemory/(lineMemory+k)), float32(k)
 	l.N, l.XX, l.XY, l.YY = l.N*keep, l.XX*keep, l.XY*keep, l.YY*keep
 	f := w * l.N / (l.N + w)
 	dx, dy := float32(x)-l.X, float32(y)-l.Y
@@ -121,14 +123,14 @@ func (z *SizeState) told() bool { return z.N >= sizeCalls }
 // tell adds k calls that took m seconds and had tokens on average.
 func (z *SizeState) tell(k, m, tokens float64) {
 	before := z.told()
-	keep, w := float32(math.Exp(-k/sizeMemory)), float32(k)
+	keep, w := float32(sizeMemory/(sizeMemory+k)), float32(k)
 	u, v := float32(1/max(m, 1e-6)), float32(tokens/max(m, 1e-6))
 	z.N = z.N*keep + w
 	z.U, z.V = z.U*keep+w*u, z.V*keep+w*v
 	z.UU, z.UV, z.VV = z.UU*keep+w*u*u, z.UV*keep+w*u*v, z.VV*keep+w*v*v
 	if z.told() && !before {
 		// Until now they were in calls.
-		z.Line, z.Class, z.Of, z.First = FlightState{}, [numClasses]float32{}, [numClasses]uint8{}, 0
+		*z = SizeState{N: z.N, U: z.U, V: z.V, UU: z.UU, UV: z.UV, VV: z.VV}
 	}
 }
 
@@ -164,13 +166,17 @@ func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
 	if !(m > 0 && size > 0 && n >= 1) {
 		return 0
 	}
-	x, y := math.Log(n), math.Log(m/size)
 	c := class % numClasses
 	if z.First == 0 {
 		z.First = c + 1
 	}
 	known := z.First == c+1
 	z.Of[c] = uint8(min(float64(z.Of[c])+k, classMemory))
+	z.Mixed = z.Mixed || !known
+	if !z.Mixed && !z.told() {
+		return size
+	}
+	x, y := math.Log(n), math.Log(m/size)
 	if !known {
 		if z.Line.N == 0 {
 			return 0
@@ -180,6 +186,10 @@ func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
 	}
 	if !known {
 		return 0
+	}
+	if z.Class[c] == 0 {
+		z.Line.add(k, x, y)
+		return size
 	}
 	z.Line.add(k, x, y-float64(z.Class[c]))
 	return size * math.Exp(float64(z.Class[c]))

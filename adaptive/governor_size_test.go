@@ -95,7 +95,7 @@ func TestGovernorTellsClassesApart(t *testing.T) {
 		}
 	}
 	t.Logf("%d to %d in flight", lowest, highest)
-	if lowest < places*7/10 || highest > places*8/5 {
+	if lowest < places*7/10 || highest > places*9/5 {
 		t.Errorf("the limit was %d to %d, want it near %d", lowest, highest, places)
 	}
 }
