@@ -168,7 +168,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
-		if g.limiting(t) {
+		if g.limiting(t, n) {
 			g.throttled(t, n, &o)
 			break
 		}
