@@ -13,8 +13,9 @@ import (
 //
 // All methods take constant time, allocate nothing and never panic.
 type Governor struct {
-	cfg Config
-	s   GovernorState
+	cfg  Config
+	s    GovernorState
+	took float64 // s that a call of the window took that is told now, as if all were of the class that was first; 0: not known
 }
 
 var _ Law = (*Governor)(nil)
@@ -92,6 +93,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	aged := g.age(t, &w)
 	g.note(t)
+	g.passInRow(t, &w)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
 		if s.early() {
@@ -123,6 +125,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	t := g.advance(now)
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
+	g.took = 0
 	stale := int32(c.Episode-s.Episode) < 0
 	if stale && s.Old > 0 {
 		s.Old--
@@ -132,6 +135,8 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		s.Refused++
 		s.RunLevel, s.RunFrom = 0, g.accepted()
 		g.pay(t, &c, &o)
+	} else if c.SentAt >= 0 && t > c.SentAt {
+		s.BlockLost = min(s.BlockLost+float32((t-c.SentAt).Seconds()), blockMost)
 	}
 	g.bind(&o, stale)
 	if stale {
@@ -507,6 +512,9 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		if !s.Open {
 			if cause == CauseOverloaded {
 				n = max(n, s.Bound) // it says nothing of where the limit is
+				if s.Bound == 0 && s.Pace[paceRequests].Rate > 0 {
+					n = s.Limit // nor, where a pace holds back, does how many are in flight
+				}
 			}
 			s.Bound, s.LastBound, s.Late = n, n, false
 			s.FlowBefore = s.Flow
@@ -592,11 +600,15 @@ func (g *Governor) grow(w *Window, n int) {
 			margin = max(1, 0.03*s.Bound)
 		}
 		switch gap := s.Bound - margin - s.Limit; {
-		case g.slower(w):
+		case g.slower(w), g.flat():
 			// More would be of no use.
+			s.Wins = 0
 		case s.Bound == 0:
 			// Nothing was refused yet.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			if s.Counts == byLatency {
+				step = min(step, max(1, sizeStep*s.Limit))
+			}
 			s.Wins = min(s.Wins+1, 10)
 		case gap > 0:
 			// Known to be good.

@@ -352,6 +352,7 @@ func (g *Governor) reopen(t time.Duration) {
 	since, count := s.ActiveAt, s.ActiveCount
 	if row >= 3 {
 		s.ActiveAt, s.ActiveCount = t, g.accepted()
+		g.skipOutage(t)
 	}
 	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return

@@ -144,18 +144,22 @@ type GovernorState struct {
 	Noise       float64       // by how much they differ from the line
 	Steep       float64       // how steep the line is at least
 	Slow        int           // calls in a row in slow start that took much longer
-	StepOf      float64       // calls of this step of slow start
-	StepLevel   float64       // what they saw in flight, sum
-	StepLatency float64       // how long they took, s, sum
-	BestRate    float64       // the largest throughput of a step, by Little's law
-	BestLevel   float64       // its level
+	StepOf      float32       // calls of this step of slow start
+	StepLevel   float32       // what they saw in flight, sum
+	StepLatency float32       // how long they took, s, sum
+	BestRate    float32       // the largest throughput of a step, by Little's law
+	BestLevel   float32       // its level
 	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
 	SlowerTimes int           // how often that was so, at most 8
 
 	// When answers begin, of calls that tell.
 
-	First [numClasses]FirstState // of each class of calls
+	First FirstState
 	Begin BeginState
+
+	// How long calls take by what they are.
+
+	Size SizeState
 
 	// Throughput by level.
 
@@ -168,6 +172,10 @@ type GovernorState struct {
 	BlockTokens   float64
 	BlockLatency  float64 // s, sum
 	BlockTimed    float64
+	BlockTook     float32       // s that calls took whose size is known, sum
+	BlockSize     float32       // their sizes, sum
+	BlockLevel    float32       // what they took times calls in flight meanwhile, sum
+	BlockLost     float32       // s that calls were in flight that came to nothing, sum
 	TokensPerCall float64       // smoothed
 	Spread        float64       // how much a level's throughput differs from block to block, as a logarithm
 	CalmAt        time.Duration // blocks that begin before it do not count
@@ -179,16 +187,17 @@ type GovernorState struct {
 
 	// Yes or no, together because each by itself takes as much room as a number.
 
-	SlowStart    bool // the limit rises with each call that ends well
-	Open         bool // the trouble that found Bound is not over
-	Late         bool // calls time out in a crowd: too many are in flight, and that is known late
-	Used         bool // the limit was in use in this epoch
-	DarkOverload bool // the last refusal of the row said that the upstream lacks capacity
-	Ignored      bool // the last refusal came at a pace that was fine, and meant nothing
-	Limiting     bool // refusals for a lack of capacity are by a limit
-	Doubted      bool // a refusal contradicted Stated
-	Busy         bool // callers waited, or the limit was in use, in the last window
-	Saturated    bool // more in flight is of no use
+	SlowStart    bool  // the limit rises with each call that ends well
+	Open         bool  // the trouble that found Bound is not over
+	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
+	Used         bool  // the limit was in use in this epoch
+	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
+	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Limiting     bool  // refusals for a lack of capacity are by a limit
+	Doubted      bool  // a refusal contradicted Stated
+	Busy         bool  // callers waited, or the limit was in use, in the last window
+	Saturated    bool  // more in flight is of no use
+	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
@@ -255,15 +264,22 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
-	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
-		*f = between(*f, 0, unbounded)
+	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
+		*f = float32(between(float64(*f), 0, unbounded))
 	}
-	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
-		*f = between(*f, -unbounded, unbounded)
+	for _, f := range [...]*float32{&s.Line.X, &s.Line.Y, &s.Line.XY} {
+		*f = float32(between(float64(*f), -unbounded, unbounded))
 	}
-	for i := range s.First {
-		f := &s.First[i]
-		f.N, f.Base = float32(between(float64(f.N), 0, firstCalls)), float32(between(float64(f.Base), -1e6, 1e6))
+	s.Noise, s.Base, s.Steep = between(s.Noise, 0, unbounded), between(s.Base, -unbounded, unbounded), between(s.Steep, -unbounded, unbounded)
+	if !s.Size.sound() {
+		s.Size, s.Counts = SizeState{}, byCalls
+	}
+	s.Counts = min(s.Counts, byLatency)
+	for _, f := range [...]*float32{&s.BlockTook, &s.BlockSize, &s.BlockLevel, &s.BlockLost} {
+		*f = float32(between(float64(*f), 0, blockMost))
+	}
+	for i := range s.First.Of {
+		s.First.Of[i], s.First.Base[i] = min(s.First.Of[i], firstCalls), float32(between(float64(s.First.Base[i]), -1e6, 1e6))
 	}
 	b := &s.Begin
 	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
