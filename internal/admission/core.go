@@ -101,8 +101,11 @@ type state struct {
 	estimate  Estimator
 	spare     *reserved       // for use again
 	window    adaptive.Window // what the meter does not count; Start is the window's beginning
-	jitter    rand.PCG
-	closed    bool
+	// classes is what the window's calls of each class add to it, of those that the meter does not count; nil until there is one of a class other than 0.
+	classes *[adaptive.NumClasses]adaptive.ClassSum
+	several bool // there is one in the window
+	jitter  rand.PCG
+	closed  bool
 
 	gate       time.Duration // nothing starts before it
 	asked      time.Duration // until when the upstream asked to wait, which may be longer
@@ -241,6 +244,7 @@ func (c *Core) open(now time.Duration) *state {
 		s.budget.Configure(now, c.cfg.Budgets)
 		s.estimate.Configure(c.cfg.Estimate)
 		c.state = s
+		c.slots.classed.Or(classesCount)
 		c.obey(now)
 	}
 	return c.state
@@ -275,6 +279,7 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 		return false
 	}
 	c.state = nil
+	c.slots.classed.Store(0)
 	c.apply(now, &c.cfg.First)
 	c.slots.setHeld(false)
 	return true
@@ -850,6 +855,9 @@ func (c *Core) End(now time.Duration, t Ticket) Ending {
 	if latency >= meterLongest || t.At < 0 {
 		return NotEnded
 	}
+	if t.mark&markOfClass != 0 && c.classed() {
+		return NotEnded
+	}
 	if c.meter.sampled.Load() {
 		c.meter.timed.Add(1)
 	}
@@ -861,6 +869,24 @@ func (c *Core) End(now time.Duration, t Ticket) Ending {
 	}
 	return Ended
 }
+
+// classed reports whether a call of another class than 0 that ends is to be counted under the lock, and by its class: as soon as there is a law.
+// It may be called at any time.
+func (c *Core) classed() bool {
+	switch classed := c.slots.classed.Load(); {
+	case classed&classesCount != 0:
+		return true
+	case classed == 0:
+		c.slots.classed.Or(classesMixed)
+	}
+	return false
+}
+
+// What Slots.classed holds.
+const (
+	classesCount = 1 << iota // there is a law
+	classesMixed             // the meter has counted calls of other classes than 0
+)
 
 // EndUntimed ends a call that ended well and whose start was not timed. It may be called at any time, once for
 // each call.
@@ -912,7 +938,7 @@ func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 
 // Settle does the part of Finish that needs the lock.
 func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
-	if plain(now, g, o) {
+	if plain(now, g, o) && (g.Call.Class == 0 || c.state == nil) {
 		c.Tend(now)
 		return
 	}
@@ -1254,6 +1280,7 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 		}
 		w.Timed++
 		w.Latency += latency
+		s.countClass(call.Class%adaptive.NumClasses, latency, o.OutputTokens)
 	}
 	if call.Begun {
 		w.Begun++
@@ -1265,6 +1292,35 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 	w.Tokens += o.Tokens()
 	w.OutputTokens += o.OutputTokens
 	w.MaxInFlight = max(w.MaxInFlight, call.InFlight)
+}
+
+// countClass adds a call of a class to the window's classes.
+func (s *state) countClass(class uint8, latency time.Duration, tokens int64) {
+	if class == 0 {
+		return // see tellClasses
+	}
+	if s.classes == nil {
+		s.classes = new([adaptive.NumClasses]adaptive.ClassSum)
+	}
+	s.several = true
+	of := &s.classes[class]
+	of.Timed++
+	of.Latency += latency
+	of.OutputTokens += tokens
+}
+
+// tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave.
+func (s *state) tellClasses(w *adaptive.Window) {
+	if !s.several {
+		return
+	}
+	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens}
+	for i := range s.classes[1:] {
+		of := &s.classes[i+1]
+		zero.Timed, zero.Latency, zero.OutputTokens = zero.Timed-of.Timed, zero.Latency-of.Latency, zero.OutputTokens-of.OutputTokens
+	}
+	s.classes[0] = zero
+	w.Classes = s.classes
 }
 
 // flush hands the window to the law. Without a law there is nothing to hand over as long as the limit is
@@ -1286,6 +1342,10 @@ func (c *Core) flush(now time.Duration) {
 	}
 	w := s.window
 	c.ended += uint64(w.OK)
+	if c.slots.classed.Load()&classesMixed != 0 {
+		n.timed = 0 // they are of before there was a law, and of classes that nobody told apart
+		c.slots.classed.Store(classesCount)
+	}
 	if n.timed > 0 {
 		if w.Timed == 0 || n.min < w.MinLatency {
 			w.MinLatency = n.min
@@ -1304,7 +1364,12 @@ func (c *Core) flush(now time.Duration) {
 		}
 	}
 	s.window = adaptive.Window{Start: now}
-	c.decide(now, s.law.Window(now, w))
+	s.tellClasses(&w)
+	d := s.law.Window(now, w)
+	if s.classes != nil {
+		*s.classes, s.several = [adaptive.NumClasses]adaptive.ClassSum{}, false
+	}
+	c.decide(now, d)
 }
 
 // decide puts the law's decision in force.
