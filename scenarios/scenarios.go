@@ -20,7 +20,7 @@ var order = []string{
 	"capacity-step", "outage-30s", "outage-herd", "overload-bursts", "brown-out", "black-hole", "slow-bodies", "cold-start", "connections", "collapse",
 	"ps-knee", "ps-poisson", "llm-cliff", "chat-70b", "no-limit-heavy-tail", "reasoning-tail",
 	"code-bursts", "idle-burst", "one-big-spike", "closed-loop", "backlog-batch", "agent-sessions", "tenants", "urgent-callers",
-	"several-keys", "three-replicas", "replicas-cap", "noisy-neighbour",
+	"several-keys", "three-replicas", "replicas-cap", "ten-join", "ten-join-quota", "noisy-neighbour",
 }
 
 // Names returns the names of all built-in scenarios in the order in which they are shown; those of Vector are last.
