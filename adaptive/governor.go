@@ -39,6 +39,7 @@ func (g *Governor) Decision() Decision {
 		Pace:      g.pace(),
 		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
 		NotBefore: s.HoldUntil,
+		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
 		Cause:     s.Cause,
 		Episode:   s.Episode,
@@ -77,6 +78,10 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
+	w.InFlight += level(w.Held)
+	if w.OK > 0 {
+		g.lagEnded(w.Start, t, w.OK)
+	}
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(&w)))
 	if w.OK > 0 {
@@ -98,6 +103,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	if w.OK > 0 && s.RetestAt > 0 {
 		g.retestWon(t, float64(w.InFlight))
+	}
+	if s.Lag.Hold > 0 {
+		g.lagJudged(t, w.OK)
 	}
 	aged := g.age(t, &w)
 	g.note(t)
@@ -140,6 +148,8 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	if refused {
 		s.Refused++
 		g.pay(t, &c, &o)
+	} else {
+		g.lagEnded(t, t, 1)
 	}
 	g.bind(&o, stale)
 	if stale {
@@ -166,10 +176,10 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	n := float64(max(1, level(c.InFlight)))
 	switch o.Class {
 	case feedback.Throttled:
-		g.throttled(t, n, &o)
+		g.throttled(t, n, &c, &o)
 	case feedback.Overloaded:
 		if g.limiting(t) {
-			g.throttled(t, n, &o)
+			g.throttled(t, n, &c, &o)
 			break
 		}
 		g.streak(t, true)
@@ -269,7 +279,7 @@ func (g *Governor) unresolved() float64 {
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
-func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
+func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
@@ -285,7 +295,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	switch o.Scope {
 	case feedback.ScopeConcurrency:
-		g.capRefused(t, n)
+		if !g.lagged(t, n, c, first) {
+			g.capRefused(t, n)
+		}
 		return
 	case feedback.ScopeRequests:
 		g.paceRefused(t, paceRequests, first)
@@ -309,6 +321,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		return
 	}
 	s.Debt = min(s.Debt+1, maxAloneDebt)
+	if g.lagged(t, n, c, first) {
+		return
+	}
 
 	p := &s.Pace[paceRequests]
 	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
@@ -577,7 +592,7 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= s.Bound*1.1 {
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= s.Bound*s.grown() {
 		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
 		s.startDoubling(g.s.At)
 	}
@@ -857,4 +872,12 @@ func (g *Governor) age(t time.Duration, w *Window) bool {
 	s.Open, s.Flight = false, s.Limit
 	s.Good, s.Used = 0, false
 	return true
+}
+
+// grown is how many times of a boundary must go well to prove that the upstream has grown.
+func (s *GovernorState) grown() float64 {
+	if s.Lag.Hold > 0 {
+		return 1.3 // where calls are counted after their ends, for times that differ, the boundary is not sharp
+	}
+	return 1.1
 }
