@@ -13,8 +13,9 @@ import (
 //
 // All methods take constant time, allocate nothing and never panic.
 type Governor struct {
-	cfg Config
-	s   GovernorState
+	cfg  Config
+	s    GovernorState
+	took float64 // s that a call of the window took that is told now, as if all were of the class that was first; 0: not known
 }
 
 var _ Law = (*Governor)(nil)
@@ -50,17 +51,6 @@ func (g *Governor) Decision() Decision {
 // near is by how much a boundary may seem to move. Calls whose answers are on the way are in flight here and not there.
 const near = 0.1
 
-// aloneAfter is how many calls must have been accepted since the refusal before for a refusal to be alone.
-const aloneAfter = 25
-
-const (
-	// belowPeak is the share of what passed lately, peakCalls calls of which count, below which it is many more than a refused call saw
-	// in flight.
-	belowPeak, peakCalls = 0.9, 1000
-	// maxAloneDebt bounds how many refusals have to be made up for, by aloneAfter accepted calls each, before one means nothing.
-	maxAloneDebt = 4
-)
-
 // limitSlack keeps a limit that is whole but for rounding whole.
 const limitSlack = 1e-9
 
@@ -76,6 +66,8 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	if w.OK > 0 {
 		s.Peak = max(s.Peak*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit))
 	}
+	g.passedCap(&w)
+	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
 	w.InFlight += level(w.Held)
@@ -109,6 +101,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	aged := g.age(t, &w)
 	g.note(t)
+	g.passInRow(t, &w)
 	if fresh := g.fresh(&w); fresh > 0 {
 		g.reopen(t)
 		if s.early() {
@@ -140,6 +133,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	t := g.advance(now)
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
+	g.took = 0
 	stale := int32(c.Episode-s.Episode) < 0
 	if stale && s.Old > 0 {
 		s.Old--
@@ -147,9 +141,13 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	if refused {
 		s.Refused++
+		s.RunLevel, s.RunFrom = 0, g.accepted()
 		g.pay(t, &c, &o)
 	} else {
 		g.lagEnded(t, t, 1)
+		if c.SentAt >= 0 && t > c.SentAt {
+			s.BlockLost = min(s.BlockLost+float32((t-c.SentAt).Seconds()), blockMost)
+		}
 	}
 	g.bind(&o, stale)
 	if stale {
@@ -165,6 +163,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
 				if s.Pace[paceRequests].Rate == 0 {
 					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
+					if s.Safe > 0 {
+						s.Limit = g.settle(s.Bound)
+					}
 				}
 			}
 		}
@@ -178,7 +179,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &c, &o)
 	case feedback.Overloaded:
-		if g.limiting(t) {
+		if g.limiting(t, n) {
 			g.throttled(t, n, &c, &o)
 			break
 		}
@@ -243,14 +244,20 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 			s.RefusalTime = took
 		}
 		s.RefusalTime += (took - s.RefusalTime) / 8
+		if s.Way == 0 || float32(took) < s.Way {
+			s.Way = float32(took)
+		}
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
-		s.Pauses = min(s.Pauses+1, 3)
-		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
+		s.Pauses = min(s.Pauses+1, maxPauses)
+		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
+		if pause.Seconds() > s.Mean {
+			wait = g.probeWait(pause)
+		}
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
 		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
 	}
@@ -312,15 +319,12 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	}
 	gap := accepted - s.RefusedCount
-	s.Debt = max(0, s.Debt-max(0, gap)/aloneAfter)
-	if !o.HasRetryAfter && g.alone(n, gap) {
-		s.Debt++
+	if !o.HasRetryAfter && g.noise(n, gap) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
 		s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
 		return
 	}
-	s.Debt = min(s.Debt+1, maxAloneDebt)
 	if g.lagged(t, n, c, first) {
 		return
 	}
@@ -341,6 +345,11 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			return
 		}
 		switch {
+		case first && p.index(s) == paceRequests && g.pacedCap(n, gained, o):
+			s.CapLike, s.CapAt = 0, 0
+			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
+			p.Rate, p.Known, p.Ceiling, p.Sure = rate, rate, 1.25*rate, false
+			g.capRefused(t, n)
 		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*s.Top+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
 			g.capRefused(t, n)
@@ -353,22 +362,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.capRefused(t, n)
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
-			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
-			case !first || n < 0.95*s.Top || n < 1.15*s.MeanLevel+1:
-				s.CapLike = max(0, s.CapLike-1)
-				if n <= s.Top {
-					s.Top = max(n, s.Top*0.99)
-				}
-			case !near:
-				s.CapLike, s.CapAt = 1, n
-			default:
-				if s.CapLike++; s.CapLike >= 3 {
-					// Time and again the refused call was the one that saw most in flight, and always as many.
-					s.CapLike = 0
-					p.Rate, p.Known, p.Ceiling, p.Sure = 1.05*p.Rate, 1.05*p.Rate, 1.25*p.Rate, false
-					g.capRefused(t, n)
-					return
-				}
+			if n <= s.Top {
+				s.Top = max(n, s.Top*0.99)
 			}
 			g.paceRefused(t, p.index(s), first)
 		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
@@ -415,7 +410,11 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		if s.Same++; s.Same >= 1<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		need := 1
+		if g.costly(t) && n > watchFrom {
+			need = 2 // at a limit on calls it costs pauses
+		}
+		if s.Same++; s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -437,17 +436,6 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	}
 	g.capRefused(t, n)
-}
-
-// alone reports whether a refusal of a call that saw n in flight means nothing: others with as many in flight and as fast passed before and
-// since, gap of them; or, where there is no pace, many more passed lately, and few were refused.
-func (g *Governor) alone(n, gap float64) bool {
-	s := &g.s
-	p := &s.Pace[paceRequests]
-	if p.Rate > 0 {
-		return gap >= aloneAfter && p.Sure && p.Rate <= p.Known && n <= s.Top
-	}
-	return gap >= aloneAfter && n <= s.Top || s.Debt < 1 && n > 1 && n <= belowPeak*s.Peak
 }
 
 const (
@@ -550,9 +538,20 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	}
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {
+		switch {
+		case cause != CauseThrottled:
+		case g.costly(t):
+			s.SafeBefore, s.SafeCalls = s.Safe, float32(max(0, g.accepted()-s.RefusedCount))
+			limit = g.settle(min(n, s.Limit+1))
+		default:
+			s.Safe = 0
+		}
 		if !s.Open {
 			if cause == CauseOverloaded {
 				n = max(n, s.Bound) // it says nothing of where the limit is
+				if s.Bound == 0 && s.Pace[paceRequests].Rate > 0 {
+					n = s.Limit // nor, where a pace holds back, does how many are in flight
+				}
 			}
 			s.Bound, s.LastBound, s.Late = n, n, false
 			s.FlowBefore = s.Flow
@@ -592,8 +591,9 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= s.Bound*s.grown() {
-		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= g.grown() {
+		s.SlowStart, s.Threshold, s.Bound, s.Safe, s.Open, s.Sharp = true, 0, 0, 0, false, 0
+		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
 	}
 	if s.Saturated || g.beginsLate() || s.At < s.StayUntil && !s.SlowStart {
@@ -637,12 +637,19 @@ func (g *Governor) grow(w *Window, n int) {
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
 		}
+		if safe := float64(s.Safe); safe > 0 && safe < s.Bound {
+			margin = s.Bound - safe
+		}
 		switch gap := s.Bound - margin - s.Limit; {
-		case g.slower(w):
+		case g.slower(w), g.flat():
 			// More would be of no use.
+			s.Wins = 0
 		case s.Bound == 0:
 			// Nothing was refused yet.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			if s.Counts == byLatency {
+				step = min(step, max(1, sizeStep*s.Limit))
+			}
 			s.Wins = min(s.Wins+1, 10)
 		case gap > 0:
 			// Known to be good.
@@ -706,6 +713,9 @@ func (g *Governor) recovered() {
 		}
 		if s.Knee > 0 {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
+		}
+		if s.Safe > 0 {
+			s.Threshold = max(s.Limit, min(s.Threshold, float64(s.Safe)))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
 			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))
@@ -872,12 +882,4 @@ func (g *Governor) age(t time.Duration, w *Window) bool {
 	s.Open, s.Flight = false, s.Limit
 	s.Good, s.Used = 0, false
 	return true
-}
-
-// grown is how many times of a boundary must go well to prove that the upstream has grown.
-func (s *GovernorState) grown() float64 {
-	if s.Lag.Hold > 0 {
-		return 1.3 // where calls are counted after their ends, for times that differ, the boundary is not sharp
-	}
-	return 1.1
 }

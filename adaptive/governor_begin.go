@@ -9,7 +9,7 @@ import (
 // not what is complete; and how long answers take to begin tells of a queue at the upstream, whatever their length.
 const (
 	// numClasses is the number of classes of calls.
-	numClasses = 8
+	numClasses = NumClasses
 	// firstCalls is how many calls of a class tell how long an answer takes to begin with few in flight.
 	firstCalls = 8
 	// firstGain is the share of a call in what answers take lately.
@@ -28,9 +28,11 @@ const (
 	queueSure            = 3.0
 )
 
-// FirstState is what is known of how long the answers to a class of calls take to begin with few in flight: the mean of the logarithms, in s.
+// FirstState is what is known of how long the answers to calls of each class take to begin with few in flight: the mean of the logarithms, in
+// s, and of how many calls.
 type FirstState struct {
-	N, Base float32
+	Base [numClasses]float32
+	Of   [numClasses]uint8
 }
 
 // BeginState is what is known of how long answers take to begin now.
@@ -60,6 +62,7 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 	if !s.early() {
 		return g.Decision()
 	}
+	g.took = 0
 	if s.Recovering {
 		if (t - s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
 			return g.Decision()
@@ -90,20 +93,20 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 	if took <= 0 {
 		return
 	}
-	b, f := &s.Begin, &s.First[class%numClasses]
+	b, base, of := &s.Begin, &s.First.Base[class%numClasses], &s.First.Of[class%numClasses]
 	b.Of = min(b.Of+1, 1/firstGain)
 	b.Mean += (took - b.Mean) / b.Of
 	x := math.Log(took)
-	if f.N < firstCalls {
-		f.N++
-		n, d := float64(f.N), x-float64(f.Base)
-		f.Base += float32(d / n)
+	if *of < firstCalls {
+		*of++
+		n, d := float64(*of), x-float64(*base)
+		*base += float32(d / n)
 		if n > 1 {
-			b.Noise += (d*(x-float64(f.Base))*n/(n-1) - b.Noise) / n
+			b.Noise += (d*(x-float64(*base))*n/(n-1) - b.Noise) / n
 		}
 		return
 	}
-	d := x - float64(f.Base) - b.Late
+	d := x - float64(*base) - b.Late
 	b.Late += d * firstGain
 	b.Noise += (d*d - b.Noise) * firstGain
 }
@@ -136,7 +139,7 @@ func (g *Governor) beginsLate() bool {
 		b.Until = after(s.At, time.Duration(1e9*math.Exp2(b.Times)*max(slowerTime, slowerWait*min(b.Mean, 60))))
 		b.Times = min(b.Times+1, 8)
 	case s.At >= b.Until:
-		s.First, b.Late, b.Until = [numClasses]FirstState{}, 0, 0
+		s.First, b.Late, b.Until = FirstState{}, 0, 0
 		return false
 	}
 	return true

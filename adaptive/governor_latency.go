@@ -8,8 +8,8 @@ import (
 // The memory of what the upstream did at each level of calls in flight. A limit on throughput shows in throughput: calls that
 // are slow because their answers are long do not make more in flight useless, and calls that queue do.
 const (
-	// numCells is the number of levels: two to an octave, up to 2^15 calls in flight.
-	numCells = 32
+	// numCells is the number of levels: two to an octave, up to 4096 calls in flight, the largest limit by default; more are of the last level.
+	numCells = 25
 	// blockSize is how many calls a block has at least.
 	blockSize = 48
 	// enough is the share of a level's throughput that counts as that throughput.
@@ -51,6 +51,7 @@ func cellOf(n float64) int {
 // learnLatency adds the calls of a window to the block, and judges a block that is whole.
 func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	s := &g.s
+	g.took = 0
 	if w.Timed > 0 && w.Latency >= 0 {
 		m := w.MeanLatency()
 		if s.Latency == 0 {
@@ -61,6 +62,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		k := float64(w.Timed)
 		s.MeanOf = min(s.MeanOf+k, max(k, 32))
 		s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
+		g.learnSize(w)
 		g.learnBase(w)
 		s.BlockLatency += k * m.Seconds()
 		s.BlockTimed += k
@@ -69,6 +71,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		// What was held back says nothing of how much the upstream can do.
 		s.BlockFrom = float64(w.InFlight)
 		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
+		s.BlockTook, s.BlockSize, s.BlockLevel, s.BlockLost = 0, 0, 0, 0
 		return
 	}
 	dt := (t - s.BlockAt).Seconds()
@@ -97,7 +100,9 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		b.rate = done * s.BlockTokens / dt
 		b.latency *= s.TokensPerCall / perCall
 	}
+	g.sized(&b, dt)
 	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0
+	s.BlockTook, s.BlockSize, s.BlockLevel, s.BlockLost = 0, 0, 0, 0
 	g.judge(t, &b)
 }
 
@@ -121,7 +126,9 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	}
 	k := cellOf(b.level)
 	c := &s.Cells[k]
+	before := 0.0
 	if x := c.block(); c.Rate > 0 && at-c.At < ageCells {
+		before = x.rate
 		d := math.Abs(math.Log(b.rate / x.rate))
 		s.Spread += (min(1, d) - s.Spread) / 8
 		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(at)
@@ -142,7 +149,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		if lowest < 0 {
 			lowest = i
 		}
-		if x.rate < most*b.rate {
+		if s.Counts == byLatency || x.rate < most*b.rate {
 			low = -1 // a lower level did as much by chance
 		} else if low < 0 {
 			low = i
@@ -160,6 +167,9 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		}
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
+	}
+	if s.Counts == byLatency {
+		to = g.fewer(b, before)
 	}
 	if q := g.queued(); q > queueFull {
 		to = min(max(0.5, 1-0.8*q)*b.level, nonzero(to, math.Inf(1))) // they can as well wait here
@@ -193,6 +203,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	to = max(to, float64(g.cfg.Min))
 	if to < s.Limit {
 		s.CutLevel, s.CutRate = b.level, b.rate
+		s.Size.Line.moved()
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, t, to
 		s.Flight = to
 		s.Good, s.Used, s.Wins = 0, false, 0
@@ -214,24 +225,26 @@ func nonzero(a, b float64) float64 {
 // LineState is a line of the latency of calls over how many they saw in flight when they started, both as logarithms: the sums
 // that it takes.
 type LineState struct {
-	N, X, Y, XX, XY, YY float64
+	N, X, Y, XX, XY, YY float32
 }
 
 func (l *LineState) add(x, y float64) {
+	a, b := float32(x), float32(y)
 	l.N++
-	l.X, l.Y = l.X+x, l.Y+y
-	l.XX, l.XY, l.YY = l.XX+x*x, l.XY+x*y, l.YY+y*y
+	l.X, l.Y = l.X+a, l.Y+b
+	l.XX, l.XY, l.YY = l.XX+a*a, l.XY+a*b, l.YY+b*b
 }
 
 // fit returns the mean of y, by how much y differs from the line, and how steep the line is at least.
 func (l *LineState) fit() (mean, noise, least float64) {
-	xx, xy, yy := l.XX-l.X*l.X/l.N, l.XY-l.X*l.Y/l.N, l.YY-l.Y*l.Y/l.N
-	if xx <= 1e-3*l.N {
-		return l.Y / l.N, math.Sqrt(max(0, yy) / (l.N - 1)), 0
+	n, x, y := float64(l.N), float64(l.X), float64(l.Y)
+	xx, xy, yy := float64(l.XX)-x*x/n, float64(l.XY)-x*y/n, float64(l.YY)-y*y/n
+	if xx <= 1e-3*n {
+		return y / n, math.Sqrt(max(0, yy) / (n - 1)), 0
 	}
 	slope := xy / xx
-	noise = math.Sqrt(max(0, yy-slope*xy) / (l.N - 2))
-	return l.Y / l.N, noise, slope - 5*noise/math.Sqrt(xx)
+	noise = math.Sqrt(max(0, yy-slope*xy) / (n - 2))
+	return y / n, noise, slope - 5*noise/math.Sqrt(xx)
 }
 
 // Where calls differ little in how long they take, latency tells at once what throughput tells later.
@@ -254,10 +267,10 @@ const (
 // learnBase adds calls to those that tell how long a call takes with few in flight.
 func (g *Governor) learnBase(w *Window) {
 	s := &g.s
-	if s.Line.N >= baseCalls || w.MeanLatency() <= 0 || w.MaxInFlight < 1 {
+	if s.Line.N >= baseCalls || g.took <= 0 || w.MaxInFlight < 1 {
 		return
 	}
-	s.Line.add(math.Log(float64(w.MaxInFlight)), math.Log(w.MeanLatency().Seconds()))
+	s.Line.add(math.Log(float64(w.MaxInFlight)), math.Log(g.took))
 	if s.Line.N >= fewestBase {
 		s.Base, s.Noise, s.Steep = s.Line.fit()
 	}
@@ -269,10 +282,10 @@ func (s *GovernorState) clear() bool { return s.Line.N >= baseCalls && s.Noise <
 // excess returns by how much longer the calls of w took than those with few in flight, in units of what those differed by; 0 when that says nothing.
 func (g *Governor) excess(w *Window) float64 {
 	s := &g.s
-	if w.MeanLatency() <= 0 || !s.clear() {
+	if g.took <= 0 || !s.clear() {
 		return 0
 	}
-	return (math.Log(w.MeanLatency().Seconds()) - s.Base) / max(leastNoise, s.Noise)
+	return (math.Log(g.took) - s.Base) / max(leastNoise, s.Noise)
 }
 
 // gain returns by how much each call raises the limit in slow start: less when calls take longer with more in flight, by an excess.
@@ -284,15 +297,15 @@ func gain(excess float64) float64 {
 // level that did most, by Little's law, and reports true.
 func (g *Governor) congested(w *Window, excess float64) bool {
 	s := &g.s
-	if w.MeanLatency() <= 0 || w.MaxInFlight < 1 {
+	if g.took <= 0 || w.MaxInFlight < 1 {
 		return false
 	}
-	n := float64(w.MaxInFlight)
+	n := float32(w.MaxInFlight)
 	s.StepOf++
 	s.StepLevel += n
-	s.StepLatency += w.MeanLatency().Seconds()
+	s.StepLatency += float32(g.took)
 	if s.StepOf >= max(4, n/4) {
-		if x := s.StepLevel / s.StepLatency; x > 1.05*s.BestRate {
+		if x := s.StepLevel / max(s.StepLatency, 1e-9); x > 1.05*s.BestRate {
 			s.BestRate, s.BestLevel = x, s.StepLevel/s.StepOf
 		}
 		s.StepOf, s.StepLevel, s.StepLatency = 0, 0, 0
@@ -305,8 +318,8 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	}
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
-	s.Knee = between(math.Floor(s.BestLevel), float64(g.cfg.Min), float64(g.cfg.Max))
-	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/s.BestRate)), 0
+	s.Knee = between(math.Floor(float64(s.BestLevel)), float64(g.cfg.Min), float64(g.cfg.Max))
+	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/float64(s.BestRate))), 0
 	s.Line.N = baseCalls // that is the base from now on
 	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
@@ -321,7 +334,7 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 func (g *Governor) slower(w *Window) bool {
 	s := &g.s
 	known := s.Knee > 0 && g.cfg.Objective == Throughput // the other objectives have bounds of their own
-	if known && w.MeanLatency() > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
+	if known && g.took > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
 		return true // how long calls take with so many is not known yet
 	}
 	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || !known || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/s.Knee))) {

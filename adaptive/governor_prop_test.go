@@ -17,6 +17,12 @@ func wilder(t *rapid.T, e event) event {
 	switch e.kind {
 	case 0, 1:
 		e.w.Tokens, e.w.OutputTokens = number.Draw(t, "Tokens"), number.Draw(t, "OutputTokens")
+		if rapid.Bool().Draw(t, "several classes") {
+			e.w.Classes = new([NumClasses]ClassSum)
+			for i := range e.w.Classes[:3] {
+				e.w.Classes[i] = ClassSum{int(number.Draw(t, "Timed")), time.Duration(number.Draw(t, "Latency")), number.Draw(t, "OutputTokens")}
+			}
+		}
 	case 2:
 		e.c.Tokens = number.Draw(t, "Tokens")
 		e.o.HasRetryAfter = rapid.Bool().Draw(t, "HasRetryAfter")
@@ -172,16 +178,20 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		var s GovernorState
 		for _, f := range []*float64{&s.Limit, &s.Threshold, &s.Bound, &s.LastBound, &s.Top, &s.Flight, &s.Good, &s.Credit, &s.RefusedCount, &s.Against, &s.Flow, &s.Mean, &s.MeanOf,
 			&s.DoubleFrom, &s.BlockCalls, &s.BlockTimed, &s.BlockArea, &s.Spread, &s.CutLevel, &s.CutRate, &s.Pace[0].Rate, &s.Pace[0].Known, &s.Pace[0].Use, &s.Pace[1].Rate,
-			&s.Line.N, &s.Line.X, &s.Line.Y, &s.Line.XX, &s.Line.XY, &s.Line.YY, &s.Base, &s.Noise, &s.Steep, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
+			&s.Base, &s.Noise, &s.Steep} {
 			*f = number.Draw(t, "number")
 		}
-		for _, f := range []*float32{&s.Cells[3].Level, &s.Cells[3].Rate, &s.Cells[3].Latency} {
+		for _, f := range []*float32{&s.Cells[3].Level, &s.Cells[3].Rate, &s.Cells[3].Latency,
+			&s.Line.N, &s.Line.X, &s.Line.Y, &s.Line.XX, &s.Line.XY, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel,
+			&s.Size.N, &s.Size.U, &s.Size.V, &s.Size.UU, &s.Size.UV, &s.Size.VV, &s.Size.Class[1], &s.Size.Line.N, &s.Size.Line.X, &s.Size.Line.Y, &s.Size.Line.XX, &s.Size.Line.XY, &s.Size.Line.YY,
+			&s.BlockTook, &s.BlockSize, &s.BlockLevel, &s.BlockLost} {
 			*f = float32(number.Draw(t, "number"))
 		}
 		instant := rapid.Map(rapid.OneOf(rapid.Int64Range(0, int64(time.Hour)), rapid.Int64()), func(n int64) time.Duration { return time.Duration(n) })
 		for _, d := range []*time.Duration{&s.At, &s.CutAt, &s.DarkSince, &s.HoldUntil, &s.PausedUntil, &s.Origin, &s.FlowAt, &s.BlockAt, &s.DoubleAt, &s.Latency, &s.Pace[0].AnchorAt} {
 			*d = instant.Draw(t, "instant")
 		}
+		s.Size.First, s.Size.Of[1], s.Counts = rapid.Uint8().Draw(t, "First"), rapid.Uint8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Counts")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
 		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int().Draw(t, "Wins"), rapid.Int().Draw(t, "Test")
 		s.Lag.Hold, s.Lag.Fails, s.Lag.N, s.Lag.Last = rapid.Int8().Draw(t, "Hold"), rapid.Int8().Draw(t, "Fails"), rapid.Int16().Draw(t, "N"), rapid.Int64().Draw(t, "Last")
@@ -193,6 +203,7 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		in := cfg.clamp()
 		sane(t, in, g.Decision())
 		for _, e := range events(t, 20) {
+			e = wilder(t, e)
 			sane(t, in, e.apply(g))
 		}
 	})

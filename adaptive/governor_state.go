@@ -22,6 +22,10 @@ type GovernorState struct {
 	Memory      float64       // the limit before the last trouble
 	Top         float64       // A: most that an accepted call saw in flight since the last cut
 	Peak        float64       // P: most that an accepted call saw in flight, of some thousand calls
+	Proven      float64       // V: calls that saw as many in flight were accepted by the row, forgotten over some thousand calls
+	RunLevel    float64       // least in flight since RunFrom; 0: not known
+	RunFrom     float64       // accepted calls where this row of accepted calls began
+	Chance      float64       // z: evidence that some refusals mean nothing, 0 to 8
 	Flight      float64       // F: most in flight since the last cut, within the limit
 	MeanLevel   float64       // smoothed in flight
 	Sharp       int           // refusals in a row at the same boundary
@@ -70,23 +74,28 @@ type GovernorState struct {
 	PausedUntil time.Duration
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
-	Pauses      int           // how many, at most 3
 	ProbeAt     time.Duration // the limit is not tried before
 	PaceProbeAt time.Duration // a pace is not tried before
+	Way         float32       // the shortest: what a call's way there and back takes at most
+	Safe        float32       // where the limit goes, and stays, while pauses cost much; 0: not known
+	SafeBefore  float32       // the same before the last trouble
+	SafeCalls   float32       // accepted between the last two troubles
 
 	// What refuses.
 
-	Against float64 // evidence against a limit on calls in flight
-	Test    int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
-	Same    int     // refusals at the same number since the last trial
-	Trial   float64 // in flight where the upstream refused before a pace was tried; 0: no trial
-	Hits    int     // refusals at that number
-	Refuted int     // trials that a limit on calls in flight explained
-	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
-	CapAt   float64 // where those were
-	Doubt   float64 // refusals that the pace does not explain
-	Contra  float64 // refusals at a pace that was measured as fine, lately
-	Wrong   int     // how often a pace explained nothing, at most 3
+	Against  float64 // evidence against a limit on calls in flight
+	Test     int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	Same     int     // refusals at the same number since the last trial
+	Trial    float64 // in flight where the upstream refused before a pace was tried; 0: no trial
+	Hits     int     // refusals at that number
+	Refuted  int     // trials that a limit on calls in flight explained
+	CapLike  int     // refusals of a paced guard that look like a limit on calls in flight
+	CapAt    float64 // where those were
+	CapRate  float64 // the pace at the last of them
+	CapShare float64 // share of calls that see about as many in flight
+	Doubt    float64 // refusals that the pace does not explain
+	Contra   float64 // refusals at a pace that was measured as fine, lately
+	Wrong    int     // how often a pace explained nothing, at most 3
 
 	// The retest, while it is not known what refuses.
 
@@ -139,18 +148,22 @@ type GovernorState struct {
 	Noise       float64       // by how much they differ from the line
 	Steep       float64       // how steep the line is at least
 	Slow        int           // calls in a row in slow start that took much longer
-	StepOf      float64       // calls of this step of slow start
-	StepLevel   float64       // what they saw in flight, sum
-	StepLatency float64       // how long they took, s, sum
-	BestRate    float64       // the largest throughput of a step, by Little's law
-	BestLevel   float64       // its level
+	StepOf      float32       // calls of this step of slow start
+	StepLevel   float32       // what they saw in flight, sum
+	StepLatency float32       // how long they took, s, sum
+	BestRate    float32       // the largest throughput of a step, by Little's law
+	BestLevel   float32       // its level
 	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
 	SlowerTimes int           // how often that was so, at most 8
 
 	// When answers begin, of calls that tell.
 
-	First [numClasses]FirstState // of each class of calls
+	First FirstState
 	Begin BeginState
+
+	// How long calls take by what they are.
+
+	Size SizeState
 
 	// Throughput by level.
 
@@ -163,6 +176,10 @@ type GovernorState struct {
 	BlockTokens   float64
 	BlockLatency  float64 // s, sum
 	BlockTimed    float64
+	BlockTook     float32       // s that calls took whose size is known, sum
+	BlockSize     float32       // their sizes, sum
+	BlockLevel    float32       // what they took times calls in flight meanwhile, sum
+	BlockLost     float32       // s that calls were in flight that came to nothing, sum
 	TokensPerCall float64       // smoothed
 	Spread        float64       // how much a level's throughput differs from block to block, as a logarithm
 	CalmAt        time.Duration // blocks that begin before it do not count
@@ -176,15 +193,18 @@ type GovernorState struct {
 
 	// Yes or no, together because each by itself takes as much room as a number.
 
-	SlowStart    bool // the limit rises with each call that ends well
-	Open         bool // the trouble that found Bound is not over
-	Late         bool // calls time out in a crowd: too many are in flight, and that is known late
-	Used         bool // the limit was in use in this epoch
-	DarkOverload bool // the last refusal of the row said that the upstream lacks capacity
-	Limiting     bool // refusals for a lack of capacity are by a limit
-	Doubted      bool // a refusal contradicted Stated
-	Busy         bool // callers waited, or the limit was in use, in the last window
-	Saturated    bool // more in flight is of no use
+	SlowStart    bool  // the limit rises with each call that ends well
+	Open         bool  // the trouble that found Bound is not over
+	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
+	Used         bool  // the limit was in use in this epoch
+	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
+	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Limiting     bool  // refusals for a lack of capacity are by a limit
+	Doubted      bool  // a refusal contradicted Stated
+	Busy         bool  // callers waited, or the limit was in use, in the last window
+	Saturated    bool  // more in flight is of no use
+	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
+	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
@@ -236,7 +256,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Proven, &s.RunLevel, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
 		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = between(*f, 0, most)
@@ -247,19 +267,29 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	} {
 		*f = between(*f, 0, unbounded)
 	}
+	for _, f := range [...]*float32{&s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls} {
+		*f = float32(between(float64(*f), 0, most))
+	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
-	for _, f := range [...]*float64{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.Noise, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
-		*f = between(*f, 0, unbounded)
+	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
+		*f = float32(between(float64(*f), 0, unbounded))
 	}
-	for _, f := range [...]*float64{&s.Line.X, &s.Line.Y, &s.Line.XY, &s.Base, &s.Steep} {
-		*f = between(*f, -unbounded, unbounded)
+	for _, f := range [...]*float32{&s.Line.X, &s.Line.Y, &s.Line.XY} {
+		*f = float32(between(float64(*f), -unbounded, unbounded))
 	}
-	for i := range s.First {
-		f := &s.First[i]
-		f.N, f.Base = float32(between(float64(f.N), 0, firstCalls)), float32(between(float64(f.Base), -1e6, 1e6))
+	s.Noise, s.Base, s.Steep = between(s.Noise, 0, unbounded), between(s.Base, -unbounded, unbounded), between(s.Steep, -unbounded, unbounded)
+	if !s.Size.sound() {
+		s.Size, s.Counts = SizeState{}, byCalls
+	}
+	s.Counts = min(s.Counts, byLatency)
+	for _, f := range [...]*float32{&s.BlockTook, &s.BlockSize, &s.BlockLevel, &s.BlockLost} {
+		*f = float32(between(float64(*f), 0, blockMost))
+	}
+	for i := range s.First.Of {
+		s.First.Of[i], s.First.Base[i] = min(s.First.Of[i], firstCalls), float32(between(float64(s.First.Base[i]), -1e6, 1e6))
 	}
 	l := &s.Lag
 	l.Hold = min(max(l.Hold, 0), int8(numLags))
@@ -276,14 +306,15 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = between(s.Spells, 0, 100)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
-	s.Debt = between(s.Debt, 0, maxAloneDebt)
+	s.Debt, s.Chance = between(s.Debt, 0, maxAloneDebt+1), between(s.Chance, 0, mostNoise)
+	s.CapRate, s.CapShare = between(s.CapRate, 0, unbounded), between(s.CapShare, 0, 1)
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
-	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), 3)
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)

@@ -112,6 +112,9 @@ type Window struct {
 	Tokens int64
 	// OutputTokens is the part of Tokens that was generated.
 	OutputTokens int64
+	// Classes is what the timed calls of each class add to Timed, Latency and OutputTokens; nil when all are of class 0. It is only read,
+	// and not kept.
+	Classes *[NumClasses]ClassSum
 	// MaxInFlight is the most that any of the calls saw in flight when it started,
 	// itself included; 0 when OK is 0.
 	MaxInFlight int
@@ -122,6 +125,18 @@ type Window struct {
 	InFlight, Waiting int
 	// Held is how many places are not free at the window's end although their calls have ended; see Decision.FreeAfter.
 	Held int
+}
+
+// NumClasses is the number of classes of calls: a Call.Class is smaller, or counts modulo it.
+const NumClasses = 8
+
+// ClassSum is what a guard saw of the calls of one class that ended well.
+type ClassSum struct {
+	// Timed is how many were timed, and Latency the sum of their latencies.
+	Timed   int
+	Latency time.Duration
+	// OutputTokens is the sum of the tokens that they generated, where known.
+	OutputTokens int64
 }
 
 // MeanLatency returns the mean latency of the timed calls, or 0 when there is none.

@@ -90,6 +90,9 @@ type Core struct {
 // state is the part of a Core that needs the lock.
 type state struct {
 	line plainLine
+	// several says that a call of a class other than 0 is in the window: window.Classes holds what those calls add to it. It is kept, and emptied,
+	// once there was one.
+	several bool
 	// fromQueue is how many started from the queue since something else than places held callers back; see divide.
 	fromQueue int
 	law       adaptive.Law
@@ -244,6 +247,7 @@ func (c *Core) open(now time.Duration) *state {
 		s.budget.Configure(now, c.cfg.Budgets)
 		s.estimate.Configure(c.cfg.Estimate)
 		c.state = s
+		c.slots.classed.Or(classesCount)
 		c.obey(now)
 	}
 	return c.state
@@ -278,6 +282,7 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 		return false
 	}
 	c.state = nil
+	c.slots.classed.Store(0)
 	c.apply(now, &c.cfg.First)
 	c.slots.setHeld(false)
 	c.slots.setTells(false)
@@ -855,6 +860,9 @@ func (c *Core) End(now time.Duration, t Ticket) Ending {
 	if latency >= meterLongest || t.At < 0 {
 		return NotEnded
 	}
+	if t.mark&markOfClass != 0 && c.classed() {
+		return NotEnded
+	}
 	if c.meter.sampled.Load() {
 		c.meter.timed.Add(1)
 	}
@@ -866,6 +874,24 @@ func (c *Core) End(now time.Duration, t Ticket) Ending {
 	}
 	return Ended
 }
+
+// classed reports whether a call of another class than 0 that ends is to be counted under the lock, and by its class: as soon as there is a law.
+// It may be called at any time.
+func (c *Core) classed() bool {
+	switch classed := c.slots.classed.Load(); {
+	case classed&classesCount != 0:
+		return true
+	case classed == 0:
+		c.slots.classed.Or(classesMixed)
+	}
+	return false
+}
+
+// What Slots.classed holds.
+const (
+	classesCount = 1 << iota // there is a law
+	classesMixed             // the meter has counted calls of other classes than 0
+)
 
 // EndUntimed ends a call that ended well and whose start was not timed. It may be called at any time, once for
 // each call.
@@ -917,7 +943,7 @@ func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 
 // Settle does the part of Finish that needs the lock.
 func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
-	if plain(now, g, o) {
+	if plain(now, g, o) && (g.Call.Class == 0 || c.state == nil) {
 		c.Tend(now)
 		return
 	}
@@ -1273,6 +1299,7 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 		}
 		w.Timed++
 		w.Latency += latency
+		s.countClass(call.Class%adaptive.NumClasses, latency, o.OutputTokens)
 	}
 	if call.Begun {
 		w.Begun++
@@ -1284,6 +1311,35 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 	w.Tokens += o.Tokens()
 	w.OutputTokens += o.OutputTokens
 	w.MaxInFlight = max(w.MaxInFlight, call.InFlight)
+}
+
+// countClass adds a call of a class to the window's classes.
+func (s *state) countClass(class uint8, latency time.Duration, tokens int64) {
+	if class == 0 {
+		return // see tellClasses
+	}
+	if s.window.Classes == nil {
+		s.window.Classes = new([adaptive.NumClasses]adaptive.ClassSum)
+	}
+	s.several = true
+	of := &s.window.Classes[class]
+	of.Timed++
+	of.Latency += latency
+	of.OutputTokens += tokens
+}
+
+// tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave.
+func (s *state) tellClasses(w *adaptive.Window) {
+	if !s.several {
+		w.Classes = nil
+		return
+	}
+	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens}
+	for i := range w.Classes[1:] {
+		of := &w.Classes[i+1]
+		zero.Timed, zero.Latency, zero.OutputTokens = zero.Timed-of.Timed, zero.Latency-of.Latency, zero.OutputTokens-of.OutputTokens
+	}
+	w.Classes[0] = zero
 }
 
 // flush hands the window to the law. Without a law there is nothing to hand over as long as the limit is
@@ -1305,6 +1361,10 @@ func (c *Core) flush(now time.Duration) {
 	}
 	w := s.window
 	c.ended += uint64(w.OK)
+	if c.slots.classed.Load()&classesMixed != 0 {
+		n.timed = 0 // they are of before there was a law, and of classes that nobody told apart
+		c.slots.classed.Store(classesCount)
+	}
 	if n.timed > 0 {
 		if w.Timed == 0 || n.min < w.MinLatency {
 			w.MinLatency = n.min
@@ -1324,8 +1384,13 @@ func (c *Core) flush(now time.Duration) {
 			s.quickest = w.MinLatency
 		}
 	}
-	s.window = adaptive.Window{Start: now}
-	c.decide(now, s.law.Window(now, w))
+	s.window = adaptive.Window{Start: now, Classes: w.Classes}
+	s.tellClasses(&w)
+	d := s.law.Window(now, w)
+	if s.several {
+		*w.Classes, s.several = [adaptive.NumClasses]adaptive.ClassSum{}, false
+	}
+	c.decide(now, d)
 }
 
 // decide puts the law's decision in force.

@@ -15,9 +15,13 @@ type script struct {
 	d       adaptive.Decision
 	windows []adaptive.Window
 	ended   []adaptive.Outcome
+	look    func(adaptive.Window) // when set, is shown each window while it may be read
 }
 
 func (s *script) Window(_ time.Duration, w adaptive.Window) adaptive.Decision {
+	if s.look != nil {
+		s.look(w)
+	}
 	s.windows = append(s.windows, w)
 	return s.d
 }

@@ -24,6 +24,8 @@ type Slots struct {
 	ends atomic.Uint64
 	// full says that a place taken was the last one, or that none was found. Whoever reads it puts it back.
 	full atomic.Bool
+	// classed is what Core.End must know of classes of calls; it is here because there is a hole.
+	classed atomic.Uint32
 }
 
 // The word of starts, from its low bits: waiting (20 bits), held (1), tells (1), limit (20), left (22). Left is the

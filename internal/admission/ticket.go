@@ -21,6 +21,7 @@ type Ticket struct {
 const (
 	markInFlight = 1<<22 - 1
 	markClass    = 22
+	markOfClass  = 0xff << markClass
 	markBegun    = 1 << 30
 	markEpisode  = 32
 )

@@ -1,0 +1,77 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// paced returns a law that measured a quota of requests that gives some ten a second: calls take 2 s, and the limit is 40.
+func paced(t *testing.T) (*Governor, time.Duration) {
+	t.Helper()
+	g, now := warm(40)
+	for range 3 {
+		for range 100 {
+			now += 100 * time.Millisecond
+			g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: 2 * time.Second, MinLatency: 2 * time.Second, MaxInFlight: 21, InFlight: 20, Waiting: 9})
+		}
+		now += time.Millisecond
+		g.Ended(now, Call{SentAt: now, InFlight: 21, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+	}
+	if p := g.s.Pace[paceRequests]; !p.Measured || p.Known < 9 || p.Known > 14 {
+		t.Fatalf("known of the quota: %+v", p)
+	}
+	return g, now
+}
+
+func TestGovernorRowThatIsNone(t *testing.T) {
+	// Five refusals in a row, a second apart. A call that ends well and started among them says that some are accepted all the time, so the next
+	// refusal holds nothing back. One that started before them does not.
+	for _, test := range []struct {
+		name string
+		took time.Duration
+		row  bool
+	}{{"before the row", 6 * time.Second, true}, {"in the row", 3 * time.Second, false}} {
+		g, now := paced(t)
+		for range 5 {
+			now += time.Second
+			g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 2, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+			g.s.RefusedCount = g.accepted() // that one was accepted is not known yet
+		}
+		now += 500 * time.Millisecond
+		g.s.Old = 2
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: test.took, MinLatency: test.took, MaxInFlight: 2, InFlight: 2, Waiting: 9})
+		g.s.RefusedCount = g.accepted()
+		now = max(now, g.Decision().NotBefore) + time.Second
+		d := g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 2, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+		if (d.NotBefore > now) != test.row {
+			t.Errorf("a call ends well that started %s: the next refusal holds starts back for %v", test.name, d.NotBefore-now)
+		}
+	}
+}
+
+func TestGovernorOutageBesideAPace(t *testing.T) {
+	// An outage says nothing of what a quota gives, nor of how many may be in flight where a pace held back: both are as before when it is over.
+	g, now := paced(t)
+	before := g.Decision()
+	for range 20 {
+		now = max(now, g.Decision().NotBefore) + time.Second
+		g.Ended(now, Call{SentAt: now, InFlight: 3, Episode: g.Decision().Episode}, Outcome{Class: feedback.Overloaded})
+	}
+	if d := g.Decision(); d.Limit > 2 {
+		t.Fatalf("after 20 answers that say overloaded: %+v", d)
+	}
+	for range 200 {
+		g.s.Credit = 0 // no probe can be afforded
+		now += 100 * time.Millisecond
+		n := g.Decision().Limit
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: 90 * time.Millisecond, MinLatency: 90 * time.Millisecond, MaxInFlight: n, InFlight: n, Waiting: 9, Full: true})
+	}
+	if d := g.Decision(); d.Limit < before.Limit*8/10 {
+		t.Errorf("200 calls after the outage the limit is %d; it was %d", d.Limit, before.Limit)
+	}
+	if p := g.s.Pace[paceRequests]; now-p.AnchorAt > 25*time.Second {
+		t.Errorf("%v count as time in which the quota gave something, 20 s of which there was no outage", now-p.AnchorAt)
+	}
+}

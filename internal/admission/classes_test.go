@@ -1,0 +1,111 @@
+package admission
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// The law is told what the calls of each class add to a window as soon as there is a class other than 0, whichever way they are counted.
+func TestWindowTellsClassesApart(t *testing.T) {
+	b := newBench(t, 8, nil)
+	b.law.d.AskAgain = time.Minute
+	b.core.decide(0, b.law.d)
+	call := func(class uint8, took time.Duration, o adaptive.Outcome) {
+		w := b.acquire()
+		w.Call.Class = class
+		b.after(took)
+		b.finish(w, o)
+	}
+	tell := func() adaptive.Window {
+		b.after(time.Minute)
+		b.core.Tend(b.now)
+		w := b.law.windows[len(b.law.windows)-1]
+		b.core.decide(b.now, adaptive.Decision{Limit: 8, AskAgain: b.now + time.Minute})
+		return w
+	}
+	call(0, 64*time.Millisecond, adaptive.Outcome{})
+	if w := tell(); w.Classes != nil || w.Timed != 1 {
+		b.fatalf("of one class, the window is %+v", w)
+	}
+	told := 0
+	b.law.look = func(w adaptive.Window) {
+		if w.Classes == nil {
+			return
+		}
+		told++
+		want := [adaptive.NumClasses]adaptive.ClassSum{
+			0: {Timed: 2, Latency: 128 * time.Millisecond},
+			1: {Timed: 1, Latency: time.Second, OutputTokens: 7},
+			5: {Timed: 2, Latency: 4 * time.Second},
+		}
+		if *w.Classes != want {
+			b.fatalf("classes\n got %+v\nwant %+v", *w.Classes, want)
+		}
+	}
+	call(0, 64*time.Millisecond, adaptive.Outcome{})
+	call(1, time.Second, adaptive.Outcome{OutputTokens: 7})
+	call(5, time.Second, adaptive.Outcome{})
+	call(5, 3*time.Second, adaptive.Outcome{})
+	call(0, 64*time.Millisecond, adaptive.Outcome{})
+	if w := tell(); told != 1 || w.OK != 5 || w.Timed != 5 || w.Latency.Round(time.Millisecond) != 5128*time.Millisecond || w.OutputTokens != 7 {
+		b.fatalf("the window is %+v, its classes were told %d times", w, told)
+	}
+	call(0, 64*time.Millisecond, adaptive.Outcome{})
+	if w := tell(); w.Classes != nil {
+		b.fatalf("of one class again, the window is %+v", w)
+	}
+}
+
+// What was counted before there was a law is of nobody knows which class, so it is told without its time.
+func TestClassesBeforeALaw(t *testing.T) {
+	law := &script{d: adaptive.Decision{Limit: 8, AskAgain: time.Hour}}
+	cfg := Config{NewLaw: func() adaptive.Law { return law }, First: law.d, Calm: law.d, Queue: 1, MaxWait: time.Minute, Seed: 1}
+	var c Core
+	c.Init(&cfg)
+	now := time.Duration(0)
+	call := func(class uint8, o adaptive.Outcome) {
+		n, _ := c.Take()
+		g := Grant{Call: c.Begin(now, n, class).Call()}
+		now += 10 * time.Millisecond
+		if c.Finish(now, &g, &o) {
+			c.Settle(now, &g, &o)
+			c.Next(now)
+		}
+	}
+	call(0, adaptive.Outcome{})
+	call(3, adaptive.Outcome{})
+	if c.state != nil {
+		t.Fatal("a call of a class makes a law")
+	}
+	call(0, adaptive.Outcome{Class: feedback.Throttled})
+	if w := law.windows[len(law.windows)-1]; w.OK != 2 || w.Timed != 0 || w.Classes != nil {
+		t.Errorf("the first window is %+v, want 2 calls, none of them timed", w)
+	}
+	call(3, adaptive.Outcome{})
+	call(0, adaptive.Outcome{})
+	call(0, adaptive.Outcome{Class: feedback.Throttled})
+	if w := law.windows[len(law.windows)-1]; w.Timed != 2 || w.Classes == nil {
+		t.Errorf("a later window is %+v, want 2 timed calls of two classes", w)
+	}
+}
+
+// To count a call by its class allocates nothing once there was one.
+func TestClassesDoNotAllocate(t *testing.T) {
+	b := newBench(t, 4, nil)
+	o := adaptive.Outcome{}
+	if n := testing.AllocsPerRun(100, func() {
+		n, _ := b.core.Take()
+		call := Grant{Call: b.core.Begin(b.now, n, 2).Call()}
+		b.now += time.Millisecond
+		if b.core.Finish(b.now, &call, &o) {
+			b.core.Settle(b.now, &call, &o)
+			b.core.Next(b.now)
+		}
+		b.law.windows = b.law.windows[:0]
+	}); n != 0 {
+		t.Errorf("%v allocations for a call of a class, want 0", n)
+	}
+}
