@@ -152,6 +152,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
 				if s.Pace[paceRequests].Rate == 0 {
 					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
+					if s.Safe > 0 {
+						s.Limit = g.settle(s.Bound)
+					}
 				}
 			}
 		}
@@ -230,14 +233,20 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 			s.RefusalTime = took
 		}
 		s.RefusalTime += (took - s.RefusalTime) / 8
+		if s.Way == 0 || float32(took) < s.Way {
+			s.Way = float32(took)
+		}
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
-		s.Pauses = min(s.Pauses+1, 3)
-		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
+		s.Pauses = min(s.Pauses+1, maxPauses)
+		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
+		if pause.Seconds() > s.Mean {
+			wait = g.probeWait(pause)
+		}
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
 		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
 	}
@@ -245,6 +254,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 
 // earned returns how many refusals the calls of w earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
+// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in a minute, but not more than twice the budget.
 func (g *Governor) earned(w *Window) float64 {
 	s := &g.s
 	n := float64(w.OK) * g.cfg.RefusalBudget
@@ -252,8 +262,18 @@ func (g *Governor) earned(w *Window) float64 {
 		mean := min(s.Mean, 3600)
 		n = max(n, min(5*n, float64(w.OK)/max(1, s.Limit)*mean/max(30, 12*mean)))
 	}
+	if p := &s.Pace[paceRequests]; w.OK > 0 && w.Waiting > 0 && p.Measured && p.Use >= useBinding {
+		n = max(n, min(slowBudget*n, float64(w.OK)/max(p.Known, leastPace)/slowProbe.Seconds()))
+	}
 	return n
 }
+
+const (
+	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
+	// much the budget may be exceeded for that.
+	slowProbe  = time.Minute
+	slowBudget = 2
+)
 
 // mayProbe reports whether a refusal can be afforded.
 func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.ProbeAt }
@@ -385,7 +405,11 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		if s.Same++; s.Same >= 1<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		need := 1
+		if g.costly(t) && n > watchFrom {
+			need = 2 // at a limit on calls it costs pauses
+		}
+		if s.Same++; s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -462,13 +486,20 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	}
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
+	quota := s.Pace[paceRequests].Rate > 0 && !overloaded
 	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
 		hold += hold / 2
+		if quota && i > outageRow {
+			hold += hold / 3 // twice as long
+		}
 	}
 	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
 	share, most := time.Duration(3), 30*time.Second
-	if overloaded {
+	switch {
+	case overloaded:
 		share, most = outageShare, 5*time.Second
+	case quota:
+		share = 2 // a window may be long, and what it counts can be had in its rest
 	}
 	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
@@ -509,6 +540,14 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	}
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {
+		switch {
+		case cause != CauseThrottled:
+		case g.costly(t):
+			s.SafeBefore, s.SafeCalls = s.Safe, float32(max(0, g.accepted()-s.RefusedCount))
+			limit = g.settle(min(n, s.Limit+1))
+		default:
+			s.Safe = 0
+		}
 		if !s.Open {
 			if cause == CauseOverloaded {
 				n = max(n, s.Bound) // it says nothing of where the limit is
@@ -554,8 +593,9 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= s.Bound*1.1 {
-		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= g.grown() {
+		s.SlowStart, s.Threshold, s.Bound, s.Safe, s.Open, s.Sharp = true, 0, 0, 0, false, 0
+		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
 	}
 	if s.Saturated || g.beginsLate() || s.At < s.StayUntil && !s.SlowStart {
@@ -598,6 +638,9 @@ func (g *Governor) grow(w *Window, n int) {
 		margin := max(1, 0.02*s.Bound)
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
+		}
+		if safe := float64(s.Safe); safe > 0 && safe < s.Bound {
+			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
 		case g.slower(w), g.flat():
@@ -672,6 +715,9 @@ func (g *Governor) recovered() {
 		}
 		if s.Knee > 0 {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
+		}
+		if s.Safe > 0 {
+			s.Threshold = max(s.Limit, min(s.Threshold, float64(s.Safe)))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
 			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))
