@@ -85,18 +85,15 @@ type GovernorState struct {
 	Same     int     // refusals at the same number since the last trial
 	Trial    float64 // in flight where the upstream refused before a pace was tried; 0: no trial
 	Hits     int     // refusals at that number
-	Refuted  int     // trials that a limit on calls in flight explained
 	CapAt    float64 // where those were
 	CapRate  float64 // the pace at the last of them
 	CapShare float64 // share of calls that see about as many in flight
 	Doubt    float64 // refusals that the pace does not explain
 	Contra   float64 // refusals at a pace that was measured as fine, lately
-	Wrong    int     // how often a pace explained nothing, at most 3
 
 	// The retest, while it is not known what refuses.
 
 	RetestAt    float64       // in flight at its last refusal; 0: there is none
-	Retests     int           // its refusals, 1 to 7
 	RetestFrom  time.Duration // its first refusal
 	RetestCount float64       // accepted calls then
 	RetestGap   time.Duration // how long the next try waits
@@ -202,6 +199,9 @@ type GovernorState struct {
 	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
 	CapLike      int8  // refusals of a paced guard that look like a limit on calls in flight
 	SlowerTimes  int8  // how often the limit did not rise because calls take longer, at most 8
+	Wrong        int8  // how often a pace explained nothing, at most 3
+	Refuted      int8  // trials that a limit on calls in flight explained
+	Retests      int8  // the refusals of the retest, 1 to 7
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
