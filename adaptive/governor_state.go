@@ -28,7 +28,6 @@ type GovernorState struct {
 	Chance      float64       // z: evidence that some refusals mean nothing, 0 to 8
 	Flight      float64       // F: most in flight since the last cut, within the limit
 	MeanLevel   float64       // smoothed in flight
-	Sharp       int           // refusals in a row at the same boundary
 	Yield       int           // refusals at a known boundary, of which each fourth makes room
 	TimeoutDebt float64       // timeouts, less the share of calls that may time out
 	LateDebt    float64       // TimeoutDebt before the last trouble
@@ -37,7 +36,6 @@ type GovernorState struct {
 	HoleAt      time.Duration // when a call ended well after a time in which none did
 	Knee        float64       // where the limit went when the upstream was full last; 0: none, or grown since
 	Good        float64       // calls that ended well in this epoch
-	Wins        int           // epochs in a row in which probing went well
 
 	// Episodes.
 
@@ -84,23 +82,18 @@ type GovernorState struct {
 	// What refuses.
 
 	Against  float64 // evidence against a limit on calls in flight
-	Test     int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
 	Same     int     // refusals at the same number since the last trial
 	Trial    float64 // in flight where the upstream refused before a pace was tried; 0: no trial
 	Hits     int     // refusals at that number
-	Refuted  int     // trials that a limit on calls in flight explained
-	CapLike  int     // refusals of a paced guard that look like a limit on calls in flight
 	CapAt    float64 // where those were
 	CapRate  float64 // the pace at the last of them
 	CapShare float64 // share of calls that see about as many in flight
 	Doubt    float64 // refusals that the pace does not explain
 	Contra   float64 // refusals at a pace that was measured as fine, lately
-	Wrong    int     // how often a pace explained nothing, at most 3
 
 	// The retest, while it is not known what refuses.
 
 	RetestAt    float64       // in flight at its last refusal; 0: there is none
-	Retests     int           // its refusals, 1 to 7
 	RetestFrom  time.Duration // its first refusal
 	RetestCount float64       // accepted calls then
 	RetestGap   time.Duration // how long the next try waits
@@ -154,7 +147,6 @@ type GovernorState struct {
 	BestRate    float32       // the largest throughput of a step, by Little's law
 	BestLevel   float32       // its level
 	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
-	SlowerTimes int           // how often that was so, at most 8
 
 	// When answers begin, of calls that tell.
 
@@ -191,7 +183,7 @@ type GovernorState struct {
 
 	Lag LagState // how long calls are counted after their ends
 
-	// Yes or no, together because each by itself takes as much room as a number.
+	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
 	SlowStart    bool  // the limit rises with each call that ends well
 	Open         bool  // the trouble that found Bound is not over
@@ -205,6 +197,14 @@ type GovernorState struct {
 	Saturated    bool  // more in flight is of no use
 	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
+	Sharp        int8  // refusals in a row at the same boundary
+	Wins         int8  // epochs in a row in which probing went well
+	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	CapLike      int8  // refusals of a paced guard that look like a limit on calls in flight
+	SlowerTimes  int8  // how often the limit did not rise because calls take longer, at most 8
+	Wrong        int8  // how often a pace explained nothing, at most 3
+	Refuted      int8  // trials that a limit on calls in flight explained
+	Retests      int8  // the refusals of the retest, 1 to 7
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
