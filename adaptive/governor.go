@@ -50,17 +50,6 @@ func (g *Governor) Decision() Decision {
 // near is by how much a boundary may seem to move. Calls whose answers are on the way are in flight here and not there.
 const near = 0.1
 
-// aloneAfter is how many calls must have been accepted since the refusal before for a refusal to be alone.
-const aloneAfter = 25
-
-const (
-	// belowPeak is the share of what passed lately, peakCalls calls of which count, below which it is many more than a refused call saw
-	// in flight.
-	belowPeak, peakCalls = 0.9, 1000
-	// maxAloneDebt bounds how many refusals have to be made up for, by aloneAfter accepted calls each, before one means nothing.
-	maxAloneDebt = 4
-)
-
 // limitSlack keeps a limit that is whole but for rounding whole.
 const limitSlack = 1e-9
 
@@ -76,6 +65,8 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	if w.OK > 0 {
 		s.Peak = max(s.Peak*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit))
 	}
+	g.passedCap(&w)
+	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
@@ -142,6 +133,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	if refused {
 		s.Refused++
+		s.RunLevel, s.RunFrom = 0, g.accepted()
 		g.pay(t, &c, &o)
 	} else if c.SentAt >= 0 && t > c.SentAt {
 		s.BlockLost = min(s.BlockLost+float32((t-c.SentAt).Seconds()), blockMost)
@@ -176,7 +168,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
-		if g.limiting(t) {
+		if g.limiting(t, n) {
 			g.throttled(t, n, &o)
 			break
 		}
@@ -314,15 +306,12 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		return
 	}
 	gap := accepted - s.RefusedCount
-	s.Debt = max(0, s.Debt-max(0, gap)/aloneAfter)
-	if !o.HasRetryAfter && g.alone(n, gap) {
-		s.Debt++
+	if !o.HasRetryAfter && g.noise(n, gap) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
 		s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
 		return
 	}
-	s.Debt = min(s.Debt+1, maxAloneDebt)
 
 	p := &s.Pace[paceRequests]
 	if s.Pace[paceTokens].Rate > 0 && p.Rate == 0 {
@@ -340,6 +329,11 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 			return
 		}
 		switch {
+		case first && p.index(s) == paceRequests && g.pacedCap(n, gained, o):
+			s.CapLike, s.CapAt = 0, 0
+			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
+			p.Rate, p.Known, p.Ceiling, p.Sure = rate, rate, 1.25*rate, false
+			g.capRefused(t, n)
 		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*s.Top+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
 			g.capRefused(t, n)
@@ -352,22 +346,8 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 			g.capRefused(t, n)
 		case p.Use > useBinding:
 			s.Doubt = max(0, s.Doubt-0.5)
-			switch near := math.Abs(n-s.CapAt) <= max(2, 0.05*s.CapAt); {
-			case !first || n < 0.95*s.Top || n < 1.15*s.MeanLevel+1:
-				s.CapLike = max(0, s.CapLike-1)
-				if n <= s.Top {
-					s.Top = max(n, s.Top*0.99)
-				}
-			case !near:
-				s.CapLike, s.CapAt = 1, n
-			default:
-				if s.CapLike++; s.CapLike >= 3 {
-					// Time and again the refused call was the one that saw most in flight, and always as many.
-					s.CapLike = 0
-					p.Rate, p.Known, p.Ceiling, p.Sure = 1.05*p.Rate, 1.05*p.Rate, 1.25*p.Rate, false
-					g.capRefused(t, n)
-					return
-				}
+			if n <= s.Top {
+				s.Top = max(n, s.Top*0.99)
 			}
 			g.paceRefused(t, p.index(s), first)
 		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
@@ -418,7 +398,7 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		if g.costly(t) && n > watchFrom {
 			need = 2 // at a limit on calls it costs pauses
 		}
-		if s.Same++; s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, 1<<13); int(s.Same) >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -440,17 +420,6 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		return
 	}
 	g.capRefused(t, n)
-}
-
-// alone reports whether a refusal of a call that saw n in flight means nothing: others with as many in flight and as fast passed before and
-// since, gap of them; or, where there is no pace, many more passed lately, and few were refused.
-func (g *Governor) alone(n, gap float64) bool {
-	s := &g.s
-	p := &s.Pace[paceRequests]
-	if p.Rate > 0 {
-		return gap >= aloneAfter && p.Sure && p.Rate <= p.Known && n <= s.Top
-	}
-	return gap >= aloneAfter && n <= s.Top || s.Debt < 1 && n > 1 && n <= belowPeak*s.Peak
 }
 
 const (

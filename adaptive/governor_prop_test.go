@@ -192,7 +192,7 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		}
 		s.Size.First, s.Size.Of[1], s.Counts = rapid.Uint8().Draw(t, "First"), rapid.Uint8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Counts")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
-		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int().Draw(t, "Wins"), rapid.Int().Draw(t, "Test")
+		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int().Draw(t, "Wins"), rapid.Int16().Draw(t, "Test")
 		now := instant.Draw(t, "now")
 		g.Restore(now, s)
 		in := cfg.clamp()

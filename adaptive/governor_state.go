@@ -22,9 +22,12 @@ type GovernorState struct {
 	Memory      float64       // the limit before the last trouble
 	Top         float64       // A: most that an accepted call saw in flight since the last cut
 	Peak        float64       // P: most that an accepted call saw in flight, of some thousand calls
+	Proven      float64       // V: calls that saw as many in flight were accepted by the row, forgotten over some thousand calls
+	RunLevel    float64       // least in flight since RunFrom; 0: not known
+	RunFrom     float64       // accepted calls where this row of accepted calls began
+	Chance      float64       // z: evidence that some refusals mean nothing, 0 to 8
 	Flight      float64       // F: most in flight since the last cut, within the limit
 	MeanLevel   float64       // smoothed in flight
-	Sharp       int           // refusals in a row at the same boundary
 	Yield       int           // refusals at a known boundary, of which each fourth makes room
 	TimeoutDebt float64       // timeouts, less the share of calls that may time out
 	LateDebt    float64       // TimeoutDebt before the last trouble
@@ -79,22 +82,28 @@ type GovernorState struct {
 
 	// What refuses.
 
-	Against float64 // evidence against a limit on calls in flight
-	Test    int     // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
-	Same    int     // refusals at the same number since the last trial
-	Trial   float64 // in flight where the upstream refused before a pace was tried; 0: no trial
-	Hits    int     // refusals at that number
-	Refuted int     // trials that a limit on calls in flight explained
-	CapLike int     // refusals of a paced guard that look like a limit on calls in flight
-	CapAt   float64 // where those were
-	Doubt   float64 // refusals that the pace does not explain
-	Contra  float64 // refusals at a pace that was measured as fine, lately
-	Wrong   int     // how often a pace explained nothing, at most 3
+	Against  float64 // evidence against a limit on calls in flight
+	Trial    float64 // in flight where the upstream refused before a pace was tried; 0: no trial
+	CapAt    float64 // where those were
+	CapRate  float64 // the pace at the last of them
+	CapShare float64 // share of calls that see about as many in flight
+	Doubt    float64 // refusals that the pace does not explain
+	Contra   float64 // refusals at a pace that was measured as fine, lately
+
+	// Small counts of it, together to save room.
+
+	Sharp   int16 // refusals in a row at the same boundary
+	Test    int16 // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	Same    int16 // refusals at the same number since the last trial
+	Hits    int16 // refusals at that number
+	Refuted int16 // trials that a limit on calls in flight explained
+	CapLike int16 // refusals of a paced guard that look like a limit on calls in flight
+	Wrong   int16 // how often a pace explained nothing, at most 3
+	Retests int16 // its refusals, 1 to 7
 
 	// The retest, while it is not known what refuses.
 
 	RetestAt    float64       // in flight at its last refusal; 0: there is none
-	Retests     int           // its refusals, 1 to 7
 	RetestFrom  time.Duration // its first refusal
 	RetestCount float64       // accepted calls then
 	RetestGap   time.Duration // how long the next try waits
@@ -189,6 +198,7 @@ type GovernorState struct {
 	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
 	Used         bool  // the limit was in use in this epoch
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
+	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
@@ -246,7 +256,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
 	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
+		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Proven, &s.RunLevel, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
 		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = between(*f, 0, most)
@@ -261,7 +271,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = float32(between(float64(*f), 0, most))
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
@@ -289,7 +299,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = between(s.Spells, 0, 100)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
-	s.Debt = between(s.Debt, 0, maxAloneDebt)
+	s.Debt, s.Chance = between(s.Debt, 0, maxAloneDebt+1), between(s.Chance, 0, mostNoise)
+	s.CapRate, s.CapShare = between(s.CapRate, 0, unbounded), between(s.CapShare, 0, 1)
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)

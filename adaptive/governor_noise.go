@@ -1,0 +1,96 @@
+package adaptive
+
+import "math"
+
+// Some refusals mean nothing: an upstream refuses one call in fifty, whatever is asked of it. A limit on calls in flight refuses nearly every call
+// that sees as many, and none that sees fewer; a quota that is used up refuses a share that is told within a few calls. Noise
+// refuses a small share of calls that saw as many as others did that were accepted before and after.
+const (
+	// aloneAfter is how many accepted calls make up for a refusal.
+	aloneAfter = 25
+	// maxAloneDebt bounds how many refusals have to be made up for.
+	maxAloneDebt = 4
+	// belowPeak is the share of what passed lately, peakCalls calls of which count, below which it is many more than a refused call saw
+	// in flight.
+	belowPeak, peakCalls = 0.9, 1000
+	// provenCalls is how many calls in a row must be accepted, besides those of which a refusal would not be known, for the least that they
+	// saw in flight to be proven, and provenFor after how many calls that is forgotten.
+	provenCalls, provenFor = 12, 4000
+	// A refusal below what is proven, after so many accepted calls, counts 1 for noise, and one that comes sooner than soonAccepted
+	// calls after the one before counts soonCounts against it: of noise of 2 % a tenth does so, and a third at a limit that others use, too.
+	// Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
+	soonAccepted, soonCounts         = 3, 3
+	noiseKnown, noiseSure, mostNoise = 4, 6, 8
+	// noiseDebt is how many refusals that are not made up for mean nothing where noise is known, and beyondDebt the same beyond what is proven.
+	noiseDebt, beyondDebt = 2, 0.5
+)
+
+// prove notes what calls see in flight while none is refused.
+func (g *Governor) prove(w *Window) {
+	s := &g.s
+	if w.OK > 0 {
+		forget := math.Exp(-float64(w.OK) / provenFor)
+		s.Proven *= forget
+		s.Chance *= forget
+	}
+	n := min(float64(w.InFlight+1), s.Limit) // what the next call sees
+	if s.RunLevel == 0 {
+		s.RunLevel = n
+	}
+	s.RunLevel = min(s.RunLevel, n)
+	if accepted := g.accepted(); accepted-s.RunFrom >= provenCalls+g.unresolved() {
+		s.Proven = max(s.Proven, s.RunLevel)
+		s.RunLevel, s.RunFrom = n, accepted
+	}
+}
+
+// noise notes a refusal of a call that saw n in flight, gap accepted calls after the one before, and reports whether it means nothing.
+func (g *Governor) noise(n, gap float64) bool {
+	s := &g.s
+	p := &s.Pace[paceRequests]
+	s.Debt = max(0, s.Debt-max(0, gap)/aloneAfter)
+	known := gap - g.unresolved()
+	if s.Ignored && known < 1 {
+		s.Contra = max(0, s.Contra-1) // it was the first of a row
+	}
+	s.Ignored = false
+
+	fine := p.Rate == 0 || p.Sure && p.Rate <= p.Known
+	proven := fine && n <= s.Proven+0.5
+	noisy := s.Chance >= noiseKnown
+	most := -1.0
+	switch {
+	case gap >= aloneAfter && fine && (n <= s.Top || proven):
+		most = maxAloneDebt
+	case n <= 1:
+	case noisy && proven:
+		most = noiseDebt
+	case s.Chance >= noiseSure:
+		most = beyondDebt
+	case p.Rate == 0 && n <= belowPeak*s.Peak && s.Debt < 1:
+		most = 1
+	}
+	switch {
+	case !proven:
+	case known < soonAccepted:
+		s.Chance = max(0, s.Chance-soonCounts)
+	case known >= provenCalls:
+		s.Chance = min(s.Chance+1, mostNoise)
+	}
+	if s.Debt <= most && p.Rate > 0 && p.Measured && fine {
+		if s.Contra = min(s.Contra+1, mostContra); s.Contra == mostContra {
+			most = -1 // the pace explains nothing
+		}
+	}
+	if s.Debt <= most {
+		s.Debt++
+		s.Ignored = p.Rate > 0
+		return true
+	}
+	s.Debt = min(s.Debt+1, maxAloneDebt)
+	if noisy {
+		s.Debt = 1
+	}
+	s.Proven = min(s.Proven, n-1)
+	return false
+}

@@ -1,0 +1,129 @@
+package adaptive
+
+import (
+	"container/heap"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// TestGovernorNoise plays ten minutes of calls of 0.5 to 1.5 s at an upstream that refuses one in fifty at random: without a limit but for the 30 that
+// ask, and with a limit on calls in flight.
+func TestGovernorNoise(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		most   int // in flight
+		seed   uint64
+		least  float64 // share of what the limit gives
+		refuse float64 // refusals a success
+	}{
+		{"thirty callers", 1000, 1, 0.88, 0.03},
+		{"twenty in flight", 20, 2, 0.88, 0.05},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(test.seed, 0))
+			g := New(Config{})
+			var inFlight ends
+			const length, callers = 10 * time.Minute, 30
+			next, window := time.Duration(0), time.Duration(0)
+			ok, refusals, seen := 0, 0, 0
+			for now := time.Millisecond; now < length; now += time.Millisecond {
+				for len(inFlight) > 0 && inFlight[0] <= now {
+					n := len(inFlight)
+					heap.Pop(&inFlight)
+					ok++
+					took := time.Second
+					full := n >= g.Decision().Limit
+					g.Window(now, Window{Start: window, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: seen, Full: full, InFlight: n, Waiting: callers - n})
+					seen, window = 0, now
+				}
+				d := g.Decision()
+				if now < d.NotBefore || now < next || len(inFlight) >= min(d.Limit, callers) {
+					continue
+				}
+				if d.Pace > 0 {
+					next = now + time.Duration(1e9/d.Pace)
+				}
+				n := len(inFlight) + 1
+				if n > test.most || random.Float64() < 0.02 {
+					refusals++
+					g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: n, Episode: d.Episode}, refused(feedback.ScopeUnknown))
+					continue
+				}
+				seen = max(seen, n)
+				heap.Push(&inFlight, now+500*time.Millisecond+time.Duration(random.Float64()*1e9))
+			}
+			could := float64(min(test.most, callers)) * length.Seconds()
+			t.Logf("%.3f of what could be, %.4f refusals a success", float64(ok)/could, float64(refusals)/float64(ok))
+			if float64(ok) < test.least*could || float64(refusals) > test.refuse*float64(ok) {
+				t.Errorf("%d successes of %.0f, %d refused", ok, could, refusals)
+			}
+		})
+	}
+}
+
+// TestNoiseEvidence holds the test of noise to its rule: alone among what is proven counts for it, and a second refusal at once against it.
+func TestNoiseEvidence(t *testing.T) {
+	g := New(Config{})
+	s := &g.s
+	s.Proven, s.Peak = 40, 40
+	for range noiseKnown {
+		if !g.noise(38, 40) {
+			t.Error("a refusal after 40 accepted calls was not noise")
+		}
+	}
+	if s.Chance != noiseKnown {
+		t.Errorf("evidence %v", s.Chance)
+	}
+	if !g.noise(38, 10) || g.s.Proven != 40 {
+		t.Error("noise is known, and a refusal was not noise")
+	}
+	before := s.Chance
+	g.noise(38, 0)
+	if s.Chance != before-soonCounts {
+		t.Errorf("a refusal at once: evidence %v, was %v", s.Chance, before)
+	}
+	if g.noise(38, 0) || g.noise(38, 0) || s.Chance > 0 {
+		t.Errorf("refusals by the row are noise, evidence %v", s.Chance)
+	}
+	if s.Proven >= 38 {
+		t.Errorf("%v in flight is proven", s.Proven)
+	}
+	if g.noise(1, 1) {
+		t.Error("of one call in flight nothing is proven")
+	}
+}
+
+// TestPacedCap holds the test of a limit beside a pace to its rule: the same number at other paces is a limit; at one pace, or when accepted calls saw more, it is not.
+func TestPacedCap(t *testing.T) {
+	start := func() *Governor {
+		g := New(Config{})
+		g.s.Limit, g.s.Top, g.s.MeanLevel = 100, 49, 47
+		g.s.Pace[paceRequests].Rate = 10
+		return g
+	}
+	hits := func(g *Governor, rates ...float64) bool {
+		found := false
+		for _, rate := range rates {
+			g.s.Pace[paceRequests].Rate = rate
+			found = g.pacedCap(49, 20, &Outcome{})
+			g.passedCap(&Window{OK: 20, MaxInFlight: 48, InFlight: 30})
+		}
+		return found
+	}
+	if !hits(start(), 10, 14, 9) {
+		t.Error("three refusals at the same number and other paces are no limit")
+	}
+	if hits(start(), 10, 10.5, 10, 9.8) {
+		t.Error("refusals at the same pace are a limit")
+	}
+	g := start()
+	hits(g, 10, 14)
+	g.passedCap(&Window{OK: 1, MaxInFlight: 60, InFlight: 59})
+	if hits(g, 9) || math.Abs(g.s.CapAt-49) > 0 || g.s.CapLike != 1 {
+		t.Error("an accepted call saw more, and it is a limit")
+	}
+}
