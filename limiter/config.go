@@ -30,9 +30,10 @@ type Config struct {
 	// that ends sooner goes first. Smaller fails fast; larger turns bursts into delay.
 	MaxWait time.Duration
 
-	// MaxPause is the longest Retry-After that the guard waits for (1 ms to 24 h); when it has passed, a call may find out
-	// whether a longer one is so, unless a quota is gone for the day. Zero means
-	// 5 min. Beyond it, callers are refused with the instant that the upstream named.
+	// MaxPause is the longest Retry-After that the guard waits for (1 ms to 24 h), unless a quota is gone for the day. Zero means
+	// 5 min. Where calls were accepted before, a longer one counts as none; while nothing is accepted any more, the guard asks
+	// again after 1 s, 2 s, 4 s and so on, up to MaxPause. Where none ever was, that is after MaxPause, and callers
+	// are refused until then with the instant that the upstream named.
 	MaxPause time.Duration
 
 	// PauseJitter is how much of a pause is added to it at random, at most, as a ratio (0 to 1), and

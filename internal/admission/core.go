@@ -107,6 +107,7 @@ type state struct {
 
 	gate       time.Duration // nothing starts before it
 	asked      time.Duration // until when the upstream asked to wait, which may be longer
+	absurd     absurd        // delays that are not believed
 	resumeNext time.Duration // after a pause: the next start
 	resumeEnd  time.Duration // after a pause: when its spreading ends
 	spread     time.Duration // after a pause: the time that its spreading takes
@@ -960,9 +961,10 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 			call.SentAt = now
 		}
 		told := *o
-		told.RetryAfter = Asked(o, c.cfg.MaxPause) // what is not waited for is not to be learned from
+		told.RetryAfter = Asked(o, c.cfg.MaxPause)
+		told.HasRetryAfter = o.HasRetryAfter && !Absurd(o, c.cfg.MaxPause) // what is not believed is not to be learned from
 		c.decide(now, s.law.Ended(now, *call, told))
-		c.pause(now, o)
+		c.pause(now, call, o)
 	}
 	for _, w := range o.Windows {
 		c.decide(now, s.law.Hint(now, w))
@@ -1020,20 +1022,20 @@ func (s *state) shut() Reason {
 	return ReasonPaused
 }
 
-// comeBack is when callers that are refused while the gate is closed should try again: when the upstream said, if it did.
-func (s *state) comeBack() time.Duration {
-	if s.held {
-		return s.gate
-	}
-	return max(s.gate, s.asked)
-}
-
 // whyShut is what callers wait for while the gate is closed, by the law or not.
 func whyShut(byLaw bool) Why {
 	if byLaw {
 		return WhyHold
 	}
 	return WhyPause
+}
+
+// comeBack is when callers that are refused while the gate is closed should try again: when the upstream said, if it did.
+func (s *state) comeBack() time.Duration {
+	if s.held {
+		return s.gate
+	}
+	return max(s.gate, s.asked)
 }
 
 // shut closes the gate.
@@ -1250,7 +1252,7 @@ func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
 
 // pause closes the gate for a delay that an answer named. A delay next to a limit on calls in
 // flight says when to try that call again; it is no reason to let free places stand empty.
-func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
+func (c *Core) pause(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
 	s := c.state
 	if !o.HasRetryAfter || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
 		return
@@ -1261,11 +1263,16 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 		return
 	}
 	asked, named := Asked(o, c.cfg.MaxPause), now+min(o.RetryAfter, maxGate)
+	if Absurd(o, c.cfg.MaxPause) {
+		asked = s.absurd.disbelieve(now, call.SentAt, c.ended, c.slots.InFlight(), c.cfg.MaxPause)
+	}
 	until := now + asked
 	if until <= s.gate {
 		s.held = s.held && until < s.gate
-		s.asked = max(s.asked, named)
-		return // told before
+		if s.gate > now {
+			s.asked = max(s.asked, named)
+		}
+		return // told before, or not believed
 	}
 	if c.cfg.PauseJitter > 0 {
 		most := min(time.Duration(float64(asked)*c.cfg.PauseJitter), maxPauseJitter)
@@ -1277,14 +1284,13 @@ func (c *Core) pause(now time.Duration, o *adaptive.Outcome) {
 	s.asked = max(s.asked, named)
 }
 
-// Asked returns how long a guard keeps away for the Retry-After of o. What one answer may close is bounded: a quota that is gone for the
-// day names the day, and is believed; any other delay counts up to maxPause (0: as well), and at its end one call may find out.
+// Asked returns for how long the Retry-After of o keeps a guard away whose longest pause is maxPause (0: any is believed): not at all when it is
+// longer, see Absurd, and for a day at most.
 func Asked(o *adaptive.Outcome, maxPause time.Duration) time.Duration {
-	most := maxGate
-	if maxPause > 0 && o.Class != feedback.QuotaExhausted && o.Scope != feedback.ScopeDaily {
-		most = maxPause
+	if Absurd(o, maxPause) {
+		return 0
 	}
-	return min(o.RetryAfter, most)
+	return min(o.RetryAfter, maxGate)
 }
 
 // count adds a call that ended well, and that tells more than its latency, to the window.

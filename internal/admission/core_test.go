@@ -266,6 +266,57 @@ func TestLongestDelayIsTold(t *testing.T) {
 	}
 }
 
+// Where calls were accepted before, a delay beyond the longest pause is not believed, unless nothing is accepted any more: then the guard asks
+// again after twice as long each time.
+func TestAbsurdDelayIsNotBelieved(t *testing.T) {
+	day := throttled(24 * time.Hour)
+	b := newBench(t, 2, nil)
+	b.finish(b.acquire(), adaptive.Outcome{})
+	b.after(time.Millisecond)
+	a, w := b.acquire(), b.acquire()
+	b.finish(a, day)
+	b.finish(w, day) // started before it
+	b.want(b.acquire(), Granted, ReasonNone)
+
+	b = newBench(t, 4, nil)
+	b.finish(b.acquire(), adaptive.Outcome{})
+	b.finish(b.acquire(), day)
+	for _, wait := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		wait *= time.Second
+		b.after(time.Millisecond)
+		burst := []*Waiter{b.acquire(), b.acquire()}
+		for _, w := range burst {
+			b.want(w, Granted, ReasonNone)
+		}
+		b.after(time.Millisecond)
+		for _, w := range burst {
+			b.finish(w, day)
+		}
+		if got := b.core.Gate() - b.now; got != wait {
+			b.fatalf("closed for %v, want %v", got, wait)
+		}
+		b.after(wait + 2*time.Second) // and its starts are not spread any more
+	}
+	for range 3 {
+		b.finish(b.acquire(), adaptive.Outcome{})
+	}
+	b.after(time.Millisecond)
+	b.finish(b.acquire(), day)
+	b.want(b.acquire(), Granted, ReasonNone)
+}
+
+// What is believed counts beside what is not.
+func TestAbsurdDelayBesideAnother(t *testing.T) {
+	b := newBench(t, 2, nil)
+	b.finish(b.acquire(), adaptive.Outcome{})
+	one, two := b.acquire(), b.acquire()
+	b.finish(one, throttled(10*time.Second))
+	b.finish(two, throttled(24*time.Hour))
+	if b.core.Gate() != 10*time.Second {
+		b.fatalf("gate at %v, want 10s", b.core.Gate())
+	}
+}
+
 // A quota that is gone for the day is believed.
 func TestPauseOfADailyQuotaIsBelieved(t *testing.T) {
 	b := newBench(t, 1, nil)
