@@ -265,6 +265,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 
 // earned returns how many refusals the calls of w earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
+// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in a minute, but not more than twice the budget.
 func (g *Governor) earned(w *Window) float64 {
 	s := &g.s
 	n := float64(w.OK) * g.cfg.RefusalBudget
@@ -272,8 +273,18 @@ func (g *Governor) earned(w *Window) float64 {
 		mean := min(s.Mean, 3600)
 		n = max(n, min(5*n, float64(w.OK)/max(1, s.Limit)*mean/max(30, 12*mean)))
 	}
+	if p := &s.Pace[paceRequests]; w.OK > 0 && w.Waiting > 0 && p.Measured && p.Use >= useBinding {
+		n = max(n, min(slowBudget*n, float64(w.OK)/max(p.Known, leastPace)/slowProbe.Seconds()))
+	}
 	return n
 }
+
+const (
+	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
+	// much the budget may be exceeded for that.
+	slowProbe  = time.Minute
+	slowBudget = 2
+)
 
 // mayProbe reports whether a refusal can be afforded.
 func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.ProbeAt }
@@ -491,13 +502,20 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	}
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
+	quota := s.Pace[paceRequests].Rate > 0 && !overloaded
 	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
 		hold += hold / 2
+		if quota && i > outageRow {
+			hold += hold / 3 // twice as long
+		}
 	}
 	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
 	share, most := time.Duration(3), 30*time.Second
-	if overloaded {
+	switch {
+	case overloaded:
 		share, most = outageShare, 5*time.Second
+	case quota:
+		share = 2 // a window may be long, and what it counts can be had in its rest
 	}
 	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))

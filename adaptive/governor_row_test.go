@@ -1,6 +1,7 @@
 package adaptive
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -73,5 +74,41 @@ func TestGovernorOutageBesideAPace(t *testing.T) {
 	}
 	if p := g.s.Pace[paceRequests]; now-p.AnchorAt > 25*time.Second {
 		t.Errorf("%v count as time in which the quota gave something, 20 s of which there was no outage", now-p.AnchorAt)
+	}
+}
+
+func TestGovernorRowOfAWindow(t *testing.T) {
+	// A quota that counts in windows of a minute refuses everything for 50 s. It is asked fifteen times, not twenty as with gaps that grow by half.
+	g, now := paced(t)
+	dark, asked := now, 0
+	for now < dark+50*time.Second {
+		now += time.Millisecond
+		g.Ended(now, Call{SentAt: now, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+		d := g.Decision()
+		now = max(now+time.Duration(1e9/d.Pace), d.NotBefore)
+		asked++
+	}
+	if late := now - dark - 50*time.Second; asked < 5 || asked > 17 || late > 25*time.Second {
+		t.Errorf("asked %d times in 50 s, and again %v after", asked, late)
+	}
+}
+
+func TestGovernorSlowQuotaEarnsAProbe(t *testing.T) {
+	// One refusal in a hundred calls is little where a call starts each two seconds: it may be one in a minute, but no more than twice as many.
+	for _, test := range []struct {
+		rate, want float64 // a second; refusals earned in two minutes
+	}{{0.25, 0.6}, {0.5, 1.2}, {0.8, 1.92}, {1.2, 2}, {2, 2.4}} {
+		g, now := paced(t)
+		p := &g.s.Pace[paceRequests]
+		p.Rate, p.Known, p.Ceiling, p.Sure, p.Use = test.rate, test.rate, test.rate, true, 1
+		g.s.Credit = 0
+		for range int(120 * test.rate) {
+			now += time.Duration(1e9 / test.rate)
+			g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 2, InFlight: 1, Waiting: 9})
+			p.Rate, p.Known, p.Ceiling, p.Use = test.rate, test.rate, test.rate, 1
+		}
+		if math.Abs(g.s.Credit-test.want) > 0.1 {
+			t.Errorf("%v calls a second earn %v refusals in two minutes, want %v", test.rate, g.s.Credit, test.want)
+		}
 	}
 }
