@@ -152,6 +152,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
 				if s.Pace[paceRequests].Rate == 0 {
 					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
+					if s.Safe > 0 {
+						s.Limit = g.settle(s.Bound)
+					}
 				}
 			}
 		}
@@ -165,7 +168,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	case feedback.Throttled:
 		g.throttled(t, n, &o)
 	case feedback.Overloaded:
-		if g.limiting(t) {
+		if g.limiting(t, n) {
 			g.throttled(t, n, &o)
 			break
 		}
@@ -230,14 +233,20 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 			s.RefusalTime = took
 		}
 		s.RefusalTime += (took - s.RefusalTime) / 8
+		if s.Way == 0 || float32(took) < s.Way {
+			s.Way = float32(took)
+		}
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
 		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
-		s.Pauses = min(s.Pauses+1, 3)
-		wait := min(pause*time.Duration(3<<s.Pauses), max(2*time.Minute, 6*pause))
+		s.Pauses = min(s.Pauses+1, maxPauses)
+		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
+		if pause.Seconds() > s.Mean {
+			wait = g.probeWait(pause)
+		}
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
 		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
 	}
@@ -396,7 +405,11 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		if s.Same++; s.Same >= 1<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		need := 1
+		if g.costly(t) && n > watchFrom {
+			need = 2 // at a limit on calls it costs pauses
+		}
+		if s.Same++; s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -527,6 +540,14 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	}
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {
+		switch {
+		case cause != CauseThrottled:
+		case g.costly(t):
+			s.SafeBefore, s.SafeCalls = s.Safe, float32(max(0, g.accepted()-s.RefusedCount))
+			limit = g.settle(min(n, s.Limit+1))
+		default:
+			s.Safe = 0
+		}
 		if !s.Open {
 			if cause == CauseOverloaded {
 				n = max(n, s.Bound) // it says nothing of where the limit is
@@ -572,8 +593,9 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= s.Bound*1.1 {
-		s.SlowStart, s.Threshold, s.Bound, s.Open, s.Sharp = true, 0, 0, false, 0
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= g.grown() {
+		s.SlowStart, s.Threshold, s.Bound, s.Safe, s.Open, s.Sharp = true, 0, 0, 0, false, 0
+		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
 	}
 	if s.Saturated || g.beginsLate() || s.At < s.StayUntil && !s.SlowStart {
@@ -616,6 +638,9 @@ func (g *Governor) grow(w *Window, n int) {
 		margin := max(1, 0.02*s.Bound)
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
+		}
+		if safe := float64(s.Safe); safe > 0 && safe < s.Bound {
+			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
 		case g.slower(w), g.flat():
@@ -690,6 +715,9 @@ func (g *Governor) recovered() {
 		}
 		if s.Knee > 0 {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
+		}
+		if s.Safe > 0 {
+			s.Threshold = max(s.Limit, min(s.Threshold, float64(s.Safe)))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
 			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))

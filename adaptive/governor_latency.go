@@ -203,6 +203,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	to = max(to, float64(g.cfg.Min))
 	if to < s.Limit {
 		s.CutLevel, s.CutRate = b.level, b.rate
+		s.Size.Line.moved()
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, t, to
 		s.Flight = to
 		s.Good, s.Used, s.Wins = 0, false, 0

@@ -15,20 +15,28 @@ const (
 	spellAge = 30 * time.Second
 	// deadRow is how many refusals in a row make an outage of what was a limit.
 	deadRow = 30
+	// rising is how many times as many as ever went well must be in flight for more and more to be tried.
+	rising = 1.3
 )
 
-// limiting notes a fresh refusal for a lack of capacity, and reports whether it is by a limit.
-func (g *Governor) limiting(t time.Duration) bool {
+// limiting notes a fresh refusal for a lack of capacity, of a call that saw n in flight, and reports whether it is by a limit.
+func (g *Governor) limiting(t time.Duration, n float64) bool {
 	s := &g.s
 	accepted := g.accepted()
 	if accepted-s.SpellCount-g.unresolved() >= spellAfter {
 		s.Spells = s.Spells*math.Exp(-float64(max(0, t-s.SpellAt))/float64(spellAge)) + 1
 		s.SpellAt = t
-		s.Limiting = s.Limiting || s.Spells >= spells
+		s.Limiting = s.Limiting || s.Spells >= spells || s.found(n)
 	}
 	s.SpellCount = accepted
 	if s.Streak >= deadRow {
 		s.Limiting, s.Spells = false, 0
 	}
 	return s.Limiting
+}
+
+// found reports whether the refusal that came now, of a call that saw n in flight, is the first of all, and comes while more and more is tried, in slow start: that
+// an upstream should begin to lack capacity just then is less likely than that this is more than it allows.
+func (s *GovernorState) found(n float64) bool {
+	return s.Refused == 1 && s.SlowStart && s.Threshold == 0 && n >= s.Peak && float64(s.InFlight) > rising*s.Peak
 }

@@ -23,6 +23,26 @@ func overload(g *Governor, now time.Duration, n, passed, refused int, every time
 	return now
 }
 
+func TestFirstOverloadInSlowStart(t *testing.T) {
+	// In slow start the first refusal comes while more and more is in flight, if it is by a limit.
+	for _, test := range []struct {
+		name string
+		n    int
+		want bool
+	}{
+		{"more and more", 30, true},
+		{"no more than before", 8, false},
+	} {
+		g := New(Config{Initial: 8})
+		now := overload(g, 0, 1, 100, 0, 0)
+		g.s.InFlight = test.n
+		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: test.n}, Outcome{Class: feedback.Overloaded})
+		if s := g.State(); s.Limiting != test.want {
+			t.Errorf("%s: taken for a limit is %v, want %v", test.name, s.Limiting, test.want)
+		}
+	}
+}
+
 func TestOverloadThatIsALimit(t *testing.T) {
 	// nginx says 503 for limits, too. Those refuse again and again after calls have passed; who lacks capacity does not.
 	for _, test := range []struct {

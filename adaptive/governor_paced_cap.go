@@ -29,12 +29,12 @@ func (g *Governor) pacedCap(n, gap float64, o *Outcome) bool {
 	}
 	switch d := n - s.CapAt; {
 	case n >= s.Limit-1.5: // the limit holds back, and not the pace
-	case d > near:
+	case !most && (few || o.HasRetryAfter):
+		s.CapLike = max(0, s.CapLike-1)
+	case d > near || d < -near && few:
 		s.CapAt, s.CapLike, s.CapRate, s.CapShare = n, 1, rate, rareShare
 	case d >= -near && (most || moved):
 		s.CapLike, s.CapRate = s.CapLike+1, rate
-	case o.HasRetryAfter && !most:
-		s.CapLike = max(0, s.CapLike-1)
 	}
 	return s.CapLike >= pacedCapHits
 }

@@ -12,20 +12,22 @@ const (
 	classCalls, classMemory = 4, 64
 	// mostClass bounds by how much classes differ, as a logarithm.
 	mostClass = 20
-	// lineMemory is of about how many calls it is known how their time grows with calls in flight, lineCalls how many it takes to say
-	// anything, and flightCalls how many to say how steep that is.
+	// lineMemory is of about how many calls it is known how their time grows with calls in flight, lineCalls how many it takes to know by how
+	// much they differ, and flightCalls how many to know how steep that is.
 	lineMemory, lineCalls, flightCalls = 256, 128, 24
+	// lineMoved is what its memory is divided by when the limit was lowered.
+	lineMoved = 4
 	// sizeNoise is the most that calls of one size may differ by, as a logarithm, for their time to say how much gets done.
 	sizeNoise = 0.35
-	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, where the limit rises no more, by a
-	// standard error, and where it is lowered, by two: 1 is where more in flight get no more done.
-	flatHold, flatCut = 0.6, 0.9
+	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, by a standard error at least, where the limit
+	// rises no more, and where it is lowered: 1 is where more in flight get no more done.
+	flatHold, flatCut = 0.7, 0.9
 	// flatStep is the share that it is lowered to.
 	flatStep = 0.9
 	// worse is the share of what the same level did before, below which fewer are tried, and worseStep how many.
 	worse, worseStep = 0.75, 0.8
 	// sizeStep is the largest step of probing, as a share of the limit, where the time of calls says how much gets done.
-	sizeStep = 1.0 / 8
+	sizeStep = 1.0 / 16
 	// blockMost bounds the sums of a block.
 	blockMost = 1e14
 )
@@ -49,41 +51,45 @@ type SizeState struct {
 	Of [numClasses]uint8
 	// First is the class that was first, plus 1; 0: none was.
 	First uint8
+	// Mixed says that there was another: until then, and without tokens, all calls are of one size.
+	Mixed bool
 }
 
 // FlightState is a line through how long calls take over how many were in flight meanwhile, both as logarithms: how many calls, the
-// means, and the sums of squares and products about them, all of which forget.
+// means, the sums of squares and products about them, all of which forget, and the variance of what the line does not explain; 0: not known.
 type FlightState struct {
-	N, X, Y, XX, XY, YY float32
+	N, X, Y, XX, XY, YY, Rest float32
 }
 
 // add adds k calls that took y with x in flight.
 func (l *FlightState) add(k, x, y float64) {
-	keep, w := float32(math.Exp(-k/lineMemory)), float32(k)
+	keep, w := float32(lineMemory/(lineMemory+k)), float32(k)
 	l.N, l.XX, l.XY, l.YY = l.N*keep, l.XX*keep, l.XY*keep, l.YY*keep
 	f := w * l.N / (l.N + w)
 	dx, dy := float32(x)-l.X, float32(y)-l.Y
 	l.XX, l.XY, l.YY = l.XX+f*dx*dx, l.XY+f*dx*dy, l.YY+f*dy*dy
 	l.N += w
 	l.X, l.Y = l.X+dx*w/l.N, l.Y+dy*w/l.N
+	if l.N >= lineCalls {
+		slope := float32(0)
+		if l.XX > 1e-4*l.N {
+			slope = l.XY / l.XX
+		}
+		l.Rest = max(1e-4, (l.YY-slope*l.XY)/(l.N-2))
+	}
 }
 
-// fit returns how steep the line is, the standard error of that, and the variance of what it does not explain.
-func (l *FlightState) fit() (slope, sigma, rest float64) {
-	n := float64(l.N)
-	if n < lineCalls {
-		return 0, math.Inf(1), math.Inf(1)
+// fit returns how steep the line is, and the standard error of that.
+func (l *FlightState) fit() (slope, sigma float64) {
+	if l.N < flightCalls || l.Rest == 0 || l.XX <= 1e-4*l.N {
+		return 0, math.Inf(1)
 	}
-	if float64(l.XX) > 1e-4*n {
-		slope, sigma = float64(l.XY/l.XX), 1/math.Sqrt(float64(l.XX))
-	} else {
-		sigma = math.Inf(1)
-	}
-	rest = max(1e-4, (float64(l.YY)-slope*float64(l.XY))/(n-2))
-	if n < flightCalls {
-		sigma = math.Inf(1)
-	}
-	return slope, sigma * math.Sqrt(rest), rest
+	return float64(l.XY / l.XX), math.Sqrt(float64(l.Rest / l.XX))
+}
+
+// moved forgets most of the line, since the limit is another now, and how steep it is may be, too.
+func (l *FlightState) moved() {
+	l.N, l.XX, l.XY, l.YY = l.N/lineMoved, l.XX/lineMoved, l.XY/lineMoved, l.YY/lineMoved
 }
 
 // at returns what a call took lately with x in flight.
@@ -99,7 +105,7 @@ func (l *FlightState) at(x float64) float64 {
 func (z *SizeState) sound() bool {
 	const most = 1e30
 	ok := z.First <= numClasses
-	for _, f := range [...]float32{z.N, z.U, z.V, z.UU, z.UV, z.VV, z.Line.N, z.Line.XX, z.Line.YY} {
+	for _, f := range [...]float32{z.N, z.U, z.V, z.UU, z.UV, z.VV, z.Line.N, z.Line.XX, z.Line.YY, z.Line.Rest} {
 		ok = ok && f >= 0 && f <= most
 	}
 	for _, f := range [...]float32{z.Line.X, z.Line.Y, z.Line.XY} {
@@ -117,14 +123,14 @@ func (z *SizeState) told() bool { return z.N >= sizeCalls }
 // tell adds k calls that took m seconds and had tokens on average.
 func (z *SizeState) tell(k, m, tokens float64) {
 	before := z.told()
-	keep, w := float32(math.Exp(-k/sizeMemory)), float32(k)
+	keep, w := float32(sizeMemory/(sizeMemory+k)), float32(k)
 	u, v := float32(1/max(m, 1e-6)), float32(tokens/max(m, 1e-6))
 	z.N = z.N*keep + w
 	z.U, z.V = z.U*keep+w*u, z.V*keep+w*v
 	z.UU, z.UV, z.VV = z.UU*keep+w*u*u, z.UV*keep+w*u*v, z.VV*keep+w*v*v
 	if z.told() && !before {
 		// Until now they were in calls.
-		z.Line, z.Class, z.Of, z.First = FlightState{}, [numClasses]float32{}, [numClasses]uint8{}, 0
+		*z = SizeState{N: z.N, U: z.U, V: z.V, UU: z.UU, UV: z.UV, VV: z.VV}
 	}
 }
 
@@ -160,13 +166,17 @@ func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
 	if !(m > 0 && size > 0 && n >= 1) {
 		return 0
 	}
-	x, y := math.Log(n), math.Log(m/size)
 	c := class % numClasses
 	if z.First == 0 {
 		z.First = c + 1
 	}
 	known := z.First == c+1
 	z.Of[c] = uint8(min(float64(z.Of[c])+k, classMemory))
+	z.Mixed = z.Mixed || !known
+	if !z.Mixed && !z.told() {
+		return size
+	}
+	x, y := math.Log(n), math.Log(m/size)
 	if !known {
 		if z.Line.N == 0 {
 			return 0
@@ -176,6 +186,10 @@ func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
 	}
 	if !known {
 		return 0
+	}
+	if z.Class[c] == 0 {
+		z.Line.add(k, x, y)
+		return size
 	}
 	z.Line.add(k, x, y-float64(z.Class[c]))
 	return size * math.Exp(float64(z.Class[c]))
@@ -195,9 +209,8 @@ func (z *SizeState) several() bool {
 // counts returns what the rate of a block is to count.
 func (z *SizeState) counts() uint8 {
 	told, several := z.told(), z.several()
-	_, _, rest := z.Line.fit()
 	switch {
-	case (told || several) && rest < sizeNoise*sizeNoise:
+	case (told || several) && z.Line.Rest > 0 && z.Line.Rest < sizeNoise*sizeNoise:
 		return byLatency
 	case several && !told:
 		return bySize
@@ -262,23 +275,32 @@ func (g *Governor) sized(b *block, dt float64) {
 	}
 }
 
-// flat reports whether the time of calls grows so much with calls in flight that more of them would hardly get more done.
+// flat reports whether the time of calls grows so much with calls in flight that more of them would hardly get more done. Once that is not sure any more, because
+// nothing moved for long, it is seen again with fewer.
 func (g *Governor) flat() bool {
-	if g.s.Counts != byLatency {
+	s := &g.s
+	if s.Counts != byLatency {
 		return false
 	}
-	slope, sigma, _ := g.s.Size.Line.fit()
-	return slope-sigma > flatHold
+	slope, sigma := s.Size.Line.fit()
+	if slope <= flatHold {
+		return false
+	}
+	if slope-sigma <= flatHold && s.Used && s.Limit > float64(g.cfg.Min)+1 {
+		s.Limit = max(float64(g.cfg.Min), s.Limit-max(1, sizeStep*s.Limit))
+		s.Cause, s.Flight = CauseLatency, s.Limit
+	}
+	return true
 }
 
 // fewer returns the limit that a block asks for where the time of calls says how much gets done, and 0 when it asks for none. before is what its level did before; 0 when that is not
 // known.
 func (g *Governor) fewer(b *block, before float64) float64 {
-	slope, sigma, _ := g.s.Size.Line.fit()
+	slope, sigma := g.s.Size.Line.fit()
 	switch {
 	case b.rate < worse*before:
 		return worseStep * b.level
-	case slope-2*sigma > flatCut:
+	case slope-sigma > flatCut:
 		return flatStep * b.level
 	}
 	return 0

@@ -74,9 +74,12 @@ type GovernorState struct {
 	PausedUntil time.Duration
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
-	Pauses      int           // how many, at most 3
 	ProbeAt     time.Duration // the limit is not tried before
 	PaceProbeAt time.Duration // a pace is not tried before
+	Way         float32       // the shortest: what a call's way there and back takes at most
+	Safe        float32       // where the limit goes, and stays, while pauses cost much; 0: not known
+	SafeBefore  float32       // the same before the last trouble
+	SafeCalls   float32       // accepted between the last two troubles
 
 	// What refuses.
 
@@ -197,6 +200,7 @@ type GovernorState struct {
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
 	Saturated    bool  // more in flight is of no use
+	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 
 	Origin   time.Duration // the first event
@@ -260,6 +264,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	} {
 		*f = between(*f, 0, unbounded)
 	}
+	for _, f := range [...]*float32{&s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls} {
+		*f = float32(between(float64(*f), 0, most))
+	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
@@ -297,7 +304,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
-	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), 3)
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)

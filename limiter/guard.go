@@ -42,7 +42,8 @@ type Request struct {
 	// Output is the part of Tokens that the call is expected to generate (0 to Tokens). When Tokens is 0 it is the
 	// most that the call may generate (max_tokens), and bounds the estimate; 0 means unknown.
 	Output int64
-	// Class groups calls whose latencies and costs can be compared (0 to 7), for example one class a model.
+	// Class groups calls whose latencies and costs can be compared (0 to 7), for example one class a model. The law expects of a call
+	// what calls of its class took.
 	Class uint8
 	// Retry says that the call has been tried before: it goes before new calls of its tenant and priority.
 	Retry bool

@@ -89,6 +89,9 @@ type Core struct {
 type state struct {
 	line plainLine
 	easy bool // only places hold callers back, but for the pace of starts; see hold
+	// several says that a call of a class other than 0 is in the window: window.Classes holds what those calls add to it. It is kept, and emptied,
+	// once there was one.
+	several bool
 	// fromQueue is how many started from the queue since something else than places held callers back; see divide.
 	fromQueue int
 	// queueOnly says to make no plainLine; for tests.
@@ -101,11 +104,8 @@ type state struct {
 	estimate  Estimator
 	spare     *reserved       // for use again
 	window    adaptive.Window // what the meter does not count; Start is the window's beginning
-	// classes is what the window's calls of each class add to it, of those that the meter does not count; nil until there is one of a class other than 0.
-	classes *[adaptive.NumClasses]adaptive.ClassSum
-	several bool // there is one in the window
-	jitter  rand.PCG
-	closed  bool
+	jitter    rand.PCG
+	closed    bool
 
 	gate       time.Duration // nothing starts before it
 	asked      time.Duration // until when the upstream asked to wait, which may be longer
@@ -1299,11 +1299,11 @@ func (s *state) countClass(class uint8, latency time.Duration, tokens int64) {
 	if class == 0 {
 		return // see tellClasses
 	}
-	if s.classes == nil {
-		s.classes = new([adaptive.NumClasses]adaptive.ClassSum)
+	if s.window.Classes == nil {
+		s.window.Classes = new([adaptive.NumClasses]adaptive.ClassSum)
 	}
 	s.several = true
-	of := &s.classes[class]
+	of := &s.window.Classes[class]
 	of.Timed++
 	of.Latency += latency
 	of.OutputTokens += tokens
@@ -1312,15 +1312,15 @@ func (s *state) countClass(class uint8, latency time.Duration, tokens int64) {
 // tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave.
 func (s *state) tellClasses(w *adaptive.Window) {
 	if !s.several {
+		w.Classes = nil
 		return
 	}
 	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens}
-	for i := range s.classes[1:] {
-		of := &s.classes[i+1]
+	for i := range w.Classes[1:] {
+		of := &w.Classes[i+1]
 		zero.Timed, zero.Latency, zero.OutputTokens = zero.Timed-of.Timed, zero.Latency-of.Latency, zero.OutputTokens-of.OutputTokens
 	}
-	s.classes[0] = zero
-	w.Classes = s.classes
+	w.Classes[0] = zero
 }
 
 // flush hands the window to the law. Without a law there is nothing to hand over as long as the limit is
@@ -1363,11 +1363,11 @@ func (c *Core) flush(now time.Duration) {
 			s.quickest = w.MinLatency
 		}
 	}
-	s.window = adaptive.Window{Start: now}
+	s.window = adaptive.Window{Start: now, Classes: w.Classes}
 	s.tellClasses(&w)
 	d := s.law.Window(now, w)
-	if s.classes != nil {
-		*s.classes, s.several = [adaptive.NumClasses]adaptive.ClassSum{}, false
+	if s.several {
+		*w.Classes, s.several = [adaptive.NumClasses]adaptive.ClassSum{}, false
 	}
 	c.decide(now, d)
 }

@@ -64,6 +64,7 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 			k.At("replica").Index(i).At("leave").Errorf("is %v, must be after join (%v)", r.Leave, r.Join)
 		}
 	}
+	t.checkTenants(k)
 	for name := range t.Expect {
 		if _, err := ParseController(name); err != nil {
 			k.At("expect", name).Errorf("names no controller: %v", err)
@@ -78,6 +79,25 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		if s := t.Upstream.Server; s != nil && s.Kind == "batch" {
 			k.At("upstream", "server", "kind").Errorf("is \"batch\", and requests have no tokens: set workload.input and workload.output, or workload.preset")
 		}
+	}
+}
+
+// checkTenants reports tenants that leave before they come, or whose work the server does not look at.
+func (t *fileTable) checkTenants(k strict.Key) {
+	always := len(t.Workload.Tenants) == 0
+	for i := range t.Workload.Tenants {
+		w := &t.Workload.Tenants[i]
+		at := k.At("workload", "tenant").Index(i)
+		if w.Leave != 0 && w.Leave <= w.Join {
+			at.At("leave").Errorf("is %v, must be after join (%v)", w.Leave, w.Join)
+		}
+		if s := t.Upstream.Server; w.Work != nil && s != nil && s.Kind == "batch" {
+			at.At("work").Errorf("is about upstream.server.service, and a server of kind \"batch\" looks at tokens only: set input and output of the tenant")
+		}
+		always = always || w.Join == 0 && w.Leave == 0
+	}
+	if !always {
+		k.At("workload", "tenant").Errorf("has nobody who asks all the time: leave join and leave out for one of them")
 	}
 }
 

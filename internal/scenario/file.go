@@ -94,12 +94,15 @@ type stateTable struct {
 }
 
 type tenantTable struct {
-	Name     string      `toml:"name" len:"..100"`
-	Weight   *float64    `toml:"weight" range:">0..1e9"`
-	Priority int         `toml:"priority" range:"0..7"`
-	Class    int         `toml:"class" range:"0..7"`
-	Input    *countTable `toml:"input"`
-	Output   *countTable `toml:"output"`
+	Name     string        `toml:"name" len:"..100"`
+	Weight   *float64      `toml:"weight" range:">0..1e9"`
+	Priority int           `toml:"priority" range:"0..7"`
+	Class    int           `toml:"class" range:"0..7"`
+	Input    *countTable   `toml:"input"`
+	Output   *countTable   `toml:"output"`
+	Work     *float64      `toml:"work" range:"0.001..1000"`
+	Join     time.Duration `toml:"join" range:"0s..1000h"`
+	Leave    time.Duration `toml:"leave" range:"0s..1000h"`
 }
 
 type retryTable struct {

@@ -93,7 +93,7 @@ func (t *workloadTable) workload() sim.Workload {
 	if t.Tenants != nil {
 		w.Tenants = nil
 		for _, x := range t.Tenants {
-			n := sim.Tenant{Name: x.Name, Weight: or(x.Weight, 1), Priority: uint8(x.Priority), Class: uint8(x.Class)}
+			n := sim.Tenant{Name: x.Name, Weight: or(x.Weight, 1), Priority: uint8(x.Priority), Class: uint8(x.Class), Work: or(x.Work, 0), Join: x.Join, Leave: x.Leave}
 			if x.Input != nil {
 				d := x.Input.dist()
 				n.Input = &d

@@ -177,7 +177,7 @@ func exact(cfg *Config, size *source) bool {
 	u, s := &cfg.Upstream, &cfg.Upstream.Server
 	switch {
 	case s.Kind != upstream.Servers, s.Scale > 0, s.Knee > 0, s.RateScale > 0, s.StallShare > 0, s.KnowsHangups, s.Slow > 0 && s.Slow != 1,
-		size.tokens && (s.InputToken > 0 || s.OutputToken > 0), u.Autoscaler.Max > 0, u.Neighbour.Rate > 0 || u.Neighbour.Busy > 0,
+		size.tokens && (s.InputToken > 0 || s.OutputToken > 0), slices.ContainsFunc(cfg.Workload.Tenants, func(t Tenant) bool { return t.Work > 0 && t.Work != 1 }), u.Autoscaler.Max > 0, u.Neighbour.Rate > 0 || u.Neighbour.Busy > 0,
 		len(u.Keys) > 1, cfg.Workload.Kind == Sessions, cfg.Workload.Kind.patient() && (len(cfg.Replicas) > 1 || cfg.Workload.Timeout > 0),
 		cfg.Workload.Timeout > 0 && cfg.Workload.Repeatable: // a request could be served twice, and skip a long time
 		return false
@@ -276,7 +276,7 @@ func (f *fluid) init(cfg *Config, size *source) {
 			}
 			return x
 		}
-		alone := s.Service.Average() + float64(s.InputToken)*in + float64(s.OutputToken)*out
+		alone := s.Service.Average()*meanWork(cfg, -1) + float64(s.InputToken)*in + float64(s.OutputToken)*out
 		longest := math.Inf(1)
 		for _, d := range []time.Duration{cfg.Workload.Timeout, cfg.Workload.Patience} {
 			if d > 0 {
@@ -335,6 +335,28 @@ func meanTokens(cfg *Config, size *source) (in, out float64) {
 		in += (in + out) * max(0, w.Turns.Average()-1) / 2
 	}
 	return in, out
+}
+
+// meanWork returns how many times as long as Server.Service a request takes on average: of the tenants that ask at an instant, or, when it is less
+// than 0, of all.
+func meanWork(cfg *Config, at int64) float64 {
+	sum, work := 0.0, 0.0
+	for i := range cfg.Workload.Tenants {
+		t := &cfg.Workload.Tenants[i]
+		if at >= 0 && !t.asks(at) {
+			continue
+		}
+		sum += t.Weight
+		if t.Work > 0 {
+			work += t.Weight * t.Work
+		} else {
+			work += t.Weight
+		}
+	}
+	if sum == 0 {
+		return 1
+	}
+	return work / sum
 }
 
 // serversOf returns how many servers there are over time, with brown-outs.
@@ -453,10 +475,14 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			}
 			pass = max(pass, arrived+b.half)
 		}
+		asked := pass
+		if open {
+			asked = arrived
+		}
 		if w.Kind == Closed {
-			q.input, q.output = int64(meanIn), int64(meanOut)
+			q.input, q.output, q.work = int64(meanIn), int64(meanOut), meanWork(cfg, asked)
 		} else {
-			b.size.size(&q)
+			b.size.size(&q, asked)
 		}
 		if w.Kind == Traced {
 			t := &w.Requests[k]
@@ -615,7 +641,11 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 		if len(b.service.when) == 1 {
 			d.Mean = s.Service.Mean
 		}
-		alone = d.Int(b.cfg.Seed, upstream.StreamService, k) + int64(s.InputToken)*(q.input-q.cached) + int64(s.OutputToken)*q.output
+		service := d.Int(b.cfg.Seed, upstream.StreamService, k)
+		if q.work > 0 && q.work != 1 {
+			service = int64(min(float64(service)*q.work, 1<<60))
+		}
+		alone = service + int64(s.InputToken)*(q.input-q.cached) + int64(s.OutputToken)*q.output
 	}
 	if f := b.fluid.stretch * b.slowAt(begin); f != 1 && !b.res.Exact {
 		alone = int64(float64(alone) * f)
@@ -684,7 +714,7 @@ func (b *bound) turns() []turn {
 		context := int64(0)
 		for k := range n {
 			q.key = key<<12 | uint64(k)
-			b.size.size(&q)
+			b.size.size(&q, at)
 			if at >= int64(cfg.Duration) {
 				break
 			}
@@ -774,7 +804,7 @@ func (b *bound) levels() {
 	u, s := &cfg.Upstream, &cfg.Upstream.Server
 	in, out := meanTokens(cfg, &b.size)
 	rtt := float64(2 * b.half)
-	service := (s.Service.Average() + float64(s.InputToken)*in*(1-cfg.Workload.Cached) + float64(s.OutputToken)*out) * b.fluid.stretch
+	service := (s.Service.Average()*meanWork(cfg, -1) + float64(s.InputToken)*in*(1-cfg.Workload.Cached) + float64(s.OutputToken)*out) * b.fluid.stretch
 	if s.Kind == upstream.Batch {
 		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
 	}
@@ -791,6 +821,9 @@ func (b *bound) levels() {
 		took := service
 		if len(b.service.when) > 1 && s.Kind != upstream.Batch {
 			took += (b.service.at(at)*1e9 - s.Service.Mean) * b.fluid.stretch
+		}
+		if b.size.come && s.Kind != upstream.Batch {
+			took += s.Service.Average() * (meanWork(cfg, at) - meanWork(cfg, -1)) * b.fluid.stretch
 		}
 		took *= b.slowAt(at)
 		slots, counted := math.Inf(1), math.Inf(1) // counted: calls a second that the cap lets through

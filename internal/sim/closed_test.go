@@ -101,6 +101,46 @@ func TestQueueMG1(t *testing.T) {
 	near(t, "mean wait in M/G/1, s", over(t, 60, cfg, meanWait), rho/(1-rho)*(1+cv2)/2/10)
 }
 
+// The same where the variation is that of two tenants: service of 100 ms and of 400 ms, three to one, and constant.
+func TestQueueOfTwoTenants(t *testing.T) {
+	t.Parallel()
+	rho, mean := .5, .175
+	cfg := queueWorld(1, rho, draw.Constant)
+	cfg.Workload.Rate = rho / mean
+	cfg.Workload.Tenants = []Tenant{{Weight: 3}, {Weight: 1, Work: 4}}
+	second := (3*.1*.1 + .4*.4) / 4
+	near(t, "mean wait of two tenants, s", over(t, 60, cfg, meanWait), rho/mean*second/2/(1-rho))
+}
+
+// A tenant asks from Join until Leave, and its share of the requests is that of its weight among those who ask.
+func TestTenantsJoinAndLeave(t *testing.T) {
+	cfg := queueWorld(0, .5, draw.Constant)
+	cfg.Duration = 1000 * time.Second
+	cfg.Workload.Rate = 50
+	cfg.Workload.Tenants = []Tenant{{Weight: 1}, {Weight: 3, Join: 200 * time.Second, Leave: 400 * time.Second}}
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := float64(res.Tenants[1].Offered)
+	if want := 50 * 200 * .75; math.Abs(got-want) > 4*math.Sqrt(want) {
+		t.Errorf("%v requests of a tenant that asks for 200 s, want %v", got, want)
+	}
+	bound, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bound.OK < int64(res.InTime) {
+		t.Errorf("%d successes in time, and a bound of %d", res.InTime, bound.OK)
+	}
+	for _, bad := range [][]Tenant{{{Weight: 1, Join: 1}}, {{Weight: 1}, {Weight: 1, Join: 5, Leave: 5}}, {{Weight: 1, Work: -1}}, {{Weight: 1, Work: math.NaN()}}} {
+		cfg.Workload.Tenants = bad
+		if _, err := Run(context.Background(), cfg); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
 // Erlang B, which does not depend on the shape of the service time.
 func TestCapIsErlangB(t *testing.T) {
 	t.Parallel()

@@ -228,6 +228,15 @@ type Tenant struct {
 	Priority, Class uint8
 	// Input and Output are its own, in place of the workload's; nil is the workload's.
 	Input, Output *draw.Dist
+	// Work is how many times as long as Server.Service its requests take at servers that do not batch; 0 is once.
+	Work float64
+	// Join and Leave are from when until when it asks; a Leave of 0 is the end.
+	Join, Leave time.Duration
+}
+
+// asks reports whether t asks at an instant, in ns.
+func (t *Tenant) asks(at int64) bool {
+	return at >= int64(t.Join) && (t.Leave == 0 || at < int64(t.Leave))
 }
 
 // TraceRequest is a request of a list.
@@ -321,10 +330,18 @@ func (c *Config) check() error {
 			break
 		}
 	}
+	always := false
 	for i, t := range w.Tenants {
 		if !(t.Weight > 0) {
 			bad("Tenants[%d].Weight is %v, must be > 0", i, t.Weight)
 		}
+		if !(t.Work >= 0 && t.Work <= 1e6) || t.Join < 0 || t.Leave < 0 || t.Leave > 0 && t.Leave <= t.Join {
+			bad("Tenants[%d]: Work %v, Join %v, Leave %v: out of range", i, t.Work, t.Join, t.Leave)
+		}
+		always = always || t.Join == 0 && t.Leave == 0
+	}
+	if len(w.Tenants) > 0 && !always {
+		bad("Tenants: none of them asks all the time")
 	}
 	for _, d := range []struct {
 		name string

@@ -50,6 +50,7 @@ type request struct {
 	next     int   // free list
 
 	input, output, cached int64
+	work                  float64 // times Server.Service
 
 	// Of the answer that is on its way.
 	reply  *upstream.Reply
@@ -247,7 +248,7 @@ func (r *run) reach(q *request) {
 	q.flight = 0
 	q.handle = r.up.Submit(r.now, upstream.Call{
 		ID: uint64(q.index), Key: q.key<<8 | uint64(q.attempts), Account: r.account(q),
-		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.maxOutput,
+		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.maxOutput, Work: q.work,
 	})
 	r.look()
 }

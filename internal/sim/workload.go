@@ -27,6 +27,7 @@ type source struct {
 	meanOutput int64
 	maxOutput  int64
 	weights    []float64 // of tenants
+	come       bool      // some of them come, or leave
 	priority   uint8     // of the request that arrives, for Tracedd
 }
 
@@ -55,6 +56,7 @@ func (s *source) init(cfg *Config) {
 	}
 	for i := range w.Tenants {
 		s.weights = append(s.weights, w.Tenants[i].Weight)
+		s.come = s.come || w.Tenants[i].Join > 0 || w.Tenants[i].Leave > 0
 	}
 	if w.Kind.patient() {
 		s.asked = slices.Grow(s.asked, w.Clients)[:w.Clients]
@@ -120,7 +122,7 @@ func (s *source) next(r *run, client int, q *request) bool {
 		r.push(s.flow.next(), 0)
 		s.place(r, q, draw.Bits(s.cfg.Seed, streamReplica, q.key))
 	}
-	s.size(q)
+	s.size(q, r.now)
 	if w.Kind == Traced {
 		t := &w.Requests[s.taken]
 		q.input, q.output, q.cached = t.Input, t.Output, t.Cached
@@ -157,13 +159,23 @@ func (s *source) place(r *run, q *request, bits uint64) {
 	q.guard = q.rep * r.keys
 }
 
-// size draws whose a request is, and how many tokens it has.
-func (s *source) size(q *request) {
+// size draws whose a request is that comes at an instant, and how large it is.
+func (s *source) size(q *request, at int64) {
 	w := &s.cfg.Workload
-	q.tenant, q.input, q.output, q.cached = 0, 0, 0, 0
+	q.tenant, q.input, q.output, q.cached, q.work = 0, 0, 0, 0, 1
 	in, out := &w.Input, &w.Output
 	if len(s.weights) > 1 {
+		if s.come {
+			for i := range w.Tenants {
+				if s.weights[i] = w.Tenants[i].Weight; !w.Tenants[i].asks(at) {
+					s.weights[i] = 0
+				}
+			}
+		}
 		q.tenant = uint16(draw.Choose(s.weights, draw.U(s.cfg.Seed, streamTenant, q.key)))
+	}
+	if len(w.Tenants) > 0 && w.Tenants[q.tenant].Work > 0 {
+		q.work = w.Tenants[q.tenant].Work
 	}
 	if !s.tokens {
 		return

@@ -112,6 +112,9 @@ func (u *Upstream) work(now int64, s *slot) (before, after int64) {
 	} else {
 		before = sv.Service.Int(u.cfg.Seed, StreamService, uint64(s.start))
 	}
+	if w := s.call.Work; w > 0 && w != 1 {
+		before = stretch(before, w)
+	}
 	before += int64(sv.InputToken) * (s.call.Input - s.call.Cached)
 	after = int64(sv.OutputToken) * s.call.Output
 	if f := u.load(now) * u.slow; f != 1 {

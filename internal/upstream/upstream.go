@@ -61,6 +61,8 @@ type Call struct {
 	Input, Output, Cached int64
 	// MaxOutput is how long the caller lets the answer be, in tokens; zero is as long as it will be.
 	MaxOutput int64
+	// Work is how many times as long as Server.Service it takes; zero is once. A server that batches looks at tokens only.
+	Work float64
 }
 
 func (c *Call) maxOutput() int64 {
