@@ -40,6 +40,7 @@ func (g *Governor) Decision() Decision {
 		Pace:      g.pace(),
 		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
 		NotBefore: s.HoldUntil,
+		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
 		Cause:     s.Cause,
 		Episode:   s.Episode,
@@ -69,6 +70,10 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	s.InFlight = w.InFlight
+	w.InFlight += level(w.Held)
+	if w.OK > 0 {
+		g.lagEnded(w.Start, t, w.OK)
+	}
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(&w)))
 	if w.OK > 0 {
@@ -90,6 +95,9 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	if w.OK > 0 && s.RetestAt > 0 {
 		g.retestWon(t, float64(w.InFlight))
+	}
+	if s.Lag.Hold > 0 {
+		g.lagJudged(t, w.OK)
 	}
 	aged := g.age(t, &w)
 	g.note(t)
@@ -135,8 +143,11 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		s.Refused++
 		s.RunLevel, s.RunFrom = 0, g.accepted()
 		g.pay(t, &c, &o)
-	} else if c.SentAt >= 0 && t > c.SentAt {
-		s.BlockLost = min(s.BlockLost+float32((t-c.SentAt).Seconds()), blockMost)
+	} else {
+		g.lagEnded(t, t, 1)
+		if c.SentAt >= 0 && t > c.SentAt {
+			s.BlockLost = min(s.BlockLost+float32((t-c.SentAt).Seconds()), blockMost)
+		}
 	}
 	g.bind(&o, stale)
 	if stale {
@@ -166,10 +177,10 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	n := float64(max(1, level(c.InFlight)))
 	switch o.Class {
 	case feedback.Throttled:
-		g.throttled(t, n, &o)
+		g.throttled(t, n, &c, &o)
 	case feedback.Overloaded:
 		if g.limiting(t, n) {
-			g.throttled(t, n, &o)
+			g.throttled(t, n, &c, &o)
 			break
 		}
 		g.streak(t, true)
@@ -286,7 +297,7 @@ func (g *Governor) unresolved() float64 {
 }
 
 // throttled answers a fresh refusal by a limit, of a call that saw n in flight.
-func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
+func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
@@ -302,7 +313,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 	}
 	switch o.Scope {
 	case feedback.ScopeConcurrency:
-		g.capRefused(t, n)
+		if !g.lagged(t, n, c, first) {
+			g.capRefused(t, n)
+		}
 		return
 	case feedback.ScopeRequests:
 		g.paceRefused(t, paceRequests, first)
@@ -321,6 +334,9 @@ func (g *Governor) throttled(t time.Duration, n float64, o *Outcome) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
 		s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
+		return
+	}
+	if g.lagged(t, n, c, first) {
 		return
 	}
 

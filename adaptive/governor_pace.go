@@ -71,7 +71,7 @@ func (g *Governor) pace() float64 {
 	if s.Limit >= 2 && (s.Mean > 0 || s.Begin.Of > 0) && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		rate := 0.0
 		if s.Mean > 0 {
-			rate = min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)), unbounded)
+			rate = min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)+s.Lag.freeAfter().Seconds()), unbounded)
 		}
 		begin := 0.0
 		if s.Begin.Of > 0 {
@@ -316,7 +316,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*p.Depth+1.1*gave
 }
 
-// note remembers how many calls were accepted until each of the last seconds.
+// note remembers how many calls were accepted in each of the last seconds.
 func (g *Governor) note(t time.Duration) {
 	s := &g.s
 	second := max(0, int64((t-s.Origin)/time.Second))
@@ -328,7 +328,10 @@ func (g *Governor) note(t time.Duration) {
 	}
 	for s.Second < second {
 		s.Second++
-		s.Ring[s.Second%ringSize] = uint32(int64(g.accepted()))
+		// What is more than it holds counts for the next second.
+		n := min(max(int64(g.accepted())-s.RingCount, math.MinInt16), math.MaxInt16)
+		s.Ring[s.Second%ringSize] = int16(n)
+		s.RingCount += n
 	}
 }
 
@@ -343,7 +346,11 @@ func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
 	if from == 0 {
 		return g.accepted(), max(1e-3, (t - s.Origin).Seconds())
 	}
-	return float64(int32(uint32(int64(g.accepted())) - s.Ring[from%ringSize])), max(1e-3, (t-s.Origin).Seconds()-float64(from))
+	n = float64(int64(g.accepted()) - s.RingCount)
+	for i := from + 1; i <= s.Second; i++ {
+		n += float64(s.Ring[i%ringSize])
+	}
+	return n, max(1e-3, (t-s.Origin).Seconds()-float64(from))
 }
 
 // reopen ends a row of refusals, because something was accepted.

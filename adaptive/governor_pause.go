@@ -97,5 +97,8 @@ func (g *Governor) grown() float64 {
 	if s.Safe > 0 {
 		n += g.inTransit(n)
 	}
+	if s.Lag.Hold > 0 {
+		return 1.3 * n // where calls are counted for a time that differs after their ends, the boundary is not sharp
+	}
 	return 1.1 * n
 }

@@ -2,6 +2,7 @@ package adaptive
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -193,6 +194,10 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		s.Size.First, s.Size.Of[1], s.Counts = rapid.Uint8().Draw(t, "First"), rapid.Uint8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Counts")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
 		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int().Draw(t, "Wins"), rapid.Int().Draw(t, "Test")
+		s.Lag.Hold, s.Lag.Fails, s.Lag.N, s.Lag.Last = rapid.Int8().Draw(t, "Hold"), rapid.Int8().Draw(t, "Fails"), rapid.Int16().Draw(t, "N"), rapid.Int64().Draw(t, "Last")
+		for i, f := range []*float32{&s.Lag.Rate, &s.Lag.Debt, &s.Lag.Mean[0], &s.Lag.Mean[3], &s.Lag.Var[0], &s.Lag.Var[3]} {
+			*f = float32(number.Draw(t, fmt.Sprint("lag ", i)))
+		}
 		now := instant.Draw(t, "now")
 		g.Restore(now, s)
 		in := cfg.clamp()

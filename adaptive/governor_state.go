@@ -117,7 +117,8 @@ type GovernorState struct {
 	FlowAt     time.Duration       //
 	FlowBefore float64             // Flow when the last trouble began
 	Second     int64               // the last whole second since Origin that Ring has
-	Ring       [ringSize]uint32    // accepted calls until each of the last seconds, modulo 2^32
+	Ring       [ringSize]int16     // accepted calls in the second before each of the last
+	RingCount  int64               // accepted calls that Ring has counted
 	Pace       [numPaces]PaceState // of requests and of tokens
 
 	// What is stated of calls in flight.
@@ -187,6 +188,8 @@ type GovernorState struct {
 	CutLevel      float64       // in flight in the block that lowered the limit; 0: confirmed
 	CutRate       float64       // its throughput
 	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
+
+	Lag LagState // how long calls are counted after their ends
 
 	// Yes or no, together because each by itself takes as much room as a number.
 
@@ -288,6 +291,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for i := range s.First.Of {
 		s.First.Of[i], s.First.Base[i] = min(s.First.Of[i], firstCalls), float32(between(float64(s.First.Base[i]), -1e6, 1e6))
 	}
+	l := &s.Lag
+	l.Hold = min(max(l.Hold, 0), int8(numLags))
+	l.N, l.Fails, l.Debt = min(max(l.N, 0), 1<<14), min(max(l.Fails, 0), 4), float32(between(float64(l.Debt), 0, mostLagDebt))
+	l.Rate, l.Count = float32(between(float64(l.Rate), 0, 1e9)), between(l.Count, -unbounded, unbounded)
+	for i := range l.Mean {
+		l.Mean[i], l.Var[i] = float32(between(float64(l.Mean[i]), 0, most)), float32(between(float64(l.Var[i]), 0, 1e12))
+	}
 	b := &s.Begin
 	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
 	b.Late = between(b.Late, -unbounded, unbounded)
@@ -308,6 +318,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
+	s.RingCount = min(max(s.RingCount, -calls), calls)
 	s.Latency, s.Doubling, s.Quickest = min(max(s.Latency, 0), maxGap), min(max(s.Doubling, 0), maxGap), min(max(s.Quickest, 0), maxGap)
 	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
@@ -343,11 +354,11 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		g.s = fresh.s
 		return
 	}
-	s.Second = min(max(s.Second, 0), math.MaxInt64/int64(time.Second))
+	s.Second, l.Last = min(max(s.Second, 0), math.MaxInt64/int64(time.Second)), min(max(l.Last, 0), math.MaxInt64/int64(lagTick))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until, &s.Lag.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
@@ -357,6 +368,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
 		age, s.Second, s.Cells = 0, 0, [numCells]CellState{}
+		l.Ends, l.Last = [lagTicks]uint8{}, 0
+		s.RingCount = s.Done + int64(s.InFlight) - s.Refused
 	}
 	s.Origin = now - age
 	s.At = now

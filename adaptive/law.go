@@ -55,7 +55,8 @@ type Call struct {
 	// Episode is the episode of the decision in force when the call started. A call with
 	// an episode before the current one must not cause another cut.
 	Episode uint32
-	// InFlight is how many calls were in flight when it started, itself included (>= 1).
+	// InFlight is how many calls were in flight when it started, itself included (>= 1), and places held whose calls had
+	// ended (Decision.FreeAfter).
 	InFlight int
 	// Tokens is the cost in tokens that was reserved for it; 0 when none was.
 	Tokens int64
@@ -122,6 +123,8 @@ type Window struct {
 	// InFlight and Waiting are how many are in flight and waiting at the window's end. A window
 	// that is told before Ended counts the call that ended as in flight.
 	InFlight, Waiting int
+	// Held is how many places are not free at the window's end although their calls have ended; see Decision.FreeAfter.
+	Held int
 }
 
 // NumClasses is the number of classes of calls: a Call.Class is smaller, or counts modulo it.
@@ -155,6 +158,9 @@ type Decision struct {
 	// NotBefore is an instant before which nothing may start; 0 or a past instant sets no gate.
 	// A guard never shortens a gate that it already keeps.
 	NotBefore time.Duration
+	// FreeAfter is for how long a place is not free after its call has ended, because the upstream goes on counting the call (0 to a
+	// minute); 0: it is free at once. A place of a call that was refused is free at once.
+	FreeAfter time.Duration
 	// Binding is the limit of the upstream that the law takes for the one that binds;
 	// ScopeNone when none was met, ScopeUnknown when one was and it cannot tell which.
 	Binding feedback.Scope

@@ -29,6 +29,8 @@ const (
 	WhyBudget = admission.WhyBudget
 	// WhyReserved: the places that are free are reserved for more urgent callers.
 	WhyReserved = admission.WhyReserved
+	// WhyFreed: calls have ended, and the upstream may go on counting them for a while (Explanation.FreeAfter).
+	WhyFreed = admission.WhyFreed
 
 	// NumWhys is the number of reasons to wait; a Why is always smaller.
 	NumWhys = admission.NumWhys
@@ -47,6 +49,10 @@ type Explanation struct {
 	// else the upstream, or somebody by calling Guard.Pause, asked for it.
 	PausedUntil time.Time
 	Held        bool
+	// FreeAfter is for how long a place is held after its call has ended, because the upstream goes on counting the call, and Freed how many
+	// places are held so.
+	FreeAfter time.Duration
+	Freed     int
 	// Budgets are the budgets as they stand.
 	Budgets []BudgetState
 	// Waits are those who wait, in the order in which they would start now, at most as many as were asked for.
@@ -109,6 +115,9 @@ func (e Explanation) String() string {
 		}
 		fmt.Fprintf(&b, "\n%s until %s", what, e.PausedUntil.UTC().Format("15:04:05Z"))
 	}
+	if e.FreeAfter > 0 {
+		fmt.Fprintf(&b, "\nplaces are held for %v after a call, as the upstream goes on counting it: %d now", e.FreeAfter, e.Freed)
+	}
 	for _, s := range e.Budgets {
 		if s.Limit == 0 {
 			fmt.Fprintf(&b, "\n%s per %v: the upstream has not told yet", s.Kind, s.Period)
@@ -138,6 +147,7 @@ func (g *Guard) Explain(most int) Explanation {
 	if gate := g.core.Gate(); gate > now {
 		e.PausedUntil, e.Held = at(gate), g.core.Held()
 	}
+	e.FreeAfter, e.Freed = g.core.Freed(now)
 	budgets := g.core.Budgets(now)
 	for _, s := range budgets {
 		e.Budgets = append(e.Budgets, BudgetState{

@@ -41,6 +41,8 @@ type Config struct {
 }
 
 const (
+	// maxFreeAfter is the longest time for which a place is held whose call has ended.
+	maxFreeAfter = time.Minute
 	// maxPauseJitter bounds what is added to a pause, so that a pause of an hour is not
 	// answered by minutes of idling.
 	maxPauseJitter = 2 * time.Second
@@ -88,14 +90,11 @@ type Core struct {
 // state is the part of a Core that needs the lock.
 type state struct {
 	line plainLine
-	easy bool // only places hold callers back, but for the pace of starts; see hold
 	// several says that a call of a class other than 0 is in the window: window.Classes holds what those calls add to it. It is kept, and emptied,
 	// once there was one.
 	several bool
 	// fromQueue is how many started from the queue since something else than places held callers back; see divide.
 	fromQueue int
-	// queueOnly says to make no plainLine; for tests.
-	queueOnly bool
 	law       adaptive.Law
 	decision  adaptive.Decision
 	queue     queue
@@ -105,18 +104,22 @@ type state struct {
 	spare     *reserved       // for use again
 	window    adaptive.Window // what the meter does not count; Start is the window's beginning
 	jitter    rand.PCG
-	closed    bool
 
 	gate       time.Duration // nothing starts before it
 	asked      time.Duration // until when the upstream asked to wait, which may be longer
-	held       bool          // the gate is the law's own
 	resumeNext time.Duration // after a pause: the next start
 	resumeEnd  time.Duration // after a pause: when its spreading ends
 	spread     time.Duration // after a pause: the time that its spreading takes
 	tokens     pacer
+	freed      *freed        // places whose calls have ended and that are not free yet
 	latency    time.Duration // mean latency of the last window that timed a call
 	quickest   time.Duration // smallest latency so far; 0 when unknown
 	highest    int           // the highest limit so far
+
+	easy      bool // only places hold callers back, but for the pace of starts; see hold
+	queueOnly bool // make no plainLine; for tests
+	closed    bool
+	held      bool // the gate is the law's own
 
 	counts tally
 }
@@ -282,6 +285,7 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	c.slots.classed.Store(0)
 	c.apply(now, &c.cfg.First)
 	c.slots.setHeld(false)
+	c.slots.setTells(false)
 	return true
 }
 
@@ -470,7 +474,7 @@ func (c *Core) lowest() uint8 {
 	if c.cfg.Room.ReservedFor == 0 {
 		return 0
 	}
-	return c.cfg.Room.lowest(c.slots.InFlight(), c.slots.Limit())
+	return c.cfg.Room.lowest(c.slots.InFlight()+c.state.freed.places(), c.slots.Limit())
 }
 
 // MayUse reports whether a caller with a priority may keep the n-th place, which Take gave it; when it may not,
@@ -654,6 +658,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 		c.refuse(w, ReasonLimit, c.soonest(now, w))
 		return
 	}
+	n += s.freed.places()
 	if n >= c.slots.Limit() {
 		c.slots.touchFull()
 	}
@@ -908,7 +913,7 @@ func (c *Core) EndUntimed(t Ticket) Ending {
 // nothing: the caller must Settle the call, and run Next. It needs the lock.
 func (c *Core) EndSpent(now time.Duration, t Ticket, o *adaptive.Outcome) (done bool) {
 	s := c.state
-	if s == nil || c.slots.Waiting() > 0 || s.budget.Limited() || c.due(now) {
+	if s == nil || c.slots.Waiting() > 0 || s.budget.Limited() || s.freed != nil || c.due(now) {
 		return false
 	}
 	call := t.Call()
@@ -967,6 +972,11 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	}
 	// The place is given back last: a refused call's place must not start the next one
 	// before the law has answered.
+	c.noteFreed(now)
+	switch o.Class {
+	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
+		s.freed.skip() // the upstream never counted it
+	}
 	c.give()
 }
 
@@ -1111,6 +1121,9 @@ func (c *Core) Waiting() int { return c.slots.Waiting() }
 func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why Why) bool {
 	s := c.state
 	if earliest > now {
+		if why == WhyFreed {
+			c.slots.touchFull()
+		}
 		w.Why = why
 		return false
 	}
@@ -1126,6 +1139,7 @@ func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why W
 		return false
 	}
 	s.fromQueue++
+	n += s.freed.places()
 	if n >= c.slots.Limit() {
 		c.slots.touchFull()
 	}
@@ -1186,6 +1200,11 @@ func (c *Core) earliest(now time.Duration, w *Waiter) (at time.Duration, why Why
 	if s.budget.Limited() {
 		if t, i := s.budget.At(now, w.expected); t > at {
 			at, why, w.Budget = t, WhyBudget, i
+		}
+	}
+	if s.freed != nil {
+		if t := c.freedAt(now); t > at {
+			at, why = t, WhyFreed
 		}
 	}
 	return at, why
@@ -1357,6 +1376,8 @@ func (c *Core) flush(now time.Duration) {
 	w.MaxInFlight = max(w.MaxInFlight, n.most)
 	w.Full = w.Full || n.full
 	w.InFlight, w.Waiting = c.slots.InFlight(), c.slots.Waiting()
+	c.noteFreed(now)
+	w.Held = s.freed.places()
 	if w.Timed > 0 {
 		s.latency = w.MeanLatency()
 		if s.quickest == 0 || w.MinLatency < s.quickest {
@@ -1395,6 +1416,9 @@ func (c *Core) obey(now time.Duration) {
 	c.apply(now, d)
 	c.state.highest = max(c.state.highest, d.Limit)
 	c.state.tokens.set(now, d.TokenPace, d.TokenPace*tokenDepth)
+	if d.FreeAfter > 0 || c.state.freed != nil {
+		c.freeAfter(now, d.FreeAfter)
+	}
 	if d.NotBefore > now {
 		c.shut(now, d.NotBefore, true)
 	}
@@ -1413,7 +1437,8 @@ func (c *Core) apply(now time.Duration, d *adaptive.Decision) {
 // back, and lets them pass without it when nothing does.
 func (c *Core) hold(now time.Duration) {
 	s := c.state
-	held := s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0 || s.budget.Limited()
+	c.noteFreed(now)
+	held := s.closed || now < s.gate || now < s.resumeEnd || s.tokens.perUnit > 0 || s.budget.Limited() || s.freed != nil
 	c.slots.setHeld(held)
 	s.easy = !held && !c.cfg.Observe && c.cfg.Room.ReservedFor == 0
 }

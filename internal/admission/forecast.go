@@ -7,6 +7,7 @@ import "time"
 type Forecast struct {
 	gate, resume time.Duration // nothing starts before gate; starts are spread from it to resume
 	held         bool          // the gate is the law's own
+	freed        time.Duration // nothing starts before it, for want of a place whose call has ended
 	starts       pacer
 	tokens       pacer
 	budget       Budget
@@ -23,6 +24,10 @@ func (c *Core) Forecast(now time.Duration) Forecast {
 	f.starts = pacer{perUnit: float64(unit), slack: time.Duration(max(c.pace.slack.Load(), unit)), tat: time.Duration(c.pace.tat.Load())}
 	if s := c.state; s != nil {
 		f.gate, f.held, f.tokens, f.Latency = s.gate, s.held, s.tokens, s.latency
+		if s.freed != nil {
+			f.freed = c.freedAt(now)
+			f.Free = max(0, f.Free-s.freed.held)
+		}
 		if now < s.resumeEnd {
 			f.resume = min(s.resumeNext, s.resumeEnd)
 		}
@@ -54,6 +59,9 @@ func (f *Forecast) At(now time.Duration, w *Waiter) (at time.Duration, why Why, 
 		if t, i := f.budget.At(at, w.expected); t > at {
 			at, why, budget = t, WhyBudget, i
 		}
+	}
+	if f.freed > at {
+		at, why = f.freed, WhyFreed
 	}
 	return at, why, budget
 }

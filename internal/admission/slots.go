@@ -28,7 +28,7 @@ type Slots struct {
 	classed atomic.Uint32
 }
 
-// The word of starts, from its low bits: waiting (20 bits), held (1), unused (1), limit (20), left (22). Left is the
+// The word of starts, from its low bits: waiting (20 bits), held (1), tells (1), limit (20), left (22). Left is the
 // limit less the places taken since the guard was made, modulo its size, as sequence numbers are: what is carried
 // out of the word is lost.
 const (
@@ -36,6 +36,8 @@ const (
 	waitMask    = 1<<waitBits - 1
 	heldBit     = 1 << waitBits
 	divertMask  = heldBit | waitMask // held, or somebody waits
+	tellsBit    = 1 << 21            // each end is to be told under the lock
+	serveMask   = tellsBit | waitMask
 	limitShift  = 22
 	limitMask   = 1<<20 - 1
 	limitFilter = uint64(limitMask) << limitShift
@@ -165,11 +167,11 @@ func (s *Slots) Take() (n int, t Taken) {
 	return s.takeLast(s.try())
 }
 
-// End ends a call that took units of latency (see sumUnit). It reports whether somebody waits, or whether the ends must be
-// collected: the caller must then take the lock, see whether that is due, and run Next.
+// End ends a call that took units of latency (see sumUnit). It reports whether somebody waits, whether each end is to be told, or whether the
+// ends must be collected: the caller must then take the lock, see whether that is due, and run Next.
 func (s *Slots) End(units uint64) (serve bool) {
 	ends := s.ends.Add(onePlace | units)
-	return view(s.word.Load()).waiting() > 0 || ends&sumFull != 0 || ends&endsTurned == 0
+	return s.word.Load()&serveMask != 0 || ends&sumFull != 0 || ends&endsTurned == 0
 }
 
 // Give gives back a place that was taken for nothing. It reports whether somebody waits: the caller
@@ -242,6 +244,15 @@ func (s *Slots) setHeld(held bool) {
 		s.word.Or(heldBit)
 	case !held && was:
 		s.word.And(^uint64(heldBit))
+	}
+}
+
+// setTells says whether whoever ends a call must take the lock and run Next, whether or not somebody waits.
+func (s *Slots) setTells(tells bool) {
+	if tells {
+		s.word.Or(tellsBit)
+	} else {
+		s.word.And(^uint64(tellsBit))
 	}
 }
 

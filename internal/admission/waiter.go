@@ -82,12 +82,14 @@ const (
 	WhyBudget
 	// WhyReserved: the places that are free are reserved for more urgent callers.
 	WhyReserved
+	// WhyFreed: a call has ended, and the upstream may go on counting it for a while (adaptive.Decision.FreeAfter).
+	WhyFreed
 
 	// NumWhys is the number of reasons to wait; a Why is always smaller.
-	NumWhys = int(WhyReserved) + 1
+	NumWhys = int(WhyFreed) + 1
 )
 
-var whyNames = [NumWhys]string{"none", "limit", "pause", "hold", "resume", "pace", "token_pace", "budget", "reserved"}
+var whyNames = [NumWhys]string{"none", "limit", "pause", "hold", "resume", "pace", "token_pace", "budget", "reserved", "freed"}
 
 // String returns the reason as metrics and explanations write it.
 func (y Why) String() string {

@@ -34,7 +34,8 @@ func TestParity(t *testing.T) {
 		"gcl-gradient2": func() adaptive.Law {
 			return classic.NewGradient2(adaptive.Config{Initial: 5})
 		},
-		"paced": func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 8})} },
+		"paced":   func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 8})} },
+		"holding": func() adaptive.Law { return &holding{adaptive.New(adaptive.Config{Initial: 4, Max: 8})} },
 	}
 	// How guards can be made beside their law: the waiting room with priorities, tenants and reserved places, and budgets.
 	shapes := map[string]func(*limiter.Config, *sim.Guard){
@@ -95,7 +96,7 @@ func parity(t *testing.T, name string, law func() adaptive.Law, edit func(*limit
 	for _, c := range []struct {
 		name string
 		why  admission.Why
-	}{{"plain/paced", admission.WhyPace}, {"plain/paced", admission.WhyTokenPace}, {"room/fixed", admission.WhyReserved}, {"budget/fixed", admission.WhyBudget}} {
+	}{{"plain/paced", admission.WhyPace}, {"plain/paced", admission.WhyTokenPace}, {"room/fixed", admission.WhyReserved}, {"budget/fixed", admission.WhyBudget}, {"plain/holding", admission.WhyFreed}} {
 		if name == c.name && waited[c.why].N == 0 {
 			t.Errorf("%s: nobody waited for %v: the history tests too little", name, c.why)
 		}
@@ -121,6 +122,7 @@ func TestPoolParity(t *testing.T) {
 		"cautious": func() adaptive.Law { return adaptive.New(adaptive.Config{Initial: 2, Max: 6, Backoff: 0.5, Epoch: 2}) },
 		"fixed":    func() adaptive.Law { return adaptive.NewFixed(1) },
 		"paced":    func() adaptive.Law { return &paced{adaptive.New(adaptive.Config{Initial: 3})} },
+		"holding":  func() adaptive.Law { return &holding{adaptive.New(adaptive.Config{Initial: 2, Max: 4})} },
 	}
 	const keys = 3
 	waited, used := 0, [keys]int{}
@@ -183,6 +185,22 @@ func (p *paced) Window(now time.Duration, w adaptive.Window) adaptive.Decision {
 }
 func (p *paced) Ended(now time.Duration, c adaptive.Call, o adaptive.Outcome) adaptive.Decision {
 	return p.edit(now, p.Law.Ended(now, c, o))
+}
+
+// holding is a law that holds places whose calls have ended, for other times after each of its cuts, and now and then for none.
+type holding struct{ adaptive.Law }
+
+func (h *holding) edit(d adaptive.Decision) adaptive.Decision {
+	d.FreeAfter = time.Duration(d.Episode%4) * 173 * time.Millisecond
+	return d
+}
+
+func (h *holding) Decision() adaptive.Decision { return h.edit(h.Law.Decision()) }
+func (h *holding) Window(now time.Duration, w adaptive.Window) adaptive.Decision {
+	return h.edit(h.Law.Window(now, w))
+}
+func (h *holding) Ended(now time.Duration, c adaptive.Call, o adaptive.Outcome) adaptive.Decision {
+	return h.edit(h.Law.Ended(now, c, o))
 }
 
 // history returns random arrivals: bursts and lulls, slow and fast calls, refusals with and

@@ -320,6 +320,8 @@ func forWhat(why string) string {
 		return "the pace of tokens"
 	case limiter.WhyReserved.String():
 		return "a place that is not reserved for more urgent calls"
+	case limiter.WhyFreed.String():
+		return "the upstream, which goes on counting calls after their ends"
 	}
 	return "the budget of " + why
 }

@@ -1,0 +1,179 @@
+package adaptive
+
+import (
+	"container/heap"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// lagPlay is a limit of n calls in flight that counts a call for lag longer than it takes, and as many callers as the law lets start: calls take 0.6 to
+// 1.4 s, refusals 40 ms.
+type lagPlay struct {
+	g                 *Governor
+	n                 int
+	lag               func() time.Duration
+	rng               *rand.Rand
+	now               time.Duration
+	ends, counted     ends
+	refusals          []refusal
+	held              []time.Duration
+	next, window      time.Duration
+	ok, refused, seen int
+	noise             float64
+}
+
+// refusal is one on its way back.
+type refusal struct {
+	at   time.Duration
+	call Call
+}
+
+func (p *lagPlay) run(until time.Duration) {
+	for ; p.now < until; p.now += time.Millisecond {
+		now := p.now
+		for len(p.counted) > 0 && p.counted[0] <= now {
+			heap.Pop(&p.counted)
+		}
+		for len(p.ends) > 0 && p.ends[0] <= now {
+			heap.Pop(&p.ends)
+			p.ok++
+			p.held = append(p.held, now)
+			p.g.Window(now, Window{
+				Start: p.window, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: p.seen, Full: true,
+				InFlight: len(p.ends) + len(p.refusals) + 1, Held: len(p.held) - 1, Waiting: 1,
+			})
+			p.seen, p.window = 0, now
+		}
+		for len(p.refusals) > 0 && p.refusals[0].at <= now {
+			p.g.Ended(now, p.refusals[0].call, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+			p.refusals = p.refusals[1:]
+		}
+		d := p.g.Decision()
+		for len(p.held) > 0 && p.held[0]+d.FreeAfter <= now {
+			p.held = p.held[1:]
+		}
+		used := len(p.ends) + len(p.refusals) + len(p.held) + 1
+		if now < d.NotBefore || now < p.next || used > d.Limit {
+			continue
+		}
+		if d.Pace > 0 {
+			p.next = now + time.Duration(1e9/d.Pace)
+		}
+		p.seen = max(p.seen, used)
+		if len(p.counted) >= p.n || p.rng.Float64() < p.noise {
+			p.refused++
+			p.refusals = append(p.refusals, refusal{now + 40*time.Millisecond, Call{SentAt: now, Episode: d.Episode, InFlight: used}})
+			continue
+		}
+		end := now + 600*time.Millisecond + time.Duration(p.rng.Int64N(int64(800*time.Millisecond)))
+		heap.Push(&p.ends, end)
+		heap.Push(&p.counted, end+p.lag())
+	}
+}
+
+func newLagPlay(n int, seed uint64, lag time.Duration) *lagPlay {
+	return &lagPlay{g: New(Config{}), n: n, rng: rand.New(rand.NewPCG(seed, 1)), lag: func() time.Duration { return lag }, now: time.Millisecond}
+}
+
+// The time for which calls are counted after their ends is learned, and with it the limit.
+func TestGovernorLearnsLag(t *testing.T) {
+	const seeds = 5
+	sum := 0.0
+	for seed := range uint64(seeds) {
+		p := newLagPlay(20, seed, 400*time.Millisecond)
+		p.run(2 * time.Minute)
+		d := p.g.Decision()
+		if d.FreeAfter < 300*time.Millisecond || d.FreeAfter > 550*time.Millisecond {
+			t.Errorf("seed %d: places are held for %v, want about 400 ms", seed, d.FreeAfter)
+		}
+		ok, refused := p.ok, p.refused
+		p.run(5 * time.Minute)
+		got := float64(p.ok-ok) / (20 / 1.4 * 180)
+		sum += got
+		if got < 0.8 || float64(p.refused-refused) > 0.04*float64(p.ok-ok) {
+			t.Errorf("seed %d: %.2f of what can pass, %d refused of %d", seed, got, p.refused-refused, p.ok-ok)
+		}
+	}
+	if sum/seeds < 0.88 {
+		t.Errorf("%.2f of what can pass, want 0.88", sum/seeds)
+	}
+}
+
+// Where calls are counted for other times after their ends, something like them is learned.
+func TestGovernorLearnsLagThatDiffers(t *testing.T) {
+	learned := 0
+	for seed := range uint64(5) {
+		p := newLagPlay(20, seed, 0)
+		p.lag = func() time.Duration { return time.Duration(p.rng.Int64N(int64(600 * time.Millisecond))) }
+		p.run(3 * time.Minute)
+		if d := p.g.Decision(); d.FreeAfter > 0 {
+			learned++
+			if d.FreeAfter < 150*time.Millisecond || d.FreeAfter > 750*time.Millisecond {
+				t.Errorf("seed %d: places are held for %v", seed, d.FreeAfter)
+			}
+		}
+	}
+	if learned < 3 {
+		t.Errorf("learned with %d of 5 seeds", learned)
+	}
+}
+
+// Nothing is held where a call counts no longer than it takes. Refusals that come at random may look like a lag for a while.
+func TestGovernorLearnsNoLag(t *testing.T) {
+	held := 0
+	for seed := range uint64(5) {
+		limit, chance := newLagPlay(20, seed, 0), newLagPlay(1<<20, seed, 0)
+		chance.g, chance.noise = New(Config{Max: 30}), 0.02
+		for at := time.Second; at < 5*time.Minute; at += time.Second {
+			if limit.run(at); limit.g.Decision().FreeAfter > 0 {
+				t.Fatalf("seed %d: places are held for %v after %v", seed, limit.g.Decision().FreeAfter, at)
+			}
+			if chance.run(at); chance.g.Decision().FreeAfter > 0 {
+				held++
+			}
+		}
+	}
+	if held > 5*300/5 {
+		t.Errorf("where refusals come at random, places are held in %d of %d s", held, 5*300)
+	}
+	t.Logf("where refusals come at random, places are held in %d of %d s", held, 5*300)
+}
+
+// When calls are not counted any longer than they take, places are not held any more.
+func TestGovernorForgetsLag(t *testing.T) {
+	p := newLagPlay(20, 1, 400*time.Millisecond)
+	p.run(2 * time.Minute)
+	if p.g.Decision().FreeAfter == 0 {
+		t.Fatal("nothing was learned")
+	}
+	p.lag = func() time.Duration { return 0 }
+	ok := p.ok
+	p.run(12 * time.Minute)
+	if got := float64(p.ok-ok) / (20 * 600); got < 0.85 {
+		t.Errorf("%.2f of what can pass, places are held for %v, limit %d", got, p.g.Decision().FreeAfter, p.g.Decision().Limit)
+	}
+}
+
+// However many calls ended in a window, all are remembered, and none before it.
+func TestLagEnds(t *testing.T) {
+	g := New(Config{})
+	g.advance(0)
+	for _, test := range []struct{ n, ticks int }{{1, 1}, {1, 9}, {2, 8}, {3, 8}, {10, 4}, {5, 5}, {64, 64}, {7, 200}} {
+		g.s.Lag = LagState{}
+		at := time.Minute
+		since := at - time.Duration(test.ticks)*lagTick
+		g.lagEnded(since, at, test.n)
+		if got := g.lagHeld(at, time.Duration(min(test.ticks, lagTicks))*lagTick); got != float64(test.n) {
+			t.Errorf("%d ends in %d ticks: %v are remembered", test.n, test.ticks, got)
+		}
+		if got := g.lagCounted(at + lagTicks*lagTick); got != [numLags + 1]float64{} {
+			t.Errorf("%d ends in %d ticks are counted still: %v", test.n, test.ticks, got)
+		}
+		g.lagEnded(math.MinInt64, math.MaxInt64, math.MaxInt32) // no panic
+		g.lagEnded(math.MaxInt64, 0, 1)
+	}
+}
