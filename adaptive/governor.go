@@ -265,7 +265,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 
 // earned returns how many refusals the calls of w earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
-// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in a minute, but not more than twice the budget.
+// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in 90 s, but not more than twice the budget.
 func (g *Governor) earned(w *Window) float64 {
 	s := &g.s
 	n := float64(w.OK) * g.cfg.RefusalBudget
@@ -282,7 +282,7 @@ func (g *Governor) earned(w *Window) float64 {
 const (
 	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
 	// much the budget may be exceeded for that.
-	slowProbe  = time.Minute
+	slowProbe  = 90 * time.Second
 	slowBudget = 2
 )
 
@@ -502,7 +502,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	}
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
-	quota := s.Pace[paceRequests].Rate > 0 && !overloaded
+	quota := s.Pace[paceRequests].Rate > 0 && !overloaded && !s.Limiting
 	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
 		hold += hold / 2
 		if quota && i > outageRow {
