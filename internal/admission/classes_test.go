@@ -70,8 +70,8 @@ func TestClassesBeforeALaw(t *testing.T) {
 		n, _ := c.Take()
 		g := Grant{Call: c.Begin(now, n, class).Call()}
 		now += 10 * time.Millisecond
-		if c.Finish(now, &g, &o) {
-			c.Settle(now, &g, &o)
+		if e := c.Finish(now, &g, &o); e != Ended {
+			c.Settle(now, e, &g, &o)
 			c.Next(now)
 		}
 	}
@@ -92,6 +92,36 @@ func TestClassesBeforeALaw(t *testing.T) {
 	}
 }
 
+// A call of a class that ended without the lock, while there was no law, does not end once more because somebody makes one before its
+// caller has the lock.
+func TestClassEndsOnce(t *testing.T) {
+	law := &script{d: adaptive.Decision{Limit: 2, AskAgain: time.Hour}}
+	cfg := Config{NewLaw: func() adaptive.Law { return law }, First: adaptive.Decision{Limit: 2}, Queue: 1, MaxWait: time.Minute, Seed: 1}
+	var c Core
+	c.Init(&cfg)
+	begin := func(class uint8) *Grant {
+		n, _ := c.Take()
+		return &Grant{Call: c.Begin(0, n, class).Call()}
+	}
+	a, b := begin(3), begin(0)
+	plain, bad := adaptive.Outcome{}, adaptive.Outcome{Class: feedback.ServerError}
+	of := c.Finish(time.Second, a, &plain)
+	if of != EndedServe || c.state != nil {
+		t.Fatalf("Finish said %v, want that the law is due and that there is none", of)
+	}
+	c.Settle(time.Second, c.Finish(time.Second, b, &bad), b, &bad)
+	c.Next(time.Second)
+	begin(0)
+	c.Settle(time.Second, of, a, &plain)
+	c.Next(time.Second)
+	if n := c.InFlight(); n != 1 {
+		t.Errorf("%d calls in flight, want 1", n)
+	}
+	if n := c.Counts().Outcomes[feedback.OK]; n != 1 {
+		t.Errorf("%d calls ended well, want 1", n)
+	}
+}
+
 // To count a call by its class allocates nothing once there was one.
 func TestClassesDoNotAllocate(t *testing.T) {
 	b := newBench(t, 4, nil)
@@ -100,8 +130,8 @@ func TestClassesDoNotAllocate(t *testing.T) {
 		n, _ := b.core.Take()
 		call := Grant{Call: b.core.Begin(b.now, n, 2).Call()}
 		b.now += time.Millisecond
-		if b.core.Finish(b.now, &call, &o) {
-			b.core.Settle(b.now, &call, &o)
+		if e := b.core.Finish(b.now, &call, &o); e != Ended {
+			b.core.Settle(b.now, e, &call, &o)
 			b.core.Next(b.now)
 		}
 		b.law.windows = b.law.windows[:0]

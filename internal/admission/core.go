@@ -833,13 +833,13 @@ func (c *Core) Cancel(w *Waiter) bool {
 	return true
 }
 
-// Finish ends a call. When it reports true, the caller must take the lock, call Settle with the same arguments, and run Next.
-// It may be called at any time, once for each call.
-func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) (locked bool) {
+// Finish ends a call, if that needs no lock. Unless it says Ended, the caller must take the lock, call Settle with what it said and the same
+// arguments, and run Next. It may be called at any time, once for each call.
+func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) Ending {
 	if !plain(now, g, o) {
-		return true
+		return NotEnded
 	}
-	return c.End(now, Ticket{At: g.Call.SentAt, mark: markOf(&g.Call)}) != Ended
+	return c.End(now, Ticket{At: g.Call.SentAt, mark: markOf(&g.Call)})
 }
 
 // Ending says what became of End.
@@ -942,9 +942,10 @@ func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 		g.reserved == nil && call.SentAt >= 0 && now-call.SentAt < meterLongest && !call.Begun
 }
 
-// Settle does the part of Finish that needs the lock.
-func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
-	if plain(now, g, o) && (g.Call.Class == 0 || c.state == nil) {
+// Settle does the part of Finish that needs the lock. What Finish, or End, said counts, and not what a call tells: somebody
+// else may have made the state meanwhile, which has calls of classes counted under the lock.
+func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome) {
+	if e != NotEnded {
 		c.Tend(now)
 		return
 	}

@@ -93,8 +93,8 @@ func (b *bench) next() (answered []*Waiter) {
 
 func (b *bench) finish(w *Waiter, o adaptive.Outcome) []*Waiter {
 	b.logf("finish: %v", o.Class)
-	if b.core.Finish(b.now, &w.Grant, &o) {
-		b.core.Settle(b.now, &w.Grant, &o)
+	if e := b.core.Finish(b.now, &w.Grant, &o); e != Ended {
+		b.core.Settle(b.now, e, &w.Grant, &o)
 		return b.next()
 	}
 	return nil
@@ -651,13 +651,13 @@ func TestNoAllocations(t *testing.T) {
 		call := Grant{Call: b.core.Start(b.now, n)}
 		b.core.Ask(b.now, w)
 		b.now += time.Millisecond
-		if b.core.Finish(b.now, &call, &o) {
-			b.core.Settle(b.now, &call, &o)
+		if e := b.core.Finish(b.now, &call, &o); e != Ended {
+			b.core.Settle(b.now, e, &call, &o)
 		}
 		for b.core.Next(b.now) != nil {
 		}
-		if b.core.Finish(b.now, &w.Grant, &o) {
-			b.core.Settle(b.now, &w.Grant, &o)
+		if e := b.core.Finish(b.now, &w.Grant, &o); e != Ended {
+			b.core.Settle(b.now, e, &w.Grant, &o)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for two calls, one of which waits; want 0", n)
@@ -679,8 +679,8 @@ func TestLateLawKnowsWhatWentWell(t *testing.T) {
 		}
 		g := Grant{Call: c.Start(now, n)}
 		now += time.Millisecond
-		if c.Finish(now, &g, &o) {
-			c.Settle(now, &g, &o)
+		if e := c.Finish(now, &g, &o); e != Ended {
+			c.Settle(now, e, &g, &o)
 			c.Next(now)
 		}
 	}
@@ -738,10 +738,11 @@ func TestBegan(t *testing.T) {
 		t.Errorf("a ticket makes %+v of %+v", back, g.Call)
 	}
 	o := adaptive.Outcome{}
-	if !c.Finish(4*time.Second, &g, &o) {
+	e := c.Finish(4*time.Second, &g, &o)
+	if e != NotEnded {
 		t.Fatal("a call that was told of ended without the lock")
 	}
-	c.Settle(4*time.Second, &g, &o)
+	c.Settle(4*time.Second, e, &g, &o)
 	ok, begun := 0, 0
 	for _, w := range law.windows {
 		ok, begun = ok+w.OK, begun+w.Begun
