@@ -958,6 +958,7 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
 		s.counts.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
+		sent := call.SentAt
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -965,7 +966,7 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 		told.RetryAfter = Asked(o, c.cfg.MaxPause)
 		told.HasRetryAfter = o.HasRetryAfter && !Absurd(o, c.cfg.MaxPause) // what is not believed is not to be learned from
 		c.decide(now, s.law.Ended(now, *call, told))
-		c.pause(now, call, o)
+		c.pause(now, sent, o)
 	}
 	for _, w := range o.Windows {
 		c.decide(now, s.law.Hint(now, w))
@@ -1251,9 +1252,9 @@ func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
 	return now + s.latency
 }
 
-// pause closes the gate for a delay that an answer named. A delay next to a limit on calls in
+// pause closes the gate for a delay that an answer named to a call that started at sent, or Untimed. A delay next to a limit on calls in
 // flight says when to try that call again; it is no reason to let free places stand empty.
-func (c *Core) pause(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
+func (c *Core) pause(now, sent time.Duration, o *adaptive.Outcome) {
 	s := c.state
 	if !o.HasRetryAfter || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
 		return
@@ -1265,7 +1266,10 @@ func (c *Core) pause(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 	}
 	asked, named := Asked(o, c.cfg.MaxPause), now+min(o.RetryAfter, maxGate)
 	if Absurd(o, c.cfg.MaxPause) {
-		asked = s.absurd.disbelieve(now, call.SentAt, c.ended, c.slots.InFlight(), c.cfg.MaxPause)
+		asked = s.absurd.disbelieve(now, sent, c.ended, c.slots.ended(), c.slots.InFlight(), c.cfg.MaxPause)
+		if asked < c.cfg.MaxPause {
+			named = now + asked // who is refused meanwhile is not told what is not believed
+		}
 	}
 	until := now + asked
 	if until <= s.gate {

@@ -305,6 +305,51 @@ func TestAbsurdDelayIsNotBelieved(t *testing.T) {
 	b.want(b.acquire(), Granted, ReasonNone)
 }
 
+// Of calls that are refused together one counts, also where nobody knows when they started.
+func TestAbsurdDelayOfUntimedCalls(t *testing.T) {
+	day := throttled(24 * time.Hour)
+	b := newBench(t, 100, func(c *Config) { c.Sampled = true })
+	b.finish(b.acquire(), adaptive.Outcome{})
+	burst := func() {
+		t.Helper()
+		b.after(time.Millisecond)
+		var calls []*Waiter
+		for range 100 {
+			w := b.acquire()
+			b.want(w, Granted, ReasonNone)
+			w.Call.SentAt = Untimed
+			calls = append(calls, w)
+		}
+		for _, w := range calls {
+			b.after(time.Millisecond)
+			b.finish(w, day)
+		}
+	}
+	burst()
+	if b.core.Gate() > b.now {
+		b.fatalf("a burst of refusals closed the guard for %v", b.core.Gate()-b.now)
+	}
+	burst()
+	if got := b.core.Gate() - b.now; got <= 0 || got > time.Second {
+		b.fatalf("the second burst closed the guard for %v more, want up to 1 s", got)
+	}
+}
+
+// Who is refused while a delay is not believed is told when the guard asks again, and not what the upstream said.
+func TestAbsurdDelayIsNotTold(t *testing.T) {
+	b := newBench(t, 2, func(c *Config) { c.Queue = 0 })
+	b.finish(b.acquire(), adaptive.Outcome{})
+	for range 2 {
+		b.after(time.Millisecond)
+		b.finish(b.acquire(), throttled(24*time.Hour))
+	}
+	w := b.acquire()
+	b.want(w, Refused, ReasonPaused)
+	if w.RetryAt != b.now+time.Second {
+		b.fatalf("RetryAt is %v, want %v", w.RetryAt, b.now+time.Second)
+	}
+}
+
 // What is believed counts beside what is not.
 func TestAbsurdDelayBesideAnother(t *testing.T) {
 	b := newBench(t, 2, nil)
