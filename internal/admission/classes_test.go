@@ -59,6 +59,45 @@ func TestWindowTellsClassesApart(t *testing.T) {
 	}
 }
 
+// Of calls that are not timed, the classes have no tokens either: they would be those of the few of class 0 that are.
+func TestClassesOfUntimedCalls(t *testing.T) {
+	b := newBench(t, 8, func(c *Config) { c.Sampled = true })
+	b.law.d.AskAgain = time.Hour
+	b.core.decide(0, b.law.d)
+	call := func(class uint8, timed bool) {
+		w := b.acquire()
+		w.Call.Class = class
+		if !timed {
+			w.Call.SentAt = Untimed
+		}
+		b.after(time.Second)
+		b.finish(w, adaptive.Outcome{OutputTokens: 10})
+	}
+	var got [adaptive.NumClasses]adaptive.ClassSum
+	b.law.look = func(w adaptive.Window) {
+		if w.Classes != nil {
+			got = *w.Classes
+		}
+	}
+	for range 2 {
+		call(2, true)
+		call(0, true)
+		for range 15 {
+			call(0, false)
+			call(2, false)
+		}
+		b.core.flush(b.now)
+		of := adaptive.ClassSum{Timed: 1, Latency: time.Second, OutputTokens: 10}
+		if want := [adaptive.NumClasses]adaptive.ClassSum{0: of, 2: of}; got != want {
+			b.fatalf("classes\n got %+v\nwant %+v", got, want)
+		}
+		for range 3 {
+			call(0, false) // of one class
+		}
+		b.core.flush(b.now)
+	}
+}
+
 // What was counted before there was a law is of nobody knows which class, so it is told without its time.
 func TestClassesBeforeALaw(t *testing.T) {
 	law := &script{d: adaptive.Decision{Limit: 8, AskAgain: time.Hour}}

@@ -1311,6 +1311,8 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 		w.Timed++
 		w.Latency += latency
 		s.countClass(call.Class%adaptive.NumClasses, latency, o.OutputTokens)
+	} else if w.Classes != nil {
+		w.Classes[0].OutputTokens -= o.OutputTokens // the classes are of timed calls
 	}
 	if call.Begun {
 		w.Begun++
@@ -1339,13 +1341,17 @@ func (s *state) countClass(class uint8, latency time.Duration, tokens int64) {
 	of.OutputTokens += tokens
 }
 
-// tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave.
+// tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave, less the tokens of calls that were not timed.
 func (s *state) tellClasses(w *adaptive.Window) {
+	if w.Classes == nil {
+		return
+	}
+	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens + w.Classes[0].OutputTokens}
+	w.Classes[0] = adaptive.ClassSum{}
 	if !s.several {
 		w.Classes = nil
 		return
 	}
-	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens}
 	for i := range w.Classes[1:] {
 		of := &w.Classes[i+1]
 		zero.Timed, zero.Latency, zero.OutputTokens = zero.Timed-of.Timed, zero.Latency-of.Latency, zero.OutputTokens-of.OutputTokens
