@@ -1,9 +1,14 @@
 package adaptive
 
 import (
+	"encoding/json"
 	"math"
+	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // What is remembered of the last minute is right after hours of more calls a second than a small number holds.
@@ -35,4 +40,74 @@ func TestLastLevel(t *testing.T) {
 	if g.s.Limit != 6000 {
 		t.Errorf("the limit is %v, want 6000, as it was", g.s.Limit)
 	}
+}
+
+// fill sets whatever v holds to numbers of all sizes, and to what is none.
+func fill(v reflect.Value, rng *rand.Rand) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), rng)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), rng)
+		}
+	case reflect.Bool:
+		v.SetBool(rng.IntN(2) == 0)
+	case reflect.Float32, reflect.Float64:
+		x := rng.NormFloat64() * math.Pow(10, float64(rng.IntN(24)-8))
+		switch rng.IntN(12) {
+		case 0:
+			x = [...]float64{0, math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64}[rng.IntN(6)]
+		case 1, 2, 3, 4, 5, 6:
+			x = math.Abs(x)
+		}
+		v.SetFloat(x)
+	default:
+		bits := rng.Uint64() >> rng.IntN(64)
+		if v.CanInt() {
+			v.SetInt(int64(bits))
+		} else {
+			v.SetUint(bits)
+		}
+	}
+}
+
+// Whatever is in each field of a state, what comes of it is in range and can be saved.
+func TestPropGovernorRestoresEveryField(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := anyConfig(t)
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		var s, from GovernorState
+		fill(reflect.ValueOf(&s).Elem(), rng)
+		if rapid.Bool().Draw(t, "some fields only") {
+			g := New(cfg)
+			for _, e := range events(t, 10) {
+				e.apply(g)
+			}
+			from = g.State()
+			of, to := reflect.ValueOf(&s).Elem(), reflect.ValueOf(&from).Elem()
+			for range rapid.IntRange(1, 12).Draw(t, "fields") {
+				i := rng.IntN(of.NumField())
+				to.Field(i).Set(of.Field(i))
+			}
+			s = from
+		}
+		g := New(cfg)
+		g.Restore(time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "now")), s)
+		in := cfg.clamp()
+		sane(t, in, g.Decision())
+		for _, e := range events(t, 20) {
+			e = wilder(t, e)
+			sane(t, in, e.apply(g))
+			if _, err := json.Marshal(g.State()); err != nil {
+				t.Fatalf("%v in %+v", err, g.State())
+			}
+			if s := g.State(); min(s.Pauses, s.Sharp, s.Wins, s.Test, s.CapLike, s.SlowerTimes, s.Wrong, s.Refuted, s.Retests, s.Lag.Hold, s.Lag.Fails) < 0 ||
+				max(s.Pauses, s.Sharp, s.Wins, s.Test, s.CapLike, s.SlowerTimes, s.Wrong, s.Refuted, s.Retests, s.Lag.Hold, s.Lag.Fails) > 10 {
+				t.Fatalf("a small number has run over: %+v", s)
+			}
+		}
+	})
 }

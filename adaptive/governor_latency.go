@@ -86,12 +86,12 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	}
 	// Of calls that generate tokens, those in flight are half done on average.
 	done := 1.0
-	if s.BlockTokens > 0 {
+	if s.BlockTokens >= 1 {
 		done = max(0.2, 1+(float64(w.InFlight)-s.BlockFrom)/2/s.BlockCalls)
 	}
 	s.BlockFrom = float64(w.InFlight)
 	b := block{s.BlockArea / dt, done * s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
-	if s.BlockTokens > 0 {
+	if s.BlockTokens >= 1 {
 		perCall := s.BlockTokens / s.BlockCalls
 		if s.TokensPerCall == 0 {
 			s.TokensPerCall = perCall
