@@ -702,18 +702,19 @@ func (g *Governor) raise(limit float64, cause Cause) {
 // when there is one. See AIMD.fresh.
 func (g *Governor) fresh(w *Window) int {
 	s := &g.s
+	old := s.Old
+	s.Old = max(0, s.Old-w.OK)
 	if !s.Recovering {
 		return w.OK
 	}
 	n := 0
 	switch {
 	case w.OK == 0:
-	case w.OK > s.Old:
-		n = w.OK - s.Old
+	case w.OK > old:
+		n = w.OK - old
 	case w.Timed > 0 && w.MinLatency >= 0 && w.Start-w.MinLatency >= s.CutAt:
 		n = 1
 	}
-	s.Old = max(0, s.Old-w.OK)
 	if n > 0 {
 		g.recovered()
 	}

@@ -81,14 +81,13 @@ func newLagPlay(n int, seed uint64, lag time.Duration) *lagPlay {
 
 // The time for which calls are counted after their ends is learned, and with it the limit.
 func TestGovernorLearnsLag(t *testing.T) {
-	const seeds = 5
-	sum := 0.0
+	const seeds = 20
+	sum, learned := 0.0, 0
 	for seed := range uint64(seeds) {
 		p := newLagPlay(20, seed, 400*time.Millisecond)
 		p.run(2 * time.Minute)
-		d := p.g.Decision()
-		if d.FreeAfter < 300*time.Millisecond || d.FreeAfter > 550*time.Millisecond {
-			t.Errorf("seed %d: places are held for %v, want about 400 ms", seed, d.FreeAfter)
+		if d := p.g.Decision(); d.FreeAfter >= 300*time.Millisecond && d.FreeAfter <= 550*time.Millisecond {
+			learned++
 		}
 		ok, refused := p.ok, p.refused
 		p.run(5 * time.Minute)
@@ -98,8 +97,11 @@ func TestGovernorLearnsLag(t *testing.T) {
 			t.Errorf("seed %d: %.2f of what can pass, %d refused of %d", seed, got, p.refused-refused, p.ok-ok)
 		}
 	}
-	if sum/seeds < 0.88 {
-		t.Errorf("%.2f of what can pass, want 0.88", sum/seeds)
+	if sum/seeds < 0.9 {
+		t.Errorf("%.3f of what can pass, want 0.9", sum/seeds)
+	}
+	if learned < seeds-2 {
+		t.Errorf("after two minutes places are held for about 400 ms with %d of %d seeds", learned, seeds)
 	}
 }
 
