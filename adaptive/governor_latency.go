@@ -86,12 +86,12 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	}
 	// Of calls that generate tokens, those in flight are half done on average.
 	done := 1.0
-	if s.BlockTokens > 0 {
+	if s.BlockTokens >= 1 {
 		done = max(0.2, 1+(float64(w.InFlight)-s.BlockFrom)/2/s.BlockCalls)
 	}
 	s.BlockFrom = float64(w.InFlight)
 	b := block{s.BlockArea / dt, done * s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
-	if s.BlockTokens > 0 {
+	if s.BlockTokens >= 1 {
 		perCall := s.BlockTokens / s.BlockCalls
 		if s.TokensPerCall == 0 {
 			s.TokensPerCall = perCall
@@ -127,7 +127,8 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	k := cellOf(b.level)
 	c := &s.Cells[k]
 	before := 0.0
-	if x := c.block(); c.Rate > 0 && at-c.At < ageCells {
+	// The last level has no end, so what is known there may be of another number in flight.
+	if x := c.block(); c.Rate > 0 && at-c.At < ageCells && (k < numCells-1 || math.Abs(math.Log2(b.level/x.level)) <= 0.5) {
 		before = x.rate
 		d := math.Abs(math.Log(b.rate / x.rate))
 		s.Spread += (min(1, d) - s.Spread) / 8

@@ -328,15 +328,34 @@ func (g *Governor) note(t time.Duration) {
 	}
 	for s.Second < second {
 		s.Second++
-		// What is more than it holds counts for the next second.
-		n := min(max(int64(g.accepted())-s.RingCount, math.MinInt16), math.MaxInt16)
-		s.Ring[s.Second%ringSize] = int16(n)
-		s.RingCount += n
+		c := ringCodeOf(int64(g.accepted()) - s.RingCount)
+		s.Ring[s.Second%ringSize] = c
+		s.RingCount += ringCalls(c) // what it does not hold counts for the next second
 	}
 }
 
-// ringSize is how many seconds are remembered.
-const ringSize = 64
+const (
+	// ringSize is how many seconds are remembered.
+	ringSize = 64
+	// ringFine is up to how many calls a second Ring counts each; beyond, it counts by ringCoarse, up to 4 million.
+	ringFine, ringCoarse = 1 << 14, 1 << 8
+)
+
+// ringCodeOf returns what Ring holds for n calls, rounded down.
+func ringCodeOf(n int64) int16 {
+	if n > ringFine {
+		n = ringFine + (n-ringFine)/ringCoarse
+	}
+	return int16(min(max(n, math.MinInt16), math.MaxInt16))
+}
+
+// ringCalls returns how many calls a code of Ring stands for.
+func ringCalls(code int16) int64 {
+	if code > ringFine {
+		return ringFine + (int64(code)-ringFine)*ringCoarse
+	}
+	return int64(code)
+}
 
 // trailing returns how many calls were accepted in the last minute, or since the first call, and in how many seconds.
 func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
@@ -348,7 +367,7 @@ func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
 	}
 	n = float64(int64(g.accepted()) - s.RingCount)
 	for i := from + 1; i <= s.Second; i++ {
-		n += float64(s.Ring[i%ringSize])
+		n += float64(ringCalls(s.Ring[i%ringSize]))
 	}
 	return n, max(1e-3, (t-s.Origin).Seconds()-float64(from))
 }

@@ -109,7 +109,7 @@ type GovernorState struct {
 	FlowAt     time.Duration       //
 	FlowBefore float64             // Flow when the last trouble began
 	Second     int64               // the last whole second since Origin that Ring has
-	Ring       [ringSize]int16     // accepted calls in the second before each of the last
+	Ring       [ringSize]int16     // accepted calls in the second before each of the last, see ringCalls
 	RingCount  int64               // accepted calls that Ring has counted
 	Pace       [numPaces]PaceState // of requests and of tokens
 	Told       [numTold]ToldState  // of input and of output tokens

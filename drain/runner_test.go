@@ -189,7 +189,7 @@ func TestRefusalsAreNotLost(t *testing.T) {
 	})
 }
 
-// An upstream that says "come back tomorrow" is asked again when the guard does, after MaxPause.
+// An upstream that has accepted nothing yet and says "come back tomorrow" is asked again when the guard does, after MaxPause.
 func TestDrainAsksAgainAfterMaxPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 4)
@@ -199,8 +199,9 @@ func TestDrainAsksAgainAfterMaxPause(t *testing.T) {
 		}
 		w.cfg.Guard = w.guard
 		w.up.takes = time.Second
-		w.up.answer = func(j *drain.Job, n int) drain.Answer {
-			if n == 1 && j.ID == "job-0" {
+		var asked atomic.Int64
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			if asked.Add(1) <= 4 {
 				a := failed(429, feedback.Throttled)
 				a.HasRetryAfter, a.RetryAfter = true, 24*time.Hour
 				return a

@@ -533,11 +533,11 @@ func (g *Guard) fire() {
 	g.unlock()
 }
 
-// settle ends a call by the way through the lock.
-func (g *Guard) settle(now time.Duration, grant *admission.Grant, o *Outcome) {
+// settle ends a call by the way through the lock, after Finish or End.
+func (g *Guard) settle(now time.Duration, e admission.Ending, grant *admission.Grant, o *Outcome) {
 	g.lock()
 	defer g.unlock() // also when a law panics
-	g.core.Settle(now, grant, o)
+	g.core.Settle(now, e, grant, o)
 	g.serve(now, nil)
 }
 
@@ -546,7 +546,7 @@ func (g *Guard) settle(now time.Duration, grant *admission.Grant, o *Outcome) {
 //go:noinline
 func (g *Guard) ended(now time.Duration, t admission.Ticket, e admission.Ending) {
 	if e == admission.NotEnded {
-		g.settle(now, &admission.Grant{Call: t.Call()}, &Outcome{})
+		g.settle(now, e, &admission.Grant{Call: t.Call()}, &Outcome{})
 		return
 	}
 	g.lock()

@@ -93,8 +93,9 @@ func (p *Permit) release(o *Outcome) {
 	}
 	grant := p.grant()
 	p.drop()
-	if now := g.now(); g.core.Finish(now, &grant, o) {
-		g.settle(now, &grant, o)
+	now := g.now()
+	if e := g.core.Finish(now, &grant, o); e != admission.Ended {
+		g.settle(now, e, &grant, o)
 	}
 }
 

@@ -67,7 +67,7 @@ func TestPoolHistory(t *testing.T) {
 		time.Sleep(time.Second)
 		b.Release(limiter.Outcome{Class: feedback.ClientError}, limiter.KeyUnauthorized)
 		c := withKey(t, pool)
-		c.Release(limiter.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Hour}, limiter.KeyFine)
+		c.Release(limiter.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 5 * time.Minute}, limiter.KeyFine) // max_pause
 		if _, err := pool.Acquire(context.Background(), limiter.Request{}); err == nil {
 			t.Fatal("a pool without a key let a call in")
 		}
@@ -84,7 +84,7 @@ func TestPoolHistory(t *testing.T) {
 			{"flyball_key_in_service", "key", ofB, 0},
 			{"flyball_key_limit", "key", ofA, 1},
 			{"flyball_key_in_flight", "key", ofA, 0},
-			{"flyball_key_pause_remaining_seconds", "key", ofA, 300}, // max_pause
+			{"flyball_key_pause_remaining_seconds", "key", ofA, 300},
 			{"flyball_key_probes_total", "key", ofB, 0},
 			{"flyball_pool_refusals_total", "reason", "paused", 1},
 			{"flyball_pool_wait_seconds_count", "", "", 1},

@@ -15,7 +15,8 @@ const firstAbsurd = time.Second
 // absurd is a row of refusals with delays that are not believed.
 type absurd struct {
 	at     time.Duration // when the last of them came that counts
-	ended  uint64        // calls that had ended well by then
+	well   uint64        // calls that had ended well by then
+	ended  uint32        // calls that had ended in any way, as Slots.ended
 	flying int32         // calls in flight then, which may have been accepted long before
 	row    int32
 }
@@ -26,19 +27,24 @@ func Absurd(o *adaptive.Outcome, maxPause time.Duration) bool {
 	return o.HasRetryAfter && maxPause > 0 && o.RetryAfter > maxPause && o.Class != feedback.QuotaExhausted && o.Scope != feedback.ScopeDaily
 }
 
-// disbelieve notes a refusal with a delay that is not believed, of a call that started at sent, and returns for how long nothing starts: 0 for the
-// first since a call was accepted, of ended calls that ended well and flying that are in flight. Of calls that are refused together one counts.
-func (a *absurd) disbelieve(now, sent time.Duration, ended uint64, flying int, longest time.Duration) time.Duration {
-	if ended == 0 {
+// disbelieve notes a refusal with a delay that is not believed, of a call that started at sent, or at an instant that nobody knows (Untimed), and
+// returns for how long nothing starts: 0 for the first since a call was accepted. well calls ended well so far, ended as Slots.ended, and
+// flying are in flight. Of calls that are refused together one counts.
+func (a *absurd) disbelieve(now, sent time.Duration, well uint64, ended uint32, flying int, longest time.Duration) time.Duration {
+	if well == 0 {
 		return longest
 	}
+	together := sent <= a.at
+	if sent < 0 {
+		together = int64((ended-a.ended)&countMask) < int64(a.flying) // it may have been one of those in flight
+	}
 	switch {
-	case a.row > 0 && sent <= a.at:
+	case a.row > 0 && together:
 		return 0
-	case ended-a.ended > uint64(a.flying):
+	case well-a.well > uint64(a.flying):
 		a.row = 0
 	}
-	a.at, a.ended, a.flying = now, ended, int32(min(max(flying, 0), 1<<30))
+	a.at, a.well, a.ended, a.flying = now, well, ended, int32(min(max(flying, 0), 1<<30))
 	a.row = min(a.row+1, 40)
 	if a.row == 1 {
 		return 0

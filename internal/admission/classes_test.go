@@ -59,6 +59,45 @@ func TestWindowTellsClassesApart(t *testing.T) {
 	}
 }
 
+// Of calls that are not timed, the classes have no tokens either: they would be those of the few of class 0 that are.
+func TestClassesOfUntimedCalls(t *testing.T) {
+	b := newBench(t, 8, func(c *Config) { c.Sampled = true })
+	b.law.d.AskAgain = time.Hour
+	b.core.decide(0, b.law.d)
+	call := func(class uint8, timed bool) {
+		w := b.acquire()
+		w.Call.Class = class
+		if !timed {
+			w.Call.SentAt = Untimed
+		}
+		b.after(time.Second)
+		b.finish(w, adaptive.Outcome{OutputTokens: 10})
+	}
+	var got [adaptive.NumClasses]adaptive.ClassSum
+	b.law.look = func(w adaptive.Window) {
+		if w.Classes != nil {
+			got = *w.Classes
+		}
+	}
+	for range 2 {
+		call(2, true)
+		call(0, true)
+		for range 15 {
+			call(0, false)
+			call(2, false)
+		}
+		b.core.flush(b.now)
+		of := adaptive.ClassSum{Timed: 1, Latency: time.Second, OutputTokens: 10}
+		if want := [adaptive.NumClasses]adaptive.ClassSum{0: of, 2: of}; got != want {
+			b.fatalf("classes\n got %+v\nwant %+v", got, want)
+		}
+		for range 3 {
+			call(0, false) // of one class
+		}
+		b.core.flush(b.now)
+	}
+}
+
 // What was counted before there was a law is of nobody knows which class, so it is told without its time.
 func TestClassesBeforeALaw(t *testing.T) {
 	law := &script{d: adaptive.Decision{Limit: 8, AskAgain: time.Hour}}
@@ -70,8 +109,8 @@ func TestClassesBeforeALaw(t *testing.T) {
 		n, _ := c.Take()
 		g := Grant{Call: c.Begin(now, n, class).Call()}
 		now += 10 * time.Millisecond
-		if c.Finish(now, &g, &o) {
-			c.Settle(now, &g, &o)
+		if e := c.Finish(now, &g, &o); e != Ended {
+			c.Settle(now, e, &g, &o)
 			c.Next(now)
 		}
 	}
@@ -92,6 +131,36 @@ func TestClassesBeforeALaw(t *testing.T) {
 	}
 }
 
+// A call of a class that ended without the lock, while there was no law, does not end once more because somebody makes one before its
+// caller has the lock.
+func TestClassEndsOnce(t *testing.T) {
+	law := &script{d: adaptive.Decision{Limit: 2, AskAgain: time.Hour}}
+	cfg := Config{NewLaw: func() adaptive.Law { return law }, First: adaptive.Decision{Limit: 2}, Queue: 1, MaxWait: time.Minute, Seed: 1}
+	var c Core
+	c.Init(&cfg)
+	begin := func(class uint8) *Grant {
+		n, _ := c.Take()
+		return &Grant{Call: c.Begin(0, n, class).Call()}
+	}
+	a, b := begin(3), begin(0)
+	plain, bad := adaptive.Outcome{}, adaptive.Outcome{Class: feedback.ServerError}
+	of := c.Finish(time.Second, a, &plain)
+	if of != EndedServe || c.state != nil {
+		t.Fatalf("Finish said %v, want that the law is due and that there is none", of)
+	}
+	c.Settle(time.Second, c.Finish(time.Second, b, &bad), b, &bad)
+	c.Next(time.Second)
+	begin(0)
+	c.Settle(time.Second, of, a, &plain)
+	c.Next(time.Second)
+	if n := c.InFlight(); n != 1 {
+		t.Errorf("%d calls in flight, want 1", n)
+	}
+	if n := c.Counts().Outcomes[feedback.OK]; n != 1 {
+		t.Errorf("%d calls ended well, want 1", n)
+	}
+}
+
 // To count a call by its class allocates nothing once there was one.
 func TestClassesDoNotAllocate(t *testing.T) {
 	b := newBench(t, 4, nil)
@@ -100,8 +169,8 @@ func TestClassesDoNotAllocate(t *testing.T) {
 		n, _ := b.core.Take()
 		call := Grant{Call: b.core.Begin(b.now, n, 2).Call()}
 		b.now += time.Millisecond
-		if b.core.Finish(b.now, &call, &o) {
-			b.core.Settle(b.now, &call, &o)
+		if e := b.core.Finish(b.now, &call, &o); e != Ended {
+			b.core.Settle(b.now, e, &call, &o)
 			b.core.Next(b.now)
 		}
 		b.law.windows = b.law.windows[:0]

@@ -833,13 +833,13 @@ func (c *Core) Cancel(w *Waiter) bool {
 	return true
 }
 
-// Finish ends a call. When it reports true, the caller must take the lock, call Settle with the same arguments, and run Next.
-// It may be called at any time, once for each call.
-func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) (locked bool) {
+// Finish ends a call, if that needs no lock. Unless it says Ended, the caller must take the lock, call Settle with what it said and the same
+// arguments, and run Next. It may be called at any time, once for each call.
+func (c *Core) Finish(now time.Duration, g *Grant, o *adaptive.Outcome) Ending {
 	if !plain(now, g, o) {
-		return true
+		return NotEnded
 	}
-	return c.End(now, Ticket{At: g.Call.SentAt, mark: markOf(&g.Call)}) != Ended
+	return c.End(now, Ticket{At: g.Call.SentAt, mark: markOf(&g.Call)})
 }
 
 // Ending says what became of End.
@@ -942,9 +942,10 @@ func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 		g.reserved == nil && call.SentAt >= 0 && now-call.SentAt < meterLongest && !call.Begun
 }
 
-// Settle does the part of Finish that needs the lock.
-func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
-	if plain(now, g, o) && (g.Call.Class == 0 || c.state == nil) {
+// Settle does the part of Finish that needs the lock. What Finish, or End, said counts, and not what a call tells: somebody
+// else may have made the state meanwhile, which has calls of classes counted under the lock.
+func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome) {
+	if e != NotEnded {
 		c.Tend(now)
 		return
 	}
@@ -957,6 +958,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
 		s.counts.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
+		sent := call.SentAt
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -964,7 +966,7 @@ func (c *Core) Settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 		told.RetryAfter = Asked(o, c.cfg.MaxPause)
 		told.HasRetryAfter = o.HasRetryAfter && !Absurd(o, c.cfg.MaxPause) // what is not believed is not to be learned from
 		c.decide(now, s.law.Ended(now, *call, told))
-		c.pause(now, call, o)
+		c.pause(now, sent, o)
 	}
 	for _, w := range o.Windows {
 		c.decide(now, s.law.Hint(now, w))
@@ -1250,9 +1252,9 @@ func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
 	return now + s.latency
 }
 
-// pause closes the gate for a delay that an answer named. A delay next to a limit on calls in
+// pause closes the gate for a delay that an answer named to a call that started at sent, or Untimed. A delay next to a limit on calls in
 // flight says when to try that call again; it is no reason to let free places stand empty.
-func (c *Core) pause(now time.Duration, call *adaptive.Call, o *adaptive.Outcome) {
+func (c *Core) pause(now, sent time.Duration, o *adaptive.Outcome) {
 	s := c.state
 	if !o.HasRetryAfter || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
 		return
@@ -1264,7 +1266,10 @@ func (c *Core) pause(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 	}
 	asked, named := Asked(o, c.cfg.MaxPause), now+min(o.RetryAfter, maxGate)
 	if Absurd(o, c.cfg.MaxPause) {
-		asked = s.absurd.disbelieve(now, call.SentAt, c.ended, c.slots.InFlight(), c.cfg.MaxPause)
+		asked = s.absurd.disbelieve(now, sent, c.ended, c.slots.ended(), c.slots.InFlight(), c.cfg.MaxPause)
+		if asked < c.cfg.MaxPause {
+			named = now + asked // who is refused meanwhile is not told what is not believed
+		}
 	}
 	until := now + asked
 	if until <= s.gate {
@@ -1306,6 +1311,8 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 		w.Timed++
 		w.Latency += latency
 		s.countClass(call.Class%adaptive.NumClasses, latency, o.OutputTokens)
+	} else if w.Classes != nil {
+		w.Classes[0].OutputTokens -= o.OutputTokens // the classes are of timed calls
 	}
 	if call.Begun {
 		w.Begun++
@@ -1335,13 +1342,17 @@ func (s *state) countClass(class uint8, latency time.Duration, tokens int64) {
 	of.OutputTokens += tokens
 }
 
-// tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave.
+// tellClasses gives w its classes, if they are several. The calls of class 0 are what the others leave, less the tokens of calls that were not timed.
 func (s *state) tellClasses(w *adaptive.Window) {
+	if w.Classes == nil {
+		return
+	}
+	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens + w.Classes[0].OutputTokens}
+	w.Classes[0] = adaptive.ClassSum{}
 	if !s.several {
 		w.Classes = nil
 		return
 	}
-	zero := adaptive.ClassSum{Timed: w.Timed, Latency: w.Latency, OutputTokens: w.OutputTokens}
 	for i := range w.Classes[1:] {
 		of := &w.Classes[i+1]
 		zero.Timed, zero.Latency, zero.OutputTokens = zero.Timed-of.Timed, zero.Latency-of.Latency, zero.OutputTokens-of.OutputTokens

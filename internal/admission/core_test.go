@@ -93,8 +93,8 @@ func (b *bench) next() (answered []*Waiter) {
 
 func (b *bench) finish(w *Waiter, o adaptive.Outcome) []*Waiter {
 	b.logf("finish: %v", o.Class)
-	if b.core.Finish(b.now, &w.Grant, &o) {
-		b.core.Settle(b.now, &w.Grant, &o)
+	if e := b.core.Finish(b.now, &w.Grant, &o); e != Ended {
+		b.core.Settle(b.now, e, &w.Grant, &o)
 		return b.next()
 	}
 	return nil
@@ -303,6 +303,51 @@ func TestAbsurdDelayIsNotBelieved(t *testing.T) {
 	b.after(time.Millisecond)
 	b.finish(b.acquire(), day)
 	b.want(b.acquire(), Granted, ReasonNone)
+}
+
+// Of calls that are refused together one counts, also where nobody knows when they started.
+func TestAbsurdDelayOfUntimedCalls(t *testing.T) {
+	day := throttled(24 * time.Hour)
+	b := newBench(t, 100, func(c *Config) { c.Sampled = true })
+	b.finish(b.acquire(), adaptive.Outcome{})
+	burst := func() {
+		t.Helper()
+		b.after(time.Millisecond)
+		var calls []*Waiter
+		for range 100 {
+			w := b.acquire()
+			b.want(w, Granted, ReasonNone)
+			w.Call.SentAt = Untimed
+			calls = append(calls, w)
+		}
+		for _, w := range calls {
+			b.after(time.Millisecond)
+			b.finish(w, day)
+		}
+	}
+	burst()
+	if b.core.Gate() > b.now {
+		b.fatalf("a burst of refusals closed the guard for %v", b.core.Gate()-b.now)
+	}
+	burst()
+	if got := b.core.Gate() - b.now; got <= 0 || got > time.Second {
+		b.fatalf("the second burst closed the guard for %v more, want up to 1 s", got)
+	}
+}
+
+// Who is refused while a delay is not believed is told when the guard asks again, and not what the upstream said.
+func TestAbsurdDelayIsNotTold(t *testing.T) {
+	b := newBench(t, 2, func(c *Config) { c.Queue = 0 })
+	b.finish(b.acquire(), adaptive.Outcome{})
+	for range 2 {
+		b.after(time.Millisecond)
+		b.finish(b.acquire(), throttled(24*time.Hour))
+	}
+	w := b.acquire()
+	b.want(w, Refused, ReasonPaused)
+	if w.RetryAt != b.now+time.Second {
+		b.fatalf("RetryAt is %v, want %v", w.RetryAt, b.now+time.Second)
+	}
 }
 
 // What is believed counts beside what is not.
@@ -651,13 +696,13 @@ func TestNoAllocations(t *testing.T) {
 		call := Grant{Call: b.core.Start(b.now, n)}
 		b.core.Ask(b.now, w)
 		b.now += time.Millisecond
-		if b.core.Finish(b.now, &call, &o) {
-			b.core.Settle(b.now, &call, &o)
+		if e := b.core.Finish(b.now, &call, &o); e != Ended {
+			b.core.Settle(b.now, e, &call, &o)
 		}
 		for b.core.Next(b.now) != nil {
 		}
-		if b.core.Finish(b.now, &w.Grant, &o) {
-			b.core.Settle(b.now, &w.Grant, &o)
+		if e := b.core.Finish(b.now, &w.Grant, &o); e != Ended {
+			b.core.Settle(b.now, e, &w.Grant, &o)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for two calls, one of which waits; want 0", n)
@@ -679,8 +724,8 @@ func TestLateLawKnowsWhatWentWell(t *testing.T) {
 		}
 		g := Grant{Call: c.Start(now, n)}
 		now += time.Millisecond
-		if c.Finish(now, &g, &o) {
-			c.Settle(now, &g, &o)
+		if e := c.Finish(now, &g, &o); e != Ended {
+			c.Settle(now, e, &g, &o)
 			c.Next(now)
 		}
 	}
@@ -738,10 +783,11 @@ func TestBegan(t *testing.T) {
 		t.Errorf("a ticket makes %+v of %+v", back, g.Call)
 	}
 	o := adaptive.Outcome{}
-	if !c.Finish(4*time.Second, &g, &o) {
+	e := c.Finish(4*time.Second, &g, &o)
+	if e != NotEnded {
 		t.Fatal("a call that was told of ended without the lock")
 	}
-	c.Settle(4*time.Second, &g, &o)
+	c.Settle(4*time.Second, e, &g, &o)
 	ok, begun := 0, 0
 	for _, w := range law.windows {
 		ok, begun = ok+w.OK, begun+w.Begun

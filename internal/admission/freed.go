@@ -117,11 +117,12 @@ func (c *Core) noteFreed(now time.Duration) {
 	}
 }
 
-// freedAt returns when a place that is held is free, if one is all that is missing; else now.
+// freedAt returns when a place that is held is free, if one is all that is missing; else now. How many are free is looked up first: the place of a
+// call that ends meanwhile is then held before it is free, and whoever ended it has everybody looked at once more.
 func (c *Core) freedAt(now time.Duration) time.Duration {
+	free := c.slots.view().free()
 	c.noteFreed(now)
 	f := c.state.freed
-	free := c.slots.view().free()
 	if free <= 0 || f.held < free {
 		return now
 	}

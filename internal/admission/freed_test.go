@@ -170,6 +170,69 @@ func TestPropFreed(t *testing.T) {
 	})
 }
 
+// Whatever becomes of the time for which places are held, and of the limit, everybody who waits starts: nobody has to come for that.
+func TestPropFreedChanges(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newHolding(t, 3, func(c *Config) { c.MaxWait = 100 * time.Hour })
+		var open []*Waiter
+		waiting := 0
+		took := func(got []*Waiter) {
+			open = append(open, got...)
+			waiting -= len(got)
+		}
+		classes := rapid.SampledFrom([]feedback.Class{feedback.OK, feedback.Throttled, feedback.Canceled})
+		end := func(class feedback.Class) {
+			w := open[0]
+			open = open[1:]
+			took(b.finish(w, adaptive.Outcome{Class: class}))
+		}
+		for range rapid.IntRange(1, 80).Draw(rt, "steps") {
+			b.after(time.Duration(rapid.IntRange(0, 100).Draw(rt, "ms")) * time.Millisecond)
+			switch op := rapid.IntRange(0, 6).Draw(rt, "op"); {
+			case op < 2 && waiting < 50:
+				took(b.next())
+				if w := b.acquire(); w.State == Granted {
+					open = append(open, w)
+				} else {
+					waiting++
+				}
+			case op < 5 && len(open) > 0:
+				end(classes.Draw(rt, "class"))
+			case op == 5:
+				b.law.d.FreeAfter = rapid.SampledFrom([]time.Duration{0, 1, hold / 50, hold, 3 * hold, time.Hour}).Draw(rt, "hold")
+				b.law.d.Limit = rapid.IntRange(1, 4).Draw(rt, "limit")
+				b.core.decide(b.now, b.law.d)
+				took(b.next())
+			case op == 6 && len(open) > 0:
+				w := open[0]
+				open = open[1:]
+				b.core.Abandon(b.now, &w.Grant)
+				took(b.next())
+			default:
+				took(b.next())
+			}
+			if f := b.core.state.freed; f != nil && (f.held < 0 || f.n > freedRing) {
+				rt.Fatalf("%d places held, in %d entries", f.held, f.n)
+			}
+		}
+		for waiting > 0 || len(open) > 0 {
+			if len(open) > 0 {
+				end(feedback.OK)
+				continue
+			}
+			at, ok := b.core.Wake(b.now)
+			if !ok || at > b.now+2*maxFreeAfter {
+				rt.Fatalf("%d wait, and the next is looked at at %v, %v; it is %v", waiting, at, ok, b.now)
+			}
+			b.now = max(b.now+1, at)
+			took(b.next())
+		}
+		if b.core.InFlight() != 0 || b.core.Waiting() != 0 {
+			rt.Fatalf("%d in flight, %d waiting at the end", b.core.InFlight(), b.core.Waiting())
+		}
+	})
+}
+
 // However many calls end, what is remembered of them has a fixed size, and none is lost.
 func TestFreedIsBounded(t *testing.T) {
 	f := &freed{after: time.Second}

@@ -75,10 +75,11 @@ func (b *twin) end(k int, o adaptive.Outcome) {
 	i := b.running[k]
 	b.running = append(b.running[:k:k], b.running[k+1:]...)
 	w := b.all[i]
-	if !b.core.Finish(b.now, &w.Grant, &o) {
+	e := b.core.Finish(b.now, &w.Grant, &o)
+	if e == Ended {
 		return
 	}
-	if plain(b.now, &w.Grant, &o) {
+	if e == EndedServe {
 		if got, more := b.core.HandOver(b.now); got != nil {
 			b.plain++
 			b.note(got)
@@ -87,7 +88,7 @@ func (b *twin) end(k int, o adaptive.Outcome) {
 			}
 		}
 	}
-	b.core.Settle(b.now, &w.Grant, &o)
+	b.core.Settle(b.now, e, &w.Grant, &o)
 	b.serve(nil)
 }
 

@@ -80,8 +80,8 @@ func (g *guarded) acquire(now time.Duration, w *admission.Waiter) {
 
 // release ends the call of w.
 func (g *guarded) release(now time.Duration, w *admission.Waiter, o *adaptive.Outcome) {
-	if g.core.Finish(now, &w.Grant, o) {
-		g.core.Settle(now, &w.Grant, o)
+	if e := g.core.Finish(now, &w.Grant, o); e != admission.Ended {
+		g.core.Settle(now, e, &w.Grant, o)
 		g.serve(now)
 	}
 }
