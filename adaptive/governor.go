@@ -35,9 +35,13 @@ func New(cfg Config) *Governor {
 // Decision implements [Law].
 func (g *Governor) Decision() Decision {
 	s := &g.s
+	pace := g.pace()
+	if told := g.toldPace(); told > 0 && (pace == 0 || told < pace) {
+		pace = told
+	}
 	return Decision{
 		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
-		Pace:      g.pace(),
+		Pace:      pace,
 		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
 		NotBefore: s.HoldUntil,
 		FreeAfter: s.Lag.freeAfter(),
@@ -69,6 +73,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.passedCap(&w)
 	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
+	g.costs(&w)
 	s.InFlight = w.InFlight
 	w.InFlight += level(w.Held)
 	if w.OK > 0 {
@@ -336,6 +341,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
 		// What a call costs of one kind is not known when it starts, and what it costs on average is.
+		if g.toldRefused(t, o.Scope, first) {
+			return
+		}
 		g.paceRefused(t, paceRequests, first)
 		s.Binding = o.Scope
 		return
@@ -812,6 +820,8 @@ func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 		g.window(t, paceRequests, &w)
 	case feedback.ScopeTokens:
 		g.window(t, paceTokens, &w)
+	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		g.told(t, toldKind(w.Kind), &w)
 	}
 	return g.Decision()
 }
