@@ -237,7 +237,9 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 // next time that a limit is tried is then far away.
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	s.Credit = max(0, s.Credit-1)
+	if !g.byOthers(c) {
+		s.Credit = max(0, s.Credit-1)
+	}
 	s.RefusedLast = t
 	if c.SentAt >= 0 && t > c.SentAt {
 		took := (t - c.SentAt).Seconds()
@@ -264,6 +266,13 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	}
 }
 
+// byOthers reports whether no probe of this guard's can have caused the refusal of c: where no pace is kept, it saw less in flight than
+// what was refused before, so that others must have filled what is shared. What a guard pays for that it lacks to find its own share again.
+func (g *Governor) byOthers(c *Call) bool {
+	s := &g.s
+	return s.Pace[paceRequests].Rate == 0 && s.LastBound > 0 && s.Credit <= maxCredit && float64(c.InFlight) <= othersBelow*s.LastBound
+}
+
 // earned returns how many refusals the calls of w earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
 // A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in 90 s, but not more than twice the budget.
@@ -281,6 +290,8 @@ func (g *Governor) earned(w *Window) float64 {
 }
 
 const (
+	// othersBelow is the share of what was refused before below which others are behind a refusal.
+	othersBelow = 0.93
 	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
 	// much the budget may be exceeded for that.
 	slowProbe  = 90 * time.Second
