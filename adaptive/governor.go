@@ -95,6 +95,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
+		g.lagResumed(t)
 		s.BusyAt = t
 		s.Begin.Full = true
 	}
@@ -444,7 +445,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if g.costly(t) && n > watchFrom {
 			need = 2 // at a limit on calls it costs pauses
 		}
-		if s.Same = min(s.Same+1, 1<<13); int(s.Same) >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
