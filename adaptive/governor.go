@@ -35,9 +35,13 @@ func New(cfg Config) *Governor {
 // Decision implements [Law].
 func (g *Governor) Decision() Decision {
 	s := &g.s
+	pace := g.pace()
+	if told := g.toldPace(); told > 0 && (pace == 0 || told < pace) {
+		pace = told
+	}
 	return Decision{
 		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
-		Pace:      g.pace(),
+		Pace:      pace,
 		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
 		NotBefore: s.HoldUntil,
 		FreeAfter: s.Lag.freeAfter(),
@@ -69,6 +73,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.passedCap(&w)
 	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
+	g.costs(&w)
 	s.InFlight = w.InFlight
 	w.InFlight += level(w.Held)
 	if w.OK > 0 {
@@ -90,6 +95,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	}
 	s.Busy = w.Full || w.Waiting > 0
 	if s.Busy {
+		g.lagResumed(t)
 		s.BusyAt = t
 		s.Begin.Full = true
 	}
@@ -336,6 +342,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
 		// What a call costs of one kind is not known when it starts, and what it costs on average is.
+		if g.toldRefused(t, o.Scope, first) {
+			return
+		}
 		g.paceRefused(t, paceRequests, first)
 		s.Binding = o.Scope
 		return
@@ -436,7 +445,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if g.costly(t) && n > watchFrom {
 			need = 2 // at a limit on calls it costs pauses
 		}
-		if s.Same = min(s.Same+1, 1<<13); int(s.Same) >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -713,18 +722,19 @@ func (g *Governor) raise(limit float64, cause Cause) {
 // when there is one. See AIMD.fresh.
 func (g *Governor) fresh(w *Window) int {
 	s := &g.s
+	old := s.Old
+	s.Old = max(0, s.Old-w.OK)
 	if !s.Recovering {
 		return w.OK
 	}
 	n := 0
 	switch {
 	case w.OK == 0:
-	case w.OK > s.Old:
-		n = w.OK - s.Old
+	case w.OK > old:
+		n = w.OK - old
 	case w.Timed > 0 && w.MinLatency >= 0 && w.Start-w.MinLatency >= s.CutAt:
 		n = 1
 	}
-	s.Old = max(0, s.Old-w.OK)
 	if n > 0 {
 		g.recovered()
 	}
@@ -811,6 +821,8 @@ func (g *Governor) Hint(now time.Duration, w feedback.Window) Decision {
 		g.window(t, paceRequests, &w)
 	case feedback.ScopeTokens:
 		g.window(t, paceTokens, &w)
+	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		g.told(t, toldKind(w.Kind), &w)
 	}
 	return g.Decision()
 }

@@ -236,6 +236,14 @@ func (g *Governor) lagDrop(t time.Duration, fails int8) {
 	g.disturbed(t)
 }
 
+// lagResumed begins anew to judge a hold when somebody asks again after a time in which nobody did, which says nothing of it.
+func (g *Governor) lagResumed(t time.Duration) {
+	s := &g.s
+	if s.Lag.Rate > 0 && (t-s.BusyAt).Seconds() > max(1, 2*s.Mean) {
+		s.Lag.At, s.Lag.Count = t, g.accepted()
+	}
+}
+
 // lagJudged looks at what calls that ended well say of a hold.
 func (g *Governor) lagJudged(t time.Duration, ok int) {
 	s := &g.s

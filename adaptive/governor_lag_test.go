@@ -24,6 +24,7 @@ type lagPlay struct {
 	next, window      time.Duration
 	ok, refused, seen int
 	noise             float64
+	idle              bool // nobody asks
 }
 
 // refusal is one on its way back.
@@ -34,7 +35,10 @@ type refusal struct {
 
 func (p *lagPlay) run(until time.Duration) {
 	for ; p.now < until; p.now += time.Millisecond {
-		now := p.now
+		now, waiting := p.now, 1
+		if p.idle {
+			waiting = 0
+		}
 		for len(p.counted) > 0 && p.counted[0] <= now {
 			heap.Pop(&p.counted)
 		}
@@ -43,8 +47,8 @@ func (p *lagPlay) run(until time.Duration) {
 			p.ok++
 			p.held = append(p.held, now)
 			p.g.Window(now, Window{
-				Start: p.window, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: p.seen, Full: true,
-				InFlight: len(p.ends) + len(p.refusals) + 1, Held: len(p.held) - 1, Waiting: 1,
+				Start: p.window, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: p.seen, Full: !p.idle,
+				InFlight: len(p.ends) + len(p.refusals) + 1, Held: len(p.held) - 1, Waiting: waiting,
 			})
 			p.seen, p.window = 0, now
 		}
@@ -57,7 +61,7 @@ func (p *lagPlay) run(until time.Duration) {
 			p.held = p.held[1:]
 		}
 		used := len(p.ends) + len(p.refusals) + len(p.held) + 1
-		if now < d.NotBefore || now < p.next || used > d.Limit {
+		if p.idle || now < d.NotBefore || now < p.next || used > d.Limit {
 			continue
 		}
 		if d.Pace > 0 {
@@ -81,14 +85,13 @@ func newLagPlay(n int, seed uint64, lag time.Duration) *lagPlay {
 
 // The time for which calls are counted after their ends is learned, and with it the limit.
 func TestGovernorLearnsLag(t *testing.T) {
-	const seeds = 5
-	sum := 0.0
+	const seeds = 20
+	sum, learned := 0.0, 0
 	for seed := range uint64(seeds) {
 		p := newLagPlay(20, seed, 400*time.Millisecond)
 		p.run(2 * time.Minute)
-		d := p.g.Decision()
-		if d.FreeAfter < 300*time.Millisecond || d.FreeAfter > 550*time.Millisecond {
-			t.Errorf("seed %d: places are held for %v, want about 400 ms", seed, d.FreeAfter)
+		if d := p.g.Decision(); d.FreeAfter >= 300*time.Millisecond && d.FreeAfter <= 550*time.Millisecond {
+			learned++
 		}
 		ok, refused := p.ok, p.refused
 		p.run(5 * time.Minute)
@@ -98,8 +101,11 @@ func TestGovernorLearnsLag(t *testing.T) {
 			t.Errorf("seed %d: %.2f of what can pass, %d refused of %d", seed, got, p.refused-refused, p.ok-ok)
 		}
 	}
-	if sum/seeds < 0.88 {
-		t.Errorf("%.2f of what can pass, want 0.88", sum/seeds)
+	if sum/seeds < 0.9 {
+		t.Errorf("%.3f of what can pass, want 0.9", sum/seeds)
+	}
+	if learned < seeds-2 {
+		t.Errorf("after two minutes places are held for about 400 ms with %d of %d seeds", learned, seeds)
 	}
 }
 
@@ -155,6 +161,30 @@ func TestGovernorForgetsLag(t *testing.T) {
 	p.run(12 * time.Minute)
 	if got := float64(p.ok-ok) / (20 * 600); got < 0.85 {
 		t.Errorf("%.2f of what can pass, places are held for %v, limit %d", got, p.g.Decision().FreeAfter, p.g.Decision().Limit)
+	}
+}
+
+// A time in which nobody asks says nothing of whether a hold is of use. Some are given up for other reasons.
+func TestGovernorKeepsLagWhileIdle(t *testing.T) {
+	const seeds = 40
+	kept := 0
+	for seed := range uint64(seeds) {
+		p := newLagPlay(20, seed, 400*time.Millisecond)
+		for p.g.Decision().FreeAfter == 0 && p.now < 2*time.Minute {
+			p.run(p.now + time.Second)
+		}
+		for range 5 {
+			p.idle = true
+			p.run(p.now + 30*time.Second)
+			p.idle = false
+			p.run(p.now + 10*time.Second)
+		}
+		if l := p.g.State().Lag; l.Hold > 0 && l.Fails == 0 {
+			kept++
+		}
+	}
+	if kept < seeds*6/10 {
+		t.Errorf("after five times in which nobody asked %d of %d hold their places still, want 24", kept, seeds)
 	}
 }
 

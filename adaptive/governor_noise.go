@@ -1,6 +1,10 @@
 package adaptive
 
-import "math"
+import (
+	"math"
+
+	"github.com/flyball-go/flyball/feedback"
+)
 
 // Some refusals mean nothing: an upstream refuses one call in fifty, whatever is asked of it. A limit on calls in flight refuses nearly every call
 // that sees as many, and none that sees fewer; a quota that is used up refuses a share that is told within a few calls. Noise
@@ -18,11 +22,12 @@ const (
 	provenCalls, provenFor = 12, 4000
 	// A refusal below what is proven, after so many accepted calls, counts 1 for noise, and one that comes sooner than soonAccepted
 	// calls after the one before counts soonCounts against it: of noise of 2 % a tenth does so, and a third at a limit that others use, too.
-	// Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
-	soonAccepted, soonCounts         = 3, 3
-	noiseKnown, noiseSure, mostNoise = 4, 6, 8
-	// noiseDebt is how many refusals that are not made up for mean nothing where noise is known, and beyondDebt the same beyond what is proven.
-	noiseDebt, beyondDebt = 2, 0.5
+	// What was accepted since the last cut says something from noiseLikely on. Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
+	soonAccepted, soonCounts                      = 3, 2
+	noiseLikely, noiseKnown, noiseSure, mostNoise = 2, 4, 6, 8
+	// noiseDebt is how many refusals that are not made up for mean nothing below what is proven, for each that counts for noise, and beyondDebt how
+	// many beyond it.
+	noiseDebt, beyondDebt = 0.75, 0.5
 )
 
 // prove notes what calls see in flight while none is refused.
@@ -44,6 +49,13 @@ func (g *Governor) prove(w *Window) {
 	}
 }
 
+// unlearnPace drops the pace, because refusals mean nothing as is known now, and so did those that it was learned from.
+func (g *Governor) unlearnPace() {
+	s := &g.s
+	s.Pace[paceRequests] = PaceState{}
+	s.Contra, s.Against, s.Wrong = 0, 0, min(s.Wrong+1, 3)
+}
+
 // noise notes a refusal of a call that saw n in flight, gap accepted calls after the one before, and reports whether it means nothing.
 func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s
@@ -60,15 +72,16 @@ func (g *Governor) noise(n, gap float64) bool {
 	noisy := s.Chance >= noiseKnown
 	most := -1.0
 	switch {
-	case gap >= aloneAfter && fine && (n <= s.Top || proven):
+	case gap >= aloneAfter && fine && (proven || n <= s.Top && (p.Rate > 0 || s.Chance >= noiseLikely)):
 		most = maxAloneDebt
 	case n <= 1:
-	case noisy && proven:
-		most = noiseDebt
-	case s.Chance >= noiseSure:
+	case !proven && s.Chance >= noiseSure:
 		most = beyondDebt
 	case p.Rate == 0 && n <= belowPeak*s.Peak && s.Debt < 1:
 		most = 1
+	}
+	if proven && n > 1 {
+		most = max(most, noiseDebt*s.Chance)
 	}
 	switch {
 	case !proven:
@@ -76,6 +89,9 @@ func (g *Governor) noise(n, gap float64) bool {
 		s.Chance = max(0, s.Chance-soonCounts)
 	case known >= provenCalls:
 		s.Chance = min(s.Chance+1, mostNoise)
+	}
+	if s.Chance >= noiseKnown && !noisy && p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
+		g.unlearnPace()
 	}
 	if s.Debt <= most && p.Rate > 0 && p.Measured && fine {
 		if s.Contra = min(s.Contra+1, mostContra); s.Contra == mostContra {

@@ -146,28 +146,28 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
 		}
 		switch soon := dn < soonRefused+u; {
-		case p.Guess > 0 && soon && lower < 0.95*p.Guess:
+		case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
 			p.Saves = true
 			p.Depth = max(p.Depth, p.Excess)
-		case p.Guess > 0 && !soon && lower >= 0.93*p.Guess:
+		case p.Guess > 0 && !soon && lower >= 0.93*float64(p.Guess):
 			p.Saves, p.Depth = false, 0
 		}
-		if alike := p.Saves && math.Abs(p.Rate/max(p.Met, 1e-9)-1) < 0.03 && p.Rate > 1.08*lower && dn >= soonRefused && dn-p.Known*dt < 1.5; !alike {
+		if alike := p.Saves && math.Abs(p.Rate/max(float64(p.Met), 1e-9)-1) < 0.03 && p.Rate > 1.08*lower && dn >= soonRefused && dn-p.Known*dt < 1.5; !alike {
 			p.Alike = 0
 		} else if p.Alike++; p.Alike >= 2<<p.Flips {
 			// Always at the same pace, however long it was kept below: it saves up hardly anything.
 			p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
 		}
-		p.Met = p.Rate
+		p.Met = float32(p.Rate)
 		p.Excess = 0
 		if p.Measured {
-			p.Excess = max(0, dn-p.Known*dt)
+			p.Excess = float32(max(0, dn-p.Known*dt))
 		}
 		est := lower
 		p.Guess = 0
 		if p.Lowest < 1.02*lower && !p.Saves {
 			est = math.Sqrt(lower * max(lower, p.Rate))
-			p.Guess = est
+			p.Guess = float32(est)
 		}
 		same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
 		sure := refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
@@ -313,7 +313,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*p.Depth+1.1*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*float64(p.Depth)+1.1*gave
 }
 
 // note remembers how many calls were accepted in each of the last seconds.

@@ -16,7 +16,7 @@ func wilder(t *rapid.T, e event) event {
 	number := rapid.OneOf(rapid.Int64Range(0, 1000), rapid.Int64Range(0, 1000), rapid.Int64())
 	switch e.kind {
 	case 0, 1:
-		e.w.Tokens, e.w.OutputTokens = number.Draw(t, "Tokens"), number.Draw(t, "OutputTokens")
+		e.w.Tokens, e.w.OutputTokens, e.w.CachedTokens = number.Draw(t, "Tokens"), number.Draw(t, "OutputTokens"), number.Draw(t, "CachedTokens")
 		if rapid.Bool().Draw(t, "several classes") {
 			e.w.Classes = new([NumClasses]ClassSum)
 			for i := range e.w.Classes[:3] {
@@ -128,7 +128,7 @@ func likely(t *rapid.T, n int) []event {
 		latency := time.Duration(rapid.Int64Range(1e6, 30e9).Draw(t, "latency"))
 		e.w = Window{Start: now - time.Second, OK: ok, Timed: ok, Latency: time.Duration(ok) * latency, MinLatency: latency / 2,
 			MaxInFlight: rapid.IntRange(1, 300).Draw(t, "MaxInFlight"), InFlight: rapid.IntRange(0, 300).Draw(t, "InFlight"),
-			Waiting: rapid.IntRange(0, 3).Draw(t, "Waiting"), Full: rapid.Bool().Draw(t, "Full"), OutputTokens: int64(ok) * 100}
+			Waiting: rapid.IntRange(0, 3).Draw(t, "Waiting"), Full: rapid.Bool().Draw(t, "Full"), Tokens: int64(ok) * 400, OutputTokens: int64(ok) * 100, CachedTokens: int64(ok) * 50}
 		e.c = Call{SentAt: now - latency, InFlight: rapid.IntRange(1, 300).Draw(t, "in flight")}
 		e.back = rapid.Uint32Range(0, 1).Draw(t, "back")
 		e.o = Outcome{Class: feedback.Class(rapid.IntRange(1, feedback.NumClasses-1).Draw(t, "class")), Scope: feedback.Scope(rapid.IntRange(0, feedback.NumScopes-1).Draw(t, "scope")),

@@ -28,7 +28,6 @@ type GovernorState struct {
 	Chance      float64       // z: evidence that some refusals mean nothing, 0 to 8
 	Flight      float64       // F: most in flight since the last cut, within the limit
 	MeanLevel   float64       // smoothed in flight
-	Yield       int           // refusals at a known boundary, of which each fourth makes room
 	TimeoutDebt float64       // timeouts, less the share of calls that may time out
 	LateDebt    float64       // TimeoutDebt before the last trouble
 	Verdict     time.Duration // how long the last timeout took to tell
@@ -39,10 +38,10 @@ type GovernorState struct {
 
 	// Episodes.
 
-	Episode    uint32
-	Recovering bool          // no call that started after the last cut is known to have ended well
-	CutAt      time.Duration // the last cut
-	Old        int           // calls that were in flight at the last cut and may still be
+	Episode uint32
+	Yield   int32         // refusals at a known boundary, of which each fourth makes room
+	CutAt   time.Duration // the last cut
+	Old     int           // calls that were in flight at the last cut and may still be
 
 	// Refusals.
 
@@ -113,6 +112,7 @@ type GovernorState struct {
 	Ring       [ringSize]int16     // accepted calls in the second before each of the last, see ringCalls
 	RingCount  int64               // accepted calls that Ring has counted
 	Pace       [numPaces]PaceState // of requests and of tokens
+	Told       [numTold]ToldState  // of input and of output tokens
 
 	// What is stated of calls in flight.
 
@@ -195,6 +195,7 @@ type GovernorState struct {
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
 	Saturated    bool  // more in flight is of no use
+	Recovering   bool  // no call that started after the last cut is known to have ended well
 	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 	Sharp        int8  // refusals in a row at the same boundary
@@ -219,10 +220,10 @@ type PaceState struct {
 	Known     float64       // R: what the quota gives, as measured
 	Ceiling   float64       // up to it the pace rises without spending from the budget of refusals
 	Lowest    float64       // the lowest pace since the anchor
-	Guess     float64       // Known, when it was taken from between its bounds; 0: it was measured
-	Excess    float64       // how much more passed before the last refusal than Known explained
-	Depth     float64       // how much of that was saved up, as far as is known
-	Met       float64       // the pace at the last refusal that was measured
+	Guess     float32       // Known, when it was taken from between its bounds; 0: it was measured
+	Excess    float32       // how much more passed before the last refusal than Known explained
+	Depth     float32       // how much of that was saved up, as far as is known
+	Met       float32       // the pace at the last refusal that was measured
 	Use       float64       // smoothed share of the pace that is in use
 	Highest   float64       // the largest Known that was sure
 	UsedAt    time.Duration // when it held callers back last
@@ -329,8 +330,11 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Guess, &p.Highest, &p.Excess, &p.Depth, &p.Met} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Highest} {
 			*f = between(*f, 0, unbounded)
+		}
+		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met} {
+			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
@@ -341,6 +345,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		}
 		p.AnchorRefused = min(max(p.AnchorRefused, 0), s.Refused)
 		p.AnchorPaused = min(max(p.AnchorPaused, 0), s.PausedSum)
+	}
+	for i := range s.Told {
+		s.Told[i].sound()
 	}
 	if int(s.Binding) >= feedback.NumScopes {
 		s.Binding = feedback.ScopeUnknown
@@ -359,7 +366,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
 		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until, &s.Lag.At,
-		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
+		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
 		*at = moved(*at, s.At, now)

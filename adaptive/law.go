@@ -112,6 +112,8 @@ type Window struct {
 	Tokens int64
 	// OutputTokens is the part of Tokens that was generated.
 	OutputTokens int64
+	// CachedTokens is the part of Tokens that was read from a cache.
+	CachedTokens int64
 	// Classes is what the timed calls of each class add to Timed, Latency and OutputTokens; nil when all are of class 0. It is only read,
 	// and not kept.
 	Classes *[NumClasses]ClassSum

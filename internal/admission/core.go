@@ -1323,6 +1323,7 @@ func (c *Core) count(now time.Duration, call *adaptive.Call, o *adaptive.Outcome
 	}
 	w.Tokens += o.Tokens()
 	w.OutputTokens += o.OutputTokens
+	w.CachedTokens += o.CachedTokens
 	w.MaxInFlight = max(w.MaxInFlight, call.InFlight)
 }
 

@@ -7,6 +7,6 @@
 //
 // # Who may call what
 //
-// Try and Finish's fast path are lock-free and may run at any time. All other methods, and what Finish
-// does when it says so, need the caller's lock (limiter) or a single thread (sim).
+// Try, Finish and what else says so are lock-free and may run at any time. All other methods, Settle after a Finish that left
+// something to do among them, need the caller's lock (limiter) or a single thread (sim).
 package admission
