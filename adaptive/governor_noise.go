@@ -1,10 +1,6 @@
 package adaptive
 
-import (
-	"math"
-
-	"github.com/flyball-go/flyball/feedback"
-)
+import "math"
 
 // Some refusals mean nothing: an upstream refuses one call in fifty, whatever is asked of it. A limit on calls in flight refuses nearly every call
 // that sees as many, and none that sees fewer; a quota that is used up refuses a share that is told within a few calls. Noise
@@ -49,13 +45,6 @@ func (g *Governor) prove(w *Window) {
 	}
 }
 
-// unlearnPace drops the pace, because refusals mean nothing as is known now, and so did those that it was learned from.
-func (g *Governor) unlearnPace() {
-	s := &g.s
-	s.Pace[paceRequests] = PaceState{}
-	s.Contra, s.Against, s.Wrong = 0, 0, min(s.Wrong+1, 3)
-}
-
 // noise notes a refusal of a call that saw n in flight, gap accepted calls after the one before, and reports whether it means nothing.
 func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s
@@ -89,9 +78,6 @@ func (g *Governor) noise(n, gap float64) bool {
 		s.Chance = max(0, s.Chance-soonCounts)
 	case known >= provenCalls:
 		s.Chance = min(s.Chance+1, mostNoise)
-	}
-	if s.Chance >= noiseKnown && !noisy && p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
-		g.unlearnPace()
 	}
 	if s.Debt <= most && p.Rate > 0 && p.Measured && fine {
 		if s.Contra = min(s.Contra+1, mostContra); s.Contra == mostContra {

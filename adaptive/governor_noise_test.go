@@ -132,25 +132,6 @@ func TestNoiseDebt(t *testing.T) {
 	}
 }
 
-// TestNoiseUnlearnsPace holds the pace to the refusals that it was learned from: once these are known to mean nothing, so is the pace. One that was stated stays.
-func TestNoiseUnlearnsPace(t *testing.T) {
-	for _, stated := range []feedback.Scope{feedback.ScopeNone, feedback.ScopeRequests} {
-		g := New(Config{})
-		s := &g.s
-		s.Proven = 40
-		s.Pace[paceRequests] = PaceState{Rate: 5, Known: 5.1, Sure: true, StatedKind: stated}
-		for i := range noiseKnown {
-			if s.Pace[paceRequests].Rate != 5 {
-				t.Fatalf("after %d refusals the pace is %v", i, s.Pace[paceRequests].Rate)
-			}
-			g.noise(38, 60)
-		}
-		if dropped := s.Pace[paceRequests].Rate == 0; dropped != (stated == feedback.ScopeNone) {
-			t.Errorf("stated %v: pace %v", stated, s.Pace[paceRequests].Rate)
-		}
-	}
-}
-
 // TestTopAfterRecovery holds what was accepted since a cut to all calls that started after it, however soon one of these ended the recovery.
 func TestTopAfterRecovery(t *testing.T) {
 	g := New(Config{})
