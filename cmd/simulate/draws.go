@@ -31,13 +31,15 @@ the steady part, the time to settle within 10 % in round trips, and the time to 
 
 Examples:
    simulate draws
-   simulate draws --n 200 --seed 7 --json`,
+   simulate draws --n 200 --seed 7 --json
+   simulate draws --n 200 --kinds window,window-retry-after --list`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between", Value: "none,fixed-20,gcl-aimd,gcl-vegas,gcl-gradient2,ours"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`S`, from which everything is drawn", Value: 1},
 			&cli.IntFlag{Name: "n", Usage: "`N` draws", Value: 40},
 			&cli.IntFlag{Name: "first", Usage: "number `I` of the first draw", Value: 0},
+			&cli.StringFlag{Name: "kinds", Usage: "`LIST` of kinds of upstream with commas between: of the N draws, only those", DefaultText: "all"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON: quantiles and every single result"},
 			&cli.BoolFlag{Name: "list", Usage: "print a line for each draw and controller before the table"},
 			&cli.IntFlag{Name: "cpus", Usage: "`N` draws at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
@@ -91,6 +93,9 @@ func (e *env) drawsAction(c *cli.Context) error {
 	if p.Controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
 		errs = append(errs, fmt.Errorf("--controllers: %w", err))
 	}
+	if p.Kinds, err = parseKinds(c.String("kinds")); err != nil {
+		errs = append(errs, err)
+	}
 	if file, err := loadConfig(c); err != nil {
 		errs = append(errs, err)
 	} else {
@@ -98,6 +103,9 @@ func (e *env) drawsAction(c *cli.Context) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return misuse(err)
+	}
+	if len(p.Numbers()) == 0 {
+		return misuse(fmt.Errorf("of draws %d to %d none is of the kind %s: let --n be %d, so that each kind is drawn", p.First, p.First+p.N-1, c.String("kinds"), len(scenario.DrawKinds())))
 	}
 	progress := newProgress(e.stderr)
 	p.Progress = progress.show
@@ -124,6 +132,22 @@ func (e *env) drawsAction(c *cli.Context) error {
 		}
 	}
 	return writeGroups(e.stdout, groups)
+}
+
+// parseKinds reads a list of kinds of upstream; an empty one means all.
+func parseKinds(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var kinds []string
+	for kind := range strings.SplitSeq(list, ",") {
+		kind = strings.TrimSpace(kind)
+		if !slices.Contains(scenario.DrawKinds(), kind) {
+			return nil, fmt.Errorf("--kinds: no kind of upstream is called %q; there are %s", kind, strings.Join(scenario.DrawKinds(), ", "))
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, nil
 }
 
 // finiteResults makes numbers that JSON cannot hold the largest ones that it can.

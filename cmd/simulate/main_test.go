@@ -118,6 +118,8 @@ func TestTranscripts(t *testing.T) {
 		{"bad-explain-events", []string{"explain", "--seed", "9", "events.jsonl"}},
 		{"bad-report", []string{"report"}},
 		{"bad-report-file", []string{"report", "bad.toml", "old.json"}},
+		{"bad-draws", []string{"draws", "--n", "0", "--kinds", "window,funnel"}},
+		{"bad-draws-kinds", []string{"draws", "--n", "3", "--kinds", "queue"}},
 		{"bad-bench", []string{"bench", "--time", "0s"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

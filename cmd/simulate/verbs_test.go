@@ -122,7 +122,7 @@ func shorter(words []string) []string {
 	case "bench":
 		return []string{"--time", "20ms"}
 	case "draws":
-		return []string{"--n", "2"}
+		return []string{"--n", "8"} // one of each kind
 	case "compare":
 		return []string{"--scenarios", "rpm-bucket,closed-loop"}
 	case "tune":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,11 +38,23 @@ type DrawResult struct {
 type DrawPlan struct {
 	Seed        uint64
 	First, N    int
-	Kinds       []string // nil means all
+	Kinds       []string // of DrawKinds, those of the N draws that are run; none means all
 	Controllers []Controller
 	Settings    config.Settings
 	CPUs        int
 	Progress    func(done, total int)
+}
+
+// Numbers returns the numbers of the draws that are run.
+func (p *DrawPlan) Numbers() []int {
+	kinds := DrawKinds()
+	var out []int
+	for n := p.First; n < p.First+p.N; n++ {
+		if len(p.Kinds) == 0 || slices.Contains(p.Kinds, kinds[n%len(kinds)]) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // RunDraws lets each controller meet each drawn world. The results are in the order of the draws and the controllers and do not depend on CPUs.
@@ -49,21 +62,22 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	per := len(p.Controllers)
-	results := make([]DrawResult, p.N*per)
+	numbers := p.Numbers()
+	results := make([]DrawResult, len(numbers)*per)
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
 		mu   sync.Mutex // guards done
 		done int
 	)
-	for range max(1, min(p.CPUs, p.N)) {
+	for range max(1, min(p.CPUs, len(numbers))) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= p.N {
+				if i >= len(numbers) {
 					return
 				}
-				if err := p.one(ctx, i, results[i*per:(i+1)*per]); err != nil {
+				if err := p.one(ctx, numbers[i], results[i*per:(i+1)*per]); err != nil {
 					if ctx.Err() == nil {
 						cancel(err)
 					}
@@ -72,7 +86,7 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 				mu.Lock()
 				done++
 				if p.Progress != nil {
-					p.Progress(done, p.N)
+					p.Progress(done, len(numbers))
 				}
 				mu.Unlock()
 			}
@@ -85,9 +99,9 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 	return results, nil
 }
 
-func (p *DrawPlan) one(ctx context.Context, i int, out []DrawResult) error {
-	d := NewDraw(p.Seed, p.First+i)
-	seed := p.Seed*1_000_003 + uint64(p.First+i)
+func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {
+	d := NewDraw(p.Seed, n)
+	seed := p.Seed*1_000_003 + uint64(n)
 	world := d.Scenario.world(&p.Settings, seed)
 	bound, err := sim.Bound(ctx, world)
 	if err != nil {
@@ -100,7 +114,7 @@ func (p *DrawPlan) one(ctx context.Context, i int, out []DrawResult) error {
 		if err != nil {
 			return fmt.Errorf("%s (%s), controller %s: %w", d.Scenario.Name, d.Scenario.Intent, ctl.Name, err)
 		}
-		out[c] = d.result(p.First+i, ctl.Name, res, bound)
+		out[c] = d.result(n, ctl.Name, res, bound)
 	}
 	return nil
 }
