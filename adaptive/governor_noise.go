@@ -21,6 +21,8 @@ const (
 	// What was accepted since the last cut says something from noiseLikely on. Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
 	soonAccepted, soonCounts                      = 3, 2
 	noiseLikely, noiseKnown, noiseSure, mostNoise = 2, 4, 6, 8
+	// From noiseTrial on, no pace is tried: noise refuses at the same number, too.
+	noiseTrial = 1
 	// noiseDebt is how many refusals that are not made up for mean nothing below what is proven, for each that counts for noise, and beyondDebt how
 	// many beyond it.
 	noiseDebt, beyondDebt = 0.75, 0.5
@@ -95,4 +97,13 @@ func (g *Governor) noise(n, gap float64) bool {
 	}
 	s.Proven = min(s.Proven, n-1)
 	return false
+}
+
+// sound returns how many in flight no refusal lowers the limit below, as far as noise is likely: as many are proven, and what was refused
+// beyond may be noise, too.
+func (g *Governor) sound() float64 {
+	if g.s.Chance < noiseLikely {
+		return 0
+	}
+	return g.s.Proven
 }
