@@ -14,20 +14,30 @@ type pacer struct {
 	perUnit float64       // ns for one unit; 0 when no pace is set
 	slack   time.Duration // what may be spent at once, as time
 	tat     time.Duration // theoretical arrival time: when the bucket is full again
+	lifted  float64       // perUnit in which tat was reckoned, while no pace is set
 }
 
-// set changes the pace to rate units a second with depth units at once; rate 0 lifts it. What was
-// spent stays spent, in units.
+// set changes the pace to rate units a second with depth units at once; rate 0 lifts it. What was spent stays spent, in units, but for
+// what the depth before allowed and this one does not; and as nothing is held back while no pace is set, no longer than it would have been owed then.
 func (p *pacer) set(now time.Duration, rate, depth float64) {
+	was, owed := p.perUnit, float64(p.tat-now)
+	if was == 0 {
+		was = p.lifted
+	}
 	if !(rate > 0) || math.IsInf(rate, 1) {
-		p.perUnit, p.slack = 0, 0
+		p.perUnit, p.lifted = 0, was
 		return
 	}
-	was := p.perUnit
+	lifted, allowed := p.perUnit == 0, float64(p.slack)
 	p.perUnit = min(float64(time.Second)/rate, float64(time.Hour))
 	p.slack = p.time(max(1, depth))
-	if was > 0 && was != p.perUnit && p.tat > now {
-		p.tat = now + time.Duration(min(float64(p.tat-now)/was*p.perUnit, maxDebt))
+	if was > 0 && owed > 0 {
+		borrowed := max(0, owed-allowed) / was * p.perUnit
+		units := min(owed/was*p.perUnit, float64(p.slack)+borrowed, maxDebt)
+		if lifted {
+			units = min(units, owed)
+		}
+		p.tat = now + time.Duration(units)
 	}
 }
 
@@ -65,12 +75,13 @@ type atomicPacer struct {
 	perUnit atomic.Int64 // ns for one start; 0 when no pace is set
 	slack   atomic.Int64 // what may be spent at once, in ns
 	tat     atomic.Int64
+	lifted  int64 // perUnit in which tat was reckoned, while no pace is set; needs the lock
 }
 
 // set changes the pace to rate starts a second with depth starts at once; rate 0 lifts it.
 func (p *atomicPacer) set(now time.Duration, rate, depth float64) {
 	was := p.perUnit.Load()
-	q := pacer{perUnit: float64(was), tat: time.Duration(p.tat.Load())}
+	q := pacer{perUnit: float64(was), slack: time.Duration(p.slack.Load()), tat: time.Duration(p.tat.Load()), lifted: float64(p.lifted)}
 	q.set(now, rate, depth)
 	perUnit := int64(math.Round(q.perUnit))
 	if q.perUnit > 0 && perUnit == 0 {
@@ -79,7 +90,8 @@ func (p *atomicPacer) set(now time.Duration, rate, depth float64) {
 	if perUnit == was && int64(q.slack) == p.slack.Load() {
 		return
 	}
-	if was != 0 && perUnit != 0 {
+	p.lifted = int64(q.lifted)
+	if perUnit != 0 {
 		p.tat.Store(int64(q.tat)) // a start at the same time may be forgotten; never a debt gained
 	}
 	p.slack.Store(int64(q.slack))
