@@ -680,7 +680,7 @@ func (g *Governor) grow(w *Window, n int) {
 			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
-		case g.slower(w), g.flat():
+		case (s.Counts != byLatency || g.cfg.Objective != Throughput) && g.slower(w), g.flat():
 			// More would be of no use.
 			s.Wins = 0
 		case s.Bound == 0:
