@@ -257,6 +257,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	s.FlowStarts = s.FlowStarts*decay + ds
 	s.FlowTime = s.FlowTime*decay + dt
 	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
+	g.noteFlow(ds, dt)
 	s.FlowAt, s.FlowCount = t, starts
 	for i := range s.Pace {
 		p := &s.Pace[i]
@@ -304,7 +305,10 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
-		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= s.PaceProbeAt:
+		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= g.paceProbeAt(p):
+			if g.low(p) {
+				grow *= pastFaster
+			}
 			p.Rate = min(p.Rate*math.Exp(grow), unbounded)
 			s.Cause = CauseProbe
 		}
