@@ -130,7 +130,7 @@ type tally struct {
 	outcomes [feedback.NumClasses]uint64
 	refused  [NumReasons]uint64
 	canceled uint64
-	causes   [adaptive.NumCauses]uint64
+	causes   [adaptive.NumCauses]uint32 // a law that changes its mind 100 times a second does so for 16 months
 	pauses   uint64
 	waited   uint64
 	waitSum  time.Duration
@@ -154,8 +154,10 @@ func (n *tally) by() *tallyMore {
 
 func (n *tally) counts() Counts {
 	c := Counts{
-		Outcomes: n.outcomes, Refused: n.refused, Canceled: n.canceled, Causes: n.causes, Pauses: n.pauses,
-		Waited: n.waited, WaitSum: n.waitSum, Waits: n.waits,
+		Outcomes: n.outcomes, Refused: n.refused, Canceled: n.canceled, Pauses: n.pauses, Waited: n.waited, WaitSum: n.waitSum, Waits: n.waits,
+	}
+	for i, times := range n.causes {
+		c.Causes[i] = uint64(times)
 	}
 	if m := n.more; m != nil {
 		c.WaitedFor, c.Observed = m.waitedFor, m.observed

@@ -37,10 +37,11 @@ type EstimateConfig struct {
 // at most (range of the estimate in logarithms)/(gain*n), whatever the calls are like and however they
 // change (Gibbs and Candès, 2021). The first 1/p calls of a class are estimated by the largest seen.
 //
-// The state has a fixed size. The zero Estimator is ready; an Estimator needs its guard's lock.
+// The state has a fixed size, and is made with the first usage: most guards learn of none. The zero Estimator is ready; an Estimator needs
+// its guard's lock.
 type Estimator struct {
-	cfg           EstimateConfig
-	input, output [NumClasses]quantile
+	cfg  EstimateConfig
+	seen *[NumClasses]struct{ input, output quantile } // nil: nothing
 }
 
 // Configure puts cfg in force and keeps what was learned.
@@ -57,7 +58,11 @@ func (e *Estimator) overrun() float64 {
 // call lets the upstream generate (max_tokens); 0 when it does not say.
 func (e *Estimator) Estimate(class uint8, maxOutput int64) Cost {
 	class = min(class, NumClasses-1)
-	c := Cost{Input: e.input[class].value(e.cfg.Input), Output: e.output[class].value(e.cfg.Output)}
+	var input, output quantile
+	if e.seen != nil {
+		input, output = e.seen[class].input, e.seen[class].output
+	}
+	c := Cost{Input: input.value(e.cfg.Input), Output: output.value(e.cfg.Output)}
 	if maxOutput > 0 {
 		c.Output = min(c.Output, maxOutput)
 	}
@@ -70,9 +75,12 @@ func (e *Estimator) Learn(class uint8, u feedback.Usage) {
 		return
 	}
 	class = min(class, NumClasses-1)
+	if e.seen == nil {
+		e.seen = new([NumClasses]struct{ input, output quantile })
+	}
 	p := e.overrun()
-	e.input[class].learn(u.Input, p)
-	e.output[class].learn(u.Output, p)
+	e.seen[class].input.learn(u.Input, p)
+	e.seen[class].output.learn(u.Output, p)
 }
 
 // quantile is the level that a share of the numbers exceeds.
