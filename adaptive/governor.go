@@ -451,7 +451,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if g.costly(t) && n > watchFrom {
 			need = 2 // at a limit on calls it costs pauses
 		}
-		if g.firstBeyond(n, gap) {
+		if g.costly(t) && g.firstBeyond(n, gap) {
 			break
 		}
 		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
