@@ -198,7 +198,7 @@ func TestNoiseWaived(t *testing.T) {
 	} {
 		g := New(Config{})
 		s := &g.s
-		s.Proven, s.Chance, s.InFlight = 40, 2, 40
+		s.Proven, s.Chance, s.InFlight = 40, 2, 30
 		s.RefusalTime, s.Flow = (test.late-1)/2, 1
 		s.Waived = true
 		g.noise(38, test.gap)

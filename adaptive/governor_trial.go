@@ -28,6 +28,8 @@ func (g *Governor) refuted(n float64, o *Outcome) bool {
 		s.Trial, s.Hits = n, -2 // as many were accepted
 	case d > max(0.5, 0.02*s.Trial):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
+	case s.Top > n+1+0.01*n+0.5*g.unresolved():
+		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
 	default:
 		s.Hits++
 	}
@@ -56,6 +58,16 @@ const watchFrom = 8
 func (g *Governor) mayBeQuota(o *Outcome) bool {
 	return !o.HasRetryAfter || (o.RetryAfter-time.Second).Seconds()*(g.s.LastBound-1) <= g.s.Mean
 }
+
+// firstBeyond reports whether a refused call that saw n in flight, gap accepted calls after the refusal before, was the first that saw so many, after
+// many that saw one fewer: so refuses a limit on calls in flight. A quota that gave what those took has saved up something.
+func (g *Governor) firstBeyond(n, gap float64) bool {
+	s := &g.s
+	return n >= watchFrom && n > s.Flight && s.Top >= n-1.5 && gap >= max(aloneAfter, beyondFull*n)
+}
+
+// beyondFull is how many times as many calls as are in flight must have been accepted at one fewer.
+const beyondFull = 4
 
 // trialHits is how many refusals at the same number refute a pace on trial.
 const trialHits = 2
