@@ -49,6 +49,7 @@ func (g *Governor) Decision() Decision {
 		Cause:     s.Cause,
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
+		Until:     g.until(),
 	}
 }
 
