@@ -462,6 +462,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		}
 	case n <= 0.9*s.Top:
 		s.Against += weight / 2
+	case s.Open && s.LastBound > 0 && s.Proven > 1.1*s.LastBound && gap >= passedBeyond:
+		s.Against += 1.25 // many that saw more in flight than the one that was refused were accepted since
 	case s.Open && n < s.RefusedAt:
 		s.Against += 0.75 // something passed, and then it refused with fewer in flight
 	case s.Open || s.LastBound == 0:
@@ -479,6 +481,10 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	}
 	g.capRefused(t, n)
 }
+
+// passedBeyond is how many calls must have been accepted since the refusal before for it to say something that they saw more in flight than what was
+// refused: refusals at random mostly come sooner.
+const passedBeyond = 60
 
 const (
 	// mostContra is how many refusals at a pace that was measured as fine, and contraCalls how many calls that end well for each of

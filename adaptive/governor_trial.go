@@ -28,6 +28,8 @@ func (g *Governor) refuted(n float64, o *Outcome) bool {
 		s.Trial, s.Hits = n, -2 // as many were accepted
 	case d > max(0.5, 0.02*s.Trial):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
+	case s.Top > n+1+0.01*n+0.5*g.unresolved():
+		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
 	default:
 		s.Hits++
 	}
