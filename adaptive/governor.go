@@ -456,7 +456,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if g.costly(t) && g.firstBeyond(n, gap) {
 			break
 		}
-		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -590,6 +590,9 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 				limit = base
 			}
 		}
+	}
+	if cause == CauseThrottled {
+		limit = max(limit, min(base, g.sound()))
 	}
 	limit = max(float64(g.cfg.Min), limit)
 	if limit < s.Limit {

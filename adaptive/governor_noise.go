@@ -19,8 +19,12 @@ const (
 	// A refusal below what is proven, after so many accepted calls, counts 1 for noise, and one that comes sooner than soonAccepted
 	// calls after the one before counts soonCounts against it: of noise of 2 % a tenth does so, and a third at a limit that others use, too.
 	// What was accepted since the last cut says something from noiseLikely on. Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
-	soonAccepted, soonCounts                      = 3, 2
+	// What comes after a refusal that meant nothing says most: at a full limit the next call is refused as well, two of three within
+	// soonWaived calls, those included whose refusal would not be known; of noise of 2 % a tenth.
+	soonAccepted, soonWaived, soonCounts          = 3, 4, 2
 	noiseLikely, noiseKnown, noiseSure, mostNoise = 2, 4, 6, 8
+	// From noiseTrial on, no pace is tried: noise refuses at the same number, too.
+	noiseTrial = 1
 	// noiseDebt is how many refusals that are not made up for mean nothing below what is proven, for each that counts for noise, and beyondDebt how
 	// many beyond it.
 	noiseDebt, beyondDebt = 0.75, 0.5
@@ -85,11 +89,16 @@ func (g *Governor) noise(n, gap float64) bool {
 	if proven && n > 1 {
 		most = max(most, noiseDebt*s.Chance)
 	}
+	soon, late := known < soonAccepted, known >= provenCalls
+	if s.Waived {
+		soon, late = gap < soonWaived, gap >= provenCalls
+	}
+	s.Waived = false
 	switch {
 	case !proven:
-	case known < soonAccepted:
+	case soon:
 		s.Chance = max(0, s.Chance-soonCounts)
-	case known >= provenCalls:
+	case late:
 		s.Chance = min(s.Chance+1, mostNoise)
 	}
 	if s.Debt <= most && p.Rate > 0 && p.Measured && fine {
@@ -99,7 +108,7 @@ func (g *Governor) noise(n, gap float64) bool {
 	}
 	if s.Debt <= most {
 		s.Debt++
-		s.Ignored = p.Rate > 0
+		s.Waived, s.Ignored = true, p.Rate > 0
 		return true
 	}
 	s.Debt = min(s.Debt+1, maxAloneDebt)
@@ -108,4 +117,13 @@ func (g *Governor) noise(n, gap float64) bool {
 	}
 	s.Proven = min(s.Proven, n-1)
 	return false
+}
+
+// sound returns how many in flight no refusal lowers the limit below, as far as noise is likely: as many are proven, and what was refused
+// beyond may be noise, too.
+func (g *Governor) sound() float64 {
+	if g.s.Chance < noiseLikely {
+		return 0
+	}
+	return g.s.Proven
 }

@@ -186,3 +186,39 @@ func TestPacedCap(t *testing.T) {
 		t.Error("an accepted call saw more, and it is a limit")
 	}
 }
+
+// TestNoiseWaived holds what follows a refusal that meant nothing to its own count: all calls in between, those on their way included.
+func TestNoiseWaived(t *testing.T) {
+	for _, test := range []struct {
+		gap, late, want float64 // accepted in between, of which late are on their way
+	}{
+		{3, 0, 0},
+		{5, 3, 2}, // two that are known to be accepted would be too soon after a refusal that changed something
+		{12, 6, 3},
+	} {
+		g := New(Config{})
+		s := &g.s
+		s.Proven, s.Chance, s.InFlight = 40, 2, 30
+		s.RefusalTime, s.Flow = (test.late-1)/2, 1
+		s.Waived = true
+		g.noise(38, test.gap)
+		if s.Chance != test.want {
+			t.Errorf("%v calls after a refusal that meant nothing: evidence %v, want %v", test.gap, s.Chance, test.want)
+		}
+	}
+}
+
+// TestCutLeavesProven holds a cut to what is proven, where noise is likely.
+func TestCutLeavesProven(t *testing.T) {
+	for _, test := range []struct{ chance, proven, want float64 }{
+		{0, 47, 48 * 0.9}, {noiseLikely, 47, 47}, {noiseLikely, 60, 48}, {noiseLikely, 20, 48 * 0.9},
+	} {
+		g := New(Config{})
+		g.advance(0)
+		g.s.Limit, g.s.Chance, g.s.Proven, g.s.Credit = 50, test.chance, test.proven, 1
+		g.cut(time.Second, 49, CauseThrottled, 0.9)
+		if math.Abs(g.s.Limit-test.want) > 1e-9 {
+			t.Errorf("evidence %v, %v proven: limit %v, want %v", test.chance, test.proven, g.s.Limit, test.want)
+		}
+	}
+}

@@ -193,6 +193,7 @@ type GovernorState struct {
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Waived       bool  // the last refusal of unknown scope meant nothing
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
