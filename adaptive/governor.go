@@ -868,6 +868,8 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 || w.Reset > longestWindow {
 		return
 	}
+	d := &s.Told[toldRequests+i]
+	d.line(float64(w.Remaining), w.Reset.Seconds())
 	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
 		return // learned from refusals, which know better
 	}
@@ -878,18 +880,25 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 		return
 	}
 	// Calls in flight may not have been counted yet. Of a quota that refills all the time, what is missing comes back until the reset; of
-	// a window, nothing does before it. The reset of the second does not move when calls are made.
+	// a window, nothing does before it. Which one it is, the line through what is left tells.
 	ends := after(t, w.Reset)
-	fixed := p.StatedKind == w.Kind && ends-p.StatedEnd < time.Second && p.StatedEnd-ends < time.Second
 	left := float64(w.Remaining)
 	if i == paceRequests {
 		left = max(0, left-0.5*float64(s.InFlight))
 	}
 	rate := paceMargin * left / w.Reset.Seconds()
-	if !fixed {
-		rate = max(rate, paceMargin*float64(w.Limit-w.Remaining)/w.Reset.Seconds())
+	comes := float64(w.Limit-w.Remaining) / w.Reset.Seconds()
+	switch back, ok := d.slope(); {
+	case !ok:
+		rate = max(rate, paceMargin*comes)
+	case back > 0:
+		cost := 1.0
+		if i == paceTokens {
+			cost = s.TokensPerCall
+		}
+		rate = max(rate, d.keeps(comes, left, float64(w.Limit)/toldLow, cost, s.Mean))
 	}
-	rate = max(rate, 1e-3*float64(w.Limit)/max(1, w.Reset.Seconds()))
+	rate = max(d.trust()*rate, 1e-3*float64(w.Limit)/max(1, w.Reset.Seconds()))
 	known := p.StatedKind == w.Kind
 	*p = PaceState{
 		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,

@@ -123,6 +123,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if i == paceTokens {
 		s.Binding = feedback.ScopeTokens
 	}
+	if g.windowRefused(t, i, first) {
+		return
+	}
 	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {

@@ -186,10 +186,9 @@ func TestGovernorHeaders(t *testing.T) {
 		// 590 of 600 are used and come back within 59 s: 10 a second.
 		{"bucket", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 10, Reset: 59 * time.Second}}, 0, 9.6, 10},
 		// The reset moves towards us, whatever is used: a window.
-		{"window", []feedback.Window{
-			{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 110, Reset: 30 * time.Second},
-			{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 100, Reset: 29 * time.Second},
-		}, time.Second, 3.2, 3.5},
+		{"window", told(600, []int64{180, 170, 160, 150, 140, 130, 120, 110, 100}, func(i int) float64 { return 37 - float64(i) }), time.Second, 3.2, 3.5},
+		// The reset moves away when calls are made, and comes nearer when fewer are made than come back: 10 a second do. Of 60, half is kept.
+		{"refills", told(600, []int64{140, 120, 100, 80, 70, 60, 55, 60, 60}, func(i int) float64 { return (600 - []float64{140, 120, 100, 80, 70, 60, 55, 60, 60}[i]) / 10 }), time.Second, 10, 12},
 		{"unstated", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: feedback.Unstated, Remaining: 0, Reset: minute}}, 0, 0, 0},
 		{"no reset", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 0, Reset: feedback.Unstated}}, 0, 0, 0},
 		{"plenty again", []feedback.Window{
@@ -326,6 +325,44 @@ func TestGovernorTimeoutsInACrowd(t *testing.T) {
 			t.Errorf("%d timeouts: limit %d three seconds later, want it to have grown beyond 20: %v", test.late, limit, test.back)
 		}
 	}
+}
+
+// A refusal takes from the trust in headers, and after a few of them refusals measure the quota.
+func TestGovernorDoubtsHeaders(t *testing.T) {
+	g, now := warm(10)
+	hint := func() Decision {
+		return g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 600, Remaining: 60, Reset: 54 * time.Second})
+	}
+	for range 10 {
+		now += 100 * time.Millisecond
+		hint()
+	}
+	before := hint().Pace
+	for i := range 8 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 5, Timed: 5, Latency: 500 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 8, InFlight: 8})
+		c := Call{SentAt: now, InFlight: 8, Episode: g.Decision().Episode}
+		now += 10 * time.Millisecond
+		d := g.Ended(now, c, refused(feedback.ScopeRequests))
+		p := g.State().Pace[paceRequests]
+		if told := p.StatedKind == feedback.ScopeRequests; told != (i < 6) {
+			t.Errorf("after %d refusals headers set the pace: %v", i+1, told)
+		}
+		if i == 4 && (d.Pace < 0.55*before || d.Pace > 0.65*before) {
+			t.Errorf("after five refusals a pace of %v, want 0.61 of %v", d.Pace, before)
+		}
+		if again := hint().Pace; i < 6 && (again < 0.99*d.Pace || again > 1.01*d.Pace) {
+			t.Errorf("after %d refusals the next header sets %v, want %v", i+1, again, d.Pace)
+		}
+	}
+}
+
+// told returns what answers tell of a quota of requests of a minute.
+func told(limit int64, left []int64, reset func(i int) float64) (hints []feedback.Window) {
+	for i, n := range left {
+		hints = append(hints, feedback.Window{Kind: feedback.ScopeRequests, Limit: limit, Remaining: n, Reset: time.Duration(reset(i) * float64(time.Second))})
+	}
+	return hints
 }
 
 func TestGovernorLongWindowsSetNoPace(t *testing.T) {

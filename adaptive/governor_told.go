@@ -7,10 +7,12 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// The kinds of tokens of which a call's cost is not known when it starts.
+// The quotas of which headers tell: of tokens of which a call's cost is not known when it starts, and those of PaceState, in its order.
 const (
 	toldInput = iota
 	toldOutput
+	toldRequests
+	toldTokens
 	numTold
 )
 
@@ -32,9 +34,11 @@ const (
 	// toldDoubt is by what a refusal multiplies the trust in what is told, toldTrust what each call that ends well gives back, and
 	// leastTrust the least of it.
 	toldDoubt, toldTrust, leastTrust = 0.9, 0.001, 0.05
+	// toldMeasure is the least trust with which headers set the pace of a quota that refusals measure as well.
+	toldMeasure = 0.6
 )
 
-// ToldState is what headers tell of a quota of input or output tokens, and what calls cost of it.
+// ToldState is what headers tell of a quota: of input or output tokens all of it, and what calls cost of it; of others the line.
 type ToldState struct {
 	End   time.Duration // the reset that was told last
 	Cost  float32       // tokens a call, mean
@@ -73,9 +77,20 @@ func (d *ToldState) cost(n int, tokens int64) {
 	k := min(n, toldMemory)
 	d.Of = uint8(min(int(d.Of)+k, toldMemory))
 	d.Cost += float32(k) / float32(d.Of) * (float32(min(float64(tokens)/float64(n), 1e9)) - d.Cost)
+}
+
+// passed gives back trust, as n calls ended well.
+func (d *ToldState) passed(n int) {
 	if d.Trust > 0 {
-		d.Trust = min(1, d.Trust+toldTrust*float32(k))
+		d.Trust = min(1, d.Trust+toldTrust*float32(min(n, toldMemory)))
 	}
+}
+
+// doubt takes trust, as a call was refused, and returns what is left of it as a share of what there was.
+func (d *ToldState) doubt() float64 {
+	was := d.trust()
+	d.Trust = float32(max(leastTrust, toldDoubt*was))
+	return float64(d.Trust) / was
 }
 
 // line adds what one answer tells.
@@ -120,6 +135,14 @@ func (d *ToldState) gives(limit, left, reset float64) (rate, most float64, windo
 	return min((limit-left)/max(reset, 1), limit/toldPeriod), limit, false
 }
 
+// keeps returns the pace at which what is left of a quota that refills goes to where one call, and what answers differ by, find room: some seconds' worth from
+// there, at most half of most. mean is how long a call takes in s.
+func (d *ToldState) keeps(gives, left, most, cost, mean float64) float64 {
+	back := max(toldReturn, min(mean, 60))
+	keep := min(cost+toldSpread*math.Sqrt(float64(d.Jump)), 0.5*most)
+	return max(gives+(left-keep)/back, toldLeast*gives)
+}
+
 // trust returns the share of what is told that is believed.
 func (d *ToldState) trust() float64 {
 	if d.Trust == 0 {
@@ -130,7 +153,13 @@ func (d *ToldState) trust() float64 {
 
 // costs takes note of what the calls of a window used. What was read from a cache counts for no quota of input tokens.
 func (g *Governor) costs(w *Window) {
-	if w.OK <= 0 || w.Tokens <= 0 {
+	if w.OK <= 0 {
+		return
+	}
+	for i := range g.s.Told {
+		g.s.Told[i].passed(w.OK)
+	}
+	if w.Tokens <= 0 {
 		return
 	}
 	out := min(max(0, w.OutputTokens), w.Tokens)
@@ -161,9 +190,7 @@ func (g *Governor) told(t time.Duration, i int, w *feedback.Window) {
 	if window {
 		want = max(paceMargin*max(0, left-0.5*cost*float64(s.InFlight))/reset, 1e-3*limit/max(1, reset))
 	} else {
-		back := max(toldReturn, min(s.Mean, 60))
-		keep := min(cost+toldSpread*math.Sqrt(float64(d.Jump)), 0.5*min(most, limit/toldLow))
-		want = max(gives+(left-keep)/back, toldLeast*gives)
+		want = d.keeps(gives, left, min(most, limit/toldLow), cost, s.Mean)
 	}
 	d.Rate = float32(min(max(d.trust()*want/cost, leastPace), fastest))
 	if was == 0 {
@@ -183,16 +210,36 @@ func (g *Governor) toldRefused(t time.Duration, scope feedback.Scope, first bool
 		return false
 	}
 	if first {
-		was := d.trust()
-		d.Trust = float32(max(leastTrust, toldDoubt*was))
-		d.Rate *= d.Trust / float32(was)
+		d.Rate *= float32(d.doubt())
 	}
+	s.Binding = scope
+	g.doubted(t)
+	return true
+}
+
+// windowRefused answers a refusal by quota i at a pace that headers set: they are believed less. It reports whether they are believed at all: what
+// was refused often is measured by its refusals.
+func (g *Governor) windowRefused(t time.Duration, i int, first bool) bool {
+	p, d := &g.s.Pace[i], &g.s.Told[toldRequests+i]
+	if p.StatedKind == feedback.ScopeNone || t > p.StatedEnd || d.N < toldSure || d.trust() < toldMeasure {
+		return false
+	}
+	if first {
+		p.Rate = max(p.Rate*d.doubt(), leastPace)
+		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, p.Rate
+	}
+	g.doubted(t)
+	return true
+}
+
+// doubted begins an episode in which headers are believed less.
+func (g *Governor) doubted(t time.Duration) {
+	s := &g.s
 	g.disturbed(t)
-	s.Cause, s.Binding = CauseThrottled, scope
+	s.Cause = CauseThrottled
 	s.Episode++
 	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
 	s.AskAgain = 0
-	return true
 }
 
 // toldPace returns the slowest pace that headers ask for; 0: none.

@@ -322,7 +322,7 @@ func (c *Core) Refuse() bool {
 func (c *Core) RefusedFast() { c.refusedFast.Add(1) }
 
 // Paced reports whether starts have a pace, so that Spend must be asked. It may be called at any time.
-func (c *Core) Paced() bool { return c.pace.perUnit.Load() != 0 }
+func (c *Core) Paced() bool { return c.pace.perUnit.Load() > 0 }
 
 // Spend takes one start from the pace for a caller that Take gave a place; it reports whether it may
 // start. When it may not, the place is given back, and the caller must take the lock, Ask and run Next. It

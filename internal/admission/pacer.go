@@ -11,23 +11,29 @@ import (
 // paid back by those who come after, so that no request waits for ever.
 // The zero pacer lets everything pass.
 type pacer struct {
-	perUnit float64       // ns for one unit; 0 when no pace is set
+	perUnit float64       // ns for one unit; 0 or less when no pace is set: then minus that in which tat was reckoned
 	slack   time.Duration // what may be spent at once, as time
 	tat     time.Duration // theoretical arrival time: when the bucket is full again
 }
 
-// set changes the pace to rate units a second with depth units at once; rate 0 lifts it. What was
-// spent stays spent, in units.
+// set changes the pace to rate units a second with depth units at once; rate 0 lifts it. What was spent stays spent, in units, but for
+// what the depth before allowed and this one does not; and as nothing is held back while no pace is set, no longer than it would have been owed then.
 func (p *pacer) set(now time.Duration, rate, depth float64) {
+	was, owed := math.Abs(p.perUnit), float64(p.tat-now)
 	if !(rate > 0) || math.IsInf(rate, 1) {
-		p.perUnit, p.slack = 0, 0
+		p.perUnit = -was
 		return
 	}
-	was := p.perUnit
+	lifted, allowed := p.perUnit <= 0, float64(p.slack)
 	p.perUnit = min(float64(time.Second)/rate, float64(time.Hour))
 	p.slack = p.time(max(1, depth))
-	if was > 0 && was != p.perUnit && p.tat > now {
-		p.tat = now + time.Duration(min(float64(p.tat-now)/was*p.perUnit, maxDebt))
+	if was > 0 && owed > 0 {
+		borrowed := max(0, owed-allowed) / was * p.perUnit
+		units := min(owed/was*p.perUnit, float64(p.slack)+borrowed, maxDebt)
+		if lifted {
+			units = min(units, owed)
+		}
+		p.tat = now + time.Duration(units)
 	}
 }
 
@@ -36,12 +42,12 @@ const maxDebt = 1e17
 
 // time returns how long cost units take.
 func (p *pacer) time(cost float64) time.Duration {
-	return time.Duration(min(max(cost, 0)*p.perUnit, maxDebt))
+	return time.Duration(min(max(cost, 0)*max(p.perUnit, 0), maxDebt))
 }
 
 // at returns the earliest instant at which cost units may be spent; it is now when they may be.
 func (p *pacer) at(now time.Duration, cost float64) time.Duration {
-	if p.perUnit == 0 {
+	if p.perUnit <= 0 {
 		return now
 	}
 	need := min(p.time(cost), p.slack)
@@ -50,7 +56,7 @@ func (p *pacer) at(now time.Duration, cost float64) time.Duration {
 
 // spend spends cost units at now, whether or not they are there.
 func (p *pacer) spend(now time.Duration, cost float64) {
-	if p.perUnit == 0 {
+	if p.perUnit <= 0 {
 		return
 	}
 	p.tat = min(max(p.tat, now)+p.time(cost), now+2*maxDebt)
@@ -62,7 +68,7 @@ func (p *pacer) refund(cost float64) { p.tat -= p.time(cost) }
 // atomicPacer is a pacer for starts that is used without the lock: each costs one unit. set needs
 // the lock of the Core.
 type atomicPacer struct {
-	perUnit atomic.Int64 // ns for one start; 0 when no pace is set
+	perUnit atomic.Int64 // ns for one start; 0 or less when no pace is set, as in pacer
 	slack   atomic.Int64 // what may be spent at once, in ns
 	tat     atomic.Int64
 }
@@ -70,7 +76,7 @@ type atomicPacer struct {
 // set changes the pace to rate starts a second with depth starts at once; rate 0 lifts it.
 func (p *atomicPacer) set(now time.Duration, rate, depth float64) {
 	was := p.perUnit.Load()
-	q := pacer{perUnit: float64(was), tat: time.Duration(p.tat.Load())}
+	q := pacer{perUnit: float64(was), slack: time.Duration(p.slack.Load()), tat: time.Duration(p.tat.Load())}
 	q.set(now, rate, depth)
 	perUnit := int64(math.Round(q.perUnit))
 	if q.perUnit > 0 && perUnit == 0 {
@@ -79,7 +85,7 @@ func (p *atomicPacer) set(now time.Duration, rate, depth float64) {
 	if perUnit == was && int64(q.slack) == p.slack.Load() {
 		return
 	}
-	if was != 0 && perUnit != 0 {
+	if perUnit > 0 {
 		p.tat.Store(int64(q.tat)) // a start at the same time may be forgotten; never a debt gained
 	}
 	p.slack.Store(int64(q.slack))
@@ -89,7 +95,7 @@ func (p *atomicPacer) set(now time.Duration, rate, depth float64) {
 // trySpend spends one start at now when it may; it may be called at any time.
 func (p *atomicPacer) trySpend(now time.Duration) bool {
 	unit := p.perUnit.Load()
-	if unit == 0 {
+	if unit <= 0 {
 		return true
 	}
 	for {
@@ -106,11 +112,11 @@ func (p *atomicPacer) trySpend(now time.Duration) bool {
 // at returns the earliest instant at which one start may be spent; it is now when it may be.
 func (p *atomicPacer) at(now time.Duration) time.Duration {
 	unit := p.perUnit.Load()
-	if unit == 0 {
+	if unit <= 0 {
 		return now
 	}
 	return max(now, time.Duration(p.tat.Load()+unit-max(p.slack.Load(), unit)))
 }
 
 // refund takes back one start.
-func (p *atomicPacer) refund() { p.tat.Add(-p.perUnit.Load()) }
+func (p *atomicPacer) refund() { p.tat.Add(-max(0, p.perUnit.Load())) }

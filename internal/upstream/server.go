@@ -126,7 +126,11 @@ func (u *Upstream) work(now int64, s *slot) (before, after int64) {
 	return before, after
 }
 
-func stretch(ns int64, by float64) int64 { return int64(min(float64(ns)*by, 1<<60)) }
+// stretch returns ns times by, which may be infinite where a knee is left far behind: at most 36 years.
+func stretch(ns int64, by float64) int64 {
+	const most = 1 << 60
+	return int64(min(float64(ns)*min(by, most), most))
+}
 
 // load returns by how much the calls that are served slow down one that starts now; it is one of them already.
 func (u *Upstream) load(now int64) float64 {
