@@ -246,7 +246,7 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
 	if !g.byOthers(c) {
-		s.Credit = max(g.leastCredit(), s.Credit-1)
+		s.Credit = max(g.leastCredit(c), s.Credit-1)
 	}
 	s.RefusedLast = t
 	if c.SentAt >= 0 && t > c.SentAt {

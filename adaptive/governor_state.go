@@ -192,6 +192,7 @@ type GovernorState struct {
 	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
 	Used         bool  // the limit was in use in this epoch
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
+	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated

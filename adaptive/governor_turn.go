@@ -25,8 +25,6 @@ const (
 	turnFast, turnSlow = 3.0, 0.125
 	// turnGrown is by how much more must have passed than a window allowed for it to have grown, and turnGrows how many times as many are asked for then.
 	turnGrown, turnGrows = 1.05, 2.0
-	// mostOwed is how many refusals may be owed.
-	mostOwed = 10.0
 	// turnLeast is the shortest window that is looked for, in s.
 	turnLeast = 10
 	// turnJitter is how much a turn may seem to be off, in s.
@@ -237,12 +235,4 @@ func began(t time.Duration, w *Window) time.Duration {
 		return unknownStart
 	}
 	return t - w.MinLatency
-}
-
-// leastCredit returns how far below 0 the budget of refusals may go.
-func (g *Governor) leastCredit() float64 {
-	if g.s.Turn.Period > 0 {
-		return -mostOwed
-	}
-	return 0
 }
