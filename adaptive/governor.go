@@ -49,6 +49,7 @@ func (g *Governor) Decision() Decision {
 		Cause:     s.Cause,
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
+		Until:     g.until(),
 	}
 }
 
@@ -80,7 +81,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		g.lagEnded(w.Start, t, w.OK)
 	}
 	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
-	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(&w)))
+	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(t, &w)))
 	if w.OK > 0 {
 		if (t - s.PassedAt).Seconds() > hole*s.Mean {
 			s.HoleAt = t
@@ -270,7 +271,6 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 			wait = g.probeWait(pause)
 		}
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
-		s.PaceProbeAt = max(s.PaceProbeAt, after(t, max(min(24*pause, time.Minute), 3*pause)))
 	}
 }
 
@@ -281,10 +281,11 @@ func (g *Governor) byOthers(c *Call) bool {
 	return s.Pace[paceRequests].Rate == 0 && s.LastBound > 0 && s.Credit <= maxCredit && float64(c.InFlight) <= othersBelow*s.LastBound
 }
 
-// earned returns how many refusals the calls of w earned. Whoever has few in flight beside others that have many would hardly ever
+// earned returns how many refusals the calls of w, which ends at t, earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
-// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in 90 s, but not more than twice the budget.
-func (g *Governor) earned(w *Window) float64 {
+// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in 90 s, but not more than twice the budget,
+// and besides as the budget for what passed in the last minutes allows.
+func (g *Governor) earned(t time.Duration, w *Window) float64 {
 	s := &g.s
 	n := float64(w.OK) * g.cfg.RefusalBudget
 	if w.OK > 0 && w.Full {
@@ -293,6 +294,7 @@ func (g *Governor) earned(w *Window) float64 {
 	}
 	if p := &s.Pace[paceRequests]; w.OK > 0 && w.Waiting > 0 && p.Measured && p.Use >= useBinding {
 		n = max(n, min(slowBudget*n, float64(w.OK)/max(p.Known, leastPace)/slowProbe.Seconds()))
+		n += g.earnedPast(t, p)
 	}
 	return n
 }
@@ -685,7 +687,7 @@ func (g *Governor) grow(w *Window, n int) {
 			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
-		case g.slower(w), g.flat():
+		case (s.Counts != byLatency || g.cfg.Objective != Throughput) && g.slower(w), g.flat():
 			// More would be of no use.
 			s.Wins = 0
 		case s.Bound == 0:

@@ -259,10 +259,14 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	s.FlowStarts = s.FlowStarts*decay + ds
 	s.FlowTime = s.FlowTime*decay + dt
 	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
+	g.noteFlow(ds, dt)
 	s.FlowAt, s.FlowCount = t, starts
 	g.rollTurn(t)
 	for i := range s.Pace {
 		p := &s.Pace[i]
+		if p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
+			*p = PaceState{} // all of it is there again
+		}
 		if p.Rate == 0 {
 			continue
 		}
@@ -288,13 +292,13 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			}
 		}
 		if p.Use < useBinding {
-			if t-p.UsedAt > paceAge || p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
+			if t-p.UsedAt > paceAge {
 				*p = PaceState{}
 			}
 			continue
 		}
 		p.UsedAt = t
-		if s.Recovering || p.StatedKind != feedback.ScopeNone && t <= p.StatedEnd {
+		if s.Recovering || p.StatedKind != feedback.ScopeNone {
 			continue
 		}
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
@@ -313,7 +317,10 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
-		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= s.PaceProbeAt:
+		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= g.paceProbeAt(p):
+			if g.low(p) {
+				grow *= pastFaster
+			}
 			p.Rate = min(p.Rate*math.Exp(grow), unbounded)
 			s.Cause = CauseProbe
 		}

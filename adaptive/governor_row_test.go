@@ -101,7 +101,7 @@ func TestGovernorSlowQuotaEarnsAProbe(t *testing.T) {
 		g, now := paced(t)
 		p := &g.s.Pace[paceRequests]
 		p.Rate, p.Known, p.Ceiling, p.Sure, p.Use = test.rate, test.rate, test.rate, true, 1
-		g.s.Credit = 0
+		g.s.Credit, g.s.FlowShort, g.s.FlowPast = 0, 0, 0
 		for range int(120 * test.rate) {
 			now += time.Duration(1e9 / test.rate)
 			g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 2, InFlight: 1, Waiting: 9})

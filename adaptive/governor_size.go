@@ -22,8 +22,9 @@ const (
 	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, by a standard error at least, where the limit
 	// rises no more, and where it is lowered: 1 is where more in flight get no more done.
 	flatHold, flatCut = 0.7, 0.9
-	// flatStep is the share that it is lowered to.
-	flatStep = 0.9
+	// flatStep is the share that it is lowered to, and flatLeast the share of the mean level of the line below which it is not lowered to see how steep that is:
+	// what a step tells should be seen before the next.
+	flatStep, flatLeast = 0.97, 0.95
 	// worse is the share of what the same level did before, below which fewer are tried, and worseStep how many.
 	worse, worseStep = 0.75, 0.8
 	// sizeStep is the largest step of probing, as a share of the limit, where the time of calls says how much gets done.
@@ -286,8 +287,8 @@ func (g *Governor) flat() bool {
 	if slope <= flatHold {
 		return false
 	}
-	if slope-sigma <= flatHold && s.Used && s.Limit > float64(g.cfg.Min)+1 {
-		s.Limit = max(float64(g.cfg.Min), s.Limit-max(1, sizeStep*s.Limit))
+	if slope-sigma <= flatHold && s.Used && s.Limit > max(float64(g.cfg.Min)+1, flatLeast*math.Exp(float64(s.Size.Line.X))) {
+		s.Limit = max(float64(g.cfg.Min), s.Limit-max(0.5, sizeStep*s.Limit))
 		s.Cause, s.Flight = CauseLatency, s.Limit
 	}
 	return true

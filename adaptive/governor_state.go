@@ -72,7 +72,6 @@ type GovernorState struct {
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
 	ProbeAt     time.Duration // the limit is not tried before
-	PaceProbeAt time.Duration // a pace is not tried before
 	Way         float32       // the shortest: what a call's way there and back takes at most
 	Safe        float32       // where the limit goes, and stays, while pauses cost much; 0: not known
 	SafeBefore  float32       // the same before the last trouble
@@ -108,6 +107,8 @@ type GovernorState struct {
 	FlowCount  float64             // accepted calls at FlowAt
 	FlowAt     time.Duration       //
 	FlowBefore float64             // Flow when the last trouble began
+	FlowShort  float32             // the same over half a minute
+	FlowPast   float32             // the most of that, forgotten over minutes
 	Second     int64               // the last whole second since Origin that Ring has
 	Ring       [ringSize]int16     // accepted calls in the second before each of the last, see ringCalls
 	RingCount  int64               // accepted calls that Ring has counted
@@ -271,7 +272,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	} {
 		*f = between(*f, 0, unbounded)
 	}
-	for _, f := range [...]*float32{&s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls} {
+	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls} {
 		*f = float32(between(float64(*f), 0, most))
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
@@ -368,7 +369,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Second, l.Last = min(max(s.Second, 0), math.MaxInt64/int64(time.Second)), min(max(l.Last, 0), math.MaxInt64/int64(lagTick))
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
-		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.PaceProbeAt, &s.FlowAt, &s.StatedAt,
+		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.FlowAt, &s.StatedAt,
 		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}

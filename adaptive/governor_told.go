@@ -254,6 +254,28 @@ func (g *Governor) toldPace() float64 {
 	return pace
 }
 
+// until returns when the first of the paces that headers ask for ends; 0: there is none.
+func (g *Governor) until() time.Duration {
+	s := &g.s
+	first := time.Duration(0)
+	take := func(end time.Duration) {
+		if end > s.At && (first == 0 || end < first) {
+			first = end
+		}
+	}
+	for i := range s.Pace {
+		if p := &s.Pace[i]; p.Rate > 0 && p.StatedKind != feedback.ScopeNone {
+			take(after(p.StatedEnd, 1)) // it holds until then
+		}
+	}
+	for i := range s.Told {
+		if d := &s.Told[i]; d.Rate > 0 {
+			take(after(d.End, 1))
+		}
+	}
+	return first
+}
+
 // sound moves what makes no sense into range.
 func (d *ToldState) sound() {
 	for _, f := range [...]*float32{&d.Cost, &d.Left, &d.MeanLeft, &d.MeanReset} {

@@ -169,7 +169,7 @@ func (g *Governor) rollTurn(t time.Duration) {
 	}
 	k := (t - w.At) / period
 	if k <= 0 {
-		if w.Ask == 1 && s.Credit >= 1 && t >= s.PaceProbeAt && s.Pace[paceRequests].Use >= useBinding {
+		if w.Ask == 1 && s.Credit >= 1 && t >= g.paceProbeAt(&s.Pace[paceRequests]) && s.Pace[paceRequests].Use >= useBinding {
 			w.Ask = turnProbe
 		}
 		return

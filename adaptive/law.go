@@ -174,6 +174,9 @@ type Decision struct {
 	// AskAgain is when the law wants the next Window at the latest; 0 asks for one at
 	// each call's end.
 	AskAgain time.Duration
+	// Until is when the law wants a Window although no call has ended, if somebody waits then: Pace or TokenPace will not
+	// hold any more. 0: the next call's end is soon enough.
+	Until time.Duration
 }
 
 // MarshalText gives the cause's name, so that saved decisions outlive a renumbering.

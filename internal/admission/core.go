@@ -90,9 +90,6 @@ type Core struct {
 // state is the part of a Core that needs the lock.
 type state struct {
 	line plainLine
-	// several says that a call of a class other than 0 is in the window: window.Classes holds what those calls add to it. It is kept, and emptied,
-	// once there was one.
-	several bool
 	// fromQueue is how many started from the queue since something else than places held callers back; see divide.
 	fromQueue int
 	law       adaptive.Law
@@ -121,6 +118,9 @@ type state struct {
 	queueOnly bool // make no plainLine; for tests
 	closed    bool
 	held      bool // the gate is the law's own
+	// several says that a call of a class other than 0 is in the window: window.Classes holds what those calls add to it. It is kept, and emptied,
+	// once there was one.
+	several bool
 
 	counts tally
 }
@@ -496,6 +496,9 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	if s == nil {
 		return nil
 	}
+	if until := s.decision.Until; until > 0 && now >= until {
+		c.flush(now)
+	}
 	c.hold(now)
 	if n := len(s.answered); n > 0 {
 		w := s.answered[0]
@@ -634,6 +637,9 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 	if c.slots.InFlight() < c.slots.Limit() {
 		if it := s.queue.next(now, c.lowest()); it != nil {
 			start, _ := c.earliest(now, it.waiter)
+			if until := s.decision.Until; until > 0 && until < start {
+				start = until
+			}
 			if !ok || start < at {
 				at, ok = start, true
 			}
@@ -1419,7 +1425,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 	old := s.decision
 	s.decision = d
 	c.askAt.Store(int64(d.AskAgain))
-	old.AskAgain = d.AskAgain
+	old.AskAgain, old.Until = d.AskAgain, d.Until
 	if old == d {
 		return
 	}

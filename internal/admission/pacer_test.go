@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/flyball-go/flyball/adaptive"
 )
 
 // A pace that is lifted and set again at another rate leaves no debt of days behind: what was owed at a slow pace is no more at a fast one.
@@ -85,5 +87,29 @@ func TestPaceFalls(t *testing.T) {
 	p.set(2*time.Second, 100, 200)
 	if got, want := p.at(2*time.Second, 200)-2*time.Second, 5*time.Second; got != want {
 		t.Errorf("after 500 units at a depth of 20 a full bucket of 200 in %v, want %v", got, want)
+	}
+}
+
+// A pace that ends at an instant ends then, although nobody's call does, and those who wait for it start.
+func TestPaceUntil(t *testing.T) {
+	b := newBench(t, 100, nil)
+	b.law.d.Pace, b.law.d.Until = 0.001, 30*time.Second
+	b.finish(b.acquire(), adaptive.Outcome{})
+	b.acquire()
+	for range 5 {
+		b.acquire()
+	}
+	waiting := b.core.Waiting()
+	if waiting < 3 {
+		b.fatalf("%d wait for a pace of one in 1,000 s, want most of 5", waiting)
+	}
+	b.wantWake(30 * time.Second)
+	b.law.d.Pace, b.law.d.Until = 0, 0
+	b.now = 30 * time.Second
+	for range waiting {
+		b.next()
+	}
+	if n := b.core.Waiting(); n != 0 {
+		b.fatalf("%d wait after the pace has ended", n)
 	}
 }
