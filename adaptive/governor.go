@@ -185,6 +185,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		return g.Decision()
 	}
 	n := float64(max(1, level(c.InFlight)))
+	if refused {
+		n = g.met(n)
+	}
 	switch o.Class {
 	case feedback.Throttled:
 		g.throttled(t, n, &c, &o)
@@ -246,7 +249,8 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 // next time that a limit is tried is then far away.
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	if !g.byOthers(c) {
+	s.Paid = !g.byOthers(c)
+	if s.Paid {
 		s.Credit = max(g.leastCredit(c), s.Credit-1)
 	}
 	s.RefusedLast = t
@@ -278,7 +282,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 // what was refused before, so that others must have filled what is shared. What a guard pays for that it lacks to find its own share again.
 func (g *Governor) byOthers(c *Call) bool {
 	s := &g.s
-	return s.Pace[paceRequests].Rate == 0 && s.LastBound > 0 && s.Credit <= maxCredit && float64(c.InFlight) <= othersBelow*s.LastBound
+	return s.Pace[paceRequests].Rate == 0 && s.LastBound > 0 && s.Credit <= maxCredit && max(float64(c.InFlight), g.now()) <= othersBelow*s.LastBound
 }
 
 // earned returns how many refusals the calls of w, which ends at t, earned. Whoever has few in flight beside others that have many would hardly ever
@@ -358,7 +362,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	if !o.HasRetryAfter && g.noise(n, gap) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
-		s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
+		if s.Paid {
+			s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
+		}
 		return
 	}
 	if g.lagged(t, n, c, first) {
@@ -449,6 +455,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		need := 1
 		if g.costly(t) && n > watchFrom {
 			need = 2 // at a limit on calls it costs pauses
+		}
+		if g.costly(t) && g.firstBeyond(n, gap) {
+			break
 		}
 		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && g.mayBeQuota(o) {
 			g.try(t, n, first)

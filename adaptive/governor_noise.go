@@ -45,6 +45,19 @@ func (g *Governor) prove(w *Window) {
 	}
 }
 
+// now returns how many calls are in flight, one that has just been refused included. Calls that start close to each other may overtake each
+// other on their way, so one that was refused may have met as many.
+func (g *Governor) now() float64 { return float64(g.s.InFlight + 1) }
+
+// met returns how many calls in flight a refused one met that saw n when it started: where so many are known to go well, one that started later may
+// have come before it.
+func (g *Governor) met(n float64) float64 {
+	if v := math.Floor(g.s.Proven + 0.5); n <= v && v <= watchFrom && g.now() > v {
+		return v + 1
+	}
+	return n
+}
+
 // noise notes a refusal of a call that saw n in flight, gap accepted calls after the one before, and reports whether it means nothing.
 func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s
@@ -57,7 +70,7 @@ func (g *Governor) noise(n, gap float64) bool {
 	s.Ignored = false
 
 	fine := p.Rate == 0 || p.Sure && p.Rate <= p.Known
-	proven := fine && n <= s.Proven+0.5
+	proven := fine && max(n, g.now()) <= s.Proven+0.5
 	noisy := s.Chance >= noiseKnown
 	most := -1.0
 	switch {

@@ -18,7 +18,7 @@ func (g *Governor) leastCredit(c *Call) float64 {
 	switch {
 	case s.Turn.Period > 0:
 		return -mostOwed
-	case s.Probed && s.Chance < noiseLikely:
+	case s.Probed && s.Chance < noiseLikely/2:
 		return -probeOwed
 	}
 	return 0

@@ -194,6 +194,7 @@ type GovernorState struct {
 	Used         bool  // the limit was in use in this epoch
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
 	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
+	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated

@@ -57,5 +57,15 @@ func (g *Governor) mayBeQuota(o *Outcome) bool {
 	return !o.HasRetryAfter || (o.RetryAfter-time.Second).Seconds()*(g.s.LastBound-1) <= g.s.Mean
 }
 
+// firstBeyond reports whether a refused call that saw n in flight, gap accepted calls after the refusal before, was the first that saw so many, after
+// many that saw one fewer: so refuses a limit on calls in flight. A quota that gave what those took has saved up something.
+func (g *Governor) firstBeyond(n, gap float64) bool {
+	s := &g.s
+	return n >= watchFrom && n > s.Flight && s.Top >= n-1.5 && gap >= max(aloneAfter, beyondFull*n)
+}
+
+// beyondFull is how many times as many calls as are in flight must have been accepted at one fewer.
+const beyondFull = 4
+
 // trialHits is how many refusals at the same number refute a pace on trial.
 const trialHits = 2
