@@ -110,7 +110,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.note(t)
 	g.passInRow(t, &w)
 	if fresh := g.fresh(&w); fresh > 0 {
-		g.reopen(t)
+		g.reopen(t, began(t, &w))
 		if s.early() {
 			fresh -= w.Begun
 		}
@@ -165,6 +165,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		if refused {
 			// It was counted as accepted when the refusal before it was noted.
 			s.Pace[paceRequests].AnchorCount--
+			if c.SentAt < s.DarkSince {
+				s.Turn.Dark--
+			}
 			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.RefusedAt {
 				// Of calls refused together, the one with the fewest in flight is nearest to the limit.
 				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
@@ -248,7 +251,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
 	s.Paid = !g.byOthers(c)
 	if s.Paid {
-		s.Credit = max(0, s.Credit-1)
+		s.Credit = max(g.leastCredit(c), s.Credit-1)
 	}
 	s.RefusedLast = t
 	if c.SentAt >= 0 && t > c.SentAt {
@@ -325,7 +328,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
 	if gained >= 1 {
-		g.reopen(t)
+		g.reopen(t, unknownStart)
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
@@ -531,7 +534,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s.Streak++
 	s.DarkGap, s.DarkLast, s.DarkOverload = t-s.DarkLast, t, overloaded
 	if s.Streak == 1 {
-		s.DarkSince = t
+		s.DarkSince, s.Turn.Dark = t, g.accepted()
 		if !s.Open {
 			s.Memory = s.Limit
 		}
@@ -555,6 +558,9 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 		share = 2 // a window may be long, and what it counts can be had in its rest
 	}
 	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
+	if quota {
+		hold = max(hold, g.untilTurn(t)/2)
+	}
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
 }
 

@@ -69,7 +69,7 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 		}
 		g.recovered()
 	}
-	g.reopen(t)
+	g.reopen(t, c.SentAt)
 	if s.SlowStart && g.beginsLate() {
 		s.SlowStart, s.Threshold = false, 0
 		s.Good, s.Used, s.Wins = 0, false, 0

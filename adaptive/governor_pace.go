@@ -183,6 +183,8 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 			p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
 		}
 		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+	case i == paceRequests && s.Turn.Period > 0 && first:
+		p.Rate = min(p.Rate, p.Known) // used up
 	case p.Measured && !first:
 		p.Rate = min(p.Rate, max(p.Rate*0.8, 0.5*p.Known))
 		noted = false
@@ -259,6 +261,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
 	g.noteFlow(ds, dt)
 	s.FlowAt, s.FlowCount = t, starts
+	g.rollTurn(t)
 	for i := range s.Pace {
 		p := &s.Pace[i]
 		if p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
@@ -279,6 +282,15 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		}
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
+		if i == paceRequests && s.Streak == 0 && !s.Recovering {
+			if rate := g.windowPace(t); rate > 0 {
+				p.Rate = rate
+				if p.Use >= useBinding {
+					p.UsedAt = t
+				}
+				continue
+			}
+		}
 		if p.Use < useBinding {
 			if t-p.UsedAt > paceAge {
 				*p = PaceState{}
@@ -382,12 +394,15 @@ func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
 	return n, max(1e-3, (t-s.Origin).Seconds()-float64(from))
 }
 
-// reopen ends a row of refusals, because something was accepted.
-func (g *Governor) reopen(t time.Duration) {
+// reopen ends a row of refusals, because a call that started at began was accepted.
+func (g *Governor) reopen(t, began time.Duration) {
 	s := &g.s
 	row := s.Streak
 	s.Streak = 0
 	since, count := s.ActiveAt, s.ActiveCount
+	if row >= 1 && !s.DarkOverload && began != unknownStart {
+		g.turned(t, began, row)
+	}
 	if row >= 3 {
 		s.ActiveAt, s.ActiveCount = t, g.accepted()
 		g.skipOutage(t)

@@ -115,6 +115,8 @@ type GovernorState struct {
 	Pace       [numPaces]PaceState // of requests and of tokens
 	Told       [numTold]ToldState  // of input and of output tokens
 
+	Turn TurnState // of a quota that is counted in windows
+
 	// What is stated of calls in flight.
 
 	Stated   int
@@ -191,6 +193,7 @@ type GovernorState struct {
 	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
 	Used         bool  // the limit was in use in this epoch
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
+	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
 	Waived       bool  // the last refusal of unknown scope meant nothing
@@ -306,7 +309,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
 	b.Late = between(b.Late, -unbounded, unbounded)
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
-	s.Credit, s.Spread = between(s.Credit, 0, startCredit), between(s.Spread, 0, 1)
+	s.Credit, s.Spread = between(s.Credit, -mostOwed, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = between(s.Spells, 0, 100)
 	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
@@ -352,6 +355,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for i := range s.Told {
 		s.Told[i].sound()
 	}
+	s.Turn.sound()
 	if int(s.Binding) >= feedback.NumScopes {
 		s.Binding = feedback.ScopeUnknown
 	}
@@ -368,7 +372,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until, &s.Lag.At,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {

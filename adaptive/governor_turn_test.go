@@ -1,0 +1,141 @@
+package adaptive
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// windowed is an upstream that allows so many calls in each window of a minute, and a guard with a law that always has callers waiting. Calls take
+// a tenth of a second, and refusals a hundredth.
+type windowed struct {
+	g      *Governor
+	allows int
+	period time.Duration
+	from   time.Duration // when a window begins
+
+	now      time.Duration
+	next     time.Duration // the pace's next start
+	used     int           // in this window
+	window   int64
+	inFlight []flying
+	ok       int
+	refused  int
+}
+
+type flying struct {
+	call Call
+	ends time.Duration
+	ok   bool
+}
+
+func (u *windowed) run(until time.Duration) {
+	const tick = 5 * time.Millisecond
+	for ; u.now < until; u.now += tick {
+		if n := int64((u.now - u.from) / u.period); n != u.window {
+			u.window, u.used = n, 0
+		}
+		left := u.inFlight[:0]
+		for i, f := range u.inFlight {
+			switch {
+			case f.ends > u.now:
+				left = append(left, f)
+			case f.ok:
+				u.ok++
+				u.g.Window(u.now, Window{Start: u.now - tick, OK: 1, Timed: 1, Latency: u.now - f.call.SentAt, MinLatency: u.now - f.call.SentAt,
+					MaxInFlight: f.call.InFlight, Full: true, InFlight: len(left) + len(u.inFlight) - i - 1, Waiting: 50})
+			default:
+				u.refused++
+				u.g.Ended(u.now, f.call, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+			}
+		}
+		u.inFlight = left
+		d := u.g.Decision()
+		for len(u.inFlight) < d.Limit && u.now >= d.NotBefore && (d.Pace == 0 || u.now >= u.next) {
+			if d.Pace > 0 {
+				u.next = max(u.next, u.now-tick) + time.Duration(1e9/d.Pace)
+			}
+			f := flying{call: Call{SentAt: u.now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: u.now + 10*time.Millisecond}
+			if u.used < u.allows {
+				u.used++
+				f.ok, f.ends = true, u.now+100*time.Millisecond
+			}
+			u.inFlight = append(u.inFlight, f)
+			d = u.g.Decision()
+		}
+	}
+}
+
+// A quota of a hundred calls a minute, in windows of which nobody tells: after three that were used up it is known when they turn and how many calls
+// each allows, all of them are made, and hardly any is refused.
+func TestGovernorLearnsWindows(t *testing.T) {
+	for _, from := range []time.Duration{-30 * time.Second, -7 * time.Second, 0} {
+		u := &windowed{g: New(Config{}), allows: 100, period: time.Minute, from: from}
+		u.run(10 * time.Minute)
+		w := u.g.State().Turn
+		if w.Period != 60 || math.Abs(float64(w.Allows)-100) > 3 {
+			t.Errorf("windows that begin at %v: %+v, want 100 calls in 60 s", from, w)
+			continue
+		}
+		if off := math.Abs(math.Remainder((w.At - from).Seconds(), 60)); off > 3 {
+			t.Errorf("windows that begin at %v seem to turn at %v", from, w.At)
+		}
+		ok, refused := u.ok, u.refused
+		u.run(20 * time.Minute)
+		if got := u.ok - ok; got < 960 {
+			t.Errorf("windows that begin at %v: %d calls in ten minutes, want 960 and more of 1000", from, got)
+		}
+		if got := u.refused - refused; got > 20 {
+			t.Errorf("windows that begin at %v: %d refused in ten minutes, want at most 20 for 1000 calls", from, got)
+		}
+	}
+}
+
+// When windows allow twice as many, that is found within a few of them, and when they allow half as many again, too.
+func TestGovernorFollowsWindows(t *testing.T) {
+	u := &windowed{g: New(Config{}), allows: 100, period: time.Minute}
+	u.run(10 * time.Minute)
+	u.allows = 200
+	u.run(16 * time.Minute)
+	if w := u.g.State().Turn; w.Period != 60 || math.Abs(float64(w.Allows)-200) > 10 {
+		t.Errorf("six minutes after windows of 100 calls have grown to 200: %+v", w)
+	}
+	u.allows = 100
+	u.run(19 * time.Minute)
+	if w := u.g.State().Turn; w.Period != 60 || math.Abs(float64(w.Allows)-100) > 5 {
+		t.Errorf("three minutes after windows of 200 calls have shrunk to 100: %+v", w)
+	}
+}
+
+// A call that is accepted in the middle of a window that is used up refutes it.
+func TestGovernorForgetsWindows(t *testing.T) {
+	u := &windowed{g: New(Config{}), allows: 100, period: time.Minute}
+	u.run(10 * time.Minute)
+	u.period, u.from, u.allows = 17*time.Second, u.now, 20
+	u.window, u.used = 0, 0
+	u.run(14 * time.Minute)
+	if w := u.g.State().Turn; w.Period == 60 {
+		t.Errorf("windows of 17 s are taken for such of a minute: %+v", w)
+	}
+}
+
+// Whatever the state, what is left of a window gives a pace within bounds.
+func TestPropWindowPace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := New(Config{})
+		g.s.At, g.s.Origin = time.Hour, 0
+		g.s.Pace[paceRequests] = PaceState{Rate: 1, Known: rapid.Float64Range(1e-4, 1e6).Draw(t, "known"), Measured: true}
+		g.s.Turn = TurnState{
+			At: time.Duration(rapid.Int64Range(0, 2*int64(time.Hour)).Draw(t, "at")), Count: rapid.Float64Range(-1e9, 1e9).Draw(t, "count"),
+			Period: rapid.SampledFrom([]float32{10, 60}).Draw(t, "period"), Allows: rapid.Float32Range(1, 1e9).Draw(t, "allows"), Ask: rapid.Float32Range(1, 2).Draw(t, "ask"),
+		}
+		known := g.s.Pace[paceRequests].Known
+		if got := g.windowPace(time.Hour); !(got >= turnSlow*known && got <= turnFast*known) {
+			t.Errorf("pace %v, want %v to %v", got, turnSlow*known, turnFast*known)
+		}
+	})
+}
