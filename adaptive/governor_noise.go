@@ -21,7 +21,7 @@ const (
 	// What was accepted since the last cut says something from noiseLikely on. Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
 	// What comes after a refusal that meant nothing says most: at a full limit the next call is refused as well, two of three within
 	// soonWaived calls, those included whose refusal would not be known; of noise of 2 % a tenth.
-	soonAccepted, soonWaived, soonCounts          = 3, 4, 2
+	soonAccepted, soonWaived, soonCounts = 3, 4, 2
 	// From noiseSound on a cut leaves what is proven: from noiseLikely on those that have more of a shared limit kept it.
 	noiseLikely, noiseSound, noiseKnown, noiseSure, mostNoise = 2, 3, 4, 6, 8
 	// From noiseTrial on, no pace is tried: noise refuses at the same number, too.
