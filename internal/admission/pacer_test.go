@@ -113,3 +113,37 @@ func TestPaceUntil(t *testing.T) {
 		b.fatalf("%d wait after the pace has ended", n)
 	}
 }
+
+// Whoever does not wait, or not for long, is not refused for a pace that has ended.
+func TestPaceUntilForWhoDoesNotWait(t *testing.T) {
+	for name, queue := range map[string]int{"nobody waits": 0, "a deadline": 100} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, 100, func(c *Config) { c.Queue = queue })
+			b.law.d.Pace, b.law.d.Until = 0.001, 30*time.Second
+			b.finish(b.acquire(), adaptive.Outcome{})
+			b.acquire()
+			b.law.d.Pace, b.law.d.Until = 0, 0
+			b.now = 30 * time.Second
+			w := &Waiter{}
+			w.GiveUp = b.now + time.Second
+			b.core.Ask(b.now, w)
+			b.next()
+			b.want(w, Granted, ReasonNone)
+		})
+	}
+}
+
+// A law that goes on wanting to be asked at an instant that is over sets no timer off without an end.
+func TestPaceUntilThatIsOver(t *testing.T) {
+	b := newBench(t, 100, nil)
+	b.law.d.Pace, b.law.d.Until = 0.001, 30*time.Second
+	b.finish(b.acquire(), adaptive.Outcome{})
+	for range 3 {
+		b.acquire()
+	}
+	b.now = 31 * time.Second
+	b.next()
+	if at, ok := b.core.Wake(b.now); !ok || at <= b.now {
+		b.fatalf("the timer is set to %v, %v at %v", at, ok, b.now)
+	}
+}
