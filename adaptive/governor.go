@@ -528,6 +528,9 @@ const (
 	outageReturn = 0.5
 )
 
+// longestHold is how long nothing starts at most after a row of refusals.
+const longestHold = 30 * time.Second
+
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
 func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
@@ -550,7 +553,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 		}
 	}
 	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
-	share, most := time.Duration(3), 30*time.Second
+	share, most := time.Duration(3), longestHold
 	switch {
 	case overloaded:
 		share, most = outageShare, 5*time.Second
