@@ -42,7 +42,7 @@ func (g *Governor) Decision() Decision {
 	return Decision{
 		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
 		Pace:      pace,
-		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
+		TokenPace: min(s.Pace[paceTokens].inForce(s.At), 1000*fastest),
 		NotBefore: s.HoldUntil,
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
@@ -410,7 +410,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.paceRefused(t, p.index(s), first)
 		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
 			// The pace does not hold callers back, so starts came in bunches.
-			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
+			p.Rate = max(1.1*s.Flow, 0.5*p.Rate, leastPace)
 			p.Ceiling = max(p.Rate, p.Known)
 			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:

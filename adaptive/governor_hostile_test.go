@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flyball-go/flyball/feedback"
 	"pgregory.net/rapid"
 )
 
@@ -52,5 +53,50 @@ func TestTurnedLongAgo(t *testing.T) {
 	case <-done:
 	case <-time.After(5 * time.Second):
 		t.Fatal("it takes for ever")
+	}
+}
+
+// A pace that headers ask for ends at the reset also when the first that is told after it is the beginning of an answer.
+func TestStatedPaceEndsWithABeginning(t *testing.T) {
+	for _, kind := range []feedback.Scope{feedback.ScopeRequests, feedback.ScopeTokens} {
+		g := New(Config{})
+		now := time.Second
+		g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, InFlight: 2, Waiting: 1})
+		d := g.Hint(now, feedback.Window{Kind: kind, Limit: 1000, Remaining: 0, Reset: 30 * time.Second})
+		if d.Pace+d.TokenPace == 0 || d.Until <= now {
+			t.Fatalf("%v: %+v, want a pace that ends", kind, d)
+		}
+		was := d
+		d = g.Began(now+31*time.Second, Call{SentAt: now, InFlight: 2, Episode: d.Episode})
+		if d.Until == 0 && (kind == feedback.ScopeRequests && d.Pace == was.Pace || d.TokenPace > 0) {
+			t.Errorf("%v: %+v after the reset: the pace lasts until a call ends", kind, d)
+		}
+	}
+}
+
+// A learned pace is never so slow that it is known late that nothing is refused any more.
+func TestPaceAfterRowOfRefusals(t *testing.T) {
+	g := New(Config{})
+	now := time.Second
+	for range 100 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 2, Timed: 2, Latency: 200 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 2, InFlight: 2, Waiting: 5, Full: true, Tokens: 2000})
+	}
+	for _, kind := range []feedback.Scope{feedback.ScopeRequests, feedback.ScopeTokens} {
+		h := *g
+		at := now
+		h.Hint(at, feedback.Window{Kind: kind, Limit: 1000, Remaining: 0, Reset: 50 * time.Second})
+		for range 60 {
+			at += time.Minute
+			d := h.Ended(at, Call{SentAt: at - time.Second, InFlight: 1, Episode: h.s.Episode}, Outcome{Class: feedback.Throttled, Scope: kind})
+			least := 1.0 / 300
+			pace := d.Pace
+			if kind == feedback.ScopeTokens {
+				pace, least = d.TokenPace, h.s.TokensPerCall/300
+			}
+			if pace < least {
+				t.Fatalf("%v: a pace of %v after %v, want %v at least", kind, pace, at-now, least)
+			}
+		}
 	}
 }

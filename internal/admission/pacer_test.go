@@ -147,3 +147,17 @@ func TestPaceUntilThatIsOver(t *testing.T) {
 		b.fatalf("the timer is set to %v, %v at %v", at, ok, b.now)
 	}
 }
+
+// A request that is much larger than what a pace allows holds those after it back for minutes, not for days.
+func TestPaceOwesMinutes(t *testing.T) {
+	var p pacer
+	p.set(0, 1, 2)
+	p.spend(0, 200_000)
+	if at := p.at(0, 1000); at > mostOwed {
+		t.Errorf("the next one may come in %v, want %v at most", at, mostOwed)
+	}
+	p.set(time.Second, 0.01, 1)
+	if at := p.at(time.Second, 1000); at > time.Second+mostOwed {
+		t.Errorf("at a pace that has fallen it may come in %v, want %v at most", at-time.Second, mostOwed)
+	}
+}
