@@ -100,3 +100,23 @@ func TestPaceAfterRowOfRefusals(t *testing.T) {
 		}
 	}
 }
+
+// A pace of windows that held nobody back for ten minutes is dropped, as any other.
+func TestWindowPaceIsDropped(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	g.Restore(now, GovernorState{
+		At: now, Limit: 20, Done: 1000, FlowCount: 1000, FlowAt: now, RunFrom: 1000, Credit: 1, Turn: TurnState{At: now, Count: 1000, Period: 60, Allows: 600, Before: 600, Ask: 1, Fits: 3},
+		Pace: [numPaces]PaceState{{Rate: 10, Known: 10, Ceiling: 10, Sure: true, Measured: true, UsedAt: now, LastCount: 1000}},
+	})
+	d := g.Decision()
+	for end := now + paceAge + time.Minute; now < end; {
+		now += time.Second
+		if d = g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1}); now == time.Hour+paceAge/2 && d.Pace == 0 {
+			t.Fatal("it was dropped early, so that this tests nothing")
+		}
+	}
+	if g.s.Pace[paceRequests].Rate != 0 {
+		t.Errorf("a pace of %v is kept, of which a tenth was used for %v", d.Pace, paceAge)
+	}
+}

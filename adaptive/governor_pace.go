@@ -302,8 +302,11 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		if i == paceRequests && s.Streak == 0 && !s.Recovering {
 			if rate := g.windowPace(t); rate > 0 {
 				p.Rate = max(rate, leastPace)
-				if p.Use >= useBinding {
+				switch {
+				case p.Use >= useBinding:
 					p.UsedAt = t
+				case t-p.UsedAt > paceAge:
+					*p = PaceState{}
 				}
 				continue
 			}
