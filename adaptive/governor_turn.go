@@ -118,8 +118,8 @@ func (g *Governor) turnedAgain(asked, began time.Duration, count float64) bool {
 	period := time.Duration(float64(w.Period) * 1e9)
 	off := time.Duration(float64(w.Off+turnJitter) * 1e9)
 	next := w.At
-	for next+off < asked { // the window that was used up may have been rolled over since
-		next += period
+	if late := asked - off - next; late > 0 { // the window that was used up may have been rolled over since
+		next += (late + period - 1) / period * period
 	}
 	low, high := max(next-off, asked), min(next+off, began)
 	if low > high || asked-s.DarkSince > period {
