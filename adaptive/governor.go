@@ -42,7 +42,7 @@ func (g *Governor) Decision() Decision {
 	return Decision{
 		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
 		Pace:      pace,
-		TokenPace: min(s.Pace[paceTokens].Rate, 1000*fastest),
+		TokenPace: min(s.Pace[paceTokens].inForce(s.At), 1000*fastest),
 		NotBefore: s.HoldUntil,
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
@@ -410,7 +410,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.paceRefused(t, p.index(s), first)
 		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
 			// The pace does not hold callers back, so starts came in bunches.
-			p.Rate = max(1.1*s.Flow, 0.5*p.Rate)
+			p.Rate = max(1.1*s.Flow, 0.5*p.Rate, leastPace)
 			p.Ceiling = max(p.Rate, p.Known)
 			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
@@ -528,6 +528,9 @@ const (
 	outageReturn = 0.5
 )
 
+// longestHold is how long nothing starts at most after a row of refusals.
+const longestHold = 30 * time.Second
+
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
 func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
@@ -550,7 +553,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 		}
 	}
 	// A quota may charge for being asked, so it is asked less and less often. From an outage the return should be quick.
-	share, most := time.Duration(3), 30*time.Second
+	share, most := time.Duration(3), longestHold
 	switch {
 	case overloaded:
 		share, most = outageShare, 5*time.Second

@@ -21,8 +21,9 @@ const (
 	// What was accepted since the last cut says something from noiseLikely on. Noise is known from noiseKnown on, and believed beyond what is proven from noiseSure on.
 	// What comes after a refusal that meant nothing says most: at a full limit the next call is refused as well, two of three within
 	// soonWaived calls, those included whose refusal would not be known; of noise of 2 % a tenth.
-	soonAccepted, soonWaived, soonCounts          = 3, 4, 2
-	noiseLikely, noiseKnown, noiseSure, mostNoise = 2, 4, 6, 8
+	soonAccepted, soonWaived, soonCounts = 3, 4, 2
+	// From noiseSound on a cut leaves what is proven: from noiseLikely on those that have more of a shared limit kept it.
+	noiseLikely, noiseSound, noiseKnown, noiseSure, mostNoise = 2, 3, 4, 6, 8
 	// From noiseTrial on, no pace is tried: noise refuses at the same number, too.
 	noiseTrial = 1
 	// noiseDebt is how many refusals that are not made up for mean nothing below what is proven, for each that counts for noise, and beyondDebt how
@@ -123,7 +124,7 @@ func (g *Governor) noise(n, gap float64) bool {
 // sound returns how many in flight no refusal lowers the limit below, as far as noise is likely: as many are proven, and what was refused
 // beyond may be noise, too.
 func (g *Governor) sound() float64 {
-	if g.s.Chance < noiseLikely {
+	if g.s.Chance < noiseSound {
 		return 0
 	}
 	return g.s.Proven

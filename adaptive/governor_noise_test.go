@@ -211,7 +211,7 @@ func TestNoiseWaived(t *testing.T) {
 // TestCutLeavesProven holds a cut to what is proven, where noise is likely.
 func TestCutLeavesProven(t *testing.T) {
 	for _, test := range []struct{ chance, proven, want float64 }{
-		{0, 47, 48 * 0.9}, {noiseLikely, 47, 47}, {noiseLikely, 60, 48}, {noiseLikely, 20, 48 * 0.9},
+		{0, 47, 48 * 0.9}, {noiseLikely, 47, 48 * 0.9}, {noiseSound, 47, 47}, {noiseSound, 60, 48}, {noiseSound, 20, 48 * 0.9},
 	} {
 		g := New(Config{})
 		g.advance(0)

@@ -30,8 +30,9 @@ const (
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
 	maxCredit = 3
-	// fastest is a pace that nobody reaches, a second, and leastPace the slowest that is set.
-	fastest, leastPace = 1e9, 1e-4
+	// fastest is a pace that nobody reaches, a second, and leastPace the slowest that refusals set, a call in five minutes: with a slower one it would
+	// be known too late that nothing is refused any more.
+	fastest, leastPace = 1e9, 1.0 / 300
 	// startPace is the pace of the first calls, of which nothing is known, in calls a second.
 	startPace = 20.0
 	// spreadFactor is how much faster calls may start than they end.
@@ -57,7 +58,7 @@ const (
 // pace returns the pace of starts.
 func (g *Governor) pace() float64 {
 	s := &g.s
-	if r := s.Pace[paceRequests].Rate; r > 0 {
+	if r := s.Pace[paceRequests].inForce(s.At); r > 0 {
 		return min(r, fastest)
 	}
 	if s.RetestAt > 0 {
@@ -95,6 +96,22 @@ func (g *Governor) pace() float64 {
 		}
 	}
 	return 0
+}
+
+// inForce returns the pace at t: one that headers asked for ends at their reset, whatever is told first after it.
+func (p *PaceState) inForce(t time.Duration) float64 {
+	if p.StatedKind != feedback.ScopeNone && t > p.StatedEnd {
+		return 0
+	}
+	return p.Rate
+}
+
+// least returns the slowest pace that refusals set: a call in five minutes.
+func (g *Governor) least(i int) float64 {
+	if i == paceTokens {
+		return leastPace * max(1, g.s.TokensPerCall)
+	}
+	return leastPace
 }
 
 // index returns which of the paces p is.
@@ -205,7 +222,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	g.disturbed(t)
-	p.Rate = max(p.Rate, leastPace)
+	p.Rate = max(p.Rate, g.least(i))
 	s.Cause = CauseThrottled
 	s.Episode++
 	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
@@ -284,9 +301,12 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if i == paceRequests && s.Streak == 0 && !s.Recovering {
 			if rate := g.windowPace(t); rate > 0 {
-				p.Rate = rate
-				if p.Use >= useBinding {
+				p.Rate = max(rate, leastPace)
+				switch {
+				case p.Use >= useBinding:
 					p.UsedAt = t
+				case t-p.UsedAt > paceAge:
+					*p = PaceState{}
 				}
 				continue
 			}
@@ -421,7 +441,7 @@ func (g *Governor) reopen(t, began time.Duration) {
 		if all, span := g.accepted()-count, max(1e-3, (t-since).Seconds()); all/span > n/seconds {
 			n, seconds = all, span
 		}
-		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), 1e-3)
+		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), leastPace)
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
 		if n < 20 {

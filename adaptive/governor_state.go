@@ -313,6 +313,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
 	b.Late = between(b.Late, -unbounded, unbounded)
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
+	s.RefusalTime = min(s.RefusalTime, maxGap.Seconds())
 	s.Credit, s.Spread = between(s.Credit, -mostOwed, startCredit), between(s.Spread, 0, 1)
 	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = between(s.Spells, 0, 100)
@@ -343,6 +344,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Highest} {
 			*f = between(*f, 0, unbounded)
 		}
+		if p.Rate > 0 {
+			p.Rate = max(p.Rate, leastTold)
+		}
 		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
@@ -358,6 +362,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for i := range s.Told {
 		s.Told[i].sound()
+	}
+	for i := toldRequests; i < numTold; i++ {
+		s.Told[i].Rate, s.Told[i].End = 0, 0 // the pace is in Pace
 	}
 	s.Turn.sound()
 	if int(s.Binding) >= feedback.NumScopes {
@@ -383,6 +390,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*at = moved(*at, s.At, now)
 	}
 	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
+	s.HoldUntil, s.Turn.At = min(s.HoldUntil, after(now, longestHold)), min(s.Turn.At, now)
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
 		age, s.Second, s.Cells = 0, 0, [numCells]CellState{}

@@ -31,6 +31,8 @@ const (
 	toldSpread = 5.0
 	// toldLeast is the part of what is told that is the least pace.
 	toldLeast = 0.125
+	// leastTold is the slowest pace that headers set, in calls a second; it ends at the reset.
+	leastTold = 1e-4
 	// toldDoubt is by what a refusal multiplies the trust in what is told, toldTrust what each call that ends well gives back, and
 	// leastTrust the least of it.
 	toldDoubt, toldTrust, leastTrust = 0.9, 0.001, 0.05
@@ -192,7 +194,7 @@ func (g *Governor) told(t time.Duration, i int, w *feedback.Window) {
 	} else {
 		want = d.keeps(gives, left, min(most, limit/toldLow), cost, s.Mean)
 	}
-	d.Rate = float32(min(max(d.trust()*want/cost, leastPace), fastest))
+	d.Rate = float32(min(max(d.trust()*want/cost, leastTold), fastest))
 	if was == 0 {
 		s.Cause, s.Binding = CauseHint, w.Kind
 	}
@@ -225,7 +227,7 @@ func (g *Governor) windowRefused(t time.Duration, i int, first bool) bool {
 		return false
 	}
 	if first {
-		p.Rate = max(p.Rate*d.doubt(), leastPace)
+		p.Rate = max(p.Rate*d.doubt(), leastTold)
 		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, p.Rate
 	}
 	g.doubted(t)
@@ -282,6 +284,9 @@ func (d *ToldState) sound() {
 		*f = float32(between(float64(*f), 0, 1e12))
 	}
 	d.Jump, d.LeftLeft, d.LeftReset = float32(between(float64(d.Jump), 0, 1e24)), float32(between(float64(d.LeftLeft), 0, 1e24)), float32(between(float64(d.LeftReset), -1e24, 1e24))
+	if d.Rate > 0 {
+		d.Rate = max(d.Rate, leastTold)
+	}
 	d.Rate, d.Trust = float32(between(float64(d.Rate), 0, fastest)), float32(between(float64(d.Trust), 0, 1))
 	d.Of, d.N = min(d.Of, toldMemory), min(d.N, toldAnswers)
 }

@@ -25,6 +25,8 @@ const (
 	turnFast, turnSlow = 3.0, 0.125
 	// turnGrown is by how much more must have passed than a window allowed for it to have grown, and turnGrows how many times as many are asked for then.
 	turnGrown, turnGrows = 1.05, 2.0
+	// turnClimbs is how many windows in a row must have grown for it to be a bound on growth, and no quota.
+	turnClimbs = 3
 	// turnLeast is the shortest window that is looked for, in s.
 	turnLeast = 10
 	// turnJitter is how much a turn may seem to be off, in s.
@@ -45,6 +47,7 @@ type TurnState struct {
 	Before float32       // calls in the last one that was used up
 	Ask    float32       // how many times as many are asked for in this window, 1 to 2; 0: no turn was seen
 	Fits   int8          // turns that fitted
+	Grew   int8          // windows in a row that allowed more than the one before
 }
 
 // sound moves what is remembered into range.
@@ -52,7 +55,7 @@ func (w *TurnState) sound() {
 	w.Count, w.Dark = between(w.Count, -unbounded, unbounded), between(w.Dark, -unbounded, unbounded)
 	w.Off = float32(between(float64(w.Off), 0, turnPeriods[len(turnPeriods)-1]))
 	w.Allows, w.Before = float32(between(float64(w.Allows), 0, unbounded)), float32(between(float64(w.Before), 0, unbounded))
-	w.Ask, w.Fits = float32(between(float64(w.Ask), 0, turnGrows)), min(max(w.Fits, 0), 8)
+	w.Ask, w.Fits, w.Grew = float32(between(float64(w.Ask), 0, turnGrows)), min(max(w.Fits, 0), 8), min(max(w.Grew, 0), turnClimbs)
 	if !(w.Period >= turnLeast && w.Period <= float32(turnPeriods[len(turnPeriods)-1])) || w.Allows < 1 || w.Ask < 1 {
 		w.Period = 0
 	}
@@ -62,6 +65,9 @@ func (w *TurnState) sound() {
 func (g *Governor) turned(t, began time.Duration, row int) {
 	s := &g.s
 	w := &s.Turn
+	if w.Grew >= turnClimbs {
+		return
+	}
 	asked := s.DarkLast - min(time.Duration(s.RefusalTime*1e9), s.DarkGap)
 	if began < asked {
 		return // it is none of those that were accepted again
@@ -112,8 +118,8 @@ func (g *Governor) turnedAgain(asked, began time.Duration, count float64) bool {
 	period := time.Duration(float64(w.Period) * 1e9)
 	off := time.Duration(float64(w.Off+turnJitter) * 1e9)
 	next := w.At
-	for next+off < asked { // the window that was used up may have been rolled over since
-		next += period
+	if late := asked - off - next; late > 0 { // the window that was used up may have been rolled over since
+		next += (late + period - 1) / period * period
 	}
 	low, high := max(next-off, asked), min(next+off, began)
 	if low > high || asked-s.DarkSince > period {
@@ -125,6 +131,13 @@ func (g *Governor) turnedAgain(asked, began time.Duration, count float64) bool {
 	if n := count - w.Count; next == w.At+period && n >= 1 {
 		if n > turnGrown*float64(w.Before) {
 			w.Ask = turnProbe // it has grown, so it may grow
+			if w.Grew++; w.Grew >= turnClimbs {
+				*w = TurnState{Dark: count, Grew: turnClimbs} // always as much more: the next one allows more, too
+				s.Credit = max(s.Credit, 0)
+				return true
+			}
+		} else {
+			w.Grew = 0
 		}
 		// It was used up. By how many calls that is off depends on when it began.
 		if allows := float64(w.Allows); allows-n <= 1+2*float64(w.Off)*allows/float64(w.Period) {

@@ -139,3 +139,32 @@ func TestPropWindowPace(t *testing.T) {
 		}
 	})
 }
+
+// A bound on growth allows a fifth more in each ten seconds. It is no quota that is counted in windows, whose count would stay.
+func TestGovernorWindowsThatClimb(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		growth float64
+		known  bool
+	}{{"a fifth more each time", 1.2, false}, {"as many each time", 1, true}} {
+		g, now := warm(10)
+		s := &g.s
+		s.Credit, s.Done = -4, 1000
+		s.Pace[paceRequests] = PaceState{Rate: 10, Known: 10, Measured: true, Sure: true}
+		s.Turn = TurnState{At: now, Count: g.accepted(), Period: 10, Allows: 100, Before: 100, Ask: 1, Fits: 2}
+		allows := 100.0
+		for range 3 {
+			allows *= test.growth
+			now += 10 * time.Second
+			g.advance(now)
+			s.Done += int64(allows)
+			s.DarkSince = now - time.Second
+			if !g.turnedAgain(now-10*time.Millisecond, now+10*time.Millisecond, g.accepted()) {
+				t.Fatalf("%s: a turn after ten seconds does not fit", test.name)
+			}
+		}
+		if known := s.Turn.Period > 0; known != test.known || !test.known && s.Credit < 0 {
+			t.Errorf("%s: windows known %v, want %v; the budget of refusals is %v", test.name, known, test.known, s.Credit)
+		}
+	}
+}

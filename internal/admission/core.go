@@ -352,6 +352,7 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 		return
 	}
 	s := c.open(now)
+	c.expire(now)
 	c.unify()
 	c.begin(now, w)
 	w.Deadline = now + c.cfg.MaxWait
@@ -385,6 +386,7 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 // The caller must run Next afterwards. It needs the lock.
 func (c *Core) AskNow(now time.Duration, w *Waiter) {
 	s := c.open(now)
+	c.expire(now)
 	c.unify()
 	c.begin(now, w)
 	w.Deadline = now
@@ -496,9 +498,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	if s == nil {
 		return nil
 	}
-	if until := s.decision.Until; until > 0 && now >= until {
-		c.flush(now)
-	}
+	c.expire(now)
 	c.hold(now)
 	if n := len(s.answered); n > 0 {
 		w := s.answered[0]
@@ -555,6 +555,13 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 	}
 	return nil
+}
+
+// expire asks the law when it wants that although no call has ended, because a pace will not hold any more.
+func (c *Core) expire(now time.Duration) {
+	if until := c.state.decision.Until; until > 0 && now >= until {
+		c.flush(now)
+	}
 }
 
 // reject refuses w, which is queued.
@@ -637,8 +644,8 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 	if c.slots.InFlight() < c.slots.Limit() {
 		if it := s.queue.next(now, c.lowest()); it != nil {
 			start, _ := c.earliest(now, it.waiter)
-			if until := s.decision.Until; until > 0 && until < start {
-				start = until
+			if until := s.decision.Until; until > now && until < start {
+				start = until // one that is over changed nothing: the law has been asked since
 			}
 			if !ok || start < at {
 				at, ok = start, true
@@ -652,6 +659,7 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 // caller must run Next afterwards. It needs the lock.
 func (c *Core) Observe(now time.Duration, w *Waiter) {
 	s := c.open(now)
+	c.expire(now)
 	c.begin(now, w)
 	w.State = Granted
 	if s.closed {

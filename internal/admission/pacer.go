@@ -8,7 +8,7 @@ import (
 
 // pacer spaces starts: a leaky bucket kept as the instant at which it would be empty of debt
 // (GCRA, ITU-T I.371). A cost larger than the depth passes when the bucket is full and is
-// paid back by those who come after, so that no request waits for ever.
+// paid back by those who come after, for mostOwed at most, so that no request waits for ever.
 // The zero pacer lets everything pass.
 type pacer struct {
 	perUnit float64       // ns for one unit; 0 or less when no pace is set: then minus that in which tat was reckoned
@@ -29,7 +29,7 @@ func (p *pacer) set(now time.Duration, rate, depth float64) {
 	p.slack = p.time(max(1, depth))
 	if was > 0 && owed > 0 {
 		borrowed := max(0, owed-allowed) / was * p.perUnit
-		units := min(owed/was*p.perUnit, float64(p.slack)+borrowed, maxDebt)
+		units := min(owed/was*p.perUnit, float64(p.slack)+borrowed, max(float64(p.slack), float64(mostOwed)))
 		if lifted {
 			units = min(units, owed)
 		}
@@ -37,8 +37,13 @@ func (p *pacer) set(now time.Duration, rate, depth float64) {
 	}
 }
 
-// maxDebt bounds, in ns, what can be owed: 3 years, so that no sum overflows.
-const maxDebt = 1e17
+const (
+	// mostOwed is for how long a cost larger than the depth is paid back at most. Upstreams count tokens by the minute, and a pace that is much slower
+	// than that is a guess, which nobody can put right while nothing starts.
+	mostOwed = 5 * time.Minute
+	// maxDebt bounds, in ns, how long a cost takes: 3 years, so that no sum overflows.
+	maxDebt = 1e17
+)
 
 // time returns how long cost units take.
 func (p *pacer) time(cost float64) time.Duration {
@@ -59,7 +64,7 @@ func (p *pacer) spend(now time.Duration, cost float64) {
 	if p.perUnit <= 0 {
 		return
 	}
-	p.tat = min(max(p.tat, now)+p.time(cost), now+2*maxDebt)
+	p.tat = min(max(p.tat, now)+p.time(cost), now+max(p.slack, mostOwed))
 }
 
 // refund takes back what was spent on cost units.

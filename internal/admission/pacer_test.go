@@ -113,3 +113,51 @@ func TestPaceUntil(t *testing.T) {
 		b.fatalf("%d wait after the pace has ended", n)
 	}
 }
+
+// Whoever does not wait, or not for long, is not refused for a pace that has ended.
+func TestPaceUntilForWhoDoesNotWait(t *testing.T) {
+	for name, queue := range map[string]int{"nobody waits": 0, "a deadline": 100} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, 100, func(c *Config) { c.Queue = queue })
+			b.law.d.Pace, b.law.d.Until = 0.001, 30*time.Second
+			b.finish(b.acquire(), adaptive.Outcome{})
+			b.acquire()
+			b.law.d.Pace, b.law.d.Until = 0, 0
+			b.now = 30 * time.Second
+			w := &Waiter{}
+			w.GiveUp = b.now + time.Second
+			b.core.Ask(b.now, w)
+			b.next()
+			b.want(w, Granted, ReasonNone)
+		})
+	}
+}
+
+// A law that goes on wanting to be asked at an instant that is over sets no timer off without an end.
+func TestPaceUntilThatIsOver(t *testing.T) {
+	b := newBench(t, 100, nil)
+	b.law.d.Pace, b.law.d.Until = 0.001, 30*time.Second
+	b.finish(b.acquire(), adaptive.Outcome{})
+	for range 3 {
+		b.acquire()
+	}
+	b.now = 31 * time.Second
+	b.next()
+	if at, ok := b.core.Wake(b.now); !ok || at <= b.now {
+		b.fatalf("the timer is set to %v, %v at %v", at, ok, b.now)
+	}
+}
+
+// A request that is much larger than what a pace allows holds those after it back for minutes, not for days.
+func TestPaceOwesMinutes(t *testing.T) {
+	var p pacer
+	p.set(0, 1, 2)
+	p.spend(0, 200_000)
+	if at := p.at(0, 1000); at > mostOwed {
+		t.Errorf("the next one may come in %v, want %v at most", at, mostOwed)
+	}
+	p.set(time.Second, 0.01, 1)
+	if at := p.at(time.Second, 1000); at > time.Second+mostOwed {
+		t.Errorf("at a pace that has fallen it may come in %v, want %v at most", at-time.Second, mostOwed)
+	}
+}
