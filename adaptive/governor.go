@@ -651,6 +651,9 @@ func (g *Governor) grow(w *Window, n int) {
 	if s.Old == 0 || s.Pace[paceRequests].Rate > 0 {
 		s.Top = max(s.Top, min(float64(w.MaxInFlight), s.Limit))
 	}
+	if g.hangs(w) {
+		return
+	}
 	if s.Limit > 2*s.Knee {
 		s.Knee = 0
 	}

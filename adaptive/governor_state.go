@@ -143,7 +143,11 @@ type GovernorState struct {
 	Base        float64       // the mean of their latencies, as a logarithm of s
 	Noise       float64       // by how much they differ from the line
 	Steep       float64       // how steep the line is at least
-	Slow        int           // calls in a row in slow start that took much longer
+	Slow        int32         // calls in a row in slow start that took much longer
+	HangAt      time.Duration // since when at least HangLevel calls are in flight
+	HangLevel   float32       // of calls that saw as many none has ended; 0: not so
+	HangMean    float32       // Mean before
+	HangSeen    float32       // the most that calls that ended in time saw; 0: not late yet
 	StepOf      float32       // calls of this step of slow start
 	StepLevel   float32       // what they saw in flight, sum
 	StepLatency float32       // how long they took, s, sum
@@ -274,7 +278,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	} {
 		*f = between(*f, 0, unbounded)
 	}
-	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls} {
+	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls, &s.HangLevel, &s.HangMean, &s.HangSeen} {
 		*f = float32(between(float64(*f), 0, most))
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
@@ -379,7 +383,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
