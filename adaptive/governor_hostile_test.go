@@ -120,3 +120,25 @@ func TestWindowPaceIsDropped(t *testing.T) {
 		t.Errorf("a pace of %v is kept, of which a tenth was used for %v", d.Pace, paceAge)
 	}
 }
+
+// A pace of a call in five minutes that nothing refuses any more is a fast one within an hour: rare calls count for the time that they took.
+func TestSlowPaceRises(t *testing.T) {
+	for name, p := range map[string]PaceState{
+		"measured": {Rate: leastPace, Known: leastPace, Ceiling: leastPace, Sure: true, Measured: true, Use: 1},
+		"a guess":  {Rate: leastPace, Known: leastPace, Ceiling: leastPace, Use: 1},
+	} {
+		g := New(Config{})
+		start := time.Hour
+		now := start
+		p.UsedAt, p.LastCount, p.AnchorAt, p.AnchorCount = now, 1000, now, 1000
+		g.Restore(now, GovernorState{At: now, Limit: 20, Done: 1000, FlowCount: 1000, FlowAt: now, RunFrom: 1000, Credit: maxCredit, Pace: [numPaces]PaceState{p}})
+		d := g.Decision()
+		for now-start < time.Hour && d.Pace < 1 {
+			now += time.Duration(1e9 / d.Pace)
+			d = g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, Waiting: 1})
+		}
+		if d.Pace < 1 {
+			t.Errorf("%s: a pace of %v after an hour", name, d.Pace)
+		}
+	}
+}

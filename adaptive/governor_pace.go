@@ -321,7 +321,8 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		if s.Recovering || p.StatedKind != feedback.ScopeNone {
 			continue
 		}
-		grow := min(dt/paceProbe.Seconds(), paceProbeCall*max(1, float64(w.OK)))
+		calls := max(1, float64(w.OK), dt/paceProbe.Seconds()) // where calls are rare, each counts for the time that it took
+		grow := min(dt/paceProbe.Seconds(), paceProbeCall*calls, max(1, paceProbeCall*float64(w.OK)))
 		switch top := paceMargin * p.Known; {
 		case p.Rate < top:
 			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
@@ -333,7 +334,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			fallthrough
 		case p.Rate < paceMargin*p.Ceiling:
 			if !p.Sure {
-				grow = min(dt/paceStart.Seconds(), paceStartCall*max(1, float64(w.OK)))
+				grow = min(dt/paceStart.Seconds(), paceStartCall*calls, max(1, paceStartCall*float64(w.OK)))
 			}
 			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
 			s.Cause = CauseProbe
