@@ -53,7 +53,7 @@ func (g *Governor) hangs(w *Window) bool {
 func (g *Governor) hung(to float64) {
 	s := &g.s
 	s.HangLevel, s.HangMean, s.HangSeen = 0, 0, 0
-	s.SlowStart, s.Threshold, s.Size.Hung = false, 0, true
+	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	if to >= s.Limit {
 		return

@@ -75,8 +75,8 @@ func (g *Governor) noise(n, gap float64) bool {
 	s.Ignored = false
 
 	fine := p.Rate == 0 || p.Sure && p.Rate <= p.Known
-	// Once noise is likely, that others started meanwhile explains nothing.
-	proven := fine && n <= s.Proven+0.5 && (s.Chance >= noiseLikely || g.now() <= s.Proven+0.5)
+	// Once noise is likely, or where many are in flight, that others started meanwhile explains nothing.
+	proven := fine && n <= s.Proven+0.5 && (s.Chance >= noiseLikely || s.Proven > watchFrom || g.now() <= s.Proven+0.5)
 	noisy := s.Chance >= noiseKnown
 	most := -1.0
 	switch {

@@ -54,8 +54,6 @@ type SizeState struct {
 	First uint8
 	// Mixed says that there was another: until then, and without tokens, all calls are of one size.
 	Mixed bool
-	// Hung says that calls hung beyond a knee: how their time grows is looked at, also where all are of one size.
-	Hung bool
 }
 
 // FlightState is a line through how long calls take over how many were in flight meanwhile, both as logarithms: how many calls, the
@@ -133,7 +131,7 @@ func (z *SizeState) tell(k, m, tokens float64) {
 	z.UU, z.UV, z.VV = z.UU*keep+w*u*u, z.UV*keep+w*u*v, z.VV*keep+w*v*v
 	if z.told() && !before {
 		// Until now they were in calls.
-		*z = SizeState{N: z.N, U: z.U, V: z.V, UU: z.UU, UV: z.UV, VV: z.VV, Hung: z.Hung}
+		*z = SizeState{N: z.N, U: z.U, V: z.V, UU: z.UU, UV: z.UV, VV: z.VV}
 	}
 }
 
@@ -176,7 +174,7 @@ func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
 	known := z.First == c+1
 	z.Of[c] = uint8(min(float64(z.Of[c])+k, classMemory))
 	z.Mixed = z.Mixed || !known
-	if !z.Mixed && !z.told() && !z.Hung {
+	if !z.Mixed && !z.told() {
 		return size
 	}
 	x, y := math.Log(n), math.Log(m/size)
@@ -213,7 +211,7 @@ func (z *SizeState) several() bool {
 func (z *SizeState) counts() uint8 {
 	told, several := z.told(), z.several()
 	switch {
-	case (told || several || z.Hung) && z.Line.Rest > 0 && z.Line.Rest < sizeNoise*sizeNoise:
+	case (told || several) && z.Line.Rest > 0 && z.Line.Rest < sizeNoise*sizeNoise:
 		return byLatency
 	case several && !told:
 		return bySize

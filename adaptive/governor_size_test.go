@@ -113,18 +113,3 @@ func TestClassesDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations a window, want 0", n)
 	}
 }
-
-// Calls of one size are compared by how long they take with so many in flight only once some hung: a knee was passed then.
-func TestSizeHung(t *testing.T) {
-	for _, hung := range []bool{false, true} {
-		z := SizeState{Hung: hung}
-		for i := range 3 * lineCalls {
-			n := float64(8 + i%8)
-			z.learn(0, 1, math.Exp(0.3*n), 1, n)
-		}
-		slope, _ := z.Line.fit()
-		if got := z.counts() == byLatency; got != hung || hung && slope < 2 {
-			t.Errorf("calls hung %v: latency counts %v, slope %v; want %v, 3 or so", hung, got, slope, hung)
-		}
-	}
-}
