@@ -883,58 +883,6 @@ func (g *Governor) stated(limit int64) {
 	}
 }
 
-// longestWindow is the longest time over which what is left of a quota is spread. What is left of a day or a month, or until an instant that is
-// nonsense, is for the caller's budget.
-const longestWindow = time.Hour
-
-// window takes note of what is left of a quota.
-func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
-	s := &g.s
-	p := &s.Pace[i]
-	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 || w.Reset > longestWindow {
-		return
-	}
-	d := &s.Told[toldRequests+i]
-	d.line(float64(w.Remaining), w.Reset.Seconds())
-	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
-		return // learned from refusals, which know better
-	}
-	if w.Remaining*5 >= w.Limit {
-		if p.StatedKind == w.Kind {
-			*p = PaceState{} // plenty
-		}
-		return
-	}
-	// Calls in flight may not have been counted yet. Of a quota that refills all the time, what is missing comes back until the reset; of
-	// a window, nothing does before it. Which one it is, the line through what is left tells.
-	ends := after(t, w.Reset)
-	left := float64(w.Remaining)
-	if i == paceRequests {
-		left = max(0, left-0.5*float64(s.InFlight))
-	}
-	rate := paceMargin * left / w.Reset.Seconds()
-	comes := float64(w.Limit-w.Remaining) / w.Reset.Seconds()
-	switch back, ok := d.slope(); {
-	case !ok:
-		rate = max(rate, paceMargin*comes)
-	case back > 0:
-		cost := 1.0
-		if i == paceTokens {
-			cost = s.TokensPerCall
-		}
-		rate = max(rate, d.keeps(comes, left, float64(w.Limit)/toldLow, cost, s.Mean))
-	}
-	rate = max(d.trust()*rate, 1e-3*float64(w.Limit)/max(1, w.Reset.Seconds()))
-	known := p.StatedKind == w.Kind
-	*p = PaceState{
-		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,
-		AnchorAt: t, AnchorCount: g.passed(i), AnchorPaused: s.PausedSum, AnchorRefused: s.Refused, LastCount: g.passed(i), UsedAt: t, Use: p.Use,
-	}
-	if !known {
-		s.Cause, s.Binding = CauseHint, w.Kind
-	}
-}
-
 // age halves a limit that has not been half in use for long; it reports whether it did.
 func (g *Governor) age(t time.Duration, w *Window) bool {
 	s := &g.s

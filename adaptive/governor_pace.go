@@ -221,8 +221,14 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Lowest = p.Rate
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
-	g.disturbed(t)
 	p.Rate = max(p.Rate, g.least(i))
+	g.paced(t)
+}
+
+// paced begins an episode after a refusal by a quota.
+func (g *Governor) paced(t time.Duration) {
+	s := &g.s
+	g.disturbed(t)
 	s.Cause = CauseThrottled
 	s.Episode++
 	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
@@ -408,11 +414,18 @@ func (g *Governor) trailing(t time.Duration) (n, seconds float64) {
 	if from == 0 {
 		return g.accepted(), max(1e-3, (t - s.Origin).Seconds())
 	}
-	n = float64(int64(g.accepted()) - s.RingCount)
-	for i := from + 1; i <= s.Second; i++ {
-		n += float64(ringCalls(s.Ring[i%ringSize]))
+	return g.since(s.Origin + time.Duration(from)*time.Second), max(1e-3, (t-s.Origin).Seconds()-float64(from))
+}
+
+// since returns how many calls were accepted since from, which is not long ago, as far as it is remembered.
+func (g *Governor) since(from time.Duration) float64 {
+	s := &g.s
+	n := g.accepted() - float64(s.RingCount)
+	second := float64(from-s.Origin) / 1e9
+	for i := s.Second; i > max(0, s.Second-ringSize) && float64(i) > second; i-- {
+		n += float64(ringCalls(s.Ring[i%ringSize])) * min(1, float64(i)-second)
 	}
-	return n, max(1e-3, (t-s.Origin).Seconds()-float64(from))
+	return n
 }
 
 // reopen ends a row of refusals, because a call that started at began was accepted.

@@ -113,9 +113,8 @@ type GovernorState struct {
 	Ring       [ringSize]int16     // accepted calls in the second before each of the last, see ringCalls
 	RingCount  int64               // accepted calls that Ring has counted
 	Pace       [numPaces]PaceState // of requests and of tokens
-	Told       [numTold]ToldState  // of input and of output tokens
-
-	Turn TurnState // of a quota that is counted in windows
+	Told       [numTold]ToldState  // what headers tell, by toldInput and so on
+	Turn       TurnState           // of a quota that is counted in windows
 
 	// What is stated of calls in flight.
 
@@ -389,8 +388,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, at := range instants {
 		*at = moved(*at, s.At, now)
 	}
-	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
 	s.HoldUntil, s.Turn.At = min(s.HoldUntil, after(now, longestHold)), min(s.Turn.At, now)
+	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
 		age, s.Second, s.Cells = 0, 0, [numCells]CellState{}

@@ -40,6 +40,10 @@ const (
 	toldMeasure = 0.6
 )
 
+// longestWindow is the longest time over which what is left of a quota is spread. What is left of a day or a month, or until an instant that is
+// nonsense, is for the caller's budget.
+const longestWindow = time.Hour
+
 // ToldState is what headers tell of a quota: of input or output tokens all of it, and what calls cost of it; of others the line.
 type ToldState struct {
 	End   time.Duration // the reset that was told last
@@ -190,12 +194,64 @@ func (g *Governor) told(t time.Duration, i int, w *feedback.Window) {
 	gives, most, window := d.gives(limit, left, reset)
 	var want float64
 	if window {
-		want = max(paceMargin*max(0, left-0.5*cost*float64(s.InFlight))/reset, 1e-3*limit/max(1, reset))
+		want = max(paceMargin*max(0, left-0.5*cost*float64(s.InFlight))/reset, slowestWindow(limit, reset))
 	} else {
 		want = d.keeps(gives, left, min(most, limit/toldLow), cost, s.Mean)
 	}
 	d.Rate = float32(min(max(d.trust()*want/cost, leastTold), fastest))
 	if was == 0 {
+		s.Cause, s.Binding = CauseHint, w.Kind
+	}
+}
+
+// slowestWindow returns the least pace that a header sets, in what the quota counts: a thousandth of it until the reset.
+func slowestWindow(limit, reset float64) float64 { return 1e-3 * limit / max(1, reset) }
+
+// window takes note of what is left of a quota.
+func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
+	s := &g.s
+	p := &s.Pace[i]
+	if w.Limit <= 0 || w.Remaining < 0 || w.Remaining > w.Limit || w.Reset <= 0 || w.Reset > longestWindow {
+		return
+	}
+	d := &s.Told[toldRequests+i]
+	d.line(float64(w.Remaining), w.Reset.Seconds())
+	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
+		return // learned from refusals, which know better
+	}
+	if w.Remaining*toldLow >= w.Limit {
+		if p.StatedKind == w.Kind {
+			*p = PaceState{} // plenty
+		}
+		return
+	}
+	// Calls in flight may not have been counted yet. Of a quota that refills all the time, what is missing comes back until the reset; of
+	// a window, nothing does before it. Which one it is, the line through what is left tells.
+	ends := after(t, w.Reset)
+	left := float64(w.Remaining)
+	if i == paceRequests {
+		left = max(0, left-0.5*float64(s.InFlight))
+	}
+	limit, reset := float64(w.Limit), w.Reset.Seconds()
+	rate := paceMargin * left / reset
+	comes := float64(w.Limit-w.Remaining) / reset
+	switch back, ok := d.slope(); {
+	case !ok:
+		rate = max(rate, paceMargin*comes)
+	case back > 0:
+		cost := 1.0
+		if i == paceTokens {
+			cost = s.TokensPerCall
+		}
+		rate = max(rate, d.keeps(comes, left, limit/toldLow, cost, s.Mean))
+	}
+	rate = max(d.trust()*rate, slowestWindow(limit, reset))
+	known := p.StatedKind == w.Kind
+	*p = PaceState{
+		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,
+		AnchorAt: t, AnchorCount: g.passed(i), AnchorPaused: s.PausedSum, AnchorRefused: s.Refused, LastCount: g.passed(i), UsedAt: t, Use: p.Use,
+	}
+	if !known {
 		s.Cause, s.Binding = CauseHint, w.Kind
 	}
 }
@@ -215,7 +271,7 @@ func (g *Governor) toldRefused(t time.Duration, scope feedback.Scope, first bool
 		d.Rate *= float32(d.doubt())
 	}
 	s.Binding = scope
-	g.doubted(t)
+	g.paced(t)
 	return true
 }
 
@@ -230,24 +286,14 @@ func (g *Governor) windowRefused(t time.Duration, i int, first bool) bool {
 		p.Rate = max(p.Rate*d.doubt(), leastTold)
 		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, p.Rate
 	}
-	g.doubted(t)
+	g.paced(t)
 	return true
-}
-
-// doubted begins an episode in which headers are believed less.
-func (g *Governor) doubted(t time.Duration) {
-	s := &g.s
-	g.disturbed(t)
-	s.Cause = CauseThrottled
-	s.Episode++
-	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
-	s.AskAgain = 0
 }
 
 // toldPace returns the slowest pace that headers ask for; 0: none.
 func (g *Governor) toldPace() float64 {
 	pace := 0.0
-	for i := range g.s.Told {
+	for i := range g.s.Told[:toldRequests] {
 		d := &g.s.Told[i]
 		if r := float64(d.Rate); r > 0 && g.s.At <= d.End && (pace == 0 || r < pace) {
 			pace = r
@@ -270,7 +316,7 @@ func (g *Governor) until() time.Duration {
 			take(after(p.StatedEnd, 1)) // it holds until then
 		}
 	}
-	for i := range s.Told {
+	for i := range s.Told[:toldRequests] {
 		if d := &s.Told[i]; d.Rate > 0 {
 			take(after(d.End, 1))
 		}

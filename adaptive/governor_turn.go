@@ -228,17 +228,6 @@ func (g *Governor) untilTurn(t time.Duration) time.Duration {
 	return max(0, w.At+time.Duration(float64(w.Period)*1e9)-t)
 }
 
-// since returns how many calls were accepted since from, which is not long ago, as far as it is remembered.
-func (g *Governor) since(from time.Duration) float64 {
-	s := &g.s
-	n := g.accepted() - float64(s.RingCount)
-	second := float64(from-s.Origin) / 1e9
-	for i := s.Second; i > max(0, s.Second-ringSize) && float64(i) > second; i-- {
-		n += float64(ringCalls(s.Ring[i%ringSize])) * min(1, float64(i)-second)
-	}
-	return n
-}
-
 // unknownStart is when a call started of which that is not known.
 const unknownStart = time.Duration(math.MinInt64)
 

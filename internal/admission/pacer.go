@@ -29,11 +29,11 @@ func (p *pacer) set(now time.Duration, rate, depth float64) {
 	p.slack = p.time(max(1, depth))
 	if was > 0 && owed > 0 {
 		borrowed := max(0, owed-allowed) / was * p.perUnit
-		units := min(owed/was*p.perUnit, float64(p.slack)+borrowed, max(float64(p.slack), float64(mostOwed)))
+		debt := min(owed/was*p.perUnit, float64(p.slack)+borrowed, max(float64(p.slack), float64(mostOwed)))
 		if lifted {
-			units = min(units, owed)
+			debt = min(debt, owed)
 		}
-		p.tat = now + time.Duration(units)
+		p.tat = now + time.Duration(debt)
 	}
 }
 
