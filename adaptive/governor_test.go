@@ -189,6 +189,8 @@ func TestGovernorHeaders(t *testing.T) {
 		{"window", told(600, []int64{180, 170, 160, 150, 140, 130, 120, 110, 100}, func(i int) float64 { return 37 - float64(i) }), time.Second, 3.2, 3.5},
 		// The reset moves away when calls are made, and comes nearer when fewer are made than come back: 10 a second do. Of 60, half is kept.
 		{"refills", told(600, []int64{140, 120, 100, 80, 70, 60, 55, 60, 60}, func(i int) float64 { return (600 - []float64{140, 120, 100, 80, 70, 60, 55, 60, 60}[i]) / 10 }), time.Second, 10, 12},
+		// 12,000 a minute, of which a bucket holds 200: it is full again within a second, and 160 of the 200 come back in 0.8 s, not 11,960.
+		{"small bucket", told(12_000, []int64{199, 120, 40}, func(i int) float64 { return []float64{0.005, 0.4, 0.8}[i] }), 0, 190, 200},
 		{"unstated", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: feedback.Unstated, Remaining: 0, Reset: minute}}, 0, 0, 0},
 		{"no reset", []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 0, Reset: feedback.Unstated}}, 0, 0, 0},
 		{"plenty again", []feedback.Window{

@@ -23,6 +23,8 @@ const (
 	toldMemory, toldAnswers, toldSure = 64, 128, 8
 	// toldNear is how far from what is known an answer must be to add to it, and toldApart the variance of resets from which on the line tells, in s and s².
 	toldNear, toldApart = 1.0, 0.5
+	// toldShort is below which reset, in s, resets cannot differ by enough for the line to tell.
+	toldShort = 2
 	// toldPeriod is the shortest time that a limit is taken to be stated for until the line tells, in s: providers state tokens a minute.
 	toldPeriod = 60
 	// toldReturn is the shortest time in which what is left goes to where it is kept, in s.
@@ -47,7 +49,7 @@ const longestWindow = time.Hour
 // ToldState is what headers tell of a quota: of input or output tokens all of it, and what calls cost of it; of others the line.
 type ToldState struct {
 	End   time.Duration // the reset that was told last
-	Cost  float32       // tokens a call, mean
+	Cost  float32       // tokens a call, mean; of requests and of tokens the most that there was
 	Jump  float32       // by how much what is left differs from answer to answer, mean square
 	Left  float32       // what was left when it was told last
 	Rate  float32       // the pace in force, calls a second; 0: none
@@ -215,6 +217,11 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 		return
 	}
 	d := &s.Told[toldRequests+i]
+	cost := 1.0
+	if i == paceTokens {
+		cost = s.TokensPerCall
+	}
+	d.Cost = max(d.Cost, float32(float64(w.Remaining)+cost)) // before the call that tells it
 	d.line(float64(w.Remaining), w.Reset.Seconds())
 	if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
 		return // learned from refusals, which know better
@@ -226,24 +233,27 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 		return
 	}
 	// Calls in flight may not have been counted yet. Of a quota that refills all the time, what is missing comes back until the reset; of
-	// a window, nothing does before it. Which one it is, the line through what is left tells.
+	// a window, nothing does before it. Which one it is, the line through what is left tells; until then it is taken to refill. What is missing is so of
+	// what there can be, which is less than the limit where resets are short.
 	ends := after(t, w.Reset)
-	left := float64(w.Remaining)
+	limit, reset, left := float64(w.Limit), w.Reset.Seconds(), float64(w.Remaining)
+	gives, most := (limit-left)/reset, limit
+	back, tells := d.slope()
+	switch {
+	case tells && back > 0:
+		gives, most, _ = d.gives(limit, left, reset)
+	case reset < toldShort:
+		gives = (min(limit, float64(d.Cost)) - left) / reset
+	}
 	if i == paceRequests {
 		left = max(0, left-0.5*float64(s.InFlight))
 	}
-	limit, reset := float64(w.Limit), w.Reset.Seconds()
 	rate := paceMargin * left / reset
-	comes := float64(w.Limit-w.Remaining) / reset
-	switch back, ok := d.slope(); {
-	case !ok:
-		rate = max(rate, paceMargin*comes)
+	switch {
+	case !tells:
+		rate = max(rate, paceMargin*gives)
 	case back > 0:
-		cost := 1.0
-		if i == paceTokens {
-			cost = s.TokensPerCall
-		}
-		rate = max(rate, d.keeps(comes, left, limit/toldLow, cost, s.Mean))
+		rate = max(rate, d.keeps(gives, left, min(most, limit/toldLow), cost, s.Mean))
 	}
 	rate = max(d.trust()*rate, slowestWindow(limit, reset))
 	known := p.StatedKind == w.Kind
