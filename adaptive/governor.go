@@ -808,8 +808,8 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
-	if s.At-s.Origin >= time.Duration(s.Second+2)*time.Second {
-		g.note(s.At) // what starts after a time in which nothing was told has not started in it
+	if s.InFlight == 0 && s.At-s.Origin >= time.Duration(s.Second+2)*time.Second {
+		g.note(s.At) // what starts after a time in which nothing was in flight has not started in it
 	}
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
 		s.Stated, s.Doubted = 0, false
