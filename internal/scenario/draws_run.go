@@ -24,8 +24,8 @@ type DrawResult struct {
 	// Rejected is 429s per success, and Steady the same in the last third of the run and, with an event, in the third before it.
 	Rejected float64 `json:"rejected_per_ok"`
 	Steady   float64 `json:"rejected_per_ok_steady"`
-	// Settle is when goodput had come within a tenth of the oracle's and stayed there for a while, and Recover the time that it took
-	// to come within a twentieth of it again after the event; negative when it did not, or when there was no event.
+	// Settle is how long it took from the beginning until goodput was within a tenth of the oracle's, and Recover from the event until it was
+	// within a twentieth of it again, as sim.Settle measures them; negative when it did not, or when there was no event.
 	Settle  time.Duration `json:"settle_ns"`
 	Recover time.Duration `json:"recover_ns"`
 	// RoundTrip is that of the draw.
@@ -138,33 +138,21 @@ func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) Draw
 	if d.Scenario.World.Workload.Kind != sim.Poisson {
 		o.Lost = r.Failed + r.Refused
 	}
-	if at := steadyFrom(&r.Series, bound, 0, 0.90); at >= 0 {
-		o.Settle = at
+	at, n := int(d.EventAt/max(1, bound.Step)), min(len(r.Series.OK), len(bound.Done))
+	if d.Event == eventNone {
+		at = n
+	} else if d.EventAt%max(1, bound.Step) > 0 {
+		at++
 	}
+	first := at // without what comes after the event, and without an outage
+	if d.Event == eventOutage {
+		first = int(d.Scenario.World.Upstream.Faults[0].From / max(1, bound.Step))
+	}
+	o.Settle = sim.Settle(r, bound, 0, first, sim.SettleShare)
 	if d.EventAt > 0 {
-		if at := steadyFrom(&r.Series, bound, d.EventAt, 0.95); at >= 0 {
-			o.Recover = at - d.EventAt
-		}
+		o.Recover = sim.Settle(r, bound, at, n, sim.RecoverShare)
 	}
 	return o
-}
-
-// steadyFrom returns the first instant from which on the successes of the next twentieth of the run are at least a share of the oracle's,
-// both cumulated over that time; -1 when there is none.
-func steadyFrom(s *sim.Series, bound *sim.Limits, from time.Duration, share float64) time.Duration {
-	n := min(len(s.OK), len(bound.Done))
-	hold := max(4, n/20)
-	first := int(from / bound.Step)
-	for i := first; i+hold <= n; i++ {
-		var got, want float64
-		for k := i; k < i+hold; k++ {
-			got, want = got+s.OK[k], want+bound.Done[k]
-		}
-		if want > 0 && got >= share*want {
-			return max(from, time.Duration(i)*bound.Step)
-		}
-	}
-	return -1
 }
 
 func ratio(a, b float64) float64 {
