@@ -60,7 +60,7 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 		if err != nil {
 			return internal(err)
 		}
-		groups = group(controllers, results)
+		groups = group(scenario.DrawKinds(), controllers, results)
 	}
 	sets := map[string]scenario.Set{}
 	for _, s := range all {

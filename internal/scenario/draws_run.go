@@ -19,6 +19,8 @@ type DrawResult struct {
 	Kind       string `json:"kind"`
 	Event      string `json:"event"`
 	Controller string `json:"controller"`
+	// Features are those of a wide world.
+	Features []string `json:"features,omitempty"`
 	// Goodput is successes as a share of the oracle's.
 	Goodput float64 `json:"goodput"`
 	// Rejected is 429s per success, and Steady the same in the last third of the run and, with an event, in the third before it.
@@ -38,11 +40,20 @@ type DrawResult struct {
 type DrawPlan struct {
 	Seed        uint64
 	First, N    int
-	Kinds       []string // of DrawKinds, those of the N draws that are run; none means all
+	Wide        bool     // they are made by NewWide, not by NewDraw
+	Kinds       []string // of DrawKinds, those of the N draws that are run, and of WideFeatures, those that have one of them; none means all
 	Controllers []Controller
 	Settings    config.Settings
 	CPUs        int
 	Progress    func(done, total int)
+}
+
+// draw makes the n-th world.
+func (p *DrawPlan) draw(n int) *Draw {
+	if p.Wide {
+		return NewWide(p.Seed, n)
+	}
+	return NewDraw(p.Seed, n)
 }
 
 // Numbers returns the numbers of the draws that are run.
@@ -50,7 +61,12 @@ func (p *DrawPlan) Numbers() []int {
 	kinds := DrawKinds()
 	var out []int
 	for n := p.First; n < p.First+p.N; n++ {
-		if len(p.Kinds) == 0 || slices.Contains(p.Kinds, kinds[n%len(kinds)]) {
+		has := func(kind string) bool { return kind == kinds[n%len(kinds)] }
+		if p.Wide && len(p.Kinds) > 0 {
+			features := p.draw(n).Features
+			has = func(feature string) bool { return slices.Contains(features, feature) }
+		}
+		if len(p.Kinds) == 0 || slices.ContainsFunc(p.Kinds, has) {
 			out = append(out, n)
 		}
 	}
@@ -100,7 +116,7 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 }
 
 func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {
-	d := NewDraw(p.Seed, n)
+	d := p.draw(n)
 	seed := p.Seed*1_000_003 + uint64(n)
 	world := d.Scenario.world(&p.Settings, seed)
 	bound, err := sim.Bound(ctx, world)
@@ -121,8 +137,11 @@ func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {
 
 func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) DrawResult {
 	o := DrawResult{Draw: n, Kind: d.Kind, Event: d.Event, Controller: name, RoundTrip: d.RoundTrip, Duration: d.Scenario.World.Duration,
-		Settle: -1, Recover: -1, Goodput: math.NaN()}
-	if bound.OK > 0 {
+		Features: d.Features, Settle: -1, Recover: -1, Goodput: math.NaN()}
+	switch {
+	case bound.ByTokens && bound.Tokens > 0:
+		o.Goodput = float64(r.TokensInTime) / float64(bound.Tokens)
+	case bound.OK > 0:
 		o.Goodput = float64(r.InTime) / float64(bound.OK)
 	}
 	o.Rejected = ratio(float64(r.Rejected), float64(r.OK))
@@ -135,7 +154,7 @@ func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) Draw
 		}
 	}
 	o.Steady = ratio(rejected, ok)
-	if d.Scenario.World.Workload.Kind != sim.Poisson {
+	if d.Scenario.World.Workload.Patience == 0 {
 		o.Lost = r.Failed + r.Refused
 	}
 	at, n := int(d.EventAt/max(1, bound.Step)), min(len(r.Series.OK), len(bound.Done))
@@ -145,8 +164,8 @@ func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) Draw
 		at++
 	}
 	first := at // without what comes after the event, and without an outage
-	if d.Event == eventOutage {
-		first = int(d.Scenario.World.Upstream.Faults[0].From / max(1, bound.Step))
+	if d.EventFrom < d.EventAt {
+		first = int(d.EventFrom / max(1, bound.Step))
 	}
 	o.Settle = sim.Settle(r, bound, 0, first, sim.SettleShare)
 	if d.EventAt > 0 {
