@@ -73,9 +73,9 @@ type GovernorState struct {
 	LastPause   time.Duration
 	ProbeAt     time.Duration // the limit is not tried before
 	Way         float32       // the shortest: what a call's way there and back takes at most
-	Safe        float32       // where the limit goes, and stays, while pauses cost much; 0: not known
-	SafeBefore  float32       // the same before the last trouble
-	SafeCalls   float32       // accepted between the last two troubles
+	Places      float32       // how many the upstream allows, while pauses cost much; 0: not known
+	Least       float32       // how many there are at least
+	Held        float32       // in flight in the last pause and not refused; 0: not counted yet
 
 	// What refuses.
 
@@ -208,6 +208,9 @@ type GovernorState struct {
 	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
+	Resumed      bool  // the last pause began shortly after the one before was over
+	Varied       bool  // the delay that was named last differs by more than a second from the one before
 	Waived       bool  // the last refusal of unknown scope meant nothing
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated
@@ -289,7 +292,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	} {
 		*f = between(*f, 0, unbounded)
 	}
-	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls, &s.HangLevel, &s.HangMean, &s.HangSeen} {
+	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen} {
 		*f = float32(between(float64(*f), 0, most))
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
