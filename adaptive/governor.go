@@ -47,6 +47,7 @@ func (g *Governor) Decision() Decision {
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
 		Cause:     s.Cause,
+		Quota:     g.quota(),
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
 		Until:     g.until(),

@@ -351,3 +351,18 @@ func (g *Governor) slideLook() time.Duration {
 	}
 	return after(s.At, min(max(time.Duration(1e9*float64(s.Slide.Room)/max(s.Pace[paceRequests].Rate, leastPace)), slideSoon), slideAsk))
 }
+
+// quota returns the quota that is counted in windows, as far as it is known.
+func (g *Governor) quota() Quota {
+	s := &g.s
+	allows := func(calls float32) uint32 { return uint32(min(max(calls+0.5, 1), math.MaxInt32)) }
+	switch {
+	case s.Pace[paceRequests].Rate == 0:
+		return Quota{}
+	case s.Slide.Of > 0:
+		return Quota{Calls: allows(s.Slide.Allows), Seconds: uint16(slideTimes[s.Slide.Of-1] / time.Second), Slides: true}
+	case s.Turn.Period > 0 && s.Turn.Fits > 1:
+		return Quota{Calls: allows(s.Turn.Allows), Seconds: uint16(s.Turn.Period)}
+	}
+	return Quota{}
+}
