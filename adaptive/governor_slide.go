@@ -148,7 +148,7 @@ func (g *Governor) slideRow(c *Call) {
 	w := &g.s.Slide
 	for i, length := range slideTimes {
 		if n, edge := g.slideCount(c, length); w.N > 0 && n+edge < slideLow*float64(w.Mean[i])-1 {
-			w.add(i, n, max(1.0/slideMemory, 1/float64(w.N+1)))
+			w.add(i, n, max(1.0/slideMemory, 1/(float64(w.N)+1)))
 		}
 	}
 }

@@ -214,3 +214,18 @@ func TestPropGovernorBucketIsNoWindow(t *testing.T) {
 		}
 	})
 }
+
+// However many refusals there are, alone and in rows, what is known of windows stays a number.
+func TestGovernorSlideCountsLong(t *testing.T) {
+	u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(11, 1)), burst: 60, every: 5 * time.Second, takes: bucketOf(6, 2)}
+	u.run(80 * time.Minute)
+	d := &u.g.s.Slide
+	if d.N != math.MaxUint8 {
+		t.Fatalf("%d refusals were looked at, too few to test anything", d.N)
+	}
+	for i := range d.Mean {
+		if v := float64(d.Mean[i] + d.Var[i] + d.TimeTime + d.TimeCalls + d.CallsCalls); math.IsNaN(v) || math.IsInf(v, 0) {
+			t.Fatalf("%+v", *d)
+		}
+	}
+}
