@@ -118,6 +118,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 			g.grow(&w, fresh)
 		}
 	}
+	g.tryBeside(t)
 	g.movePaces(t, &w)
 	g.ask(now)
 	return g.Decision()
