@@ -76,6 +76,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	g.costs(&w)
 	s.InFlight = w.InFlight
+	g.count(t, -1, w.InFlight+w.OK)
 	w.InFlight += level(w.Held)
 	if w.OK > 0 {
 		g.lagEnded(w.Start, t, w.OK)
@@ -174,11 +175,14 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
 				if s.Pace[paceRequests].Rate == 0 {
 					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
-					if s.Safe > 0 {
-						s.Limit = g.settle(s.Bound)
+					if s.Places > 0 {
+						s.Places = min(s.Places, max(float32(g.cfg.Min), float32(s.Bound-1)))
+						s.Least = min(s.Least, s.Places)
+						s.Limit = min(s.Limit, float64(s.Places))
 					}
 				}
 			}
+			g.count(t, c.SentAt, s.InFlight)
 		}
 		return g.Decision()
 	}
@@ -267,9 +271,11 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
+		s.Resumed = g.resuming()
+		s.Varied = s.LastPause > 0 && (pause-s.LastPause).Abs() > time.Second+s.LastPause/10
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
-		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
+		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
 		if pause.Seconds() > s.Mean {
@@ -430,6 +436,11 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		}
 		return
 	}
+	if g.costly(t) && !s.Varied && s.Places > 0 && n >= watchFrom && gained >= 1 && !g.sooner(n, gap) {
+		s.Against = max(0, s.Against-0.5)
+		g.capRefused(t, n)
+		return
+	}
 	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
 	weight := 1.0
 	if o.HasRetryAfter && o.RetryAfter > 0 {
@@ -447,6 +458,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
+	case s.Varied && g.costly(t):
+		s.Against += weight // a limit on calls in flight does not know how long it takes
 	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
@@ -608,11 +621,10 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	if limit < s.Limit {
 		switch {
 		case cause != CauseThrottled:
-		case g.costly(t):
-			s.SafeBefore, s.SafeCalls = s.Safe, float32(max(0, g.accepted()-s.RefusedCount))
-			limit = g.settle(min(n, s.Limit+1))
+		case g.counts(t, n):
+			limit = g.settle(min(n, s.Limit+1), g.accepted()-s.RefusedCount)
 		default:
-			s.Safe = 0
+			s.Places = 0
 		}
 		if !s.Open {
 			if cause == CauseOverloaded {
@@ -662,8 +674,8 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= g.grown() {
-		s.SlowStart, s.Threshold, s.Bound, s.Safe, s.Open, s.Sharp = true, 0, 0, 0, false, 0
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0) && float64(w.MaxInFlight) >= g.grown() {
+		s.SlowStart, s.Threshold, s.Bound, s.Places, s.Open, s.Sharp = true, 0, 0, 0, false, 0
 		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
 	}
@@ -708,11 +720,13 @@ func (g *Governor) grow(w *Window, n int) {
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
 		}
-		if safe := float64(s.Safe); safe > 0 && safe < s.Bound {
+		if safe := g.safe(); safe > 0 {
 			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
-		case (s.Counts != byLatency || g.cfg.Objective != Throughput) && g.slower(w), g.flat():
+		case g.fewerGet():
+			s.Wins = 0
+		case (g.cfg.Objective != Throughput || s.Counts != byLatency && !g.steep()) && g.slower(w), g.flat():
 			// More would be of no use.
 			s.Wins = 0
 		case s.Bound == 0:
@@ -735,6 +749,9 @@ func (g *Governor) grow(w *Window, n int) {
 			if s.Late {
 				s.ProbeAt = max(s.ProbeAt, after(s.At, s.Verdict+s.Verdict/4))
 			}
+		}
+		if g.steep() {
+			step = min(step, max(1, s.Limit/16))
 		}
 		g.raise(min(most, s.Limit+step), cause)
 	}
@@ -786,8 +803,8 @@ func (g *Governor) recovered() {
 		if s.Knee > 0 {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
 		}
-		if s.Safe > 0 {
-			s.Threshold = max(s.Limit, min(s.Threshold, float64(s.Safe)))
+		if s.Places > 0 {
+			s.Threshold = max(s.Limit, min(s.Threshold, g.safe()))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
 			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))

@@ -84,7 +84,7 @@ func (g *Governor) pace() float64 {
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
 			return max(spreadFactor*rate, outageReturn*s.FlowBefore)
-		case s.Safe > 0 && s.At > after(s.PausedUntil, time.Duration(resumeCalls*1e9*min(s.Mean, 3600))):
+		case s.Places > 0 && !g.resuming():
 			return 0
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
@@ -242,7 +242,7 @@ func (g *Governor) quotaRefused(t time.Duration, limit float64, first bool) {
 	s.Against, s.Test, s.Contra = 0, 0, 0
 	g.paceRefused(t, paceRequests, first)
 	s.Limit = max(s.Limit, min(limit, g.ceiling()))
-	s.Bound, s.LastBound, s.Safe, s.Open, s.Sharp = 0, 0, 0, false, 0
+	s.Bound, s.LastBound, s.Places, s.Open, s.Sharp = 0, 0, 0, false, 0
 	s.SlowStart, s.Threshold = true, 0
 	s.startDoubling(t)
 }
