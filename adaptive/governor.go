@@ -281,7 +281,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		if pause.Seconds() > s.Mean {
 			wait = g.probeWait(pause)
 		}
-		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+		s.ProbeAt = max(s.ProbeAt, after(t, min(wait, time.Hour))) // a state that is restored waits no longer, either
 	}
 }
 
