@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"context"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,7 @@ import (
 // A guard that nobody told the quota, of which bursts of callers ask, names it once its refusals tell.
 func TestExplainNamesASlidingWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGuard(t, 1, func(c *Config) { c.Law = nil })
+		g := newGuard(t, 1, func(c *Config) { c.Law, c.MaxWait = nil, time.Hour })
 		const calls, length = 60, 30 * time.Second
 		var mu sync.Mutex // of log
 		var log []time.Time
@@ -44,12 +45,13 @@ func TestExplainNamesASlidingWindow(t *testing.T) {
 				p.Release(Outcome{Class: feedback.Throttled})
 			}
 		}
+		rng := rand.New(rand.NewPCG(1, 1))
 		said := ""
-		for i := 0; i < 60 && said == ""; i++ {
-			for range []int{80, 40, 90, 60}[i%4] {
+		for i := 0; i < 100 && said == ""; i++ {
+			for range 50 + rng.IntN(60) {
 				go call()
 			}
-			time.Sleep([]time.Duration{50, 40, 55}[i%3] * time.Second)
+			time.Sleep(time.Duration(40+rng.IntN(40)) * time.Second)
 			synctest.Wait()
 			said = g.Explain(0).Quota
 		}
