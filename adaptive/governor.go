@@ -47,6 +47,7 @@ func (g *Governor) Decision() Decision {
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
 		Cause:     s.Cause,
+		Quota:     g.quota(),
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
 		Until:     g.until(),
@@ -334,12 +335,16 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
+	since := t - s.DarkLast
 	if gained >= 1 {
 		g.reopen(t, unknownStart)
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
+	if g.slideRefused(t, c, o, since, gained >= 1) {
+		return
+	}
 
 	if o.Scope > feedback.ScopeUnknown {
 		s.RetestAt = 0 // that says which limit refuses
@@ -822,6 +827,9 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
+	if s.InFlight == 0 && s.At-s.Origin >= time.Duration(s.Second+2)*time.Second {
+		g.note(s.At) // what starts after a time in which nothing was in flight has not started in it
+	}
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
 		s.Stated, s.Doubted = 0, false
 	}
