@@ -249,6 +249,9 @@ type PaceState struct {
 	Excess    float32       // how much more passed before the last refusal than Known explained
 	Depth     float32       // how much of that was saved up, as far as is known
 	Met       float32       // the pace at the last refusal that was measured
+	SpanCalls float32       // passed between refusals that say the same
+	SpanTime  float32       // in how many s
+	SpanPause float32       // s of pauses in that time
 	Use       float64       // smoothed share of the pace that is in use
 	Highest   float64       // the largest Known that was sure
 	UsedAt    time.Duration // when it held callers back last
@@ -267,6 +270,7 @@ type PaceState struct {
 	Sure       bool           // Known was measured well
 	Measured   bool           // Known was measured at all
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
+	PauseSaved bool           // in pauses, too
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
 	Alike      int8           // refusals in a row at that pace, while Saves
 	Flips      int8           // how often that ended Saves, at most 4
@@ -373,13 +377,16 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met} {
+		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
 		p.Alike, p.Flips = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4)
+		if p.SpanTime < leastSpan {
+			p.noSpan()
+		}
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone
 		}
