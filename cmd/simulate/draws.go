@@ -23,15 +23,26 @@ const maxDraws = 100_000
 func (e *env) drawsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "draws", Usage: "draw upstreams at random and let every controller meet them", OnUsageError: usageError, Action: e.drawsAction,
-		Description: `Each draw is a kind of upstream (in turn) with random limits, service times, quotas, demand, and
-in half of them a change half-way: capacity halved or doubled, or an outage of 30 s. The same seed gives the same draws.
+		Description: `With --worlds kinds each draw is a kind of upstream (in turn) with random limits, service times, quotas, demand, and
+in half of them a change half-way: capacity halved or doubled, or an outage of 30 s. With --worlds wide each is
+made of parts that are drawn each for itself: servers, caps, quotas that are counted in four ways, of requests and of
+tokens, headers, noise, neighbours, replicas, classes, demand, trouble. The same seed gives the same draws.
 
-The table has quantiles over the draws, by kind: goodput as a share of the oracle's, 429s per success in all and in
-the steady part, the time to settle within 10 % in round trips, and the time to be back at 95 % after the change.
+The table has quantiles over the draws, by kind, or by feature (a wide world counts for each that it has): goodput as a
+share of the oracle's, 429s per success in all and in the steady part, the time to settle within 10 % in round
+trips, and the time to be back at 95 % after the change. docs/simulator.md says more.
+
+A draw can be looked at by its name, draw-SEED-N or wide-SEED-N, and several by draws:SEED:N or wide:SEED:N:
+   simulate scenarios show wide-7-3 > mine.toml
+   simulate explain --seed 7000024 wide-7-3
+   simulate run --controllers ours wide:7:8
+(the seed of a single run is SEED x 1000003 + N).
 
 Examples:
    simulate draws
    simulate draws --n 200 --seed 7 --json
+   simulate draws --worlds wide --controllers none,ours --n 100
+   simulate draws --worlds wide --kinds neighbour,sliding-log --list
    simulate draws --n 200 --kinds window,window-retry-after --list`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
@@ -39,7 +50,8 @@ Examples:
 			&cli.Uint64Flag{Name: "seed", Usage: "`S`, from which everything is drawn", Value: 1},
 			&cli.IntFlag{Name: "n", Usage: "`N` draws", Value: 40},
 			&cli.IntFlag{Name: "first", Usage: "number `I` of the first draw", Value: 0},
-			&cli.StringFlag{Name: "kinds", Usage: "`LIST` of kinds of upstream with commas between: of the N draws, only those", DefaultText: "all"},
+			&cli.StringFlag{Name: "worlds", Usage: "`WHAT` is drawn: kinds, or wide", Value: worldsKinds},
+			&cli.StringFlag{Name: "kinds", Usage: "`LIST` with commas between of kinds of upstream, or of features of wide worlds: of the N draws, only those with one of them", DefaultText: "all"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON: quantiles and every single result"},
 			&cli.BoolFlag{Name: "list", Usage: "print a line for each draw and controller before the table"},
 			&cli.IntFlag{Name: "cpus", Usage: "`N` draws at the same time; the result does not depend on it", Value: runtime.GOMAXPROCS(0), DefaultText: "all"},
@@ -74,6 +86,12 @@ type drawGroup struct {
 
 const allKinds = "all"
 
+// What is drawn.
+const (
+	worldsKinds = "kinds"
+	worldsWide  = "wide"
+)
+
 func (e *env) drawsAction(c *cli.Context) error {
 	p := scenario.DrawPlan{Seed: c.Uint64("seed"), First: c.Int("first"), N: c.Int("n"), CPUs: c.Int("cpus")}
 	var errs []error
@@ -93,8 +111,14 @@ func (e *env) drawsAction(c *cli.Context) error {
 	if p.Controllers, err = scenario.ParseControllers(c.String("controllers")); err != nil {
 		errs = append(errs, fmt.Errorf("--controllers: %w", err))
 	}
-	if p.Kinds, err = parseKinds(c.String("kinds")); err != nil {
-		errs = append(errs, err)
+	switch w := c.String("worlds"); w {
+	case worldsKinds, worldsWide:
+		p.Wide = w == worldsWide
+		if p.Kinds, err = parseKinds(c.String("kinds"), kindsOf(p.Wide)); err != nil {
+			errs = append(errs, err)
+		}
+	default:
+		errs = append(errs, fmt.Errorf("--worlds is %q, must be %s (each draw is one kind of upstream) or %s (limits, servers, demand and trouble of all sorts together)", w, worldsKinds, worldsWide))
 	}
 	if file, err := loadConfig(c); err != nil {
 		errs = append(errs, err)
@@ -103,6 +127,9 @@ func (e *env) drawsAction(c *cli.Context) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return misuse(err)
+	}
+	if len(p.Numbers()) == 0 && p.Wide {
+		return misuse(fmt.Errorf("of the wide worlds %d to %d none has %s: make --n larger", p.First, p.First+p.N-1, c.String("kinds")))
 	}
 	if len(p.Numbers()) == 0 {
 		return misuse(fmt.Errorf("of draws %d to %d none is of the kind %s: let --n be %d, so that each kind is drawn", p.First, p.First+p.N-1, c.String("kinds"), len(scenario.DrawKinds())))
@@ -114,17 +141,18 @@ func (e *env) drawsAction(c *cli.Context) error {
 	if err != nil {
 		return internal(err)
 	}
-	groups := group(p.Controllers, results)
+	groups := group(kindsOf(p.Wide), p.Controllers, results)
 	if c.Bool("json") {
 		enc := json.NewEncoder(e.stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(struct {
+			Worlds  string                `json:"worlds"`
 			Seed    uint64                `json:"seed"`
 			First   int                   `json:"first"`
 			N       int                   `json:"n"`
 			Groups  []drawGroup           `json:"groups"`
 			Results []scenario.DrawResult `json:"results"`
-		}{p.Seed, p.First, p.N, groups, finiteResults(results)})
+		}{c.String("worlds"), p.Seed, p.First, p.N, groups, finiteResults(results)})
 	}
 	if c.Bool("list") {
 		if err := listDraws(e.stdout, results); err != nil {
@@ -134,16 +162,24 @@ func (e *env) drawsAction(c *cli.Context) error {
 	return writeGroups(e.stdout, groups)
 }
 
-// parseKinds reads a list of kinds of upstream; an empty one means all.
-func parseKinds(list string) ([]string, error) {
+// kindsOf returns what draws are grouped by.
+func kindsOf(wide bool) []string {
+	if wide {
+		return scenario.WideFeatures()
+	}
+	return scenario.DrawKinds()
+}
+
+// parseKinds reads a list of what there is; an empty one means all.
+func parseKinds(list string, all []string) ([]string, error) {
 	if list == "" {
 		return nil, nil
 	}
 	var kinds []string
 	for kind := range strings.SplitSeq(list, ",") {
 		kind = strings.TrimSpace(kind)
-		if !slices.Contains(scenario.DrawKinds(), kind) {
-			return nil, fmt.Errorf("--kinds: no kind of upstream is called %q; there are %s", kind, strings.Join(scenario.DrawKinds(), ", "))
+		if !slices.Contains(all, kind) {
+			return nil, fmt.Errorf("--kinds: there is no %q; there are %s", kind, strings.Join(all, ", "))
 		}
 		kinds = append(kinds, kind)
 	}
@@ -170,14 +206,15 @@ func finite(f float64) float64 {
 	return f
 }
 
-func group(cs []scenario.Controller, rs []scenario.DrawResult) []drawGroup {
+// group summarizes results by kind or feature, and all of them.
+func group(kinds []string, cs []scenario.Controller, rs []scenario.DrawResult) []drawGroup {
 	var out []drawGroup
-	for _, kind := range append(scenario.DrawKinds(), allKinds) {
+	for _, kind := range append(kinds, allKinds) {
 		for _, c := range cs {
 			g := drawGroup{Kind: kind, Controller: c.Name}
 			var goodput, rejected, steady, settle, recovers []float64
 			for _, r := range rs {
-				if r.Controller != c.Name || kind != allKinds && r.Kind != kind {
+				if r.Controller != c.Name || kind != allKinds && r.Kind != kind && !slices.Contains(r.Features, kind) {
 					continue
 				}
 				if r.Goodput >= 0 {
@@ -223,7 +260,11 @@ func listDraws(w io.Writer, rs []scenario.DrawResult) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "draw\tkind\tevent\tcontroller\tgoodput\t429/ok\tsteady\tsettle\trecover\tround trip\tduration\tlost")
 	for _, r := range rs {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.3f\t%.4f\t%.4f\t%s\t%s\t%s\t%s\t%d\n", r.Draw, r.Kind, r.Event, r.Controller, r.Goodput, r.Rejected, r.Steady,
+		kind := r.Kind
+		if r.Features != nil {
+			kind = strings.Join(r.Features, " ")
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.3f\t%.4f\t%.4f\t%s\t%s\t%s\t%s\t%d\n", r.Draw, kind, r.Event, r.Controller, r.Goodput, r.Rejected, r.Steady,
 			span(r.Settle), span(r.Recover), r.RoundTrip.Round(time.Millisecond), r.Duration, r.Lost)
 	}
 	if err := t.Flush(); err != nil {
@@ -245,7 +286,7 @@ func writeGroups(w io.Writer, gs []drawGroup) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "kind\tcontroller\tn\tgoodput p5\tp50\t429/ok p50\tp95\tsteady p50\tp95\tsettle p50\tp95\tnever\trecover p50\tp95\tnever\tlost")
 	for i, g := range gs {
-		if i > 0 && g.Kind != gs[i-1].Kind {
+		if i > 0 && g.Kind != gs[i-1].Kind && (g.Kind == allKinds || g.Controller != gs[i-1].Controller) {
 			fmt.Fprintln(t, strings.Repeat("\t", 15))
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%.3f\t%.3f\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%d\t%.1fs\t%.1fs\t%d\t%d\n", g.Kind, g.Controller, g.Rejected.N,

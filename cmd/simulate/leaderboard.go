@@ -49,7 +49,7 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 		return misuse(err)
 	}
 	all := scenario.Builtin()
-	plan := lab.Plan{Scenarios: all, Subjects: lab.Subjects(controllers, &file.Defaults), Seeds: lab.Seeds{First: c.Uint64("seed"), N: seeds}}
+	plan := lab.Plan{Scenarios: all, Subjects: lab.Subjects(controllers, &file.Defaults), Seeds: lab.Seeds{First: c.Uint64("seed"), N: seeds}, Regret: true}
 	r, err := (&lab.Lab{CPUs: cpus}).Table(c.Context, plan)
 	if err != nil {
 		return internal(err)
@@ -60,7 +60,7 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 		if err != nil {
 			return internal(err)
 		}
-		groups = group(controllers, results)
+		groups = group(scenario.DrawKinds(), controllers, results)
 	}
 	sets := map[string]scenario.Set{}
 	for _, s := range all {
@@ -71,6 +71,7 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 		fmt.Fprintf(&b, "# Leaderboard\n\nMade by `go run ./cmd/simulate leaderboard --seed %d --seeds %d --draws %d --draw-seed %d` with %s; "+
 			"the same command gives the same numbers on any machine.\n\n", c.Uint64("seed"), seeds, draws, c.Uint64("draw-seed"), runtime.Version())
 		writeBoard(&b, r, sets)
+		writeSettling(&b, r, sets)
 		if draws > 0 {
 			writeDrawBoard(&b, groups, draws)
 		}
@@ -119,6 +120,9 @@ func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
 			}
 			for k := range s.Runs {
 				run := &s.Runs[k]
+				if run.Reference {
+					continue
+				}
 				st := by[run.Controller]
 				if st == nil {
 					st = &standing{name: run.Controller}
@@ -151,23 +155,14 @@ func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
-		var ours, best *report.Run
-		for k := range s.Runs {
-			run := &s.Runs[k]
-			switch {
-			case run.Ours:
-				ours = run
-			case best == nil || score(&run.Summary) > score(&best.Summary):
-				best = run
-			}
-		}
+		ours, best := oursAndBest(s)
 		if ours == nil || best == nil {
 			continue
 		}
 		var beaten []string
 		for k := range s.Runs {
 			x := &s.Runs[k].Summary
-			if !s.Runs[k].Ours && x.Goodput > ours.Summary.Goodput && x.RejectedPerOK < ours.Summary.RejectedPerOK {
+			if !s.Runs[k].Ours && !s.Runs[k].Reference && x.Goodput > ours.Summary.Goodput && x.RejectedPerOK < ours.Summary.RejectedPerOK {
 				beaten = append(beaten, s.Runs[k].Controller)
 			}
 		}

@@ -119,6 +119,9 @@ func TestTranscripts(t *testing.T) {
 		{"bad-report", []string{"report"}},
 		{"bad-report-file", []string{"report", "bad.toml", "old.json"}},
 		{"bad-draws", []string{"draws", "--n", "0", "--kinds", "window,funnel"}},
+		{"bad-draws-worlds", []string{"draws", "--worlds", "wild", "--kinds", "window"}},
+		{"bad-draws-feature", []string{"draws", "--worlds", "wide", "--kinds", "window"}},
+		{"show-wide", []string{"scenarios", "show", "wide-7-3"}},
 		{"bad-draws-kinds", []string{"draws", "--n", "3", "--kinds", "queue"}},
 		{"bad-bench", []string{"bench", "--time", "0s"}},
 	} {

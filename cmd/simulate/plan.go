@@ -224,7 +224,7 @@ func (s *setup) controllers(flag, list string) []scenario.Controller {
 	return cs
 }
 
-// scenarios returns the scenarios that words name: built-in ones, files, - for stdin, set:NAME for a set, all.
+// scenarios returns the scenarios that words name: built-in ones, files, - for stdin, set:NAME for a set, draws, all.
 func (s *setup) scenarios(words []string) []*scenario.Scenario {
 	var all []*scenario.Scenario
 	for _, word := range words {
@@ -281,12 +281,47 @@ func list(text string) []string {
 	return words
 }
 
-// named returns the scenarios that a word names.
-func (s *setup) named(word string) ([]*scenario.Scenario, error) {
+// drawn returns the draws that a word names, as simulate draws does: draw-SEED-N and wide-SEED-N are one, draws:SEED:N and wide:SEED:N the first N of a
+// seed. nil when it names none.
+func drawn(word string) ([]*scenario.Scenario, error) {
 	var seed uint64
 	var n int
-	if k, err := fmt.Sscanf(word, "draw-%d-%d", &seed, &n); k == 2 && err == nil && n >= 0 && n <= maxDraws && word == fmt.Sprintf("draw-%d-%d", seed, n) {
-		return []*scenario.Scenario{scenario.NewDraw(seed, n).Scenario}, nil // as simulate draws names them
+	reads := func(format string) bool {
+		k, err := fmt.Sscanf(word, format, &seed, &n)
+		return k == 2 && err == nil && word == fmt.Sprintf(format, seed, n)
+	}
+	make := func(wide bool, n int) *scenario.Scenario {
+		if wide {
+			return scenario.NewWide(seed, n).Scenario
+		}
+		return scenario.NewDraw(seed, n).Scenario
+	}
+	switch one, all := reads("draw-%d-%d"), reads("draws:%d:%d"); {
+	case one, reads("wide-%d-%d"):
+		if n < 0 || n > maxDraws {
+			return nil, fmt.Errorf("%s: the number of a draw is 0 to %d", word, maxDraws)
+		}
+		return []*scenario.Scenario{make(!one, n)}, nil
+	case all, reads("wide:%d:%d"):
+		if n < 1 || n > maxDrawSet {
+			return nil, fmt.Errorf("%s: the number of draws is 1 to %d", word, maxDrawSet)
+		}
+		var list []*scenario.Scenario
+		for i := range n {
+			list = append(list, make(!all, i))
+		}
+		return list, nil
+	}
+	return nil, nil
+}
+
+// maxDrawSet is how many draws a word may name.
+const maxDrawSet = 1000
+
+// named returns the scenarios that a word names.
+func (s *setup) named(word string) ([]*scenario.Scenario, error) {
+	if drawn, err := drawn(word); drawn != nil || err != nil {
+		return drawn, err
 	}
 	set, isSet := strings.CutPrefix(word, "set:")
 	switch {

@@ -23,7 +23,7 @@ func (e *env) scenariosCommand() *cli.Command {
 		Description: "Examples:\n   simulate scenarios\n   simulate scenarios show rpm-bucket\n   simulate scenarios new my-upstream.toml",
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the built-in scenarios", Action: e.listAction, Flags: []cli.Flag{jsonFlag}, OnUsageError: usageError},
-			{Name: "show", Usage: "print the file of a built-in scenario", ArgsUsage: "NAME", Action: e.showAction, OnUsageError: usageError},
+			{Name: "show", Usage: "print the file of a built-in scenario, or of a wide world (wide-SEED-N) of simulate draws", ArgsUsage: "NAME", Action: e.showAction, OnUsageError: usageError},
 			{
 				Name: "new", Usage: "write a scenario file to begin with", ArgsUsage: "FILE.toml", Action: e.newAction, OnUsageError: usageError,
 				Flags: []cli.Flag{&cli.StringFlag{Name: "from", Usage: "`NAME` of the built-in scenario to copy", Value: "rpm-bucket"}},
@@ -74,12 +74,17 @@ func (e *env) listAction(c *cli.Context) error {
 	return nil
 }
 
-// showAction prints the file of a built-in scenario.
+// showAction prints the file of a built-in scenario, or of a wide world.
 func (e *env) showAction(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return misuse(errors.New("scenarios show needs the name of one scenario, as in simulate scenarios show rpm-bucket"))
 	}
 	text, ok := scenarios.Read(c.Args().First())
+	if list, err := drawn(c.Args().First()); err != nil {
+		return misuse(err)
+	} else if len(list) == 1 && list[0].Source != "" {
+		text, ok = []byte(list[0].Source), true
+	}
 	if !ok {
 		return misuse(unknownScenario(c.Args().First()))
 	}

@@ -54,6 +54,8 @@ var figures = []Figure{
 	share("rejected_steady", "429s per attempt, once there", func(s *Summary) float64 { return s.RejectedSteady }),
 	share("rejected_transient", "429s per attempt, on the way", func(s *Summary) float64 { return s.RejectedTransient }),
 	{Measure: stats.Measure{Name: "recover", Lower: true, MinEffect: 1}, Title: "Time to recover", Unit: "s", Of: func(s *Summary) float64 { return s.Recover }},
+	inTime("settled_in_time", "Settled in time", func(s *Summary) (int, int) { return s.SettledInTime, settling(s) }),
+	inTime("recovered_in_time", "Recovered in time", func(s *Summary) (int, int) { return s.RecoveredInTime, s.Changes }),
 	share("overshoot", "Overshoot of the limit", func(s *Summary) float64 { return s.Overshoot }),
 	{Measure: stats.Measure{Name: "herd", Lower: true, MinEffect: 0.1}, Title: "Herd after a pause", Of: func(s *Summary) float64 { return s.Herd }},
 	{Measure: stats.Measure{Name: "inside", Lower: true, MinEffect: 1}, Title: "Attempts inside a pause", Unit: "requests", Of: func(s *Summary) float64 { return float64(s.Inside) }},
@@ -78,6 +80,25 @@ var figures = []Figure{
 
 func share(name, title string, of func(*Summary) float64) Figure {
 	return Figure{Measure: stats.Measure{Name: name, Lower: true, MinEffect: 0.01}, Title: title, Unit: "share", Of: of}
+}
+
+// inTime is the share of some times that were within what is allowed.
+func inTime(name, title string, of func(*Summary) (in, all int)) Figure {
+	return Figure{Measure: stats.Measure{Name: name, MinEffect: 0.01}, Title: title, Unit: "share", Of: func(s *Summary) float64 {
+		in, all := of(s)
+		if all == 0 {
+			return math.NaN()
+		}
+		return float64(in) / float64(all)
+	}}
+}
+
+// settling returns how many seeds had a level to settle at; 0 where it is not known how soon they should.
+func settling(s *Summary) int {
+	if s.NoLevel || s.SettleAllowed == 0 {
+		return 0
+	}
+	return max(1, s.Seeds)
 }
 
 // duration is latency for what is not known when it is zero, too.

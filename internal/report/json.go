@@ -44,6 +44,10 @@ const schema = 2
 //	              latency_p90_s, latency_p99_s (successes, from intended
 //	              arrival), settle_s (null if it did not settle), settled,
 //	              has_level (false if there is nothing to settle at),
+//	              settle_allowed_s (null where it is not known), and of the seeds
+//	              settled_in_time (how many were within that), changes (of the
+//	              world, over all of them), recovered_in_time (how many of these
+//	              were over within 10 s),
 //	              limit_mean, in_flight_mean (requests), limit_swing (ratio),
 //	              rejected_429_steady, rejected_429_transient (shares of the
 //	              attempts), recover_s, unrecovered (it never came back),
@@ -233,6 +237,10 @@ type jsonSummary struct {
 	FirstByte99     *number `json:"ttft_p99_s"`
 	PerToken50      *number `json:"tpot_p50_s"`
 	PerToken99      *number `json:"tpot_p99_s"`
+	SettleAllowed   *number `json:"settle_allowed_s"`
+	SettledInTime   int     `json:"settled_in_time"`
+	Changes         int     `json:"changes"`
+	RecoveredInTime int     `json:"recovered_in_time"`
 	Regret          *number `json:"regret"`
 	RegretStatic    *number `json:"regret_static"`
 	RegretPiecewise *number `json:"regret_piecewise"`
@@ -349,6 +357,7 @@ func jsonSummaryOf(s Summary) jsonSummary {
 		Overshoot: number(s.Overshoot), Herd: number(s.Herd), Wasted: number(s.Wasted), Inside: s.Inside,
 		FirstByte50: positiveSeconds(s.FirstByte50), FirstByte99: positiveSeconds(s.FirstByte99),
 		PerToken50: positiveSeconds(s.PerToken50), PerToken99: positiveSeconds(s.PerToken99),
+		SettleAllowed: positiveSeconds(s.SettleAllowed), SettledInTime: s.SettledInTime, Changes: s.Changes, RecoveredInTime: s.RecoveredInTime,
 		Regret: new(number(s.Regret)), RegretStatic: new(number(s.RegretStatic)), RegretPiecewise: new(number(s.RegretPiecewise)),
 	}
 }

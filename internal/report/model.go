@@ -131,13 +131,18 @@ type Summary struct {
 	// not known (nothing succeeded).
 	Mean, P50, P90, P99 time.Duration
 
-	// Settle is the time to settle as SettleTime defines it; it means something
-	// only if Settled. With several seeds: the mean, and Settled only if each did.
+	// Settle is how long it took from the beginning until successes came to nine
+	// tenths of what could be had, to stay there; it means something only if
+	// Settled. With several seeds: the mean, and Settled only if each did.
 	Settle  time.Duration
 	Settled bool
-	// NoLevel says that the scenario or the controller has no level to settle
-	// at (no limit at all, for example); Settle is then shown as a dash.
+	// NoLevel says that there was too little to be had at the beginning to tell;
+	// Settle is then shown as a dash.
 	NoLevel bool
+	// SettleAllowed is how soon it is asked to settle, and SettledInTime how many
+	// of the seeds did; both zero where it is not known.
+	SettleAllowed time.Duration
+	SettledInTime int
 
 	// MeanLimit and MeanInFlight are time-weighted means (requests). NaN or Inf
 	// where the controller has no limit.
@@ -148,9 +153,11 @@ type Summary struct {
 	// RejectedSteady is 429s as a share of the attempts after goodput had come to 90 % of what it could be in its phase, RejectedTransient the
 	// same before (ratios, 0 to 1); NaN where there was no such time.
 	RejectedSteady, RejectedTransient float64
-	// Recover is the longest time that goodput took to come back to 90 % of what it could be after a change, in seconds: +Inf
-	// when it did not, NaN when nothing changed.
-	Recover float64
+	// Recover is the longest time that goodput took to come back to 95 % of what it could be after a change, in seconds: +Inf
+	// when it did not, NaN when nothing changed. Changes is how many changes there were, over all seeds, and RecoveredInTime after how many of them it
+	// was back in 10 s.
+	Recover                  float64
+	Changes, RecoveredInTime int
 	// Overshoot is by how much the limit exceeded the best one at most once goodput was there (ratio, >= 0), and Herd the attempts in the
 	// second after a delay that the upstream asked for, as a multiple of what it sustains in a second; NaN where there is neither.
 	Overshoot, Herd float64

@@ -257,6 +257,7 @@ func (j *jsonSummary) summary() (Summary, error) {
 		RejectedSteady: float64(j.RejectedSteady), RejectedTransient: float64(j.Transient), Recover: float64(j.Recover),
 		Overshoot: float64(j.Overshoot), Herd: float64(j.Herd), Wasted: float64(j.Wasted), Inside: j.Inside,
 		FirstByte50: j.FirstByte50.or().span(-1), FirstByte99: j.FirstByte99.or().span(-1), PerToken50: j.PerToken50.or().span(-1), PerToken99: j.PerToken99.or().span(-1),
+		SettleAllowed: j.SettleAllowed.or().span(0), SettledInTime: j.SettledInTime, Changes: j.Changes, RecoveredInTime: j.RecoveredInTime,
 		Regret: float64(j.Regret.or()), RegretStatic: float64(j.RegretStatic.or()), RegretPiecewise: float64(j.RegretPiecewise.or()),
 	}
 	if j.Unrecovered {
@@ -268,7 +269,8 @@ func (j *jsonSummary) summary() (Summary, error) {
 	if math.IsNaN(s.RejectedPerOK) { // null stands for both
 		s.RejectedPerOK = RejectedPerOK(s.Rejected429, s.OK)
 	}
-	for name, n := range map[string]int64{"offered": s.Offered, "ok": s.OK, "failed": s.Failed, "refused": s.Refused, "unfinished": s.Unfinished, "sent": s.Sent, "rejected_429": s.Rejected429, "sent_inside_pause": s.Inside} {
+	for name, n := range map[string]int64{"offered": s.Offered, "ok": s.OK, "failed": s.Failed, "refused": s.Refused, "unfinished": s.Unfinished, "sent": s.Sent, "rejected_429": s.Rejected429, "sent_inside_pause": s.Inside,
+		"settled_in_time": int64(s.SettledInTime), "changes": int64(s.Changes), "recovered_in_time": int64(s.RecoveredInTime)} {
 		if n < 0 {
 			return s, fmt.Errorf("%s is %d, must not be negative", name, n)
 		}

@@ -35,80 +35,6 @@ func meanDuration(ds []time.Duration) time.Duration {
 	return time.Duration(math.Round(sum / float64(len(ds))))
 }
 
-// The band and the time that SettleTime demands.
-const (
-	SettleBand = 0.10             // ratio of the wanted level
-	SettleHold = 10 * time.Second // virtual time
-)
-
-// SettleTime returns how long got needs to reach want and stay there. Both have
-// one element per step, want being the oracle's level.
-//
-// The run is cut into phases: a new one begins at the first step whose want is
-// more than SettleBand away from the want at the beginning of the phase, or where
-// want becomes or ceases to be a positive number. Phases without a positive want
-// (an outage) and phases shorter than SettleHold have no level to settle at and
-// are left out.
-//
-// In a phase got settles at the first step from which on it stays within
-// want·(1 ± SettleBand) for SettleHold without a break, all of it inside the phase.
-// The time to settle is measured from the beginning of the phase to that step; the
-// longest over the phases is returned. ok is false if got does not settle in one
-// of them. level is false if there was no phase to settle in.
-func SettleTime(step time.Duration, got, want []float64) (settle time.Duration, ok, level bool) {
-	if step <= 0 {
-		return 0, false, false
-	}
-	hold := int((SettleHold + step - 1) / step)
-	n := min(len(got), len(want))
-	ok = true
-	for begin := 0; begin < n; {
-		end := begin + 1
-		for end < n && sameLevel(want[begin], want[end]) {
-			end++
-		}
-		if hasLevel(want[begin]) && end-begin >= hold {
-			level = true
-			at, found := settled(got[begin:end], want[begin:end], hold)
-			if !found {
-				ok = false
-			}
-			settle = max(settle, time.Duration(at)*step)
-		}
-		begin = end
-	}
-	if !level || !ok {
-		return 0, false, level
-	}
-	return settle, true, true
-}
-
-// settled returns the first index from which on hold elements of got are within
-// the band around want.
-func settled(got, want []float64, hold int) (int, bool) {
-	inside := 0
-	for i := range got {
-		if math.Abs(got[i]-want[i]) <= SettleBand*want[i] { // false for NaN
-			inside++
-		} else {
-			inside = 0
-		}
-		if inside == hold {
-			return i - hold + 1, true
-		}
-	}
-	return 0, false
-}
-
-func hasLevel(want float64) bool { return finite(want) && want > 0 }
-
-func sameLevel(a, b float64) bool {
-	if !hasLevel(a) || !hasLevel(b) {
-		return hasLevel(a) == hasLevel(b)
-	}
-	return math.Abs(b-a) <= SettleBand*a
-}
-
 // Merge combines the summaries of one controller in one scenario, one for each
 // seed. Counts are added; RejectedPerOK is computed anew from them; Goodput,
 // GoodputRate, the latencies and the other ratios are means over
@@ -129,6 +55,10 @@ func Merge(perSeed []Summary) Summary {
 		m.Unfinished += s.Unfinished
 		m.Sent += s.Sent
 		m.Rejected429 += s.Rejected429
+		m.Changes += s.Changes
+		m.SettledInTime += s.SettledInTime
+		m.RecoveredInTime += s.RecoveredInTime
+		m.SettleAllowed = max(m.SettleAllowed, s.SettleAllowed)
 		m.GoodputLow = min(m.GoodputLow, s.Goodput)
 		m.GoodputHigh = max(m.GoodputHigh, s.Goodput)
 		if s.NoLevel {

@@ -30,65 +30,6 @@ func TestLatencies(t *testing.T) {
 	}
 }
 
-func TestSettleTime(t *testing.T) {
-	nan := math.NaN()
-	for _, test := range []struct {
-		name      string
-		got, want []float64
-		settle    time.Duration
-		ok, level bool
-	}{
-		{"at once", levels(10, 30), levels(10, 30), 0, true, true},
-		{"after 5 s, on the edge of the band", levels(1, 5, 9, 10, 11, 15), levels(10, 30), 5 * time.Second, true, true},
-		{"just outside the band", levels(11.01, 30), levels(10, 30), 0, false, true},
-		{"9 s are not enough", levels(1, 5, 10, 9, 1, 16), levels(10, 30), 0, false, true},
-		{"10 s are, whatever comes later", levels(1, 5, 10, 10, 1, 15), levels(10, 30), 5 * time.Second, true, true},
-		{"a break starts anew", levels(10, 9, 1, 1, 10, 20), levels(10, 30), 10 * time.Second, true, true},
-		{"the longest phase counts", levels(10, 20, 10, 7, 20, 13), levels(10, 20, 20, 20), 7 * time.Second, true, true},
-		{"each phase must settle", levels(10, 40), levels(10, 20, 20, 20), 0, false, true},
-		{"an outage has no level", levels(10, 20, 3, 10, 10, 20), levels(10, 20, 0, 10, 10, 20), 0, true, true},
-		{"a short phase has no level", levels(10, 45), levels(10, 20, 50, 5, 10, 20), 0, true, true},
-		{"a small change is no phase", levels(10, 40), levels(10, 20, 10.9, 20), 0, true, true},
-		{"no level at all", levels(10, 30), levels(nan, 15, 0, 15), 0, false, false},
-		{"too short a run", levels(10, 9), levels(10, 9), 0, false, false},
-		{"nothing", nil, nil, 0, false, false},
-		{"no limit", levels(math.Inf(1), 30), levels(10, 30), 0, false, true},
-		{"undefined", levels(nan, 30), levels(10, 30), 0, false, true},
-	} {
-		settle, ok, level := SettleTime(time.Second, test.got, test.want)
-		if settle != test.settle || ok != test.ok || level != test.level {
-			t.Errorf("%s: SettleTime = %v, %v, %v, want %v, %v, %v", test.name, settle, ok, level, test.settle, test.ok, test.level)
-		}
-	}
-	if _, ok, level := SettleTime(0, levels(10, 30), levels(10, 30)); ok || level {
-		t.Errorf("SettleTime with step 0 = %v, %v, want false, false", ok, level)
-	}
-}
-
-// At one level SettleTime equals trying every start.
-func TestSettleTimeEqualsTryingEveryStart(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		got := rapid.SliceOfN(rapid.SampledFrom([]float64{8, 9, 10, 10, 10, 10, 10, 11, 12}), 10, 60).Draw(t, "got")
-		want := levels(10, float64(len(got)))
-		settle, ok, _ := SettleTime(time.Second, got, want)
-		for start := 0; start+10 <= len(got); start++ {
-			inside := true
-			for _, v := range got[start : start+10] {
-				inside = inside && v >= 9 && v <= 11
-			}
-			if inside {
-				if !ok || settle != time.Duration(start)*time.Second {
-					t.Fatalf("SettleTime(%v) = %v, %v, want %d s", got, settle, ok, start)
-				}
-				return
-			}
-		}
-		if ok {
-			t.Fatalf("SettleTime(%v) = %v, want never", got, settle)
-		}
-	})
-}
-
 func TestMerge(t *testing.T) {
 	a := Summary{
 		Offered: 10, OK: 8, Failed: 1, Refused: 1, Sent: 12, Rejected429: 3, Goodput: 0.8, GoodputRate: 4, P99: 2 * time.Second,

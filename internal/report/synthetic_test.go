@@ -133,7 +133,7 @@ func syntheticRun(seed uint64, n int, s *Scenario, service float64, points int) 
 		ok += good
 		rejected += bad
 	}
-	settle, settled, level := SettleTime(time.Second, stats.MovingMean(time.Second, run.Series.InFlight, 10*time.Second), s.Oracle.Limit)
+	settle, settled, level := inventSettling(stats.MovingMean(time.Second, run.Series.InFlight, 10*time.Second), s.Oracle.Limit)
 	// Latencies are invented from the service time and the mean of waiting.
 	p50 := time.Duration((service + 0.05*stats.Mean(run.Series.Waiting)*service) * 1e9)
 	run.Summary = Summary{
@@ -149,4 +149,30 @@ func syntheticRun(seed uint64, n int, s *Scenario, service float64, points int) 
 	run.Summary.GoodputHigh = run.Summary.Goodput * 1.01
 	run.Summary.Offered = run.Summary.OK + run.Summary.Failed
 	return run
+}
+
+// inventSettling returns how long a level took to come within a tenth of the best one, for 10 s, in the slowest phase, and whether it did.
+func inventSettling(got, want []float64) (settle time.Duration, ok, level bool) {
+	const hold = 10
+	for begin := 0; begin < len(want); {
+		end := begin + 1
+		for end < len(want) && math.Abs(want[end]-want[begin]) <= 0.1*want[begin] {
+			end++
+		}
+		if want[begin] > 0 && end-begin >= hold {
+			level = true
+			inside, at := 0, begin
+			for ; at < end && inside < hold; at++ {
+				if inside++; math.Abs(got[at]-want[at]) > 0.1*want[at] {
+					inside = 0
+				}
+			}
+			if inside < hold {
+				return 0, false, true
+			}
+			settle = max(settle, time.Duration(at-hold-begin)*time.Second)
+		}
+		begin = end
+	}
+	return settle, level, level
 }

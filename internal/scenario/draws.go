@@ -13,12 +13,15 @@ import (
 
 // Draw is a world whose parameters were drawn at random.
 type Draw struct {
-	// Kind is the kind of upstream, one of DrawKinds, and Event what happens to it half-way, one of DrawEvents.
+	// Kind is the kind of upstream, one of DrawKinds, and Event what happens to it half-way, one of DrawEvents. The kind of a wide world is "wide", and
+	// its event "change" when a limit changes.
 	Kind, Event string
+	// Features are what a wide world has, of WideFeatures; nil for other draws.
+	Features []string
 	// Scenario is the world as any other scenario.
 	Scenario *Scenario
-	// EventAt is when the event is over, and the upstream has its new capacity; 0 when there is none.
-	EventAt time.Duration
+	// EventFrom is when the event begins, and EventAt when it is over, and the upstream has its new capacity; 0 when there is none.
+	EventFrom, EventAt time.Duration
 	// RoundTrip is the mean time from a call's start to its end while nothing is queued upstream.
 	RoundTrip time.Duration
 }
@@ -46,6 +49,7 @@ const (
 	eventHalve  = "halve"
 	eventDouble = "double"
 	eventOutage = "outage"
+	eventChange = "change" // of a wide world: a limit changes
 )
 
 // DrawEvents returns what may happen to a drawn upstream half-way.
@@ -170,6 +174,9 @@ func NewDraw(seed uint64, n int) *Draw {
 	// The event.
 	world := sim.Config{Duration: length, Drain: 10*d.RoundTrip + time.Minute, Step: step, Workload: w, RTT: time.Duration(rtt), Upstream: up}
 	half := length / 2
+	if d.Event != eventNone {
+		d.EventFrom = half
+	}
 	switch d.Event {
 	case eventHalve, eventDouble:
 		factor := 2.0

@@ -19,13 +19,15 @@ type DrawResult struct {
 	Kind       string `json:"kind"`
 	Event      string `json:"event"`
 	Controller string `json:"controller"`
+	// Features are those of a wide world.
+	Features []string `json:"features,omitempty"`
 	// Goodput is successes as a share of the oracle's.
 	Goodput float64 `json:"goodput"`
 	// Rejected is 429s per success, and Steady the same in the last third of the run and, with an event, in the third before it.
 	Rejected float64 `json:"rejected_per_ok"`
 	Steady   float64 `json:"rejected_per_ok_steady"`
-	// Settle is when goodput had come within a tenth of the oracle's and stayed there for a while, and Recover the time that it took
-	// to come within a twentieth of it again after the event; negative when it did not, or when there was no event.
+	// Settle is how long it took from the beginning until goodput was within a tenth of the oracle's, and Recover from the event until it was
+	// within a twentieth of it again, as sim.Settle measures them; negative when it did not, or when there was no event.
 	Settle  time.Duration `json:"settle_ns"`
 	Recover time.Duration `json:"recover_ns"`
 	// RoundTrip is that of the draw.
@@ -38,11 +40,20 @@ type DrawResult struct {
 type DrawPlan struct {
 	Seed        uint64
 	First, N    int
-	Kinds       []string // of DrawKinds, those of the N draws that are run; none means all
+	Wide        bool     // they are made by NewWide, not by NewDraw
+	Kinds       []string // of DrawKinds, those of the N draws that are run, and of WideFeatures, those that have one of them; none means all
 	Controllers []Controller
 	Settings    config.Settings
 	CPUs        int
 	Progress    func(done, total int)
+}
+
+// draw makes the n-th world.
+func (p *DrawPlan) draw(n int) *Draw {
+	if p.Wide {
+		return NewWide(p.Seed, n)
+	}
+	return NewDraw(p.Seed, n)
 }
 
 // Numbers returns the numbers of the draws that are run.
@@ -50,7 +61,12 @@ func (p *DrawPlan) Numbers() []int {
 	kinds := DrawKinds()
 	var out []int
 	for n := p.First; n < p.First+p.N; n++ {
-		if len(p.Kinds) == 0 || slices.Contains(p.Kinds, kinds[n%len(kinds)]) {
+		has := func(kind string) bool { return kind == kinds[n%len(kinds)] }
+		if p.Wide && len(p.Kinds) > 0 {
+			features := p.draw(n).Features
+			has = func(feature string) bool { return slices.Contains(features, feature) }
+		}
+		if len(p.Kinds) == 0 || slices.ContainsFunc(p.Kinds, has) {
 			out = append(out, n)
 		}
 	}
@@ -100,7 +116,7 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 }
 
 func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {
-	d := NewDraw(p.Seed, n)
+	d := p.draw(n)
 	seed := p.Seed*1_000_003 + uint64(n)
 	world := d.Scenario.world(&p.Settings, seed)
 	bound, err := sim.Bound(ctx, world)
@@ -121,8 +137,11 @@ func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {
 
 func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) DrawResult {
 	o := DrawResult{Draw: n, Kind: d.Kind, Event: d.Event, Controller: name, RoundTrip: d.RoundTrip, Duration: d.Scenario.World.Duration,
-		Settle: -1, Recover: -1, Goodput: math.NaN()}
-	if bound.OK > 0 {
+		Features: d.Features, Settle: -1, Recover: -1, Goodput: math.NaN()}
+	switch {
+	case bound.ByTokens && bound.Tokens > 0:
+		o.Goodput = float64(r.TokensInTime) / float64(bound.Tokens)
+	case bound.OK > 0:
 		o.Goodput = float64(r.InTime) / float64(bound.OK)
 	}
 	o.Rejected = ratio(float64(r.Rejected), float64(r.OK))
@@ -135,36 +154,24 @@ func (d *Draw) result(n int, name string, r *sim.Result, bound *sim.Limits) Draw
 		}
 	}
 	o.Steady = ratio(rejected, ok)
-	if d.Scenario.World.Workload.Kind != sim.Poisson {
+	if d.Scenario.World.Workload.Patience == 0 {
 		o.Lost = r.Failed + r.Refused
 	}
-	if at := steadyFrom(&r.Series, bound, 0, 0.90); at >= 0 {
-		o.Settle = at
+	at, n := int(d.EventAt/max(1, bound.Step)), min(len(r.Series.OK), len(bound.Done))
+	if d.Event == eventNone {
+		at = n
+	} else if d.EventAt%max(1, bound.Step) > 0 {
+		at++
 	}
+	first := at // without what comes after the event, and without an outage
+	if d.EventFrom < d.EventAt {
+		first = int(d.EventFrom / max(1, bound.Step))
+	}
+	o.Settle = sim.Settle(r, bound, 0, first, sim.SettleShare)
 	if d.EventAt > 0 {
-		if at := steadyFrom(&r.Series, bound, d.EventAt, 0.95); at >= 0 {
-			o.Recover = at - d.EventAt
-		}
+		o.Recover = sim.Settle(r, bound, at, n, sim.RecoverShare)
 	}
 	return o
-}
-
-// steadyFrom returns the first instant from which on the successes of the next twentieth of the run are at least a share of the oracle's,
-// both cumulated over that time; -1 when there is none.
-func steadyFrom(s *sim.Series, bound *sim.Limits, from time.Duration, share float64) time.Duration {
-	n := min(len(s.OK), len(bound.Done))
-	hold := max(4, n/20)
-	first := int(from / bound.Step)
-	for i := first; i+hold <= n; i++ {
-		var got, want float64
-		for k := i; k < i+hold; k++ {
-			got, want = got+s.OK[k], want+bound.Done[k]
-		}
-		if want > 0 && got >= share*want {
-			return max(from, time.Duration(i)*bound.Step)
-		}
-	}
-	return -1
 }
 
 func ratio(a, b float64) float64 {

@@ -10,9 +10,6 @@ import (
 	"github.com/flyball-go/flyball/internal/stats"
 )
 
-// settleWindow is the time over which successes are averaged before it is asked whether they have settled.
-const settleWindow = 15 * time.Second
-
 // summary scores a run against what nobody could have exceeded.
 func summary(r *sim.Result, bound *sim.Limits) report.Summary {
 	s := report.Summary{
@@ -36,8 +33,6 @@ func summary(r *sim.Result, bound *sim.Limits) report.Summary {
 	s.Mean, s.P50, s.P90, s.P99 = report.Latencies(r.Latencies)
 	s.FirstByte50, s.FirstByte99 = percentiles(r.FirstBytes)
 	s.PerToken50, s.PerToken99 = percentiles(r.PerToken)
-	settle, ok, level := report.SettleTime(bound.Step, relative(r, bound), bound.Rate)
-	s.Settle, s.Settled, s.NoLevel = settle, ok, !level
 	return s
 }
 
@@ -51,25 +46,33 @@ func percentiles(sorted []time.Duration) (p50, p99 time.Duration) {
 	return p50, p99
 }
 
-// relative returns what a run got of each step's level: the level times the run's successes over the oracle's, both
-// averaged over settleWindow. Dividing by the oracle takes out the noise of arrivals and of service times, which
-// both share; a level in a step without any is not defined.
-func relative(r *sim.Result, bound *sim.Limits) []float64 {
-	n := int(settleWindow / bound.Step)
-	var got, most float64
-	out := make([]float64, len(bound.Rate))
-	for i := range out {
-		got, most = got+r.Series.OK[i], most+bound.Done[i]
-		if i >= n {
-			got, most = got-r.Series.OK[i-n], most-bound.Done[i-n]
+// settling tells when a run had settled at first, and recovered in each of the later phases.
+func settling(s *report.Summary, phases []sim.Phase) {
+	s.NoLevel, s.Recover = true, math.NaN()
+	for i := range phases {
+		p := &phases[i]
+		if p.From == 0 {
+			s.NoLevel, s.Settled, s.SettleAllowed = false, p.Settled >= 0, p.Allowed()
+			if s.Settled {
+				s.Settle = p.Settled
+				if p.Settled <= p.Allowed() {
+					s.SettledInTime = 1
+				}
+			}
+			continue
 		}
-		if most > 0 {
-			out[i] = bound.Rate[i] * got / most
-		} else {
-			out[i] = math.NaN()
+		s.Changes++
+		took := math.Inf(1)
+		if p.Recovered >= 0 {
+			took = p.Recovered.Seconds()
+			if p.Recovered <= sim.RecoverTime {
+				s.RecoveredInTime++
+			}
+		}
+		if !(s.Recover >= took) {
+			s.Recover = took
 		}
 	}
-	return out
 }
 
 // series returns the series of a run for charts.

@@ -112,16 +112,7 @@ func (w *Worker) outcome(t *Trial, res *sim.Result, bound *sim.Limits) *Outcome 
 	}
 	o.Summary.RejectedSteady, o.Summary.RejectedTransient = m.RejectedSteady, m.RejectedTransient
 	o.Summary.Overshoot, o.Summary.Herd, o.Summary.Wasted, o.Summary.Inside = m.Overshoot, m.Herd, m.Wasted, m.Inside
-	o.Summary.Recover = math.NaN()
-	for _, r := range m.Recoveries {
-		took := r.Took.Seconds()
-		if r.Took < 0 {
-			took = math.Inf(1)
-		}
-		if !(o.Summary.Recover >= took) {
-			o.Summary.Recover = took
-		}
-	}
+	settling(&o.Summary, m.Phases)
 	if t.Measure {
 		o.Measures = &m
 	}

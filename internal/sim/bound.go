@@ -24,6 +24,14 @@ type Limits struct {
 	Step    time.Duration
 	// Done is how many successes there are in each step when everything goes as well as it can: those that OK counts.
 	Done []float64
+	// Asked is how many requests arrive in each step, where that does not depend on who is served; nil in a closed loop and for a backlog.
+	Asked []float64
+	// Capacity is how many successes a second the upstream sustains in each step, with means in place of draws, whatever is asked; +Inf where it
+	// has no limit. Down says that calls fail then, all or a share of them, whoever makes them.
+	Capacity []float64
+	Down     []bool
+	// RoundTrip is the mean time of a call that begins in a step and waits for nothing.
+	RoundTrip []time.Duration
 	// Rate is the level that successes a second can hold at each step: the smaller of demand and capacity, with means in
 	// place of draws. It is 0 in an outage, and after the end of a batch.
 	Rate []float64
@@ -432,6 +440,9 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		res.Done = make([]float64, int(cfg.Duration/cfg.Step))
 	}
 	open := !w.Kind.patient()
+	if open {
+		res.Asked = make([]float64, len(res.Done))
+	}
 	if !open {
 		for i := range w.Clients {
 			from := int64(0)
@@ -473,6 +484,9 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			if w.Patience > 0 {
 				arrivals = append(arrivals, arrived)
 			}
+			if i := int(arrived / max(1, int64(cfg.Step))); i < len(res.Asked) {
+				res.Asked[i]++
+			}
 			pass = max(pass, arrived+b.half)
 		}
 		asked := pass
@@ -506,8 +520,8 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			pass = b.pass(pass, &q)
 		}
 		if pass > end {
-			if w.Patience > 0 {
-				continue // the rest of the arrivals still counts for what patience allows
+			if open {
+				continue // the rest of the arrivals still counts, for what is asked and for what patience allows
 			}
 			break
 		}
@@ -795,7 +809,14 @@ func (b *bound) outageEnds(now int64) int64 {
 	return now
 }
 
-// levels computes Rate and Limit from means.
+// down reports whether calls fail at an instant, all or a share of them.
+func (b *bound) down(at int64) bool {
+	return slices.ContainsFunc(b.cfg.Upstream.Faults, func(f upstream.Fault) bool {
+		return f.Kind != upstream.Brownout && at >= int64(f.From) && at < int64(f.To)
+	})
+}
+
+// levels computes what depends on means: Rate, Capacity, Limit, Down and RoundTrip.
 func (b *bound) levels() {
 	cfg, res := b.cfg, b.res
 	if cfg.Step <= 0 {
@@ -826,6 +847,7 @@ func (b *bound) levels() {
 			took += s.Service.Average() * (meanWork(cfg, at) - meanWork(cfg, -1)) * b.fluid.stretch
 		}
 		took *= b.slowAt(at)
+		res.RoundTrip = append(res.RoundTrip, time.Duration(rtt+took))
 		slots, counted := math.Inf(1), math.Inf(1) // counted: calls a second that the cap lets through
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
 			slots = max(1, n*b.share-taken.calls)
@@ -858,6 +880,7 @@ func (b *bound) levels() {
 				rate, limit = n, math.NaN()
 			}
 		}
+		res.Capacity, res.Down = append(res.Capacity, rate), append(res.Down, b.down(at))
 		rate = min(rate, b.demand(at, rtt+took))
 		if b.outageEnds(at) > at || at > int64(res.Horizon) {
 			rate, limit = 0, math.NaN()

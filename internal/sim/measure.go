@@ -10,15 +10,12 @@ import (
 type Measures struct {
 	// Goodput and GoodputTokens are successes in time, and their tokens, as a share of the limits'.
 	Goodput, GoodputTokens float64
-	// Rejected is 429s as a share of the attempts; Steady counts those after the goodput of their phase had come to 90 % of the
-	// limits', Transient those before.
+	// Rejected is 429s as a share of the attempts; Steady counts those after a phase had settled, Transient those before.
 	Rejected, RejectedSteady, RejectedTransient float64
 	// AttemptsPerOK is attempts per success.
 	AttemptsPerOK float64
-	// T90 is when goodput, averaged over 30 s, first comes to 90 % of the limits' and stays there for 30 s.
-	T90 time.Duration
-	// Recoveries are the same for each later phase, counted from its beginning.
-	Recoveries []Recovery
+	// Phases are the parts of the run in which what can be had stays the same, with the time to settle in each.
+	Phases []Phase
 	// Overshoot is by how much the limit exceeds the best one at most, once settled, as a share of it (>= 0); Oscillation is its coefficient
 	// of variation then, and GoodputCV that of the successes in 10 s.
 	Overshoot, Oscillation, GoodputCV float64
@@ -42,29 +39,17 @@ type Measures struct {
 	Latency, FirstByte, PerToken, Wait Quantiles
 }
 
-// Recovery is how long goodput took to come to 90 % of the limits' after a change.
-type Recovery struct {
-	At   time.Duration
-	Took time.Duration // -1: it did not before the next change
-	Up   bool          // the level rose
-}
-
 // Quantiles are those of a list of times; all are -1 when it is empty.
 type Quantiles struct{ P50, P90, P99, P999, Max time.Duration }
 
-const (
-	smooth   = 30 * time.Second // over which goodput is averaged, and for which it must stay
-	reached  = .9               // of the limits' goodput
-	newPhase = .1               // by how much a level must change to begin a phase
-	jainSpan = 10 * time.Second
-)
+const jainSpan = 10 * time.Second
 
 // Measure computes the measures of a run.
 func Measure(r *Result, l *Limits) Measures {
 	m := Measures{
 		Goodput: math.NaN(), GoodputTokens: math.NaN(), Rejected: ratio(float64(r.Rejected), float64(r.Sent)),
 		RejectedSteady: math.NaN(), RejectedTransient: math.NaN(), AttemptsPerOK: ratio(float64(r.Sent), float64(r.OK)),
-		T90: -1, Overshoot: math.NaN(), Oscillation: math.NaN(), GoodputCV: math.NaN(),
+		Overshoot: math.NaN(), Oscillation: math.NaN(), GoodputCV: math.NaN(),
 		Inside: r.Inside, LongestWait: r.LongestWait, Lost: r.Failed + r.Refused,
 		Wasted:     ratio(float64(r.TokensWasted), float64(r.TokensWasted+r.Tokens)),
 		Attributed: ratio(float64(r.Attributed), float64(r.Cuts)),
@@ -102,37 +87,17 @@ func quantiles(list []time.Duration) Quantiles {
 	return Quantiles{at(.5), at(.9), at(.99), at(.999), s[len(s)-1]}
 }
 
-// phases computes what depends on when goodput is what it can be.
+// phases computes when goodput is what it can be, and what depends on that.
 func (m *Measures) phases(r *Result, l *Limits) {
 	n := min(len(r.Series.OK), len(l.Done), len(l.Rate))
-	span := max(1, int(smooth/l.Step))
-	starts := []int{0}
-	for i := 1; i < n; i++ {
-		a, b := l.Rate[i-1], l.Rate[i]
-		// A ramp begins one phase, and an outage ends with one.
-		if b > 0 && math.Abs(b-a) > newPhase*max(a, b) && i-starts[len(starts)-1] > span/3 {
-			starts = append(starts, i)
-		}
-	}
+	m.Phases = PhasesOf(r, l)
 	settled := make([]bool, n)
-	for k, from := range starts {
-		to := n
-		if k+1 < len(starts) {
-			to = starts[k+1]
-		}
-		at := settle(r.Series.OK, l.Done, from, to, span)
-		took := time.Duration(-1)
-		if at >= 0 {
-			took = time.Duration(at-from) * l.Step
-			for i := at; i < to; i++ {
+	for _, p := range m.Phases {
+		if p.Settled >= 0 {
+			for i := int((p.From + p.Settled) / l.Step); i < int(p.To/l.Step); i++ {
 				settled[i] = true
 			}
 		}
-		if k == 0 {
-			m.T90 = took
-			continue
-		}
-		m.Recoveries = append(m.Recoveries, Recovery{At: time.Duration(from) * l.Step, Took: took, Up: l.Rate[from] > l.Rate[from-1]})
 	}
 	var sent, rejected [2]float64
 	var limits, goods []float64
@@ -169,34 +134,6 @@ func ratioOr(a, b float64) float64 {
 		return 0
 	}
 	return a / b
-}
-
-// settle returns the first step of a phase from which on successes, averaged over as many as span steps of the phase, are 90 % of the limits'
-// for span steps, or until the end of the phase; -1 when there is none.
-func settle(ok, done []float64, from, to, span int) int {
-	first, good := -1, 0
-	var got, most float64
-	for i := from; i < to; i++ {
-		got, most = got+ok[i], most+done[i]
-		if i-span >= from {
-			got, most = got-ok[i-span], most-done[i-span]
-		}
-		if got >= reached*most-1e-9 {
-			if good == 0 {
-				first = i
-			}
-			good++
-		} else {
-			first, good = -1, 0
-		}
-		if good >= span {
-			return first
-		}
-	}
-	if good < min(span, (to-from)/4) {
-		return -1
-	}
-	return first
 }
 
 // variation returns the coefficient of variation of a list; NaN when it has fewer than two numbers.

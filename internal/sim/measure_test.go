@@ -25,40 +25,6 @@ func TestJainIndex(t *testing.T) {
 	}
 }
 
-// Goodput has settled when it is 90 % of what it can be, averaged over the span, and stays there for as long.
-func TestSettle(t *testing.T) {
-	ones := func(n int) []float64 {
-		xs := make([]float64, n)
-		for i := range xs {
-			xs[i] = 1
-		}
-		return xs
-	}
-	edit := func(xs []float64, from, to int, x float64) []float64 {
-		for i := from; i < to; i++ {
-			xs[i] = x
-		}
-		return xs
-	}
-	for name, c := range map[string]struct {
-		ok       []float64
-		from, to int
-		want     int
-	}{
-		"at once":     {ones(100), 0, 100, 0},
-		"later":       {edit(ones(100), 0, 20, 0), 0, 100, 28}, // 9 of 10
-		"never":       {edit(ones(100), 0, 100, .5), 0, 100, -1},
-		"relapse":     {edit(ones(100), 8, 30, .2), 0, 100, 38},
-		"next phase":  {edit(ones(100), 0, 60, 0), 50, 100, 68},
-		"short phase": {ones(100), 95, 100, 95},
-		"at its end":  {edit(ones(100), 0, 99, 0), 0, 100, -1},
-	} {
-		if got := settle(c.ok, ones(100), c.from, c.to, 10); got != c.want {
-			t.Errorf("%s: settled at %d, want %d", name, got, c.want)
-		}
-	}
-}
-
 // capWorld is 24 places, half of them from 100 s to 200 s, and more demand than they can serve.
 func capWorld() Config {
 	return Config{
@@ -94,7 +60,7 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := Measure(r, l)
-	if m.Goodput < .95 || m.Goodput > 1.02 || m.Rejected > .01 || m.T90 != 0 || m.Lost != 0 || m.Inside != 0 || math.Abs(m.AttemptsPerOK-1) > .05 {
+	if m.Goodput < .95 || m.Goodput > 1.02 || m.Rejected > .01 || len(m.Phases) != 1 || m.Phases[0].Recovered != 0 || m.Lost != 0 || m.Inside != 0 || math.Abs(m.AttemptsPerOK-1) > .05 {
 		t.Errorf("measures are %+v", m)
 	}
 	if m.Oscillation != 0 || m.GoodputCV > .2 || m.RejectedSteady > .01 {
@@ -122,15 +88,18 @@ func TestRecoveries(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := Measure(r, l)
-	if len(m.Recoveries) != 2 || m.Recoveries[0].Up || !m.Recoveries[1].Up {
-		t.Fatalf("recoveries are %+v, want one down and one up", m.Recoveries)
+	if len(m.Phases) != 3 || m.Phases[1].Rise() || !m.Phases[2].Rise() {
+		t.Fatalf("phases are %+v, want three: the second down, the third up", m.Phases)
 	}
-	// The limit follows 30 s late, and the average over 30 s takes as long again.
-	if up := m.Recoveries[1]; up.At != 200*time.Second || up.Took < 35*time.Second || up.Took > 75*time.Second {
-		t.Errorf("the recovery upwards is %+v, want one that takes 35 s to 75 s", up)
+	if p := m.Phases[0]; p.From != 0 || p.Settled != 0 || p.Recovered != 0 {
+		t.Errorf("the first phase is %+v, want it settled at once", p)
 	}
-	if d := m.Recoveries[0].Took; d < 0 || d > 5*time.Second {
-		t.Errorf("the recovery downwards takes %v, want 0 s to 5 s", d)
+	if p := m.Phases[1]; p.From != 100*time.Second || p.Recovered < 0 || p.Recovered > 2*time.Second || p.Outage() {
+		t.Errorf("the second phase is %+v, want it recovered in 2 s", p)
+	}
+	// The limit follows 30 s late, calls take 1.5 s, and a few that are missed are chance.
+	if p := m.Phases[2]; p.From != 200*time.Second || p.Recovered < 27*time.Second || p.Recovered > 33*time.Second {
+		t.Errorf("the third phase is %+v, want it recovered in 27 s to 33 s", p)
 	}
 }
 
