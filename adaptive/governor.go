@@ -47,6 +47,7 @@ func (g *Governor) Decision() Decision {
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
 		Cause:     s.Cause,
+		Quota:     g.quota(),
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
 		Until:     g.until(),
@@ -76,6 +77,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	g.costs(&w)
 	s.InFlight = w.InFlight
+	g.count(t, -1, w.InFlight+w.OK)
 	w.InFlight += level(w.Held)
 	if w.OK > 0 {
 		g.lagEnded(w.Start, t, w.OK)
@@ -118,6 +120,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 			g.grow(&w, fresh)
 		}
 	}
+	g.tryBeside(t)
 	g.movePaces(t, &w)
 	g.ask(now)
 	return g.Decision()
@@ -164,7 +167,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		}
 		if refused {
 			// It was counted as accepted when the refusal before it was noted.
-			s.Pace[paceRequests].AnchorCount--
+			p := &s.Pace[paceRequests]
+			p.AnchorCount--
+			p.SpanCalls = max(0, p.SpanCalls-1)
 			if c.SentAt < s.DarkSince {
 				s.Turn.Dark--
 			}
@@ -173,11 +178,14 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
 				if s.Pace[paceRequests].Rate == 0 {
 					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
-					if s.Safe > 0 {
-						s.Limit = g.settle(s.Bound)
+					if s.Places > 0 {
+						s.Places = min(s.Places, max(float32(g.cfg.Min), float32(s.Bound-1)))
+						s.Least = min(s.Least, s.Places)
+						s.Limit = min(s.Limit, float64(s.Places))
 					}
 				}
 			}
+			g.count(t, c.SentAt, s.InFlight)
 		}
 		return g.Decision()
 	}
@@ -266,15 +274,17 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	}
 	if o.HasRetryAfter && o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency && t >= s.PausedUntil {
 		pause := min(o.RetryAfter, time.Hour)
+		s.Resumed = g.resuming()
+		s.Varied = s.LastPause > 0 && (pause-s.LastPause).Abs() > time.Second+s.LastPause/10
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
-		s.PausedSum, s.LastPause = s.PausedSum+pause, pause
+		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
 		if pause.Seconds() > s.Mean {
 			wait = g.probeWait(pause)
 		}
-		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+		s.ProbeAt = max(s.ProbeAt, after(t, min(wait, time.Hour))) // a state that is restored waits no longer, either
 	}
 }
 
@@ -287,7 +297,7 @@ func (g *Governor) byOthers(c *Call) bool {
 
 // earned returns how many refusals the calls of w, which ends at t, earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
-// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in 90 s, but not more than twice the budget,
+// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in a minute, but not more than twice the budget,
 // and besides as the budget for what passed in the last minutes allows.
 func (g *Governor) earned(t time.Duration, w *Window) float64 {
 	s := &g.s
@@ -308,7 +318,7 @@ const (
 	othersBelow = 0.93
 	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
 	// much the budget may be exceeded for that.
-	slowProbe  = 90 * time.Second
+	slowProbe  = 60 * time.Second
 	slowBudget = 2
 )
 
@@ -327,12 +337,16 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
+	since := t - s.DarkLast
 	if gained >= 1 {
 		g.reopen(t, unknownStart)
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
+	if g.slideRefused(t, c, o, since, gained >= 1) {
+		return
+	}
 
 	if o.Scope > feedback.ScopeUnknown {
 		s.RetestAt = 0 // that says which limit refuses
@@ -429,6 +443,11 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		}
 		return
 	}
+	if g.costly(t) && !s.Varied && s.Places > 0 && n >= watchFrom && gained >= 1 && !g.sooner(n, gap) {
+		s.Against = max(0, s.Against-0.5)
+		g.capRefused(t, n)
+		return
+	}
 	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
 	weight := 1.0
 	if o.HasRetryAfter && o.RetryAfter > 0 {
@@ -446,6 +465,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Against += 1.6 * weight
 	case n <= 0.8*s.Top:
 		s.Against += weight // as many and more in flight were no trouble since the last cut
+	case s.Varied && g.costly(t):
+		s.Against += weight // a limit on calls in flight does not know how long it takes
 	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
@@ -562,6 +583,9 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	}
 	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	if quota {
+		if s.InFlight == 0 && !s.Pace[paceRequests].Measured {
+			hold = max(hold, min(t-s.DarkSince, most)) // nothing passes alone: what comes back is slow, and nobody knows how slow
+		}
 		hold = max(hold, g.untilTurn(t)/2)
 	}
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
@@ -607,11 +631,10 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	if limit < s.Limit {
 		switch {
 		case cause != CauseThrottled:
-		case g.costly(t):
-			s.SafeBefore, s.SafeCalls = s.Safe, float32(max(0, g.accepted()-s.RefusedCount))
-			limit = g.settle(min(n, s.Limit+1))
+		case g.counts(t, n):
+			limit = g.settle(min(n, s.Limit+1), g.accepted()-s.RefusedCount)
 		default:
-			s.Safe = 0
+			s.Places = 0
 		}
 		if !s.Open {
 			if cause == CauseOverloaded {
@@ -661,8 +684,8 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && float64(w.MaxInFlight) >= g.grown() {
-		s.SlowStart, s.Threshold, s.Bound, s.Safe, s.Open, s.Sharp = true, 0, 0, 0, false, 0
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0) && float64(w.MaxInFlight) >= g.grown() {
+		s.SlowStart, s.Threshold, s.Bound, s.Places, s.Open, s.Sharp = true, 0, 0, 0, false, 0
 		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
 	}
@@ -707,7 +730,7 @@ func (g *Governor) grow(w *Window, n int) {
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
 		}
-		if safe := float64(s.Safe); safe > 0 && safe < s.Bound {
+		if safe := g.safe(); safe > 0 {
 			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
@@ -790,8 +813,8 @@ func (g *Governor) recovered() {
 		if s.Knee > 0 {
 			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
 		}
-		if s.Safe > 0 {
-			s.Threshold = max(s.Limit, min(s.Threshold, float64(s.Safe)))
+		if s.Places > 0 {
+			s.Threshold = max(s.Limit, min(s.Threshold, g.safe()))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
 			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))
@@ -809,6 +832,9 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
+	if s.InFlight == 0 && s.At-s.Origin >= time.Duration(s.Second+2)*time.Second {
+		g.note(s.At) // what starts after a time in which nothing was in flight has not started in it
+	}
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
 		s.Stated, s.Doubted = 0, false
 	}

@@ -84,7 +84,7 @@ func (g *Governor) pace() float64 {
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
 			return max(spreadFactor*rate, outageReturn*s.FlowBefore)
-		case s.Safe > 0 && s.At > after(s.PausedUntil, time.Duration(resumeCalls*1e9*min(s.Mean, 3600))):
+		case s.Places > 0 && !g.resuming():
 			return 0
 		case s.Test == 1:
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
@@ -157,49 +157,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		rate := g.startRate(i, t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
 	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
-		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
-		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
-		lower := dn / dt
-		if s.Trial > 0 && i == paceRequests {
-			lower *= dt / max(dt/4, dt-paused)
-		} else if s.LastPause <= shortPause {
-			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
-		}
-		switch soon := dn < soonRefused+u; {
-		case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
-			p.Saves = true
-			p.Depth = max(p.Depth, p.Excess)
-		case p.Guess > 0 && !soon && lower >= 0.93*float64(p.Guess):
-			p.Saves, p.Depth = false, 0
-		}
-		if alike := p.Saves && math.Abs(p.Rate/max(float64(p.Met), 1e-9)-1) < 0.03 && p.Rate > 1.08*lower && dn >= soonRefused && dn-p.Known*dt < 1.5; !alike {
-			p.Alike = 0
-		} else if p.Alike++; p.Alike >= 2<<p.Flips {
-			// Always at the same pace, however long it was kept below: it saves up hardly anything.
-			p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
-		}
-		p.Met = float32(p.Rate)
-		p.Excess = 0
-		if p.Measured {
-			p.Excess = float32(max(0, dn-p.Known*dt))
-		}
-		est := lower
-		p.Guess = 0
-		if p.Lowest < 1.02*lower && !p.Saves {
-			est = math.Sqrt(lower * max(lower, p.Rate))
-			p.Guess = float32(est)
-		}
-		same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-		sure := refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
-		if p.Measured && math.Abs(est/p.Known-1) < 0.15 {
-			est = (p.Known + est) / 2
-		}
-		p.Known, p.Sure, p.Measured = est, sure, true
-		p.Ceiling = est
-		if !sure {
-			p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
-		}
-		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+		g.measure(i, dn, dt, paused, refused, u)
 	case i == paceRequests && s.Turn.Period > 0 && first:
 		p.Rate = min(p.Rate, p.Known) // used up
 	case p.Measured && !first:
@@ -242,7 +200,7 @@ func (g *Governor) quotaRefused(t time.Duration, limit float64, first bool) {
 	s.Against, s.Test, s.Contra = 0, 0, 0
 	g.paceRefused(t, paceRequests, first)
 	s.Limit = max(s.Limit, min(limit, g.ceiling()))
-	s.Bound, s.LastBound, s.Safe, s.Open, s.Sharp = 0, 0, 0, false, 0
+	s.Bound, s.LastBound, s.Places, s.Open, s.Sharp = 0, 0, 0, false, 0
 	s.SlowStart, s.Threshold = true, 0
 	s.startDoubling(t)
 }
@@ -305,6 +263,9 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		}
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
+		if i == paceRequests && g.slideMove(t, w) {
+			continue
+		}
 		if i == paceRequests && s.Streak == 0 && !s.Recovering {
 			if rate := g.windowPace(t); rate > 0 {
 				p.Rate = max(rate, leastPace)
@@ -388,6 +349,8 @@ const (
 	ringSize = 64
 	// ringFine is up to how many calls a second Ring counts each; beyond, it counts by ringCoarse, up to 4 million.
 	ringFine, ringCoarse = 1 << 14, 1 << 8
+	// mostRing is how many accepted calls Ring may lack.
+	mostRing = ringSize * ringCoarse * ringFine
 )
 
 // ringCodeOf returns what Ring holds for n calls, rounded down.

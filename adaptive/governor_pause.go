@@ -21,22 +21,18 @@ const (
 // costly reports whether nothing may start at t because a delay was named, that is longer than calls take.
 func (g *Governor) costly(t time.Duration) bool {
 	s := &g.s
-	return t < s.PausedUntil && s.LastPause.Seconds() > s.Mean
+	least := s.Mean
+	if s.Places > 0 {
+		least *= costlyStill
+	}
+	return t < s.PausedUntil && s.LastPause.Seconds() > least
 }
 
-// room returns by how many calls a limit has to stay below n, of which one was refused after k were accepted, for a refusal to come so seldom
-// that it costs as much as one call more in flight gains.
-//
-// Calls that are on their way are in flight here and not there. Of n, there are m = n * (time of the way / time of a call) on average, and few
-// enough for one too many at any time, so how many there are differs by the square root of m. A refusal after k calls was that of the
-// fewest of k; one in n * (calls that a pause costs) is wanted.
-func (g *Governor) room(n, k float64) float64 {
+// counts reports whether, after a refusal of a call that saw n in flight, nothing may start at t for so long that it is counted meanwhile how
+// many places there are.
+func (g *Governor) counts(t time.Duration, n float64) bool {
 	s := &g.s
-	if s.Mean <= 0 {
-		return 1
-	}
-	m := g.inTransit(n)
-	return math.Floor(1e-3 + max(1, min(m, math.Sqrt(m)*(sigmas(g.worth(n))-sigmas(k)))))
+	return g.costly(t) || n >= countedFrom && t < s.PausedUntil && s.LastPause.Seconds() > 4*float64(s.Way)
 }
 
 // worth returns in how many calls a refusal costs as much as one more than n in flight gains.
@@ -62,40 +58,137 @@ func (g *Governor) probeWait(pause time.Duration) time.Duration {
 
 // inTransit returns how many of n calls in flight are on their way, on average and at most.
 func (g *Governor) inTransit(n float64) float64 {
-	if g.s.Mean <= 0 {
-		return 0
-	}
-	return n * min(mostInTransit, float64(g.s.Way)/g.s.Mean)
+	s := &g.s
+	return min(s.Flow*float64(s.Way), mostInTransit*n)
 }
 
 // sigmas returns by how many standard deviations the least of k values lies below their mean, about.
 func sigmas(k float64) float64 {
-	return max(0, math.Sqrt(2*math.Log(max(1, k)))-0.7)
+	return max(0, math.Sqrt(2*math.Log(max(1, k)))-sigmasLess)
 }
 
-// settle notes a refusal of a call that saw n in flight while pauses cost much, and returns the limit to go on with. It stays where it was good
-// before, if it was tried beyond that, or so far below n that it will hardly be refused again.
-func (g *Governor) settle(n float64) float64 {
+// safe returns the limit to stay at while pauses cost much: as many as a refused call found places taken, and of those that are on their way so
+// many more that one too many comes so seldom that it costs as much as one call more in flight gains. 0: not known.
+//
+// Calls that are on their way are in flight here and not there: m = flow * time of the way on average, and few enough for one too many at any
+// time, so how many there are differs by a standard deviation of the root of m * (1 - m/n). One refusal in n * (calls that a pause costs) is wanted.
+// After a pause all would be there at the same time, and none on its way.
+func (g *Governor) safe() float64 {
 	s := &g.s
-	safe, before := 0.0, float64(s.SafeBefore)
-	if before > 0 && before < n {
-		safe = max(before, n-g.room(n, 1)) // how many passed beyond says little: it rose meanwhile
-	} else {
-		safe = n - g.room(n, float64(s.SafeCalls))
+	places := float64(s.Places)
+	if places == 0 || g.resuming() {
+		return places
 	}
-	safe = max(safe, float64(g.cfg.Min))
-	s.Safe = float32(safe)
-	// When starts begin again, none is on its way back. The rest follows when some are.
-	return min(s.Limit, max(float64(g.cfg.Min), safe-g.inTransit(safe)))
+	m := g.inTransit(places)
+	return max(math.Floor(1e-3+places+m-sigmas(g.worth(places+m)/max(1, m))*math.Sqrt(m*places/(places+m))), places)
 }
 
-// grown returns how many must be in flight, without a refusal, for the upstream to allow more than before. Where pauses cost much, the boundary
-// is the fewest that were refused, and those on their way come on top of it.
+// sooner reports whether a refusal of a call that saw n in flight, gap accepted calls after the one before, came so much sooner than places that are
+// taken explain that there are fewer, or that something else refuses.
+func (g *Governor) sooner(n, gap float64) bool {
+	s := &g.s
+	places := float64(s.Places)
+	m := g.inTransit(places)
+	switch {
+	case n <= places || s.Resumed:
+		return n <= places+m
+	case n >= places+m:
+		return false
+	}
+	z := (places+m-n)/math.Sqrt(m*places/(places+m)) + sigmasLess
+	return gap/max(1, m) < surprise*math.Exp(min(z*z/2, 100))
+}
+
+// resuming reports whether a pause was over so shortly before that few can be on their way.
+func (g *Governor) resuming() bool {
+	s := &g.s
+	return s.At < after(s.PausedUntil, time.Duration(resumeCalls*1e9*min(s.Mean, 3600)))
+}
+
+// settle notes a refusal of a call that saw n in flight while pauses cost much, gap accepted calls after the one before, and returns the limit to
+// go on with. How many places there are is counted in the pause; until then it is taken for as many as the call saw, less those on their way.
+func (g *Governor) settle(n, gap float64) float64 {
+	s := &g.s
+	before, m := float64(s.Places), g.inTransit(n)
+	known := before > 0 && before <= n-1 && !s.SlowStart
+	s.Surprise = known && g.sooner(n, gap)
+	least, places := before, before
+	switch {
+	case s.Surprise:
+		least = min(before-1, n-1-max(0, m-math.Sqrt(m)*sigmas(gap/max(1, m))))
+		places = least
+	case known && n >= countedFrom:
+	case known:
+		places = max(before, n-1-max(0, m-math.Sqrt(m)*sigmas(max(1, s.Good)/max(1, m))))
+		least = places
+	case n >= countedFrom:
+		if s.Mean > 0 {
+			m = n * min(mostInTransit, float64(s.Way)/s.Mean) // flow grows
+		}
+		places = n - 1 - m
+		least = places
+	default:
+		places = n - 1 - math.Floor(m/2)
+		least = places
+	}
+	floor := float64(g.cfg.Min)
+	s.Least, s.Places, s.Bound = float32(max(1, math.Floor(least))), float32(max(floor, min(math.Floor(places), n-1))), n
+	return min(s.Limit, float64(s.Places))
+}
+
+// count notes that inFlight calls are in flight at t, all of them older than the pause. When as much time has passed as a refusal takes, none that
+// ended upstream before the pause is among them: those that are not refused take places. When one was refused that started just before the pause, those
+// are all that there are. sent is when the one started that was refused at t, negative: none was.
+func (g *Governor) count(t, sent time.Duration, inFlight int) {
+	s := &g.s
+	from := s.PausedUntil - s.LastPause
+	if s.Places == 0 || s.LastPause == 0 {
+		return
+	}
+	if sent >= 0 && sent <= from && (from-sent).Seconds() < s.Mean*(0.02+0.2/float64(s.Places)) {
+		s.Least = 0
+	}
+	if t < from+time.Duration(1e9*s.Way) {
+		return
+	}
+	switch {
+	case s.Held == 0 && t < s.PausedUntil:
+		s.Held = float32(max(1, inFlight))
+	case s.Held > 1 && sent >= 0 && sent <= from:
+		s.Held--
+	default:
+		return
+	}
+	places := max(s.Held, s.Least)
+	if s.Surprise {
+		places = max(s.Held, (s.Held+s.Least)/2)
+	}
+	s.Places = max(float32(g.cfg.Min), min(places, float32(s.Bound-1)))
+	if t < s.PausedUntil {
+		s.Limit = min(float64(s.Places), g.ceiling())
+	}
+}
+
+// costlyStill is the share of what calls take above which a pause still costs much where one did before.
+const costlyStill = 0.5
+
+// surprise is the share of the calls that should pass between two refusals below which one says that there are fewer places than was thought.
+const surprise = 0.1
+
+// countedFrom is from how many calls in flight on in slow start those that the upstream holds are counted and nothing else: of fewer, one that ended
+// meanwhile is much.
+const countedFrom = 12
+
+// sigmasLess is how much less than the root of 2 ln k the quantile of a normal distribution is.
+const sigmasLess = 0.7
+
+// grown returns how many must be in flight, without a refusal, for the upstream to allow more than before. Where pauses cost much, the places are
+// known, and those on their way come on top of them.
 func (g *Governor) grown() float64 {
 	s := &g.s
 	n := s.Bound
-	if s.Safe > 0 {
-		n += g.inTransit(n)
+	if s.Places > 0 {
+		n = max(n, float64(s.Places)+g.inTransit(float64(s.Places)))
 	}
 	if s.Lag.Hold > 0 {
 		return 1.3 * n // where calls are counted for a time that differs after their ends, the boundary is not sharp

@@ -72,7 +72,7 @@ func TestGovernorPauses(t *testing.T) {
 						late++
 					}
 					took := mean
-					g.Window(now, Window{Start: window, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: seen, Full: true, InFlight: n, Waiting: 1})
+					g.Window(now, Window{Start: window, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: seen, Full: true, InFlight: n - 1, Waiting: 1})
 					seen, window = 0, now
 				}
 				for range 50 { // as many as a pace allows within a millisecond
@@ -111,47 +111,70 @@ func TestGovernorPauses(t *testing.T) {
 	}
 }
 
-// TestGovernorFailedProbe: a probe that was refused leads to no less than what was good before, and to no more than could be.
+// TestGovernorFailedProbe: after a refusal as many calls are in flight in the pause as there are places, and as many are known afterwards. A probe that
+// was refused leads to no less than what was known before, a refusal that came sooner than it should have to less.
 func TestGovernorFailedProbe(t *testing.T) {
+	const now = time.Minute
 	for _, test := range []struct {
-		name string
-		way  float32
-		want float32
+		name           string
+		slowStart      bool
+		before         float32
+		n, held, later int // seen by the refused call, in flight when the pause begins, refused in it
+		limit          float64
+		sent           time.Duration // when those that are refused later started, before the pause
+		want           float32
 	}{
-		{"hardly any on their way: all but one were accepted", 0.001, 23},
-		{"many on their way: it is no surprise that they were accepted for a while", 0.04, 20},
+		{"the first refusal, and more that came at once", true, 0, 30, 26, 4, 60, time.Millisecond, 26},
+		{"the first refusal, and none that came later: what ended was not taken again", true, 0, 30, 20, 0, 60, 0, 23},
+		{"of few, half of those on their way are there", true, 0, 6, 3, 0, 6, 0, 4},
+		{"a probe", false, 20, 26, 19, 0, 26, 0, 20},
+		{"a probe, and more are held", false, 20, 26, 23, 0, 26, 0, 23},
+		{"sooner than it should have come", false, 22, 24, 15, 0, 24, 0, 17},
+		{"fewer than there were", false, 24, 16, 14, 0, 24, 0, 14},
 	} {
 		g := New(Config{})
 		s := g.State()
-		s.Limit, s.Mean, s.Way, s.SlowStart, s.Credit = 24, 0.1, test.way, false, 2
-		s.Safe, s.Bound, s.LastBound, s.Done, s.At = 20, 22, 22, 1000, time.Minute
-		g.Restore(time.Minute, s)
-		g.Ended(time.Minute, Call{SentAt: time.Minute - 45*time.Millisecond, Episode: s.Episode, InFlight: 24},
-			Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 2 * time.Second})
-		if got := g.State(); got.Safe != test.want || got.Limit > float64(got.Safe) || got.Limit < float64(got.Safe)/2 {
-			t.Errorf("%s: the limit is %.1f and goes to %.1f, want %.1f", test.name, got.Limit, got.Safe, test.want)
+		s.Limit, s.Mean, s.MeanOf, s.Way, s.SlowStart, s.Credit = test.limit, 0.1, 32, 0.02, test.slowStart, 2
+		s.Places, s.Done, s.At, s.Flow, s.FlowAt, s.RefusalTime, s.InFlight = test.before, 1000, now, 400, now, 0.02, test.held+1+test.later
+		if test.before > 0 {
+			s.Bound, s.LastBound, s.RefusedCount, s.Refused = 25, 25, 900, 3
+		}
+		if !test.slowStart && test.n > int(test.before)+5 {
+			s.Wins, s.RefusedCount = 1, -100_000
+		}
+		g.Restore(now, s)
+		delay := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 2 * time.Second}
+		g.Ended(now, Call{SentAt: now - 20*time.Millisecond, Episode: s.Episode, InFlight: test.n}, delay)
+		for i := range test.later {
+			g.Ended(now+time.Duration(i+1)*time.Millisecond, Call{SentAt: now - test.sent, Episode: s.Episode, InFlight: test.n + i + 1}, delay)
+		}
+		g.Window(now+21*time.Millisecond, Window{OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: test.n, InFlight: test.held - 1})
+		if got := g.State(); got.Places != test.want || got.Limit != float64(got.Places) {
+			t.Errorf("%s: %.1f places, limit %.1f, want %.1f", test.name, got.Places, got.Limit, test.want)
 		}
 	}
 }
 
-func TestRoom(t *testing.T) {
+func TestSafe(t *testing.T) {
 	for _, test := range []struct {
-		name           string
-		n, calls, way  float64
-		pause          time.Duration
-		atLeast, below float64
+		name              string
+		places, flow, way float64
+		atLeast, below    float64
 	}{
-		{"nothing on its way", 100, 10, 0, time.Second, 1, 2},
-		{"few calls", 4, 10, 0.02, 3 * time.Second, 1, 2},
-		{"refused at once: all that are on their way", 10, 1, 0.02, 3 * time.Second, 2, 3},
-		{"of many not all", 1000, 1, 0.02, 3 * time.Second, 40, 100},
-		{"after many calls, hardly any", 100, 1e6, 0.02, 3 * time.Second, 1, 3},
-		{"no more than half", 10, 1, 1, 3 * time.Second, 5, 6},
+		{"nothing known", 0, 100, 0.02, 0, 1},
+		{"nothing on its way", 100, 1000, 0, 100, 101},
+		{"few calls", 4, 40, 0.02, 4, 5},
+		{"of many not all", 1000, 12_000, 0.02, 1150, 1200},
+		{"no more than half", 1000, 1e6, 1, 1000, 2000},
 	} {
 		g := New(Config{})
-		g.s.Mean, g.s.Way, g.s.LastPause = 0.1, float32(test.way), test.pause
-		if got := g.room(test.n, test.calls); got < test.atLeast || got >= test.below {
-			t.Errorf("%s: room is %.0f, want %.0f to below %.0f", test.name, got, test.atLeast, test.below)
+		g.s.Mean, g.s.Way, g.s.LastPause, g.s.Places, g.s.Flow, g.s.At = 0.1, float32(test.way), time.Second, float32(test.places), test.flow, time.Minute
+		if got := g.safe(); got < test.atLeast || got >= test.below {
+			t.Errorf("%s: %.0f, want %.0f to below %.0f", test.name, got, test.atLeast, test.below)
+		}
+		g.s.PausedUntil = time.Minute - 100*time.Millisecond
+		if got := g.safe(); got != test.places {
+			t.Errorf("%s: right after a pause %.0f, want %.0f", test.name, got, test.places)
 		}
 	}
 }
@@ -168,5 +191,27 @@ func TestPauseCost(t *testing.T) {
 		if got := g.pauseCost(time.Duration(test.pause * 1e9)); math.Abs(got-test.want) > test.within {
 			t.Errorf("a pause of %g s at calls of %g s costs %.4f s, want %.4f", test.pause, test.mean, got, test.want)
 		}
+	}
+}
+
+// After long pauses the limit is tried again within an hour, by a guard that was restored and by one that was not.
+func TestLimitIsTriedAgainWithinAnHour(t *testing.T) {
+	g, now := New(Config{}), time.Duration(0)
+	for range 6 {
+		for range 20 {
+			now += time.Second
+			g.Window(now, Window{Start: now - time.Second, OK: 5, Timed: 5, Latency: 500 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 9, InFlight: 9, Waiting: 1, Full: true})
+		}
+		g.Ended(now, Call{SentAt: now - 50*time.Millisecond, Episode: g.Decision().Episode, InFlight: 10}, Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 10 * time.Minute})
+		now += 10 * time.Minute
+	}
+	s := g.State()
+	if wait := s.ProbeAt - s.At; wait <= 30*time.Minute || wait > time.Hour {
+		t.Errorf("the limit is tried again in %v, want an hour at most", wait)
+	}
+	r := New(Config{})
+	r.Restore(s.At, s)
+	if got := r.State().ProbeAt; got != s.ProbeAt {
+		t.Errorf("restored it is tried at %v, want %v", got, s.ProbeAt)
 	}
 }

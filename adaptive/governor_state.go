@@ -73,9 +73,9 @@ type GovernorState struct {
 	LastPause   time.Duration
 	ProbeAt     time.Duration // the limit is not tried before
 	Way         float32       // the shortest: what a call's way there and back takes at most
-	Safe        float32       // where the limit goes, and stays, while pauses cost much; 0: not known
-	SafeBefore  float32       // the same before the last trouble
-	SafeCalls   float32       // accepted between the last two troubles
+	Places      float32       // how many the upstream allows, while pauses cost much; 0: not known
+	Least       float32       // how many there are at least
+	Held        float32       // in flight in the last pause and not refused; 0: not counted yet
 
 	// What refuses.
 
@@ -115,6 +115,7 @@ type GovernorState struct {
 	Pace       [numPaces]PaceState // of requests and of tokens
 	Told       [numTold]ToldState  // what headers tell, by toldInput and so on
 	Turn       TurnState           // of a quota that is counted in windows
+	Slide      SlideState          // of one that is counted in a window that slides
 
 	// What is stated of calls in flight.
 
@@ -208,6 +209,9 @@ type GovernorState struct {
 	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
+	Resumed      bool  // the last pause began shortly after the one before was over
+	Varied       bool  // the delay that was named last differs by more than a second from the one before
 	Waived       bool  // the last refusal of unknown scope meant nothing
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated
@@ -245,6 +249,9 @@ type PaceState struct {
 	Excess    float32       // how much more passed before the last refusal than Known explained
 	Depth     float32       // how much of that was saved up, as far as is known
 	Met       float32       // the pace at the last refusal that was measured
+	SpanCalls float32       // passed between refusals that say the same
+	SpanTime  float32       // in how many s
+	SpanPause float32       // s of pauses in that time
 	Use       float64       // smoothed share of the pace that is in use
 	Highest   float64       // the largest Known that was sure
 	UsedAt    time.Duration // when it held callers back last
@@ -263,6 +270,7 @@ type PaceState struct {
 	Sure       bool           // Known was measured well
 	Measured   bool           // Known was measured at all
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
+	PauseSaved bool           // in pauses, too
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
 	Alike      int8           // refusals in a row at that pace, while Saves
 	Flips      int8           // how often that ended Saves, at most 4
@@ -289,7 +297,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	} {
 		*f = between(*f, 0, unbounded)
 	}
-	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Safe, &s.SafeBefore, &s.SafeCalls, &s.HangLevel, &s.HangMean, &s.HangSeen} {
+	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen} {
 		*f = float32(between(float64(*f), 0, most))
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
@@ -341,7 +349,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
-	s.RingCount = min(max(s.RingCount, -calls), calls)
+	if n := s.Done + int64(s.InFlight) - s.Refused; s.RingCount < n-mostRing || s.RingCount > n+mostRing {
+		s.RingCount = n // it would take for ever to catch up
+	}
 	s.Latency, s.Doubling, s.Quickest = min(max(s.Latency, 0), maxGap), min(max(s.Doubling, 0), maxGap), min(max(s.Quickest, 0), maxGap)
 	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
@@ -367,13 +377,16 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met} {
+		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
 		p.Alike, p.Flips = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4)
+		if p.SpanTime < leastSpan {
+			p.noSpan()
+		}
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone
 		}
@@ -387,6 +400,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Told[i].Rate, s.Told[i].End = 0, 0 // the pace is in Pace
 	}
 	s.Turn.sound()
+	s.Slide.sound()
 	if int(s.Binding) >= feedback.NumScopes {
 		s.Binding = feedback.ScopeUnknown
 	}
