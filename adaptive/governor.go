@@ -416,8 +416,13 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.paceRefused(t, p.index(s), first)
 		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
 			// The pace does not hold callers back, so starts came in bunches.
+			was := p.Rate
 			p.Rate = max(1.1*s.Flow, 0.5*p.Rate, leastPace)
 			p.Ceiling = max(p.Rate, p.Known)
+			if g.costly(t) && !p.Measured {
+				p.Known = min(p.Known, 0.7*was) // what did not start in a pause is not for want of callers
+				p.Ceiling = max(p.Rate, p.Known)
+			}
 			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
 			g.capRefused(t, n)

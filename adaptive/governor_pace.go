@@ -51,6 +51,8 @@ const (
 	// right for a quota that allows one call at once, 0 for one that saves up all.
 	shortPause = 3 * time.Second
 	pauseLost  = 0.75
+	// agree is by how much two rates in a row that were measured between refusals may differ for the quota to give neither more nor less.
+	agree = 0.03
 	// startCredit is how many refusals may be spent on learning the first limit.
 	startCredit = 10
 )
@@ -185,13 +187,27 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		}
 		est := lower
 		p.Guess = 0
-		if p.Lowest < 1.02*lower && !p.Saves {
+		agrees := paused > 0 && paused < 0.4*dt && s.LastPause.Seconds() > s.Mean && p.Before > 0 && math.Abs(lower/float64(p.Before)-1) < agree && dn >= soonRefused+u
+		if agrees {
+			est = (lower + float64(p.Before)) / 2
+			p.Steady = min(p.Steady+1, 3)
+			if p.Sure && p.Rate > p.Known {
+				est = max(est, p.Known) // it was tried, and kept below before
+			}
+		} else {
+			p.Steady = 0
+		}
+		p.Before = 0
+		if dn >= soonRefused+u {
+			p.Before = float32(lower)
+		}
+		if p.Lowest < 1.02*lower && !p.Saves && !agrees {
 			est = math.Sqrt(lower * max(lower, p.Rate))
 			p.Guess = float32(est)
 		}
 		same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-		sure := refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
-		if p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+		sure := agrees || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
+		if p.Measured && !agrees && math.Abs(est/p.Known-1) < 0.15 {
 			est = (p.Known + est) / 2
 		}
 		p.Known, p.Sure, p.Measured = est, sure, true

@@ -235,6 +235,7 @@ type PaceState struct {
 	Guess     float32       // Known, when it was taken from between its bounds; 0: it was measured
 	Excess    float32       // how much more passed before the last refusal than Known explained
 	Depth     float32       // how much of that was saved up, as far as is known
+	Before    float32       // what passed between the two refusals before, a second, if it was measured well; 0: not known
 	Met       float32       // the pace at the last refusal that was measured
 	Use       float64       // smoothed share of the pace that is in use
 	Highest   float64       // the largest Known that was sure
@@ -256,6 +257,7 @@ type PaceState struct {
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
 	Alike      int8           // refusals in a row at that pace, while Saves
+	Steady     int8           // refusals in a row that a long delay came with between which as much passed a second, at most 3
 	Flips      int8           // how often that ended Saves, at most 4
 }
 
@@ -349,13 +351,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met} {
+		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
-		p.Alike, p.Flips = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4)
+		p.Alike, p.Flips, p.Steady = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4), min(max(p.Steady, 0), 3)
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone
 		}
