@@ -728,7 +728,9 @@ func (g *Governor) grow(w *Window, n int) {
 			margin = s.Bound - safe
 		}
 		switch gap := s.Bound - margin - s.Limit; {
-		case (s.Counts != byLatency || g.cfg.Objective != Throughput) && g.slower(w), g.flat():
+		case g.fewerGet():
+			s.Wins = 0
+		case (g.cfg.Objective != Throughput || s.Counts != byLatency && !g.steep()) && g.slower(w), g.flat():
 			// More would be of no use.
 			s.Wins = 0
 		case s.Bound == 0:
@@ -751,6 +753,9 @@ func (g *Governor) grow(w *Window, n int) {
 			if s.Late {
 				s.ProbeAt = max(s.ProbeAt, after(s.At, s.Verdict+s.Verdict/4))
 			}
+		}
+		if g.steep() {
+			step = min(step, max(1, s.Limit/16))
 		}
 		g.raise(min(most, s.Limit+step), cause)
 	}

@@ -64,6 +64,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
 		g.learnSize(w)
 		g.learnBase(w)
+		g.learnLevel(w)
 		s.BlockLatency += k * m.Seconds()
 		s.BlockTimed += k
 	}
@@ -169,8 +170,11 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
 		to = x.level * 1.05
 	}
-	if s.Counts == byLatency {
+	switch {
+	case s.Counts == byLatency:
 		to = g.fewer(b, before)
+	case g.steep() && b.level < 1.3*s.Knee && b.rate > 0.7*best:
+		to, low = 0, -1 // single limits tell more
 	}
 	if q := g.queued(); q > queueFull {
 		to = min(max(0.5, 1-0.8*q)*b.level, nonzero(to, math.Inf(1))) // they can as well wait here

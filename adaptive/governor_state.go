@@ -187,6 +187,15 @@ type GovernorState struct {
 	CutRate       float64       // its throughput
 	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
 
+	// Throughput of single limits, by how long calls take.
+
+	Levels     [numLevels]LevelState
+	LevelRest  float32       // the variance of those logarithms
+	LevelDrift float32       // by how much the last calls took longer than those before with the same limit
+	Drain      float32       // calls that hung in slow start, while they end; then less than 0, how many of them ended a second
+	LevelOf    int           // the limit in force
+	LevelAt    time.Duration // since when
+
 	Lag LagState // how long calls are counted after their ends
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
@@ -217,6 +226,9 @@ type GovernorState struct {
 	SlowerTimes  int8  // how often the limit did not rise because calls take longer, at most 8
 	Wrong        int8  // how often a pace explained nothing, at most 3
 	Refuted      int8  // trials that a limit on calls in flight explained
+	LevelSeen    uint8 // calls that LevelRest is of, at most 64
+	LevelNew     uint8 // calls since LevelAt, at most 64
+	LevelTimes   int8  // how often a lower limit did more, at most 8
 	Retests      int8  // the refusals of the retest, 1 to 7
 
 	Origin   time.Duration // the first event
@@ -327,7 +339,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
-	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
+	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated, &s.LevelOf} {
 		*n = level(*n)
 	}
 	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
@@ -343,6 +355,15 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 			*c = CellState{}
 		}
 	}
+	for i := range s.Levels {
+		l := &s.Levels[i]
+		if !(l.N > 0 && l.N <= levelMemory && l.Limit >= 1 && math.Abs(float64(l.Took)) <= mostClass && l.At >= 0 && l.At <= unbounded) {
+			*l = LevelState{}
+		}
+	}
+	s.LevelRest, s.LevelDrift = float32(between(float64(s.LevelRest), 0, 4)), float32(between(float64(s.LevelDrift), -mostClass, mostClass))
+	s.Drain = float32(between(float64(s.Drain), -unbounded, most))
+	s.LevelTimes, s.LevelSeen, s.LevelNew = min(max(s.LevelTimes, 0), mostLevels), min(s.LevelSeen, levelMemory), min(s.LevelNew, levelMemory)
 	for i := range s.Pace {
 		p := &s.Pace[i]
 		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Highest} {
@@ -387,7 +408,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.LevelAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
@@ -397,7 +418,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {
-		age, s.Second, s.Cells = 0, 0, [numCells]CellState{}
+		age, s.Second, s.Cells, s.Levels = 0, 0, [numCells]CellState{}, [numLevels]LevelState{}
 		l.Ends, l.Last = [lagTicks]uint8{}, 0
 		s.RingCount = s.Done + int64(s.InFlight) - s.Refused
 	}

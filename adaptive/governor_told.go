@@ -278,7 +278,7 @@ func (g *Governor) toldRefused(t time.Duration, scope feedback.Scope, first bool
 		return false
 	}
 	if first {
-		d.Rate *= float32(d.doubt())
+		d.Rate = max(d.Rate*float32(d.doubt()), leastTold)
 	}
 	s.Binding = scope
 	g.paced(t)
