@@ -277,8 +277,8 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
-		if pause.Seconds() > s.Mean {
-			wait = g.probeWait(pause)
+		if cost := g.probeWait(pause); pause.Seconds() > s.Mean || s.Places > 0 && cost > wait {
+			wait = cost
 		}
 		s.ProbeAt = max(s.ProbeAt, after(t, wait))
 	}
@@ -622,10 +622,12 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		limit = max(limit, min(base, g.sound()))
 	}
 	limit = max(float64(g.cfg.Min), limit)
+	met := false // with all places taken that are known
 	if limit < s.Limit {
 		switch {
 		case cause != CauseThrottled:
 		case g.counts(t, n):
+			met = s.Places > 0 && n > float64(s.Places) && !g.sooner(n, g.accepted()-s.RefusedCount)
 			limit = g.settle(min(n, s.Limit+1), g.accepted()-s.RefusedCount)
 		default:
 			s.Places = 0
@@ -647,7 +649,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && s.Credit > startCredit/2 && (s.Pauses == 0 || s.LastPause.Seconds() <= s.Mean) {
+	if cause == CauseThrottled && s.Credit > startCredit/2 && !met && (s.Pauses == 0 || s.LastPause.Seconds() <= s.Mean) {
 		// The first refusals say little: a quota may allow no more at once. Whether it is refused at the same number again is soon
 		// seen, and costs no more than a round trip.
 		s.SlowStart = true
