@@ -47,6 +47,7 @@ func (g *Governor) Decision() Decision {
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
 		Cause:     s.Cause,
+		Quota:     g.quota(),
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
 		Until:     g.until(),
@@ -119,6 +120,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 			g.grow(&w, fresh)
 		}
 	}
+	g.tryBeside(t)
 	g.movePaces(t, &w)
 	g.ask(now)
 	return g.Decision()
@@ -280,7 +282,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		if cost := g.probeWait(pause); pause.Seconds() > s.Mean || s.Places > 0 && cost > wait {
 			wait = cost
 		}
-		s.ProbeAt = max(s.ProbeAt, after(t, wait))
+		s.ProbeAt = max(s.ProbeAt, after(t, min(wait, time.Hour))) // a state that is restored waits no longer, either
 	}
 }
 
@@ -333,12 +335,16 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
+	since := t - s.DarkLast
 	if gained >= 1 {
 		g.reopen(t, unknownStart)
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
+	if g.slideRefused(t, c, o, since, gained >= 1) {
+		return
+	}
 
 	if o.Scope > feedback.ScopeUnknown {
 		s.RetestAt = 0 // that says which limit refuses
@@ -828,6 +834,9 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 		s.BlockAt, s.BlockLast = now, now
 	}
 	s.At = max(s.At, now)
+	if s.InFlight == 0 && s.At-s.Origin >= time.Duration(s.Second+2)*time.Second {
+		g.note(s.At) // what starts after a time in which nothing was in flight has not started in it
+	}
 	if s.Stated > 0 && s.At-s.StatedAt > statedAge {
 		s.Stated, s.Doubted = 0, false
 	}

@@ -85,7 +85,9 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 
 // early reports whether what begins teaches the limit, and not what ends: before the first refusal, and where calls take so long that their ends
 // come too late. Else it would be tried so often that those who share a limit find no balance.
-func (s *GovernorState) early() bool { return s.Refused == 0 || s.Mean == 0 || s.Mean > longCall }
+func (s *GovernorState) early() bool {
+	return s.Refused == 0 || s.Mean == 0 || s.Mean > longCall || s.returns()
+}
 
 // learnFirst notes how long an answer took to begin, in s.
 func (g *Governor) learnFirst(took float64, class uint8) {

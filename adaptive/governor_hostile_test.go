@@ -30,8 +30,15 @@ func TestPropGovernorRestoredEnds(t *testing.T) {
 		}
 		// What headers told has ended after an hour.
 		now += time.Hour + time.Second
-		if d := g.Window(now, Window{Start: now}); d.Until != 0 || g.toldPace() != 0 {
+		d := g.Window(now, Window{Start: now})
+		if d.Until != 0 && g.s.Slide.Of == 0 || g.toldPace() != 0 {
 			t.Fatalf("a pace of %v that headers told lasts until %v, %v from now", g.toldPace(), d.Until, d.Until-now)
+		}
+		// And all that a window counted has left it, unless it never held that much.
+		if now += time.Hour; g.s.Slide.Of > 0 {
+			if d = g.Window(now, Window{Start: now}); g.s.Slide.Of > 0 && g.s.Pace[paceRequests].Rate > 0 && d.NotBefore > now {
+				t.Fatalf("%+v: nothing starts until %v, %v from now", g.s.Slide, d.NotBefore, d.NotBefore-now)
+			}
 		}
 	})
 }

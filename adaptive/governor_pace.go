@@ -321,6 +321,9 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		}
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
+		if i == paceRequests && g.slideMove(t, w) {
+			continue
+		}
 		if i == paceRequests && s.Streak == 0 && !s.Recovering {
 			if rate := g.windowPace(t); rate > 0 {
 				p.Rate = max(rate, leastPace)
@@ -404,6 +407,8 @@ const (
 	ringSize = 64
 	// ringFine is up to how many calls a second Ring counts each; beyond, it counts by ringCoarse, up to 4 million.
 	ringFine, ringCoarse = 1 << 14, 1 << 8
+	// mostRing is how many accepted calls Ring may lack.
+	mostRing = ringSize * ringCoarse * ringFine
 )
 
 // ringCodeOf returns what Ring holds for n calls, rounded down.

@@ -193,3 +193,25 @@ func TestPauseCost(t *testing.T) {
 		}
 	}
 }
+
+// After long pauses the limit is tried again within an hour, by a guard that was restored and by one that was not.
+func TestLimitIsTriedAgainWithinAnHour(t *testing.T) {
+	g, now := New(Config{}), time.Duration(0)
+	for range 6 {
+		for range 20 {
+			now += time.Second
+			g.Window(now, Window{Start: now - time.Second, OK: 5, Timed: 5, Latency: 500 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 9, InFlight: 9, Waiting: 1, Full: true})
+		}
+		g.Ended(now, Call{SentAt: now - 50*time.Millisecond, Episode: g.Decision().Episode, InFlight: 10}, Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 10 * time.Minute})
+		now += 10 * time.Minute
+	}
+	s := g.State()
+	if wait := s.ProbeAt - s.At; wait <= 30*time.Minute || wait > time.Hour {
+		t.Errorf("the limit is tried again in %v, want an hour at most", wait)
+	}
+	r := New(Config{})
+	r.Restore(s.At, s)
+	if got := r.State().ProbeAt; got != s.ProbeAt {
+		t.Errorf("restored it is tried at %v, want %v", got, s.ProbeAt)
+	}
+}

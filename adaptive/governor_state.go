@@ -115,6 +115,7 @@ type GovernorState struct {
 	Pace       [numPaces]PaceState // of requests and of tokens
 	Told       [numTold]ToldState  // what headers tell, by toldInput and so on
 	Turn       TurnState           // of a quota that is counted in windows
+	Slide      SlideState          // of one that is counted in a window that slides
 
 	// What is stated of calls in flight.
 
@@ -346,7 +347,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
-	s.RingCount = min(max(s.RingCount, -calls), calls)
+	if n := s.Done + int64(s.InFlight) - s.Refused; s.RingCount < n-mostRing || s.RingCount > n+mostRing {
+		s.RingCount = n // it would take for ever to catch up
+	}
 	s.Latency, s.Doubling, s.Quickest = min(max(s.Latency, 0), maxGap), min(max(s.Doubling, 0), maxGap), min(max(s.Quickest, 0), maxGap)
 	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
@@ -392,6 +395,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Told[i].Rate, s.Told[i].End = 0, 0 // the pace is in Pace
 	}
 	s.Turn.sound()
+	s.Slide.sound()
 	if int(s.Binding) >= feedback.NumScopes {
 		s.Binding = feedback.ScopeUnknown
 	}

@@ -326,6 +326,9 @@ func (g *Governor) until() time.Duration {
 			take(after(p.StatedEnd, 1)) // it holds until then
 		}
 	}
+	if s.Slide.Of > 0 && s.Pace[paceRequests].Rate > 0 {
+		take(g.slideLook())
+	}
 	for i := range s.Told[:toldRequests] {
 		if d := &s.Told[i]; d.Rate > 0 {
 			take(after(d.End, 1))

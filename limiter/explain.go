@@ -45,6 +45,8 @@ type Explanation struct {
 	Limit, InFlight, Waiting int
 	// Cause is why the decision in force last changed, and Binding the limit of the upstream that is taken for the one that binds.
 	Cause, Binding string
+	// Quota is the quota of the upstream that counts calls in windows, as the law has learned it from refusals: "300 in any 60 s"; empty when none is known.
+	Quota string
 	// PausedUntil is when starts begin again; zero when nothing stops them. Held says that it is the law that holds them back, and
 	// else the upstream, or somebody by calling Guard.Pause, asked for it.
 	PausedUntil time.Time
@@ -108,6 +110,9 @@ func (e Explanation) String() string {
 	if e.Binding != "none" {
 		fmt.Fprintf(&b, "; the upstream's limit that binds: %s", e.Binding)
 	}
+	if e.Quota != "" {
+		fmt.Fprintf(&b, "\nthe upstream allows calls in windows, as its refusals tell: %s", e.Quota)
+	}
 	if !e.PausedUntil.IsZero() {
 		what := "paused"
 		if e.Held {
@@ -142,7 +147,7 @@ func (g *Guard) Explain(most int) Explanation {
 	e := Explanation{
 		Guard: g.name, At: at(now),
 		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
-		Cause: d.Cause.String(), Binding: d.Binding.String(),
+		Cause: d.Cause.String(), Binding: d.Binding.String(), Quota: d.Quota.String(),
 	}
 	if gate := g.core.Gate(); gate > now {
 		e.PausedUntil, e.Held = at(gate), g.core.Held()

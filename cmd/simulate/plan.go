@@ -320,8 +320,20 @@ const maxDrawSet = 1000
 
 // named returns the scenarios that a word names.
 func (s *setup) named(word string) ([]*scenario.Scenario, error) {
-	if drawn, err := drawn(word); drawn != nil || err != nil {
-		return drawn, err
+	if list, err := drawn(word); list != nil || err != nil {
+		for i, sc := range list {
+			switch {
+			case sc.Source != "":
+			case len(s.worlds) > 0:
+				return nil, fmt.Errorf("--set: %s was never a file, so that only guard.* can be set: use one of wide:SEED:N, or a file", sc.Name)
+			case s.lasts > sc.World.Duration:
+				return nil, fmt.Errorf("--duration: %s lasts %v, and can only be shorter", sc.Name, sc.World.Duration)
+			}
+			if list[i], err = s.overridden(sc); err != nil {
+				return nil, err
+			}
+		}
+		return list, err
 	}
 	set, isSet := strings.CutPrefix(word, "set:")
 	switch {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
@@ -90,8 +91,9 @@ type Core struct {
 // state is the part of a Core that needs the lock.
 type state struct {
 	line plainLine
-	// fromQueue is how many started from the queue since something else than places held callers back; see divide.
-	fromQueue int
+	// fromQueue is how many started from the queue since something else than places held callers back, at most 1<<31 - 1; see divide.
+	fromQueue int32
+	highest   int32 // the highest limit so far
 	law       adaptive.Law
 	decision  adaptive.Decision
 	queue     queue
@@ -112,7 +114,6 @@ type state struct {
 	freed      *freed        // places whose calls have ended and that are not free yet
 	latency    time.Duration // mean latency of the last window that timed a call
 	quickest   time.Duration // smallest latency so far; 0 when unknown
-	highest    int           // the highest limit so far
 
 	easy      bool // only places hold callers back, but for the pace of starts; see hold
 	queueOnly bool // make no plainLine; for tests
@@ -467,7 +468,7 @@ func (c *Core) lateBehind(now time.Duration, w *Waiter, position int) (Reason, t
 	}
 	// All places turn over once in the time of the quickest call. A limit that was cut may come back, so it is
 	// the highest so far that says how many places there can be.
-	turns := time.Duration(ahead / max(1, s.highest))
+	turns := time.Duration(ahead / max(1, int(s.highest)))
 	if at := now + turns*s.quickest; at > w.GiveUp {
 		return ReasonDeadline, now + turns*s.latency
 	}
@@ -1158,7 +1159,7 @@ func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why W
 		w.Why = WhyLimit
 		return false
 	}
-	s.fromQueue++
+	s.fromQueue = min(s.fromQueue, math.MaxInt32-1) + 1
 	n += s.freed.places()
 	if n >= c.slots.Limit() {
 		c.slots.touchFull()
@@ -1448,7 +1449,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 func (c *Core) obey(now time.Duration) {
 	d := &c.state.decision
 	c.apply(now, d)
-	c.state.highest = max(c.state.highest, d.Limit)
+	c.state.highest = max(c.state.highest, int32(min(d.Limit, math.MaxInt32)))
 	c.state.tokens.set(now, d.TokenPace, d.TokenPace*tokenDepth)
 	if d.FreeAfter > 0 || c.state.freed != nil {
 		c.freeAfter(now, d.FreeAfter)

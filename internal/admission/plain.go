@@ -124,7 +124,7 @@ func (c *Core) unify() {
 func (c *Core) divide() bool {
 	s := c.state
 	class := s.queue.classes[0]
-	if s.fromQueue < s.queue.len() || s.queueOnly || s.queue.apart > 0 || class == nil {
+	if int(s.fromQueue) < s.queue.len() || s.queueOnly || s.queue.apart > 0 || class == nil {
 		return false
 	}
 	s.fromQueue = 0 // whatever comes of it, the next try is after as many starts

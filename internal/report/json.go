@@ -47,7 +47,8 @@ const schema = 2
 //	              settle_allowed_s (null where it is not known), and of the seeds
 //	              settled_in_time (how many were within that), changes (of the
 //	              world, over all of them), recovered_in_time (how many of these
-//	              were over within 10 s),
+//	              were over within 10 s), changes_by, recovered_by (the same where
+//	              there was less, more, or something again to be had),
 //	              limit_mean, in_flight_mean (requests), limit_swing (ratio),
 //	              rejected_429_steady, rejected_429_transient (shares of the
 //	              attempts), recover_s, unrecovered (it never came back),
@@ -241,9 +242,12 @@ type jsonSummary struct {
 	SettledInTime   int     `json:"settled_in_time"`
 	Changes         int     `json:"changes"`
 	RecoveredInTime int     `json:"recovered_in_time"`
-	Regret          *number `json:"regret"`
-	RegretStatic    *number `json:"regret_static"`
-	RegretPiecewise *number `json:"regret_piecewise"`
+	// By what happened: it became less, more, or was nothing before.
+	ChangesBy       [NumChanges]int `json:"changes_by"`
+	RecoveredBy     [NumChanges]int `json:"recovered_by"`
+	Regret          *number         `json:"regret"`
+	RegretStatic    *number         `json:"regret_static"`
+	RegretPiecewise *number         `json:"regret_piecewise"`
 
 	Fairness number `json:"fairness_jain"`
 }
@@ -358,6 +362,7 @@ func jsonSummaryOf(s Summary) jsonSummary {
 		FirstByte50: positiveSeconds(s.FirstByte50), FirstByte99: positiveSeconds(s.FirstByte99),
 		PerToken50: positiveSeconds(s.PerToken50), PerToken99: positiveSeconds(s.PerToken99),
 		SettleAllowed: positiveSeconds(s.SettleAllowed), SettledInTime: s.SettledInTime, Changes: s.Changes, RecoveredInTime: s.RecoveredInTime,
+		ChangesBy: s.ChangesBy, RecoveredBy: s.RecoveredBy,
 		Regret: new(number(s.Regret)), RegretStatic: new(number(s.RegretStatic)), RegretPiecewise: new(number(s.RegretPiecewise)),
 	}
 }

@@ -158,6 +158,8 @@ type Summary struct {
 	// was back in 10 s.
 	Recover                  float64
 	Changes, RecoveredInTime int
+	// ChangesBy and RecoveredBy are the same by what happened.
+	ChangesBy, RecoveredBy [NumChanges]int
 	// Overshoot is by how much the limit exceeded the best one at most once goodput was there (ratio, >= 0), and Herd the attempts in the
 	// second after a delay that the upstream asked for, as a multiple of what it sustains in a second; NaN where there is neither.
 	Overshoot, Herd float64
@@ -176,6 +178,14 @@ type Summary struct {
 	// zero where there is only one.
 	Fairness float64
 }
+
+// What may happen to what can be had.
+const (
+	Fall       = iota // it becomes less
+	Rise              // it becomes more
+	AfterDown         // it was nothing, in an outage or as nothing was asked for
+	NumChanges        // their number
+)
 
 // Series is a run over time: element i covers [i*Step, (i+1)*Step). Every slice
 // is empty or as long as the others. NaN or Inf is a gap.

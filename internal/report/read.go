@@ -258,7 +258,11 @@ func (j *jsonSummary) summary() (Summary, error) {
 		Overshoot: float64(j.Overshoot), Herd: float64(j.Herd), Wasted: float64(j.Wasted), Inside: j.Inside,
 		FirstByte50: j.FirstByte50.or().span(-1), FirstByte99: j.FirstByte99.or().span(-1), PerToken50: j.PerToken50.or().span(-1), PerToken99: j.PerToken99.or().span(-1),
 		SettleAllowed: j.SettleAllowed.or().span(0), SettledInTime: j.SettledInTime, Changes: j.Changes, RecoveredInTime: j.RecoveredInTime,
+		ChangesBy: j.ChangesBy, RecoveredBy: j.RecoveredBy,
 		Regret: float64(j.Regret.or()), RegretStatic: float64(j.RegretStatic.or()), RegretPiecewise: float64(j.RegretPiecewise.or()),
+	}
+	if slices.Min(s.ChangesBy[:]) < 0 || slices.Min(s.RecoveredBy[:]) < 0 {
+		return s, fmt.Errorf("changes_by is %v and recovered_by %v, must not be negative", s.ChangesBy, s.RecoveredBy)
 	}
 	if j.Unrecovered {
 		s.Recover = math.Inf(1)

@@ -56,6 +56,10 @@ func Merge(perSeed []Summary) Summary {
 		m.Sent += s.Sent
 		m.Rejected429 += s.Rejected429
 		m.Changes += s.Changes
+		for i := range s.ChangesBy {
+			m.ChangesBy[i] += s.ChangesBy[i]
+			m.RecoveredBy[i] += s.RecoveredBy[i]
+		}
 		m.SettledInTime += s.SettledInTime
 		m.RecoveredInTime += s.RecoveredInTime
 		m.SettleAllowed = max(m.SettleAllowed, s.SettleAllowed)

@@ -61,12 +61,21 @@ func settling(s *report.Summary, phases []sim.Phase) {
 			}
 			continue
 		}
+		kind := report.Fall
+		switch {
+		case p.Outage():
+			kind = report.AfterDown
+		case p.Rise():
+			kind = report.Rise
+		}
 		s.Changes++
+		s.ChangesBy[kind]++
 		took := math.Inf(1)
 		if p.Recovered >= 0 {
 			took = p.Recovered.Seconds()
 			if p.Recovered <= sim.RecoverTime {
 				s.RecoveredInTime++
+				s.RecoveredBy[kind]++
 			}
 		}
 		if !(s.Recover >= took) {

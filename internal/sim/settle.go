@@ -43,8 +43,10 @@ type Phase struct {
 	Settled, Recovered time.Duration
 }
 
-// Rise reports whether more can be had than before, and Outage whether nothing could.
-func (p *Phase) Rise() bool   { return p.Level > p.Before }
+// Rise reports whether more can be had than before.
+func (p *Phase) Rise() bool { return p.Level > p.Before }
+
+// Outage reports whether nothing could be had before.
 func (p *Phase) Outage() bool { return p.Before == 0 }
 
 // Allowed returns how soon it is asked to settle.

@@ -1,0 +1,216 @@
+package adaptive
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, and
+// refusals a hundredth.
+type metered struct {
+	g     *Governor
+	rng   *rand.Rand
+	takes func(now time.Duration) bool
+	// Bursts of burst calls come each every, or half as much more or less of both.
+	burst int
+	every time.Duration
+
+	now      time.Duration
+	next     time.Duration // the pace's next start
+	comes    time.Duration // the next burst
+	waiting  int
+	inFlight []flying
+	ok       int
+	refused  int
+	learned  int // refusals with something accepted in between when a window was known first
+}
+
+func (u *metered) run(until time.Duration) {
+	const tick = 5 * time.Millisecond
+	about := func() float64 { return 0.5 + u.rng.Float64() }
+	for ; u.now < until; u.now += tick {
+		if u.now >= u.comes {
+			u.waiting += int(float64(u.burst) * about())
+			u.comes = u.now + time.Duration(float64(u.every)*about())
+		}
+		left := u.inFlight[:0]
+		for i, f := range u.inFlight {
+			switch {
+			case f.ends > u.now:
+				left = append(left, f)
+			case f.ok:
+				u.ok++
+				u.g.Window(u.now, Window{Start: u.now - tick, OK: 1, Timed: 1, Latency: u.now - f.call.SentAt, MinLatency: u.now - f.call.SentAt,
+					MaxInFlight: f.call.InFlight, Full: u.waiting > 0, InFlight: len(left) + len(u.inFlight) - i - 1, Waiting: u.waiting})
+			default:
+				u.refused++
+				u.waiting++ // it comes again
+				u.g.Ended(u.now, f.call, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+				if u.learned == 0 && u.g.s.Slide.Of > 0 {
+					u.learned = int(u.g.s.Slide.N)
+				}
+			}
+		}
+		u.inFlight = left
+		d := u.g.Decision()
+		if d.Until > 0 && u.now >= d.Until && u.waiting > 0 {
+			d = u.g.Window(u.now, Window{Start: u.now - tick, InFlight: len(u.inFlight), Waiting: u.waiting})
+		}
+		for u.waiting > 0 && len(u.inFlight) < d.Limit && u.now >= d.NotBefore && (d.Pace == 0 || u.now >= u.next) {
+			if d.Pace > 0 {
+				u.next = max(u.next, u.now-tick) + time.Duration(1e9/d.Pace)
+			}
+			u.waiting--
+			f := flying{call: Call{SentAt: u.now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: u.now + 10*time.Millisecond}
+			if f.ok = u.takes(u.now); f.ok {
+				f.ends = u.now + 100*time.Millisecond
+			}
+			u.inFlight = append(u.inFlight, f)
+			d = u.g.Decision()
+		}
+	}
+}
+
+// slidingLog allows calls in any window of a length.
+func slidingLog(calls *int, length time.Duration) func(time.Duration) bool {
+	var log []time.Duration
+	return func(now time.Duration) bool {
+		for len(log) > 0 && log[0]+length <= now {
+			log = log[1:]
+		}
+		if len(log) >= *calls {
+			return false
+		}
+		log = append(log, now)
+		return true
+	}
+}
+
+// bucketOf allows rate calls a second and holds burst of them.
+func bucketOf(rate, burst float64) func(time.Duration) bool {
+	held, at := burst, time.Duration(0)
+	return func(now time.Duration) bool {
+		held, at = min(burst, held+rate*(now-at).Seconds()), now
+		if held < 1 {
+			return false
+		}
+		held--
+		return true
+	}
+}
+
+// A quota that counts the calls of any 10 s, half minute or minute is told from others by its refusals alone, and afterwards hardly any call is refused and all are
+// served. (In one world of twenty its refusals happen to be explained as well by a bucket.)
+func TestGovernorLearnsSlidingWindows(t *testing.T) {
+	worlds, learned, ok, refused := 0, 0, 0, 0
+	for _, w := range []struct {
+		calls  int
+		length time.Duration
+	}{{100, 10 * time.Second}, {300, 30 * time.Second}, {100, time.Minute}, {600, time.Minute}} {
+		for seed := range uint64(5) {
+			u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(seed, 1)), burst: w.calls * 3 / 2, every: w.length * 7 / 4, takes: slidingLog(&w.calls, w.length)}
+			u.run(20 * w.length)
+			worlds++
+			d := &u.g.s.Slide
+			if d.Of == 0 {
+				continue
+			}
+			if learned++; slideTimes[d.Of-1] != w.length || math.Abs(float64(d.Allows)/float64(w.calls)-1) > 0.04 {
+				t.Errorf("%d calls in %v, seed %d: %+v", w.calls, w.length, seed, *d)
+			}
+			if u.learned > 40 {
+				t.Errorf("%d calls in %v, seed %d: it took %d refusals to learn it", w.calls, w.length, seed, u.learned)
+			}
+			ok, refused = ok-u.ok, refused-u.refused
+			u.run(60 * w.length)
+			ok, refused = ok+u.ok, refused+u.refused
+			if u.waiting > 4*w.calls {
+				t.Errorf("%d calls in %v, seed %d: %d wait, although fewer are asked for than it allows", w.calls, w.length, seed, u.waiting)
+			}
+		}
+	}
+	t.Logf("%d of %d learned; afterwards %d refused of %d", learned, worlds, refused, ok)
+	if learned < worlds*9/10 {
+		t.Errorf("%d of %d windows were learned", learned, worlds)
+	}
+	if refused > ok*15/1000 {
+		t.Errorf("%d refused of %d", refused, ok)
+	}
+}
+
+// A burst after a time in which nobody called starts at once, as far as the window has room, and is told apart from a pace.
+func TestGovernorSlidingWindowAfterIdle(t *testing.T) {
+	calls := 300
+	u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(7, 1)), burst: 400, every: 100 * time.Second, takes: slidingLog(&calls, time.Minute)}
+	u.run(20 * time.Minute)
+	u.burst = 0
+	u.run(24 * time.Minute) // all is served
+	if u.waiting > 0 || u.g.s.Slide.Of == 0 {
+		t.Fatalf("%d wait after minutes without calls; %+v", u.waiting, u.g.s.Slide)
+	}
+	u.waiting = 280
+	ok := u.ok
+	u.run(24*time.Minute + 20*time.Second)
+	if got := u.ok - ok; got < 270 {
+		t.Errorf("%d of 280 that came at once passed in 20 s at a quota of 300 a minute, want 270 at least: %+v", got, u.g.Decision())
+	}
+}
+
+// When the window allows half as many, or twice as many, that is found.
+func TestGovernorFollowsSlidingWindows(t *testing.T) {
+	calls := 200
+	u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(3, 1)), burst: 300, every: 50 * time.Second, takes: slidingLog(&calls, 30*time.Second)}
+	for _, step := range []struct {
+		calls int
+		in    time.Duration
+	}{{200, 10 * time.Minute}, {100, 5 * time.Minute}, {200, 5 * time.Minute}} {
+		calls = step.calls
+		u.run(u.now + step.in)
+		if d := &u.g.s.Slide; d.Of == 0 || math.Abs(float64(d.Allows)/float64(calls)-1) > 0.1 {
+			t.Errorf("%v after it allows %d: %+v", step.in, calls, *d)
+		}
+	}
+}
+
+// What is a bucket from now on is no window after some refusals.
+func TestGovernorForgetsSlidingWindows(t *testing.T) {
+	calls := 200
+	u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(5, 1)), burst: 300, every: 50 * time.Second, takes: slidingLog(&calls, 30*time.Second)}
+	u.run(10 * time.Minute)
+	if u.g.s.Slide.Of == 0 {
+		t.Fatal("nothing was learned, so this tests nothing")
+	}
+	u.takes = bucketOf(7, 20)
+	u.run(15 * time.Minute)
+	ok, refused := u.ok, u.refused
+	u.run(25 * time.Minute)
+	if got := u.ok - ok; got < 600*7*85/100 {
+		t.Errorf("%d passed in ten minutes at 7 a second", got)
+	}
+	if got := u.refused - refused; got > (u.ok-ok)/10 {
+		t.Errorf("%d refused of %d", got, u.ok-ok)
+	}
+}
+
+// A bucket, whatever it holds and however calls come, is not taken for a window; a limit on calls in flight, nor.
+func TestPropGovernorBucketIsNoWindow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rate := math.Exp(rapid.Float64Range(math.Log(0.5), math.Log(40)).Draw(t, "rate"))
+		burst := math.Ceil(rate * rapid.Float64Range(0.1, 30).Draw(t, "burst, s"))
+		u := &metered{
+			g: New(Config{}), rng: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1)), takes: bucketOf(rate, burst),
+			every: time.Duration(rapid.Int64Range(int64(time.Second), int64(90*time.Second)).Draw(t, "every")),
+		}
+		u.burst = int(math.Ceil(rate * u.every.Seconds() * rapid.Float64Range(0.5, 2).Draw(t, "load")))
+		u.run(6 * time.Minute)
+		if d := &u.g.s.Slide; d.Of != 0 {
+			t.Fatalf("a bucket of %v that refills %.2f a second is taken for %+v", burst, rate, *d)
+		}
+	})
+}
