@@ -167,7 +167,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		}
 		if refused {
 			// It was counted as accepted when the refusal before it was noted.
-			s.Pace[paceRequests].AnchorCount--
+			p := &s.Pace[paceRequests]
+			p.AnchorCount--
+			p.SpanCalls = max(0, p.SpanCalls-1)
 			if c.SentAt < s.DarkSince {
 				s.Turn.Dark--
 			}
@@ -295,7 +297,7 @@ func (g *Governor) byOthers(c *Call) bool {
 
 // earned returns how many refusals the calls of w, which ends at t, earned. Whoever has few in flight beside others that have many would hardly ever
 // get more by its own few calls, so in use it may be refused once in 30 s (and twelve latencies), but not more than five times the budget.
-// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in 90 s, but not more than twice the budget,
+// A slow quota that has grown would be found after minutes, so whoever is held back by one may be refused once in a minute, but not more than twice the budget,
 // and besides as the budget for what passed in the last minutes allows.
 func (g *Governor) earned(t time.Duration, w *Window) float64 {
 	s := &g.s
@@ -316,7 +318,7 @@ const (
 	othersBelow = 0.93
 	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
 	// much the budget may be exceeded for that.
-	slowProbe  = 90 * time.Second
+	slowProbe  = 60 * time.Second
 	slowBudget = 2
 )
 
@@ -586,6 +588,9 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	}
 	hold = min(hold, max(base, (t-s.DarkSince)/share), most)
 	if quota {
+		if s.InFlight == 0 && !s.Pace[paceRequests].Measured {
+			hold = max(hold, min(t-s.DarkSince, most)) // nothing passes alone: what comes back is slow, and nobody knows how slow
+		}
 		hold = max(hold, g.untilTurn(t)/2)
 	}
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))

@@ -68,7 +68,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		s.BlockLatency += k * m.Seconds()
 		s.BlockTimed += k
 	}
-	if s.BlockAt < s.CalmAt || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
+	if s.BlockAt < s.CalmAt || s.Drain > 0 && s.clear() || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
 		// What was held back says nothing of how much the upstream can do.
 		s.BlockFrom = float64(w.InFlight)
 		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
@@ -328,6 +328,7 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	s.Line.N = baseCalls // that is the base from now on
 	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+		g.drains(knee)
 		s.Flight = knee
 		g.disturbed(s.At)
 	}
@@ -398,6 +399,7 @@ func (g *Governor) doubled(n int) bool {
 	s.Knee = between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max))
 	if knee := s.Knee; knee < s.Limit {
 		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+		g.drains(knee)
 		s.Flight = knee
 	}
 	return true

@@ -16,6 +16,8 @@ const (
 	levelWorth = 400
 	// levelDrained is the share of what is done with few in flight below which less was done while those that hung ended: they did not only queue.
 	levelDrained = 0.6
+	// drainFrom is how many times what is allowed must be in flight for that to be looked at.
+	drainFrom = 1.3
 	// mostLevels is how often the time until a larger limit is tried again doubles.
 	mostLevels = 4
 	// levelMoved is by how much, as a logarithm, calls take longer or shorter at the same limit when the upstream has changed.
@@ -52,6 +54,9 @@ func (g *Governor) learnLevel(w *Window) {
 	}
 	if s.Drain > 0 && w.InFlight <= n {
 		s.Drain = -s.Drain / float32(max(1e-3, (s.At-s.LevelAt).Seconds()))
+		if s.clear() {
+			g.disturbed(s.At)
+		}
 	}
 	if g.took <= 0 || n > math.MaxUint16 || w.MaxInFlight > n || 16*w.MaxInFlight < 15*n || 16*(w.InFlight+1) < 15*n ||
 		float64(s.At-s.LevelAt) < 1e9*max(g.took, 1.5*s.Mean) || s.Counts != byCalls {
@@ -166,6 +171,13 @@ func (s *GovernorState) levelSlope(now float32) (slope, sigma float64) {
 		return 0, math.Inf(1)
 	}
 	return xy / xx, math.Sqrt(float64(s.LevelRest) / xx)
+}
+
+// drains notes that the limit falls to the given number while more are in flight: how fast those end tells whether they only queued.
+func (g *Governor) drains(to float64) {
+	if s := &g.s; s.clear() && s.Refused == 0 && g.cfg.Objective == Throughput && float64(s.InFlight) > drainFrom*to {
+		s.Drain = float32(float64(s.InFlight) - to)
+	}
 }
 
 // levelsTell reports whether calls with the same limit differ so little that how long they take tells soon how much gets done.

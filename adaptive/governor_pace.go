@@ -159,63 +159,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		rate := g.startRate(i, t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
 	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
-		// At two refusals the quota was used up. If the pace was above what passed between them all the time, that is what it
-		// refilled. If not, it gives at least as much, and, unless it had saved up, less than the pace at which it refused.
-		lower := dn / dt
-		if s.Trial > 0 && i == paceRequests {
-			lower *= dt / max(dt/4, dt-paused)
-		} else if s.LastPause <= shortPause {
-			lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
-		}
-		switch soon := dn < soonRefused+u; {
-		case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
-			p.Saves = true
-			p.Depth = max(p.Depth, p.Excess)
-		case p.Guess > 0 && !soon && lower >= 0.93*float64(p.Guess):
-			p.Saves, p.Depth = false, 0
-		}
-		if alike := p.Saves && math.Abs(p.Rate/max(float64(p.Met), 1e-9)-1) < 0.03 && p.Rate > 1.08*lower && dn >= soonRefused && dn-p.Known*dt < 1.5; !alike {
-			p.Alike = 0
-		} else if p.Alike++; p.Alike >= 2<<p.Flips {
-			// Always at the same pace, however long it was kept below: it saves up hardly anything.
-			p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
-		}
-		p.Met = float32(p.Rate)
-		p.Excess = 0
-		if p.Measured {
-			p.Excess = float32(max(0, dn-p.Known*dt))
-		}
-		est := lower
-		p.Guess = 0
-		agrees := paused > 0 && paused < 0.4*dt && s.LastPause.Seconds() > s.Mean && p.Before > 0 && math.Abs(lower/float64(p.Before)-1) < agree && dn >= soonRefused+u
-		if agrees {
-			est = (lower + float64(p.Before)) / 2
-			p.Steady = min(p.Steady+1, 3)
-			if p.Sure && p.Rate > p.Known {
-				est = max(est, p.Known) // it was tried, and kept below before
-			}
-		} else {
-			p.Steady = 0
-		}
-		p.Before = 0
-		if dn >= soonRefused+u {
-			p.Before = float32(lower)
-		}
-		if p.Lowest < 1.02*lower && !p.Saves && !agrees {
-			est = math.Sqrt(lower * max(lower, p.Rate))
-			p.Guess = float32(est)
-		}
-		same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-		sure := agrees || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
-		if p.Measured && !agrees && math.Abs(est/p.Known-1) < 0.15 {
-			est = (p.Known + est) / 2
-		}
-		p.Known, p.Sure, p.Measured = est, sure, true
-		p.Ceiling = est
-		if !sure {
-			p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
-		}
-		p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+		g.measure(i, dn, dt, paused, refused, u)
 	case i == paceRequests && s.Turn.Period > 0 && first:
 		p.Rate = min(p.Rate, p.Known) // used up
 	case p.Measured && !first:

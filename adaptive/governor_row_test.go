@@ -94,10 +94,10 @@ func TestGovernorRowOfAWindow(t *testing.T) {
 }
 
 func TestGovernorSlowQuotaEarnsAProbe(t *testing.T) {
-	// One refusal in a hundred calls is little where a call starts each two seconds: it may be one in a minute and a half, but no more than twice as many.
+	// One refusal in a hundred calls is little where a call starts each two seconds: it may be one in a minute, but no more than twice as many.
 	for _, test := range []struct {
 		rate, want float64 // a second; refusals earned in two minutes
-	}{{0.25, 0.6}, {0.5, 1.2}, {0.8, 1.33}, {1.2, 1.44}, {2, 2.4}} {
+	}{{0.25, 0.6}, {0.5, 1.2}, {0.8, 1.92}, {1.2, 2}, {2, 2.4}} {
 		g, now := paced(t)
 		p := &g.s.Pace[paceRequests]
 		p.Rate, p.Known, p.Ceiling, p.Sure, p.Use = test.rate, test.rate, test.rate, true, 1

@@ -337,7 +337,7 @@ func (g *Governor) slideFree(t time.Duration, calls float64) time.Duration {
 // slideSecond returns how many calls were accepted in one of the last seconds.
 func (g *Governor) slideSecond(i int64) float64 {
 	s := &g.s
-	if i <= s.Second-ringSize || i > s.Second {
+	if i < 0 || i <= s.Second-ringSize || i > s.Second {
 		return 0
 	}
 	return float64(max(0, ringCalls(s.Ring[i%ringSize])))

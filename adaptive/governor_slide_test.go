@@ -214,3 +214,13 @@ func TestPropGovernorBucketIsNoWindow(t *testing.T) {
 		}
 	})
 }
+
+// Seconds before the first have no calls, however far a clock that goes back leads.
+func TestSlideSecondBeforeTheFirst(t *testing.T) {
+	g := New(Config{})
+	for i := int64(-2 * ringSize); i < 0; i++ {
+		if got := g.slideSecond(i); got != 0 {
+			t.Fatalf("second %d has %v calls, want none", i, got)
+		}
+	}
+}

@@ -250,6 +250,9 @@ type PaceState struct {
 	Depth     float32       // how much of that was saved up, as far as is known
 	Before    float32       // what passed between the two refusals before, a second, if it was measured well; 0: not known
 	Met       float32       // the pace at the last refusal that was measured
+	SpanCalls float32       // passed between refusals that say the same
+	SpanTime  float32       // in how many s
+	SpanPause float32       // s of pauses in that time
 	Use       float64       // smoothed share of the pace that is in use
 	Highest   float64       // the largest Known that was sure
 	UsedAt    time.Duration // when it held callers back last
@@ -268,6 +271,7 @@ type PaceState struct {
 	Sure       bool           // Known was measured well
 	Measured   bool           // Known was measured at all
 	Saves      bool           // the quota saves up what is not used: the pace at which it refuses says little
+	PauseSaved bool           // in pauses, too
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
 	Alike      int8           // refusals in a row at that pace, while Saves
 	Steady     int8           // refusals in a row that a long delay came with between which as much passed a second, at most 3
@@ -375,13 +379,16 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met} {
+		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
 		p.Alike, p.Flips, p.Steady = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4), min(max(p.Steady, 0), 3)
+		if p.SpanTime < leastSpan {
+			p.noSpan()
+		}
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone
 		}

@@ -175,7 +175,7 @@ func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
 
 func writeDrawBoard(w io.Writer, groups []drawGroup, n int) {
 	fmt.Fprintf(w, "## %d drawn worlds\n\nLimits of 2 to 2,000 in flight, service times of 20 ms to 60 s, quotas of 10 to 10,000 requests a minute, and in half of them a change half-way "+
-		"(capacity halved or doubled, or an outage). Nobody tuned on this seed. Steady is the last third of a run, and with a change the third before it.\n\n", n)
+		"(capacity halved or doubled, or an outage). Nobody tuned on this seed. Steady is the last third of a run, and with a change the third before it. Settling, until a change, and recovery from it are measured as above.\n\n", n)
 	fmt.Fprintln(w, "| Kind | Controller | Draws | Goodput p5 | p25 | p50 | 429s per success p50 | p95 | Steady p50 | p95 | Settle p50, round trips | Never settled | Recover p50, s | Never recovered |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, g := range groups {

@@ -1169,6 +1169,10 @@ func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why W
 	s.tokens.spend(now, float64(w.Call.Tokens))
 	if now < s.resumeEnd {
 		s.resumeNext = max(s.resumeNext, now) + s.spread/time.Duration(c.slots.Limit())
+		if !s.held {
+			// A quota that allows one call at once has saved up no more in the pause than what this one takes.
+			c.pace.drain(now)
+		}
 	}
 	return true
 }

@@ -475,6 +475,31 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// After a pause that the upstream asked for, starts are a whole gap apart from the first on: what a bucket of one call has saved up is one call.
+func TestPaceAfterAPause(t *testing.T) {
+	b := newBench(t, 100, func(c *Config) { c.PauseJitter = 0 })
+	b.law.d.Pace = 50
+	b.finish(b.acquire(), throttled(time.Second))
+	for range 4 {
+		b.acquire()
+	}
+	var starts []time.Duration
+	for at, ok := b.core.Wake(b.now); ok; at, ok = b.core.Wake(b.now) {
+		b.now = at
+		for range b.next() {
+			starts = append(starts, b.now)
+		}
+	}
+	if len(starts) != 4 {
+		b.fatalf("%d starts, want 4", len(starts))
+	}
+	for i := 1; i < len(starts); i++ {
+		if d := starts[i] - starts[i-1]; d < 20*time.Millisecond || d > 21*time.Millisecond {
+			b.fatalf("starts %v apart, want 20 ms", d)
+		}
+	}
+}
+
 func TestTokenPaceLetsALargeRequestBorrow(t *testing.T) {
 	b := newBench(t, 100, nil)
 	b.law.d.TokenPace = 1000

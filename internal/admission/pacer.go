@@ -123,5 +123,16 @@ func (p *atomicPacer) at(now time.Duration) time.Duration {
 	return max(now, time.Duration(p.tat.Load()+unit-max(p.slack.Load(), unit)))
 }
 
+// drain takes away what was saved up while nothing started: the next start is a whole gap after one at now.
+func (p *atomicPacer) drain(now time.Duration) {
+	unit := p.perUnit.Load()
+	if unit <= 0 {
+		return
+	}
+	full := int64(now) + max(p.slack.Load(), unit)
+	for tat := p.tat.Load(); tat < full && !p.tat.CompareAndSwap(tat, full); tat = p.tat.Load() {
+	}
+}
+
 // refund takes back one start.
 func (p *atomicPacer) refund() { p.tat.Add(-max(0, p.perUnit.Load())) }

@@ -33,11 +33,13 @@ func TestLatencies(t *testing.T) {
 func TestMerge(t *testing.T) {
 	a := Summary{
 		Offered: 10, OK: 8, Failed: 1, Refused: 1, Sent: 12, Rejected429: 3, Goodput: 0.8, GoodputRate: 4, P99: 2 * time.Second,
-		Settle: 4 * time.Second, Settled: true, MeanLimit: 10,
+		Settle: 4 * time.Second, Settled: true, SettleAllowed: 10 * time.Second, SettledInTime: 1, MeanLimit: 10,
+		Changes: 2, ChangesBy: [NumChanges]int{1, 0, 1}, RecoveredInTime: 1, RecoveredBy: [NumChanges]int{0, 0, 1},
 	}
 	b := Summary{
 		Offered: 10, OK: 10, Sent: 11, Rejected429: 1, Goodput: 1, GoodputRate: 6, P99: 4 * time.Second,
-		Settle: 8 * time.Second, Settled: true, MeanLimit: math.Inf(1),
+		Settle: 8 * time.Second, Settled: true, SettleAllowed: 30 * time.Second, SettledInTime: 1, MeanLimit: math.Inf(1),
+		Changes: 1, ChangesBy: [NumChanges]int{1, 0, 0}, RecoveredInTime: 1, RecoveredBy: [NumChanges]int{1, 0, 0},
 	}
 	m := Merge([]Summary{a, b})
 	if m.Seeds != 2 || m.Offered != 20 || m.OK != 18 || m.Sent != 23 || m.Rejected429 != 4 {
@@ -48,6 +50,9 @@ func TestMerge(t *testing.T) {
 	}
 	if m.P99 != 3*time.Second || !m.Settled || m.Settle != 6*time.Second || m.MeanLimit != 10 {
 		t.Errorf("Merge: P99 %v, settle %v %v, limit %v", m.P99, m.Settled, m.Settle, m.MeanLimit)
+	}
+	if m.SettledInTime != 2 || m.SettleAllowed != 30*time.Second || m.Changes != 3 || m.RecoveredInTime != 2 || m.ChangesBy != [NumChanges]int{2, 0, 1} || m.RecoveredBy != [NumChanges]int{1, 0, 1} {
+		t.Errorf("Merge: in time %+v", m)
 	}
 	b.Settled, b.P99 = false, -1
 	if m := Merge([]Summary{a, b}); m.Settled || m.P99 != 2*time.Second {

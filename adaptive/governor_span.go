@@ -1,0 +1,143 @@
+package adaptive
+
+import "math"
+
+// At a refusal a quota is used up. So what passed between two of them is what it gave in that time, but for a call, if it saves up what is not used; and
+// if it saves up nothing, it gives a little less than the pace at which it refuses. Which one it is, is told by what is the same at each refusal.
+const (
+	// spanSlack is by how many calls, spanShare by which share of them what passed between two refusals may differ from what the ones before say.
+	spanSlack, spanShare = 1.0, 0.01
+	// spanCalls is how many calls must have passed between refusals that say the same for that to say something.
+	spanCalls = 60
+	// samePace is by which share two paces may differ that are the same, and aboveSame by how much such a pace must be above what passed.
+	samePace, aboveSame = 0.03, 1.08
+	// mostSpan is from how many calls on half of them is forgotten, and leastSpan the shortest time, in s, that tells anything.
+	mostSpan, leastSpan = 1e5, 1e-3
+)
+
+// measure takes what passed between two refusals, dn in dt seconds, paused of which were pauses, for what the quota of pace i gives. refused were refused
+// meanwhile, and u are on their way.
+func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
+	s := &g.s
+	p := &s.Pace[i]
+	// If the pace was above what passed all the time, that is what it refilled. If not, it gives at least as much, and, unless it had saved up, less than
+	// the pace at which it refused.
+	lower := dn / dt
+	if s.Trial > 0 && i == paceRequests {
+		lower *= dt / max(dt/4, dt-paused)
+	} else if s.LastPause <= shortPause {
+		lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
+	}
+	switch soon := dn < soonRefused+u; {
+	case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
+		p.Saves = true
+		p.Depth = max(p.Depth, p.Excess)
+	case p.Guess > 0 && !soon && lower >= 0.93*float64(p.Guess):
+		p.Saves, p.Depth = false, 0
+	}
+	again := p.Met > 0 && math.Abs(p.Rate/float64(p.Met)-1) < samePace
+	if !p.Saves || !again || p.Rate < aboveSame*lower || dn < soonRefused {
+		p.Alike = 0
+	} else if p.Alike++; p.Alike >= 2<<p.Flips || p.Alike >= 1<<p.Flips && s.Trial <= 0 {
+		// At the same pace again, however long it was kept below: it may save up hardly anything. A limit on calls does that, too.
+		p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
+	}
+	fits := p.fits(dn, dt, paused, spanSlack+u/4+spanShare*dn)
+	if fits && p.SpanCalls >= spanCalls && p.Met > 0 && !again {
+		p.Saves, p.Alike = true, 0
+	}
+	if p.Saves && p.PauseSaved {
+		lower = dn / dt
+	}
+	p.Met = float32(p.Rate)
+	p.Excess = 0
+	if p.Measured {
+		p.Excess = float32(max(0, dn-p.Known*dt))
+	}
+	p.addSpan(fits, dn, dt, paused)
+
+	est, exact := lower, p.Saves && fits && p.SpanCalls >= spanCalls
+	p.Guess = 0
+	agrees := p.agrees(s, lower, dn, dt, paused, u)
+	switch {
+	case exact:
+		est = p.span()
+	case agrees:
+		est = (lower + float64(p.Before)) / 2
+		if p.Sure && p.Rate > p.Known {
+			est = max(est, p.Known) // it was tried, and kept below before
+		}
+	case p.Lowest < 1.02*lower && !p.Saves:
+		est = math.Sqrt(lower * max(lower, p.Rate))
+		p.Guess = float32(est)
+	}
+	p.Before = 0
+	if dn >= soonRefused+u {
+		p.Before = float32(lower)
+	}
+	same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
+	sure := agrees || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
+	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+		est = (p.Known + est) / 2
+	}
+	p.Known, p.Sure, p.Measured = est, sure, true
+	p.Ceiling = est
+	if !sure {
+		p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
+	}
+	p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+}
+
+// agrees reports whether as much passed a second, lower, as between the two refusals before, both beside a delay longer than calls: the pace looks unused in
+// a pause, so that it says nothing of a pace that was too low.
+func (p *PaceState) agrees(s *GovernorState, lower, dn, dt, paused, u float64) bool {
+	if paused <= 0 || paused >= 0.4*dt || s.LastPause.Seconds() <= s.Mean || p.Before == 0 || math.Abs(lower/float64(p.Before)-1) >= agree || dn < soonRefused+u {
+		p.Steady = 0
+		return false
+	}
+	p.Steady = min(p.Steady+1, 3)
+	return true
+}
+
+// fits reports whether dn in dt seconds, paused of which were pauses, is within slack of what passed between the refusals before, a second; and notes
+// whether pauses count as time.
+func (p *PaceState) fits(dn, dt, paused, slack float64) bool {
+	if p.SpanTime <= 0 {
+		return false
+	}
+	off := math.Abs(dn - float64(p.SpanCalls/p.SpanTime)*dt)
+	without := math.Abs(dn - float64(p.SpanCalls/max(p.SpanTime-p.SpanPause, leastSpan))*(dt-paused))
+	switch fits := off <= slack; {
+	case !fits:
+		p.PauseSaved = false
+		return false
+	case p.SpanCalls >= spanCalls && without > off+1:
+		p.PauseSaved = true
+	}
+	return true
+}
+
+// addSpan adds what passed to what fits, or begins anew.
+func (p *PaceState) addSpan(fits bool, dn, dt, paused float64) {
+	if !fits {
+		p.noSpan()
+	}
+	p.SpanCalls, p.SpanTime, p.SpanPause = p.SpanCalls+float32(dn), p.SpanTime+float32(dt), p.SpanPause+float32(paused)
+	switch {
+	case p.SpanTime < leastSpan:
+		p.noSpan()
+	case p.SpanCalls > mostSpan:
+		p.SpanCalls, p.SpanTime, p.SpanPause = p.SpanCalls/2, p.SpanTime/2, p.SpanPause/2
+	}
+}
+
+func (p *PaceState) noSpan() { p.SpanCalls, p.SpanTime, p.SpanPause = 0, 0, 0 }
+
+// span returns what passed a second between refusals that say the same.
+func (p *PaceState) span() float64 {
+	rate, all := float64(p.SpanCalls/p.SpanTime), float64(p.SpanTime)
+	if !p.PauseSaved {
+		rate *= math.Pow(all/max(all/4, all-float64(p.SpanPause)), pauseLost)
+	}
+	return rate
+}

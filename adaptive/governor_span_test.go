@@ -1,0 +1,92 @@
+package adaptive
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// measured returns a paced guard that was told of refusals: after each of them so many s passed until the next, at a pace of so many a second, with
+// so long a pause in it.
+func measured(t *testing.T, refusals []struct{ seconds, pace, passed, pause float64 }) *PaceState {
+	t.Helper()
+	g, _ := paced(t)
+	p := &g.s.Pace[paceRequests]
+	*p = PaceState{Rate: 10, Known: 10, Ceiling: unbounded}
+	for _, r := range refusals {
+		p.Rate, p.Lowest, g.s.LastPause = r.pace, r.pace/2, time.Duration(r.pause*1e9)
+		g.measure(paceRequests, r.passed, r.seconds, r.pause, 1, 0)
+	}
+	return p
+}
+
+func TestGovernorQuotaBySpans(t *testing.T) {
+	// Two a second, whatever the pace and the time were; each is off by a call.
+	p := measured(t, []struct{ seconds, pace, passed, pause float64 }{
+		{10, 4, 21, 0}, {5, 3, 9.2, 0}, {20, 2.5, 40.5, 0}, {11, 3.3, 21.5, 0}, {40, 2.4, 80.6, 0}, {60, 2.9, 119.5, 0},
+	})
+	if !p.Saves || math.Abs(p.Known-2) > 0.02 {
+		t.Errorf("saves %v, %v a second, want 2", p.Saves, p.Known)
+	}
+	// It falls by half: what was before says nothing any more.
+	g := &Governor{}
+	g.s.Pace[paceRequests] = *p
+	p = &g.s.Pace[paceRequests]
+	p.Rate, p.Lowest = 1.96, 1.9
+	g.measure(paceRequests, 10, 10, 0, 1, 0)
+	if p.Known > 1.1 || p.SpanCalls != 10 || p.SpanTime != 10 {
+		t.Errorf("%v a second after it fell to 1; %v calls in %v s count", p.Known, p.SpanCalls, p.SpanTime)
+	}
+}
+
+func TestGovernorQuotaThatSavesNothing(t *testing.T) {
+	// It refuses at ten a second each time, and less passes the longer the pace was kept below.
+	p := measured(t, []struct{ seconds, pace, passed, pause float64 }{
+		{10, 10, 60, 0}, {20, 10.1, 150, 0}, {30, 9.95, 250, 0}, {30, 10.02, 270, 0}, {30, 10, 280, 0},
+	})
+	if p.Saves || p.Known < 9 || p.Known > 10 {
+		t.Errorf("saves %v, %v a second, want nearly 10", p.Saves, p.Known)
+	}
+}
+
+func TestGovernorPausesAreTime(t *testing.T) {
+	for _, test := range []struct {
+		saved bool
+		want  float64
+	}{{true, 2}, {false, 2.2}} {
+		var refusals []struct{ seconds, pace, passed, pause float64 }
+		for i, seconds := range []float64{6, 8, 5, 12, 7, 30, 6, 40, 9, 50} {
+			passed := 2 * seconds
+			if !test.saved {
+				passed = 2.2 * (seconds - 1)
+			}
+			refusals = append(refusals, struct{ seconds, pace, passed, pause float64 }{seconds, 2.5 + 0.3*float64(i%2), passed, 1})
+		}
+		p := measured(t, refusals)
+		if p.PauseSaved != test.saved || math.Abs(p.Known/test.want-1) > 0.04 {
+			t.Errorf("saved up in pauses %v: taken for %v, %v a second, want %v", test.saved, p.PauseSaved, p.Known, test.want)
+		}
+	}
+}
+
+// Of a quota of a call in ten seconds that has nothing, a guard that asks alone finds that out by few refusals.
+func TestGovernorRowOfOne(t *testing.T) {
+	g := New(Config{})
+	now := time.Duration(0)
+	call := func(class feedback.Class) {
+		c := Call{SentAt: now, Episode: g.s.Episode, InFlight: 1}
+		g.Window(now, Window{Start: now, InFlight: 1, MaxInFlight: 1, Waiting: 1})
+		now += 10 * time.Millisecond
+		g.Ended(now, c, Outcome{Class: class})
+		now = max(now, g.Decision().NotBefore)
+	}
+	refusals := 0
+	for ; now < 10*time.Second; refusals++ {
+		call(feedback.Throttled)
+	}
+	if refusals > 14 || g.s.Pace[paceRequests].Rate == 0 {
+		t.Errorf("%d refusals in ten seconds, want at most 14, and a pace (%v)", refusals, g.s.Pace[paceRequests].Rate)
+	}
+}
