@@ -281,8 +281,8 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
-		if pause.Seconds() > s.Mean {
-			wait = g.probeWait(pause)
+		if cost := g.probeWait(pause); pause.Seconds() > s.Mean || s.Places > 0 && cost > wait {
+			wait = cost
 		}
 		s.ProbeAt = max(s.ProbeAt, after(t, min(wait, time.Hour))) // a state that is restored waits no longer, either
 	}
@@ -424,8 +424,13 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.paceRefused(t, p.index(s), first)
 		case first && p.Rate > 1.2*s.Flow && s.Flow > 0 && p.index(s) == paceRequests:
 			// The pace does not hold callers back, so starts came in bunches.
+			was := p.Rate
 			p.Rate = max(1.1*s.Flow, 0.5*p.Rate, leastPace)
 			p.Ceiling = max(p.Rate, p.Known)
+			if g.costly(t) && !p.Measured {
+				p.Known = min(p.Known, 0.7*was) // what did not start in a pause is not for want of callers
+				p.Ceiling = max(p.Rate, p.Known)
+			}
 			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
 			g.capRefused(t, n)
@@ -628,10 +633,12 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		limit = max(limit, min(base, g.sound()))
 	}
 	limit = max(float64(g.cfg.Min), limit)
+	met := false // with all places taken that are known
 	if limit < s.Limit {
 		switch {
 		case cause != CauseThrottled:
 		case g.counts(t, n):
+			met = s.Places > 0 && n > float64(s.Places) && !g.sooner(n, g.accepted()-s.RefusedCount)
 			limit = g.settle(min(n, s.Limit+1), g.accepted()-s.RefusedCount)
 		default:
 			s.Places = 0
@@ -653,7 +660,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 	s.Episode++
 	s.Open, s.Recovering = true, true
 	s.SlowStart, s.Threshold = false, 0
-	if cause == CauseThrottled && s.Credit > startCredit/2 && (s.Pauses == 0 || s.LastPause.Seconds() <= s.Mean) {
+	if cause == CauseThrottled && s.Credit > startCredit/2 && !met && (s.Pauses == 0 || s.LastPause.Seconds() <= s.Mean) {
 		// The first refusals say little: a quota may allow no more at once. Whether it is refused at the same number again is soon
 		// seen, and costs no more than a round trip.
 		s.SlowStart = true

@@ -51,6 +51,8 @@ const (
 	// right for a quota that allows one call at once, 0 for one that saves up all.
 	shortPause = 3 * time.Second
 	pauseLost  = 0.75
+	// agree is by how much two rates in a row that were measured between refusals may differ for the quota to give neither more nor less.
+	agree = 0.03
 	// startCredit is how many refusals may be spent on learning the first limit.
 	startCredit = 10
 )

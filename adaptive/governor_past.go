@@ -50,5 +50,8 @@ func (g *Governor) paceProbeAt(p *PaceState) time.Duration {
 	}
 	pause := min(s.LastPause, time.Hour)
 	wait := min(time.Duration(pausedProbe*share*float64(pause)), time.Minute)
+	if p.Steady > 1 {
+		wait <<= p.Steady - 1
+	}
 	return after(s.PausedUntil, max(wait, leastProbe*pause)-pause)
 }

@@ -58,16 +58,26 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 
 	est, exact := lower, p.Saves && fits && p.SpanCalls >= spanCalls
 	p.Guess = 0
+	agrees := p.agrees(s, lower, dn, dt, paused, u)
 	switch {
 	case exact:
 		est = p.span()
+	case agrees:
+		est = (lower + float64(p.Before)) / 2
+		if p.Sure && p.Rate > p.Known {
+			est = max(est, p.Known) // it was tried, and kept below before
+		}
 	case p.Lowest < 1.02*lower && !p.Saves:
 		est = math.Sqrt(lower * max(lower, p.Rate))
 		p.Guess = float32(est)
 	}
+	p.Before = 0
+	if dn >= soonRefused+u {
+		p.Before = float32(lower)
+	}
 	same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-	sure := refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
-	if !exact && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+	sure := agrees || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
+	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
 	}
 	p.Known, p.Sure, p.Measured = est, sure, true
@@ -76,6 +86,17 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
 	}
 	p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+}
+
+// agrees reports whether as much passed a second, lower, as between the two refusals before, both beside a delay longer than calls: the pace looks unused in
+// a pause, so that it says nothing of a pace that was too low.
+func (p *PaceState) agrees(s *GovernorState, lower, dn, dt, paused, u float64) bool {
+	if paused <= 0 || paused >= 0.4*dt || s.LastPause.Seconds() <= s.Mean || p.Before == 0 || math.Abs(lower/float64(p.Before)-1) >= agree || dn < soonRefused+u {
+		p.Steady = 0
+		return false
+	}
+	p.Steady = min(p.Steady+1, 3)
+	return true
 }
 
 // fits reports whether dn in dt seconds, paused of which were pauses, is within slack of what passed between the refusals before, a second; and notes

@@ -248,6 +248,7 @@ type PaceState struct {
 	Guess     float32       // Known, when it was taken from between its bounds; 0: it was measured
 	Excess    float32       // how much more passed before the last refusal than Known explained
 	Depth     float32       // how much of that was saved up, as far as is known
+	Before    float32       // what passed between the two refusals before, a second, if it was measured well; 0: not known
 	Met       float32       // the pace at the last refusal that was measured
 	SpanCalls float32       // passed between refusals that say the same
 	SpanTime  float32       // in how many s
@@ -273,6 +274,7 @@ type PaceState struct {
 	PauseSaved bool           // in pauses, too
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
 	Alike      int8           // refusals in a row at that pace, while Saves
+	Steady     int8           // refusals in a row that a long delay came with between which as much passed a second, at most 3
 	Flips      int8           // how often that ended Saves, at most 4
 }
 
@@ -377,13 +379,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
+		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
-		p.Alike, p.Flips = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4)
+		p.Alike, p.Flips, p.Steady = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4), min(max(p.Steady, 0), 3)
 		if p.SpanTime < leastSpan {
 			p.noSpan()
 		}
