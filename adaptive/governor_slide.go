@@ -359,7 +359,8 @@ func (g *Governor) slideLook() time.Duration {
 	if s.HoldUntil > s.At {
 		return s.HoldUntil
 	}
-	return after(s.At, min(max(time.Duration(1e9*float64(s.Slide.Room)/max(s.Pace[paceRequests].Rate, leastPace)), slideSoon), slideAsk))
+	used := float64(s.Slide.Room) / max(s.Pace[paceRequests].Rate, leastPace)
+	return after(s.At, time.Duration(1e9*between(used, slideSoon.Seconds(), slideAsk.Seconds())))
 }
 
 // quota returns the quota that is counted in windows, as far as it is known.

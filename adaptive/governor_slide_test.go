@@ -255,3 +255,14 @@ func TestGovernorRefusalsWithinAWindowTellNothing(t *testing.T) {
 		t.Errorf("%d refusals 3 s apart span %v s", slideSure, got)
 	}
 }
+
+// However much room there is, it is looked at what has come back within half a second.
+func TestSlideLooksSoon(t *testing.T) {
+	for _, room := range []float32{-1e9, 0, 1, 1e9, 1e30} {
+		g := New(Config{})
+		g.s.At, g.s.Slide.Room = time.Hour, room
+		if got := g.slideLook() - time.Hour; got < slideSoon || got > slideAsk {
+			t.Errorf("with room for %v it is looked again in %v, want %v to %v", room, got, slideSoon, slideAsk)
+		}
+	}
+}
