@@ -111,3 +111,23 @@ func TestPropGovernorRestoresEveryField(t *testing.T) {
 		}
 	})
 }
+
+// What a state says of limits and levels is moved into what the parameters of the law that takes it allow.
+func TestRestoredLevelsFit(t *testing.T) {
+	g := New(Config{Min: 5, Initial: 10})
+	now := time.Hour
+	g.Restore(now, GovernorState{
+		At: now, Origin: now - time.Minute, Limit: 10, Places: 2, Cells: [numCells]CellState{{Level: 1, Rate: 1, Latency: 1, At: 1e9}},
+		Levels: [numLevels]LevelState{{Limit: 2, N: 64, At: 1e9}},
+	})
+	s := &g.s
+	if s.Places != 5 {
+		t.Errorf("%v places, want the least that is allowed, 5", s.Places)
+	}
+	if s.Cells[0].At != 60 || s.Levels[0].At != 60 {
+		t.Errorf("a level was known %v s, and a limit %v s, after the first event, which is a minute ago", s.Cells[0].At, s.Levels[0].At)
+	}
+	if g.levelTo(2); s.Limit != 5 {
+		t.Errorf("the limit goes to %v, want the least that is allowed, 5", s.Limit)
+	}
+}

@@ -302,6 +302,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen} {
 		*f = float32(between(float64(*f), 0, most))
 	}
+	if s.Places > 0 {
+		s.Places = max(s.Places, float32(g.cfg.Min)) // the least may have been less before
+	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
@@ -434,6 +437,14 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.RingCount = s.Done + int64(s.InFlight) - s.Refused
 	}
 	s.Origin = now - age
+	// Nothing was known later than that, or it would never be forgotten.
+	last := float32(age.Seconds())
+	for i := range s.Cells {
+		s.Cells[i].At = min(s.Cells[i].At, last)
+	}
+	for i := range s.Levels {
+		s.Levels[i].At = min(s.Levels[i].At, last)
+	}
 	s.At = now
 	g.s = s
 }
