@@ -284,6 +284,9 @@ func (g *Governor) slideMove(t time.Duration, w *Window) bool {
 		return false
 	}
 	p := &s.Pace[paceRequests]
+	if p.StatedKind != feedback.ScopeNone {
+		return false // a refusal made it forget the pace since, and headers tell one now
+	}
 	count := g.since(t - slideTimes[d.Of-1])
 	d.Debt = max(0, d.Debt-float32(w.OK)/max(1, slideForgets*d.Allows))
 	if n := count - g.unresolved(); n > turnGrown*float64(d.Allows)+2 {

@@ -266,3 +266,16 @@ func TestSlideLooksSoon(t *testing.T) {
 		}
 	}
 }
+
+// The pace that headers tell is not that of a window which was learned before.
+func TestStatedPaceIsNotOfASlidingWindow(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 2, InFlight: 2, Waiting: 1})
+	g.s.Slide = SlideState{Of: 2, Allows: 1000, Before: 1000, Ask: 1}
+	want := g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 1, Reset: 50 * time.Second}).Pace
+	now += time.Second
+	if got := g.Window(now, Window{Start: now - time.Second, InFlight: 2, Waiting: 1}).Pace; want == 0 || got != want {
+		t.Errorf("a pace of %v, want %v as headers tell", got, want)
+	}
+}
