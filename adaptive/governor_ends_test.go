@@ -131,3 +131,14 @@ func TestRestoredLevelsFit(t *testing.T) {
 		t.Errorf("the limit goes to %v, want the least that is allowed, 5", s.Limit)
 	}
 }
+
+// Who paused for days in all knows after a restart how much of that was since the last refusal.
+func TestRestoredPausesOfDays(t *testing.T) {
+	g := New(Config{})
+	s := g.State()
+	s.At, s.PausedSum, s.Pace[paceRequests].AnchorPaused = time.Hour, 100*time.Hour, 99*time.Hour
+	g.Restore(time.Hour, s)
+	if got := g.s.PausedSum - g.s.Pace[paceRequests].AnchorPaused; got != time.Hour {
+		t.Errorf("paused for %v since the last refusal, want an hour", got)
+	}
+}

@@ -358,7 +358,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.RingCount = n // it would take for ever to catch up
 	}
 	s.Latency, s.Doubling, s.Quickest = min(max(s.Latency, 0), maxGap), min(max(s.Doubling, 0), maxGap), min(max(s.Quickest, 0), maxGap)
-	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
+	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), mostPaused), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
 		c := &s.Cells[i]
 		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most && c.At >= 0 && c.At <= unbounded) {
@@ -449,8 +449,12 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	g.s = s
 }
 
-// maxGap bounds a time that a state remembers.
-const maxGap = 24 * time.Hour
+const (
+	// maxGap bounds a time that a state remembers.
+	maxGap = 24 * time.Hour
+	// mostPaused bounds the sum of all pauses, so that no further one is too much: 73 years.
+	mostPaused = time.Duration(1 << 61)
+)
 
 // unbounded is a rate or a count that nothing reaches, and that JSON can hold.
 const unbounded = 1e15
