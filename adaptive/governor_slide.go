@@ -20,7 +20,8 @@ const (
 	numSlides = len(slideTimes)
 	// slideSure is how many refusals are needed, or two fewer where all is clear, and slideMemory of how many the means are.
 	slideSure, slideMemory = 5, 16
-	// slideCalls is how many calls a window must allow to be learned, and leastSlide how many one that is known can.
+	// slideCalls is how many calls a window must allow to be learned, and leastSlide how many one that is known can: with fewer there would never be room
+	// for one.
 	slideCalls, leastSlide = 10, 2.0
 	// slideRatio is the share of a bucket's error that may be left, slideRise the same for each refusal while there are few, and slideClear with fewer than
 	// slideSure. slideWhole is added to what is left, as calls are whole.
@@ -236,7 +237,7 @@ func (g *Governor) slideKnown(t time.Duration, c *Call, first bool) bool {
 		return false // once may be by something else
 	case first && !low:
 		w.Before = w.Allows
-		w.Allows += (float32(min(max(float64(w.Allows), n-edge/4), n+edge/4)) - w.Allows) / 2
+		w.Allows = max(leastSlide, w.Allows+(float32(min(max(float64(w.Allows), n-edge/4), n+edge/4))-w.Allows)/2)
 	case low:
 		w.Before = 0
 		w.Allows = min(w.Allows, float32(max(leastSlide, n)))

@@ -279,3 +279,24 @@ func TestStatedPaceIsNotOfASlidingWindow(t *testing.T) {
 		t.Errorf("a pace of %v, want %v as headers tell", got, want)
 	}
 }
+
+// However little a window allows at its refusals, there is room in one that is empty.
+func TestSlideOfFewCallsHasRoom(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, Waiting: 9})
+	g.s.Slide = SlideState{Of: 2, Allows: leastSlide, Before: leastSlide, Ask: 1}
+	for range 20 {
+		now += time.Minute
+		call := Call{SentAt: now - 20*time.Millisecond, InFlight: 1, Episode: g.s.Episode}
+		g.Window(now, Window{Start: now - time.Minute, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, InFlight: 1, Waiting: 9})
+		if g.Ended(now, call, Outcome{Class: feedback.Throttled}); g.s.Slide.Of == 0 {
+			return
+		}
+		later := g.s.HoldUntil + time.Minute
+		if d := g.Window(later, Window{Start: now, Waiting: 9}); d.NotBefore > later {
+			t.Fatalf("nothing may start %v after the last call: %+v", later-now, g.s.Slide)
+		}
+		now = later
+	}
+}
