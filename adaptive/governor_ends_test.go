@@ -142,3 +142,19 @@ func TestRestoredPausesOfDays(t *testing.T) {
 		t.Errorf("paused for %v since the last refusal, want an hour", got)
 	}
 }
+
+// However long a state says that calls take, starts are never so far apart that nobody knows any more what the upstream does.
+func TestRestoredSpreadIsNotTooSlow(t *testing.T) {
+	for name, set := range map[string]func(*GovernorState){
+		"ends":    func(s *GovernorState) { s.Mean, s.Latency = 1e15, maxGap },
+		"answers": func(s *GovernorState) { s.Begin.Mean, s.Begin.Of = 1e15, 8 },
+	} {
+		g := New(Config{})
+		s := g.State()
+		s.At, s.BusyAt, s.Done, s.Limit = time.Hour, time.Hour, 9, 10
+		set(&s)
+		if g.Restore(time.Hour, s); g.pace() < leastPace {
+			t.Errorf("%s: a pace of %v, want %v at least", name, g.pace(), leastPace)
+		}
+	}
+}
