@@ -259,7 +259,9 @@ func (g *Governor) slideDrop() {
 	w := &g.s.Slide
 	*w = SlideState{Fails: min(w.Fails+1, 4)}
 	p := &g.s.Pace[paceRequests]
-	p.Rate = min(p.Rate, p.Known)
+	if p.Rate > 0 {
+		p.Rate = max(min(p.Rate, p.Known), leastPace)
+	}
 }
 
 // slideSet sets the pace to what the window that is known allows.

@@ -300,3 +300,14 @@ func TestSlideOfFewCallsHasRoom(t *testing.T) {
 		now = later
 	}
 }
+
+// The pace after a window that explained nothing is not slower than the slowest that refusals set; where there was none, there is none.
+func TestSlideDropLeavesAPace(t *testing.T) {
+	for rate, want := range map[float64]float64{0: 0, 1: leastPace} {
+		g := New(Config{})
+		g.s.Pace[paceRequests] = PaceState{Rate: rate, Known: 1e-6}
+		if g.slideDrop(); g.s.Pace[paceRequests].Rate != want {
+			t.Errorf("a pace of %v after one of %v, want %v", g.s.Pace[paceRequests].Rate, rate, want)
+		}
+	}
+}
