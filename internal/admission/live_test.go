@@ -26,6 +26,8 @@ type mood struct {
 	limitTold  int64
 	resetMost  time.Duration
 	tokensMost int64
+	allows     int // calls in any window, besides; 0: no such quota
+	window     time.Duration
 }
 
 // wicked is a guard with the law that is meant for use, and callers who always wait, before an upstream that keeps to nothing.
@@ -37,7 +39,8 @@ type wicked struct {
 	now   time.Duration
 	mood  mood
 	ends  []ending
-	alive time.Duration // when something started last, or was refused, or a delay that it named was over
+	log   []time.Duration // when calls started of late that the quota let pass
+	alive time.Duration   // when something started last, or was refused, or a delay that it named was over
 }
 
 type ending struct {
@@ -70,6 +73,7 @@ func drawMood(t *rapid.T, i int) mood {
 		begins:  rapid.SampledFrom([]float64{0, 1}).Draw(t, label("begins")), limitTold: rapid.SampledFrom([]int64{1, 30, 1e5, 1 << 40}).Draw(t, label("limit")),
 		resetMost:  rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 5 * time.Minute}).Draw(t, label("reset")),
 		tokensMost: rapid.SampledFrom([]int64{0, 1000, 2e5}).Draw(t, label("tokens")),
+		allows:     rapid.SampledFrom([]int{0, 0, 1, 20, 300}).Draw(t, label("calls in a window")), window: rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(t, label("window")),
 	}
 }
 
@@ -78,7 +82,7 @@ func (u *wicked) outcome() (o adaptive.Outcome, after time.Duration) {
 	m := &u.mood
 	after = time.Duration(float64(m.latency) * (0.2 + u.r.Float64()))
 	switch {
-	case u.r.Float64() < m.refuses:
+	case u.r.Float64() < m.refuses, !u.fits():
 		after = m.refusal
 		o.Class = feedback.Throttled
 		if u.r.IntN(8) == 0 {
@@ -108,6 +112,22 @@ func (u *wicked) outcome() (o adaptive.Outcome, after time.Duration) {
 		}
 	}
 	return o, after
+}
+
+// fits reports whether the quota has room for one more call, and takes it.
+func (u *wicked) fits() bool {
+	m := &u.mood
+	if m.allows == 0 {
+		return true
+	}
+	for len(u.log) > 0 && u.log[0]+m.window <= u.now {
+		u.log = u.log[1:]
+	}
+	if len(u.log) >= m.allows {
+		return false
+	}
+	u.log = append(u.log, u.now)
+	return true
 }
 
 // call has a caller that was granted a place call.
