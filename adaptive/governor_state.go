@@ -395,6 +395,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		if int(p.StatedKind) >= feedback.NumScopes {
 			p.StatedKind = feedback.ScopeNone
 		}
+		if p.Rate > 0 && p.StatedKind == feedback.ScopeNone {
+			p.Rate = max(p.Rate, paceMargin*leastPace) // refusals set no slower one
+		}
 		p.AnchorRefused = min(max(p.AnchorRefused, 0), s.Refused)
 		p.AnchorPaused = min(max(p.AnchorPaused, 0), s.PausedSum)
 	}

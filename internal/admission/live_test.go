@@ -2,7 +2,9 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -232,6 +234,57 @@ func TestPropSomethingStarts(t *testing.T) {
 		u.core.Init(&Config{Law: u.law, Queue: 100, MaxWait: 1000 * time.Hour, MaxPause: 5 * time.Minute, PauseJitter: 0.1, Seed: 1})
 		for i := range rapid.IntRange(1, 8).Draw(t, "moods") {
 			u.mood = drawMood(t, i)
+			until := u.now + u.mood.lasts
+			for range 1000 {
+				if u.now >= until {
+					break
+				}
+				u.ask()
+				u.step()
+			}
+		}
+	})
+}
+
+// spoil sets a few fields of what v holds to whatever a file may say.
+func spoil(v reflect.Value, r *rand.Rand, share float64) {
+	switch k := v.Kind(); {
+	case k == reflect.Struct:
+		for i := range v.NumField() {
+			spoil(v.Field(i), r, share)
+		}
+	case k == reflect.Array:
+		for i := range v.Len() {
+			spoil(v.Index(i), r, share)
+		}
+	case r.Float64() >= share:
+	case k == reflect.Bool:
+		v.SetBool(r.IntN(2) == 0)
+	case v.CanFloat():
+		v.SetFloat([]float64{1, 1, 1, 1, -1, math.Inf(1), math.NaN()}[r.IntN(7)] * math.Pow(10, 24*r.Float64()-8))
+	case v.CanInt():
+		v.SetInt(int64(r.Uint64() >> r.IntN(64)))
+	default:
+		v.SetUint(r.Uint64() >> r.IntN(64))
+	}
+}
+
+// Whatever a saved state says: after an hour, in which what it holds back ends, somebody starts.
+func TestPropSomethingStartsOfAnyState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		u := &wicked{t: t, r: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))}
+		u.law = adaptive.New(adaptive.Config{Max: 200})
+		u.core.Init(&Config{Law: u.law, Queue: 100, MaxWait: 1000 * time.Hour, MaxPause: 5 * time.Minute, PauseJitter: 0.1, Seed: 1})
+		for i := range rapid.IntRange(1, 4).Draw(t, "moods") {
+			u.mood = drawMood(t, i)
+			if s := u.law.State(); i > 0 {
+				spoil(reflect.ValueOf(&s).Elem(), u.r, rapid.SampledFrom([]float64{0.01, 0.1, 1}).Draw(t, fmt.Sprint("share of fields ", i)))
+				if u.r.IntN(2) == 0 {
+					s.Slide.Of, s.Slide.Allows, s.Slide.Ask, s.Pace[0].Rate = int8(2+u.r.IntN(3)), float32(u.r.IntN(100)), 1, 1
+				}
+				u.law.Restore(u.now, s)
+				u.live(u.now + time.Hour)
+			}
 			until := u.now + u.mood.lasts
 			for range 1000 {
 				if u.now >= until {
