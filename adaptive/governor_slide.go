@@ -35,7 +35,7 @@ const (
 	// slideLow is the share of what a window allows below which a refusal is by something else, mostSlideDebt how many of them, less one for the
 	// calls of slideForgets windows, end what was learned.
 	slideLow, mostSlideDebt, slideForgets = 0.9, 2.0, 4
-	// slideBack is in which time what there is room for is used, in windows, and slideFast bounds the pace, as a multiple of what the window allows a second.
+	// slideBack is in which time what there is room for is used, in windows, and slideFast bounds the pace: what the window allows is not started in less than as many s.
 	slideBack, slideFast = 0.02, 4.0
 	// slideProbe, and half a window, is how long after a refusal more than the window allows is asked for, at the soonest.
 	slideProbe = 10 * time.Second
