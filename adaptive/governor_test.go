@@ -35,7 +35,7 @@ func TestGovernorScopes(t *testing.T) {
 	}{
 		{"calls in flight", refused(feedback.ScopeConcurrency), true, false, false, feedback.ScopeConcurrency},
 		{"requests", refused(feedback.ScopeRequests), false, true, false, feedback.ScopeRequests},
-		{"tokens", refused(feedback.ScopeTokens), false, false, true, feedback.ScopeTokens},
+		{"tokens", refused(feedback.ScopeTokens), false, true, false, feedback.ScopeTokens},
 		{"input tokens", refused(feedback.ScopeInputTokens), false, true, false, feedback.ScopeInputTokens},
 		{"unknown", refused(feedback.ScopeUnknown), true, false, false, feedback.ScopeUnknown},
 		{"daily", refused(feedback.ScopeDaily), false, false, false, feedback.ScopeDaily},
