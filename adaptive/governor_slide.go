@@ -22,9 +22,9 @@ const (
 	slideSure, slideMemory = 5, 16
 	// slideCalls is how many calls a window must allow to be learned, and leastSlide how many one that is known can.
 	slideCalls, leastSlide = 10, 2.0
-	// slideRatio is the share of a bucket's error that may be left, slideRise the same for each refusal while there are few, and slideClear with fewer than
-	// slideSure. slideWhole is added to what is left, as calls are whole.
-	slideRatio, slideRise, slideClear, slideWhole = 0.1, 0.02, 0.002, 0.25
+	// slideRatio is the share of a bucket's error that may be left, and slideClear with fewer refusals than slideSure. slideWhole is added to what is left,
+	// as calls are whole.
+	slideRatio, slideClear, slideWhole = 0.1, 0.002, 0.25
 	// slideNear is the share of what a window allows by which the count may differ at refusals, and slideFar that by which a bucket must be off.
 	slideNear, slideFar = 0.02, 0.03
 	// slideCoarse is the share of a window's calls above which those of a second are too many to know when they left the window.
@@ -176,7 +176,7 @@ func slideShare(refusals int) float64 {
 	case refusals < slideSure:
 		return slideClear
 	}
-	return min(slideRatio, slideRise*float64(refusals))
+	return slideRatio
 }
 
 // slideBest returns the length that explains the refusals, as its place in slideTimes from 1; 0 when none does. A bucket was off by last at the last of them.
