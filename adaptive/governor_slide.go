@@ -32,6 +32,8 @@ const (
 	// slideUneven is the share of what would have been accepted evenly in the next shorter time by which what was accepted in it must differ: where calls come as
 	// evenly before each refusal, any length explains them.
 	slideUneven = 0.1
+	// slideSpans is for how many windows there must have been refusals.
+	slideSpans = 2.0
 	// slideLow is the share of what a window allows below which a refusal is by something else, mostSlideDebt how many of them, less one for the
 	// calls of slideForgets windows, end what was learned.
 	slideLow, mostSlideDebt, slideForgets = 0.9, 2.0, 4
@@ -168,6 +170,11 @@ func (w *SlideState) off() float64 {
 	return max(0, float64(w.CallsCalls)-float64(w.TimeCalls)*float64(w.TimeCalls)/float64(w.TimeTime))
 }
 
+// spans returns in how many s, at most, the refusals came that the means are of: their number times the root of the mean square of the times between them.
+func (w *SlideState) spans() float64 {
+	return float64(min(w.N, slideMemory)) * math.Sqrt(float64(w.TimeTime))
+}
+
 // slideShare returns the share of a bucket's error that may be left after so many refusals.
 func slideShare(refusals int) float64 {
 	switch {
@@ -194,6 +201,9 @@ func (g *Governor) slideBest(last float64) int {
 		// Where calls come as evenly, longer ones explain as much as the one that it is.
 		n, left := float64(w.Mean[i]), float64(v)+slideWhole
 		near, far := slideNear*n, slideFar*n
+		if w.spans() < slideSpans*slideTimes[i].Seconds() {
+			return 0 // they counted mostly the same calls, so it says nothing that those are as many each time
+		}
 		if n < slideCalls || left > max(2*slideWhole, near*near) || off < far*far || math.Abs(last) < far || left > slideShare(int(w.N)>>w.Fails)*off {
 			return 0
 		}

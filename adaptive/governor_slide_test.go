@@ -237,3 +237,21 @@ func TestSlideSecondBeforeTheFirst(t *testing.T) {
 		}
 	}
 }
+
+// Where a bucket is drained by one burst after the other, all refusals lie within a second or two. What was accepted in the 10 s before is nearly the same
+// at each of them then, because it is the same calls, and says nothing of windows.
+func TestGovernorRefusalsWithinAWindowTellNothing(t *testing.T) {
+	rate := math.Exp(3.27734375)
+	u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(0x1d, 1)), takes: bucketOf(rate, math.Ceil(rate*17.375)), every: time.Second, burst: int(math.Ceil(rate * 2))}
+	u.run(6 * time.Minute)
+	if u.refused < 5 {
+		t.Fatalf("%d were refused, so this tests nothing", u.refused)
+	}
+	if u.learned > 0 {
+		t.Errorf("a bucket that refills %.2f a second was taken for a window after %d refusals", rate, u.learned)
+	}
+	w := SlideState{N: slideSure, TimeTime: 9}
+	if got := w.spans(); got != 3*slideSure {
+		t.Errorf("%d refusals 3 s apart span %v s", slideSure, got)
+	}
+}
