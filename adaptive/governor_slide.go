@@ -148,8 +148,11 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 // no more then.
 func (g *Governor) slideRow(c *Call) {
 	w := &g.s.Slide
+	if w.N == 0 {
+		return
+	}
 	for i, length := range slideTimes {
-		if n, edge := g.slideCount(c, length); w.N > 0 && n+edge < slideLow*float64(w.Mean[i])-1 {
+		if n, edge := g.slideCount(c, length); n+edge < slideLow*float64(w.Mean[i])-1 {
 			w.add(i, n, max(1.0/slideMemory, 1/(float64(w.N)+1)))
 		}
 	}
