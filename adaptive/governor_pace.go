@@ -74,11 +74,11 @@ func (g *Governor) pace() float64 {
 	if s.Limit >= 2 && (s.Mean > 0 || s.Begin.Of > 0) && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		rate := 0.0
 		if s.Mean > 0 {
-			rate = min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)+s.Lag.freeAfter().Seconds()), unbounded)
+			rate = between(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)+s.Lag.freeAfter().Seconds()), leastPace, unbounded)
 		}
 		begin := 0.0
 		if s.Begin.Of > 0 {
-			begin = beginSpread * s.Limit / max(beginLeast, s.Begin.Mean)
+			begin = max(leastPace, beginSpread*s.Limit/max(beginLeast, s.Begin.Mean))
 		}
 		switch {
 		case rate == 0:
