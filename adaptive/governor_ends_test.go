@@ -111,3 +111,50 @@ func TestPropGovernorRestoresEveryField(t *testing.T) {
 		}
 	})
 }
+
+// What a state says of limits and levels is moved into what the parameters of the law that takes it allow.
+func TestRestoredLevelsFit(t *testing.T) {
+	g := New(Config{Min: 5, Initial: 10})
+	now := time.Hour
+	g.Restore(now, GovernorState{
+		At: now, Origin: now - time.Minute, Limit: 10, Places: 2, Cells: [numCells]CellState{{Level: 1, Rate: 1, Latency: 1, At: 1e9}},
+		Levels: [numLevels]LevelState{{Limit: 2, N: 64, At: 1e9}},
+	})
+	s := &g.s
+	if s.Places != 5 {
+		t.Errorf("%v places, want the least that is allowed, 5", s.Places)
+	}
+	if s.Cells[0].At != 60 || s.Levels[0].At != 60 {
+		t.Errorf("a level was known %v s, and a limit %v s, after the first event, which is a minute ago", s.Cells[0].At, s.Levels[0].At)
+	}
+	if g.levelTo(2); s.Limit != 5 {
+		t.Errorf("the limit goes to %v, want the least that is allowed, 5", s.Limit)
+	}
+}
+
+// Who paused for days in all knows after a restart how much of that was since the last refusal.
+func TestRestoredPausesOfDays(t *testing.T) {
+	g := New(Config{})
+	s := g.State()
+	s.At, s.PausedSum, s.Pace[paceRequests].AnchorPaused = time.Hour, 100*time.Hour, 99*time.Hour
+	g.Restore(time.Hour, s)
+	if got := g.s.PausedSum - g.s.Pace[paceRequests].AnchorPaused; got != time.Hour {
+		t.Errorf("paused for %v since the last refusal, want an hour", got)
+	}
+}
+
+// However long a state says that calls take, starts are never so far apart that nobody knows any more what the upstream does.
+func TestRestoredSpreadIsNotTooSlow(t *testing.T) {
+	for name, set := range map[string]func(*GovernorState){
+		"ends":    func(s *GovernorState) { s.Mean, s.Latency = 1e15, maxGap },
+		"answers": func(s *GovernorState) { s.Begin.Mean, s.Begin.Of = 1e15, 8 },
+	} {
+		g := New(Config{})
+		s := g.State()
+		s.At, s.BusyAt, s.Done, s.Limit = time.Hour, time.Hour, 9, 10
+		set(&s)
+		if g.Restore(time.Hour, s); g.pace() < leastPace {
+			t.Errorf("%s: a pace of %v, want %v at least", name, g.pace(), leastPace)
+		}
+	}
+}

@@ -62,6 +62,7 @@ func (g *Governor) learnLevel(w *Window) {
 		float64(s.At-s.LevelAt) < 1e9*max(g.took, 1.5*s.Mean) || s.Counts != byCalls {
 		return
 	}
+	timed := min(w.Timed, levelMemory)
 	y, at := float32(between(math.Log(g.took), -mostClass, mostClass)), float32((s.At - s.Origin).Seconds())
 	l := s.level()
 	if l == nil {
@@ -80,8 +81,8 @@ func (g *Governor) learnLevel(w *Window) {
 		s.LevelDrift += (d - s.LevelDrift) / levelCalls
 	}
 	s.LevelNew = min(s.LevelNew+1, levelMemory)
-	l.At, l.N = at, uint8(min(int(l.N)+w.Timed, levelMemory))
-	l.Took += (y - l.Took) * min(1, float32(w.Timed)/float32(l.N))
+	l.At, l.N = at, uint8(min(int(l.N)+timed, levelMemory))
+	l.Took += (y - l.Took) * min(1, float32(timed)/float32(l.N))
 }
 
 // fewerGet looks, at the end of an epoch, for a lower limit that does more than the one in force, and goes there. It reports whether the limit must not rise,
@@ -189,6 +190,7 @@ func (g *Governor) levelsTell() bool {
 // levelTo lowers the limit to n.
 func (g *Governor) levelTo(n float64) {
 	s := &g.s
+	n = max(n, float64(g.cfg.Min)) // what was remembered may be of other parameters
 	s.Limit, s.Cause, s.MovedAt, s.MovedFrom = n, CauseLatency, s.At, n
 	s.Flight = n
 	s.Knee = nonzero(s.Knee, n)

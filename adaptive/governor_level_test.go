@@ -53,3 +53,22 @@ func TestGovernorSteepKnee(t *testing.T) {
 		}
 	}
 }
+
+// However many calls a window says were timed, no more are remembered than there is room for.
+func TestLevelOfManyCalls(t *testing.T) {
+	for _, n := range []int{levelMemory + 1, math.MaxInt} {
+		g := New(Config{Initial: 8})
+		for now := time.Duration(0); now < time.Minute; now += time.Second {
+			g.Window(now, Window{Start: now, OK: 8, Timed: 8, Latency: 8 * time.Second, MinLatency: time.Second, MaxInFlight: g.Decision().Limit, InFlight: g.Decision().Limit})
+		}
+		l := g.s.level()
+		if l == nil {
+			t.Fatal("nothing was learned, so this tests nothing")
+		}
+		w := Window{OK: 8, Timed: n, MaxInFlight: int(l.Limit), InFlight: int(l.Limit)}
+		g.took = 1
+		if g.learnLevel(&w); l.N != levelMemory {
+			t.Errorf("%d calls are remembered of %d, want %d", l.N, n, levelMemory)
+		}
+	}
+}

@@ -74,11 +74,11 @@ func (g *Governor) pace() float64 {
 	if s.Limit >= 2 && (s.Mean > 0 || s.Begin.Of > 0) && s.At-s.BusyAt <= max(time.Second, time.Duration(2e9*min(s.Mean, 3600))) {
 		rate := 0.0
 		if s.Mean > 0 {
-			rate = min(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)+s.Lag.freeAfter().Seconds()), unbounded)
+			rate = between(s.Limit/max(1e-6, min(s.Mean, s.Latency.Seconds()*1.5)+s.Lag.freeAfter().Seconds()), leastPace, unbounded)
 		}
 		begin := 0.0
 		if s.Begin.Of > 0 {
-			begin = beginSpread * s.Limit / max(beginLeast, s.Begin.Mean)
+			begin = max(leastPace, beginSpread*s.Limit/max(beginLeast, s.Begin.Mean))
 		}
 		switch {
 		case rate == 0:
@@ -387,8 +387,14 @@ func (g *Governor) since(from time.Duration) float64 {
 	s := &g.s
 	n := g.accepted() - float64(s.RingCount)
 	second := float64(from-s.Origin) / 1e9
-	for i := s.Second; i > max(0, s.Second-ringSize) && float64(i) > second; i-- {
-		n += float64(ringCalls(s.Ring[i%ringSize])) * min(1, float64(i)-second)
+	i, last := s.Second, max(0, s.Second-ringSize)
+	calls := int64(0)
+	for whole := max(last, int64(min(math.Ceil(second), float64(s.Second)))); i > whole; i-- {
+		calls += int64(ringCalls(s.Ring[uint64(i)%ringSize]))
+	}
+	n += float64(calls)
+	if i > last && float64(i) > second {
+		n += float64(ringCalls(s.Ring[uint64(i)%ringSize])) * (float64(i) - second)
 	}
 	return n
 }

@@ -22,5 +22,5 @@ func (g *Governor) tryBeside(t time.Duration) {
 	if !s.Recovering || !s.returns() || float64(s.InFlight) <= s.Limit || t < s.HoldUntil || (t-s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
 		return
 	}
-	g.raise(min(float64(s.InFlight)+1, max(s.Limit, s.Bound)), CauseRecovery)
+	g.raise(min(float64(s.InFlight)+1, max(s.Limit, s.Bound), g.ceiling()), CauseRecovery)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
+	"pgregory.net/rapid"
 )
 
 // lackingCapacity returns a guard of calls of 5 s whose upstream lacks capacity for 9 s, and how many of those that were accepted before are in flight
@@ -78,5 +79,28 @@ func TestWhatBeginsLeadsBack(t *testing.T) {
 	}
 	if got := g.Decision().Limit; got != back {
 		t.Errorf("limit %d after more have begun, want %d: ends count again", got, back)
+	}
+}
+
+// Whatever happens, a stated limit on calls in flight is not exceeded.
+func TestPropGovernorStatedIsNotExceeded(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := New(Config{})
+		for _, e := range likely(t, 100) {
+			e.apply(g)
+			if g.s.Limit > g.ceiling() {
+				t.Fatalf("limit %v after %+v, where %d are stated", g.s.Limit, e, g.s.Stated)
+			}
+		}
+	})
+}
+
+// What is tried beside calls in flight stays within what the upstream states.
+func TestTriedBesideWithinWhatIsStated(t *testing.T) {
+	g, now := lackingCapacity(t)
+	g.Hint(now, feedback.Window{Kind: feedback.ScopeConcurrency, Limit: 15})
+	now += 2 * time.Second
+	if got := g.Window(now, Window{Start: now - time.Second, InFlight: 20, MaxInFlight: 20, Waiting: 9, Full: true}).Limit; got > 15 {
+		t.Errorf("limit %d where the upstream states 15", got)
 	}
 }

@@ -20,7 +20,8 @@ const (
 	numSlides = len(slideTimes)
 	// slideSure is how many refusals are needed, or two fewer where all is clear, and slideMemory of how many the means are.
 	slideSure, slideMemory = 5, 16
-	// slideCalls is how many calls a window must allow to be learned, and leastSlide how many one that is known can.
+	// slideCalls is how many calls a window must allow to be learned, and leastSlide how many one that is known can: with fewer there would never be room
+	// for one.
 	slideCalls, leastSlide = 10, 2.0
 	// slideRatio is the share of a bucket's error that may be left, and slideClear with fewer refusals than slideSure. slideWhole is added to what is left,
 	// as calls are whole.
@@ -148,8 +149,11 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 // no more then.
 func (g *Governor) slideRow(c *Call) {
 	w := &g.s.Slide
+	if w.N == 0 {
+		return
+	}
 	for i, length := range slideTimes {
-		if n, edge := g.slideCount(c, length); w.N > 0 && n+edge < slideLow*float64(w.Mean[i])-1 {
+		if n, edge := g.slideCount(c, length); n+edge < slideLow*float64(w.Mean[i])-1 {
 			w.add(i, n, max(1.0/slideMemory, 1/(float64(w.N)+1)))
 		}
 	}
@@ -236,7 +240,7 @@ func (g *Governor) slideKnown(t time.Duration, c *Call, first bool) bool {
 		return false // once may be by something else
 	case first && !low:
 		w.Before = w.Allows
-		w.Allows += (float32(min(max(float64(w.Allows), n-edge/4), n+edge/4)) - w.Allows) / 2
+		w.Allows = max(leastSlide, w.Allows+(float32(min(max(float64(w.Allows), n-edge/4), n+edge/4))-w.Allows)/2)
 	case low:
 		w.Before = 0
 		w.Allows = min(w.Allows, float32(max(leastSlide, n)))
@@ -284,6 +288,9 @@ func (g *Governor) slideMove(t time.Duration, w *Window) bool {
 		return false
 	}
 	p := &s.Pace[paceRequests]
+	if p.StatedKind != feedback.ScopeNone {
+		return false // a refusal made it forget the pace since, and headers tell one now
+	}
 	count := g.since(t - slideTimes[d.Of-1])
 	d.Debt = max(0, d.Debt-float32(w.OK)/max(1, slideForgets*d.Allows))
 	if n := count - g.unresolved(); n > turnGrown*float64(d.Allows)+2 {
@@ -359,7 +366,8 @@ func (g *Governor) slideLook() time.Duration {
 	if s.HoldUntil > s.At {
 		return s.HoldUntil
 	}
-	return after(s.At, min(max(time.Duration(1e9*float64(s.Slide.Room)/max(s.Pace[paceRequests].Rate, leastPace)), slideSoon), slideAsk))
+	used := float64(s.Slide.Room) / max(s.Pace[paceRequests].Rate, leastPace)
+	return after(s.At, time.Duration(1e9*between(used, slideSoon.Seconds(), slideAsk.Seconds())))
 }
 
 // quota returns the quota that is counted in windows, as far as it is known.

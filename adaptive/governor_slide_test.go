@@ -255,3 +255,48 @@ func TestGovernorRefusalsWithinAWindowTellNothing(t *testing.T) {
 		t.Errorf("%d refusals 3 s apart span %v s", slideSure, got)
 	}
 }
+
+// However much room there is, it is looked at what has come back within half a second.
+func TestSlideLooksSoon(t *testing.T) {
+	for _, room := range []float32{-1e9, 0, 1, 1e9, 1e30} {
+		g := New(Config{})
+		g.s.At, g.s.Slide.Room = time.Hour, room
+		if got := g.slideLook() - time.Hour; got < slideSoon || got > slideAsk {
+			t.Errorf("with room for %v it is looked again in %v, want %v to %v", room, got, slideSoon, slideAsk)
+		}
+	}
+}
+
+// The pace that headers tell is not that of a window which was learned before.
+func TestStatedPaceIsNotOfASlidingWindow(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 2, InFlight: 2, Waiting: 1})
+	g.s.Slide = SlideState{Of: 2, Allows: 1000, Before: 1000, Ask: 1}
+	want := g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 1, Reset: 50 * time.Second}).Pace
+	now += time.Second
+	if got := g.Window(now, Window{Start: now - time.Second, InFlight: 2, Waiting: 1}).Pace; want == 0 || got != want {
+		t.Errorf("a pace of %v, want %v as headers tell", got, want)
+	}
+}
+
+// However little a window allows at its refusals, there is room in one that is empty.
+func TestSlideOfFewCallsHasRoom(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, Waiting: 9})
+	g.s.Slide = SlideState{Of: 2, Allows: leastSlide, Before: leastSlide, Ask: 1}
+	for range 20 {
+		now += time.Minute
+		call := Call{SentAt: now - 20*time.Millisecond, InFlight: 1, Episode: g.s.Episode}
+		g.Window(now, Window{Start: now - time.Minute, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, InFlight: 1, Waiting: 9})
+		if g.Ended(now, call, Outcome{Class: feedback.Throttled}); g.s.Slide.Of == 0 {
+			return
+		}
+		later := g.s.HoldUntil + time.Minute
+		if d := g.Window(later, Window{Start: now, Waiting: 9}); d.NotBefore > later {
+			t.Fatalf("nothing may start %v after the last call: %+v", later-now, g.s.Slide)
+		}
+		now = later
+	}
+}

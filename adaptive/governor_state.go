@@ -302,6 +302,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen} {
 		*f = float32(between(float64(*f), 0, most))
 	}
+	if s.Places > 0 {
+		s.Places = max(s.Places, float32(g.cfg.Min)) // the least may have been less before
+	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
 	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
@@ -355,7 +358,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.RingCount = n // it would take for ever to catch up
 	}
 	s.Latency, s.Doubling, s.Quickest = min(max(s.Latency, 0), maxGap), min(max(s.Doubling, 0), maxGap), min(max(s.Quickest, 0), maxGap)
-	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), maxGap), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
+	s.PausedSum, s.LastPause, s.DarkGap = min(max(s.PausedSum, 0), mostPaused), min(max(s.LastPause, 0), maxGap), min(max(s.DarkGap, 0), maxGap)
 	for i := range s.Cells {
 		c := &s.Cells[i]
 		if !(c.Rate > 0 && c.Rate <= unbounded && c.Latency >= 0 && c.Latency <= unbounded && c.Level >= 1 && c.Level <= most && c.At >= 0 && c.At <= unbounded) {
@@ -434,12 +437,24 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.RingCount = s.Done + int64(s.InFlight) - s.Refused
 	}
 	s.Origin = now - age
+	// Nothing was known later than that, or it would never be forgotten.
+	last := float32(age.Seconds())
+	for i := range s.Cells {
+		s.Cells[i].At = min(s.Cells[i].At, last)
+	}
+	for i := range s.Levels {
+		s.Levels[i].At = min(s.Levels[i].At, last)
+	}
 	s.At = now
 	g.s = s
 }
 
-// maxGap bounds a time that a state remembers.
-const maxGap = 24 * time.Hour
+const (
+	// maxGap bounds a time that a state remembers.
+	maxGap = 24 * time.Hour
+	// mostPaused bounds the sum of all pauses, so that no further one is too much: 73 years.
+	mostPaused = time.Duration(1 << 61)
+)
 
 // unbounded is a rate or a count that nothing reaches, and that JSON can hold.
 const unbounded = 1e15

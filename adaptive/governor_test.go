@@ -283,6 +283,16 @@ func BenchmarkGovernorEnded(b *testing.B) {
 	}
 }
 
+// A refusal after calls that were accepted is what the law learns most from.
+func BenchmarkGovernorRefused(b *testing.B) {
+	g := New(Config{})
+	for i := range b.N {
+		now := time.Duration(i+1) * 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 20, Timed: 20, Latency: 20 * time.Second, MinLatency: time.Second, MaxInFlight: 8, InFlight: 8})
+		g.Ended(now, Call{SentAt: now - time.Millisecond, Episode: g.s.Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
+	}
+}
+
 func TestGovernorRefusalOfSparseCalls(t *testing.T) {
 	// Of calls that come one by one, minutes apart, a refusal says nothing of how many may start a second: a burst after it must not
 	// wait for as long as they were apart.
