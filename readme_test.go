@@ -44,6 +44,30 @@ func TestTranslationsAreInStep(t *testing.T) {
 	}
 }
 
+// No line of prose is there twice. Of a line that two branches rewrote a merge may keep both, one of them with what is not true any more.
+func TestNoLineTwice(t *testing.T) {
+	const same = 60 // bytes that no two lines begin with
+	for _, page := range []string{"README.md", "DESIGN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/control-law.md", "docs/limiter.md", "docs/scenarios.md", "docs/simulator.md"} {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, code := map[string]int{}, false
+		for i, line := range strings.Split(string(b), "\n") {
+			if strings.HasPrefix(line, "```") {
+				code = !code
+			}
+			if code || len(line) < same {
+				continue
+			}
+			if first, ok := seen[line[:same]]; ok {
+				t.Errorf("%s:%d begins like line %d: %s", page, i+1, first, line[:same])
+			}
+			seen[line[:same]] = i + 1
+		}
+	}
+}
+
 type parts struct {
 	counts [4]int
 	links  []string

@@ -360,12 +360,14 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	case feedback.ScopeRequests:
 		g.paceRefused(t, paceRequests, first)
 		return
-	case feedback.ScopeTokens:
-		g.paceRefused(t, paceTokens, first)
-		return
-	case feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
-		// What a call costs of one kind is not known when it starts, and what it costs on average is.
-		if g.toldRefused(t, o.Scope, first) {
+	case feedback.ScopeTokens, feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
+		if o.Scope == feedback.ScopeTokens && s.Pace[paceTokens].Rate > 0 {
+			g.paceRefused(t, paceTokens, first)
+			return
+		}
+		// What a call costs is not known when it starts (what is reserved then is given back later, or more is used), and what it costs on
+		// average is: calls are counted.
+		if o.Scope != feedback.ScopeTokens && g.toldRefused(t, o.Scope, first) {
 			return
 		}
 		g.paceRefused(t, paceRequests, first)

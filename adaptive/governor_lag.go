@@ -40,6 +40,9 @@ const (
 	mostLagDebt, lagCalls = 5.0, 12
 	// lagWorse is the share of what passed before that must pass with a hold, once lagJudge calls and three times the limit have.
 	lagWorse, lagWorseLate, lagJudge = 0.8, 0.9, 30
+	// lagMany is from how many places on the numbers that are refused differ about the boundary by more than a call, because the times of a lag
+	// differ: the lowest of them is not it, and a cut leads below their mean (lagBelow less, as it is of numbers that were refused), not below each.
+	lagMany, lagBelow = 8, 0.5
 )
 
 // LagState is what is known of how long calls are counted after their ends.
@@ -203,6 +206,9 @@ func (g *Governor) lagged(t time.Duration, n float64, c *Call, first bool) bool 
 	}
 	s.RetestAt = 0
 	if !low {
+		if m := float64(l.Mean[l.Hold]); m >= lagMany {
+			n = max(n, min(s.Limit+1, m-lagBelow))
+		}
 		s.LastBound, s.Sharp = n, max(s.Sharp, 4)
 		g.capRefused(t, n)
 	}

@@ -207,3 +207,18 @@ func TestLagEnds(t *testing.T) {
 		g.lagEnded(math.MaxInt64, 0, 1)
 	}
 }
+
+// With a hold, the numbers that are refused differ about the boundary, and a cut leads below their mean; of few places it leads below each.
+func TestGovernorLagCutsBelowTheMean(t *testing.T) {
+	for _, test := range []struct{ was, mean, n, limit int }{{20, 20, 18, 18}, {20, 20, 17, 18}, {20, 20, 19, 18}, {6, 6, 5, 4}} {
+		g := New(Config{})
+		g.s.Lag.Hold, g.s.Lag.N = 4, lagMemory
+		for i := range g.s.Lag.Mean {
+			g.s.Lag.Mean[i], g.s.Lag.Var[i] = float32(test.mean), 4
+		}
+		g.s.Limit, g.s.Bound, g.s.LastBound, g.s.SlowStart, g.s.Credit = float64(test.was), float64(test.was), float64(test.was), false, 0
+		if d := g.Ended(time.Second, Call{SentAt: time.Second - time.Millisecond, InFlight: test.n}, refused(feedback.ScopeUnknown)); d.Limit != test.limit {
+			t.Errorf("refused at %d with a mean of %d: a limit of %d, want %d", test.n, test.mean, d.Limit, test.limit)
+		}
+	}
+}

@@ -387,8 +387,14 @@ func (g *Governor) since(from time.Duration) float64 {
 	s := &g.s
 	n := g.accepted() - float64(s.RingCount)
 	second := float64(from-s.Origin) / 1e9
-	for i := s.Second; i > max(0, s.Second-ringSize) && float64(i) > second; i-- {
-		n += float64(ringCalls(s.Ring[i%ringSize])) * min(1, float64(i)-second)
+	i, last := s.Second, max(0, s.Second-ringSize)
+	calls := int64(0)
+	for whole := max(last, int64(min(math.Ceil(second), float64(s.Second)))); i > whole; i-- {
+		calls += int64(ringCalls(s.Ring[uint64(i)%ringSize]))
+	}
+	n += float64(calls)
+	if i > last && float64(i) > second {
+		n += float64(ringCalls(s.Ring[uint64(i)%ringSize])) * (float64(i) - second)
 	}
 	return n
 }

@@ -23,9 +23,9 @@ const (
 	// slideCalls is how many calls a window must allow to be learned, and leastSlide how many one that is known can: with fewer there would never be room
 	// for one.
 	slideCalls, leastSlide = 10, 2.0
-	// slideRatio is the share of a bucket's error that may be left, slideRise the same for each refusal while there are few, and slideClear with fewer than
-	// slideSure. slideWhole is added to what is left, as calls are whole.
-	slideRatio, slideRise, slideClear, slideWhole = 0.1, 0.02, 0.002, 0.25
+	// slideRatio is the share of a bucket's error that may be left, and slideClear with fewer refusals than slideSure. slideWhole is added to what is left,
+	// as calls are whole.
+	slideRatio, slideClear, slideWhole = 0.1, 0.002, 0.25
 	// slideNear is the share of what a window allows by which the count may differ at refusals, and slideFar that by which a bucket must be off.
 	slideNear, slideFar = 0.02, 0.03
 	// slideCoarse is the share of a window's calls above which those of a second are too many to know when they left the window.
@@ -38,7 +38,7 @@ const (
 	// slideLow is the share of what a window allows below which a refusal is by something else, mostSlideDebt how many of them, less one for the
 	// calls of slideForgets windows, end what was learned.
 	slideLow, mostSlideDebt, slideForgets = 0.9, 2.0, 4
-	// slideBack is in which time what there is room for is used, in windows, and slideFast bounds the pace, as a multiple of what the window allows a second.
+	// slideBack is in which time what there is room for is used, in windows, and slideFast bounds the pace: what the window allows is not started in less than as many s.
 	slideBack, slideFast = 0.02, 4.0
 	// slideProbe, and half a window, is how long after a refusal more than the window allows is asked for, at the soonest.
 	slideProbe = 10 * time.Second
@@ -149,8 +149,11 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 // no more then.
 func (g *Governor) slideRow(c *Call) {
 	w := &g.s.Slide
+	if w.N == 0 {
+		return
+	}
 	for i, length := range slideTimes {
-		if n, edge := g.slideCount(c, length); w.N > 0 && n+edge < slideLow*float64(w.Mean[i])-1 {
+		if n, edge := g.slideCount(c, length); n+edge < slideLow*float64(w.Mean[i])-1 {
 			w.add(i, n, max(1.0/slideMemory, 1/(float64(w.N)+1)))
 		}
 	}
@@ -184,7 +187,7 @@ func slideShare(refusals int) float64 {
 	case refusals < slideSure:
 		return slideClear
 	}
-	return min(slideRatio, slideRise*float64(refusals))
+	return slideRatio
 }
 
 // slideBest returns the length that explains the refusals, as its place in slideTimes from 1; 0 when none does. A bucket was off by last at the last of them.

@@ -229,7 +229,7 @@ type GovernorState struct {
 	Refuted      int8  // trials that a limit on calls in flight explained
 	LevelSeen    uint8 // calls that LevelRest is of, at most 64
 	LevelNew     uint8 // calls since LevelAt, at most 64
-	LevelTimes   int8  // how often a lower limit did more, at most 8
+	LevelTimes   int8  // how often a lower limit did more, at most 4
 	Retests      int8  // the refusals of the retest, 1 to 7
 
 	Origin   time.Duration // the first event

@@ -35,7 +35,7 @@ func TestGovernorScopes(t *testing.T) {
 	}{
 		{"calls in flight", refused(feedback.ScopeConcurrency), true, false, false, feedback.ScopeConcurrency},
 		{"requests", refused(feedback.ScopeRequests), false, true, false, feedback.ScopeRequests},
-		{"tokens", refused(feedback.ScopeTokens), false, false, true, feedback.ScopeTokens},
+		{"tokens", refused(feedback.ScopeTokens), false, true, false, feedback.ScopeTokens},
 		{"input tokens", refused(feedback.ScopeInputTokens), false, true, false, feedback.ScopeInputTokens},
 		{"unknown", refused(feedback.ScopeUnknown), true, false, false, feedback.ScopeUnknown},
 		{"daily", refused(feedback.ScopeDaily), false, false, false, feedback.ScopeDaily},
@@ -280,6 +280,16 @@ func BenchmarkGovernorEnded(b *testing.B) {
 	g := New(Config{})
 	for i := range b.N {
 		g.Ended(time.Duration(i)*time.Millisecond, Call{Episode: g.s.Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
+	}
+}
+
+// A refusal after calls that were accepted is what the law learns most from.
+func BenchmarkGovernorRefused(b *testing.B) {
+	g := New(Config{})
+	for i := range b.N {
+		now := time.Duration(i+1) * 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 20, Timed: 20, Latency: 20 * time.Second, MinLatency: time.Second, MaxInFlight: 8, InFlight: 8})
+		g.Ended(now, Call{SentAt: now - time.Millisecond, Episode: g.s.Episode, InFlight: 8}, Outcome{Class: feedback.Throttled})
 	}
 }
 

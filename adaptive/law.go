@@ -177,7 +177,7 @@ type Decision struct {
 	// each call's end.
 	AskAgain time.Duration
 	// Until is when the law wants a Window although no call has ended, if somebody waits then: Pace or TokenPace will not
-	// hold any more. 0: the next call's end is soon enough.
+	// hold any more, or more may start, as calls have left a window. 0: the next call's end is soon enough.
 	Until time.Duration
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,13 +135,27 @@ func (e *env) drawsAction(c *cli.Context) error {
 	if len(p.Numbers()) == 0 {
 		return misuse(fmt.Errorf("of draws %d to %d none is of the kind %s: let --n be %d, so that each kind is drawn", p.First, p.First+p.N-1, c.String("kinds"), len(scenario.DrawKinds())))
 	}
-	progress := newProgress(e.stderr)
+	progress := e.progress(c, "draws")
 	p.Progress = progress.show
 	results, err := scenario.RunDraws(c.Context, p)
 	progress.clear()
+	if err != nil && c.Context.Err() != nil && errors.Is(err, context.Cause(c.Context)) {
+		if len(results) == 0 {
+			return &exitError{exitInterrupted, errors.New("interrupted before the first draw was finished; nothing was written")}
+		}
+		if err := e.writeDraws(c, &p, results); err != nil {
+			e.exit(err) // an interruption has the last word
+		}
+		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d draws; what is finished is above", len(results)/len(p.Controllers), len(p.Numbers()))}
+	}
 	if err != nil {
 		return internal(err)
 	}
+	return e.writeDraws(c, &p, results)
+}
+
+// writeDraws writes results as c asks for them.
+func (e *env) writeDraws(c *cli.Context, p *scenario.DrawPlan, results []scenario.DrawResult) error {
 	groups := group(kindsOf(p.Wide), p.Controllers, results)
 	if c.Bool("json") {
 		enc := json.NewEncoder(e.stdout)

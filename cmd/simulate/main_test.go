@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,8 @@ func TestTranscripts(t *testing.T) {
 		{"bad-draws-set", []string{"run", "--html", "", "--set", "workload.rate=2.0", "--controllers", "none", "draw-7-3"}},
 		{"bad-draws-duration", []string{"run", "--html", "", "--duration", "1h", "--controllers", "none", "draw-7-3"}},
 		{"bad-draws-number", []string{"run", "--html", "", "--controllers", "none", "wide:7:0", "wide-7-100001"}},
+		{"bad-draws-name", []string{"run", "--html", "", "--controllers", "none", "wide-x-1", "draw:7", "wide-99999999999999999999-1"}},
+		{"bad-draws-show", []string{"scenarios", "show", "draw-7-3"}},
 		{"wide-duration", []string{"run", "--html", "", "--duration", "20s", "--seeds", "1", "--set", "workload.patience=\"9s\"", "--controllers", "none,fixed-4", "wide-7-0"}},
 		{"show-wide", []string{"scenarios", "show", "wide-7-3"}},
 		{"bad-draws-kinds", []string{"draws", "--n", "3", "--kinds", "queue"}},
@@ -293,6 +296,40 @@ func await(t *testing.T, b *syncBuffer, text string) {
 		case <-late:
 			t.Fatalf("no %q within a minute: %s", text, got)
 		}
+	}
+}
+
+// Draws, too, keep what is finished.
+func TestInterruptDraws(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "draws", "--n", "100000", "--cpus", "2", "--controllers", "none", "--kinds", "queue", "--list")
+	cmd.Dir = workdir(t)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	var stdout, stderr syncBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, &stderr, "done 2\n")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d", code, exitInterrupted)
+	}
+	said := regexp.MustCompile(`simulate: interrupted after (\d+) of 12500 draws; what is finished is above`).FindStringSubmatch(stderr.String())
+	if said == nil {
+		t.Fatalf("stderr is %q", stderr.String())
+	}
+	list, _, _ := strings.Cut(stdout.String(), "\n\n")
+	if got := strings.Count(list, "\n"); strconv.Itoa(got) != said[1] {
+		t.Errorf("%s draws are said to be finished, %d are listed:\n%s", said[1], got, stdout.String())
 	}
 }
 

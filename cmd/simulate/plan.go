@@ -312,6 +312,9 @@ func drawn(word string) ([]*scenario.Scenario, error) {
 		}
 		return list, nil
 	}
+	if kind := strings.IndexAny(word, "-:"); kind > 0 && (word[:kind] == "draw" || word[:kind] == "draws" || word[:kind] == "wide") && !isFile(word) {
+		return nil, fmt.Errorf("%q names no drawn world: one is draw-SEED-N or wide-SEED-N, as in wide-7-3, and the first N of a seed are draws:SEED:N or wide:SEED:N", word)
+	}
 	return nil, nil
 }
 

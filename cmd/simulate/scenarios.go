@@ -80,9 +80,14 @@ func (e *env) showAction(c *cli.Context) error {
 		return misuse(errors.New("scenarios show needs the name of one scenario, as in simulate scenarios show rpm-bucket"))
 	}
 	text, ok := scenarios.Read(c.Args().First())
-	if list, err := drawn(c.Args().First()); err != nil {
+	switch list, err := drawn(c.Args().First()); {
+	case err != nil:
 		return misuse(err)
-	} else if len(list) == 1 && list[0].Source != "" {
+	case len(list) > 1:
+		return misuse(fmt.Errorf("%s are %d scenarios: name one", c.Args().First(), len(list)))
+	case len(list) == 1 && list[0].Source == "":
+		return misuse(fmt.Errorf("%s was never a file, so there is none to show: only wide-SEED-N have one", list[0].Name))
+	case len(list) == 1:
 		text, ok = []byte(list[0].Source), true
 	}
 	if !ok {

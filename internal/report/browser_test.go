@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +55,32 @@ func TestBrowserDrawsTheCharts(t *testing.T) {
 	drawn, _, _ := strings.Cut(dom, `<script type="application/json"`) // the data may have these letters in a row
 	if strings.Contains(drawn, `d=""`) || strings.Contains(drawn, "NaN") {
 		t.Error("a line is empty or has a point that is not a number")
+	}
+}
+
+// An interval over two seeds that differ much is far wider than all there can be. It must end where the chart does.
+func TestBrowserKeepsIntervalsInTheChart(t *testing.T) {
+	path := browsertest.Find(t)
+	r := five()
+	runs := r.Scenarios[1].Runs
+	ours := &runs[len(runs)-1]
+	for i, goodput := range []float64{0.4, 0.99} {
+		ours.PerSeed = append(ours.PerSeed, SeedSummary{Seed: uint64(i + 1), Summary: summary(goodput, 0.1)})
+	}
+	dom, console := open(t, path, html(t, r))
+	if console != "" {
+		t.Errorf("the console says:\n%s", console)
+	}
+	bars := regexp.MustCompile(`<path class="bar c-ours"[^>]* d="M[-0-9.]+ ([-0-9.]+)V([-0-9.]+)"`).FindAllStringSubmatch(dom, -1)
+	if len(bars) == 0 {
+		t.Fatal("there is no interval of goodput")
+	}
+	for _, bar := range bars {
+		for _, end := range bar[1:] {
+			if at, err := strconv.ParseFloat(end, 64); err != nil || at < 0 || at > 190 {
+				t.Errorf("an interval ends at %s, the chart is from 0 to 190", end)
+			}
+		}
 	}
 }
 

@@ -73,13 +73,15 @@ func (p *DrawPlan) Numbers() []int {
 	return out
 }
 
-// RunDraws lets each controller meet each drawn world. The results are in the order of the draws and the controllers and do not depend on CPUs.
+// RunDraws lets each controller meet each drawn world. The results are in the order of the draws and the controllers and do not depend on CPUs. When ctx
+// ends, they are of the draws that all controllers have met, beside its cause.
 func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	per := len(p.Controllers)
 	numbers := p.Numbers()
 	results := make([]DrawResult, len(numbers)*per)
+	met := make([]bool, len(numbers))
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
@@ -99,6 +101,7 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 					}
 					return
 				}
+				met[i] = true
 				mu.Lock()
 				done++
 				if p.Progress != nil {
@@ -109,10 +112,16 @@ func RunDraws(ctx context.Context, p DrawPlan) ([]DrawResult, error) {
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if ctx.Err() == nil {
+		return results, nil
 	}
-	return results, nil
+	var finished []DrawResult
+	for i, ok := range met {
+		if ok {
+			finished = append(finished, results[i*per:(i+1)*per]...)
+		}
+	}
+	return finished, context.Cause(ctx)
 }
 
 func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {

@@ -744,7 +744,8 @@
       const at = { cx: px(x(run.x ? 30 : run.r || 0)), cy: px(y(run.g || 0)) };
       const bar = (lo, hi, f) => [f(lo), f(hi)].map(px);
       if (run.gi) {
-        const [a, b] = bar(run.gi[0], run.gi[1], y);
+        // An interval over two seeds may be far wider than the chart is high.
+        const [a, b] = bar(Math.min(top, run.gi[0]), Math.min(top, run.gi[1]), y);
         svg(s, 'path', { class: `bar ${c.class}`, 'data-c': run.c, d: `M${at.cx} ${a}V${b}` });
       }
       if (run.ri && !run.x) {
