@@ -41,8 +41,9 @@ const (
 	// lagWorse is the share of what passed before that must pass with a hold, once lagJudge calls and three times the limit have.
 	lagWorse, lagWorseLate, lagJudge = 0.8, 0.9, 30
 	// lagMany is from how many places on the numbers that are refused differ about the boundary by more than a call, because the times of a lag
-	// differ: the lowest of them is not it, and a cut leads below their mean (lagBelow less, as it is of numbers that were refused), not below each.
-	lagMany, lagBelow = 8, 0.5
+	// differ: the lowest of them is not it, and a cut leads below their mean (lagBelow less, as it is of numbers that were refused), not below each, unless the
+	// debt of the hold is lagDoubt and more: refusals that speak against a hold are of another limit.
+	lagMany, lagBelow, lagDoubt = 8, 0.5, 2
 )
 
 // LagState is what is known of how long calls are counted after their ends.
@@ -206,7 +207,7 @@ func (g *Governor) lagged(t time.Duration, n float64, c *Call, first bool) bool 
 	}
 	s.RetestAt = 0
 	if !low {
-		if m := float64(l.Mean[l.Hold]); m >= lagMany {
+		if m := float64(l.Mean[l.Hold]); m >= lagMany && l.Debt < lagDoubt {
 			n = max(n, min(s.Limit+1, m-lagBelow))
 		}
 		s.LastBound, s.Sharp = n, max(s.Sharp, 4)
