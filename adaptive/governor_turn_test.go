@@ -6,75 +6,16 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
-
-	"github.com/flyball-go/flyball/feedback"
 )
 
-// windowed is an upstream that allows so many calls in each window of a minute, and a guard with a law that always has callers waiting. Calls take
-// a tenth of a second, and refusals a hundredth.
-type windowed struct {
-	g      *Governor
-	allows int
-	period time.Duration
-	from   time.Duration // when a window begins
-
-	now      time.Duration
-	next     time.Duration // the pace's next start
-	used     int           // in this window
-	window   int64
-	inFlight []flying
-	ok       int
-	refused  int
-}
-
-type flying struct {
-	call Call
-	ends time.Duration
-	ok   bool
-}
-
-func (u *windowed) run(until time.Duration) {
-	const tick = 5 * time.Millisecond
-	for ; u.now < until; u.now += tick {
-		if n := int64((u.now - u.from) / u.period); n != u.window {
-			u.window, u.used = n, 0
-		}
-		left := u.inFlight[:0]
-		for i, f := range u.inFlight {
-			switch {
-			case f.ends > u.now:
-				left = append(left, f)
-			case f.ok:
-				u.ok++
-				u.g.Window(u.now, Window{Start: u.now - tick, OK: 1, Timed: 1, Latency: u.now - f.call.SentAt, MinLatency: u.now - f.call.SentAt,
-					MaxInFlight: f.call.InFlight, Full: true, InFlight: len(left) + len(u.inFlight) - i - 1, Waiting: 50})
-			default:
-				u.refused++
-				u.g.Ended(u.now, f.call, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
-			}
-		}
-		u.inFlight = left
-		d := u.g.Decision()
-		for len(u.inFlight) < d.Limit && u.now >= d.NotBefore && (d.Pace == 0 || u.now >= u.next) {
-			if d.Pace > 0 {
-				u.next = max(u.next, u.now-tick) + time.Duration(1e9/d.Pace)
-			}
-			f := flying{call: Call{SentAt: u.now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: u.now + 10*time.Millisecond}
-			if u.used < u.allows {
-				u.used++
-				f.ok, f.ends = true, u.now+100*time.Millisecond
-			}
-			u.inFlight = append(u.inFlight, f)
-			d = u.g.Decision()
-		}
-	}
-}
+// inWindows is a guard with a law that always has callers waiting, before a quota of so many calls in each window of a length.
+func inWindows(w *windows) *metered { return &metered{g: New(Config{}), busy: true, takes: w.takes} }
 
 // A quota of a hundred calls a minute, in windows of which nobody tells: after three that were used up it is known when they turn and how many calls
 // each allows, all of them are made, and hardly any is refused.
 func TestGovernorLearnsWindows(t *testing.T) {
 	for _, from := range []time.Duration{-30 * time.Second, -7 * time.Second, 0} {
-		u := &windowed{g: New(Config{}), allows: 100, period: time.Minute, from: from}
+		u := inWindows(&windows{allows: 100, length: time.Minute, from: from})
 		u.run(10 * time.Minute)
 		w := u.g.State().Turn
 		if w.Period != 60 || math.Abs(float64(w.Allows)-100) > 3 {
@@ -97,14 +38,15 @@ func TestGovernorLearnsWindows(t *testing.T) {
 
 // When windows allow twice as many, that is found within a few of them, and when they allow half as many again, too.
 func TestGovernorFollowsWindows(t *testing.T) {
-	u := &windowed{g: New(Config{}), allows: 100, period: time.Minute}
+	quota := &windows{allows: 100, length: time.Minute}
+	u := inWindows(quota)
 	u.run(10 * time.Minute)
-	u.allows = 200
+	quota.allows = 200
 	u.run(16 * time.Minute)
 	if w := u.g.State().Turn; w.Period != 60 || math.Abs(float64(w.Allows)-200) > 10 {
 		t.Errorf("six minutes after windows of 100 calls have grown to 200: %+v", w)
 	}
-	u.allows = 100
+	quota.allows = 100
 	u.run(19 * time.Minute)
 	if w := u.g.State().Turn; w.Period != 60 || math.Abs(float64(w.Allows)-100) > 5 {
 		t.Errorf("three minutes after windows of 200 calls have shrunk to 100: %+v", w)
@@ -113,10 +55,10 @@ func TestGovernorFollowsWindows(t *testing.T) {
 
 // A call that is accepted in the middle of a window that is used up refutes it.
 func TestGovernorForgetsWindows(t *testing.T) {
-	u := &windowed{g: New(Config{}), allows: 100, period: time.Minute}
+	quota := &windows{allows: 100, length: time.Minute}
+	u := inWindows(quota)
 	u.run(10 * time.Minute)
-	u.period, u.from, u.allows = 17*time.Second, u.now, 20
-	u.window, u.used = 0, 0
+	*quota = windows{allows: 20, length: 17 * time.Second, from: u.now}
 	u.run(14 * time.Minute)
 	if w := u.g.State().Turn; w.Period == 60 {
 		t.Errorf("windows of 17 s are taken for such of a minute: %+v", w)
