@@ -56,6 +56,17 @@ func (b *bench) logf(format string, a ...any) {
 	b.log = append(b.log, fmt.Sprintf("%8v ", b.now)+fmt.Sprintf(format, a...))
 }
 
+// starts lets time pass from wake to wake, until nobody waits, and returns when those who waited started.
+func (b *bench) starts() (at []time.Duration) {
+	for wake, ok := b.core.Wake(b.now); ok; wake, ok = b.core.Wake(b.now) {
+		b.now = wake
+		for range b.next() {
+			at = append(at, b.now)
+		}
+	}
+	return at
+}
+
 func (b *bench) fatalf(format string, a ...any) {
 	b.t.Helper()
 	for _, l := range b.log {
@@ -203,13 +214,7 @@ func TestResumeIsSpread(t *testing.T) {
 	for range 4 {
 		b.acquire()
 	}
-	var starts []time.Duration
-	for at, ok := b.core.Wake(b.now); ok; at, ok = b.core.Wake(b.now) {
-		b.now = at
-		for range b.next() {
-			starts = append(starts, b.now)
-		}
-	}
+	starts := b.starts()
 	if len(starts) != 4 || starts[0] < 10*time.Second || starts[0] > 10500*time.Millisecond {
 		b.fatalf("starts at %v, want the first within 10 s and 5 %% of it", starts)
 	}
@@ -483,13 +488,7 @@ func TestPaceAfterAPause(t *testing.T) {
 	for range 4 {
 		b.acquire()
 	}
-	var starts []time.Duration
-	for at, ok := b.core.Wake(b.now); ok; at, ok = b.core.Wake(b.now) {
-		b.now = at
-		for range b.next() {
-			starts = append(starts, b.now)
-		}
-	}
+	starts := b.starts()
 	if len(starts) != 4 {
 		b.fatalf("%d starts, want 4", len(starts))
 	}

@@ -226,6 +226,18 @@ func (u *wicked) fail(at time.Duration) {
 		u.core.Waiting(), u.core.Decision(), u.law.State())
 }
 
+// play asks as long as the mood lasts, a thousand times at most.
+func (u *wicked) play() {
+	until := u.now + u.mood.lasts
+	for range 1000 {
+		if u.now >= until {
+			return
+		}
+		u.ask()
+		u.step()
+	}
+}
+
 // Whatever an upstream answers: while it refuses nothing, those who wait for it do not wait for ever, and no timer goes off without an end.
 func TestPropSomethingStarts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -234,14 +246,7 @@ func TestPropSomethingStarts(t *testing.T) {
 		u.core.Init(&Config{Law: u.law, Queue: 100, MaxWait: 1000 * time.Hour, MaxPause: 5 * time.Minute, PauseJitter: 0.1, Seed: 1})
 		for i := range rapid.IntRange(1, 8).Draw(t, "moods") {
 			u.mood = drawMood(t, i)
-			until := u.now + u.mood.lasts
-			for range 1000 {
-				if u.now >= until {
-					break
-				}
-				u.ask()
-				u.step()
-			}
+			u.play()
 		}
 	})
 }
@@ -285,14 +290,7 @@ func TestPropSomethingStartsOfAnyState(t *testing.T) {
 				u.law.Restore(u.now, s)
 				u.live(u.now + time.Hour)
 			}
-			until := u.now + u.mood.lasts
-			for range 1000 {
-				if u.now >= until {
-					break
-				}
-				u.ask()
-				u.step()
-			}
+			u.play()
 		}
 	})
 }
