@@ -41,10 +41,9 @@ const (
 	spreadTest, spreadLast = 1.2, 1.06
 	// slowStartGain is by how much each call that ends well raises the limit in slow start.
 	slowStartGain = 2.0
-	// guessRequests and guessTokens are where a pace begins of which nothing is known, a second, and guessUntil is how many calls
-	// must have passed to know something.
-	guessRequests, guessTokens = 2.0, 1000.0
-	guessUntil                 = 4
+	// guessRequests is where a pace begins of which nothing is known, calls a second, and guessUntil is how many calls must have passed to know
+	// something.
+	guessRequests, guessUntil = 2.0, 4
 	// soonRefused is how many calls must have passed for a rate that was taken from between its bounds to have held.
 	soonRefused = 20
 	// shortPause is a pause in which a quota may not have saved up what nobody took, and pauseLost how much of it counts as lost: 1 is
@@ -155,8 +154,8 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	refused := float64(s.Refused - p.AnchorRefused)
 	noted := true
 	switch {
-	case p.Rate == 0:
-		rate := g.startRate(i, t)
+	case p.Rate == 0: // of requests: one of tokens begins with what headers tell
+		rate := g.startRate(t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
 	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
 		g.measure(i, dn, dt, paused, refused, u)
@@ -207,26 +206,18 @@ func (g *Governor) quotaRefused(t time.Duration, limit float64, first bool) {
 	s.startDoubling(t)
 }
 
-// startRate returns how much passed a second lately; when hardly anything has, a guess, that refusals soon put right.
-func (g *Governor) startRate(i int, t time.Duration) float64 {
+// startRate returns how many calls passed a second lately; when hardly any have, a guess, that refusals soon put right.
+func (g *Governor) startRate(t time.Duration) float64 {
 	s := &g.s
-	guess := guessRequests
-	if i == paceTokens {
-		guess = guessTokens
-	}
-	passed := g.passed(i)
+	passed := g.accepted()
 	rate := passed / max(0.01, (t-s.Origin).Seconds())
 	switch {
-	case i == paceTokens && passed > 0:
-		return rate
-	case i == paceRequests && passed >= guessUntil && s.Busy:
+	case !s.Busy || passed < 1:
+		return max(s.Flow, rate, guessRequests) // nobody waited, so it is known what was asked for, and not what the quota gives
+	case passed >= guessUntil:
 		return max(s.Flow, rate/8, 1e-3)
-	case i == paceRequests && s.Busy && passed >= 1:
-		return max(s.Flow, min(guess, (passed+1)/max(0.01, (t-s.Origin).Seconds())))
-	case i == paceRequests:
-		return max(s.Flow, rate, guess) // nobody waited, so it is known what was asked for, and not what the quota gives
 	}
-	return max(rate, guess)
+	return max(s.Flow, min(guessRequests, (passed+1)/max(0.01, (t-s.Origin).Seconds())))
 }
 
 // movePaces measures how fast calls start and raises paces that hold callers back.
