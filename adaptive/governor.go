@@ -367,7 +367,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		}
 		// What a call costs is not known when it starts (what is reserved then is given back later, or more is used), and what it costs on
 		// average is: calls are counted.
-		if o.Scope != feedback.ScopeTokens && g.toldRefused(t, o.Scope, first) {
+		if g.toldRefused(t, o.Scope, first) {
 			return
 		}
 		g.paceRefused(t, paceRequests, first)
@@ -775,6 +775,12 @@ func (g *Governor) grow(w *Window, n int) {
 		g.raise(min(most, s.Limit+step), cause)
 	}
 	s.Good, s.Used = min(s.Good-epoch, epoch-1), false
+}
+
+// slowed lowers the limit because of how long calls take.
+func (g *Governor) slowed(limit float64) {
+	s := &g.s
+	s.Limit, s.Cause, s.MovedAt, s.MovedFrom, s.Flight = limit, CauseLatency, s.At, limit, limit
 }
 
 // raise sets the limit if it is larger than before.

@@ -58,8 +58,8 @@ func (g *Governor) hung(to float64) {
 	if to >= s.Limit {
 		return
 	}
-	s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, s.At, to
-	s.Flight, s.Knee = to, to
+	g.slowed(to)
+	s.Knee = to
 	s.Bound, s.Late = to+max(1, 0.02*to), true
 	s.Drain = float32(max(0, float64(s.InFlight)-to))
 	s.Verdict = min(s.At-s.HangAt, maxVerdict)

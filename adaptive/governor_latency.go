@@ -209,8 +209,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	if to < s.Limit {
 		s.CutLevel, s.CutRate = b.level, b.rate
 		s.Size.Line.moved()
-		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = to, CauseLatency, t, to
-		s.Flight = to
+		g.slowed(to)
 		s.Good, s.Used, s.Wins = 0, false, 0
 		g.disturbed(t)
 	}
@@ -327,9 +326,8 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/float64(s.BestRate))), 0
 	s.Line.N = baseCalls // that is the base from now on
 	if knee := s.Knee; knee < s.Limit {
-		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+		g.slowed(knee)
 		g.drains(knee)
-		s.Flight = knee
 		g.disturbed(s.At)
 	}
 	return true
@@ -398,9 +396,8 @@ func (g *Governor) doubled(n int) bool {
 	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
 	s.Knee = between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max))
 	if knee := s.Knee; knee < s.Limit {
-		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = knee, CauseLatency, s.At, knee
+		g.slowed(knee)
 		g.drains(knee)
-		s.Flight = knee
 	}
 	return true
 }

@@ -191,8 +191,7 @@ func (g *Governor) levelsTell() bool {
 func (g *Governor) levelTo(n float64) {
 	s := &g.s
 	n = max(n, float64(g.cfg.Min)) // what was remembered may be of other parameters
-	s.Limit, s.Cause, s.MovedAt, s.MovedFrom = n, CauseLatency, s.At, n
-	s.Flight = n
+	g.slowed(n)
 	s.Knee = nonzero(s.Knee, n)
 	g.disturbed(s.At)
 }

@@ -274,7 +274,7 @@ func (g *Governor) slideSet(t time.Duration) {
 	rate := max(float64(w.Allows)/slideTimes[w.Of-1].Seconds(), leastPace)
 	p.Known, p.Ceiling, p.Sure, p.Measured, p.Guess = rate, rate, true, true, 0
 	p.StatedKind = feedback.ScopeNone
-	g.slidePace(t)
+	g.slidePace(t, g.since(t-slideTimes[w.Of-1]))
 	p.UsedAt = t
 }
 
@@ -311,19 +311,20 @@ func (g *Governor) slideMove(t time.Duration, w *Window) bool {
 	if d.Ask == 1 && w.Waiting > 0 && s.Credit >= 1 && t >= at && count >= (1-2*turnKeep)*float64(d.Allows)-1 {
 		d.Ask, s.Cause = turnProbe, CauseProbe
 	}
-	g.slidePace(t)
+	g.slidePace(t, count)
 	return true
 }
 
-// slidePace sets the pace at which what there is room for in the window is used, and what comes back as it does; when there is no room nothing starts until there is.
-func (g *Governor) slidePace(t time.Duration) {
+// slidePace sets the pace at which what there is room for in the window is used, of which calls are used up, and what comes back as it does; when there is no
+// room nothing starts until there is.
+func (g *Governor) slidePace(t time.Duration, calls float64) {
 	s := &g.s
 	d := &s.Slide
 	p := &s.Pace[paceRequests]
 	length := slideTimes[d.Of-1]
 	allows := float64(d.Allows)
 	mean := allows / length.Seconds()
-	room := allows - max(0.5, turnKeep*allows) - g.since(t-length)
+	room := allows - max(0.5, turnKeep*allows) - calls
 	p.Rate = max(mean, min(mean+room/(slideBack*length.Seconds()), allows/slideFast), leastPace)
 	if room < 1 && d.Ask > 1 {
 		p.Rate, room = max(turnProbe*mean, leastPace), room+float64(d.Ask-1)*allows // nobody knows how much more there is

@@ -283,6 +283,19 @@ func BenchmarkGovernorEnded(b *testing.B) {
 	}
 }
 
+// While a window that slides is known, each window of calls looks at what is in it.
+func BenchmarkGovernorWindowSlides(b *testing.B) {
+	g := New(Config{})
+	for i := range b.N {
+		if i%1024 == 0 {
+			g.s.Slide = SlideState{Of: 4, Allows: 6000, Ask: 1}
+			g.s.Pace[paceRequests] = PaceState{Rate: 100, Known: 100, Measured: true, Sure: true, UsedAt: g.s.At}
+		}
+		now := time.Duration(i+1) * 10 * time.Millisecond
+		g.Window(now, Window{Start: now - 10*time.Millisecond, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 8, InFlight: 8, Waiting: 5})
+	}
+}
+
 // A refusal after calls that were accepted is what the law learns most from.
 func BenchmarkGovernorRefused(b *testing.B) {
 	g := New(Config{})
