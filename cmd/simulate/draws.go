@@ -46,7 +46,7 @@ Examples:
    simulate draws --worlds wide --kinds neighbour,sliding-log --list
    simulate draws --n 200 --kinds window,window-retry-after --list`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
+			configFlag(),
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between", Value: "none,fixed-20,gcl-aimd,gcl-vegas,gcl-gradient2,ours"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`S`, from which everything is drawn", Value: 1},
 			&cli.IntFlag{Name: "n", Usage: "`N` draws", Value: 40},

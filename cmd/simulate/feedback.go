@@ -40,7 +40,7 @@ func feedbackFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "check", Usage: "compare with the expect of each line instead, and exit with 3 when one differs"},
 		&cli.StringFlag{Name: "provider", Usage: "`NAME` of who answered, for answers that do not say it"},
 		&cli.StringFlag{Name: "now", Usage: "`TIME` (RFC 3339) at which answers came that do not say it", DefaultText: "the time"},
-		&cli.StringFlag{Name: "config", Usage: "`FILE` with rules ([[feedback.rule]] of limits.toml); ./limits.toml when it is there"},
+		configFlagOf("rules ([[feedback.rule]] of limits.toml)"),
 	}
 }
 

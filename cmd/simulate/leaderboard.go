@@ -21,7 +21,7 @@ func (e *env) leaderboardCommand() *cli.Command {
 		Name: "leaderboard", Usage: "let every controller meet every built-in scenario and drawn worlds, and print the comparison as Markdown", OnUsageError: usageError, Action: e.leaderboardAction,
 		Description: "docs/leaderboard.md is what this prints, as its first lines say. With every controller it takes minutes.\n\nExamples:\n   simulate leaderboard --controllers ours,none --seeds 1 --draws 10",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"},
+			configFlag(),
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between; all when none is given"},
 			&cli.Uint64Flag{Name: "seed", Usage: "first seed `N`", Value: 1},
 			&cli.IntFlag{Name: "seeds", Usage: "`N` seeds", Value: 2},

@@ -34,7 +34,7 @@ Examples:
    simulate load --clients 50 --duration 1m --controllers ours,none http://127.0.0.1:8080/v1/models
    simulate load --rate 5 --body chat.json --header "Authorization: Bearer $KEY" https://api.example.com/v1/chat/completions`,
 		Flags: append(outputFlags("report.html"),
-			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters; ./limits.toml when it is there"},
+			configFlagOf("the guard's parameters"),
 			&cli.StringFlag{Name: "upstream", Usage: "`NAME` of the table [upstream.NAME] in it; [guard] when not given"},
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: "none,ours"},
 			&cli.Float64Flag{Name: "rate", Usage: "`N` requests start a second; at random, or planned evenly over --clients"},

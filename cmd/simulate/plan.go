@@ -36,8 +36,11 @@ const (
 )
 
 // The flags that commands share.
-func configFlag() cli.Flag {
-	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "`FILE` with the guard's parameters ([guard] of limits.toml); ./limits.toml when it is there"}
+func configFlag() cli.Flag { return configFlagOf("the guard's parameters ([guard] of limits.toml)") }
+
+// configFlagOf is of a command that reads something else of the file.
+func configFlagOf(what string) cli.Flag {
+	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "`FILE` with " + what + "; ./limits.toml when it is there"}
 }
 
 func setFlag() cli.Flag {

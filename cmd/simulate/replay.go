@@ -74,7 +74,7 @@ Examples:
 			&cli.DurationFlag{Name: "from", Usage: "leave out what came before, from the trace's start"},
 			&cli.DurationFlag{Name: "window", Usage: "how much of the trace is used", DefaultText: "all"},
 			&cli.DurationFlag{Name: "duration", Usage: "how long requests come; the trace begins again when it is shorter", DefaultText: "as long as the trace"},
-			&cli.StringFlag{Name: "config", Usage: "`FILE` with the guard's parameters; ./limits.toml when it is there"},
+			configFlagOf("the guard's parameters"),
 			&cli.StringFlag{Name: "controllers", Usage: "`LIST` with commas between: " + scenario.ControllerNames, Value: controllerNames(), DefaultText: "all"},
 			&cli.Uint64Flag{Name: "seed", Usage: "first seed `N` of the random numbers", Value: 1},
 			&cli.IntFlag{Name: "seeds", Usage: "`N` seeds, one after the other; they do not change the trace", Value: 1},
