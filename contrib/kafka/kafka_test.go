@@ -308,7 +308,7 @@ func line(id string, n int) []byte {
 }
 
 // Members come and go, also while the guards are paused. Each id is once in the results, nothing is sent whose result is
-// durable (but what a member lost that was put out of the group), the poison is with the dead letters, and what is committed at the end is all.
+// durable, the poison is with the dead letters, and what is committed at the end is all.
 func TestRebalanceDuringPauses(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
 		const n = 1500
@@ -345,14 +345,8 @@ func TestRebalanceDuringPauses(t *testing.T) {
 			}
 			t.Logf("%+v", m.run.Progress())
 		}
-		// A member that misses its heartbeats on a busy machine is put out of the group without a word: what was in flight is its result and, as
-		// that is not known yet when the next one looks, the next one's, too.
-		lost := int64(0)
-		for _, m := range []*member{a, b, d} {
-			lost += m.run.Progress().Lost
-		}
-		if int64(len(f.up.wrong)) > lost {
-			t.Errorf("%d jobs were sent although their results were durable, such as %s; %d deliveries were lost", len(f.up.wrong), f.up.wrong[0], lost)
+		if len(f.up.wrong) > 0 {
+			t.Errorf("%d jobs were sent although their results were durable, such as %s", len(f.up.wrong), f.up.wrong[0])
 		}
 		again := 0
 		for id, n := range f.up.sent {
