@@ -175,15 +175,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 			}
 			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.RefusedAt {
 				// Of calls refused together, the one with the fewest in flight is nearest to the limit.
-				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
-				if s.Pace[paceRequests].Rate == 0 {
-					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
-					if s.Places > 0 {
-						s.Places = min(s.Places, max(float32(g.cfg.Min), float32(s.Bound-1)))
-						s.Least = min(s.Least, s.Places)
-						s.Limit = min(s.Limit, float64(s.Places))
-					}
-				}
+				g.nearer(n)
 			}
 			g.count(t, c.SentAt, s.InFlight)
 		}
@@ -278,7 +270,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.Varied = s.LastPause > 0 && (pause-s.LastPause).Abs() > time.Second+s.LastPause/10
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
-		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
+		s.PausedSum, s.LastPause, s.Held, s.Left, s.Crowd = s.PausedSum+pause, pause, float32(s.InFlight), -1, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
 		if cost := g.probeWait(pause); pause.Seconds() > s.Mean || s.Places > 0 && cost > wait {

@@ -85,6 +85,8 @@ func (g *Governor) pace() float64 {
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
 			return max(spreadFactor*rate, outageReturn*s.FlowBefore)
+		case s.Places > 0 && g.even() && g.evenSafe(float64(s.Places)) > float64(s.Places):
+			return evenPace * rate
 		case s.Places > 0 && !g.resuming():
 			return 0
 		case s.Test == 1:
