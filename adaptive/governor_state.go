@@ -116,6 +116,7 @@ type GovernorState struct {
 	Told       [numTold]ToldState  // what headers tell, by toldInput and so on
 	Turn       TurnState           // of a quota that is counted in windows
 	Slide      SlideState          // of one that is counted in a window that slides
+	Gives      LeastState          // of one of requests: what it gives at least
 
 	// What is stated of calls in flight.
 
@@ -409,6 +410,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	s.Turn.sound()
 	s.Slide.sound()
+	s.Gives.sound()
 	if int(s.Binding) >= feedback.NumScopes {
 		s.Binding = feedback.ScopeUnknown
 	}
