@@ -191,7 +191,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		if noted {
 			s.Gives.Most = 0
 		}
-		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least {
+		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least && s.Turn.Period == 0 {
 			p.Rate, p.Known = paceMargin*least, max(p.Known, least)
 			p.Ceiling = max(p.Ceiling, p.Known)
 		}
@@ -271,6 +271,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			tau = 5
 		}
 		if i == paceRequests && p.StatedKind == feedback.ScopeNone {
+			s.Gives.climbed(dn, dt, p.Rate, p.Known)
 			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
 		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
@@ -342,7 +343,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*float64(p.Depth)+1.1*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > savedUp+2*float64(p.Depth)+1.1*gave
 }
 
 // note remembers how many calls were accepted in each of the last seconds.

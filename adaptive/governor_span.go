@@ -82,6 +82,15 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
 	}
+	if i == paceRequests && p.Measured && s.Turn.Period == 0 {
+		rate, over := s.Gives.grew(p.Known, float64(p.Depth), u)
+		p.Excess = float32(over)
+		if rate > est {
+			// What passed before the pace rose says nothing of what the quota gives now.
+			est, sure = rate, false
+			p.Guess, p.Saves = float32(est), false
+		}
+	}
 	p.Known, p.Sure, p.Measured = est, sure, true
 	p.Ceiling = est
 	if !sure {
