@@ -367,7 +367,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	}
 	gap, proven := accepted-s.RefusedCount, max(s.Top, s.Proven)
-	if !o.HasRetryAfter && g.noise(n, gap) {
+	if g.meaningless(n, gap, o) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
 		if s.Paid {
