@@ -153,6 +153,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	paused := (s.PausedSum - p.AnchorPaused).Seconds()
 	refused := float64(s.Refused - p.AnchorRefused)
 	noted := true
+	if i == paceRequests && p.Rate > 0 {
+		s.Gives.refused(p.Rate)
+	}
 	switch {
 	case p.Rate == 0: // of requests: one of tokens begins with what headers tell
 		rate := g.startRate(t)
@@ -179,6 +182,15 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if noted {
 		p.Lowest = float32(p.Rate)
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
+	}
+	if i == paceRequests {
+		if noted {
+			s.Gives.Most = 0
+		}
+		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least {
+			p.Rate, p.Known = paceMargin*least, max(p.Known, least)
+			p.Ceiling = max(p.Ceiling, p.Known)
+		}
 	}
 	p.Rate = max(p.Rate, g.least(i))
 	g.paced(t)
@@ -253,6 +265,9 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		tau := max(1, 6/p.Rate)
 		if i == paceTokens {
 			tau = 5
+		}
+		if i == paceRequests && p.StatedKind == feedback.ScopeNone {
+			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
 		p.Lowest = float32(min(float64(p.Lowest), p.Rate*min(1, 1.2*float64(p.Use))))
 		p.Use += float32((1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - float64(p.Use)))

@@ -194,7 +194,7 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 			*d = instant.Draw(t, "instant")
 		}
 		s.Size.First, s.Size.Of[1], s.Counts = rapid.Uint8().Draw(t, "First"), rapid.Uint8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Counts")
-		s.Slide.Of, s.Spent.Of, s.Spent.Ring[3], s.Ticks.Ring[2] = rapid.Int8().Draw(t, "Of"), rapid.Uint8().Draw(t, "SpentOf"), rapid.Uint8().Draw(t, "Spent"), rapid.Uint16().Draw(t, "Tick")
+		s.Slide.Of, s.Spent.Ring[3], s.Ticks.Ring[2] = rapid.Int8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Spent"), rapid.Uint16().Draw(t, "Tick")
 		s.Spent.Count, s.Ticks.Count, s.Ticks.Last = rapid.Int64().Draw(t, "SpentCount"), rapid.Int64().Draw(t, "TickCount"), rapid.Int64().Draw(t, "TickLast")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
 		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int8().Draw(t, "Wins"), rapid.Int8().Draw(t, "Test")

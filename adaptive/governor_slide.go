@@ -180,7 +180,7 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 	a := max(1.0/slideMemory, 1/float64(w.N))
 	others := float64(max(0, level(c.InFlight)-1))
 	for i, length := range slideTimes {
-		if i >= slideTokens && !s.Spent.told() {
+		if i >= slideTokens && !s.tellTokens() {
 			break
 		}
 		n, edge := g.slideCount(c, i)
@@ -258,7 +258,7 @@ func (g *Governor) slideRow(c *Call) {
 		return
 	}
 	for i := range slideTimes {
-		if i >= slideTokens && !g.s.Spent.told() {
+		if i >= slideTokens && !g.s.tellTokens() {
 			break
 		}
 		if n, edge := g.slideCount(c, i); n+edge < slideLow*float64(w.Mean[i])-g.slideUnit(i) {
@@ -384,7 +384,7 @@ func (w *SlideState) uneven(i int, cost float64) bool {
 func (g *Governor) slideTokensBest(last, lastTokens float64, scope feedback.Scope) bool {
 	s := &g.s
 	w := &s.Slide
-	if !s.Spent.told() || !w.may(slideTokenWindow, scope) || w.spans() < slideSpans*slideTimes[slideTokenWindow].Seconds() {
+	if !s.tellTokens() || !w.may(slideTokenWindow, scope) || w.spans() < slideSpans*slideTimes[slideTokenWindow].Seconds() {
 		return false
 	}
 	cost := g.slideUnit(slideTokenWindow)

@@ -102,8 +102,8 @@ type GovernorState struct {
 	TokensDone int64               // tokens of those that ended well
 	InFlight   int                 // at the last event
 	Flow       float64             // calls that start and are not refused, a second
-	FlowStarts float64             // decayed starts
 	FlowTime   float64             // decayed time
+	FlowStarts float64             // decayed starts
 	FlowCount  float64             // accepted calls at FlowAt
 	FlowAt     time.Duration       //
 	Second     int64               // the last whole second since Origin that Ring has
@@ -113,10 +113,11 @@ type GovernorState struct {
 	Told       [numTold]ToldState  // what headers tell, by toldInput and so on
 	Turn       TurnState           // of a quota that is counted in windows
 	Slide      SlideState          // of one that is counted in a window that slides
+	Gives      LeastState          // of one of requests: what it gives at least
 	Ticks      TicksState          // accepted calls in parts of a second
 	Spent      SpentState          // what calls cost in tokens
 	FlowBefore float32             // Flow when the last trouble began
-	FlowShort  float32             // the same over half a minute
+	FlowShort  float32             // Flow, over half a minute
 	FlowPast   float32             // the most of that, forgotten over minutes
 
 	// What is stated of calls in flight.
@@ -415,6 +416,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	s.Turn.sound()
 	s.Slide.sound()
+	s.Gives.sound()
 	s.Ticks.sound(s.Done + int64(s.InFlight) - s.Refused)
 	s.Spent.sound(s.TokensDone)
 	if int(s.Binding) >= feedback.NumScopes {

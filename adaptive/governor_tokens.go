@@ -12,7 +12,7 @@ import (
 
 const (
 	// spentMemory is of how many calls it is known what they cost, and spentSure how many it takes.
-	spentMemory, spentSure = 64, 8
+	spentMemory, spentSure = toldMemory, 8
 	// mostSpent bounds a call's tokens, and mostSpread the square of by how much costs differ, as a share of the mean.
 	mostSpent, mostSpread = 1e9, 16.0
 	// spentLack is how many tokens the ring may lack.
@@ -25,26 +25,23 @@ type SpentState struct {
 	Mean   float32         // tokens of a call; 0: calls tell none
 	Spread float32         // variance of that, as a share of the mean, squared
 	Ring   [ringSize]uint8 // tokens of the calls accepted in each of the last seconds, see tokenCode; GovernorState.Second is the last
-	Of     uint8           // calls that the means are of, at most spentMemory
 }
 
 // sound moves what is remembered into range.
 func (d *SpentState) sound(done int64) {
 	d.Mean, d.Spread = float32(between(float64(d.Mean), 0, mostSpent)), float32(between(float64(d.Spread), 0, mostSpread))
-	d.Of = min(d.Of, spentMemory)
 	if d.Count < done-spentLack || d.Count > done+spentLack {
 		d.Count = done
 	}
 }
 
-// learn adds n calls that used so many tokens together.
-func (d *SpentState) learn(n int, tokens int64) {
+// learn adds n calls that used so many tokens together, with which it is of so many, at most spentMemory.
+func (d *SpentState) learn(n int, tokens int64, of int) {
 	if n <= 0 || tokens <= 0 {
 		return
 	}
 	k := min(n, spentMemory)
-	d.Of = uint8(min(int(d.Of)+k, spentMemory))
-	gain := float32(k) / float32(d.Of)
+	gain := min(1, float32(k)/float32(max(of, 1)))
 	cost := float32(min(float64(tokens)/float64(n), mostSpent))
 	off := cost - d.Mean
 	if d.Mean > 0 {
@@ -55,8 +52,11 @@ func (d *SpentState) learn(n int, tokens int64) {
 	d.Mean += gain * off
 }
 
-// told reports whether it is known what calls cost.
-func (d *SpentState) told() bool { return d.Of >= spentSure && d.Mean >= 1 }
+// costed returns of how many calls it is known what they cost, at most spentMemory.
+func (s *GovernorState) costed() int { return int(max(s.Told[toldInput].Of, s.Told[toldOutput].Of)) }
+
+// tellTokens reports whether it is known what calls cost.
+func (s *GovernorState) tellTokens() bool { return s.costed() >= spentSure && s.Spent.Mean >= 1 }
 
 // spent returns how many tokens those accepted so far have used, those in flight as many as calls do on average.
 func (g *Governor) spent() float64 {

@@ -170,11 +170,11 @@ func (g *Governor) costs(w *Window) {
 	if w.Tokens <= 0 {
 		return
 	}
-	g.s.Spent.learn(w.OK, w.Tokens)
 	out := min(max(0, w.OutputTokens), w.Tokens)
 	in := w.Tokens - out
 	g.s.Told[toldInput].cost(w.OK, in-min(max(0, w.CachedTokens), in))
 	g.s.Told[toldOutput].cost(w.OK, out)
+	g.s.Spent.learn(w.OK, w.Tokens, g.s.costed())
 }
 
 // told takes note of what is left of a quota of input or output tokens. What a call costs is not known when it starts, so what a call
