@@ -75,7 +75,8 @@ type GovernorState struct {
 	Way         float32       // the shortest: what a call's way there and back takes at most
 	Places      float32       // how many the upstream allows, while pauses cost much; 0: not known
 	Least       float32       // how many there are at least
-	Held        float32       // in flight in the last pause and not refused; 0: not counted yet
+	Held        float32       // in flight when the last pause began, less those refused since
+	Left        float32       // those of them that had ended when a refusal could be known; less than 0: not known yet
 
 	// What refuses.
 
@@ -220,6 +221,8 @@ type GovernorState struct {
 	Saturated    bool  // more in flight is of no use
 	Recovering   bool  // no call that started after the last cut is known to have ended well
 	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
+	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
+	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 	Sharp        int8  // refusals in a row at the same boundary
 	Wins         int8  // epochs in a row in which probing went well
@@ -351,7 +354,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated, &s.LevelOf} {
 		*n = level(*n)
 	}
-	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses, s.Uneven = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses), min(max(s.Uneven, 0), mostUneven)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
@@ -372,6 +375,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 			*l = LevelState{}
 		}
 	}
+	s.Left, s.Crowd = float32(between(float64(s.Left), -1, most)), min(s.Crowd, mostCrowd)
 	s.LevelRest, s.LevelDrift = float32(between(float64(s.LevelRest), 0, 4)), float32(between(float64(s.LevelDrift), -mostClass, mostClass))
 	s.Drain = float32(between(float64(s.Drain), -unbounded, most))
 	s.LevelTimes, s.LevelSeen, s.LevelNew = min(max(s.LevelTimes, 0), mostLevels), min(s.LevelSeen, levelMemory), min(s.LevelNew, levelMemory)

@@ -29,6 +29,15 @@ func (p *pass) release(a *Answer) {
 	p.permit.Release(a.Outcome)
 }
 
+// abandon gives it back for a call that is not made.
+func (p *pass) abandon() {
+	if p.keyed.Held() {
+		p.keyed.Abandon()
+		return
+	}
+	p.permit.Abandon()
+}
+
 // A permit of a key that was forbidden a job is given back for one of another key. That key is left to others for givenUpFirst then, and
 // longer each time, up to givenUpMost.
 const (

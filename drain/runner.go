@@ -24,6 +24,8 @@ var ErrRefused = errors.New("drain: the upstream refuses every job")
 type Runner struct {
 	cfg   Config
 	keyed KeyUpstream // Config.Upstream, with a Pool
+	// keeper is Config.Source, when it knows what it has lost.
+	keeper Keeper
 	progress
 
 	// stopping ends when nothing more is to be fetched or started, working when calls in flight are cut off, settling when
@@ -92,7 +94,8 @@ func New(cfg Config) (*Runner, error) {
 		return nil, err
 	}
 	keyed, _ := cfg.Upstream.(KeyUpstream)
-	return &Runner{cfg: cfg, keyed: keyed, freed: make(chan struct{}, 1), hands: make(chan start), over: make(chan struct{}), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
+	keeper, _ := cfg.Source.(Keeper)
+	return &Runner{cfg: cfg, keyed: keyed, keeper: keeper, freed: make(chan struct{}, 1), hands: make(chan start), over: make(chan struct{}), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
 }
 
 // Run drains the source until it has no more jobs, until ctx ends, or until something makes it stop. Everything that was
@@ -290,13 +293,9 @@ func (r *Runner) take(d *Delivery) {
 		return
 	}
 	// A job leaves the list only after its result is durable, so the Store is asked while nobody can leave it.
-	if h, ok := r.cfg.Store.Has(job.ID); ok {
+	if end := r.finished(job); end != nil {
 		r.mu.Unlock()
-		if h == job.Hash {
-			r.start(t, (*Runner).again)
-			return
-		}
-		r.start(t, buryWith(Fault{ReasonConflict, fmt.Sprintf("a result under the id %q is there, of a job with other content", job.ID)}))
+		r.start(t, end)
 		return
 	}
 	r.active[job.ID] = t

@@ -806,6 +806,13 @@ func (s *reconnecting) Dead(ctx context.Context, d *drain.Delivery, l *drain.Dea
 	return s.Memory.Dead(ctx, d, l)
 }
 
+func (s *reconnecting) Release(ctx context.Context, d *drain.Delivery) error {
+	if s.gone(d) {
+		return drain.ErrLost
+	}
+	return s.Memory.Release(ctx, d)
+}
+
 // A job fails whose delivery was lost during its call. Delivered again before or after it failed, it is a dead letter, once, and is
 // not sent again.
 func TestDeadLetterOfALostDelivery(t *testing.T) {
@@ -836,6 +843,88 @@ func TestDeadLetterOfALostDelivery(t *testing.T) {
 				}
 				if n := w.up.times("job-0"); n != 1 {
 					t.Errorf("it was sent %d times, want once", n)
+				}
+			})
+		})
+	}
+}
+
+// keeping is one that knows what it has lost.
+type keeping struct{ *reconnecting }
+
+func (s keeping) Lost(d *drain.Delivery) bool { return s.gone(d) }
+
+// Jobs wait in a pause, and the connection is lost. What comes again is sent once; what others have done meanwhile, or have now, is not sent;
+// and neither needs the other.
+func TestLostWhileItWaits(t *testing.T) {
+	const n = 10
+	for name, tc := range map[string]struct {
+		keeper, again, done bool
+		sent, lost, known   int64
+	}{
+		"comes again":                  {keeper: true, again: true, sent: n, lost: n},
+		"comes again, nobody knows":    {again: true, sent: n, lost: n},
+		"others have it":               {keeper: true, lost: n},
+		"others have done it":          {done: true, known: n},
+		"done and comes again":         {again: true, done: true, lost: n, known: n},
+		"done, comes again, and known": {keeper: true, again: true, done: true, lost: n, known: n},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				src := &reconnecting{Memory: w.src, lost: map[*drain.Delivery]bool{}}
+				w.cfg.Source = src
+				if tc.keeper {
+					w.cfg.Source = keeping{src}
+				}
+				w.guard.Pause(time.Now().Add(time.Minute))
+				js := jobs(n)
+				w.src.Publish(js...)
+				time.AfterFunc(10*time.Second, func() {
+					if tc.again {
+						src.lose()
+						return
+					}
+					src.mu.Lock()
+					defer src.mu.Unlock()
+					for _, d := range src.out {
+						src.lost[d] = tc.keeper
+					}
+				})
+				if tc.done {
+					time.AfterFunc(20*time.Second, func() {
+						for _, d := range js {
+							j, err := drain.ParseJob(d.Body)
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							if err := w.store.Put(t.Context(), &drain.Result{ID: j.ID, Hash: j.Hash, Status: 200, Body: []byte("{}")}); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				time.AfterFunc(2*time.Minute, w.src.Finish)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // what others have does not end here
+				defer cancel()
+				p, err := w.runFor(t, ctx)
+				if err != nil && (tc.again || tc.done) {
+					t.Fatal(err)
+				}
+				sent := int64(0)
+				for i := range n {
+					sent += int64(w.up.times(fmt.Sprint("job-", i)))
+				}
+				if sent != tc.sent || p.Lost != tc.lost || p.Known != tc.known {
+					t.Errorf("%d were sent, want %d; %d lost, want %d; %d known, want %d", sent, tc.sent, p.Lost, tc.lost, p.Known, tc.known)
+				}
+				ended := uint64(0)
+				for _, n := range w.guard.Stats().Counts.Outcomes {
+					ended += n
+				}
+				if ended != uint64(sent) {
+					t.Errorf("the guard learned from %d calls, %d were made", ended, sent)
 				}
 			})
 		})

@@ -32,6 +32,14 @@ type Source interface {
 // ErrLost is what an error of a Source is when it no longer has the delivery but will deliver the job again.
 var ErrLost = errors.New("drain: the delivery was lost and will come again")
 
+// Keeper is a Source that finds out by itself that it has lost a delivery, as when a partition was taken away. Whoever gets it next may have
+// done the job already, so the runner asks before each attempt, and does not send what is lost.
+type Keeper interface {
+	// Lost reports whether settling the delivery would fail with ErrLost, as far as is known. It is called by any number of
+	// goroutines, some of them with a lock of the runner, and returns at once.
+	Lost(d *Delivery) bool
+}
+
 // Pauser is a Source that can be told that nothing will start for a while, so that it need not hold what it has fetched
 // ahead. Neither method is called while Fetch waits.
 type Pauser interface {

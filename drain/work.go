@@ -37,6 +37,11 @@ func (r *Runner) work(t *task) {
 			}
 			continue
 		}
+		if end := r.overtaken(t); end != nil {
+			permit.abandon()
+			end(r, t)
+			return
+		}
 		r.sending.Add(1)
 		a := r.send(t, &permit)
 		r.sending.Add(-1)
@@ -50,6 +55,57 @@ func (r *Runner) work(t *task) {
 			return
 		}
 	}
+}
+
+// overtaken returns what ends a task that must not be sent after all, because of what happened while it waited; nil when there is nothing.
+// Who got a delivery that was lost here may have done the job meanwhile, and so may have who had it before: he had a call in flight when it
+// was taken away from him.
+func (r *Runner) overtaken(t *task) (end func(*Runner, *task)) {
+	if r.lostAll(t) {
+		return (*Runner).drop
+	}
+	return r.finished(t.job)
+}
+
+// finished returns what ends a task whose job has a result; nil when it has none.
+func (r *Runner) finished(job *Job) (end func(*Runner, *task)) {
+	switch h, ok := r.cfg.Store.Has(job.ID); {
+	case !ok:
+		return nil
+	case h == job.Hash:
+		return (*Runner).again
+	}
+	return buryWith(Fault{ReasonConflict, fmt.Sprintf("a result under the id %q is there, of a job with other content", job.ID)})
+}
+
+// lostAll reports whether the source has lost a task's delivery and those that were the same; then the task is off the list of those on
+// their way. One that it has not lost takes the place of one that it has.
+func (r *Runner) lostAll(t *task) bool {
+	if r.keeper == nil || !r.keeper.Lost(t.d) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, d := range t.same {
+		if !r.keeper.Lost(d) {
+			t.d, t.same[i] = d, t.d
+			return false
+		}
+	}
+	if r.active[t.job.ID] == t {
+		delete(r.active, t.job.ID)
+	}
+	return true
+}
+
+// drop ends a task that will be delivered again, to whomever.
+func (r *Runner) drop(t *task) {
+	r.settle(t, func(ctx context.Context, d *Delivery) error {
+		if err := r.cfg.Source.Release(ctx, d); err != nil {
+			return err
+		}
+		return ErrLost
+	})
 }
 
 // send sends a job under a permit, and gives the permit back.

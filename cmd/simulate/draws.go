@@ -21,6 +21,9 @@ import (
 
 const maxDraws = 100_000
 
+// lastDraw is beyond the last draw that simulate draws makes, --first and --n together.
+const lastDraw = 2 * maxDraws
+
 func (e *env) drawsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "draws", Usage: "draw upstreams at random and let every controller meet them", OnUsageError: usageError, Action: e.drawsAction,

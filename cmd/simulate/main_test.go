@@ -124,7 +124,7 @@ func TestTranscripts(t *testing.T) {
 		{"bad-draws-feature", []string{"draws", "--worlds", "wide", "--kinds", "window"}},
 		{"bad-draws-set", []string{"run", "--html", "", "--set", "workload.rate=2.0", "--controllers", "none", "draw-7-3"}},
 		{"bad-draws-duration", []string{"run", "--html", "", "--duration", "1h", "--controllers", "none", "draw-7-3"}},
-		{"bad-draws-number", []string{"run", "--html", "", "--controllers", "none", "wide:7:0", "wide-7-100001"}},
+		{"bad-draws-number", []string{"run", "--html", "", "--controllers", "none", "wide:7:0", "wide-7-200000"}},
 		{"bad-draws-name", []string{"run", "--html", "", "--controllers", "none", "wide-x-1", "draw:7", "wide-99999999999999999999-1"}},
 		{"bad-draws-show", []string{"scenarios", "show", "draw-7-3"}},
 		{"wide-duration", []string{"run", "--html", "", "--duration", "20s", "--seeds", "1", "--set", "workload.patience=\"9s\"", "--controllers", "none,fixed-4", "wide-7-0"}},

@@ -301,8 +301,8 @@ func drawn(word string) ([]*scenario.Scenario, error) {
 	}
 	switch one, all := reads("draw-%d-%d"), reads("draws:%d:%d"); {
 	case one, reads("wide-%d-%d"):
-		if n < 0 || n > maxDraws {
-			return nil, fmt.Errorf("%s: the number of a draw is 0 to %d", word, maxDraws)
+		if n < 0 || n >= lastDraw {
+			return nil, fmt.Errorf("%s: the number of a draw is 0 to %d", word, lastDraw-1)
 		}
 		return []*scenario.Scenario{make(!one, n)}, nil
 	case all, reads("wide:%d:%d"):

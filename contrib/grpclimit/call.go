@@ -24,9 +24,10 @@ type call struct {
 	wire  wire
 	first atomic.Int64 // nanoseconds from start to the first message of a stream; 0 before it
 
-	// once guards what follows: a stream can end in the goroutine that reads it and, when its
+	// mu guards what follows: a stream can end in the goroutine that reads it and, when its
 	// context ends, in one of gRPC's.
-	once    sync.Once
+	mu      sync.Mutex
+	ended   bool
 	permit  limiter.Permit
 	outcome limiter.Outcome
 	final   bool // sending it again does not help, or the upstream forbids it
@@ -57,11 +58,27 @@ func (c *call) end(err error, w *wire) {
 
 // release gives the permit back, once.
 func (c *call) release(s feedback.Signal) {
-	c.once.Do(func() {
-		c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
-		c.outcome.FirstByte = time.Duration(c.first.Load())
-		c.permit.Release(c.outcome)
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended = true
+	c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
+	c.outcome.FirstByte = time.Duration(c.first.Load())
+	c.permit.Release(c.outcome)
+}
+
+// began tells the guard that the answer has begun, which a stream tells long before it ends.
+func (c *call) began() {
+	if !c.in.guard.Needs().Began {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.permit.Began()
+	}
 }
 
 // onFinish returns opts with one that ends the call when gRPC has ended it.
@@ -103,6 +120,9 @@ func (s *stream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err == nil && s.call.first.Load() == 0 {
 		s.call.first.Store(max(1, int64(time.Since(s.call.start))))
+		if s.server {
+			s.call.began()
+		}
 	}
 	if err != nil || !s.server {
 		// gRPC has told so by now, but an interceptor below may have ended the stream by itself.

@@ -74,6 +74,78 @@ func TestPermitLivesAsLongAsTheStream(t *testing.T) {
 	})
 }
 
+// listener is a law that counts the answers that began.
+type listener struct {
+	adaptive.Law
+	mu    sync.Mutex
+	began int
+}
+
+func (l *listener) Began(time.Duration, adaptive.Call) adaptive.Decision {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.began++
+	return l.Decision()
+}
+
+func (l *listener) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.began
+}
+
+// The first message of a stream tells the law that the call was accepted, once, while the stream goes on. One that ends at once tells nothing
+// but its end.
+func TestStreamBegins(t *testing.T) {
+	onEach(t, func(t *testing.T, network string) {
+		end := make(chan struct{})
+		law := &listener{Law: adaptive.NewFixed(8)}
+		u := start(t, network, &server{check: func(context.Context) error { return nil }, watch: func(st grpc.ServerStream) error {
+			err := send(st, 3)
+			<-end
+			return err
+		}}, newGuard(t, 8, func(c *limiter.Config) { c.Law = law }), Config{})
+		for n := 1; n <= 3; n++ {
+			s := u.watch(t.Context())
+			for range 3 {
+				if _, err := s.Recv(); err != nil {
+					t.Fatal(err)
+				}
+				if law.times() != n {
+					t.Errorf("%d answers have begun, want %d", law.times(), n)
+				}
+			}
+		}
+		u.wantInFlight(3)
+		close(end)
+		if err := u.check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if law.times() != 3 {
+			t.Errorf("%d answers have begun, want 3 of streams and none of a unary call", law.times())
+		}
+	})
+}
+
+// A stream's context ends while its first message is read.
+func TestStreamBeginsAsItEnds(t *testing.T) {
+	u := start(t, "bufconn", &server{watch: func(st grpc.ServerStream) error { return send(st, 1) }},
+		newGuard(t, 64, func(c *limiter.Config) { c.Law = &listener{Law: adaptive.NewFixed(64)} }), Config{})
+	var all sync.WaitGroup
+	for i := range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+		all.Go(func() {
+			defer cancel()
+			s, err := healthpb.NewHealthClient(u.conn).Watch(ctx, &healthpb.HealthCheckRequest{})
+			for err == nil {
+				_, err = s.Recv()
+			}
+		})
+	}
+	all.Wait()
+	u.wantInFlight(0)
+}
+
 func TestServerAborts(t *testing.T) {
 	onEach(t, func(t *testing.T, network string) {
 		const delay = 60 * time.Millisecond

@@ -388,6 +388,13 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	return nil
 }
 
+// Lost implements drain.Keeper.
+func (s *Source) Lost(d *drain.Delivery) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return d.Handle.(*handle).part.gone
+}
+
 // change tells a revocation that waits that something was settled. It needs the lock.
 func (s *Source) change() {
 	if s.settled != nil {

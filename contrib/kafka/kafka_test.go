@@ -206,6 +206,8 @@ type fleet struct {
 	topic   string
 	store   *drain.File
 	up      *upstream
+	revoke  time.Duration // RevokeWait
+	options []kgo.Opt
 }
 
 type upstream struct {
@@ -241,7 +243,7 @@ func (u *upstream) Send(ctx context.Context, j *drain.Job) drain.Answer {
 
 func newFleet(t *testing.T, brokers []string, partitions int32) (*fleet, *kgo.Client) {
 	c := admin(t, brokers)
-	f := &fleet{t: t, brokers: brokers, topic: name("requests"), up: &upstream{takes: 5 * time.Millisecond}}
+	f := &fleet{t: t, brokers: brokers, topic: name("requests"), up: &upstream{takes: 5 * time.Millisecond}, revoke: 5 * time.Second}
 	create(t, c, f.topic, partitions)
 	var err error
 	if f.store, err = drain.OpenFile(filepath.Join(t.TempDir(), "results.jsonl")); err != nil {
@@ -261,9 +263,9 @@ type member struct {
 
 func (f *fleet) join(change func(*drain.Config)) *member {
 	f.t.Helper()
-	src := open(f.t, kafka.Config{Brokers: f.brokers, Topic: f.topic, Group: f.topic, RevokeWait: 5 * time.Second, Options: []kgo.Opt{
+	src := open(f.t, kafka.Config{Brokers: f.brokers, Topic: f.topic, Group: f.topic, RevokeWait: f.revoke, Options: append([]kgo.Opt{
 		kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(300 * time.Millisecond),
-	}})
+	}, f.options...)})
 	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(8), MaxWait: time.Hour, MaxPause: time.Hour})
 	if err != nil {
 		f.t.Fatal(err)
@@ -370,6 +372,60 @@ func TestRebalanceDuringPauses(t *testing.T) {
 		}
 		if p := e.run.Progress(); p.Fetched != 0 {
 			t.Errorf("%d jobs came again after the end", p.Fetched)
+		}
+	})
+}
+
+// A member loses a partition while it is paused, with jobs of it in hand, and another one does them. When the pause is over, they are not
+// sent again.
+func TestPartitionGoesInAPause(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 200
+		f, c := newFleet(t, brokers, 2)
+		f.revoke, f.options = -1, []kgo.Opt{kgo.Balancers(kgo.RangeBalancer())} // which gives each a partition, and takes all away for that
+		var rs []*kgo.Record
+		for i := range n {
+			rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)})
+		}
+		if err := c.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		a := f.join(func(c *drain.Config) { c.InHand = n - 10 }) // of both
+		f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 20 })
+		a.guard.Pause(time.Now().Add(30 * time.Minute))
+		b := f.join(nil)
+		f.wait("end of a partition", 30*time.Second, func() bool {
+			for part := range 2 {
+				i := part
+				for ; i < n; i += 2 {
+					if _, ok := f.store.Has(fmt.Sprint("id-", i)); !ok {
+						break
+					}
+				}
+				if i >= n {
+					return true
+				}
+			}
+			return false
+		})
+		a.guard.Resume()
+		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == n })
+		for _, m := range []*member{a, b} {
+			if err := m.stop(); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%+v", m.run.Progress())
+		}
+		if p := a.run.Progress(); p.Lost == 0 {
+			t.Errorf("no job of the partition was in hand: %+v", p)
+		}
+		if len(f.up.wrong) > 0 {
+			t.Errorf("%d jobs were sent although their results were durable, such as %s", len(f.up.wrong), f.up.wrong[0])
+		}
+		for id, times := range f.up.sent {
+			if times != 1 {
+				t.Errorf("%s was sent %d times", id, times)
+			}
 		}
 	})
 }

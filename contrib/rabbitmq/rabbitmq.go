@@ -508,6 +508,9 @@ func (h *handle) lost(err error) error {
 	return fmt.Errorf("rabbitmq: %w", err)
 }
 
+// Lost implements drain.Keeper: what came over a connection that is no more comes again.
+func (s *Source) Lost(d *drain.Delivery) bool { return d.Handle.(*handle).link.dead() }
+
 // Ack implements drain.Source.
 func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	h := d.Handle.(*handle)

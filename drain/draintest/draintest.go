@@ -190,7 +190,18 @@ func crashLosesNothing(t *testing.T, h *harness) {
 	got := h.fetch(s, len(want))
 	h.ack(s, got[:4]...)
 	left := bodies(got[4:])
+	keeper, keeps := s.(drain.Keeper)
+	if keeps && keeper.Lost(got[4]) {
+		t.Error("a delivery is lost before the crash")
+	}
 	h.Crash(t, s)
+	if keeps {
+		for end := time.Now().Add(h.wait()); !keeper.Lost(got[4]); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("a delivery is not known to be lost within %v after the crash", h.wait())
+			}
+		}
+	}
 	s = h.Open(t)
 	defer h.Close(t, s)
 	if h.Forgets {

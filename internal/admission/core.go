@@ -421,7 +421,7 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	switch {
 	case s.closed:
 		return ReasonClosed, 0
-	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause:
+	case s.gate > w.Deadline || s.gate > now && s.gate-now > c.cfg.MaxPause+c.jitterOf(c.cfg.MaxPause):
 		return s.shut(), s.comeBack()
 	case w.GiveUp != 0 && max(now, s.gate) >= w.GiveUp:
 		return ReasonDeadline, max(now, s.gate)
@@ -1300,14 +1300,16 @@ func (c *Core) pause(now, sent time.Duration, o *adaptive.Outcome) {
 		}
 		return // told before, or not believed
 	}
-	if c.cfg.PauseJitter > 0 {
-		most := min(time.Duration(float64(asked)*c.cfg.PauseJitter), maxPauseJitter)
-		if most > 0 {
-			until += time.Duration(s.jitter.Uint64() % uint64(most))
-		}
+	if most := c.jitterOf(asked); most > 0 {
+		until += time.Duration(s.jitter.Uint64() % uint64(most))
 	}
 	c.Pause(now, until)
 	s.asked = max(s.asked, named)
+}
+
+// jitterOf returns by how much a pause is longer than what was asked for, at most.
+func (c *Core) jitterOf(asked time.Duration) time.Duration {
+	return max(0, min(time.Duration(float64(asked)*c.cfg.PauseJitter), maxPauseJitter))
 }
 
 // Asked returns for how long the Retry-After of o keeps a guard away whose longest pause is maxPause (0: any is believed): not at all when it is

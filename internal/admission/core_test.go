@@ -258,6 +258,24 @@ func TestPauseBeyondMaxPauseRefuses(t *testing.T) {
 	b.want(b.acquire(), Queued, ReasonNone)
 }
 
+// A pause of MaxPause is waited for, whatever the jitter adds to it.
+func TestPauseOfMaxPauseIsWaitedFor(t *testing.T) {
+	for range 20 {
+		b := newBench(t, 1, func(c *Config) { c.PauseJitter, c.MaxWait = 0.05, time.Hour })
+		a, w := b.acquire(), b.acquire()
+		b.finish(a, throttled(b.core.cfg.MaxPause))
+		b.want(w, Queued, ReasonNone)
+		b.want(b.acquire(), Queued, ReasonNone)
+		if d := b.core.Gate() - b.core.cfg.MaxPause; d < 0 || d > maxPauseJitter {
+			b.fatalf("the gate opens %v after the longest pause, want 0 to %v", d, maxPauseJitter)
+		}
+	}
+	// One that somebody asks for by hand, and that is longer, is not.
+	b := newBench(t, 1, func(c *Config) { c.PauseJitter, c.MaxWait = 0.05, time.Hour })
+	b.core.Pause(0, b.core.cfg.MaxPause+maxPauseJitter+1)
+	b.want(b.acquire(), Refused, ReasonPaused)
+}
+
 // Of two delays that close the gate for as long, the longer one is told.
 func TestLongestDelayIsTold(t *testing.T) {
 	b := newBench(t, 2, nil)
