@@ -530,7 +530,7 @@ const (
 func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) bool {
 	s := &g.s
 	if p.Sure {
-		p.Highest = max(p.Highest, p.Known)
+		p.Highest = max(p.Highest, float32(p.Known))
 	}
 	if o.HasRetryAfter {
 		return false
@@ -543,7 +543,7 @@ func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) boo
 		return false
 	case s.Contra >= mostContra:
 		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
-	case p.Known > sunk*p.Highest:
+	case p.Known > sunk*float64(p.Highest):
 		return false
 	}
 	return true

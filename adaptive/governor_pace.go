@@ -184,7 +184,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.Sure, noted = false, !p.Measured
 	}
 	if noted {
-		p.Lowest = p.Rate
+		p.Lowest = float32(p.Rate)
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	if i == paceRequests {
@@ -274,7 +274,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			s.Gives.climbed(dn, dt, p.Rate, p.Known)
 			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
-		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
+		p.Lowest = min(p.Lowest, float32(p.Rate*min(1, 1.2*p.Use)))
 		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
 		if i == paceRequests && g.slideMove(t, w) {
 			continue

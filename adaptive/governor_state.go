@@ -248,7 +248,8 @@ type PaceState struct {
 	Rate      float64       // lambda: the pace in force, a second; 0: none
 	Known     float64       // R: what the quota gives, as measured
 	Ceiling   float64       // up to it the pace rises without spending from the budget of refusals
-	Lowest    float64       // the lowest pace since the anchor
+	Lowest    float32       // the lowest pace since the anchor
+	Highest   float32       // the largest Known that was sure
 	Guess     float32       // Known, when it was taken from between its bounds; 0: it was measured
 	Excess    float32       // how much more passed before the last refusal than Known explained
 	Depth     float32       // how much of that was saved up, as far as is known
@@ -258,7 +259,6 @@ type PaceState struct {
 	SpanTime  float32       // in how many s
 	SpanPause float32       // s of pauses in that time
 	Use       float64       // smoothed share of the pace that is in use
-	Highest   float64       // the largest Known that was sure
 	UsedAt    time.Duration // when it held callers back last
 	LastCount float64       // passed at the last window
 	StatedEnd time.Duration // when what was stated ends
@@ -381,13 +381,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.LevelTimes, s.LevelSeen, s.LevelNew = min(max(s.LevelTimes, 0), mostLevels), min(s.LevelSeen, levelMemory), min(s.LevelNew, levelMemory)
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Highest} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Use} {
 			*f = between(*f, 0, unbounded)
 		}
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
+		for _, f := range [...]*float32{&p.Lowest, &p.Highest, &p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {

@@ -258,7 +258,7 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 	rate = max(d.trust()*rate, slowestWindow(limit, reset))
 	known := p.StatedKind == w.Kind
 	*p = PaceState{
-		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,
+		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: float32(rate), StatedKind: w.Kind, StatedEnd: ends,
 		AnchorAt: t, AnchorCount: g.passed(i), AnchorPaused: s.PausedSum, AnchorRefused: s.Refused, LastCount: g.passed(i), UsedAt: t, Use: p.Use,
 	}
 	if !known {
@@ -294,7 +294,7 @@ func (g *Governor) windowRefused(t time.Duration, i int, first bool) bool {
 	}
 	if first {
 		p.Rate = max(p.Rate*d.doubt(), leastTold)
-		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, p.Rate
+		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, float32(p.Rate)
 	}
 	g.paced(t)
 	return true

@@ -11,7 +11,7 @@ func (g *Governor) try(t time.Duration, n float64, first bool) {
 	g.quotaRefused(t, max(s.Memory, n), first)
 	if x := (n - 1) / max(s.Mean, 1e-6); s.Mean > 0 && x > p.Known {
 		p.Known, p.Rate = x, paceMargin*x
-		p.Lowest = p.Rate
+		p.Lowest = float32(p.Rate)
 	}
 }
 

@@ -161,7 +161,7 @@ func (g *Governor) turnKnown() {
 			return
 		}
 		g.quotaRefused(s.At, max(s.Memory, s.Limit), true)
-		p.Rate, p.Lowest = rate, rate
+		p.Rate, p.Lowest = rate, float32(rate)
 	}
 	p.Known, p.Ceiling, p.Sure, p.Measured, p.Guess = rate, rate, true, true, 0
 }
