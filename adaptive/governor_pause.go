@@ -64,7 +64,7 @@ func (g *Governor) way() float64 {
 	if s.Refused < 2 {
 		return way
 	}
-	return way - min(max(0, s.RefusalTime-way)/float64(s.Refused), way/2)
+	return way - min(max(0, float64(s.RefusalTime)-way)/float64(s.Refused), way/2)
 }
 
 // inTransit returns how many of n calls in flight are on their way, on average and at most.
