@@ -11,7 +11,7 @@ import (
 func TestGovernorNoiseWithADelay(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		chance float64
+		chance float32
 		rate   float64
 		delay  time.Duration
 		want   bool
@@ -23,7 +23,8 @@ func TestGovernorNoiseWithADelay(t *testing.T) {
 	} {
 		g := New(Config{})
 		s := &g.s
-		s.Limit, s.Mean, s.Proven, s.Chance, s.Peak = 40, 4, 40, test.chance, 40
+		s.Limit, s.Mean, s.Proven, s.Peak = 40, 4, 40, 40
+		s.Chance = test.chance
 		if p := &s.Pace[paceRequests]; test.rate > 0 {
 			*p = PaceState{Rate: test.rate, Known: 1.1 * test.rate, Ceiling: unbounded, Sure: true, Measured: true, Use: 1}
 		}
