@@ -160,7 +160,11 @@ func (g *Governor) lagBest() int {
 	// What started in a time as long as calls take is in flight or has ended in it, whatever refuses.
 	share *= min(1, lagPart*g.s.Mean/lagTimes[best-1].Seconds())
 	v, n := float64(l.Var[0]), float64(l.Mean[0])
-	if l.N < lagSure<<l.Fails || float64(l.Var[best])+lagWhole > share*v || v < (lagLeast*n)*(lagLeast*n) {
+	sure := int16(lagSure)
+	if float64(l.Mean[best]) < watchFrom && g.s.At < g.s.PausedUntil {
+		sure *= 2 // of few, any numbers are near to each other, and a window that is over when its delay says so counts what ended, too
+	}
+	if l.N < sure<<l.Fails || float64(l.Var[best])+lagWhole > share*v || v < (lagLeast*n)*(lagLeast*n) {
 		return 0
 	}
 	return best
@@ -222,9 +226,9 @@ func (g *Governor) lagHold(t time.Duration, n float64) {
 	s.Pace[paceRequests] = PaceState{}
 	s.Against, s.Test, s.Trial, s.Hits, s.Same, s.RetestAt = 0, 3, 0, 0, 0, 0
 	s.Limit = min(max(math.Round(n)-1, float64(g.cfg.Min)), g.ceiling())
-	s.Bound, s.LastBound, s.Memory, s.Sharp = n, n, s.Limit, 4
+	s.Bound, s.LastBound, s.Memory, s.Sharp = n, n, float32(s.Limit), 4
 	s.HoldUntil = max(s.HoldUntil, after(t, s.Lag.freeAfter())) // the guard knows nothing of the calls that have ended already
-	s.MovedAt, s.MovedFrom = t, s.Limit
+	s.MovedAt, s.MovedFrom = t, float32(s.Limit)
 	s.SlowStart, s.Threshold, s.Open = false, 0, false
 	s.Flight, s.Top = s.Limit, 0
 	s.Good, s.Used, s.Wins = 0, false, 0

@@ -69,7 +69,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		if p.Sure && p.Rate > p.Known {
 			est = max(est, p.Known) // it was tried, and kept below before
 		}
-	case p.Lowest < 1.02*lower && !p.Saves:
+	case float64(p.Lowest) < 1.02*lower && !p.Saves:
 		est = math.Sqrt(lower * max(lower, p.Rate))
 		p.Guess = float32(est)
 	}
