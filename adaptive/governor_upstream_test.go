@@ -7,8 +7,8 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, or
-// long, and refusals a hundredth.
+// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, and
+// refusals a hundredth.
 type metered struct {
 	g     *Governor
 	rng   *rand.Rand
@@ -17,7 +17,6 @@ type metered struct {
 	burst int
 	every time.Duration
 	busy  bool // callers always wait, in place of bursts
-	long  time.Duration
 
 	now      time.Duration
 	next     time.Duration // the pace's next start
@@ -80,7 +79,7 @@ func (u *metered) run(until time.Duration) {
 			}
 			f := flying{call: Call{SentAt: u.now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: u.now + 10*time.Millisecond}
 			if f.ok = u.takes(u.now); f.ok {
-				f.ends = u.now + max(u.long, 100*time.Millisecond)
+				f.ends = u.now + 100*time.Millisecond
 			}
 			u.inFlight = append(u.inFlight, f)
 			d = u.g.Decision()
