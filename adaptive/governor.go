@@ -70,7 +70,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 
 	s.Done += int64(w.OK)
 	if w.OK > 0 {
-		s.Peak = max(s.Peak*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit))
+		s.Peak = float32(max(float64(s.Peak)*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit)))
 	}
 	g.passedCap(&w)
 	g.prove(&w)
@@ -82,7 +82,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	if w.OK > 0 {
 		g.lagEnded(w.Start, t, w.OK)
 	}
-	s.MeanLevel += (float64(w.InFlight) - s.MeanLevel) / 16
+	s.MeanLevel += float32((float64(w.InFlight) - float64(s.MeanLevel)) / 16)
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(t, &w)))
 	if w.OK > 0 {
 		if (t - s.PassedAt).Seconds() > hole*s.Mean {
@@ -90,8 +90,8 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		}
 		s.PassedAt = t
 	}
-	s.TimeoutDebt = max(0, s.TimeoutDebt-float64(w.OK)*timeoutShare)
-	s.Contra = max(0, s.Contra-float64(w.OK)/contraCalls)
+	s.TimeoutDebt = float32(max(0, float64(s.TimeoutDebt)-float64(w.OK)*timeoutShare))
+	s.Contra = float32(max(0, float64(s.Contra)-float64(w.OK)/contraCalls))
 	g.learnLatency(t, &w)
 	if s.RetestAt > 0 && g.retestVoid(t, &w) {
 		s.RetestAt = 0
@@ -175,15 +175,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 			}
 			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.RefusedAt {
 				// Of calls refused together, the one with the fewest in flight is nearest to the limit.
-				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
-				if s.Pace[paceRequests].Rate == 0 {
-					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
-					if s.Places > 0 {
-						s.Places = min(s.Places, max(float32(g.cfg.Min), float32(s.Bound-1)))
-						s.Least = min(s.Least, s.Places)
-						s.Limit = min(s.Limit, float64(s.Places))
-					}
-				}
+				g.nearer(n)
 			}
 			g.count(t, c.SentAt, s.InFlight)
 		}
@@ -237,7 +229,7 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	factor := max(g.cfg.Backoff, timeoutBackoff)
 	s.TimeoutDebt = min(s.TimeoutDebt+1, maxDebt)
 	if s.TimeoutDebt > 1 {
-		factor = max(0.5, math.Pow(factor, s.TimeoutDebt))
+		factor = max(0.5, math.Pow(factor, float64(s.TimeoutDebt)))
 	}
 	g.cut(t, n, CauseTimeout, factor)
 	s.Late = s.Late || s.LateDebt > 1
@@ -249,7 +241,7 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 	s := &g.s
 	s.Late = s.Late || s.TimeoutDebt >= 2 && c.SentAt >= s.HoleAt && t-s.PassedAt < s.Verdict/4
 	if s.Late {
-		s.ProbeAt = max(s.ProbeAt, after(t, time.Duration(4*(1+s.TimeoutDebt)*float64(s.Verdict))))
+		s.ProbeAt = max(s.ProbeAt, after(t, time.Duration(4*(1+float64(s.TimeoutDebt))*float64(s.Verdict))))
 	}
 }
 
@@ -265,9 +257,9 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	if c.SentAt >= 0 && t > c.SentAt {
 		took := (t - c.SentAt).Seconds()
 		if s.Refused == 1 {
-			s.RefusalTime = took
+			s.RefusalTime = float32(took)
 		}
-		s.RefusalTime += (took - s.RefusalTime) / 8
+		s.RefusalTime += float32((took - float64(s.RefusalTime)) / 8)
 		if s.Way == 0 || float32(took) < s.Way {
 			s.Way = float32(took)
 		}
@@ -278,7 +270,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.Varied = s.LastPause > 0 && (pause-s.LastPause).Abs() > time.Second+s.LastPause/10
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
-		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
+		s.PausedSum, s.LastPause, s.Held, s.Left, s.Crowd = s.PausedSum+pause, pause, float32(s.InFlight), -1, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
 		if cost := g.probeWait(pause); pause.Seconds() > s.Mean || s.Places > 0 && cost > wait {
@@ -328,7 +320,7 @@ func (g *Governor) mayProbe() bool { return g.s.Credit >= 1 && g.s.At >= g.s.Pro
 // unresolved returns how many calls are on their way of which a refusal would not be known yet.
 func (g *Governor) unresolved() float64 {
 	s := &g.s
-	late := 2 * s.RefusalTime * s.Flow
+	late := 2 * float64(s.RefusalTime) * s.Flow
 	return min(float64(s.InFlight), late+min(1, 4*late))
 }
 
@@ -472,17 +464,17 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Against++ // others may have filled the cap before it came
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
-	case !first && n <= max(0.1*s.Memory, 0.6*s.Bound):
+	case !first && n <= max(0.1*float64(s.Memory), 0.6*s.Bound):
 		s.Against++ // nothing passes even with much less in flight
 	case gained < 1:
 	case n <= proven && gap >= passedBeyond && g.costly(t) && s.LastPause.Seconds() >= turnLeast:
 		s.Against += 2 // many that saw as many in flight were accepted, and whoever refuses knows when there will be room, long from now
 	case n <= 0.5*s.Top:
-		s.Against += 1.6 * weight
+		s.Against += float32(1.6 * weight)
 	case n <= 0.8*s.Top:
-		s.Against += weight // as many and more in flight were no trouble since the last cut
+		s.Against += float32(weight) // as many and more in flight were no trouble since the last cut
 	case s.Varied && g.costly(t):
-		s.Against += weight // a limit on calls in flight does not know how long it takes
+		s.Against += float32(weight) // a limit on calls in flight does not know how long it takes
 	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
 		s.Test = min(s.Test+1, 3)
@@ -501,7 +493,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			return
 		}
 	case n <= 0.9*s.Top:
-		s.Against += weight / 2
+		s.Against += float32(weight / 2)
 	case s.Open && s.LastBound > 0 && s.Proven > 1.1*s.LastBound && gap >= passedBeyond:
 		s.Against += 1.25 // many that saw more in flight than the one that was refused were accepted since
 	case s.Open && n < s.RefusedAt:
@@ -510,12 +502,12 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
 		s.Against += 1.25 // it moved up when starts came more evenly
 	case math.Abs(n-s.LastBound) > 0.12*s.LastBound+2:
-		s.Against += weight
+		s.Against += float32(weight)
 		s.Test = 1
 	}
 	s.Test = max(1, s.Test)
-	if s.Against >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
-		g.quotaRefused(t, s.Memory, first)
+	if float64(s.Against) >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
+		g.quotaRefused(t, float64(s.Memory), first)
 		g.watch(n, o)
 		return
 	}
@@ -540,7 +532,7 @@ const (
 func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) bool {
 	s := &g.s
 	if p.Sure {
-		p.Highest = max(p.Highest, p.Known)
+		p.Highest = float32(max(float64(p.Highest), p.Known))
 	}
 	if o.HasRetryAfter {
 		return false
@@ -553,7 +545,7 @@ func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) boo
 		return false
 	case s.Contra >= mostContra:
 		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
-	case p.Known > sunk*p.Highest:
+	case p.Known > sunk*float64(p.Highest):
 		return false
 	}
 	return true
@@ -567,6 +559,9 @@ const (
 	outageReturn = 0.5
 )
 
+// boldRow is up to which hold a row of refusals triples its age with each while nothing is known of a quota.
+const boldRow = 2 * time.Second
+
 // longestHold is how long nothing starts at most after a row of refusals.
 const longestHold = 30 * time.Second
 
@@ -578,7 +573,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	if s.Streak == 1 {
 		s.DarkSince, s.Turn.Dark = t, g.accepted()
 		if !s.Open {
-			s.Memory = s.Limit
+			s.Memory = float32(s.Limit)
 		}
 		return
 	}
@@ -603,6 +598,10 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	if quota {
 		if s.InFlight == 0 && !s.Pace[paceRequests].Measured {
 			hold = max(hold, min(t-s.DarkSince, most)) // nothing passes alone: what comes back is slow, and nobody knows how slow
+		}
+		if !s.Pace[paceRequests].Measured {
+			// Nor how slow it is: until a row has lasted for some time each try finds a quota of three times less.
+			hold = max(hold, min(2*(t-s.DarkSince), boldRow))
 		}
 		hold = max(hold, g.untilTurn(t)/2)
 	}
@@ -664,10 +663,10 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 				}
 			}
 			s.Bound, s.LastBound, s.Late = n, n, false
-			s.FlowBefore = s.Flow
-			s.Memory = s.Limit
+			s.FlowBefore = float32(s.Flow)
+			s.Memory = float32(s.Limit)
 		}
-		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, limit
+		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, float32(limit)
 	}
 	g.disturbed(t)
 	s.Episode++
@@ -697,7 +696,7 @@ func (g *Governor) grow(w *Window, n int) {
 	if g.hangs(w) {
 		return
 	}
-	if s.Limit > 2*s.Knee {
+	if s.Limit > 2*float64(s.Knee) {
 		s.Knee = 0
 	}
 	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
@@ -717,7 +716,7 @@ func (g *Governor) grow(w *Window, n int) {
 		cause := CauseSlowStart
 		if s.Threshold > 0 {
 			cause = CauseRecovery
-			most = min(most, s.Threshold)
+			most = min(most, float64(s.Threshold))
 		}
 		if s.Threshold == 0 && w.MaxInFlight > 0 && s.clear() {
 			// Twice what is known to go well; where that is known late, more.
@@ -732,7 +731,7 @@ func (g *Governor) grow(w *Window, n int) {
 		} else {
 			s.startDoubling(s.At)
 		}
-		if s.Threshold > 0 && s.Limit >= min(s.Threshold, g.ceiling()) {
+		if s.Threshold > 0 && s.Limit >= min(float64(s.Threshold), g.ceiling()) {
 			s.SlowStart, s.Threshold = false, 0
 		}
 		return
@@ -791,14 +790,14 @@ func (g *Governor) grow(w *Window, n int) {
 // slowed lowers the limit because of how long calls take.
 func (g *Governor) slowed(limit float64) {
 	s := &g.s
-	s.Limit, s.Cause, s.MovedAt, s.MovedFrom, s.Flight = limit, CauseLatency, s.At, limit, limit
+	s.Limit, s.Cause, s.MovedAt, s.MovedFrom, s.Flight = limit, CauseLatency, s.At, float32(limit), limit
 }
 
 // raise sets the limit if it is larger than before.
 func (g *Governor) raise(limit float64, cause Cause) {
 	if s := &g.s; limit > s.Limit {
-		if limit > s.MovedFrom*1.1 {
-			s.MovedAt, s.MovedFrom = s.At, limit
+		if limit > float64(s.MovedFrom)*1.1 {
+			s.MovedAt, s.MovedFrom = s.At, float32(limit)
 		}
 		s.Limit, s.Cause = limit, cause
 	}
@@ -832,18 +831,18 @@ func (g *Governor) recovered() {
 	s := &g.s
 	s.Recovering = false
 	if s.Open && s.Limit < 0.65*s.Bound {
-		s.SlowStart, s.Threshold = true, max(s.Limit, 0.9*s.Bound)
+		s.SlowStart, s.Threshold = true, float32(max(s.Limit, 0.9*s.Bound))
 		if s.Late {
-			s.Threshold = max(s.Limit, 0.9*s.Bound/(1+s.LateDebt))
+			s.Threshold = float32(max(s.Limit, 0.9*s.Bound/(1+float64(s.LateDebt))))
 		}
 		if s.Knee > 0 {
-			s.Threshold = max(s.Limit, min(s.Threshold, 2*s.Knee))
+			s.Threshold = float32(max(s.Limit, min(float64(s.Threshold), 2*float64(s.Knee))))
 		}
 		if s.Places > 0 {
-			s.Threshold = max(s.Limit, min(s.Threshold, g.safe()))
+			s.Threshold = float32(max(s.Limit, min(float64(s.Threshold), g.safe())))
 		}
 		if s.DarkOverload && s.Streak >= outageRow {
-			s.Limit = max(s.Limit, min(outageReturn*s.Threshold, g.ceiling()))
+			s.Limit = max(s.Limit, min(outageReturn*float64(s.Threshold), g.ceiling()))
 		}
 		s.Open = false
 		s.startDoubling(s.At)
@@ -935,7 +934,7 @@ func (g *Governor) stated(limit int64) {
 		s.Good, s.Used = 0, false
 		s.Episode++ // calls that started above must not cut what is right now
 	case atCap && s.Limit < float64(n):
-		s.SlowStart, s.Threshold = true, float64(n)
+		s.SlowStart, s.Threshold = true, float32(n)
 		s.startDoubling(s.At)
 	}
 }
@@ -963,7 +962,7 @@ func (g *Governor) age(t time.Duration, w *Window) bool {
 	}
 	s.Cause = CauseIdle
 	if !s.SlowStart || s.Threshold > 0 {
-		s.SlowStart, s.Threshold = true, max(s.Threshold, was*3/4, s.Bound*0.9)
+		s.SlowStart, s.Threshold = true, float32(max(float64(s.Threshold), was*3/4, s.Bound*0.9))
 		s.startDoubling(s.At)
 	}
 	s.Open, s.Flight = false, s.Limit

@@ -37,13 +37,13 @@ type FirstState struct {
 
 // BeginState is what is known of how long answers take to begin now.
 type BeginState struct {
-	Mean  float64       // smoothed over some 8 calls, s
-	Late  float64       // by how much longer they take than with few in flight, as a logarithm, smoothed likewise
-	Noise float64       // the variance of that
-	Of    float64       // calls, at most 1/firstGain
 	Until time.Duration // the limit does not rise before it, because answers begin late; 0: they do not
 	Full  bool          // the limit was in use since an answer began last
-	Times float64       // how often that was so, at most 8
+	Mean  float32       // smoothed over some 8 calls, s
+	Late  float32       // by how much longer they take than with few in flight, as a logarithm, smoothed likewise
+	Noise float32       // the variance of that
+	Of    float32       // calls, at most 1/firstGain
+	Times float32       // how often that was so, at most 8
 }
 
 var _ Listener = (*Governor)(nil)
@@ -97,30 +97,30 @@ func (g *Governor) learnFirst(took float64, class uint8) {
 	}
 	b, base, of := &s.Begin, &s.First.Base[class%numClasses], &s.First.Of[class%numClasses]
 	b.Of = min(b.Of+1, 1/firstGain)
-	b.Mean += (took - b.Mean) / b.Of
+	b.Mean += float32((took - float64(b.Mean)) / float64(b.Of))
 	x := math.Log(took)
 	if *of < firstCalls {
 		*of++
 		n, d := float64(*of), x-float64(*base)
 		*base += float32(d / n)
 		if n > 1 {
-			b.Noise += (d*(x-float64(*base))*n/(n-1) - b.Noise) / n
+			b.Noise += float32((d*(x-float64(*base))*n/(n-1) - float64(b.Noise)) / n)
 		}
 		return
 	}
-	d := x - float64(*base) - b.Late
-	b.Late += d * firstGain
-	b.Noise += (d*d - b.Noise) * firstGain
+	d := x - float64(*base) - float64(b.Late)
+	b.Late += float32(d * firstGain)
+	b.Noise += float32((d*d - float64(b.Noise)) * firstGain)
 }
 
 // queued returns which share of the calls in flight waits at the upstream for its answer to begin; 0 when it is not sure that any does.
 func (g *Governor) queued() float64 {
 	s := &g.s
 	b := &s.Begin
-	if !(b.Late > queueSure*math.Sqrt(b.Noise*(firstGain/(2-firstGain)+1.0/firstCalls))) {
+	if !(float64(b.Late) > queueSure*math.Sqrt(float64(b.Noise)*(firstGain/(2-firstGain)+1.0/firstCalls))) {
 		return 0
 	}
-	wait := b.Mean * (1 - math.Exp(-b.Late))
+	wait := float64(b.Mean) * (1 - math.Exp(-float64(b.Late)))
 	if s.Mean > 0 {
 		return wait / (s.Mean + wait) // those that ended may not have waited as long
 	}
@@ -138,7 +138,7 @@ func (g *Governor) beginsLate() bool {
 	}
 	switch {
 	case b.Until == 0:
-		b.Until = after(s.At, time.Duration(1e9*math.Exp2(b.Times)*max(slowerTime, slowerWait*min(b.Mean, 60))))
+		b.Until = after(s.At, time.Duration(1e9*math.Exp2(float64(b.Times))*max(slowerTime, slowerWait*min(float64(b.Mean), 60))))
 		b.Times = min(b.Times+1, 8)
 	case s.At >= b.Until:
 		s.First, b.Late, b.Until = FirstState{}, 0, 0

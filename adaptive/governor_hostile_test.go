@@ -99,7 +99,7 @@ func TestPaceAfterRowOfRefusals(t *testing.T) {
 			least := 1.0 / 300
 			pace := d.Pace
 			if kind == feedback.ScopeTokens {
-				pace, least = d.TokenPace, h.s.TokensPerCall/300
+				pace, least = d.TokenPace, float64(h.s.TokensPerCall)/300
 			}
 			if pace < least {
 				t.Fatalf("%v: a pace of %v after %v, want %v at least", kind, pace, at-now, least)

@@ -60,46 +60,46 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 			s.Latency += (m - s.Latency) / latencyGain
 		}
 		k := float64(w.Timed)
-		s.MeanOf = min(s.MeanOf+k, max(k, 32))
-		s.Mean += (m.Seconds() - s.Mean) * k / s.MeanOf
+		s.MeanOf = float32(min(float64(s.MeanOf)+k, max(k, 32)))
+		s.Mean += (m.Seconds() - s.Mean) * k / float64(s.MeanOf)
 		g.learnSize(w)
 		g.learnBase(w)
 		g.learnLevel(w)
-		s.BlockLatency += k * m.Seconds()
-		s.BlockTimed += k
+		s.BlockLatency += float32(k * m.Seconds())
+		s.BlockTimed += float32(k)
 	}
 	if s.BlockAt < s.CalmAt || s.Drain > 0 && s.clear() || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
 		// What was held back says nothing of how much the upstream can do.
-		s.BlockFrom = float64(w.InFlight)
+		s.BlockFrom = float32(w.InFlight)
 		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
 		s.BlockTook, s.BlockSize, s.BlockLevel, s.BlockLost = 0, 0, 0, 0
 		return
 	}
 	dt := (t - s.BlockAt).Seconds()
 	if s.BlockLast < t {
-		s.BlockArea += (t - s.BlockLast).Seconds() * float64(w.InFlight)
+		s.BlockArea += float32((t - s.BlockLast).Seconds() * float64(w.InFlight))
 		s.BlockLast = t
 	}
-	s.BlockCalls += float64(w.OK)
-	s.BlockTokens += float64(max(0, w.OutputTokens))
-	if s.BlockCalls < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
+	s.BlockCalls += float32(w.OK)
+	s.BlockTokens += float32(max(0, w.OutputTokens))
+	if float64(s.BlockCalls) < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
 		return
 	}
 	// Of calls that generate tokens, those in flight are half done on average.
 	done := 1.0
 	if s.BlockTokens >= 1 {
-		done = max(0.2, 1+(float64(w.InFlight)-s.BlockFrom)/2/s.BlockCalls)
+		done = max(0.2, 1+(float64(w.InFlight)-float64(s.BlockFrom))/2/float64(s.BlockCalls))
 	}
-	s.BlockFrom = float64(w.InFlight)
-	b := block{s.BlockArea / dt, done * s.BlockCalls / dt, s.BlockLatency / s.BlockTimed}
+	s.BlockFrom = float32(w.InFlight)
+	b := block{float64(s.BlockArea) / dt, done * float64(s.BlockCalls) / dt, float64(s.BlockLatency) / float64(s.BlockTimed)}
 	if s.BlockTokens >= 1 {
-		perCall := s.BlockTokens / s.BlockCalls
+		perCall := float64(s.BlockTokens) / float64(s.BlockCalls)
 		if s.TokensPerCall == 0 {
-			s.TokensPerCall = perCall
+			s.TokensPerCall = float32(perCall)
 		}
-		s.TokensPerCall += (perCall - s.TokensPerCall) / 16
-		b.rate = done * s.BlockTokens / dt
-		b.latency *= s.TokensPerCall / perCall
+		s.TokensPerCall += float32((perCall - float64(s.TokensPerCall)) / 16)
+		b.rate = done * float64(s.BlockTokens) / dt
+		b.latency *= float64(s.TokensPerCall) / perCall
 	}
 	g.sized(&b, dt)
 	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0
@@ -115,12 +115,12 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		return
 	}
 	at := float32((t - s.Origin).Seconds())
-	if s.CutLevel > 0 && b.level < 0.8*s.CutLevel {
-		if g.cfg.Objective == Throughput && b.rate < 0.8*s.CutRate && b.level > 0.4*s.Limit {
+	if s.CutLevel > 0 && b.level < 0.8*float64(s.CutLevel) {
+		if g.cfg.Objective == Throughput && b.rate < 0.8*float64(s.CutRate) && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
-			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, min(0.9*s.CutLevel, g.ceiling())), CauseRecovery, t, s.CutLevel
+			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, min(0.9*float64(s.CutLevel), g.ceiling())), CauseRecovery, t, s.CutLevel
 			s.Cells = [numCells]CellState{}
-			s.Cells[cellOf(s.CutLevel)] = block{s.CutLevel, s.CutRate, b.latency}.cell(at)
+			s.Cells[cellOf(float64(s.CutLevel))] = block{float64(s.CutLevel), float64(s.CutRate), b.latency}.cell(at)
 			g.disturbed(t)
 		}
 		s.CutLevel = 0
@@ -132,7 +132,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	if x := c.block(); c.Rate > 0 && at-c.At < ageCells && (k < numCells-1 || math.Abs(math.Log2(b.level/x.level)) <= 0.5) {
 		before = x.rate
 		d := math.Abs(math.Log(b.rate / x.rate))
-		s.Spread += (min(1, d) - s.Spread) / 8
+		s.Spread += float32((min(1, d) - float64(s.Spread)) / 8)
 		*c = block{(x.level + b.level) / 2, (x.rate + b.rate) / 2, (x.latency + b.latency) / 2}.cell(at)
 	} else {
 		*c = b.cell(at)
@@ -159,21 +159,21 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		best = max(best, x.rate)
 		quickest = min(quickest, x.latency)
 	}
-	wide := 1.3 + 3*s.Spread
+	wide := 1.3 + 3*float64(s.Spread)
 	to := 0.0
 	switch x := s.Cells[max(low, 0)].block(); {
 	case low >= 0 && low < k && b.level > wide*x.level:
-		to = x.level * (1.05 + s.Spread)
+		to = x.level * (1.05 + float64(s.Spread))
 		if low == lowest {
 			to = 0.7 * x.level // nothing is known below: perhaps fewer do as much
 		}
-	case low >= 0 && low < k && b.rate < (0.95-2*s.Spread)*best:
+	case low >= 0 && low < k && b.rate < (0.95-2*float64(s.Spread))*best:
 		to = x.level * 1.05
 	}
 	switch {
 	case s.Counts == byLatency:
 		to = g.fewer(b, before)
-	case g.steep() && b.level < 1.3*s.Knee && b.rate > 0.7*best:
+	case g.steep() && b.level < 1.3*float64(s.Knee) && b.rate > 0.7*best:
 		to, low = 0, -1 // single limits tell more
 	}
 	if q := g.queued(); q > queueFull {
@@ -189,13 +189,13 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	case g.cfg.Objective != Knee:
 	case lowest == k && b.level > 2:
 		to = 0.7 * b.level // nothing is known below
-	case b.level > wide*knee && b.rate < (0.9-s.Spread)*power*b.latency:
+	case b.level > wide*knee && b.rate < (0.9-float64(s.Spread))*power*b.latency:
 		to = min(knee*1.05, nonzero(to, math.Inf(1)))
 	}
 	if s.Line.N >= baseCalls && s.BlockTokens == 0 && s.TokensPerCall == 0 {
-		quickest = min(quickest, math.Exp(s.Base+s.Noise*s.Noise/2))
+		quickest = min(quickest, math.Exp(float64(s.Base)+float64(s.Noise)*float64(s.Noise)/2))
 	}
-	if f := g.cfg.LatencyFactor; f > 0 && b.latency > f*quickest*(1+s.Spread) {
+	if f := g.cfg.LatencyFactor; f > 0 && b.latency > f*quickest*(1+float64(s.Spread)) {
 		to = min(max(b.level*f*quickest/b.latency, 1), nonzero(to, math.Inf(1)))
 	}
 	if to == 0 {
@@ -207,7 +207,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	s.Saturated = true
 	to = max(to, float64(g.cfg.Min))
 	if to < s.Limit {
-		s.CutLevel, s.CutRate = b.level, b.rate
+		s.CutLevel, s.CutRate = float32(b.level), float32(b.rate)
 		s.Size.Line.moved()
 		g.slowed(to)
 		s.Good, s.Used, s.Wins = 0, false, 0
@@ -276,7 +276,8 @@ func (g *Governor) learnBase(w *Window) {
 	}
 	s.Line.add(math.Log(float64(w.MaxInFlight)), math.Log(g.took))
 	if s.Line.N >= fewestBase {
-		s.Base, s.Noise, s.Steep = s.Line.fit()
+		base, noise, steep := s.Line.fit()
+		s.Base, s.Noise, s.Steep = float32(base), float32(noise), float32(steep)
 	}
 }
 
@@ -289,7 +290,7 @@ func (g *Governor) excess(w *Window) float64 {
 	if g.took <= 0 || !s.clear() {
 		return 0
 	}
-	return (math.Log(g.took) - s.Base) / max(leastNoise, s.Noise)
+	return (math.Log(g.took) - float64(s.Base)) / max(leastNoise, float64(s.Noise))
 }
 
 // gain returns by how much each call raises the limit in slow start: less when calls take longer with more in flight, by an excess.
@@ -322,10 +323,10 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	}
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
-	s.Knee = between(math.Floor(float64(s.BestLevel)), float64(g.cfg.Min), float64(g.cfg.Max))
-	s.Base, s.Steep = min(s.Base, math.Log(s.Knee/float64(s.BestRate))), 0
+	s.Knee = float32(between(math.Floor(float64(s.BestLevel)), float64(g.cfg.Min), float64(g.cfg.Max)))
+	s.Base, s.Steep = float32(min(float64(s.Base), math.Log(float64(s.Knee)/float64(s.BestRate)))), 0
 	s.Line.N = baseCalls // that is the base from now on
-	if knee := s.Knee; knee < s.Limit {
+	if knee := float64(s.Knee); knee < s.Limit {
 		g.slowed(knee)
 		g.drains(knee)
 		g.disturbed(s.At)
@@ -341,7 +342,7 @@ func (g *Governor) slower(w *Window) bool {
 	if known && g.took > 0 && (s.Line.N < baseCalls || s.clear() && float64(w.MaxInFlight) < math.Floor(s.Limit)) {
 		return true // how long calls take with so many is not known yet
 	}
-	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || !known || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/s.Knee))) {
+	if e := g.excess(w); e < excessHold && (s.Noise > leastNoise || !known || e*leastNoise <= steep*max(leastNoise, math.Log(float64(w.MaxInFlight)/float64(s.Knee)))) {
 		return false
 	}
 	switch {
@@ -351,9 +352,9 @@ func (g *Governor) slower(w *Window) bool {
 		s.SlowerTimes = min(s.SlowerTimes+1, 8)
 	case s.At >= s.SlowerUntil:
 		s.SlowerUntil, s.Line, s.Steep, s.Wins = 0, LineState{}, 0, 0
-		if known && s.Knee < s.Limit {
+		if known && float64(s.Knee) < s.Limit {
 			// Where it was good is where to see how long they take now.
-			s.Limit, s.Cause, s.Flight = s.Knee, CauseLatency, s.Knee
+			s.Limit, s.Cause, s.Flight = float64(s.Knee), CauseLatency, float64(s.Knee)
 			g.disturbed(s.At)
 			return true
 		}
@@ -365,7 +366,7 @@ func (g *Governor) slower(w *Window) bool {
 // startDoubling begins to measure how long the limit takes to double.
 func (s *GovernorState) startDoubling(t time.Duration) {
 	s.StepOf, s.StepLevel, s.StepLatency, s.BestRate, s.BestLevel, s.Slow = 0, 0, 0, 0, 0, 0
-	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean = s.Limit, t, 0, 0, 0, 0
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean = float32(s.Limit), t, 0, 0, 0, 0
 }
 
 // doubled notes n calls that ended well in slow start. Each raises the limit, so to double it takes as long as before while the
@@ -373,20 +374,20 @@ func (s *GovernorState) startDoubling(t time.Duration) {
 // upstream was full, and reports true.
 func (g *Governor) doubled(n int) bool {
 	s := &g.s
-	s.DoubleDone += float64(n)
+	s.DoubleDone += float32(n)
 	if s.DoubleFrom <= 0 {
-		s.DoubleFrom = s.Limit
+		s.DoubleFrom = float32(s.Limit)
 	}
-	if s.Limit < 2*s.DoubleFrom || s.DoubleDone < s.DoubleFrom/slowStartGain {
+	if s.Limit < 2*float64(s.DoubleFrom) || s.DoubleDone < s.DoubleFrom/slowStartGain {
 		return false
 	}
 	took := s.At - s.DoubleAt
-	was, best, mean := s.Doubling, s.Quickest, s.QuickMean
-	from := s.DoubleFrom
-	rate := s.DoubleDone / max(1e-9, took.Seconds())
-	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling = s.Limit, s.At, 0, took
+	was, best, mean := s.Doubling, s.Quickest, float64(s.QuickMean)
+	from := float64(s.DoubleFrom)
+	rate := float64(s.DoubleDone) / max(1e-9, took.Seconds())
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling = float32(s.Limit), s.At, 0, took
 	if best == 0 || took < best {
-		s.Quickest, s.QuickMean = took, s.Mean
+		s.Quickest, s.QuickMean = took, float32(s.Mean)
 	}
 	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
 		return false
@@ -394,8 +395,8 @@ func (g *Governor) doubled(n int) bool {
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
-	s.Knee = between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max))
-	if knee := s.Knee; knee < s.Limit {
+	s.Knee = float32(between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max)))
+	if knee := float64(s.Knee); knee < s.Limit {
 		g.slowed(knee)
 		g.drains(knee)
 	}

@@ -38,7 +38,7 @@ func (l *LevelState) gets() float64 { return math.Log(float64(l.Limit)) - float6
 // level returns what is known of the limit in force; nil when that is nothing.
 func (s *GovernorState) level() *LevelState {
 	for i := range s.Levels {
-		if l := &s.Levels[i]; l.N > 0 && int(l.Limit) == s.LevelOf {
+		if l := &s.Levels[i]; l.N > 0 && int32(l.Limit) == s.LevelOf {
 			return l
 		}
 	}
@@ -49,8 +49,8 @@ func (s *GovernorState) level() *LevelState {
 func (g *Governor) learnLevel(w *Window) {
 	s := &g.s
 	n := int(s.Limit + limitSlack)
-	if n != s.LevelOf {
-		s.LevelOf, s.LevelAt, s.LevelNew = n, s.At, 0
+	if n != int(s.LevelOf) {
+		s.LevelOf, s.LevelAt, s.LevelNew = int32(n), s.At, 0
 	}
 	if s.Drain > 0 && w.InFlight <= n {
 		s.Drain = -s.Drain / float32(max(1e-3, (s.At-s.LevelAt).Seconds()))
@@ -192,6 +192,6 @@ func (g *Governor) levelTo(n float64) {
 	s := &g.s
 	n = max(n, float64(g.cfg.Min)) // what was remembered may be of other parameters
 	g.slowed(n)
-	s.Knee = nonzero(s.Knee, n)
+	s.Knee = float32(nonzero(float64(s.Knee), n))
 	g.disturbed(s.At)
 }

@@ -25,7 +25,7 @@ func closed(g *Governor, rng *rand.Rand, sigma float64, took func(n float64) flo
 func afterHang(n float64, drain float32) *Governor {
 	g := New(Config{})
 	s := g.State()
-	s.At, s.Limit, s.SlowStart, s.Knee, s.Bound, s.Flight, s.Drain, s.Late = 0, n, false, n, n+1, n, drain, true
+	s.At, s.Limit, s.SlowStart, s.Knee, s.Bound, s.Flight, s.Drain, s.Late = 0, n, false, float32(n), n+1, n, drain, true
 	g.Restore(0, s)
 	return g
 }

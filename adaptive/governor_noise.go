@@ -37,7 +37,7 @@ func (g *Governor) prove(w *Window) {
 	if w.OK > 0 {
 		forget := math.Exp(-float64(w.OK) / provenFor)
 		s.Proven *= forget
-		s.Chance *= forget
+		s.Chance *= float32(forget)
 	}
 	n := min(float64(w.InFlight+1), s.Limit) // what the next call sees
 	if s.RunLevel == 0 {
@@ -67,7 +67,7 @@ func (g *Governor) met(n float64) float64 {
 func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	s.Debt = max(0, s.Debt-max(0, gap)/aloneAfter)
+	s.Debt = float32(max(0, float64(s.Debt)-max(0, gap)/aloneAfter))
 	known := gap - g.unresolved()
 	if s.Ignored && known < 1 {
 		s.Contra = max(0, s.Contra-1) // it was the first of a row
@@ -85,11 +85,11 @@ func (g *Governor) noise(n, gap float64) bool {
 	case n <= 1:
 	case !proven && s.Chance >= noiseSure:
 		most = beyondDebt
-	case p.Rate == 0 && n <= belowPeak*s.Peak && s.Debt < 1:
+	case p.Rate == 0 && n <= belowPeak*float64(s.Peak) && s.Debt < 1:
 		most = 1
 	}
 	if proven && n > 1 {
-		most = max(most, noiseDebt*s.Chance)
+		most = max(most, noiseDebt*float64(s.Chance))
 	}
 	soon, late := known < soonAccepted, known >= provenCalls
 	if s.Waived {
@@ -103,12 +103,12 @@ func (g *Governor) noise(n, gap float64) bool {
 	case late:
 		s.Chance = min(s.Chance+1, mostNoise)
 	}
-	if s.Debt <= most && p.Rate > 0 && p.Measured && fine {
+	if float64(s.Debt) <= most && p.Rate > 0 && p.Measured && fine {
 		if s.Contra = min(s.Contra+1, mostContra); s.Contra == mostContra {
 			most = -1 // the pace explains nothing
 		}
 	}
-	if s.Debt <= most {
+	if float64(s.Debt) <= most {
 		s.Debt++
 		s.Waived, s.Ignored = true, p.Rate > 0
 		return true

@@ -88,15 +88,15 @@ func TestNoiseEvidence(t *testing.T) {
 		}
 	}
 	if s.Chance != noiseKnown {
-		t.Errorf("evidence %v", s.Chance)
+		t.Errorf("evidence %v", float64(s.Chance))
 	}
 	if !g.noise(38, 10) || g.s.Proven != 40 {
 		t.Error("noise is known, and a refusal was not noise")
 	}
-	before := s.Chance
+	before := float64(s.Chance)
 	g.noise(38, 0)
-	if s.Chance != before-soonCounts {
-		t.Errorf("a refusal at once: evidence %v, was %v", s.Chance, before)
+	if float64(s.Chance) != before-soonCounts {
+		t.Errorf("a refusal at once: evidence %v, was %v", float64(s.Chance), before)
 	}
 	for range 2 {
 		if g.noise(38, 0) {
@@ -104,7 +104,7 @@ func TestNoiseEvidence(t *testing.T) {
 		}
 	}
 	if s.Chance > 0 {
-		t.Errorf("after a row: evidence %v", s.Chance)
+		t.Errorf("after a row: evidence %v", float64(s.Chance))
 	}
 	if s.Proven >= 38 {
 		t.Errorf("%v in flight is proven", s.Proven)
@@ -121,7 +121,7 @@ func TestNoiseDebt(t *testing.T) {
 		want   int
 	}{{0, 1}, {2, 2}, {4, 4}} {
 		g := New(Config{})
-		g.s.Proven, g.s.Chance = 40, test.chance
+		g.s.Proven, g.s.Chance = 40, float32(test.chance)
 		got := 0
 		for got < 9 && g.noise(38, soonAccepted+1) { // too late to count against it and too soon to count for it
 			got++
@@ -182,7 +182,7 @@ func TestPacedCap(t *testing.T) {
 	g := start()
 	hits(g, 10, 14)
 	g.passedCap(&Window{OK: 1, MaxInFlight: 60, InFlight: 59})
-	if hits(g, 9) || math.Abs(g.s.CapAt-49) > 0 || g.s.CapLike != 1 {
+	if hits(g, 9) || math.Abs(float64(g.s.CapAt)-49) > 0 || g.s.CapLike != 1 {
 		t.Error("an accepted call saw more, and it is a limit")
 	}
 }
@@ -199,11 +199,11 @@ func TestNoiseWaived(t *testing.T) {
 		g := New(Config{})
 		s := &g.s
 		s.Proven, s.Chance, s.InFlight = 40, 2, 30
-		s.RefusalTime, s.Flow = (test.late-1)/2, 1
+		s.RefusalTime, s.Flow = float32((test.late-1)/2), 1
 		s.Waived = true
 		g.noise(38, test.gap)
-		if s.Chance != test.want {
-			t.Errorf("%v calls after a refusal that meant nothing: evidence %v, want %v", test.gap, s.Chance, test.want)
+		if float64(s.Chance) != test.want {
+			t.Errorf("%v calls after a refusal that meant nothing: evidence %v, want %v", test.gap, float64(s.Chance), test.want)
 		}
 	}
 }
@@ -215,7 +215,7 @@ func TestCutLeavesProven(t *testing.T) {
 	} {
 		g := New(Config{})
 		g.advance(0)
-		g.s.Limit, g.s.Chance, g.s.Proven, g.s.Credit = 50, test.chance, test.proven, 1
+		g.s.Limit, g.s.Chance, g.s.Proven, g.s.Credit = 50, float32(test.chance), test.proven, 1
 		g.cut(time.Second, 49, CauseThrottled, 0.9)
 		if math.Abs(g.s.Limit-test.want) > 1e-9 {
 			t.Errorf("evidence %v, %v proven: limit %v, want %v", test.chance, test.proven, g.s.Limit, test.want)

@@ -24,7 +24,7 @@ func (g *Governor) limiting(t time.Duration, n float64) bool {
 	s := &g.s
 	accepted := g.accepted()
 	if accepted-s.SpellCount-g.unresolved() >= spellAfter {
-		s.Spells = s.Spells*math.Exp(-float64(max(0, t-s.SpellAt))/float64(spellAge)) + 1
+		s.Spells = float32(float64(s.Spells)*math.Exp(-float64(max(0, t-s.SpellAt))/float64(spellAge)) + 1)
 		s.SpellAt = t
 		s.Limiting = s.Limiting || s.Spells >= spells || s.found(n)
 	}
@@ -38,5 +38,5 @@ func (g *Governor) limiting(t time.Duration, n float64) bool {
 // found reports whether the refusal that came now, of a call that saw n in flight, is the first of all, and comes while more and more is tried, in slow start: that
 // an upstream should begin to lack capacity just then is less likely than that this is more than it allows.
 func (s *GovernorState) found(n float64) bool {
-	return s.Refused == 1 && s.SlowStart && s.Threshold == 0 && n >= s.Peak && float64(s.InFlight) > rising*s.Peak
+	return s.Refused == 1 && s.SlowStart && s.Threshold == 0 && n >= float64(s.Peak) && float64(s.InFlight) > rising*float64(s.Peak)
 }

@@ -61,7 +61,7 @@ func TestOverloadThatIsALimit(t *testing.T) {
 		g := New(Config{Initial: 8})
 		overload(g, 0, test.spells, test.passed, test.refused, test.every)
 		if s := g.State(); s.Limiting != test.want {
-			t.Errorf("%s: taken for a limit is %v, want %v; %v spells", test.name, s.Limiting, test.want, s.Spells)
+			t.Errorf("%s: taken for a limit is %v, want %v; %v spells", test.name, s.Limiting, test.want, float64(s.Spells))
 		}
 	}
 }

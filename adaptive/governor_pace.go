@@ -79,14 +79,16 @@ func (g *Governor) pace() float64 {
 		}
 		begin := 0.0
 		if s.Begin.Of > 0 {
-			begin = max(leastPace, beginSpread*s.Limit/max(beginLeast, s.Begin.Mean))
+			begin = max(leastPace, beginSpread*s.Limit/max(beginLeast, float64(s.Begin.Mean)))
 		}
 		switch {
 		case rate == 0:
 			return begin
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
-			return max(spreadFactor*rate, outageReturn*s.FlowBefore)
+			return max(spreadFactor*rate, outageReturn*float64(s.FlowBefore))
+		case s.Places > 0 && g.even() && g.evenSafe(float64(s.Places)) > float64(s.Places):
+			return evenPace * rate
 		case s.Places > 0 && !g.resuming():
 			return 0
 		case s.Test == 1:
@@ -112,7 +114,7 @@ func (p *PaceState) inForce(t time.Duration) float64 {
 // least returns the slowest pace that refusals set: a call in five minutes.
 func (g *Governor) least(i int) float64 {
 	if i == paceTokens {
-		return leastPace * max(1, g.s.TokensPerCall)
+		return leastPace * max(1, float64(g.s.TokensPerCall))
 	}
 	return leastPace
 }
@@ -173,23 +175,23 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		// Nothing passes at all: how fast to go on is to be seen when something does.
 		n, seconds := g.trailing(t)
 		p.Rate = max(p.Rate*0.85, min(p.Rate, n/seconds))
-		noted = false
+		noted = !p.Measured
 	default:
 		// Too little has passed to measure by: much too fast.
 		p.Ceiling = min(p.Ceiling, 0.95*p.Rate)
 		p.Rate *= 0.7
 		p.Known = min(p.Known, p.Rate)
-		p.Sure, noted = false, false
+		p.Sure, noted = false, !p.Measured
 	}
 	if noted {
-		p.Lowest = p.Rate
+		p.Lowest = float32(p.Rate)
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	if i == paceRequests {
 		if noted {
 			s.Gives.Most = 0
 		}
-		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least {
+		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least && s.Turn.Period == 0 {
 			p.Rate, p.Known = paceMargin*least, max(p.Known, least)
 			p.Ceiling = max(p.Ceiling, p.Known)
 		}
@@ -269,10 +271,11 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			tau = 5
 		}
 		if i == paceRequests && p.StatedKind == feedback.ScopeNone {
+			s.Gives.climbed(dn, dt, p.Rate, p.Known)
 			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
-		p.Lowest = min(p.Lowest, p.Rate*min(1, 1.2*p.Use))
-		p.Use += (1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - p.Use)
+		p.Lowest = float32(min(float64(p.Lowest), p.Rate*min(1, 1.2*float64(p.Use))))
+		p.Use += float32((1 - math.Exp(-dt/tau)) * (min(2, max(0, dn)/dt/p.Rate) - float64(p.Use)))
 		if i == paceRequests && g.slideMove(t, w) {
 			continue
 		}
@@ -340,7 +343,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*float64(p.Depth)+1.1*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > savedUp+2*float64(p.Depth)+1.1*gave
 }
 
 // note remembers how many calls were accepted in each of the last seconds.
@@ -358,7 +361,9 @@ func (g *Governor) note(t time.Duration) {
 		c := ringCodeOf(int64(g.accepted()) - s.RingCount)
 		s.Ring[s.Second%ringSize] = c
 		s.RingCount += ringCalls(c) // what it does not hold counts for the next second
+		g.noteTokens()
 	}
+	g.noteTicks(t)
 }
 
 const (

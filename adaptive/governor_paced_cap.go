@@ -21,20 +21,20 @@ func (g *Governor) pacedCap(n, gap float64, o *Outcome) bool {
 	rate := s.Pace[paceRequests].Rate
 	few := n < watchFrom
 	// Time and again the refused call was the one that saw most in flight; or the pace was another one.
-	most := n >= 0.95*s.Top && n >= 1.15*s.MeanLevel+1
-	moved := !few && gap >= pacedCapGap && !o.HasRetryAfter && s.CapShare < rareShare && math.Abs(math.Log(rate/max(s.CapRate, leastPace))) > paceMoves
-	near := max(1, 0.015*s.CapAt)
+	most := n >= 0.95*s.Top && n >= 1.15*float64(s.MeanLevel)+1
+	moved := !few && gap >= pacedCapGap && !o.HasRetryAfter && s.CapShare < rareShare && math.Abs(math.Log(rate/max(float64(s.CapRate), leastPace))) > paceMoves
+	near := max(1, 0.015*float64(s.CapAt))
 	if few {
 		near = 2
 	}
-	switch d := n - s.CapAt; {
+	switch d := n - float64(s.CapAt); {
 	case n >= s.Limit-1.5: // the limit holds back, and not the pace
 	case !most && (few || o.HasRetryAfter):
 		s.CapLike = max(0, s.CapLike-1)
 	case d > near || d < -near && few:
-		s.CapAt, s.CapLike, s.CapRate, s.CapShare = n, 1, rate, rareShare
+		s.CapAt, s.CapLike, s.CapRate, s.CapShare = float32(n), 1, float32(rate), rareShare
 	case d >= -near && (most || moved):
-		s.CapLike, s.CapRate = s.CapLike+1, rate
+		s.CapLike, s.CapRate = s.CapLike+1, float32(rate)
 	}
 	return s.CapLike >= pacedCapHits
 }
@@ -46,11 +46,11 @@ func (g *Governor) passedCap(w *Window) {
 		return
 	}
 	near := 0.0
-	if float64(w.InFlight+1) >= s.CapAt-max(2, 0.03*s.CapAt) {
+	if float64(w.InFlight+1) >= float64(s.CapAt)-max(2, 0.03*float64(s.CapAt)) {
 		near = 1
 	}
-	s.CapShare += (near - s.CapShare) * min(1, float64(w.OK)/rareCalls)
-	if float64(w.MaxInFlight) > s.CapAt+max(2, 0.05*s.CapAt) {
+	s.CapShare += float32((near - float64(s.CapShare)) * min(1, float64(w.OK)/rareCalls))
+	if float64(w.MaxInFlight) > float64(s.CapAt)+max(2, 0.05*float64(s.CapAt)) {
 		s.CapAt, s.CapLike = 0, 0
 	}
 }

@@ -176,15 +176,17 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		cfg := anyConfig(t)
 		g := New(cfg)
 		var s GovernorState
-		for _, f := range []*float64{&s.Limit, &s.Threshold, &s.Bound, &s.LastBound, &s.Top, &s.Flight, &s.Good, &s.Credit, &s.RefusedCount, &s.Against, &s.Flow, &s.Mean, &s.MeanOf,
-			&s.DoubleFrom, &s.BlockCalls, &s.BlockTimed, &s.BlockArea, &s.Spread, &s.CutLevel, &s.CutRate, &s.Pace[0].Rate, &s.Pace[0].Known, &s.Pace[0].Use, &s.Pace[1].Rate,
-			&s.Base, &s.Noise, &s.Steep} {
+		for _, f := range []*float64{&s.Limit, &s.Bound, &s.LastBound, &s.Top, &s.Flight, &s.Good, &s.Credit, &s.RefusedCount, &s.Flow, &s.Mean,
+			&s.Pace[0].Rate, &s.Pace[0].Known, &s.Pace[1].Rate, &s.Slide.Tokens} {
 			*f = number.Draw(t, "number")
 		}
 		for _, f := range []*float32{&s.Cells[3].Level, &s.Cells[3].Rate, &s.Cells[3].Latency,
 			&s.Line.N, &s.Line.X, &s.Line.Y, &s.Line.XX, &s.Line.XY, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel,
 			&s.Size.N, &s.Size.U, &s.Size.V, &s.Size.UU, &s.Size.UV, &s.Size.VV, &s.Size.Class[1], &s.Size.Line.N, &s.Size.Line.X, &s.Size.Line.Y, &s.Size.Line.XX, &s.Size.Line.XY, &s.Size.Line.YY,
-			&s.BlockTook, &s.BlockSize, &s.BlockLevel, &s.BlockLost} {
+			&s.BlockTook, &s.BlockSize, &s.BlockLevel, &s.BlockLost,
+			&s.Threshold, &s.Against, &s.MeanOf, &s.DoubleFrom, &s.BlockCalls, &s.BlockTimed, &s.BlockArea, &s.Spread, &s.CutLevel, &s.CutRate, &s.Pace[0].Use, &s.Base, &s.Noise, &s.Steep,
+			&s.Slide.Allows, &s.Slide.Ask, &s.Slide.Room, &s.Slide.Flight, &s.Slide.FlightFlight, &s.Slide.FlightTokens, &s.Slide.TimeTokens, &s.Slide.Mean[1], &s.Slide.Var[7],
+			&s.Spent.Mean, &s.Spent.Spread} {
 			*f = float32(number.Draw(t, "number"))
 		}
 		instant := rapid.Map(rapid.OneOf(rapid.Int64Range(0, int64(time.Hour)), rapid.Int64()), func(n int64) time.Duration { return time.Duration(n) })
@@ -192,6 +194,8 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 			*d = instant.Draw(t, "instant")
 		}
 		s.Size.First, s.Size.Of[1], s.Counts = rapid.Uint8().Draw(t, "First"), rapid.Uint8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Counts")
+		s.Slide.Of, s.Spent.Ring[3], s.Ticks.Ring[2] = rapid.Int8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Spent"), rapid.Uint16().Draw(t, "Tick")
+		s.Spent.Count, s.Ticks.Count, s.Ticks.Last = rapid.Int64().Draw(t, "SpentCount"), rapid.Int64().Draw(t, "TickCount"), rapid.Int64().Draw(t, "TickLast")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
 		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int().Draw(t, "Streak"), rapid.Int8().Draw(t, "Wins"), rapid.Int8().Draw(t, "Test")
 		s.Lag.Hold, s.Lag.Fails, s.Lag.N, s.Lag.Last = rapid.Int8().Draw(t, "Hold"), rapid.Int8().Draw(t, "Fails"), rapid.Int16().Draw(t, "N"), rapid.Int64().Draw(t, "Last")

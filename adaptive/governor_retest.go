@@ -80,5 +80,5 @@ func (g *Governor) retestPassed(t time.Duration, n float64) {
 	s.RetestAt = 0
 	g.quotaRefused(t, 2*n+2, true)
 	p := &s.Pace[paceRequests]
-	p.Rate, p.Known, p.Lowest = rate, rate, rate
+	p.Rate, p.Known, p.Lowest = rate, rate, float32(rate)
 }

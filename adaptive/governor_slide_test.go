@@ -128,9 +128,9 @@ func TestGovernorBucketIsNoWindow(t *testing.T) {
 func TestGovernorSlideRowAfterMany(t *testing.T) {
 	g := New(Config{})
 	g.Window(time.Second, Window{OK: 1})
-	g.s.Slide = SlideState{N: math.MaxUint8, Mean: [numSlides]float32{100, 100, 100, 100}}
+	g.s.Slide = SlideState{N: math.MaxUint8, Mean: [numSlides]float32{100, 100, 100, 100, 100, 100}}
 	g.slideRow(&Call{SentAt: time.Second})
-	for i, mean := range g.s.Slide.Mean {
+	for i, mean := range g.s.Slide.Mean[:slideTokens] {
 		if !(mean > 90 && mean < 100) {
 			t.Errorf("the mean of %v is %v after one that is far below 100", slideTimes[i], mean)
 		}
@@ -181,7 +181,7 @@ func TestStatedPaceIsNotOfASlidingWindow(t *testing.T) {
 	g := New(Config{})
 	now := time.Hour
 	g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 2, InFlight: 2, Waiting: 1})
-	g.s.Slide = SlideState{Of: 2, Allows: 1000, Before: 1000, Ask: 1}
+	g.s.Slide = SlideState{Of: 4, Allows: 1000, Before: 1000, Ask: 1}
 	want := g.Hint(now, feedback.Window{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 1, Reset: 50 * time.Second}).Pace
 	now += time.Second
 	if got := g.Window(now, Window{Start: now - time.Second, InFlight: 2, Waiting: 1}).Pace; want == 0 || got != want {
@@ -194,7 +194,7 @@ func TestSlideOfFewCallsHasRoom(t *testing.T) {
 	g := New(Config{})
 	now := time.Hour
 	g.Window(now, Window{OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, Waiting: 9})
-	g.s.Slide = SlideState{Of: 2, Allows: leastSlide, Before: leastSlide, Ask: 1}
+	g.s.Slide = SlideState{Of: 4, Allows: leastSlide, Before: leastSlide, Ask: 1}
 	for range 20 {
 		now += time.Minute
 		call := Call{SentAt: now - 20*time.Millisecond, InFlight: 1, Episode: g.s.Episode}

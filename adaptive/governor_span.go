@@ -69,7 +69,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		if p.Sure && p.Rate > p.Known {
 			est = max(est, p.Known) // it was tried, and kept below before
 		}
-	case p.Lowest < 1.02*lower && !p.Saves:
+	case float64(p.Lowest) < 1.02*lower && !p.Saves:
 		est = math.Sqrt(lower * max(lower, p.Rate))
 		p.Guess = float32(est)
 	}
@@ -81,6 +81,15 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	sure := agrees || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
 	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
+	}
+	if i == paceRequests && p.Measured && s.Turn.Period == 0 {
+		rate, over := s.Gives.grew(p.Known, float64(p.Depth), u)
+		p.Excess = float32(over)
+		if rate > est {
+			// What passed before the pace rose says nothing of what the quota gives now.
+			est, sure = rate, false
+			p.Guess, p.Saves = float32(est), false
+		}
 	}
 	p.Known, p.Sure, p.Measured = est, sure, true
 	p.Ceiling = est

@@ -16,7 +16,7 @@ func measured(t *testing.T, refusals []struct{ seconds, pace, passed, pause floa
 	p := &g.s.Pace[paceRequests]
 	*p = PaceState{Rate: 10, Known: 10, Ceiling: unbounded}
 	for _, r := range refusals {
-		p.Rate, p.Lowest, g.s.LastPause = r.pace, r.pace/2, time.Duration(r.pause*1e9)
+		p.Rate, p.Lowest, g.s.LastPause = r.pace, float32(r.pace/2), time.Duration(r.pause*1e9)
 		g.measure(paceRequests, r.passed, r.seconds, r.pause, 1, 0)
 	}
 	return p

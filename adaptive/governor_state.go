@@ -16,42 +16,39 @@ type GovernorState struct {
 	// The limit.
 
 	Limit       float64       // W: the limit in force, before it is cut to whole calls
-	Threshold   float64       // the limit at which slow start ends by itself; 0: none
 	Bound       float64       // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
 	LastBound   float64       // B': the same, kept when the upstream has grown
-	Memory      float64       // the limit before the last trouble
 	Top         float64       // A: most that an accepted call saw in flight since the last cut
-	Peak        float64       // P: most that an accepted call saw in flight, of some thousand calls
 	Proven      float64       // V: calls that saw as many in flight were accepted by the row, forgotten over some thousand calls
-	RunLevel    float64       // least in flight since RunFrom; 0: not known
 	RunFrom     float64       // accepted calls where this row of accepted calls began
-	Chance      float64       // z: evidence that some refusals mean nothing, 0 to 8
 	Flight      float64       // F: most in flight since the last cut, within the limit
-	MeanLevel   float64       // smoothed in flight
-	TimeoutDebt float64       // timeouts, less the share of calls that may time out
-	LateDebt    float64       // TimeoutDebt before the last trouble
 	Verdict     time.Duration // how long the last timeout took to tell
 	PassedAt    time.Duration // when a call ended well last
 	HoleAt      time.Duration // when a call ended well after a time in which none did
-	Knee        float64       // where the limit went when the upstream was full last; 0: none, or grown since
 	Good        float64       // calls that ended well in this epoch
+	RunLevel    float64       // least in flight since RunFrom; 0: not known
+	Threshold   float32       // the limit at which slow start ends by itself; 0: none
+	Memory      float32       // the limit before the last trouble
+	Peak        float32       // P: most that an accepted call saw in flight, of some thousand calls
+	Chance      float32       // z: evidence that some refusals mean nothing, 0 to 8
+	MeanLevel   float32       // smoothed in flight
+	TimeoutDebt float32       // timeouts, less the share of calls that may time out
+	LateDebt    float32       // TimeoutDebt before the last trouble
+	Knee        float32       // where the limit went when the upstream was full last; 0: none, or grown since
 
 	// Episodes.
 
-	Episode uint32
-	Yield   int32         // refusals at a known boundary, of which each fourth makes room
 	CutAt   time.Duration // the last cut
 	Old     int           // calls that were in flight at the last cut and may still be
+	Episode uint32
+	Yield   int32 // refusals at a known boundary, of which each fourth makes room
 
 	// Refusals.
 
 	Credit       float64       // refusals that probing may cost now
 	Refused      int64         // refusals so far
 	RefusedCount float64       // accepted calls at the last fresh refusal
-	RefusedAt    float64       // in flight at the last fresh refusal
-	Debt         float64       // refusals that the calls accepted since do not make up for
 	RefusedLast  time.Duration // the last refusal, fresh or not
-	RefusalTime  float64       // smoothed time that a refusal takes
 	Streak       int           // fresh refusals in a row with nothing accepted in between
 	DarkSince    time.Duration // the first of them
 	DarkLast     time.Duration // the last of them
@@ -59,10 +56,12 @@ type GovernorState struct {
 	HoldUntil    time.Duration // nothing starts before it
 	ActiveAt     time.Duration // when something was accepted after the last long row
 	ActiveCount  float64       // accepted calls then
+	RefusedAt    float64       // in flight at the last fresh refusal
+	Debt         float32       // refusals that the calls accepted since do not make up for
+	RefusalTime  float32       // smoothed time that a refusal takes
 
 	// Refusals for a lack of capacity that may be by a limit.
 
-	Spells     float64       // how often they came after calls had passed, those long ago counting less
 	SpellAt    time.Duration // the last time
 	SpellCount float64       // accepted calls at the last of them
 
@@ -75,26 +74,25 @@ type GovernorState struct {
 	Way         float32       // the shortest: what a call's way there and back takes at most
 	Places      float32       // how many the upstream allows, while pauses cost much; 0: not known
 	Least       float32       // how many there are at least
-	Held        float32       // in flight in the last pause and not refused; 0: not counted yet
+	Held        float32       // in flight when the last pause began, less those refused since
 
 	// What refuses.
 
-	Against  float64 // evidence against a limit on calls in flight
 	Same     int     // refusals at the same number since the last trial
-	Trial    float64 // in flight where the upstream refused before a pace was tried; 0: no trial
 	Hits     int     // refusals at that number
-	CapAt    float64 // where those were
-	CapRate  float64 // the pace at the last of them
-	CapShare float64 // share of calls that see about as many in flight
-	Doubt    float64 // refusals that the pace does not explain
-	Contra   float64 // refusals at a pace that was measured as fine, lately
+	Against  float32 // evidence against a limit on calls in flight
+	Trial    float32 // in flight where the upstream refused before a pace was tried; 0: no trial
+	CapAt    float32 // where those were
+	CapRate  float32 // the pace at the last of them
+	CapShare float32 // share of calls that see about as many in flight
+	Doubt    float32 // refusals that the pace does not explain
 
 	// The retest, while it is not known what refuses.
 
-	RetestAt    float64       // in flight at its last refusal; 0: there is none
 	RetestFrom  time.Duration // its first refusal
 	RetestCount float64       // accepted calls then
 	RetestGap   time.Duration // how long the next try waits
+	RetestAt    float64       // in flight at its last refusal; 0: there is none
 
 	// How much starts.
 
@@ -102,13 +100,10 @@ type GovernorState struct {
 	TokensDone int64               // tokens of those that ended well
 	InFlight   int                 // at the last event
 	Flow       float64             // calls that start and are not refused, a second
-	FlowStarts float64             // decayed starts
 	FlowTime   float64             // decayed time
+	FlowStarts float64             // decayed starts
 	FlowCount  float64             // accepted calls at FlowAt
 	FlowAt     time.Duration       //
-	FlowBefore float64             // Flow when the last trouble began
-	FlowShort  float32             // the same over half a minute
-	FlowPast   float32             // the most of that, forgotten over minutes
 	Second     int64               // the last whole second since Origin that Ring has
 	Ring       [ringSize]int16     // accepted calls in the second before each of the last, see ringCalls
 	RingCount  int64               // accepted calls that Ring has counted
@@ -117,6 +112,10 @@ type GovernorState struct {
 	Turn       TurnState           // of a quota that is counted in windows
 	Slide      SlideState          // of one that is counted in a window that slides
 	Gives      LeastState          // of one of requests: what it gives at least
+	Ticks      TicksState          // accepted calls in parts of a second
+	Spent      SpentState          // what calls cost in tokens
+	FlowBefore float32             // Flow when the last trouble began
+	FlowShort  float32             // Flow, over half a minute
 
 	// What is stated of calls in flight.
 
@@ -127,25 +126,24 @@ type GovernorState struct {
 	ValidAt time.Duration // when the limit was half in use last
 	Latency time.Duration // smoothed, over some 8 windows
 	Mean    float64       // smoothed, over some 32 calls
-	MeanOf  float64       // calls that Mean is of, at most about 32
 
 	// Slow start's doublings.
 
-	DoubleFrom float64       // the limit where this doubling began
 	DoubleAt   time.Duration // when it began
-	DoubleDone float64       // calls that ended well since
 	Doubling   time.Duration // how long the one before took
 	Quickest   time.Duration // the shortest
-	QuickMean  float64       // Mean then
+	DoubleFrom float32       // the limit where this doubling began
+	DoubleDone float32       // calls that ended well since
 
 	// How latency grows with calls in flight, where calls differ little.
 
 	Line        LineState     // of the first calls
-	Base        float64       // the mean of their latencies, as a logarithm of s
-	Noise       float64       // by how much they differ from the line
-	Steep       float64       // how steep the line is at least
-	Slow        int32         // calls in a row in slow start that took much longer
 	HangAt      time.Duration // since when at least HangLevel calls are in flight
+	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
+	Base        float32       // the mean of their latencies, as a logarithm of s
+	Noise       float32       // by how much they differ from the line
+	Steep       float32       // how steep the line is at least
+	Slow        int32         // calls in a row in slow start that took much longer
 	HangLevel   float32       // of calls that saw as many none has ended; 0: not so
 	HangMean    float32       // Mean before
 	HangSeen    float32       // the most that calls that ended in time saw; 0: not late yet
@@ -154,7 +152,6 @@ type GovernorState struct {
 	StepLatency float32       // how long they took, s, sum
 	BestRate    float32       // the largest throughput of a step, by Little's law
 	BestLevel   float32       // its level
-	SlowerUntil time.Duration // the limit does not rise before it, because calls take longer; 0: they do not
 
 	// When answers begin, of calls that tell.
 
@@ -170,35 +167,44 @@ type GovernorState struct {
 	Cells         [numCells]CellState
 	BlockAt       time.Duration // when the block began
 	BlockLast     time.Duration // when calls in flight were added to it last
-	BlockArea     float64       // calls in flight times s
-	BlockCalls    float64
-	BlockFrom     float64 // calls in flight when the block began
-	BlockTokens   float64
-	BlockLatency  float64 // s, sum
-	BlockTimed    float64
-	BlockTook     float32       // s that calls took whose size is known, sum
-	BlockSize     float32       // their sizes, sum
-	BlockLevel    float32       // what they took times calls in flight meanwhile, sum
-	BlockLost     float32       // s that calls were in flight that came to nothing, sum
-	TokensPerCall float64       // smoothed
-	Spread        float64       // how much a level's throughput differs from block to block, as a logarithm
 	CalmAt        time.Duration // blocks that begin before it do not count
 	MovedAt       time.Duration // when the limit moved last by a tenth
-	MovedFrom     float64       // the limit then
-	CutLevel      float64       // in flight in the block that lowered the limit; 0: confirmed
-	CutRate       float64       // its throughput
 	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
+	BlockArea     float32       // calls in flight times s
+	BlockCalls    float32
+	BlockFrom     float32 // calls in flight when the block began
+	BlockTokens   float32
+	BlockLatency  float32 // s, sum
+	BlockTimed    float32
+	BlockTook     float32 // s that calls took whose size is known, sum
+	BlockSize     float32 // their sizes, sum
+	BlockLevel    float32 // what they took times calls in flight meanwhile, sum
+	BlockLost     float32 // s that calls were in flight that came to nothing, sum
+	TokensPerCall float32 // smoothed
+	Spread        float32 // how much a level's throughput differs from block to block, as a logarithm
+	MovedFrom     float32 // the limit then
+	CutLevel      float32 // in flight in the block that lowered the limit; 0: confirmed
 
 	// Throughput of single limits, by how long calls take.
 
 	Levels     [numLevels]LevelState
+	LevelAt    time.Duration // since when
+	LevelOf    int32         // the limit in force
 	LevelRest  float32       // the variance of those logarithms
 	LevelDrift float32       // by how much the last calls took longer than those before with the same limit
 	Drain      float32       // calls that hung in slow start, while they end; then less than 0, how many of them ended a second
-	LevelOf    int           // the limit in force
-	LevelAt    time.Duration // since when
 
 	Lag LagState // how long calls are counted after their ends
+
+	// Of the above, together because each by itself takes as much room as a large one.
+
+	Spells    float32 // how often refusals for a lack of capacity came after calls had passed, those long ago counting less
+	Left      float32 // of the calls in flight in the last pause, those that had ended when a refusal could be known; less than 0: not known yet
+	Contra    float32 // refusals at a pace that was measured as fine, lately
+	FlowPast  float32 // the most of FlowShort, forgotten over minutes
+	MeanOf    float32 // calls that Mean is of, at most about 32
+	QuickMean float32 // Mean at the shortest doubling
+	CutRate   float32 // the throughput of the block that lowered the limit
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
@@ -220,6 +226,8 @@ type GovernorState struct {
 	Saturated    bool  // more in flight is of no use
 	Recovering   bool  // no call that started after the last cut is known to have ended well
 	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
+	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
+	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 	Sharp        int8  // refusals in a row at the same boundary
 	Wins         int8  // epochs in a row in which probing went well
@@ -245,7 +253,10 @@ type PaceState struct {
 	Rate      float64       // lambda: the pace in force, a second; 0: none
 	Known     float64       // R: what the quota gives, as measured
 	Ceiling   float64       // up to it the pace rises without spending from the budget of refusals
-	Lowest    float64       // the lowest pace since the anchor
+	UsedAt    time.Duration // when it held callers back last
+	LastCount float64       // passed at the last window
+	StatedEnd time.Duration // when what was stated ends
+	Lowest    float32       // the lowest pace since the anchor
 	Guess     float32       // Known, when it was taken from between its bounds; 0: it was measured
 	Excess    float32       // how much more passed before the last refusal than Known explained
 	Depth     float32       // how much of that was saved up, as far as is known
@@ -254,11 +265,8 @@ type PaceState struct {
 	SpanCalls float32       // passed between refusals that say the same
 	SpanTime  float32       // in how many s
 	SpanPause float32       // s of pauses in that time
-	Use       float64       // smoothed share of the pace that is in use
-	Highest   float64       // the largest Known that was sure
-	UsedAt    time.Duration // when it held callers back last
-	LastCount float64       // passed at the last window
-	StatedEnd time.Duration // when what was stated ends
+	Use       float32       // smoothed share of the pace that is in use
+	Highest   float32       // the largest Known that was sure
 
 	// The anchor: the refusal from which is measured.
 
@@ -288,19 +296,22 @@ func (g *Governor) State() GovernorState { return g.s }
 func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
-	for _, f := range [...]*float64{
-		&s.Threshold, &s.Bound, &s.LastBound, &s.Memory, &s.Top, &s.Peak, &s.Proven, &s.RunLevel, &s.Flight, &s.MeanLevel, &s.Good, &s.RefusedAt, &s.CapAt, &s.RetestAt,
-		&s.DoubleFrom, &s.Knee, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
-	} {
+	for _, f := range [...]*float64{&s.Bound, &s.LastBound, &s.Top, &s.Proven, &s.RunLevel, &s.Flight, &s.Good, &s.RefusedAt, &s.RetestAt} {
 		*f = between(*f, 0, most)
 	}
-	for _, f := range [...]*float64{
-		&s.FlowTime, &s.Flow, &s.FlowBefore, &s.RefusalTime, &s.Mean, &s.MeanOf, &s.DoubleDone,
-		&s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed, &s.TokensPerCall, &s.CutRate,
-	} {
+	for _, f := range [...]*float64{&s.FlowTime, &s.Flow, &s.Mean} {
 		*f = between(*f, 0, unbounded)
 	}
-	for _, f := range [...]*float32{&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen} {
+	for _, f := range [...]*float32{
+		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
+		&s.TokensPerCall, &s.CutRate,
+	} {
+		*f = float32(between(float64(*f), 0, unbounded))
+	}
+	for _, f := range [...]*float32{
+		&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen,
+		&s.Threshold, &s.Knee, &s.Memory, &s.Peak, &s.MeanLevel, &s.CapAt, &s.DoubleFrom, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
+	} {
 		*f = float32(between(float64(*f), 0, most))
 	}
 	if s.Places > 0 {
@@ -316,7 +327,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, f := range [...]*float32{&s.Line.X, &s.Line.Y, &s.Line.XY} {
 		*f = float32(between(float64(*f), -unbounded, unbounded))
 	}
-	s.Noise, s.Base, s.Steep = between(s.Noise, 0, unbounded), between(s.Base, -unbounded, unbounded), between(s.Steep, -unbounded, unbounded)
+	s.Noise, s.Base, s.Steep = float32(between(float64(s.Noise), 0, unbounded)), float32(between(float64(s.Base), -unbounded, unbounded)), float32(between(float64(s.Steep), -unbounded, unbounded))
 	if !s.Size.sound() {
 		s.Size, s.Counts = SizeState{}, byCalls
 	}
@@ -335,23 +346,23 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		l.Mean[i], l.Var[i] = float32(between(float64(l.Mean[i]), 0, most)), float32(between(float64(l.Var[i]), 0, 1e12))
 	}
 	b := &s.Begin
-	b.Mean, b.Noise, b.Of, b.Times = between(b.Mean, 0, unbounded), between(b.Noise, 0, unbounded), between(b.Of, 0, 1/firstGain), between(b.Times, 0, 8)
-	b.Late = between(b.Late, -unbounded, unbounded)
+	b.Mean, b.Noise, b.Of, b.Times = float32(between(float64(b.Mean), 0, unbounded)), float32(between(float64(b.Noise), 0, unbounded)), float32(between(float64(b.Of), 0, 1/firstGain)), float32(between(float64(b.Times), 0, 8))
+	b.Late = float32(between(float64(b.Late), -unbounded, unbounded))
 	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
-	s.RefusalTime = min(s.RefusalTime, maxGap.Seconds())
-	s.Credit, s.Spread = between(s.Credit, -mostOwed, startCredit), between(s.Spread, 0, 1)
-	s.TimeoutDebt, s.LateDebt, s.Verdict = between(s.TimeoutDebt, 0, maxDebt), between(s.LateDebt, 0, maxDebt), min(max(s.Verdict, 0), maxVerdict)
-	s.Spells = between(s.Spells, 0, 100)
-	s.Against, s.Doubt, s.Contra = between(s.Against, 0, 20), between(s.Doubt, 0, 4), between(s.Contra, 0, 4)
-	s.Debt, s.Chance = between(s.Debt, 0, maxAloneDebt+1), between(s.Chance, 0, mostNoise)
-	s.CapRate, s.CapShare = between(s.CapRate, 0, unbounded), between(s.CapShare, 0, 1)
+	s.RefusalTime = float32(min(float64(s.RefusalTime), maxGap.Seconds()))
+	s.Credit, s.Spread = between(s.Credit, -mostOwed, startCredit), float32(between(float64(s.Spread), 0, 1))
+	s.TimeoutDebt, s.LateDebt, s.Verdict = float32(between(float64(s.TimeoutDebt), 0, maxDebt)), float32(between(float64(s.LateDebt), 0, maxDebt)), min(max(s.Verdict, 0), maxVerdict)
+	s.Spells = float32(between(float64(s.Spells), 0, 100))
+	s.Against, s.Doubt, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Doubt), 0, 4)), float32(between(float64(s.Contra), 0, 4))
+	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), 0, mostNoise))
+	s.CapRate, s.CapShare = float32(between(float64(s.CapRate), 0, unbounded)), float32(between(float64(s.CapShare), 0, 1))
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
-	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), between(s.Trial, 0, most), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
-	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated, &s.LevelOf} {
+	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
+	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
-	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses, s.Uneven = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses), min(max(s.Uneven, 0), mostUneven)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
@@ -372,18 +383,20 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 			*l = LevelState{}
 		}
 	}
+	s.Left, s.Crowd = float32(between(float64(s.Left), -1, most)), min(s.Crowd, mostCrowd)
 	s.LevelRest, s.LevelDrift = float32(between(float64(s.LevelRest), 0, 4)), float32(between(float64(s.LevelDrift), -mostClass, mostClass))
 	s.Drain = float32(between(float64(s.Drain), -unbounded, most))
+	s.LevelOf = int32(level(int(s.LevelOf)))
 	s.LevelTimes, s.LevelSeen, s.LevelNew = min(max(s.LevelTimes, 0), mostLevels), min(s.LevelSeen, levelMemory), min(s.LevelNew, levelMemory)
 	for i := range s.Pace {
 		p := &s.Pace[i]
-		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling, &p.Lowest, &p.Use, &p.Highest} {
+		for _, f := range [...]*float64{&p.Rate, &p.Known, &p.Ceiling} {
 			*f = between(*f, 0, unbounded)
 		}
 		if p.Rate > 0 {
 			p.Rate = max(p.Rate, leastTold)
 		}
-		for _, f := range [...]*float32{&p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
+		for _, f := range [...]*float32{&p.Lowest, &p.Use, &p.Highest, &p.Guess, &p.Excess, &p.Depth, &p.Before, &p.Met, &p.SpanCalls, &p.SpanTime, &p.SpanPause} {
 			*f = float32(between(float64(*f), 0, unbounded))
 		}
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
@@ -411,6 +424,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Turn.sound()
 	s.Slide.sound()
 	s.Gives.sound()
+	s.Ticks.sound(s.Done + int64(s.InFlight) - s.Refused)
+	s.Spent.sound(s.TokensDone)
 	if int(s.Binding) >= feedback.NumScopes {
 		s.Binding = feedback.ScopeUnknown
 	}
@@ -440,6 +455,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		age, s.Second, s.Cells, s.Levels = 0, 0, [numCells]CellState{}, [numLevels]LevelState{}
 		l.Ends, l.Last = [lagTicks]uint8{}, 0
 		s.RingCount = s.Done + int64(s.InFlight) - s.Refused
+		s.Ticks, s.Spent.Count, s.Spent.Ring = TicksState{Count: s.RingCount}, s.TokensDone, [ringSize]uint8{}
 	}
 	s.Origin = now - age
 	// Nothing was known later than that, or it would never be forgotten.

@@ -232,7 +232,7 @@ func TestGovernorIdle(t *testing.T) {
 	g.s.Limit, g.s.Flight, g.s.SlowStart = 400, 400, false
 	d := g.Window(now+5*time.Minute, Window{Start: now, OK: 1, Timed: 1, Latency: time.Second, MaxInFlight: 1, InFlight: 0})
 	if d.Limit > 200 || d.Cause != CauseIdle || g.State().Threshold < 200 {
-		t.Errorf("%+v, threshold %v", d, g.State().Threshold)
+		t.Errorf("%+v, threshold %v", d, float64(g.State().Threshold))
 	}
 }
 

@@ -174,6 +174,7 @@ func (g *Governor) costs(w *Window) {
 	in := w.Tokens - out
 	g.s.Told[toldInput].cost(w.OK, in-min(max(0, w.CachedTokens), in))
 	g.s.Told[toldOutput].cost(w.OK, out)
+	g.s.Spent.learn(w.OK, w.Tokens, g.s.costed())
 }
 
 // told takes note of what is left of a quota of input or output tokens. What a call costs is not known when it starts, so what a call
@@ -219,7 +220,7 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 	d := &s.Told[toldRequests+i]
 	cost := 1.0
 	if i == paceTokens {
-		cost = s.TokensPerCall
+		cost = float64(s.TokensPerCall)
 	}
 	d.Cost = max(d.Cost, float32(float64(w.Remaining)+cost)) // before the call that tells it
 	d.line(float64(w.Remaining), w.Reset.Seconds())
@@ -258,7 +259,7 @@ func (g *Governor) window(t time.Duration, i int, w *feedback.Window) {
 	rate = max(d.trust()*rate, slowestWindow(limit, reset))
 	known := p.StatedKind == w.Kind
 	*p = PaceState{
-		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: rate, StatedKind: w.Kind, StatedEnd: ends,
+		Rate: rate, Known: rate, Ceiling: rate, Sure: true, Lowest: float32(rate), StatedKind: w.Kind, StatedEnd: ends,
 		AnchorAt: t, AnchorCount: g.passed(i), AnchorPaused: s.PausedSum, AnchorRefused: s.Refused, LastCount: g.passed(i), UsedAt: t, Use: p.Use,
 	}
 	if !known {
@@ -294,7 +295,7 @@ func (g *Governor) windowRefused(t time.Duration, i int, first bool) bool {
 	}
 	if first {
 		p.Rate = max(p.Rate*d.doubt(), leastTold)
-		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, p.Rate
+		p.Known, p.Ceiling, p.Lowest = p.Rate, p.Rate, float32(p.Rate)
 	}
 	g.paced(t)
 	return true

@@ -7,11 +7,11 @@ import "time"
 func (g *Governor) try(t time.Duration, n float64, first bool) {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	s.Same, s.Trial, s.Hits = 0, n, 0
-	g.quotaRefused(t, max(s.Memory, n), first)
+	s.Same, s.Trial, s.Hits = 0, float32(n), 0
+	g.quotaRefused(t, max(float64(s.Memory), n), first)
 	if x := (n - 1) / max(s.Mean, 1e-6); s.Mean > 0 && x > p.Known {
 		p.Known, p.Rate = x, paceMargin*x
-		p.Lowest = p.Rate
+		p.Lowest = float32(p.Rate)
 	}
 }
 
@@ -19,16 +19,16 @@ func (g *Governor) try(t time.Duration, n float64, first bool) {
 // at the same number, whatever the pace.
 func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 	s := &g.s
-	switch d := n - s.Trial; {
+	switch d := n - float64(s.Trial); {
 	case n <= proven && g.spanned(&s.Pace[paceRequests], n):
 		s.Hits = min(s.Hits, 0)
-	case d < -0.1*s.Trial-1:
+	case d < -0.1*float64(s.Trial)-1:
 		g.watch(n, o) // fewer than a limit on calls would refuse
-	case d < -0.02*s.Trial:
-		s.Trial, s.Hits = n, 0
-	case s.Hits < 0 && d > 0.1*s.Trial+1 && s.Top > s.Trial:
-		s.Trial, s.Hits = n, -2 // as many were accepted
-	case d > max(0.5, 0.02*s.Trial):
+	case d < -0.02*float64(s.Trial):
+		s.Trial, s.Hits = float32(n), 0
+	case s.Hits < 0 && d > 0.1*float64(s.Trial)+1 && s.Top > float64(s.Trial):
+		s.Trial, s.Hits = float32(n), -2 // as many were accepted
+	case d > max(0.5, 0.02*float64(s.Trial)):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
@@ -49,7 +49,7 @@ func (g *Governor) watch(n float64, o *Outcome) {
 	s := &g.s
 	s.Trial, s.Hits = 0, 0
 	if n >= watchFrom && !o.HasRetryAfter {
-		s.Trial, s.Hits = n, -2
+		s.Trial, s.Hits = float32(n), -2
 	}
 }
 

@@ -68,7 +68,7 @@ func (g *Governor) turned(t, began time.Duration, row int) {
 	if w.Grew >= turnClimbs {
 		return
 	}
-	asked := s.DarkLast - min(time.Duration(s.RefusalTime*1e9), s.DarkGap)
+	asked := s.DarkLast - min(time.Duration(float64(s.RefusalTime)*1e9), s.DarkGap)
 	if began < asked {
 		return // it is none of those that were accepted again
 	}
@@ -160,8 +160,8 @@ func (g *Governor) turnKnown() {
 		if s.Turn.Fits < turnCertain {
 			return
 		}
-		g.quotaRefused(s.At, max(s.Memory, s.Limit), true)
-		p.Rate, p.Lowest = rate, rate
+		g.quotaRefused(s.At, max(float64(s.Memory), s.Limit), true)
+		p.Rate, p.Lowest = rate, float32(rate)
 	}
 	p.Known, p.Ceiling, p.Sure, p.Measured, p.Guess = rate, rate, true, true, 0
 }

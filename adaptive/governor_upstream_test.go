@@ -7,8 +7,8 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, and
-// refusals a hundredth.
+// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, or
+// long, and refusals a hundredth.
 type metered struct {
 	g     *Governor
 	rng   *rand.Rand
@@ -16,7 +16,12 @@ type metered struct {
 	// Bursts of burst calls come each every, or half as much more or less of both.
 	burst int
 	every time.Duration
-	busy  bool // callers always wait, in place of bursts
+	busy  bool          // callers always wait, in place of bursts
+	long  time.Duration // how long calls take; 0: a tenth of a second
+	// cost draws the tokens of a call, if calls tell them; asks is what the call costs that takes is asked for, and ended is told of one that has ended.
+	cost  func() int64
+	asks  int64
+	ended func(sent time.Duration, tokens int64)
 
 	now      time.Duration
 	next     time.Duration // the pace's next start
@@ -29,9 +34,10 @@ type metered struct {
 }
 
 type flying struct {
-	call Call
-	ends time.Duration
-	ok   bool
+	call   Call
+	ends   time.Duration
+	tokens int64
+	ok     bool
 }
 
 func (u *metered) run(until time.Duration) {
@@ -52,7 +58,10 @@ func (u *metered) run(until time.Duration) {
 				left = append(left, f)
 			case f.ok:
 				u.ok++
-				u.g.Window(u.now, Window{Start: u.now - tick, OK: 1, Timed: 1, Latency: u.now - f.call.SentAt, MinLatency: u.now - f.call.SentAt,
+				if u.ended != nil {
+					u.ended(f.call.SentAt, f.tokens)
+				}
+				u.g.Window(u.now, Window{Start: u.now - tick, OK: 1, Tokens: f.tokens, OutputTokens: f.tokens / 5, Timed: 1, Latency: u.now - f.call.SentAt, MinLatency: u.now - f.call.SentAt,
 					MaxInFlight: f.call.InFlight, Full: u.waiting > 0, InFlight: len(left) + len(u.inFlight) - i - 1, Waiting: u.waiting})
 			default:
 				u.refused++
@@ -78,8 +87,12 @@ func (u *metered) run(until time.Duration) {
 				u.waiting--
 			}
 			f := flying{call: Call{SentAt: u.now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: u.now + 10*time.Millisecond}
+			if u.cost != nil {
+				f.tokens = u.cost()
+				u.asks = f.tokens
+			}
 			if f.ok = u.takes(u.now); f.ok {
-				f.ends = u.now + 100*time.Millisecond
+				f.ends = u.now + max(u.long, 100*time.Millisecond)
 			}
 			u.inFlight = append(u.inFlight, f)
 			d = u.g.Decision()
@@ -99,6 +112,39 @@ func slidingLog(calls *int, length time.Duration) func(time.Duration) bool {
 		}
 		log = append(log, now)
 		return true
+	}
+}
+
+// slidingTokens has u meet a quota of tokens in any window of a length, for which each call reserves so many more than it uses: for good, or until it ends.
+func slidingTokens(u *metered, tokens *int64, length time.Duration, reserves int64, forGood bool) {
+	type entry struct {
+		at     time.Duration
+		tokens int64
+	}
+	var log []entry
+	used := int64(0)
+	u.takes = func(now time.Duration) bool {
+		for len(log) > 0 && log[0].at+length <= now {
+			used -= log[0].tokens
+			log = log[1:]
+		}
+		cost := u.asks + reserves
+		if used+cost > *tokens {
+			return false
+		}
+		log, used = append(log, entry{now, cost}), used+cost
+		return true
+	}
+	if forGood {
+		return
+	}
+	u.ended = func(sent time.Duration, tokens int64) {
+		for i := range log {
+			if log[i].at == sent && log[i].tokens == tokens+reserves {
+				log[i].tokens, used = tokens, used-reserves
+				return
+			}
+		}
 	}
 }
 

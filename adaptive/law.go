@@ -168,7 +168,7 @@ type Decision struct {
 	Binding feedback.Scope
 	// Cause is why Limit, Pace, TokenPace or NotBefore last changed.
 	Cause Cause
-	// Quota is the quota of the upstream that counts calls in windows, as the law has learned it from refusals; zero when none is known.
+	// Quota is the quota of the upstream that counts calls or tokens in windows, as the law has learned it from refusals; zero when none is known.
 	Quota Quota
 	// Episode counts congestion episodes: it goes up with each cut. The guard stamps it on
 	// calls that start.
@@ -181,24 +181,31 @@ type Decision struct {
 	Until time.Duration
 }
 
-// Quota is how many calls an upstream allows in a window.
+// Quota is how many calls, or tokens, an upstream allows in a window.
 type Quota struct {
-	// Calls is how many calls a window allows (>= 1), and Seconds how long it is (1 to 3600). Both are 0 when nothing is known.
-	Calls   uint32
+	// Allows is how many a window allows (>= 1), and Seconds how long it is (1 to 3600). Both are 0 when nothing is known.
+	Allows  uint32
 	Seconds uint16
+	// Tokens says that the window counts tokens; else it counts calls.
+	Tokens bool
 	// Slides says that the window is counted back from each call; else one ends where the next begins.
 	Slides bool
 }
 
-// String tells the quota in words, as "300 in any 60 s" or, of windows that follow each other, "300 in each 60 s"; "" when nothing is known.
+// String tells the quota in words, as "300 in any 60 s", "400000 tokens in any 60 s" or, of windows that follow each other, "300 in each 60 s"; "" when
+// nothing is known.
 func (q Quota) String() string {
-	switch {
-	case q.Seconds == 0:
+	if q.Seconds == 0 {
 		return ""
-	case q.Slides:
-		return fmt.Sprintf("%d in any %d s", q.Calls, q.Seconds)
 	}
-	return fmt.Sprintf("%d in each %d s", q.Calls, q.Seconds)
+	what, which := "", "each"
+	if q.Tokens {
+		what = " tokens"
+	}
+	if q.Slides {
+		which = "any"
+	}
+	return fmt.Sprintf("%d%s in %s %d s", q.Allows, what, which, q.Seconds)
 }
 
 // MarshalText gives the cause's name, so that saved decisions outlive a renumbering.

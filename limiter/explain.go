@@ -111,7 +111,7 @@ func (e Explanation) String() string {
 		fmt.Fprintf(&b, "; the upstream's limit that binds: %s", e.Binding)
 	}
 	if e.Quota != "" {
-		fmt.Fprintf(&b, "\nthe upstream allows calls in windows, as its refusals tell: %s", e.Quota)
+		fmt.Fprintf(&b, "\nthe upstream counts in windows, as its refusals tell: %s", e.Quota)
 	}
 	if !e.PausedUntil.IsZero() {
 		what := "paused"

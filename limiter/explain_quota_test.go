@@ -58,7 +58,7 @@ func TestExplainNamesASlidingWindow(t *testing.T) {
 		if !strings.HasSuffix(said, " in any 30 s") {
 			t.Fatalf("it says %q of a quota of %d calls in any %v:\n%v", said, calls, length, g.Explain(0))
 		}
-		if want := "the upstream allows calls in windows, as its refusals tell: " + said; !strings.Contains(g.Explain(0).String(), want) {
+		if want := "the upstream counts in windows, as its refusals tell: " + said; !strings.Contains(g.Explain(0).String(), want) {
 			t.Errorf("Explain does not say %q:\n%v", want, g.Explain(0))
 		}
 		t.Log(g.Explain(0))

@@ -15,7 +15,7 @@ var files embed.FS
 // order is the order in which they are shown: from one limit to several, then what changes, then other workloads.
 var order = []string{
 	"server-queue", "concurrency-cap", "cap-retry-after", "cap-static", "cap-steps", "cap-lag", "rpm-bucket", "rpm-bucket-blind", "rate-blind", "limit-req",
-	"charged-quota", "fixed-window", "fixed-window-batch", "sliding-log", "sliding-bursts", "azure-slices", "tpm-reserve", "tokens-named", "quota-step", "mixed-cap-rpm",
+	"charged-quota", "fixed-window", "fixed-window-batch", "sliding-log", "sliding-bursts", "second-bursts", "sliding-tokens", "azure-slices", "tpm-reserve", "tokens-named", "quota-step", "mixed-cap-rpm",
 	"openai-headers", "anthropic-input", "gemini-shared", "bad-retry-after", "day-long-delay", "slope", "noise-429",
 	"capacity-step", "outage-30s", "outage-herd", "overload-bursts", "brown-out", "black-hole", "slow-bodies", "cold-start", "connections", "collapse",
 	"ps-knee", "ps-poisson", "steep-knee", "two-classes", "two-classes-queue", "llm-cliff", "chat-70b", "class-by-class", "no-limit-heavy-tail", "reasoning-tail",
