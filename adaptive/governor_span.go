@@ -145,11 +145,11 @@ func (p *PaceState) addSpan(fits bool, dn, dt, paused float64) {
 		p.noSpan()
 	}
 	p.SpanCalls, p.SpanTime, p.SpanPause = p.SpanCalls+float32(dn), p.SpanTime+float32(dt), p.SpanPause+float32(paused)
-	switch {
-	case p.SpanTime < leastSpan:
-		p.noSpan()
-	case p.SpanCalls > mostSpan:
+	if p.SpanCalls > mostSpan {
 		p.SpanCalls, p.SpanTime, p.SpanPause = p.SpanCalls/2, p.SpanTime/2, p.SpanPause/2
+	}
+	if p.SpanTime < leastSpan {
+		p.noSpan()
 	}
 }
 
