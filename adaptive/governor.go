@@ -175,15 +175,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 			}
 			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.RefusedAt {
 				// Of calls refused together, the one with the fewest in flight is nearest to the limit.
-				s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
-				if s.Pace[paceRequests].Rate == 0 {
-					s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
-					if s.Places > 0 {
-						s.Places = min(s.Places, max(float32(g.cfg.Min), float32(s.Bound-1)))
-						s.Least = min(s.Least, s.Places)
-						s.Limit = min(s.Limit, float64(s.Places))
-					}
-				}
+				g.nearer(n)
 			}
 			g.count(t, c.SentAt, s.InFlight)
 		}
@@ -278,7 +270,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.Varied = s.LastPause > 0 && (pause-s.LastPause).Abs() > time.Second+s.LastPause/10
 		s.PausedUntil = after(t, pause)
 		g.disturbed(s.PausedUntil)
-		s.PausedSum, s.LastPause, s.Held = s.PausedSum+pause, pause, 0
+		s.PausedSum, s.LastPause, s.Held, s.Left, s.Crowd = s.PausedSum+pause, pause, float32(s.InFlight), -1, 0
 		s.Pauses = min(s.Pauses+1, maxPauses)
 		wait := min(pause*time.Duration(3<<min(s.Pauses, 3)), max(2*time.Minute, 6*pause))
 		if cost := g.probeWait(pause); pause.Seconds() > s.Mean || s.Places > 0 && cost > wait {
@@ -374,7 +366,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Binding = o.Scope
 		return
 	}
-	gap := accepted - s.RefusedCount
+	gap, proven := accepted-s.RefusedCount, max(s.Top, s.Proven)
 	if !o.HasRetryAfter && g.noise(n, gap) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
@@ -395,7 +387,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	}
 	if p.Rate > 0 {
-		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, o) {
+		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, proven, o) {
 			*p = PaceState{}
 			s.Against = 0
 			s.LastBound, s.Sharp = n, 4
@@ -408,13 +400,13 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
 			p.Rate, p.Known, p.Ceiling, p.Sure = rate, rate, 1.25*rate, false
 			g.capRefused(t, n)
-		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*s.Top+1 && s.Top > 0 && p.index(s) == paceRequests:
+		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*proven+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
 			g.capRefused(t, n)
 		case s.Open && n >= 0.8*s.Bound:
 			// And on with that.
 			g.capRefused(t, n)
-		case first && p.Measured && p.StatedKind == feedback.ScopeNone && p.index(s) == paceRequests && g.contradicted(p, o):
+		case first && p.Measured && p.StatedKind == feedback.ScopeNone && p.index(s) == paceRequests && g.contradicted(p, n, proven, o):
 			*p = PaceState{}
 			s.Against = 0
 			g.capRefused(t, n)
@@ -435,6 +427,13 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			}
 			s.Episode++
 		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
+			if first && p.Measured && p.StatedKind == feedback.ScopeNone && p.Rate > p.Known && p.index(s) == paceRequests {
+				// The limit is in use, but what was tried is the pace.
+				p.Rate = max(paceMargin*p.Known, leastPace)
+				s.Binding = feedback.ScopeRequests
+				g.paced(t)
+				return
+			}
 			g.capRefused(t, n)
 		case first:
 			if s.Doubt++; s.Doubt > 3 {
@@ -528,7 +527,7 @@ const (
 
 // contradicted notes a refusal while p is the pace, and reports whether it explains nothing: refusals come all the same where it was
 // measured as fine, or what it gives sinks and sinks. So it is with a cap that others use, too: each follows the others down.
-func (g *Governor) contradicted(p *PaceState, o *Outcome) bool {
+func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) bool {
 	s := &g.s
 	if p.Sure {
 		p.Highest = float32(max(float64(p.Highest), p.Known))
@@ -540,6 +539,8 @@ func (g *Governor) contradicted(p *PaceState, o *Outcome) bool {
 		s.Contra = min(s.Contra+1, mostContra)
 	}
 	switch {
+	case n <= proven && g.spanned(p, n):
+		return false
 	case s.Contra >= mostContra:
 		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
 	case p.Known > sunk*float64(p.Highest):

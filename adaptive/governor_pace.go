@@ -26,6 +26,8 @@ const (
 	// paceStart and paceStartCall are the same while nothing is known of the quota.
 	paceStart     = 2 * time.Second
 	paceStartCall = 0.2
+	// passCalls is how many calls must have been accepted since a refusal for a pace to rise before one of them has ended, where ends come too late.
+	passCalls = 4
 	// paceAge is how long a pace that holds nobody back is kept.
 	paceAge = 10 * time.Minute
 	// maxCredit is how many refusals may be saved up.
@@ -85,6 +87,8 @@ func (g *Governor) pace() float64 {
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
 			return max(spreadFactor*rate, outageReturn*float64(s.FlowBefore))
+		case s.Places > 0 && g.even() && g.evenSafe(float64(s.Places)) > float64(s.Places):
+			return evenPace * rate
 		case s.Places > 0 && !g.resuming():
 			return 0
 		case s.Test == 1:
@@ -187,7 +191,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		if noted {
 			s.Gives.Most = 0
 		}
-		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least {
+		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least && s.Turn.Period == 0 {
 			p.Rate, p.Known = paceMargin*least, max(p.Known, least)
 			p.Ceiling = max(p.Ceiling, p.Known)
 		}
@@ -267,6 +271,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			tau = 5
 		}
 		if i == paceRequests && p.StatedKind == feedback.ScopeNone {
+			s.Gives.climbed(dn, dt, p.Rate, p.Known)
 			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
 		p.Lowest = float32(min(float64(p.Lowest), p.Rate*min(1, 1.2*float64(p.Use))))
@@ -293,7 +298,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			continue
 		}
 		p.UsedAt = t
-		if s.Recovering || p.StatedKind != feedback.ScopeNone {
+		if s.Recovering && !g.passes() || p.StatedKind != feedback.ScopeNone {
 			continue
 		}
 		calls := max(1, float64(w.OK), dt/paceProbe.Seconds()) // where calls are rare, each counts for the time that it took
@@ -323,6 +328,13 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	}
 }
 
+// passes reports whether so many calls were accepted since the last refusal that the pace may rise: a refusal is known long before a long call ends.
+// Beside a delay that was named each refusal costs more than that gains.
+func (g *Governor) passes() bool {
+	s := &g.s
+	return s.Mean > longCall && !s.DarkOverload && s.CutAt <= s.RefusedLast && s.PausedUntil <= s.CutAt && g.accepted()-s.RefusedCount-g.unresolved() >= passCalls
+}
+
 // disproved reports whether more has passed since the last refusal than what is known of a quota could have given, and saved up
 // while the pace was kept below it.
 func (g *Governor) disproved(t time.Duration, i int) bool {
@@ -331,7 +343,7 @@ func (g *Governor) disproved(t time.Duration, i int) bool {
 		return false
 	}
 	gave := p.Known * (t - p.AnchorAt).Seconds()
-	return g.passed(i)-p.AnchorCount-g.unresolved() > 8+2*float64(p.Depth)+1.1*gave
+	return g.passed(i)-p.AnchorCount-g.unresolved() > savedUp+2*float64(p.Depth)+1.1*gave
 }
 
 // note remembers how many calls were accepted in each of the last seconds.

@@ -56,10 +56,21 @@ func (g *Governor) probeWait(pause time.Duration) time.Duration {
 	return time.Duration(1e9 * times * g.pauseCost(pause))
 }
 
+// way returns what a call's way there and back takes, in s: a little less than the shortest of the refusals, the less the more there were and
+// the less they differ.
+func (g *Governor) way() float64 {
+	s := &g.s
+	way := float64(s.Way)
+	if s.Refused < 2 {
+		return way
+	}
+	return way - min(max(0, float64(s.RefusalTime)-way)/float64(s.Refused), way/2)
+}
+
 // inTransit returns how many of n calls in flight are on their way, on average and at most.
 func (g *Governor) inTransit(n float64) float64 {
 	s := &g.s
-	return min(s.Flow*float64(s.Way), mostInTransit*n)
+	return min(s.Flow*g.way(), mostInTransit*n)
 }
 
 // sigmas returns by how many standard deviations the least of k values lies below their mean, about.
@@ -76,6 +87,9 @@ func sigmas(k float64) float64 {
 func (g *Governor) safe() float64 {
 	s := &g.s
 	places := float64(s.Places)
+	if places > 0 && g.even() {
+		return g.evenSafe(places)
+	}
 	if places == 0 || g.resuming() {
 		return places
 	}
@@ -112,18 +126,20 @@ func (g *Governor) settle(n, gap float64) float64 {
 	before, m := float64(s.Places), g.inTransit(n)
 	known := before > 0 && before <= n-1 && !s.SlowStart
 	s.Surprise = known && g.sooner(n, gap)
+	if known && g.unevenly(n) && s.Uneven == 1 && !s.Resumed {
+		s.Surprise = false // there are as many places as before
+	}
 	least, places := before, before
 	switch {
 	case s.Surprise:
 		least = min(before-1, n-1-max(0, m-math.Sqrt(m)*sigmas(gap/max(1, m))))
 		places = least
-	case known && n >= countedFrom:
 	case known:
-		places = max(before, n-1-max(0, m-math.Sqrt(m)*sigmas(max(1, s.Good)/max(1, m))))
-		least = places
+		shade := max(0, math.Log2(n/countedFrom))
+		places = max(before, n-1-max(0, m-math.Sqrt(m)*max(0, sigmas(max(1, s.Good)/max(1, m))-shade)))
 	case n >= countedFrom:
 		if s.Mean > 0 {
-			m = n * min(mostInTransit, float64(s.Way)/s.Mean) // flow grows
+			m = n * min(mostInTransit, g.way()/s.Mean) // flow grows
 		}
 		places = n - 1 - m
 		least = places
@@ -131,43 +147,78 @@ func (g *Governor) settle(n, gap float64) float64 {
 		places = n - 1 - math.Floor(m/2)
 		least = places
 	}
+	if known {
+		s.Crowd = mostCrowd // how many are on their way is known, and that this one was refused says that there were few
+	}
 	floor := float64(g.cfg.Min)
 	s.Least, s.Places, s.Bound = float32(max(1, math.Floor(least))), float32(max(floor, min(math.Floor(places), n-1))), n
 	return min(s.Limit, float64(s.Places))
 }
 
-// count notes that inFlight calls are in flight at t, all of them older than the pause. When as much time has passed as a refusal takes, none that
-// ended upstream before the pause is among them: those that are not refused take places. When one was refused that started just before the pause, those
-// are all that there are. sent is when the one started that was refused at t, negative: none was.
+// nearer notes a refusal of an older call in the same trouble, that saw n in flight. Of calls that were refused together, the one with the fewest in flight was
+// nearest to the limit.
+func (g *Governor) nearer(n float64) {
+	s := &g.s
+	less := float32(max(0, s.Bound-n))
+	s.Bound, s.LastBound = min(s.Bound, n), min(s.LastBound, n)
+	if s.Pace[paceRequests].Rate > 0 {
+		return
+	}
+	s.Limit = min(s.Limit, max(float64(g.cfg.Min), n-1))
+	if s.Places == 0 {
+		return
+	}
+	least := float32(g.cfg.Min)
+	s.Least = min(s.Least, max(least, float32(s.Bound-1)))
+	s.Places = max(least, min(max(s.Places-less, s.Least), float32(s.Bound-1)))
+	s.Limit = min(s.Limit, float64(s.Places))
+}
+
+// count notes that inFlight calls are in flight at t, all of them older than the pause. sent is when the one started that was refused at t, negative: none was.
+//
+// Those in flight when the pause began and not refused had places or got some. When as much time has passed as a refusal takes, those that ended meanwhile
+// are known: they had given back their places, and others that were on their way took them, if there were enough. How many of those were refused tells:
+// of r that were, one in r + 1 found no place that was free.
 func (g *Governor) count(t, sent time.Duration, inFlight int) {
 	s := &g.s
 	from := s.PausedUntil - s.LastPause
 	if s.Places == 0 || s.LastPause == 0 {
 		return
 	}
-	if sent >= 0 && sent <= from && (from-sent).Seconds() < s.Mean*(0.02+0.2/float64(s.Places)) {
-		s.Least = 0
-	}
-	if t < from+time.Duration(1e9*s.Way) {
-		return
+	older := sent >= 0 && sent <= from
+	if older {
+		s.Held, s.Crowd = max(1, s.Held-1), min(s.Crowd+1, mostCrowd)
+		if (from - sent).Seconds() < s.Mean*(0.02+0.2/float64(s.Places)) {
+			s.Least, s.Crowd = 0, mostCrowd
+		}
 	}
 	switch {
-	case s.Held == 0 && t < s.PausedUntil:
-		s.Held = float32(max(1, inFlight))
-	case s.Held > 1 && sent >= 0 && sent <= from:
-		s.Held--
-	default:
+	case t < from+time.Duration(1e9*g.way()):
+		return
+	case s.Left < 0 && t < s.PausedUntil:
+		s.Left = max(0, s.Held-float32(max(1, inFlight)))
+	case s.Left < 0 || !older:
 		return
 	}
-	places := max(s.Held, s.Least)
-	if s.Surprise {
-		places = max(s.Held, (s.Held+s.Least)/2)
+	held := s.Held - s.Left
+	if s.Crowd < mostCrowd {
+		held = s.Held - s.Left*float32(s.Crowd)/float32(s.Crowd+1)
 	}
-	s.Places = max(float32(g.cfg.Min), min(places, float32(s.Bound-1)))
+	places := max(held, s.Least)
+	switch {
+	case s.Surprise:
+		places = max(held, (held+s.Least)/2)
+	case s.Least > 0 && s.Crowd == mostCrowd:
+		places = max(places, s.Places) // a probe
+	}
+	s.Places = max(float32(g.cfg.Min), min(float32(math.Floor(float64(places))), float32(s.Bound-1)))
 	if t < s.PausedUntil {
 		s.Limit = min(float64(s.Places), g.ceiling())
 	}
 }
+
+// mostCrowd is how many refused calls say that others took all places that were given back.
+const mostCrowd = 100
 
 // costlyStill is the share of what calls take above which a pause still costs much where one did before.
 const costlyStill = 0.5
@@ -188,7 +239,7 @@ func (g *Governor) grown() float64 {
 	s := &g.s
 	n := s.Bound
 	if s.Places > 0 {
-		n = max(n, float64(s.Places)+g.inTransit(float64(s.Places)))
+		n = max(n, float64(s.Places)+g.inTransit(float64(s.Places)), g.safe())
 	}
 	if s.Lag.Hold > 0 {
 		return 1.3 * n // where calls are counted for a time that differs after their ends, the boundary is not sharp

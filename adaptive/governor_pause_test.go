@@ -22,25 +22,34 @@ func TestGovernorPauses(t *testing.T) {
 		most      int     // pauses
 		least     float64 // share of what as many calls as there are places get
 		lastLeast float64 // the same of the last quarter
+		even      bool    // calls take the same time each
 	}{
-		{"3", func(time.Duration) int { return 3 }, 8, 0.93, 0.97},
-		{"30", func(time.Duration) int { return 30 }, 8, 0.93, 0.97},
-		{"300", func(time.Duration) int { return 300 }, 8, 0.93, 0.97},
+		{"3", func(time.Duration) int { return 3 }, 8, 0.93, 0.97, false},
+		{"30", func(time.Duration) int { return 30 }, 8, 0.93, 0.97, false},
+		{"300", func(time.Duration) int { return 300 }, 8, 0.93, 0.97, false},
+		{"300, calls that take the same time each", func(time.Duration) int { return 300 }, 8, 1.03, 1.07, true},
 		{"30, then 15", func(now time.Duration) int {
 			if now < length/4 {
 				return 30
 			}
 			return 15
-		}, 10, 0.9, 0.97},
+		}, 10, 0.9, 0.97, false},
 		{"30, then 60", func(now time.Duration) int {
 			if now < length/4 {
 				return 30
 			}
 			return 60
-		}, 10, 0.7, 0.93},
+		}, 10, 0.7, 0.93, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := New(Config{})
+			takes := func(n int) time.Duration {
+				if test.even {
+					return mean
+				}
+				// A low discrepancy sequence stands for chance.
+				return 150*time.Millisecond + time.Duration(math.Mod(float64(n)*0.6180339887, 1)*1e8)
+			}
 			var inFlight, upstream ends // when answers come, and when places become free
 			next, window, gate := time.Duration(0), time.Duration(0), time.Duration(0)
 			type refusal struct {
@@ -62,6 +71,8 @@ func TestGovernorPauses(t *testing.T) {
 						pauses++
 					}
 					gate = max(gate, now+delay)
+					g.Window(now, Window{Start: window, InFlight: len(inFlight) + len(refused), Waiting: 1}) // as a guard does
+					window = now
 					g.Ended(now, refused[0].call, Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: delay})
 					refused = refused[1:]
 				}
@@ -91,8 +102,7 @@ func TestGovernorPauses(t *testing.T) {
 						continue
 					}
 					seen = max(seen, n)
-					// A low discrepancy sequence stands for chance.
-					took := 150*time.Millisecond + time.Duration(math.Mod(float64(calls)*0.6180339887, 1)*1e8)
+					took := takes(calls)
 					heap.Push(&upstream, now+took-way)
 					heap.Push(&inFlight, now+took)
 				}

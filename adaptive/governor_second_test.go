@@ -15,7 +15,7 @@ func TestGovernorLearnsSlidingSeconds(t *testing.T) {
 	for _, calls := range []int{20, 60} {
 		for seed := range uint64(6) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			u := &metered{g: New(Config{}), rng: rng, takes: slidingLog(&calls, time.Second), lasts: 300 * time.Millisecond}
+			u := &metered{g: New(Config{}), rng: rng, takes: slidingLog(&calls, time.Second), long: 300 * time.Millisecond}
 			run := func(until time.Duration) {
 				for u.now < until {
 					u.burst, u.every, u.comes = calls/10, time.Duration(1e9/25), u.now
@@ -51,9 +51,9 @@ func TestGovernorLearnsSlidingSeconds(t *testing.T) {
 func TestGovernorCapIsNoSecond(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 5))
-		u := &metered{g: New(Config{}), rng: rng, every: time.Duration(1e9 + 4e9*rng.Float64()), lasts: time.Duration(1e8 + 9e8*rng.Float64())}
+		u := &metered{g: New(Config{}), rng: rng, every: time.Duration(1e9 + 4e9*rng.Float64()), long: time.Duration(1e8 + 9e8*rng.Float64())}
 		most := 4 + rng.IntN(60)
-		u.burst = 1 + int(float64(most)*u.every.Seconds()/u.lasts.Seconds()*(0.3+rng.Float64()))
+		u.burst = 1 + int(float64(most)*u.every.Seconds()/u.long.Seconds()*(0.3+rng.Float64()))
 		u.takes = func(time.Duration) bool {
 			n := 0
 			for _, f := range u.inFlight {
@@ -65,7 +65,7 @@ func TestGovernorCapIsNoSecond(t *testing.T) {
 		}
 		u.run(5 * time.Minute)
 		if d := &u.g.s.Slide; d.Of != 0 {
-			t.Errorf("seed %d: %d places, calls of %v: taken for %v: %+v", seed, most, u.lasts, u.g.Decision().Quota, *d)
+			t.Errorf("seed %d: %d places, calls of %v: taken for %v: %+v", seed, most, u.long, u.g.Decision().Quota, *d)
 		}
 	}
 }

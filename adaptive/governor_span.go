@@ -9,6 +9,8 @@ const (
 	spanSlack, spanShare = 1.0, 0.01
 	// spanCalls is how many calls must have passed between refusals that say the same for that to say something.
 	spanCalls = 60
+	// spanKnown is the largest share of the calls in flight of which a refusal may not be known yet for what passed to say which limit refuses.
+	spanKnown = 0.125
 	// samePace is by which share two paces may differ that are the same, and aboveSame by how much such a pace must be above what passed.
 	samePace, aboveSame = 0.03, 1.08
 	// mostSpan is from how many calls on half of them is forgotten, and leastSpan the shortest time, in s, that tells anything.
@@ -80,6 +82,15 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
 	}
+	if i == paceRequests && p.Measured && s.Turn.Period == 0 {
+		rate, over := s.Gives.grew(p.Known, float64(p.Depth), u)
+		p.Excess = float32(over)
+		if rate > est {
+			// What passed before the pace rose says nothing of what the quota gives now.
+			est, sure = rate, false
+			p.Guess, p.Saves = float32(est), false
+		}
+	}
 	p.Known, p.Sure, p.Measured = est, sure, true
 	p.Ceiling = est
 	if !sure {
@@ -115,6 +126,17 @@ func (p *PaceState) fits(dn, dt, paused, slack float64) bool {
 		p.PauseSaved = true
 	}
 	return true
+}
+
+// spanned reports whether what passed since the refusal before is what passed between those before it: a quota gives that, and nothing else does.
+func (g *Governor) spanned(p *PaceState, n float64) bool {
+	s := &g.s
+	dn, dt := g.accepted()-p.AnchorCount, (s.At - p.AnchorAt).Seconds()
+	u := g.unresolved()
+	if p.SpanCalls < spanCalls || p.SpanTime < leastSpan || dn < soonRefused || u > spanKnown*n {
+		return false
+	}
+	return math.Abs(dn-float64(p.SpanCalls/p.SpanTime)*dt) <= spanSlack+u/4+spanShare*dn
 }
 
 // addSpan adds what passed to what fits, or begins anew.

@@ -64,7 +64,6 @@ type GovernorState struct {
 
 	SpellAt    time.Duration // the last time
 	SpellCount float64       // accepted calls at the last of them
-	Spells     float32       // how often they came after calls had passed, those long ago counting less
 
 	// Pauses that upstreams named without saying which limit.
 
@@ -75,7 +74,7 @@ type GovernorState struct {
 	Way         float32       // the shortest: what a call's way there and back takes at most
 	Places      float32       // how many the upstream allows, while pauses cost much; 0: not known
 	Least       float32       // how many there are at least
-	Held        float32       // in flight in the last pause and not refused; 0: not counted yet
+	Held        float32       // in flight when the last pause began, less those refused since
 
 	// What refuses.
 
@@ -87,7 +86,6 @@ type GovernorState struct {
 	CapRate  float32 // the pace at the last of them
 	CapShare float32 // share of calls that see about as many in flight
 	Doubt    float32 // refusals that the pace does not explain
-	Contra   float32 // refusals at a pace that was measured as fine, lately
 
 	// The retest, while it is not known what refuses.
 
@@ -118,7 +116,6 @@ type GovernorState struct {
 	Spent      SpentState          // what calls cost in tokens
 	FlowBefore float32             // Flow when the last trouble began
 	FlowShort  float32             // Flow, over half a minute
-	FlowPast   float32             // the most of that, forgotten over minutes
 
 	// What is stated of calls in flight.
 
@@ -129,7 +126,6 @@ type GovernorState struct {
 	ValidAt time.Duration // when the limit was half in use last
 	Latency time.Duration // smoothed, over some 8 windows
 	Mean    float64       // smoothed, over some 32 calls
-	MeanOf  float32       // calls that Mean is of, at most about 32
 
 	// Slow start's doublings.
 
@@ -138,7 +134,6 @@ type GovernorState struct {
 	Quickest   time.Duration // the shortest
 	DoubleFrom float32       // the limit where this doubling began
 	DoubleDone float32       // calls that ended well since
-	QuickMean  float32       // Mean then
 
 	// How latency grows with calls in flight, where calls differ little.
 
@@ -189,7 +184,6 @@ type GovernorState struct {
 	Spread        float32 // how much a level's throughput differs from block to block, as a logarithm
 	MovedFrom     float32 // the limit then
 	CutLevel      float32 // in flight in the block that lowered the limit; 0: confirmed
-	CutRate       float32 // its throughput
 
 	// Throughput of single limits, by how long calls take.
 
@@ -201,6 +195,16 @@ type GovernorState struct {
 	Drain      float32       // calls that hung in slow start, while they end; then less than 0, how many of them ended a second
 
 	Lag LagState // how long calls are counted after their ends
+
+	// Of the above, together because each by itself takes as much room as a large one.
+
+	Spells    float32 // how often refusals for a lack of capacity came after calls had passed, those long ago counting less
+	Left      float32 // of the calls in flight in the last pause, those that had ended when a refusal could be known; less than 0: not known yet
+	Contra    float32 // refusals at a pace that was measured as fine, lately
+	FlowPast  float32 // the most of FlowShort, forgotten over minutes
+	MeanOf    float32 // calls that Mean is of, at most about 32
+	QuickMean float32 // Mean at the shortest doubling
+	CutRate   float32 // the throughput of the block that lowered the limit
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
@@ -222,6 +226,8 @@ type GovernorState struct {
 	Saturated    bool  // more in flight is of no use
 	Recovering   bool  // no call that started after the last cut is known to have ended well
 	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
+	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
+	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
 	Sharp        int8  // refusals in a row at the same boundary
 	Wins         int8  // epochs in a row in which probing went well
@@ -356,7 +362,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
-	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses)
+	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses, s.Uneven = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses), min(max(s.Uneven, 0), mostUneven)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
@@ -377,6 +383,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 			*l = LevelState{}
 		}
 	}
+	s.Left, s.Crowd = float32(between(float64(s.Left), -1, most)), min(s.Crowd, mostCrowd)
 	s.LevelRest, s.LevelDrift = float32(between(float64(s.LevelRest), 0, 4)), float32(between(float64(s.LevelDrift), -mostClass, mostClass))
 	s.Drain = float32(between(float64(s.Drain), -unbounded, most))
 	s.LevelOf = int32(level(int(s.LevelOf)))

@@ -24,7 +24,7 @@ func TestGovernorLearnsSlidingTokens(t *testing.T) {
 			for seed := range uint64(5) {
 				rng := rand.New(rand.NewPCG(seed, 2))
 				limit, reserves := int64(400_000), int64(600)
-				u := &metered{g: New(Config{}), rng: rng, burst: 450, every: 100 * time.Second, cost: costs(rng, 1000, sigma), lasts: 700 * time.Millisecond}
+				u := &metered{g: New(Config{}), rng: rng, burst: 450, every: 100 * time.Second, cost: costs(rng, 1000, sigma), long: 700 * time.Millisecond}
 				slidingTokens(u, &limit, time.Minute, reserves, forGood)
 				u.run(30 * time.Minute)
 				worlds++
@@ -65,7 +65,7 @@ func TestGovernorTokensInFlight(t *testing.T) {
 	for _, reserves := range []int64{0, 900, 3000} {
 		rng := rand.New(rand.NewPCG(4, 2))
 		limit := int64(400_000)
-		u := &metered{g: New(Config{}), rng: rng, burst: 450, every: 100 * time.Second, cost: costs(rng, 1000, 0.4), lasts: 2 * time.Second}
+		u := &metered{g: New(Config{}), rng: rng, burst: 450, every: 100 * time.Second, cost: costs(rng, 1000, 0.4), long: 2 * time.Second}
 		slidingTokens(u, &limit, time.Minute, reserves, false)
 		u.run(40 * time.Minute)
 		d := &u.g.s.Slide

@@ -7,8 +7,8 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, and
-// refusals a hundredth.
+// metered is an upstream that lets a call pass when takes says so, and a guard with a law of which bursts of calls ask. Calls take a tenth of a second, or
+// long, and refusals a hundredth.
 type metered struct {
 	g     *Governor
 	rng   *rand.Rand
@@ -16,12 +16,12 @@ type metered struct {
 	// Bursts of burst calls come each every, or half as much more or less of both.
 	burst int
 	every time.Duration
-	busy  bool // callers always wait, in place of bursts
+	busy  bool          // callers always wait, in place of bursts
+	long  time.Duration // how long calls take; 0: a tenth of a second
 	// cost draws the tokens of a call, if calls tell them; asks is what the call costs that takes is asked for, and ended is told of one that has ended.
 	cost  func() int64
 	asks  int64
 	ended func(sent time.Duration, tokens int64)
-	lasts time.Duration // calls; 0: a tenth of a second
 
 	now      time.Duration
 	next     time.Duration // the pace's next start
@@ -92,7 +92,7 @@ func (u *metered) run(until time.Duration) {
 				u.asks = f.tokens
 			}
 			if f.ok = u.takes(u.now); f.ok {
-				f.ends = u.now + max(u.lasts, 100*time.Millisecond)
+				f.ends = u.now + max(u.long, 100*time.Millisecond)
 			}
 			u.inFlight = append(u.inFlight, f)
 			d = u.g.Decision()
