@@ -160,7 +160,11 @@ func (g *Governor) lagBest() int {
 	// What started in a time as long as calls take is in flight or has ended in it, whatever refuses.
 	share *= min(1, lagPart*g.s.Mean/lagTimes[best-1].Seconds())
 	v, n := float64(l.Var[0]), float64(l.Mean[0])
-	if l.N < lagSure<<l.Fails || float64(l.Var[best])+lagWhole > share*v || v < (lagLeast*n)*(lagLeast*n) {
+	sure := int16(lagSure)
+	if float64(l.Mean[best]) < watchFrom && g.s.At < g.s.PausedUntil {
+		sure *= 2 // of few, any numbers are near to each other, and a window that is over when its delay says so counts what ended, too
+	}
+	if l.N < sure<<l.Fails || float64(l.Var[best])+lagWhole > share*v || v < (lagLeast*n)*(lagLeast*n) {
 		return 0
 	}
 	return best

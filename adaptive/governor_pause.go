@@ -12,7 +12,7 @@ const (
 	mostInTransit = 0.5
 	// firstProbe is after how many times what a pause cost a limit is tried the first time; each further pause doubles that, up to
 	// lastProbe, of which maxPauses is more than enough.
-	firstProbe, lastProbe, maxPauses = 10, 100, 8
+	firstProbe, lastProbe, maxPauses = 30, 100, 8
 	// resumeCalls is for how many times what a call takes starts are no faster after a pause than as many calls as the limit allows end. Faster, all
 	// would be there at the same time, and none on its way.
 	resumeCalls = 8
