@@ -557,6 +557,9 @@ const (
 	outageReturn = 0.5
 )
 
+// boldRow is up to which hold a row of refusals triples its age with each while nothing is known of a quota.
+const boldRow = 2 * time.Second
+
 // longestHold is how long nothing starts at most after a row of refusals.
 const longestHold = 30 * time.Second
 
@@ -593,6 +596,10 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	if quota {
 		if s.InFlight == 0 && !s.Pace[paceRequests].Measured {
 			hold = max(hold, min(t-s.DarkSince, most)) // nothing passes alone: what comes back is slow, and nobody knows how slow
+		}
+		if !s.Pace[paceRequests].Measured {
+			// Nor how slow it is: until a row has lasted for some time each try finds a quota of three times less.
+			hold = max(hold, min(2*(t-s.DarkSince), boldRow))
 		}
 		hold = max(hold, g.untilTurn(t)/2)
 	}

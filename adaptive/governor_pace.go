@@ -175,13 +175,13 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		// Nothing passes at all: how fast to go on is to be seen when something does.
 		n, seconds := g.trailing(t)
 		p.Rate = max(p.Rate*0.85, min(p.Rate, n/seconds))
-		noted = false
+		noted = !p.Measured
 	default:
 		// Too little has passed to measure by: much too fast.
 		p.Ceiling = min(p.Ceiling, 0.95*p.Rate)
 		p.Rate *= 0.7
 		p.Known = min(p.Known, p.Rate)
-		p.Sure, noted = false, false
+		p.Sure, noted = false, !p.Measured
 	}
 	if noted {
 		p.Lowest = float32(p.Rate)
