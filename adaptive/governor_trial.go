@@ -1,6 +1,9 @@
 package adaptive
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // try begins a trial: a pace at what a limit of n - 1 calls gives, after refusals at the same number n. At a limit on calls it costs hardly
 // anything, and it is refused there again; a quota it meets elsewhere.
@@ -30,6 +33,8 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		s.Trial, s.Hits = float32(n), -2 // as many were accepted
 	case d > max(0.5, 0.02*float64(s.Trial)):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
+	case g.flows(n):
+		// At a pace that stays as it is, calls that take as long see as many.
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
 	default:
@@ -42,6 +47,16 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 	s.Refuted = min(s.Refuted+1, 3)
 	return true
 }
+
+// flows reports whether n calls in flight are as many as a quota that was measured well lets start while one takes: it refuses at that number, too.
+func (g *Governor) flows(n float64) bool {
+	s := &g.s
+	p := &s.Pace[paceRequests]
+	return p.Sure && p.Use >= useBinding && math.Abs(n-p.Known*s.Mean) <= flowsNear*n
+}
+
+// flowsNear is by which share those may differ.
+const flowsNear = 0.03
 
 // watch says that what is known speaks for a quota, which only a row of refusals at the same number n refutes; of few calls, any two
 // numbers are the same.
