@@ -56,6 +56,8 @@ const (
 	slideProbe = 10 * time.Second
 	// slideSoon and slideAsk are how long a pace is kept, at least and at most, without a look at what has come back; at most a part of a window, too.
 	slideSoon, slideAsk, slideParts = 5 * time.Millisecond, 500 * time.Millisecond, 8
+	// slideRoom is how much more than one call there is room for in an empty window at least, in calls.
+	slideRoom = 0.25
 	// slideExtra is the most that a call in flight may count for besides what calls cost, in calls.
 	slideExtra = 50
 )
@@ -499,7 +501,7 @@ func (g *Governor) slideUsed(t time.Duration) float64 {
 // slideAllows returns how many calls the window that is known allows.
 func (g *Governor) slideAllows() float64 {
 	w := &g.s.Slide
-	return float64(w.Allows) / g.slideUnit(int(w.Of)-1)
+	return max(leastSlide, float64(w.Allows)/g.slideUnit(int(w.Of)-1))
 }
 
 // slideMove sets the pace to what there is room for in the window that is known. It reports whether one is.
@@ -561,7 +563,8 @@ func (g *Governor) slidePace(t time.Duration, calls float64) {
 	length := slideTimes[d.Of-1]
 	allows := g.slideAllows()
 	mean := allows / length.Seconds()
-	room := allows - max(0.5, turnKeep*allows, g.slideNoise()) - calls
+	keep := min(max(0.5, turnKeep*allows, g.slideNoise()), allows-1-slideRoom) // in an empty window there is room for one
+	room := allows - keep - calls
 	fast := slideFast
 	if d.Of <= slideSeconds {
 		fast = tickTime.Seconds() // finer it is not known when they leave
