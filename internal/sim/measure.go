@@ -166,7 +166,7 @@ func JainIndex(xs []float64) float64 {
 func (m *Measures) shares(r *Result) {
 	if n := len(r.Replicas); n > 1 {
 		steps := len(r.Series.OK)
-		var second []float64 // of those that were there to the end
+		var second []float64 // a second that each was there
 		window, count := make([]float64, n), 0
 		var sum, windows float64
 		inWindow := 1
@@ -202,14 +202,20 @@ func (m *Measures) shares(r *Result) {
 			if p.Present < longest/2 {
 				continue
 			}
+			if steps == 0 {
+				second = append(second, float64(p.OK)/p.Present.Seconds())
+				continue
+			}
+			half := time.Duration(steps/2) * r.Series.Step
+			there := p.Join + p.Present - max(half, p.Join)
+			if there <= 0 {
+				continue
+			}
 			x := 0.0
-			for _, ok := range p.Series[len(p.Series)/2:] {
+			for _, ok := range p.Series[steps/2:] {
 				x += ok
 			}
-			if steps == 0 {
-				x = float64(p.OK) / p.Present.Seconds()
-			}
-			second = append(second, x)
+			second = append(second, x/there.Seconds())
 		}
 		m.Jain = JainIndex(second)
 		if len(second) > 0 {

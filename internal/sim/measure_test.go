@@ -190,3 +190,29 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("Jain's index is %v, over windows %v", m.Jain, m.JainWindows)
 	}
 }
+
+// Shares are compared a second that each replica was there in the second half, and by nothing where it was not.
+func TestJainCountsTimeThere(t *testing.T) {
+	r := &Result{Replicas: make([]Share, 4)}
+	r.Series.Step, r.Series.OK = time.Second, make([]float64, 100)
+	for k, there := range [][2]int{{0, 100}, {0, 60}, {45, 100}, {0, 50}} {
+		p := &r.Replicas[k]
+		p.Join, p.Present = time.Duration(there[0])*time.Second, time.Duration(there[1]-there[0])*time.Second
+		p.Series = make([]float64, 100)
+		for i := there[0]; i < there[1]; i++ {
+			p.Series[i] = 3
+		}
+	}
+	var m Measures
+	m.shares(r)
+	if math.Abs(m.Jain-1) > 1e-12 || math.Abs(m.MinShare-1) > 1e-12 {
+		t.Errorf("Jain's index of replicas with as many a second is %v, the smallest share %v", m.Jain, m.MinShare)
+	}
+	for i := range r.Replicas[1].Series {
+		r.Replicas[1].Series[i] /= 2
+	}
+	m.shares(r)
+	if want := JainIndex([]float64{3, 1.5, 3}); math.Abs(m.Jain-want) > 1e-12 {
+		t.Errorf("Jain's index is %v, want %v", m.Jain, want)
+	}
+}

@@ -65,8 +65,8 @@ type Result struct {
 // Share is what one replica or tenant had.
 type Share struct {
 	Offered, OK, Rejected, Tokens int64
-	// Present is how long it was there within Duration.
-	Present time.Duration
+	// Join is when it came, and Present how long it was there within Duration.
+	Join, Present time.Duration
 	// Series is its successes in each step; nil when none are kept.
 	Series []float64
 }
@@ -371,7 +371,7 @@ func (t *tally) close(r *run) {
 		if p.Leave > 0 {
 			leave = min(leave, p.Leave)
 		}
-		s.Replicas[i].Present = max(0, leave-p.Join)
+		s.Replicas[i].Join, s.Replicas[i].Present = p.Join, max(0, leave-p.Join)
 	}
 	for i := range s.Tenants {
 		s.Tenants[i].Present = r.cfg.Duration
