@@ -63,6 +63,17 @@ func (g *Governor) met(n float64) float64 {
 	return n
 }
 
+// meaningless notes a refusal of a call that saw n in flight, gap accepted calls after the one before, and reports whether it means nothing. Next to a delay a
+// quota is more likely, so there that must be known; of a delay that is longer than calls take the places are counted, and where no pace is kept each looks
+// like a bucket that saved up something in the delay before.
+func (g *Governor) meaningless(n, gap float64, o *Outcome) bool {
+	s := &g.s
+	if !o.HasRetryAfter {
+		return g.noise(n, gap)
+	}
+	return s.Pace[paceRequests].Rate > 0 && o.RetryAfter.Seconds() <= s.Mean && g.noise(n, gap) && s.Chance >= noiseKnown
+}
+
 // noise notes a refusal of a call that saw n in flight, gap accepted calls after the one before, and reports whether it means nothing.
 func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s

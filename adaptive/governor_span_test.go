@@ -90,3 +90,12 @@ func TestGovernorRowOfOne(t *testing.T) {
 		t.Errorf("%d refusals in ten seconds, want at most 14, and a pace (%v)", refusals, g.s.Pace[paceRequests].Rate)
 	}
 }
+
+// What is forgotten of a span leaves a state that can be restored.
+func TestGovernorHalfOfASpan(t *testing.T) {
+	p := &PaceState{}
+	p.addSpan(false, 2*mostSpan, 1.5*leastSpan, 0)
+	if p.SpanTime != 0 && p.SpanTime < leastSpan {
+		t.Errorf("%v calls in %v s are kept", p.SpanCalls, p.SpanTime)
+	}
+}
