@@ -303,7 +303,8 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		}
 		calls := max(1, float64(w.OK), dt/paceProbe.Seconds()) // where calls are rare, each counts for the time that it took
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*calls, max(1, paceProbeCall*float64(w.OK)))
-		switch top := paceMargin * p.Known; {
+		p.passedBelow(w.OK, g.cfg.RefusalBudget)
+		switch top := p.safe(); {
 		case p.Rate < top:
 			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))
 			s.Cause = CauseRecovery
@@ -312,11 +313,11 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			p.Sure, p.Ceiling = false, unbounded
 			p.Saves = false
 			fallthrough
-		case p.Rate < paceMargin*p.Ceiling:
+		case p.Rate < p.highest():
 			if !p.Sure {
 				grow = min(dt/paceStart.Seconds(), paceStartCall*calls, max(1, paceStartCall*float64(w.OK)))
 			}
-			p.Rate = min(p.Rate*math.Exp(grow), paceMargin*p.Ceiling)
+			p.Rate = min(p.Rate*math.Exp(grow), p.highest())
 			s.Cause = CauseProbe
 		case !p.Sure && t >= s.PausedUntil || s.Credit >= 1 && t >= g.paceProbeAt(p):
 			if g.low(p) {

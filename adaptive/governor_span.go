@@ -22,6 +22,9 @@ const (
 func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	s := &g.s
 	p := &s.Pace[i]
+	if i == paceRequests && s.tellTokens() && s.PausedUntil >= s.At && p.Measured && p.Rate <= p.Known && paused < 0.5*dt {
+		p.refusedBelow()
+	}
 	// If the pace was above what passed all the time, that is what it refilled. If not, it gives at least as much, and, unless it had saved up, less than
 	// the pace at which it refused.
 	lower := dn / dt
@@ -96,7 +99,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if !sure {
 		p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
 	}
-	p.Rate = min(p.Known*paceMargin, p.Rate*0.97)
+	p.Rate = min(p.safe(), p.Rate*0.97)
 }
 
 // agrees reports whether as much passed a second, lower, as between the two refusals before, both beside a delay longer than calls: the pace looks unused in

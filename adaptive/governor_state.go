@@ -267,6 +267,7 @@ type PaceState struct {
 	SpanPause float32       // s of pauses in that time
 	Use       float32       // smoothed share of the pace that is in use
 	Highest   float32       // the largest Known that was sure
+	Margin    float32       // share of Known that is kept free besides, because it refused at less
 
 	// The anchor: the refusal from which is measured.
 
@@ -402,6 +403,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		for _, f := range [...]*float64{&p.LastCount, &p.AnchorCount} {
 			*f = between(*f, -unbounded, unbounded)
 		}
+		p.Margin = float32(between(float64(p.Margin), 0, mostMargin))
 		p.Alike, p.Flips, p.Steady = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4), min(max(p.Steady, 0), 3)
 		if p.SpanTime < leastSpan {
 			p.noSpan()
