@@ -560,7 +560,7 @@ const (
 )
 
 // boldRow is up to which hold a row of refusals triples its age with each while nothing is known of a quota.
-const boldRow = 1800 * time.Millisecond
+const boldRow = 1700 * time.Millisecond
 
 // longestHold is how long nothing starts at most after a row of refusals.
 const longestHold = 30 * time.Second
