@@ -17,6 +17,8 @@ const (
 	turnRow = 3
 	// turnMost is the share of a window that may lie between the last refusal and the first call accepted, for it to say when the window turned.
 	turnMost = 0.4
+	// turnFar is the same of rows that are more than a window apart: some of many turns lies near any row.
+	turnFar = 0.15
 	// turnCertain is how many turns that fit say that a quota refuses, although something else was taken for what does.
 	turnCertain = 3
 	// turnKeep is the share of what a window allows that is left alone, at least half a call, and turnProbe what is asked for when it is tried.
@@ -93,7 +95,11 @@ func (g *Governor) turned(t, began time.Duration, row int) {
 	span, n := (turn - was.At).Seconds(), count-was.Count
 	for _, period := range turnPeriods {
 		k := math.Round(span / period)
-		if k < 1 || age > period || gap+2*float64(was.Off) > turnMost*period || math.Abs(k*period-span) > gap/2+float64(was.Off)+turnJitter || n < k*turnCalls {
+		most := turnMost
+		if k > 1 {
+			most = turnFar
+		}
+		if k < 1 || age > period || gap+2*float64(was.Off) > most*period || math.Abs(k*period-span) > gap/2+float64(was.Off)+turnJitter || n < k*turnCalls {
 			continue
 		}
 		if period < turnLeast {
