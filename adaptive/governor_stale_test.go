@@ -19,6 +19,13 @@ func TestRestoredCountsLeaveTheWindow(t *testing.T) {
 		}
 	}
 	for name, spoil := range map[string]func(*GovernorState){
+		"tokens of calls that tell none": func(s *GovernorState) {
+			*s = known(slideTokenWindow + 1)
+			s.Spent.Mean, s.Slide.Allows = 0, 9300 // about as many as the ring says
+			for i := range s.Spent.Ring {
+				s.Spent.Ring[i] = tokenCode(160)
+			}
+		},
 		"parts of a second that are ahead of the clock": func(s *GovernorState) {
 			*s = known(slideSecond + 1)
 			s.Ticks.Last, s.Slide.Allows = math.MaxInt64, 12*1000
@@ -49,5 +56,44 @@ func TestRestoredCountsLeaveTheWindow(t *testing.T) {
 		if d.NotBefore > at {
 			t.Errorf("%s: nothing starts within %v: %+v", name, at-now, g.s.Slide)
 		}
+	}
+}
+
+// A few answers that tell absurd costs hold nothing back for longer than a window: what no ring of seconds can hold is not counted for minutes.
+func TestAbsurdTokensLeaveTheWindow(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	for range 100 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Tokens: 1000, OutputTokens: 200, MaxInFlight: 2, InFlight: 2, Waiting: 3, Full: true})
+	}
+	for range 50 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Tokens: math.MaxInt64, MaxInFlight: 2, InFlight: 2, Waiting: 3, Full: true})
+	}
+	for end := now + 3*time.Minute; now < end; {
+		now += time.Second
+		g.Window(now, Window{Start: now, Waiting: 3})
+	}
+	if n := g.tokensSince(now - time.Minute); n > float64(g.s.Spent.Mean) {
+		t.Errorf("%.3g tokens in the last minute, in which nothing was in flight", n)
+	}
+}
+
+// What was counted too much, because a few answers told absurd costs, is not taken off what is spent hours later.
+func TestAbsurdTokensAreNotOwed(t *testing.T) {
+	g := New(Config{})
+	now := time.Hour
+	tell := func(seconds int, tokens int64) {
+		for range 10 * seconds {
+			now += 100 * time.Millisecond
+			g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Tokens: tokens, OutputTokens: tokens / 5, MaxInFlight: 100, InFlight: 100, Waiting: 3, Full: true})
+		}
+	}
+	tell(60, 1000)
+	tell(2, 1e9)
+	tell(600, 1000)
+	if got, want := g.tokensSince(now-time.Minute), 600*1000.0; math.Abs(got/want-1) > 0.1 {
+		t.Errorf("%.0f tokens in the last minute, want %.0f", got, want)
 	}
 }
