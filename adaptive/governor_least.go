@@ -63,7 +63,8 @@ func (l *LeastState) refused(rate float64) {
 
 // sound moves what is remembered into range.
 func (l *LeastState) sound() {
-	for _, f := range [...]*float32{&l.Gives, &l.Most, &l.Over, &l.Since} {
+	for _, f := range [...]*float32{&l.Gives, &l.Most, &l.Since} {
 		*f = float32(between(float64(*f), 0, unbounded))
 	}
+	l.Over = float32(between(float64(l.Over), -unbounded, unbounded)) // calls that were in flight may turn out to be refused
 }

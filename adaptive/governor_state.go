@@ -460,6 +460,14 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Ticks, s.Spent.Count, s.Spent.Ring = TicksState{Count: s.RingCount}, s.TokensDone, [ringSize]uint8{}
 	}
 	s.Origin = now - age
+	// What is ahead of the clock would never leave a window, and be looked for part by part.
+	if s.Second > int64(age/time.Second) {
+		s.Second, s.RingCount, s.Ring = int64(age/time.Second), s.Done+int64(s.InFlight)-s.Refused, [ringSize]int16{}
+		s.Spent.Count, s.Spent.Ring = s.TokensDone, [ringSize]uint8{}
+	}
+	if s.Ticks.Last > int64(age/tickTime) {
+		s.Ticks = TicksState{Last: int64(age / tickTime), Count: s.Done + int64(s.InFlight) - s.Refused}
+	}
 	// Nothing was known later than that, or it would never be forgotten.
 	last := float32(age.Seconds())
 	for i := range s.Cells {

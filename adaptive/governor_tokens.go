@@ -15,8 +15,8 @@ const (
 	spentMemory, spentSure = toldMemory, 8
 	// mostSpent bounds a call's tokens, and mostSpread the square of by how much costs differ, as a share of the mean.
 	mostSpent, mostSpread = 1e9, 16.0
-	// spentLack is how many tokens the ring may lack.
-	spentLack = 1 << 40
+	// spentLack is how many tokens the ring may lack when it is restored, and mostAbsurd what is counted at all.
+	spentLack, mostAbsurd = 1 << 40, 1 << 62
 )
 
 // SpentState is what calls cost in tokens, and what those of the last seconds did.
@@ -32,6 +32,9 @@ func (d *SpentState) sound(done int64) {
 	d.Mean, d.Spread = float32(between(float64(d.Mean), 0, mostSpent)), float32(between(float64(d.Spread), 0, mostSpread))
 	if d.Count < done-spentLack || d.Count > done+spentLack {
 		d.Count = done
+	}
+	if d.Mean == 0 {
+		*d = SpentState{Count: done} // nothing would ever leave the ring
 	}
 }
 
@@ -71,9 +74,16 @@ func (g *Governor) noteTokens() {
 	if d.Mean == 0 {
 		return
 	}
-	c := tokenCode(int64(min(max(g.spent()-float64(d.Count), 0), spentLack)))
-	d.Ring[uint64(s.Second)%ringSize] = c
-	d.Count += tokensOf(c) // what it does not hold counts for the next second
+	// What was counted too much, as calls cost less than was thought, is made up for by those that follow until it has left the ring. What no second holds is absurd.
+	spent, held := int64(min(max(g.spent(), 0), mostAbsurd)), int64(0)
+	in := &d.Ring[uint64(s.Second)%ringSize]
+	*in = 0
+	for _, c := range d.Ring {
+		held += tokensOf(c)
+	}
+	d.Count = min(max(d.Count, spent-2*tokensOf(math.MaxUint8)), spent+held)
+	*in = tokenCode(max(spent-d.Count, 0))
+	d.Count += tokensOf(*in) // what it does not hold counts for the next second
 }
 
 // tokenCode returns what SpentState.Ring holds for n tokens, rounded down to an eighth.
