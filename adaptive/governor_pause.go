@@ -129,7 +129,8 @@ func (g *Governor) settle(n, gap float64) float64 {
 	if known && g.unevenly(n) && s.Uneven == 1 && !s.Resumed {
 		s.Surprise = false // there are as many places as before
 	}
-	least, places := before, before
+	least := before
+	var places float64
 	switch {
 	case s.Surprise:
 		least = min(before-1, n-1-max(0, m-math.Sqrt(m)*sigmas(gap/max(1, m))))
