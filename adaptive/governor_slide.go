@@ -495,7 +495,10 @@ func (g *Governor) slideUsed(t time.Duration) float64 {
 		return used
 	}
 	cost := g.slideUnit(i)
-	return (used + float64(s.InFlight)*max(0, s.Slide.extra(cost))) / cost
+	if extra := s.Slide.extra(cost); extra > 0 {
+		used += extra * max(0, min(float64(s.InFlight), g.since(t-slideTimes[i]))) // those that started before have left it
+	}
+	return used / cost
 }
 
 // slideAllows returns how many calls the window that is known allows.

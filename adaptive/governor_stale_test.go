@@ -97,3 +97,29 @@ func TestAbsurdTokensAreNotOwed(t *testing.T) {
 		t.Errorf("%.0f tokens in the last minute, want %.0f", got, want)
 	}
 }
+
+// What calls in flight count for besides what calls cost leaves a window of tokens as they do: calls that take many minutes keep nothing from starting.
+func TestLongCallsLeaveTheWindow(t *testing.T) {
+	now := time.Hour
+	g := New(Config{})
+	g.Restore(now, GovernorState{
+		At: now, Limit: 20, Done: 1000, InFlight: 5, FlowCount: 1005, FlowAt: now, RunFrom: 1000, RingCount: 1005, TokensDone: 1e6, Second: 3600,
+		Slide: SlideState{Of: slideTokenWindow + 1, Allows: 50_400, Ask: 1, Flight: 10, FlightFlight: 20, FlightTokens: -220_000},
+		Spent: SpentState{Mean: 1000, Count: 1e6 + 5000},
+		Pace:  [numPaces]PaceState{{Rate: 1, Known: 1, Ceiling: 1, Sure: true, Measured: true, UsedAt: now, LastCount: 1000}},
+	})
+	if extra := g.s.Slide.extra(1000); extra < 9_999 {
+		t.Fatalf("a call in flight counts for %.0f tokens besides, so that this tests nothing", extra)
+	}
+	at := now
+	d := g.Decision()
+	for at < now+5*time.Minute {
+		at = max(at+100*time.Millisecond, d.NotBefore)
+		if d = g.Window(at, Window{Start: at, InFlight: 5, Waiting: 3}); d.NotBefore <= at {
+			break
+		}
+	}
+	if d.NotBefore > at {
+		t.Errorf("nothing starts within %v: room for %v", at-now, g.s.Slide.Room)
+	}
+}

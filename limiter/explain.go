@@ -45,7 +45,8 @@ type Explanation struct {
 	Limit, InFlight, Waiting int
 	// Cause is why the decision in force last changed, and Binding the limit of the upstream that is taken for the one that binds.
 	Cause, Binding string
-	// Quota is the quota of the upstream that counts calls in windows, as the law has learned it from refusals: "300 in any 60 s"; empty when none is known.
+	// Quota is the quota of the upstream that counts calls or tokens in windows, as the law has learned it from refusals: "300 in any 60 s" or
+	// "400000 tokens in any 60 s"; empty when none is known.
 	Quota string
 	// PausedUntil is when starts begin again; zero when nothing stops them. Held says that it is the law that holds them back, and
 	// else the upstream, or somebody by calling Guard.Pause, asked for it.
