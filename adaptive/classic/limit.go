@@ -23,7 +23,9 @@ import (
 // dropped. So the law does not hear which limit refused, of an overload or a timeout as
 // against a throttle, of Retry-After, of limits in header fields or texts, of tokens, or of
 // the time to the first byte. EstimatedLimit has room for a limit only: a pace and a gate
-// ("nothing before") that a law decides have no effect. A drop is told to the law as
+// ("nothing before") that a law decides have no effect. Places that a law holds after their
+// calls have ended (adaptive.Decision.FreeAfter) are taken off the limit, as many as there are
+// on average. A drop is told to the law as
 // feedback.Throttled by feedback.ScopeUnknown. Whoever can should use package limiter
 // instead.
 //
@@ -55,6 +57,7 @@ type Limit struct {
 	law   adaptive.Law
 	told  time.Duration // the end of the last window
 	since time.Duration // when the episode began; the first one always was
+	mean  float64       // how long calls take, s, of some 16 samples; 0: not known
 
 	// notify is held while listeners run, and taken before mu is left, so that they are
 	// told of the limits in their order.
@@ -104,15 +107,23 @@ func (l *Limit) OnSample(startTime, rtt int64, inFlight int, didDrop bool) {
 	if didDrop && ok == 1 {
 		ok = 0 // else a sample that was dropped stands for calls that ended well, too
 	}
-	w := adaptive.Window{Start: l.told, OK: ok, Timed: ok, InFlight: inFlight, Full: inFlight >= before.Limit}
+	switch {
+	case ok == 0: // how long a refusal takes says nothing of calls
+	case l.mean == 0:
+		l.mean = latency.Seconds()
+	default:
+		l.mean += (latency.Seconds() - l.mean) / 16
+	}
+	places := int(min(float64(inFlight)*l.placesPerCall(before), 1<<53))
+	w := adaptive.Window{Start: l.told, OK: ok, Timed: ok, InFlight: inFlight, Held: places - inFlight, Full: places >= before.Limit}
 	if ok > 0 {
 		w.Latency = time.Duration(min(float64(latency)*float64(ok), 1<<62))
-		w.MinLatency, w.MaxInFlight = latency, inFlight
+		w.MinLatency, w.MaxInFlight = latency, places
 	}
 	d := l.law.Window(now, w)
 	l.told = now
 	if didDrop {
-		call := adaptive.Call{SentAt: now - latency, Episode: before.Episode, InFlight: inFlight}
+		call := adaptive.Call{SentAt: now - latency, Episode: before.Episode, InFlight: places}
 		if call.SentAt < l.since {
 			call.Episode-- // it started before the cut that began this episode
 		}
@@ -122,17 +133,27 @@ func (l *Limit) OnSample(startTime, rtt int64, inFlight int, didDrop bool) {
 	if d.Episode != before.Episode {
 		l.since = now
 	}
-	if d.Limit == before.Limit {
+	limit := max(1, int(float64(d.Limit)/l.placesPerCall(d)))
+	if int64(limit) == l.limit.Load() {
 		l.mu.Unlock()
 		return
 	}
-	l.limit.Store(int64(d.Limit))
+	l.limit.Store(int64(limit))
 	l.notify.Lock()
 	l.mu.Unlock()
 	defer l.notify.Unlock()
 	for _, listener := range *l.listeners.Load() {
-		listener(d.Limit)
+		listener(limit)
 	}
+}
+
+// placesPerCall returns how many places there are to a call in flight, with those that d holds after their calls have ended: by Little's law, their
+// times are in the same ratio. It needs mu.
+func (l *Limit) placesPerCall(d adaptive.Decision) float64 {
+	if d.FreeAfter <= 0 || l.mean <= 0 {
+		return 1
+	}
+	return 1 + d.FreeAfter.Seconds()/l.mean
 }
 
 // String returns the limit in force.

@@ -74,6 +74,50 @@ func TestLimitOfSamplesThatStandForManyCalls(t *testing.T) {
 	}
 }
 
+// holding is a law that holds places after their calls have ended, and keeps what it was told.
+type holding struct {
+	adaptive.Law
+	windows []adaptive.Window
+	calls   []adaptive.Call
+}
+
+func (l *holding) Decision() adaptive.Decision {
+	return adaptive.Decision{Limit: 60, FreeAfter: 200 * time.Millisecond}
+}
+
+func (l *holding) Window(_ time.Duration, w adaptive.Window) adaptive.Decision {
+	l.windows = append(l.windows, w)
+	return l.Decision()
+}
+
+func (l *holding) Ended(_ time.Duration, c adaptive.Call, _ adaptive.Outcome) adaptive.Decision {
+	l.calls = append(l.calls, c)
+	return l.Decision()
+}
+
+// Nobody holds places here, so the limit is without them: of sixty, two to each call that takes half as long.
+func TestLimitWithoutHeldPlaces(t *testing.T) {
+	law := &holding{}
+	l, now := handClock(law, 1)
+	for i := range 20 {
+		*now += 10 * time.Millisecond
+		l.OnSample(0, 5e6, 20, true) // a refusal is no call
+		if i == 0 && l.EstimatedLimit() != 60 {
+			t.Errorf("limit = %d before it is known how long calls take, want 60", l.EstimatedLimit())
+		}
+		l.OnSample(0, 1e8, 20, false)
+	}
+	if got := l.EstimatedLimit(); got != 20 {
+		t.Errorf("limit = %d, want 20", got)
+	}
+	if w := law.windows[len(law.windows)-1]; w.InFlight != 20 || w.Held != 40 || w.MaxInFlight != 60 || !w.Full {
+		t.Errorf("the law is told %+v", w)
+	}
+	if c := law.calls[len(law.calls)-1]; c.InFlight != 60 {
+		t.Errorf("the law is told %+v", c)
+	}
+}
+
 func TestLimitSurvivesNonsense(t *testing.T) {
 	l, now := handClock(adaptive.New(adaptive.Config{}), -5)
 	for _, rtt := range []int64{0, -1, 1 << 62, -1 << 63} {
