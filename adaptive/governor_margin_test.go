@@ -25,3 +25,19 @@ func TestPropMargin(t *testing.T) {
 		}
 	})
 }
+
+// Refusals that come as often with the most that is taken are not the pace's: all is given back.
+func TestMarginThatChangesNothing(t *testing.T) {
+	var p PaceState
+	p.Known, p.Sure = 10, true
+	lowest := p.safe()
+	for n := range 6 {
+		if p.refusedBelow(); n < 4 && p.safe() >= lowest {
+			t.Errorf("refusal %d: %v, before %v", n+1, p.safe(), lowest)
+		}
+		lowest = min(lowest, p.safe())
+	}
+	if want := (paceMargin - mostMargin) * p.Known; lowest < want-1e-6 || lowest > want+1e-6 || p.Margin != 0 {
+		t.Errorf("the lowest pace was %v, want %v; the margin after six refusals is %v, want 0", lowest, want, p.Margin)
+	}
+}

@@ -107,12 +107,8 @@ func TestGovernorBucketIsNoWindow(t *testing.T) {
 	const buckets = 500
 	taken := 0
 	for seed := range uint64(buckets) {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		between := func(lo, hi float64) float64 { return lo + rng.Float64()*(hi-lo) }
-		rate := math.Exp(between(math.Log(0.5), math.Log(40)))
-		burst := math.Ceil(rate * between(0.1, 30))
-		u := &metered{g: New(Config{}), rng: rng, takes: bucketOf(rate, burst), every: time.Duration(between(1e9, 90e9))}
-		u.burst = int(math.Ceil(rate * u.every.Seconds() * between(0.5, 2)))
+		u, rate, burst := drawnBucket(rand.New(rand.NewPCG(seed, 1)), 30, 90*time.Second)
+		u.takes = bucketOf(rate, burst)
 		u.run(6 * time.Minute)
 		if d := &u.g.s.Slide; d.Of != 0 {
 			taken++

@@ -22,7 +22,7 @@ const (
 func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	s := &g.s
 	p := &s.Pace[i]
-	if i == paceRequests && s.tellTokens() && s.PausedUntil >= s.At && p.Measured && p.Rate <= p.Known && paused < 0.5*dt {
+	if i == paceRequests && s.tellTokens() && s.Chance < marginNoise && s.PausedUntil >= s.At && p.Measured && p.Rate <= p.Known && paused < 0.5*dt {
 		p.refusedBelow()
 	}
 	// If the pace was above what passed all the time, that is what it refilled. If not, it gives at least as much, and, unless it had saved up, less than

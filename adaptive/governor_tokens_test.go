@@ -96,11 +96,8 @@ func TestGovernorTokenBucketIsNoWindow(t *testing.T) {
 	taken := 0
 	for seed := range uint64(buckets) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		between := func(lo, hi float64) float64 { return lo + rng.Float64()*(hi-lo) }
-		rate := math.Exp(between(math.Log(0.5), math.Log(40)))
-		burst := math.Ceil(rate * between(0.1, 40))
-		u := &metered{g: New(Config{}), rng: rng, every: time.Duration(between(1e9, 120e9)), cost: costs(rng, 1000, between(0, 1))}
-		u.burst = int(math.Ceil(rate * u.every.Seconds() * between(0.5, 2)))
+		u, rate, burst := drawnBucket(rng, 40, 120*time.Second)
+		u.cost = costs(rng, 1000, rng.Float64())
 		if seed%2 == 0 {
 			u.takes = bucketOf(rate, burst)
 		} else {

@@ -1,6 +1,7 @@
 package adaptive
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -38,6 +39,16 @@ type flying struct {
 	ends   time.Duration
 	tokens int64
 	ok     bool
+}
+
+// drawnBucket draws a bucket that refills at rate and holds at most holds seconds of it, and bursts of calls that come at most apart from one another.
+func drawnBucket(rng *rand.Rand, holds float64, apart time.Duration) (u *metered, rate, burst float64) {
+	between := func(lo, hi float64) float64 { return lo + rng.Float64()*(hi-lo) }
+	rate = math.Exp(between(math.Log(0.5), math.Log(40)))
+	burst = math.Ceil(rate * between(0.1, holds))
+	u = &metered{g: New(Config{}), rng: rng, every: time.Duration(between(1e9, float64(apart)))}
+	u.burst = int(math.Ceil(rate * u.every.Seconds() * between(0.5, 2)))
+	return u, rate, burst
 }
 
 func (u *metered) run(until time.Duration) {
