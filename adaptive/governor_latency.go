@@ -369,6 +369,23 @@ func (s *GovernorState) startDoubling(t time.Duration) {
 	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean = float32(s.Limit), t, 0, 0, 0, 0
 }
 
+const (
+	// doubleSigmas is by how many standard errors a doubling must take longer than the one before, besides: where calls differ much, few ends say little.
+	doubleSigmas = 1.0
+	// kneeFloor is the share of the limit where a doubling began that did at least what the upstream does when that doubling took too long.
+	kneeFloor = 0.5
+)
+
+// doubleNoise returns by how much the time of a doubling from a limit differs from that of the one before by chance, as a logarithm: each takes as many ends as
+// raise the limit so far, and the one before half of that.
+func (g *Governor) doubleNoise(from float64) float64 {
+	s := &g.s
+	if s.Line.N < baseCalls || s.Noise < quietNoise {
+		return 0
+	}
+	return min(float64(s.Noise), 1) * math.Sqrt(3*slowStartGain/from)
+}
+
 // doubled notes n calls that ended well in slow start. Each raises the limit, so to double it takes as long as before while the
 // upstream scales, and twice as long once it does not. doubled then ends slow start where the
 // upstream was full, and reports true.
@@ -389,13 +406,13 @@ func (g *Governor) doubled(n int) bool {
 	if best == 0 || took < best {
 		s.Quickest, s.QuickMean = took, float32(s.Mean)
 	}
-	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
+	if was == 0 || from < 8 || float64(took) < 1.68*math.Exp(doubleSigmas*g.doubleNoise(from))*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
-	s.Knee = float32(between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max)))
+	s.Knee = float32(between(max(1.1*rate*mean, kneeFloor*from), float64(g.cfg.Min), float64(g.cfg.Max)))
 	if knee := float64(s.Knee); knee < s.Limit {
 		g.slowed(knee)
 		g.drains(knee)

@@ -224,6 +224,8 @@ const mostCrowd = 100
 // costlyStill is the share of what calls take above which a pause still costs much where one did before.
 const costlyStill = 0.5
 
+// probeMany is from how many calls in flight on a probe that was refused tells no more places than were counted: one too many costs a pause each time that as
+// many start, and one too few a share of them.
 const probeMany = 32
 
 // surprise is the share of the calls that should pass between two refusals below which one says that there are fewer places than was thought.
