@@ -370,8 +370,9 @@ func (s *GovernorState) startDoubling(t time.Duration) {
 }
 
 const (
-	// doubleSigmas is by how many standard errors a doubling must take longer than the one before, besides: where calls differ much, few ends say little.
-	doubleSigmas = 1.0
+	// doubleSigmas is by how many standard errors a doubling must take longer than the one before, besides, where calls differ by wideNoise and more, as a
+	// logarithm: few ends say little then.
+	doubleSigmas, wideNoise = 1.0, 0.6
 	// kneeFloor is the share of the limit where a doubling began that did at least what the upstream does when that doubling took too long.
 	kneeFloor = 0.5
 )
@@ -380,7 +381,7 @@ const (
 // raise the limit so far, and the one before half of that.
 func (g *Governor) doubleNoise(from float64) float64 {
 	s := &g.s
-	if s.Line.N < baseCalls || s.Noise < quietNoise {
+	if s.Line.N < baseCalls || s.Noise < wideNoise {
 		return 0
 	}
 	return min(float64(s.Noise), 1) * math.Sqrt(3*slowStartGain/from)
@@ -406,13 +407,18 @@ func (g *Governor) doubled(n int) bool {
 	if best == 0 || took < best {
 		s.Quickest, s.QuickMean = took, float32(s.Mean)
 	}
-	if was == 0 || from < 8 || float64(took) < 1.68*math.Exp(doubleSigmas*g.doubleNoise(from))*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
+	noise := g.doubleNoise(from)
+	if was == 0 || from < 8 || float64(took) < 1.68*math.Exp(doubleSigmas*noise)*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
-	s.Knee = float32(between(max(1.1*rate*mean, kneeFloor*from), float64(g.cfg.Min), float64(g.cfg.Max)))
+	knee := 1.1 * rate * mean
+	if noise > 0 {
+		knee = max(knee, kneeFloor*from) // mean is of the first calls to end, which are the short ones
+	}
+	s.Knee = float32(between(knee, float64(g.cfg.Min), float64(g.cfg.Max)))
 	if knee := float64(s.Knee); knee < s.Limit {
 		g.slowed(knee)
 		g.drains(knee)
