@@ -329,14 +329,14 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
-	since := t - s.DarkLast
+	since, outage := t-s.DarkLast, s.DarkOverload
 	if gained >= 1 {
 		g.reopen(t, unknownStart)
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
-	if g.slideRefused(t, c, o, since, gained >= 1) {
+	if g.slideRefused(t, c, o, since, gained >= 1, outage) {
 		return
 	}
 

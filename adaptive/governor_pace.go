@@ -432,7 +432,7 @@ func (g *Governor) reopen(t, began time.Duration) {
 	}
 	if row >= 3 {
 		s.ActiveAt, s.ActiveCount = t, g.accepted()
-		g.skipOutage(t)
+		g.skipOutage(t, began)
 	}
 	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return
