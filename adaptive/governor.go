@@ -699,7 +699,7 @@ func (g *Governor) grow(w *Window, n int) {
 	if s.Limit > 2*float64(s.Knee) {
 		s.Knee = 0
 	}
-	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
+	most := min(g.ceiling(), max(float64(g.cfg.Initial), max(flightFactor, g.slowGain())*s.Flight))
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
@@ -724,7 +724,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			excess := g.excess(w)
-			g.raise(min(most, max(s.Limit+gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
+			g.raise(min(most, max(s.Limit+g.gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
 			if w.Begun == 0 && (g.doubled(n) || g.congested(w, excess)) {
 				return
 			}
