@@ -703,7 +703,7 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0) && float64(w.MaxInFlight) >= g.grown() {
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0 && s.Limit >= g.grown()) && float64(w.MaxInFlight) >= g.grown() {
 		s.SlowStart, s.Threshold, s.Bound, s.Places, s.Open, s.Sharp = true, 0, 0, 0, false, 0
 		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
