@@ -162,9 +162,9 @@ func (g *Governor) slideCount(c *Call, i int) (n, edge float64) {
 	return n - g.unresolved()*g.slideUnit(i), edge
 }
 
-// slideRefused learns from a fresh refusal of c, so long after the one before; first says that something was accepted in between. It reports whether a
-// window that is known explains it.
-func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time.Duration, first bool) bool {
+// slideRefused learns from a fresh refusal of c, so long after the one before; first says that something was accepted in between, and outage that the one before
+// said that the upstream lacks capacity. It reports whether a window that is known explains it.
+func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time.Duration, first, outage bool) bool {
 	s := &g.s
 	w := &s.Slide
 	g.note(t)
@@ -177,6 +177,9 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 	if !first {
 		g.slideRow(c)
 		return false
+	}
+	if outage {
+		*w = SlideState{Fails: w.Fails} // what was in flight, and how calls came, are others now
 	}
 	w.N += min(1, math.MaxUint8-w.N)
 	a := max(1.0/slideMemory, 1/float64(w.N))
@@ -204,7 +207,7 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 	w.addFlight(others, a)
 	off, offTokens := 0.0, 0.0
 	spent := g.spent()
-	if s.RefusedCount > 0 && !s.DarkOverload {
+	if s.RefusedCount > 0 && !outage {
 		dt, n, tokens := min(since, maxGap).Seconds(), max(0, g.accepted()-s.RefusedCount), max(0, spent-w.Tokens)
 		off, offTokens = n, tokens
 		if w.TimeTime > 0 {
@@ -574,6 +577,7 @@ func (g *Governor) slidePace(t time.Duration, calls float64) {
 	}
 	p.Rate = max(mean, min(mean+room/(slideBack*length.Seconds()), allows/fast), leastPace)
 	if room < 1 && d.Ask > 1 {
+		mean = max(mean, (turnGrown*allows+3+g.slideNoise())/(turnProbe*length.Seconds())) // so many more that it can be seen
 		p.Rate, room = max(turnProbe*mean, leastPace), room+float64(d.Ask-1)*allows // nobody knows how much more there is
 	}
 	d.Room = float32(room)

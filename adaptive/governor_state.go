@@ -204,6 +204,7 @@ type GovernorState struct {
 	FlowPast  float32 // the most of FlowShort, forgotten over minutes
 	MeanOf    float32 // calls that Mean is of, at most about 32
 	QuickMean float32 // Mean at the shortest doubling
+	QuickFrom float32 // the limit where that began
 	CutRate   float32 // the throughput of the block that lowered the limit
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
@@ -304,7 +305,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, unbounded)
 	}
 	for _, f := range [...]*float32{
-		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
+		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.QuickFrom, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
 		&s.TokensPerCall, &s.CutRate,
 	} {
 		*f = float32(between(float64(*f), 0, unbounded))
