@@ -481,7 +481,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		trials := 1
+		trials := int32(1)
 		if g.costly(t) && n > watchFrom {
 			trials = 2 // at a limit on calls it costs pauses
 		}
@@ -711,7 +711,7 @@ func (g *Governor) grow(w *Window, n int) {
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0) && float64(w.MaxInFlight) >= g.grown() {
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0 && s.Limit >= g.grown()) && float64(w.MaxInFlight) >= g.grown() {
 		s.SlowStart, s.Threshold, s.Bound, s.Places, s.Open, s.Sharp = true, 0, 0, 0, false, 0
 		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)

@@ -209,7 +209,7 @@ func (g *Governor) count(t, sent time.Duration, inFlight int) {
 	switch {
 	case s.Surprise:
 		places = max(held, (held+s.Least)/2)
-	case s.Least > 0 && s.Crowd == mostCrowd:
+	case s.Least > 0 && s.Crowd == mostCrowd && s.Bound < probeMany:
 		places = max(places, s.Places) // a probe
 	}
 	s.Places = max(float32(g.cfg.Min), min(float32(math.Floor(float64(places))), float32(s.Bound-1)))
@@ -223,6 +223,8 @@ const mostCrowd = 100
 
 // costlyStill is the share of what calls take above which a pause still costs much where one did before.
 const costlyStill = 0.5
+
+const probeMany = 32
 
 // surprise is the share of the calls that should pass between two refusals below which one says that there are fewer places than was thought.
 const surprise = 0.1

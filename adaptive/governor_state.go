@@ -78,8 +78,8 @@ type GovernorState struct {
 
 	// What refuses.
 
-	Same     int     // refusals at the same number since the last trial
-	Hits     int     // refusals at that number
+	Same     int32   // refusals at the same number since the last trial
+	Hits     int32   // refusals at that number
 	Against  float32 // evidence against a limit on calls in flight
 	Trial    float32 // in flight where the upstream refused before a pace was tried; 0: no trial
 	CapAt    float32 // where those were

@@ -80,7 +80,7 @@ func (g *Governor) mayBeQuota(o *Outcome) bool {
 // many that saw one fewer: so refuses a limit on calls in flight. A quota that gave what those took has saved up something.
 func (g *Governor) firstBeyond(n, gap float64) bool {
 	s := &g.s
-	return n >= watchFrom && n > s.Flight && s.Top >= n-1.5 && gap >= max(aloneAfter, beyondFull*n)
+	return n >= 3 && n > s.Flight && s.Top >= n-1.5 && gap >= max(aloneAfter, beyondFull*n)
 }
 
 // beyondFull is how many times as many calls as are in flight must have been accepted at one fewer.
