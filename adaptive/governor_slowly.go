@@ -10,7 +10,7 @@ const (
 
 // slowGain returns by how much each call that ends well raises the limit in slow start.
 func (g *Governor) slowGain() float64 {
-	if s := &g.s; s.Mean > longCall && s.Refused == 0 {
+	if g.slowly() {
 		return longGain
 	}
 	return slowStartGain
@@ -18,8 +18,14 @@ func (g *Governor) slowGain() float64 {
 
 // slowSpread returns how much faster calls may start than they end in slow start.
 func (g *Governor) slowSpread() float64 {
-	if s := &g.s; s.Mean > longCall && s.Refused == 0 {
+	if g.slowly() {
 		return longSpread
 	}
 	return spreadFactor
+}
+
+// slowly reports whether calls take long and nothing says sooner how they do: neither a refusal nor answers that begin.
+func (g *Governor) slowly() bool {
+	s := &g.s
+	return s.Mean > longCall && s.Refused == 0 && s.Begin.Of == 0
 }
