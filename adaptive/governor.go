@@ -512,8 +512,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		g.watch(n, o)
 		return
 	}
-	if s.ProbeAt > t && s.Against > 0 {
-		// What it is tells the next refusal, and a pause costs as much as ever: the limit is tried the sooner the less is known.
+	if s.ProbeAt > t && s.Against > 0 && s.LastPause.Seconds() > s.Mean {
+		// The next refusal may tell what it is, and where pauses are longer than calls that is waited for long: the limit is tried the sooner the less is known.
 		s.ProbeAt = after(t, time.Duration(float64(s.ProbeAt-t)*max(doubtProbe, 1-float64(s.Against)/need)))
 	}
 	g.capRefused(t, n)
