@@ -100,20 +100,3 @@ func TestGovernorPauseIsNoHang(t *testing.T) {
 		now += 50 * time.Millisecond
 	}
 }
-
-// Where calls differ much, a doubling of few that took long ends no slow start, and one of many goes back to no less than half of where it began.
-func TestGovernorLongDoublingOfFew(t *testing.T) {
-	for _, test := range []struct {
-		noise      float32
-		from, want float64 // want: the limit afterwards, 0: slow start goes on
-	}{{1.2, 16, 0}, {1.2, 400, 200}, {0.3, 16, 6.2}, {0.3, 400, 154}} {
-		g := New(Config{})
-		s := &g.s
-		s.Limit, s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest = 2*test.from, float32(test.from), 0, float32(2.5*test.from), time.Second, time.Second
-		s.At, s.QuickMean, s.Mean, s.Line.N, s.Noise = 2500*time.Millisecond, 0.35, 1, baseCalls, test.noise
-		ended := g.doubled(0)
-		if got := s.Limit; ended != (test.want > 0) || ended && (got < 0.9*test.want || got > 1.1*test.want) {
-			t.Errorf("noise %v, from %v: ended %v at %v, want %v", test.noise, test.from, ended, got, test.want)
-		}
-	}
-}
