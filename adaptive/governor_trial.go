@@ -37,8 +37,11 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		// At a pace that stays as it is, calls that take as long see as many.
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
+	case s.Hits > 0 && g.accepted()-s.HitsFrom < hitTurn*n:
+		// Hardly any of those in flight are others than at the hit before, so there are as many of them.
 	default:
 		s.Hits++
+		s.HitsFrom = g.accepted()
 	}
 	if s.Hits < trialHits {
 		return false
@@ -88,6 +91,9 @@ const beyondFrom = 3
 
 // beyondFull is how many times as many calls as are in flight must have been accepted at one fewer.
 const beyondFull = 4
+
+// hitTurn is the share of the calls in flight that must have been accepted since the hit before for the next one to count.
+const hitTurn = 0.5
 
 // trialHits is how many refusals at the same number refute a pace on trial.
 const trialHits = 2
