@@ -223,6 +223,9 @@ func (g *Governor) count(t, sent time.Duration, inFlight int) {
 	case s.Least > 0 && s.Crowd == mostCrowd && s.Bound < probeMany:
 		places = max(places, s.Places) // a probe
 	}
+	if places < 24 {
+		places += 0.5
+	}
 	s.Places = max(float32(g.cfg.Min), min(float32(math.Floor(float64(places))), float32(s.Bound-1)))
 	if t < s.PausedUntil {
 		s.Limit = min(float64(s.Places), g.ceiling())
