@@ -481,14 +481,14 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		need := 1
+		trials := int32(1)
 		if g.costly(t) && n > watchFrom {
-			need = 2 // at a limit on calls it costs pauses
+			trials = 2 // at a limit on calls it costs pauses
 		}
 		if g.costly(t) && g.firstBeyond(n, gap) {
 			break
 		}
-		if s.Same = min(s.Same+1, 1<<13); s.Same >= int32(need)<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, 1<<13); s.Same >= trials<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -506,13 +506,21 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Test = 1
 	}
 	s.Test = max(1, s.Test)
-	if float64(s.Against) >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
+	need := 2 * math.Exp2(float64(s.Wrong)) // a verdict that was wrong takes more evidence the next time
+	if float64(s.Against) >= need {
 		g.quotaRefused(t, float64(s.Memory), first)
 		g.watch(n, o)
 		return
 	}
+	if s.ProbeAt > t && s.Against > 0 {
+		// What it is tells the next refusal, and a pause costs as much as ever: the limit is tried the sooner the less is known.
+		s.ProbeAt = after(t, time.Duration(float64(s.ProbeAt-t)*max(doubtProbe, 1-float64(s.Against)/need)))
+	}
 	g.capRefused(t, n)
 }
+
+// doubtProbe is the least share of the time for which a limit is not tried after a pause that is waited where it may be none.
+const doubtProbe = 0.1
 
 // passedBeyond is how many calls must have been accepted since the refusal before for it to say something that they saw more in flight than what was
 // refused: refusals at random mostly come sooner.
@@ -699,7 +707,7 @@ func (g *Governor) grow(w *Window, n int) {
 	if s.Limit > 2*float64(s.Knee) {
 		s.Knee = 0
 	}
-	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
+	most := min(g.ceiling(), max(float64(g.cfg.Initial), max(flightFactor, g.slowGain())*s.Flight))
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
@@ -724,7 +732,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			excess := g.excess(w)
-			g.raise(min(most, max(s.Limit+gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
+			g.raise(min(most, max(s.Limit+g.gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
 			if w.Begun == 0 && (g.doubled(n) || g.congested(w, excess)) {
 				return
 			}

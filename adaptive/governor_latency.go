@@ -294,8 +294,8 @@ func (g *Governor) excess(w *Window) float64 {
 }
 
 // gain returns by how much each call raises the limit in slow start: less when calls take longer with more in flight, by an excess.
-func gain(excess float64) float64 {
-	return slowStartGain * between((excessFull-excess)/(excessFull-excessHold), 0, 1)
+func (g *Governor) gain(excess float64) float64 {
+	return g.slowGain() * between((excessFull-excess)/(excessFull-excessHold), 0, 1)
 }
 
 // congested notes the calls of w, and their excess, in slow start. When they take longer the more are in flight it ends slow start at the

@@ -97,7 +97,7 @@ func (g *Governor) pace() float64 {
 		case s.Test == 2:
 			return spreadLast * rate
 		case s.SlowStart:
-			return max(spreadFactor*rate, begin)
+			return max(g.slowSpread()*rate, begin)
 		}
 	}
 	return 0

@@ -40,6 +40,8 @@ const (
 	// slideNearSecond, or slideNearCalls, is the same of a second, in which it is not known exactly when calls came, and slideSpanSecond in how many s there must have been
 	// refusals.
 	slideNearSecond, slideNearCalls, slideSpanSecond = 0.05, 1.5, 30
+	// slideSunk is the share of what a second allowed when it was learned below which it is none.
+	slideSunk = 0.8
 	// slideCoarse is the share of a window's calls above which those of a second are too many to know when they left the window.
 	slideCoarse = 0.25
 	// slideUneven is the share of what would have been accepted evenly in the next shorter time by which what was accepted in it must differ: where calls come as
@@ -451,6 +453,10 @@ func (g *Governor) slideKnown(t time.Duration, c *Call, first bool) bool {
 		w.Before = 0
 		w.Allows = min(w.Allows, float32(max(leastSlide, n)))
 	}
+	if i == slideSecond && w.Allows < slideSunk*w.Mean[i] {
+		g.slideDrop() // a bucket that is met in bursts gives less and less
+		return false
+	}
 	g.slideFull(t)
 	return true
 }
@@ -578,7 +584,7 @@ func (g *Governor) slidePace(t time.Duration, calls float64) {
 	p.Rate = max(mean, min(mean+room/(slideBack*length.Seconds()), allows/fast), leastPace)
 	if room < 1 && d.Ask > 1 {
 		mean = max(mean, (turnGrown*allows+3+g.slideNoise())/(turnProbe*length.Seconds())) // so many more that it can be seen
-		p.Rate, room = max(turnProbe*mean, leastPace), room+float64(d.Ask-1)*allows // nobody knows how much more there is
+		p.Rate, room = max(turnProbe*mean, leastPace), room+float64(d.Ask-1)*allows        // nobody knows how much more there is
 	}
 	d.Room = float32(room)
 	if room < 1 {
