@@ -97,7 +97,7 @@ func (g *Governor) pace() float64 {
 		case s.Test == 2:
 			return spreadLast * rate
 		case s.SlowStart:
-			return max(spreadFactor*rate, begin)
+			return max(g.slowSpread()*rate, begin)
 		}
 	}
 	return 0
@@ -274,6 +274,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			tau = 5
 		}
 		if i == paceRequests && p.StatedKind == feedback.ScopeNone {
+			g.little(p)
 			s.Gives.climbed(dn, dt, p.Rate, p.Known)
 			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
@@ -434,7 +435,7 @@ func (g *Governor) reopen(t, began time.Duration) {
 	}
 	if row >= 3 {
 		s.ActiveAt, s.ActiveCount = t, g.accepted()
-		g.skipOutage(t)
+		g.skipOutage(t, began)
 	}
 	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return

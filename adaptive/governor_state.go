@@ -78,8 +78,9 @@ type GovernorState struct {
 
 	// What refuses.
 
-	Same     int     // refusals at the same number since the last trial
-	Hits     int     // refusals at that number
+	Same     int32   // refusals at the same number since the last trial
+	Hits     int32   // refusals at that number
+	HitsFrom float64 // accepted calls at the last of them
 	Against  float32 // evidence against a limit on calls in flight
 	Trial    float32 // in flight where the upstream refused before a pace was tried; 0: no trial
 	CapAt    float32 // where those were
@@ -205,6 +206,7 @@ type GovernorState struct {
 	FlowPast  float32 // the most of FlowShort, forgotten over minutes
 	MeanOf    float32 // calls that Mean is of, at most about 32
 	QuickMean float32 // Mean at the shortest doubling
+	QuickFrom float32 // the limit where that began
 	CutRate   float32 // the throughput of the block that lowered the limit
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
@@ -308,7 +310,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, unbounded)
 	}
 	for _, f := range [...]*float32{
-		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
+		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.QuickFrom, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
 		&s.TokensPerCall, &s.CutRate,
 	} {
 		*f = float32(between(float64(*f), 0, unbounded))
@@ -323,7 +325,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Places = max(s.Places, float32(g.cfg.Min)) // the least may have been less before
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.HitsFrom, &s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
