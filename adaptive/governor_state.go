@@ -366,6 +366,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
+	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
