@@ -335,6 +335,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
+	g.noteBurst(t)
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
 	if g.slideRefused(t, c, o, since, gained >= 1, outage) {
 		return
@@ -585,6 +586,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 		}
 		return
 	}
+	s.Charged = s.Charged || s.Streak == 2 && s.Probed && !overloaded
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
 	quota := s.Pace[paceRequests].Rate > 0 && !overloaded && !s.Limiting

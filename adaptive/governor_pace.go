@@ -148,6 +148,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if g.windowRefused(t, i, first) {
 		return
 	}
+	if first && i == paceRequests {
+		s.HoldUntil = max(s.HoldUntil, after(t, g.probedHold()))
+	}
 	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
@@ -164,7 +167,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	case p.Rate == 0: // of requests: one of tokens begins with what headers tell
 		rate := g.startRate(t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
-	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
+	case first && dt > 0 && (dn >= 4+u && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u) || g.usual(p, dn, dt, u)):
 		g.measure(i, dn, dt, paused, refused, u)
 	case i == paceRequests && s.Turn.Period > 0 && first:
 		p.Rate = min(p.Rate, p.Known) // used up

@@ -113,6 +113,7 @@ type GovernorState struct {
 	Turn       TurnState           // of a quota that is counted in windows
 	Slide      SlideState          // of one that is counted in a window that slides
 	Gives      LeastState          // of one of requests: what it gives at least
+	Burst      BurstState          // what passed before the first refusal
 	Ticks      TicksState          // accepted calls in parts of a second
 	Spent      SpentState          // what calls cost in tokens
 	FlowBefore float32             // Flow when the last trouble began
@@ -216,12 +217,14 @@ type GovernorState struct {
 	Used         bool  // the limit was in use in this epoch
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
 	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
+	Charged      bool  // one more was refused after the one that told that a pace was too fast
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
 	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
 	Resumed      bool  // the last pause began shortly after the one before was over
 	Varied       bool  // the delay that was named last differs by more than a second from the one before
 	Waived       bool  // the last refusal of unknown scope meant nothing
+	SpanSlow     bool  // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
@@ -231,6 +234,7 @@ type GovernorState struct {
 	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
 	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
+	Confirmed    int8  // how often in a row a pace that was tried told what was known, at most 4
 	Sharp        int8  // refusals in a row at the same boundary
 	Wins         int8  // epochs in a row in which probing went well
 	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
@@ -362,6 +366,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
+	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
@@ -428,6 +433,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Turn.sound()
 	s.Slide.sound()
 	s.Gives.sound()
+	s.Burst.sound()
 	s.Ticks.sound(s.Done + int64(s.InFlight) - s.Refused)
 	s.Spent.sound(s.TokensDone)
 	if int(s.Binding) >= feedback.NumScopes {
