@@ -636,6 +636,10 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		base = min(s.Limit, n-1)
 		limit = base * factor
 		switch {
+		case g.shared():
+			base = min(s.Limit, n)
+			limit = base * min(factor, sharedCut)
+			s.Sharp = 0
 		case s.Open: // the same trouble: follow it down
 			limit = base
 		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.02*s.LastBound):
@@ -689,7 +693,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		s.startDoubling(t)
 	}
 	s.CutAt, s.Old = t, max(0, s.InFlight)
-	s.Good, s.Used, s.Wins = 0, false, 0
+	s.Good, s.Used, s.Wins, s.Calm = 0, false, 0, 0
 	s.Flight, s.Top = s.Limit, 0
 	s.ValidAt = t
 	s.AskAgain = 0
@@ -749,6 +753,15 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Good += float64(n)
 	s.Used = s.Used || w.Full
 	epoch := max(1, s.Limit)
+	if s.Bound > 0 && g.shared() {
+		if w.Full || w.Waiting > 0 {
+			g.share(n, most)
+		}
+		if s.Good >= epoch {
+			s.Open, s.Good = false, 0
+		}
+		return
+	}
 	if s.Good < epoch {
 		return
 	}
@@ -840,7 +853,7 @@ func (g *Governor) fresh(w *Window) int {
 func (g *Governor) recovered() {
 	s := &g.s
 	s.Recovering = false
-	if s.Open && s.Limit < 0.65*s.Bound {
+	if s.Open && s.Limit < 0.65*s.Bound && (s.Streak >= outageRow || !g.shared()) {
 		s.SlowStart, s.Threshold = true, float32(max(s.Limit, 0.9*s.Bound))
 		if s.Late {
 			s.Threshold = float32(max(s.Limit, 0.9*s.Bound/(1+float64(s.LateDebt))))

@@ -106,17 +106,26 @@ func (g *Governor) noise(n, gap float64) bool {
 	if s.Waived {
 		soon, late = gap < soonWaived, gap >= provenCalls
 	}
+	waived := s.Waived
 	s.Waived = false
 	switch {
 	case !proven:
+	case soon && waived:
+		s.Chance = max(-mostShared, s.Chance-soonCounts) // as a limit does that others fill
 	case soon:
-		s.Chance = max(0, s.Chance-soonCounts)
-	case late:
+		s.Chance = max(min(0, s.Chance), s.Chance-soonCounts)
+	case late && (waived || s.Chance > -sharedSome):
 		s.Chance = min(s.Chance+1, mostNoise)
 	}
 	if float64(s.Debt) <= most && p.Rate > 0 && p.Measured && fine {
 		if s.Contra = min(s.Contra+1, mostContra); s.Contra == mostContra {
 			most = -1 // the pace explains nothing
+		}
+	}
+	if g.shared() {
+		most = -1
+		if g.tested(proven) {
+			most = maxAloneDebt
 		}
 	}
 	if float64(s.Debt) <= most {

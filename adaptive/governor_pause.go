@@ -263,6 +263,9 @@ func (g *Governor) grown() float64 {
 	if s.Places > 0 {
 		n = max(n, float64(s.Places)+g.inTransit(float64(s.Places)), g.safe())
 	}
+	if g.shared() {
+		return sharedGone*n + sharedGoneCalls // who comes back beside others passes what was refused all the time
+	}
 	if s.Lag.Hold > 0 {
 		return 1.3 * n // where calls are counted for a time that differs after their ends, the boundary is not sharp
 	}

@@ -30,7 +30,8 @@ type GovernorState struct {
 	Threshold   float32       // the limit at which slow start ends by itself; 0: none
 	Memory      float32       // the limit before the last trouble
 	Peak        float32       // P: most that an accepted call saw in flight, of some thousand calls
-	Chance      float32       // z: evidence that some refusals mean nothing, 0 to 8
+	Chance      float32       // z: evidence that some refusals mean nothing, up to 8, or that others use the limit, too, down to -8
+	Calm        float32       // latencies in use since the last cut, where others use the limit, too; at most 1000
 	MeanLevel   float32       // smoothed in flight
 	TimeoutDebt float32       // timeouts, less the share of calls that may time out
 	LateDebt    float32       // TimeoutDebt before the last trouble
@@ -223,6 +224,7 @@ type GovernorState struct {
 	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
 	Resumed      bool  // the last pause began shortly after the one before was over
 	Varied       bool  // the delay that was named last differs by more than a second from the one before
+	Tests        uint8 // refusals at a shared limit, of which each fourth means nothing
 	Waived       bool  // the last refusal of unknown scope meant nothing
 	SpanSlow     bool  // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
 	Limiting     bool  // refusals for a lack of capacity are by a limit
@@ -361,7 +363,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.TimeoutDebt, s.LateDebt, s.Verdict = float32(between(float64(s.TimeoutDebt), 0, maxDebt)), float32(between(float64(s.LateDebt), 0, maxDebt)), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = float32(between(float64(s.Spells), 0, 100))
 	s.Against, s.Doubt, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Doubt), 0, 4)), float32(between(float64(s.Contra), 0, 4))
-	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), 0, mostNoise))
+	s.Calm, s.Tests = float32(between(float64(s.Calm), 0, mostCalm)), s.Tests%sharedTest
+	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), -mostShared, mostNoise))
 	s.CapRate, s.CapShare = float32(between(float64(s.CapRate), 0, unbounded)), float32(between(float64(s.CapShare), 0, 1))
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
