@@ -329,14 +329,15 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	s := &g.s
 	accepted := g.accepted()
 	gained := accepted - s.RefusedCount - g.unresolved() // since the fresh refusal before
-	since := t - s.DarkLast
+	since, outage := t-s.DarkLast, s.DarkOverload
 	if gained >= 1 {
 		g.reopen(t, unknownStart)
 	}
 	g.streak(t, false)
 	first := s.Streak == 1
+	g.noteBurst(t)
 	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
-	if g.slideRefused(t, c, o, since, gained >= 1) {
+	if g.slideRefused(t, c, o, since, gained >= 1, outage) {
 		return
 	}
 
@@ -481,14 +482,14 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		need := 1
+		trials := int32(1)
 		if g.costly(t) && n > watchFrom {
-			need = 2 // at a limit on calls it costs pauses
+			trials = 2 // at a limit on calls it costs pauses
 		}
 		if g.costly(t) && g.firstBeyond(n, gap) {
 			break
 		}
-		if s.Same = min(s.Same+1, 1<<13); s.Same >= need<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, 1<<13); s.Same >= trials<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -506,13 +507,21 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Test = 1
 	}
 	s.Test = max(1, s.Test)
-	if float64(s.Against) >= 2*math.Exp2(float64(s.Wrong)) { // a verdict that was wrong takes more evidence the next time
+	need := 2 * math.Exp2(float64(s.Wrong)) // a verdict that was wrong takes more evidence the next time
+	if float64(s.Against) >= need {
 		g.quotaRefused(t, float64(s.Memory), first)
 		g.watch(n, o)
 		return
 	}
+	if s.ProbeAt > t && s.Against > 0 && s.LastPause.Seconds() > s.Mean {
+		// The next refusal may tell what it is, and where pauses are longer than calls that is waited for long: the limit is tried the sooner the less is known.
+		s.ProbeAt = after(t, time.Duration(float64(s.ProbeAt-t)*max(doubtProbe, 1-float64(s.Against)/need)))
+	}
 	g.capRefused(t, n)
 }
+
+// doubtProbe is the least share of the time for which a limit is not tried after a pause that is waited where it may be none.
+const doubtProbe = 0.1
 
 // passedBeyond is how many calls must have been accepted since the refusal before for it to say something that they saw more in flight than what was
 // refused: refusals at random mostly come sooner.
@@ -577,6 +586,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 		}
 		return
 	}
+	s.Charged = s.Charged || s.Streak == 2 && s.Probed && !overloaded
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
 	quota := s.Pace[paceRequests].Rate > 0 && !overloaded && !s.Limiting
@@ -703,11 +713,11 @@ func (g *Governor) grow(w *Window, n int) {
 	if s.Limit > 2*float64(s.Knee) {
 		s.Knee = 0
 	}
-	most := min(g.ceiling(), max(float64(g.cfg.Initial), flightFactor*s.Flight))
+	most := min(g.ceiling(), max(float64(g.cfg.Initial), max(flightFactor, g.slowGain())*s.Flight))
 
 	// Of those that a call saw in flight some may have been refused, which the upstream did not count.
 	calm := s.Refused == 0 || (s.At-s.RefusedLast).Seconds() > s.Mean
-	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0) && float64(w.MaxInFlight) >= g.grown() {
+	if !s.SlowStart && !s.Late && s.Bound > 0 && calm && (s.Places == 0 || s.Old == 0 && s.Limit >= g.grown()) && float64(w.MaxInFlight) >= g.grown() {
 		s.SlowStart, s.Threshold, s.Bound, s.Places, s.Open, s.Sharp = true, 0, 0, 0, false, 0
 		s.Pauses = min(s.Pauses, 1)
 		s.startDoubling(g.s.At)
@@ -728,7 +738,7 @@ func (g *Governor) grow(w *Window, n int) {
 		}
 		if w.Full || w.Waiting > 0 && 2*top >= s.Limit {
 			excess := g.excess(w)
-			g.raise(min(most, max(s.Limit+gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
+			g.raise(min(most, max(s.Limit+g.gain(excess)*float64(n), float64(g.cfg.Initial))), cause)
 			if w.Begun == 0 && (g.doubled(n) || g.congested(w, excess)) {
 				return
 			}

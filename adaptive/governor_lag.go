@@ -30,6 +30,9 @@ const (
 	// lagRatio is the share of the variance of what is in flight that may be left, and lagShare the same for each refusal while there are
 	// few. lagWhole is added to what is left, as calls are whole.
 	lagRatio, lagShare, lagWhole = 0.5, 0.04, 0.04
+	// lagShareMany is lagShare from lagMany places on, where lagMost of the variance of what is in flight may be left as times of a lag differ. A time is not reckoned with that is
+	// less likely than lagUnlikely of the most likely one.
+	lagShareMany, lagMost, lagUnlikely = 0.05, 0.75, 0.05
 	// lagPart: with times of more than this share of what calls take, less may be left.
 	lagPart = 0.6
 	// lagLeast is the share of what is in flight by which it must differ for a hold to be worth it.
@@ -147,27 +150,61 @@ func (g *Governor) lagRefused(t time.Duration, n float64, c *Call) {
 // lagBest returns the time that explains the refusals, as its place in lagTimes from 1; 0 when none is needed.
 func (g *Governor) lagBest() int {
 	l := &g.s.Lag
+	v, n := float64(l.Var[0]), float64(l.Mean[0])
+	many := n >= lagMany
+	left := func(i int) float64 { return float64(l.Var[i]) + lagWhole }
+	share := min(lagRatio, lagShare*float64(l.N))
+	if many {
+		left = g.lagLeft
+		share = min(lagRatio, lagShareMany*float64(l.N))
+	}
 	best := 1
 	for i := 2; i <= numLags; i++ {
-		if l.Var[i] < l.Var[best] {
+		if left(i) < left(best) {
 			best = i
 		}
 	}
-	share := min(lagRatio, lagShare*float64(l.N))
 	if best == numLags {
 		share /= 2 // with a longer time it might differ less still
 	}
 	// What started in a time as long as calls take is in flight or has ended in it, whatever refuses.
 	share *= min(1, lagPart*g.s.Mean/lagTimes[best-1].Seconds())
-	v, n := float64(l.Var[0]), float64(l.Mean[0])
 	sure := int16(lagSure)
 	if float64(l.Mean[best]) < watchFrom && g.s.At < g.s.PausedUntil {
 		sure *= 2 // of few, any numbers are near to each other, and a window that is over when its delay says so counts what ended, too
 	}
-	if l.N < sure<<l.Fails || float64(l.Var[best])+lagWhole > share*v || v < (lagLeast*n)*(lagLeast*n) {
+	if l.N < sure<<l.Fails || v < (lagLeast*n)*(lagLeast*n) {
 		return 0
 	}
-	return best
+	if !many {
+		if left(best) > share*v {
+			return 0
+		}
+		return best
+	}
+	if float64(l.Var[best])+lagWhole > min(lagMost, lagShareMany*float64(l.N))*v || left(best) > share {
+		return 0
+	}
+	// Times near to each other explain about as much, so it is their mean, as likely as each is.
+	sum, of := 0.0, 0.0
+	for i := 1; i <= numLags; i++ {
+		if likely := math.Pow(left(best)/left(i), float64(min(l.N, lagMemory))/2); likely > lagUnlikely {
+			sum, of = sum+likely*float64(i), of+likely
+		}
+	}
+	return int(sum/of + 0.5)
+}
+
+// lagLeft returns which share is left of the variance, at refusals, of what is in flight and what is counted with one of lagTimes, from 1, together: of that which they would
+// have if the refusals had nothing to do with what ended. The ends of calls come at random then, as far as n places allow it: X·∫w² − (X·∫w)²/n, w being the share
+// that counts (lagCounted).
+func (g *Governor) lagLeft(i int) float64 {
+	s := &g.s
+	l := &s.Lag
+	d, n := lagTimes[i-1].Seconds(), max(1, float64(l.Mean[0]))
+	flow := min(s.Flow, n/max(s.Mean, 1e-6))
+	ends := max(0, flow*d*5/6-flow*d*flow*d/n)
+	return (float64(l.Var[i]) + lagWhole) / (float64(l.Var[0]) + ends + lagWhole)
 }
 
 // lagged answers a refusal by what may be a limit on calls in flight, of a call that saw n places in use. It reports whether it did.

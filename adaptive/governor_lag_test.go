@@ -222,3 +222,24 @@ func TestGovernorLagCutsBelowTheMean(t *testing.T) {
 		}
 	}
 }
+
+// A time that differs from call to call leaves some of the variance, and times near to it about as much: their mean is taken, not the one that leaves least by chance.
+func TestLagOfDifferingTimes(t *testing.T) {
+	g := New(Config{})
+	l := &g.s.Lag
+	g.s.Flow, g.s.Mean = 12.5, 1.5
+	l.N = 16
+	l.Mean = [numLags + 1]float32{17.5, 18.1, 18.7, 19.4, 20, 21, 22, 23.5, 25, 27}
+	l.Var = [numLags + 1]float32{1.5, 1.35, 1.2, 1, 0.97, 1, 0.96, 1.6, 2.6, 3.8}
+	if got := g.lagBest(); got < 4 || got > 6 {
+		t.Errorf("the time that is taken is place %d of lagTimes, want 4 to 6: 0.2 to 0.4 s", got)
+	}
+	// Of ends that have nothing to do with the refusals as much is added as ends differ by.
+	for i, d := range lagTimes {
+		x := g.s.Flow * d.Seconds()
+		l.Var[i+1] = l.Var[0] + float32(x*5/6-x*x/float64(l.Mean[0]))
+	}
+	if got := g.lagBest(); got != 0 {
+		t.Errorf("the time that is taken is place %d of lagTimes, want none", got)
+	}
+}

@@ -294,8 +294,8 @@ func (g *Governor) excess(w *Window) float64 {
 }
 
 // gain returns by how much each call raises the limit in slow start: less when calls take longer with more in flight, by an excess.
-func gain(excess float64) float64 {
-	return slowStartGain * between((excessFull-excess)/(excessFull-excessHold), 0, 1)
+func (g *Governor) gain(excess float64) float64 {
+	return g.slowGain() * between((excessFull-excess)/(excessFull-excessHold), 0, 1)
 }
 
 // congested notes the calls of w, and their excess, in slow start. When they take longer the more are in flight it ends slow start at the
@@ -363,10 +363,13 @@ func (g *Governor) slower(w *Window) bool {
 	return true
 }
 
+// doubleSure is by how many standard errors a doubling of slow start must take longer than the quickest, where calls differ.
+const doubleSure = 1.0
+
 // startDoubling begins to measure how long the limit takes to double.
 func (s *GovernorState) startDoubling(t time.Duration) {
 	s.StepOf, s.StepLevel, s.StepLatency, s.BestRate, s.BestLevel, s.Slow = 0, 0, 0, 0, 0, 0
-	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean = float32(s.Limit), t, 0, 0, 0, 0
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling, s.Quickest, s.QuickMean, s.QuickFrom = float32(s.Limit), t, 0, 0, 0, 0, 0
 }
 
 // doubled notes n calls that ended well in slow start. Each raises the limit, so to double it takes as long as before while the
@@ -386,16 +389,22 @@ func (g *Governor) doubled(n int) bool {
 	from := float64(s.DoubleFrom)
 	rate := float64(s.DoubleDone) / max(1e-9, took.Seconds())
 	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling = float32(s.Limit), s.At, 0, took
+	quick := float64(s.QuickFrom)
 	if best == 0 || took < best {
-		s.Quickest, s.QuickMean = took, float32(s.Mean)
+		s.Quickest, s.QuickMean, s.QuickFrom = took, float32(s.Mean), float32(from)
 	}
-	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*float64(best) || s.Mean < 1.4*mean {
+	slack := 1.0
+	if !s.clear() {
+		// Where calls differ, ends come at random: what a few of them took says little.
+		slack = math.Exp(doubleSure * math.Sqrt(slowStartGain/from+slowStartGain/max(1, quick)))
+	}
+	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*slack*float64(best) || s.Mean < 1.4*mean {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
-	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest.
-	s.Knee = float32(between(1.1*rate*mean, float64(g.cfg.Min), float64(g.cfg.Max)))
+	// By Little's law this many in flight do as much, if each takes as long as when slow start was quickest; and up to where that began it was quick.
+	s.Knee = float32(between(max(1.1*rate*mean, quick), float64(g.cfg.Min), float64(g.cfg.Max)))
 	if knee := float64(s.Knee); knee < s.Limit {
 		g.slowed(knee)
 		g.drains(knee)

@@ -1,10 +1,21 @@
 package adaptive
 
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
 const (
 	// mostOwed is how many refusals may be owed where windows are known: those of a row are paid for before the next window is tried.
 	mostOwed = 10.0
 	// probeOwed is the same where a pace was tried that was above what the quota is known to give. More is too much where others share it.
 	probeOwed = 1.0
+	// mostProbedHold is for how long nothing starts at most after a pace was tried that was too fast.
+	mostProbedHold = 10 * time.Second
+	// sameAgain is how often a pace that was tried must have told what is known already for each further time to cost two refusals.
+	sameAgain = 3
 )
 
 // leastCredit returns how far below 0 the budget of refusals may go for a refusal of c. Those that no probe caused are no debt: a pace that was
@@ -22,4 +33,29 @@ func (g *Governor) leastCredit(c *Call) float64 {
 		return -probeOwed
 	}
 	return 0
+}
+
+// probedHold returns for how long nothing starts after a refusal that began a row because a pace was tried that is above what a quota is known to give: it is used up, so
+// what starts before it has given the next call finds nothing, and may be charged. Beside a named delay nothing starts anyway, and where noise is likely the refusal may
+// mean nothing.
+func (g *Governor) probedHold() time.Duration {
+	s := &g.s
+	p := &s.Pace[paceRequests]
+	if !s.Charged || !p.Measured || p.StatedKind != feedback.ScopeNone || p.Rate <= climbFrom*p.Known || p.Use < useBinding || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
+		return 0
+	}
+	return time.Duration(min(1e9/max(p.Known, leastPace), float64(mostProbedHold)))
+}
+
+// confirmed takes note that a quota gives est a second, which p knew already or not: where it was tried several times and gives what it gave, it is tried half as often.
+func (g *Governor) confirmed(p *PaceState, est float64, sure bool) {
+	s := &g.s
+	switch {
+	case !sure || !p.Sure || math.Abs(est/p.Known-1) > agree:
+		s.Confirmed = 0
+	case p.Rate > climbFrom*p.Known:
+		if s.Confirmed = min(s.Confirmed+1, sameAgain+1); s.Confirmed > sameAgain && s.Paid {
+			s.Credit = max(-probeOwed, s.Credit-1)
+		}
+	}
 }

@@ -97,7 +97,7 @@ func (g *Governor) pace() float64 {
 		case s.Test == 2:
 			return spreadLast * rate
 		case s.SlowStart:
-			return max(spreadFactor*rate, begin)
+			return max(g.slowSpread()*rate, begin)
 		}
 	}
 	return 0
@@ -148,6 +148,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if g.windowRefused(t, i, first) {
 		return
 	}
+	if first && i == paceRequests {
+		s.HoldUntil = max(s.HoldUntil, after(t, g.probedHold()))
+	}
 	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
@@ -164,7 +167,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	case p.Rate == 0: // of requests: one of tokens begins with what headers tell
 		rate := g.startRate(t)
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
-	case first && dn >= 4+u && dt > 0 && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u):
+	case first && dt > 0 && (dn >= 4+u && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u) || g.usual(p, dn, dt, u)):
 		g.measure(i, dn, dt, paused, refused, u)
 	case i == paceRequests && s.Turn.Period > 0 && first:
 		p.Rate = min(p.Rate, p.Known) // used up
@@ -271,6 +274,7 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 			tau = 5
 		}
 		if i == paceRequests && p.StatedKind == feedback.ScopeNone {
+			g.little(p)
 			s.Gives.climbed(dn, dt, p.Rate, p.Known)
 			s.Gives.passed(passed-p.AnchorCount-g.unresolved(), (t - p.AnchorAt).Seconds(), p.Rate)
 		}
@@ -431,7 +435,7 @@ func (g *Governor) reopen(t, began time.Duration) {
 	}
 	if row >= 3 {
 		s.ActiveAt, s.ActiveCount = t, g.accepted()
-		g.skipOutage(t)
+		g.skipOutage(t, began)
 	}
 	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {
 		return

@@ -94,7 +94,18 @@ func (g *Governor) safe() float64 {
 		return places
 	}
 	m := g.inTransit(places)
-	return max(math.Floor(1e-3+places+m-sigmas(g.worth(places+m)/max(1, m))*math.Sqrt(m*places/(places+m))), places)
+	n := places + m
+	sigma := math.Sqrt(m * places / n)
+	return max(math.Floor(1e-3+n-below(g.worth(n)/max(1, m), sigma, (places-m)/n)*sigma), places)
+}
+
+// below returns by how many standard deviations sigma a limit should stay below the mean where it is exceeded by chance: each of k times that the number is drawn anew
+// one too many costs as much as k calls less. A crossing of y deviations comes about exp(-y*y/2) times as often as it is drawn, so one call less in sigma is worth that at
+// y*y/2 = ln(k*y/sigma). The number is that of those on their way, of which there are never fewer than none: its lower tail is the shorter one, by its skewness.
+func below(k, sigma, skewed float64) float64 {
+	sigma = max(1, sigma)
+	y := math.Sqrt(2 * math.Log(max(1, usualSigmas*k/sigma)))
+	return max(0, y-max(0, y*y-1)/6*skewed/sigma)
 }
 
 // sooner reports whether a refusal of a call that saw n in flight, gap accepted calls after the one before, came so much sooner than places that are
@@ -209,8 +220,11 @@ func (g *Governor) count(t, sent time.Duration, inFlight int) {
 	switch {
 	case s.Surprise:
 		places = max(held, (held+s.Least)/2)
-	case s.Least > 0 && s.Crowd == mostCrowd:
+	case s.Least > 0 && s.Crowd == mostCrowd && s.Bound < probeMany:
 		places = max(places, s.Places) // a probe
+	}
+	if places < 24 {
+		places += 0.5
 	}
 	s.Places = max(float32(g.cfg.Min), min(float32(math.Floor(float64(places))), float32(s.Bound-1)))
 	if t < s.PausedUntil {
@@ -224,12 +238,19 @@ const mostCrowd = 100
 // costlyStill is the share of what calls take above which a pause still costs much where one did before.
 const costlyStill = 0.5
 
+// probeMany is from how many calls in flight on a probe that was refused tells no more places than were counted: one too many costs a pause each time that as
+// many start, and one too few a share of them.
+const probeMany = 32
+
 // surprise is the share of the calls that should pass between two refusals below which one says that there are fewer places than was thought.
 const surprise = 0.1
 
 // countedFrom is from how many calls in flight on in slow start those that the upstream holds are counted and nothing else: of fewer, one that ended
 // meanwhile is much.
 const countedFrom = 12
+
+// usualSigmas is by how many standard deviations a limit mostly stays below the mean.
+const usualSigmas = 4
 
 // sigmasLess is how much less than the root of 2 ln k the quantile of a normal distribution is.
 const sigmasLess = 0.7

@@ -225,3 +225,48 @@ func TestLimitIsTriedAgainWithinAnHour(t *testing.T) {
 		t.Errorf("restored it is tried at %v, want %v", got, s.ProbeAt)
 	}
 }
+
+// A call that started before the limit was cut may end long after the others: that it saw more in flight says nothing of how many places there are.
+func TestGovernorOldCallsDoNotAddPlaces(t *testing.T) {
+	g := New(Config{Initial: 100})
+	s := &g.s
+	s.At, s.Limit, s.Places, s.Bound, s.SlowStart, s.Mean, s.Refused, s.RefusedLast = time.Minute, 100, 100, 110, false, 0.1, 1, 0
+	seen := func(n int) bool {
+		h := *g
+		h.grow(&Window{OK: 1, MaxInFlight: n, InFlight: 100, Full: true}, 1)
+		return h.s.SlowStart
+	}
+	if seen(200) {
+		t.Error("200 in flight, seen by a call before the pause, restart slow start at a limit of 100")
+	}
+	s.Limit = 200
+	if !seen(200) {
+		t.Error("200 in flight at a limit of 200 do not say that there are more than 100 places")
+	}
+}
+
+// The limit stays as far below the mean as one too many costs, and never lower than the places.
+func TestBelow(t *testing.T) {
+	for _, test := range []struct{ k, sigma, skewed, low, high float64 }{
+		{1e5, 12, 0, 4.5, 4.7}, {1e5, 12, 0.6, 4.3, 4.5}, {1e3, 2, 0.6, 3.0, 3.4}, {1, 1, 0.6, 1.4, 1.7}, {0, 1, 0.6, 0, 0}, {1, 0, 1, 1, 1.7},
+	} {
+		if y := below(test.k, test.sigma, test.skewed); y < test.low || y > test.high {
+			t.Errorf("below(%v, %v, %v) = %v, want %v to %v", test.k, test.sigma, test.skewed, y, test.low, test.high)
+		}
+	}
+}
+
+// The first call that sees one more in flight than all before it, after as many as ever were accepted, is refused by a limit, of few calls as well as of many.
+func TestGovernorFirstBeyondOfFew(t *testing.T) {
+	g := New(Config{})
+	s := &g.s
+	s.Flight, s.Top = 4, 4
+	for _, test := range []struct {
+		n, gap float64
+		want   bool
+	}{{5, 60, true}, {5, 10, false}, {4, 60, false}, {6, 60, false}} {
+		if got := g.firstBeyond(test.n, test.gap); got != test.want {
+			t.Errorf("%v in flight after %v calls: %v", test.n, test.gap, got)
+		}
+	}
+}

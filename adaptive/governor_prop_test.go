@@ -194,6 +194,7 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 			*d = instant.Draw(t, "instant")
 		}
 		s.Size.First, s.Size.Of[1], s.Counts = rapid.Uint8().Draw(t, "First"), rapid.Uint8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Counts")
+		s.Size.Mixed, s.Size.Share[1] = rapid.Bool().Draw(t, "Mixed"), rapid.Uint16().Draw(t, "Share")
 		s.Slide.Of, s.Spent.Ring[3], s.Ticks.Ring[2] = rapid.Int8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Spent"), rapid.Uint16().Draw(t, "Tick")
 		s.Spent.Count, s.Ticks.Count, s.Ticks.Last = rapid.Int64().Draw(t, "SpentCount"), rapid.Int64().Draw(t, "TickCount"), rapid.Int64().Draw(t, "TickLast")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")

@@ -24,11 +24,15 @@ func (g *Governor) passInRow(t time.Duration, w *Window) {
 	}
 }
 
-// skipOutage leaves an outage that is over at t out of what is measured: nothing could pass, so it is no time in which a quota gave little.
-func (g *Governor) skipOutage(t time.Duration) {
+// skipOutage leaves an outage out of what is measured, that is over at t, as a call was accepted that started at began: nothing could pass, so it is no time in
+// which a quota gave little. What passed since that call started counts, and so does the time.
+func (g *Governor) skipOutage(t, began time.Duration) {
 	s := &g.s
 	if !s.DarkOverload {
 		return
+	}
+	if began != unknownStart {
+		t = min(t, max(began, s.DarkLast))
 	}
 	for i := range s.Pace {
 		p := &s.Pace[i]

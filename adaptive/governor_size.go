@@ -12,6 +12,8 @@ const (
 	classCalls, classMemory = 4, 64
 	// mostClass bounds by how much classes differ, as a logarithm.
 	mostClass = 20
+	// mostOff bounds by how much longer than others a call takes that the line regards, as a logarithm, and mostWeight how many mean calls one counts as.
+	mostOff, mostWeight = 3.0, 3.0
 	// lineMemory is of about how many calls it is known how their time grows with calls in flight, lineCalls how many it takes to know by how
 	// much they differ, and flightCalls how many to know how steep that is.
 	lineMemory, lineCalls, flightCalls = 256, 128, 24
@@ -45,9 +47,11 @@ const (
 type SizeState struct {
 	// Of calls that tell tokens: how many (at most about 128), and sums of 1/time, tokens/time and their products.
 	N, U, V, UU, UV, VV float32
-	// Of each class: by how much longer a call takes than one of the class that was first.
+	// Of each class: by how much longer a call takes than a mean one, where each counts as much as it takes.
 	Class [numClasses]float32
 	Line  FlightState
+	// Of each class: its share of the time that calls took, in units of 1/math.MaxUint16.
+	Share [numClasses]uint16
 	// Of each class: how many calls tell that, at most 64.
 	Of [numClasses]uint8
 	// First is the class that was first, plus 1; 0: none was.
@@ -161,9 +165,9 @@ func (z *SizeState) plain(tokens float64) float64 {
 	return 0
 }
 
-// learn adds k calls of a class of a size (see plain) that took m seconds with n in flight, and returns the size of one with regard to its class; 0 when
-// that is not known yet.
-func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
+// learn adds k calls of a class of a size (see plain) that took m seconds with n in flight, while calls take mean seconds on average, and returns the size of one
+// with regard to its class; 0 when that is not known yet.
+func (z *SizeState) learn(class uint8, k, m, size, n, mean float64) float64 {
 	if !(m > 0 && size > 0 && n >= 1) {
 		return 0
 	}
@@ -171,29 +175,59 @@ func (z *SizeState) learn(class uint8, k, m, size, n float64) float64 {
 	if z.First == 0 {
 		z.First = c + 1
 	}
-	known := z.First == c+1
 	z.Of[c] = uint8(min(float64(z.Of[c])+k, classMemory))
-	z.Mixed = z.Mixed || !known
+	if !z.Mixed && z.First != c+1 {
+		z.Mixed, z.Share[z.First-1] = true, math.MaxUint16
+	}
 	if !z.Mixed && !z.told() {
 		return size
 	}
 	x, y := math.Log(n), math.Log(m/size)
-	if !known {
-		if z.Line.N == 0 {
-			return 0
-		}
-		z.Class[c] += float32((between(y-z.Line.at(x), -mostClass, mostClass) - float64(z.Class[c])) * min(1, k/float64(z.Of[c])))
-		known = z.Of[c] >= classCalls
-	}
-	if !known {
-		return 0
-	}
-	if z.Class[c] == 0 {
+	if !z.Mixed {
 		z.Line.add(k, x, y)
 		return size
 	}
-	z.Line.add(k, x, y-float64(z.Class[c]))
-	return size * math.Exp(float64(z.Class[c]))
+	if z.Line.N > 0 {
+		z.classed(c, k, m/max(mean, 1e-9), y-z.Line.at(x))
+	}
+	if z.First != c+1 && z.Of[c] < classCalls {
+		return 0
+	}
+	y -= float64(z.Class[c])
+	size *= math.Exp(float64(z.Class[c]))
+	if z.Line.N > 0 {
+		// Throughput is sizes, together, by times, together. Where short calls wait as long as long ones, they take many times as long, and little more gets done
+		// if they do not.
+		mid := float64(z.Line.Y)
+		y = mid + math.Expm1(min(y-mid, mostOff))
+		k *= between(size*math.Exp(mid)/max(mean, 1e-9), 1/mostWeight, mostWeight)
+	}
+	z.Line.add(k, x, y)
+	return size
+}
+
+// classed learns from k calls of a class c that took times as long as a mean call, and off, as a logarithm, longer than the line says of a mean one. What calls take
+// on the whole stays as it is: or it would seem to change while more in flight makes calls of one class longer by more than those of another.
+func (z *SizeState) classed(c uint8, k, times, off float64) {
+	share := float64(z.Share[c]) / math.MaxUint16
+	move := between(off, -mostClass, mostClass) - float64(z.Class[c])
+	if z.Of[c] == classMemory {
+		move = math.Expm1(min(move, 1)) // as the line has it
+	}
+	move *= min(1, k/float64(z.Of[c]))
+	gain := min(1, k*times/classMemory)
+	for i := range z.Class {
+		to := 0.0
+		switch {
+		case i == int(c):
+			to, z.Class[i] = math.MaxUint16, float32(between(float64(z.Class[i])+move*(1-share), -mostClass, mostClass))
+		case z.Of[i] == 0:
+			continue
+		default:
+			z.Class[i] = float32(between(float64(z.Class[i])-move*share, -mostClass, mostClass))
+		}
+		z.Share[i] = uint16(float64(z.Share[i]) + (to-float64(z.Share[i]))*gain + 0.5)
+	}
 }
 
 // several reports whether calls of more than one class are known.
@@ -230,7 +264,7 @@ func (g *Governor) learnSize(w *Window) {
 		if tokens > 0 {
 			s.Size.tell(k, m, tokens)
 		}
-		if size := s.Size.learn(class, k, m, s.Size.plain(tokens), n); size > 0 {
+		if size := s.Size.learn(class, k, m, s.Size.plain(tokens), n, s.Mean); size > 0 {
 			took, sizes = took+k*m, sizes+k*size
 		}
 	}
@@ -251,6 +285,9 @@ func (g *Governor) learnSize(w *Window) {
 		g.took = w.MeanLatency().Seconds()
 	case sizes > 0:
 		g.took = took / sizes
+		if s.Size.Mixed && s.Size.First > 0 {
+			g.took *= math.Exp(float64(s.Size.Class[s.Size.First-1]))
+		}
 	}
 }
 

@@ -40,6 +40,8 @@ const (
 	// slideNearSecond, or slideNearCalls, is the same of a second, in which it is not known exactly when calls came, and slideSpanSecond in how many s there must have been
 	// refusals.
 	slideNearSecond, slideNearCalls, slideSpanSecond = 0.05, 1.5, 30
+	// slideSunk is the share of what a second allowed when it was learned below which it is none.
+	slideSunk = 0.8
 	// slideCoarse is the share of a window's calls above which those of a second are too many to know when they left the window.
 	slideCoarse = 0.25
 	// slideUneven is the share of what would have been accepted evenly in the next shorter time by which what was accepted in it must differ: where calls come as
@@ -162,9 +164,9 @@ func (g *Governor) slideCount(c *Call, i int) (n, edge float64) {
 	return n - g.unresolved()*g.slideUnit(i), edge
 }
 
-// slideRefused learns from a fresh refusal of c, so long after the one before; first says that something was accepted in between. It reports whether a
-// window that is known explains it.
-func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time.Duration, first bool) bool {
+// slideRefused learns from a fresh refusal of c, so long after the one before; first says that something was accepted in between, and outage that the one before
+// said that the upstream lacks capacity. It reports whether a window that is known explains it.
+func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time.Duration, first, outage bool) bool {
 	s := &g.s
 	w := &s.Slide
 	g.note(t)
@@ -177,6 +179,9 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 	if !first {
 		g.slideRow(c)
 		return false
+	}
+	if outage {
+		*w = SlideState{Fails: w.Fails} // what was in flight, and how calls came, are others now
 	}
 	w.N += min(1, math.MaxUint8-w.N)
 	a := max(1.0/slideMemory, 1/float64(w.N))
@@ -204,7 +209,7 @@ func (g *Governor) slideRefused(t time.Duration, c *Call, o *Outcome, since time
 	w.addFlight(others, a)
 	off, offTokens := 0.0, 0.0
 	spent := g.spent()
-	if s.RefusedCount > 0 && !s.DarkOverload {
+	if s.RefusedCount > 0 && !outage {
 		dt, n, tokens := min(since, maxGap).Seconds(), max(0, g.accepted()-s.RefusedCount), max(0, spent-w.Tokens)
 		off, offTokens = n, tokens
 		if w.TimeTime > 0 {
@@ -448,6 +453,10 @@ func (g *Governor) slideKnown(t time.Duration, c *Call, first bool) bool {
 		w.Before = 0
 		w.Allows = min(w.Allows, float32(max(leastSlide, n)))
 	}
+	if i == slideSecond && w.Allows < slideSunk*w.Mean[i] {
+		g.slideDrop() // a bucket that is met in bursts gives less and less
+		return false
+	}
 	g.slideFull(t)
 	return true
 }
@@ -574,7 +583,8 @@ func (g *Governor) slidePace(t time.Duration, calls float64) {
 	}
 	p.Rate = max(mean, min(mean+room/(slideBack*length.Seconds()), allows/fast), leastPace)
 	if room < 1 && d.Ask > 1 {
-		p.Rate, room = max(turnProbe*mean, leastPace), room+float64(d.Ask-1)*allows // nobody knows how much more there is
+		mean = max(mean, (turnGrown*allows+3+g.slideNoise())/(turnProbe*length.Seconds())) // so many more that it can be seen
+		p.Rate, room = max(turnProbe*mean, leastPace), room+float64(d.Ask-1)*allows        // nobody knows how much more there is
 	}
 	d.Room = float32(room)
 	if room < 1 {

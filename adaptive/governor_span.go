@@ -13,6 +13,8 @@ const (
 	spanKnown = 0.125
 	// samePace is by which share two paces may differ that are the same, and aboveSame by how much such a pace must be above what passed.
 	samePace, aboveSame = 0.03, 1.08
+	// slowPauses is how many pauses there must be in what passed for it to tell whether pauses are time, where the pace may have been too slow to tell.
+	slowPauses = 3.5
 	// mostSpan is from how many calls on half of them is forgotten, and leastSpan the shortest time, in s, that tells anything.
 	mostSpan, leastSpan = 1e5, 1e-3
 )
@@ -31,7 +33,10 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if s.Trial > 0 && i == paceRequests {
 		lower *= dt / max(dt/4, dt-paused)
 	} else if s.LastPause <= shortPause {
-		lower *= math.Pow(dt/max(dt/4, dt-paused), pauseLost) // little of what came back in a short pause was saved up
+		lower = g.gave(dn, dt, paused, s.LastPause.Seconds())
+	}
+	if saved := s.Burst.saved(lower); !p.Measured && i == paceRequests && paused < 0.5*dt && saved >= burstSaves && saved >= burstSpan*lower && saved <= mostBurstSpan*lower {
+		p.Saves = true
 	}
 	switch soon := dn < soonRefused+u; {
 	case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
@@ -47,7 +52,12 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		// At the same pace again, however long it was kept below: it may save up hardly anything. A limit on calls does that, too.
 		p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
 	}
-	fits := p.fits(dn, dt, paused, spanSlack+u/4+spanShare*dn)
+	slow := !p.Saves && p.slow(dn, dt, paused)
+	off := g.spanOff(p, dn, u)
+	if s.Charged {
+		off += max(0, refused-1) // each of them may have been charged
+	}
+	fits := p.fits(dn, dt, paused, off, slow || s.SpanSlow, s.LastPause.Seconds())
 	if fits && p.SpanCalls >= spanCalls && p.Met > 0 && !again {
 		p.Saves, p.Alike = true, 0
 	}
@@ -59,14 +69,17 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if p.Measured {
 		p.Excess = float32(max(0, dn-p.Known*dt))
 	}
+	if i == paceRequests {
+		s.SpanSlow = fits && s.SpanSlow || slow
+	}
 	p.addSpan(fits, dn, dt, paused)
 
-	est, exact := lower, p.Saves && fits && p.SpanCalls >= spanCalls
+	est, exact := lower, (p.Saves || s.countsTokens()) && fits && p.SpanCalls >= spanCalls
 	p.Guess = 0
 	agrees := p.agrees(s, lower, dn, dt, paused, u)
 	switch {
 	case exact:
-		est = p.span()
+		est = g.spanRate(p)
 	case agrees:
 		est = (lower + float64(p.Before)) / 2
 		if p.Sure && p.Rate > p.Known {
@@ -81,7 +94,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Before = float32(lower)
 	}
 	same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-	sure := agrees || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
+	sure := agrees || exact || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
 	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
 	}
@@ -94,10 +107,16 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 			p.Guess, p.Saves = float32(est), false
 		}
 	}
+	if i == paceRequests {
+		g.confirmed(p, est, sure)
+	}
 	p.Known, p.Sure, p.Measured = est, sure, true
 	p.Ceiling = est
 	if !sure {
 		p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
+		if paused < 0.5*dt && s.countsTokens() {
+			p.Ceiling = max(est, min(0.95*p.Rate, (dn+refused)/max(dt/4, dt-paused)))
+		}
 	}
 	p.Rate = min(p.safe(), p.Rate*0.97)
 }
@@ -115,7 +134,7 @@ func (p *PaceState) agrees(s *GovernorState, lower, dn, dt, paused, u float64) b
 
 // fits reports whether dn in dt seconds, paused of which were pauses, is within slack of what passed between the refusals before, a second; and notes
 // whether pauses count as time.
-func (p *PaceState) fits(dn, dt, paused, slack float64) bool {
+func (p *PaceState) fits(dn, dt, paused, slack float64, slow bool, last float64) bool {
 	if p.SpanTime <= 0 {
 		return false
 	}
@@ -125,10 +144,30 @@ func (p *PaceState) fits(dn, dt, paused, slack float64) bool {
 	case !fits:
 		p.PauseSaved = false
 		return false
-	case p.SpanCalls >= spanCalls && without > off+1:
+	case p.SpanCalls >= spanCalls && without > off+1 && (!slow || float64(p.SpanPause) >= slowPauses*last):
 		p.PauseSaved = true
 	}
 	return true
+}
+
+// slow reports whether the pace was below what passed outside of pauses, dn in dt seconds with paused of them pauses, for some of the time: it may not have used all
+// that a quota gave that saves up nothing.
+func (p *PaceState) slow(dn, dt, paused float64) bool {
+	return float64(p.Lowest) < paceMargin*dn/max(dt/4, dt-paused)
+}
+
+// spanOff returns by how many calls what passed between two refusals, dn of which u are on their way, may differ from what p's span says.
+func (g *Governor) spanOff(p *PaceState, dn, u float64) float64 {
+	off := spanSlack + u/4 + spanShare*dn
+	if s := &g.s; s.countsTokens() {
+		off += math.Sqrt(float64(s.Spent.Spread) * dn * (1 + dn/max(1, float64(p.SpanCalls))))
+	}
+	return off
+}
+
+// usual reports whether what passed since the refusal before, dn in dt seconds, may be by chance, as calls differ in what they cost a quota of tokens.
+func (g *Governor) usual(p *PaceState, dn, dt, u float64) bool {
+	return g.s.countsTokens() && p.index(&g.s) == paceRequests && dn >= 1 && p.Measured && p.SpanCalls >= spanCalls && math.Abs(dn-float64(p.SpanCalls/p.SpanTime)*dt) <= g.spanOff(p, dn, u)
 }
 
 // spanned reports whether what passed since the refusal before is what passed between those before it: a quota gives that, and nothing else does.
@@ -158,11 +197,11 @@ func (p *PaceState) addSpan(fits bool, dn, dt, paused float64) {
 
 func (p *PaceState) noSpan() { p.SpanCalls, p.SpanTime, p.SpanPause = 0, 0, 0 }
 
-// span returns what passed a second between refusals that say the same.
-func (p *PaceState) span() float64 {
-	rate, all := float64(p.SpanCalls/p.SpanTime), float64(p.SpanTime)
-	if !p.PauseSaved {
-		rate *= math.Pow(all/max(all/4, all-float64(p.SpanPause)), pauseLost)
+// spanRate returns what p's quota gives a second by what passed between refusals that say the same.
+func (g *Governor) spanRate(p *PaceState) float64 {
+	calls, all := float64(p.SpanCalls), float64(p.SpanTime)
+	if p.PauseSaved {
+		return calls / all
 	}
-	return rate
+	return g.gave(calls, all, float64(p.SpanPause), g.s.LastPause.Seconds())
 }

@@ -13,6 +13,7 @@ import (
 func measured(t *testing.T, refusals []struct{ seconds, pace, passed, pause float64 }) *PaceState {
 	t.Helper()
 	g, _ := paced(t)
+	g.s.Burst = BurstState{} // nobody knows what was saved up before
 	p := &g.s.Pace[paceRequests]
 	*p = PaceState{Rate: 10, Known: 10, Ceiling: unbounded}
 	for _, r := range refusals {

@@ -79,8 +79,9 @@ type GovernorState struct {
 
 	// What refuses.
 
-	Same     int     // refusals at the same number since the last trial
-	Hits     int     // refusals at that number
+	Same     int32   // refusals at the same number since the last trial
+	Hits     int32   // refusals at that number
+	HitsFrom float64 // accepted calls at the last of them
 	Against  float32 // evidence against a limit on calls in flight
 	Trial    float32 // in flight where the upstream refused before a pace was tried; 0: no trial
 	CapAt    float32 // where those were
@@ -113,6 +114,7 @@ type GovernorState struct {
 	Turn       TurnState           // of a quota that is counted in windows
 	Slide      SlideState          // of one that is counted in a window that slides
 	Gives      LeastState          // of one of requests: what it gives at least
+	Burst      BurstState          // what passed before the first refusal
 	Ticks      TicksState          // accepted calls in parts of a second
 	Spent      SpentState          // what calls cost in tokens
 	FlowBefore float32             // Flow when the last trouble began
@@ -205,6 +207,7 @@ type GovernorState struct {
 	FlowPast  float32 // the most of FlowShort, forgotten over minutes
 	MeanOf    float32 // calls that Mean is of, at most about 32
 	QuickMean float32 // Mean at the shortest doubling
+	QuickFrom float32 // the limit where that began
 	CutRate   float32 // the throughput of the block that lowered the limit
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
@@ -215,6 +218,7 @@ type GovernorState struct {
 	Used         bool  // the limit was in use in this epoch
 	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
 	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
+	Charged      bool  // one more was refused after the one that told that a pace was too fast
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
 	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
@@ -222,6 +226,7 @@ type GovernorState struct {
 	Varied       bool  // the delay that was named last differs by more than a second from the one before
 	Tests        uint8 // refusals at a shared limit, of which each fourth means nothing
 	Waived       bool  // the last refusal of unknown scope meant nothing
+	SpanSlow     bool  // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
 	Limiting     bool  // refusals for a lack of capacity are by a limit
 	Doubted      bool  // a refusal contradicted Stated
 	Busy         bool  // callers waited, or the limit was in use, in the last window
@@ -231,6 +236,7 @@ type GovernorState struct {
 	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
 	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
+	Confirmed    int8  // how often in a row a pace that was tried told what was known, at most 4
 	Sharp        int8  // refusals in a row at the same boundary
 	Wins         int8  // epochs in a row in which probing went well
 	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
@@ -306,7 +312,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*f = between(*f, 0, unbounded)
 	}
 	for _, f := range [...]*float32{
-		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
+		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.QuickFrom, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
 		&s.TokensPerCall, &s.CutRate,
 	} {
 		*f = float32(between(float64(*f), 0, unbounded))
@@ -321,7 +327,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Places = max(s.Places, float32(g.cfg.Min)) // the least may have been less before
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.HitsFrom, &s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
@@ -363,6 +369,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
+	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
 	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
 		*n = level(*n)
 	}
@@ -429,6 +436,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Turn.sound()
 	s.Slide.sound()
 	s.Gives.sound()
+	s.Burst.sound()
 	s.Ticks.sound(s.Done + int64(s.InFlight) - s.Refused)
 	s.Spent.sound(s.TokensDone)
 	if int(s.Binding) >= feedback.NumScopes {

@@ -37,8 +37,11 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		// At a pace that stays as it is, calls that take as long see as many.
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
+	case s.Hits > 0 && g.accepted()-s.HitsFrom < hitTurn*n:
+		// Hardly any of those in flight are others than at the hit before, so there are as many of them.
 	default:
 		s.Hits++
+		s.HitsFrom = g.accepted()
 	}
 	if s.Hits < trialHits {
 		return false
@@ -80,11 +83,17 @@ func (g *Governor) mayBeQuota(o *Outcome) bool {
 // many that saw one fewer: so refuses a limit on calls in flight. A quota that gave what those took has saved up something.
 func (g *Governor) firstBeyond(n, gap float64) bool {
 	s := &g.s
-	return n >= watchFrom && n > s.Flight && s.Top >= n-1.5 && gap >= max(aloneAfter, beyondFull*n)
+	return n >= beyondFrom && n > s.Flight && s.Top >= n-1.5 && gap >= max(aloneAfter, beyondFull*n)
 }
+
+// beyondFrom is from how many in flight on: of two, one alone was what all others saw.
+const beyondFrom = 3
 
 // beyondFull is how many times as many calls as are in flight must have been accepted at one fewer.
 const beyondFull = 4
+
+// hitTurn is the share of the calls in flight that must have been accepted since the hit before for the next one to count.
+const hitTurn = 0.5
 
 // trialHits is how many refusals at the same number refute a pace on trial.
 const trialHits = 2

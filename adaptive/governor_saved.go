@@ -1,0 +1,62 @@
+package adaptive
+
+import (
+	"math"
+	"time"
+)
+
+// In a pause that the upstream named nothing starts. A quota saves up what comes back meanwhile, up to what it can save up at all; how much that is at least shows
+// before the first refusal: what passed then in a short time and a quota of this rate does not give in it had been saved up.
+const (
+	// burstTime is the time before the first refusal in which is counted what passed; since the first call when that is not burstBegin ago.
+	burstTime, burstBegin = 3 * time.Second, 10 * time.Second
+	// burstSaves and burstSpan are how many calls, and how many s of what it gives, a quota must save up for the pace at which it refuses to say nothing, and
+	// burstPause how many s for what comes back in a pause not to be lost: a window of a second is refilled every second, and saves up nothing. Beyond
+	// mostBurstSpan s it is a window of a minute rather than a bucket.
+	burstSaves, burstSpan, burstPause, mostBurstSpan = 4, 2.0, 1.2, 20.0
+)
+
+// BurstState is what passed before the first refusal.
+type BurstState struct {
+	Calls, Seconds float32
+}
+
+// sound moves what is remembered into range.
+func (b *BurstState) sound() {
+	b.Calls, b.Seconds = float32(between(float64(b.Calls), 0, unbounded)), float32(between(float64(b.Seconds), 0, burstBegin.Seconds()))
+}
+
+// noteBurst notes what passed until the first refusal, at t.
+func (g *Governor) noteBurst(t time.Duration) {
+	s := &g.s
+	if s.Refused != 1 {
+		return
+	}
+	span, calls := t-s.Origin, g.accepted()
+	if span > burstBegin {
+		span = burstTime
+		calls = g.since(t - span)
+	}
+	s.Burst = BurstState{Calls: float32(max(0, calls)), Seconds: float32(span.Seconds())}
+}
+
+// saved returns how many calls a quota that gives rate a second saves up at least.
+func (b *BurstState) saved(rate float64) float64 {
+	return max(0, float64(b.Calls)-1-rate*float64(b.Seconds))
+}
+
+// gave returns what a quota gives a second of which dn passed in dt seconds, paused of them in pauses, the last of which was so long.
+func (g *Governor) gave(dn, dt, paused, last float64) float64 {
+	active := max(dt/4, dt-paused)
+	rate := dn / dt * math.Pow(dt/active, pauseLost) // little of what came back in a short pause was saved up
+	if g.s.countsTokens() {
+		return dn / dt // what there is to be for one call is what was saved up
+	}
+	if saved := g.s.Burst.saved(rate); saved >= burstPause*rate && last > 0 {
+		rate = min(rate, max(dn/dt, (dn-saved*max(1, paused/last))/active))
+	}
+	return rate
+}
+
+// countsTokens reports whether what refuses may count tokens: it is known what calls cost, and refusals name how long it takes until there are enough for the next.
+func (s *GovernorState) countsTokens() bool { return s.tellTokens() && s.LastPause > 0 }
