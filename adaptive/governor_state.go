@@ -79,9 +79,7 @@ type GovernorState struct {
 
 	// What refuses.
 
-	Same     int32   // refusals at the same number since the last trial
-	Hits     int32   // refusals at that number
-	HitsFrom float64 // accepted calls at the last of them
+	HitsFrom float64 // accepted calls at the last of Hits
 	Against  float32 // evidence against a limit on calls in flight
 	Trial    float32 // in flight where the upstream refused before a pace was tried; 0: no trial
 	CapAt    float32 // where those were
@@ -254,6 +252,8 @@ type GovernorState struct {
 	AskAgain time.Duration
 	Binding  feedback.Scope
 	Cause    Cause
+	Hits     int8  // refusals at the number of the trial
+	Same     int16 // refusals at the same number since the last trial
 }
 
 // PaceState is what is known of one quota, in calls or tokens.
