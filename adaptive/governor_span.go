@@ -35,7 +35,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	} else if s.LastPause <= shortPause {
 		lower = g.gave(dn, dt, paused, s.LastPause.Seconds())
 	}
-	if saved := s.Burst.saved(lower); !p.Measured && i == paceRequests && paused < 0.5*dt && saved >= burstSaves && saved >= burstSpan*lower && saved <= mostBurstSpan*lower {
+	if saved := s.Burst.saved(lower); !p.Measured && s.Chance < noiseTrial && !s.Limiting && i == paceRequests && paused < 0.5*dt && saved >= burstSaves && saved >= burstSpan*lower && saved <= mostBurstSpan*lower {
 		p.Saves = true
 	}
 	switch soon := dn < soonRefused+u; {
@@ -94,7 +94,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Before = float32(lower)
 	}
 	same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-	sure := agrees || exact || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
+	sure := agrees || exact && s.Chance < noiseTrial || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
 	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
 	}
