@@ -80,7 +80,6 @@ type GovernorState struct {
 
 	Same     int32   // refusals at the same number since the last trial
 	Hits     int32   // refusals at that number
-	HitsFrom float64 // accepted calls at the last of them
 	Against  float32 // evidence against a limit on calls in flight
 	Trial    float32 // in flight where the upstream refused before a pace was tried; 0: no trial
 	CapAt    float32 // where those were
@@ -91,7 +90,7 @@ type GovernorState struct {
 	// The retest, while it is not known what refuses.
 
 	RetestFrom  time.Duration // its first refusal
-	RetestCount float64       // accepted calls then
+	RetestCount float64       // accepted calls then; while a pace is on trial, at the last of Hits
 	RetestGap   time.Duration // how long the next try waits
 	RetestAt    float64       // in flight at its last refusal; 0: there is none
 
@@ -321,7 +320,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Places = max(s.Places, float32(g.cfg.Min)) // the least may have been less before
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.HitsFrom, &s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {

@@ -37,11 +37,11 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		// At a pace that stays as it is, calls that take as long see as many.
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
-	case s.Hits > 0 && g.accepted()-s.HitsFrom < hitTurn*n:
+	case s.Hits > 0 && g.accepted()-s.RetestCount < hitTurn*n:
 		// Hardly any of those in flight are others than at the hit before, so there are as many of them.
 	default:
 		s.Hits++
-		s.HitsFrom = g.accepted()
+		s.RetestCount = g.accepted()
 	}
 	if s.Hits < trialHits {
 		return false
