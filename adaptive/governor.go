@@ -173,7 +173,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 			if c.SentAt < s.DarkSince {
 				s.Turn.Dark--
 			}
-			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*s.RefusedAt {
+			if n := float64(c.InFlight); s.Open && o.Class == feedback.Throttled && o.Scope <= feedback.ScopeConcurrency && n > 0.7*float64(s.RefusedAt) {
 				// Of calls refused together, the one with the fewest in flight is nearest to the limit.
 				g.nearer(n)
 			}
@@ -336,7 +336,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	g.streak(t, false)
 	first := s.Streak == 1
 	g.noteBurst(t)
-	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), n }()
+	defer func() { s.RefusedCount, s.RefusedAt = g.accepted(), float32(n) }()
 	if g.slideRefused(t, c, o, since, gained >= 1, outage) {
 		return
 	}
@@ -497,7 +497,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Against += float32(weight / 2)
 	case s.Open && s.LastBound > 0 && s.Proven > 1.1*s.LastBound && gap >= passedBeyond:
 		s.Against += 1.25 // many that saw more in flight than the one that was refused were accepted since
-	case s.Open && n < s.RefusedAt:
+	case s.Open && n < float64(s.RefusedAt):
 		s.Against += 0.75 // something passed, and then it refused with fewer in flight
 	case s.Open || s.LastBound == 0:
 	case n > 1.1*s.LastBound+1.5 && s.Test < 3:
@@ -590,7 +590,7 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	base := min(max(s.Latency/8, 5*time.Millisecond), 150*time.Millisecond)
 	hold := base
 	quota := s.Pace[paceRequests].Rate > 0 && !overloaded && !s.Limiting
-	for i := 2; i < min(s.Streak, 40) && hold < time.Minute; i++ {
+	for i := 2; i < min(int(s.Streak), 40) && hold < time.Minute; i++ {
 		hold += hold / 2
 		if quota && i > outageRow {
 			hold += hold / 3 // twice as long
@@ -692,7 +692,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		s.SlowStart = true
 		s.startDoubling(t)
 	}
-	s.CutAt, s.Old = t, max(0, s.InFlight)
+	s.CutAt, s.Old = t, int32(max(0, s.InFlight))
 	s.Good, s.Used, s.Wins, s.Calm = 0, false, 0, 0
 	s.Flight, s.Top = s.Limit, 0
 	s.ValidAt = t
@@ -830,8 +830,8 @@ func (g *Governor) raise(limit float64, cause Cause) {
 // when there is one. See AIMD.fresh.
 func (g *Governor) fresh(w *Window) int {
 	s := &g.s
-	old := s.Old
-	s.Old = max(0, s.Old-w.OK)
+	old := int(s.Old)
+	s.Old = int32(max(0, old-w.OK))
 	if !s.Recovering {
 		return w.OK
 	}
@@ -892,7 +892,7 @@ func (g *Governor) advance(now time.Duration) time.Duration {
 // ceiling returns the largest limit that may be chosen now.
 func (g *Governor) ceiling() float64 {
 	if s := &g.s; s.Stated > 0 && !s.Doubted {
-		return float64(min(g.cfg.Max, max(s.Stated, g.cfg.Min)))
+		return float64(min(g.cfg.Max, max(int(s.Stated), g.cfg.Min)))
 	}
 	return float64(g.cfg.Max)
 }
@@ -946,11 +946,11 @@ func (g *Governor) stated(limit int64) {
 	}
 	n := int(min(max(limit, int64(g.cfg.Min)), MaxLimit))
 	s.StatedAt = s.At
-	if n == s.Stated {
+	if n == int(s.Stated) {
 		return
 	}
 	atCap := s.Stated > 0 && !s.Doubted && s.Limit >= float64(s.Stated)
-	s.Stated, s.Doubted = n, false
+	s.Stated, s.Doubted = int32(n), false
 	switch {
 	case s.Limit > float64(n):
 		s.Limit, s.Cause, s.Binding = float64(n), CauseHint, feedback.ScopeConcurrency

@@ -270,7 +270,7 @@ func (g *Governor) lagHold(t time.Duration, n float64) {
 	s.Flight, s.Top = s.Limit, 0
 	s.Good, s.Used, s.Wins = 0, false, 0
 	s.Episode++
-	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
+	s.Recovering, s.CutAt, s.Old = true, t, int32(max(0, s.InFlight))
 	s.Cause, s.AskAgain = CauseThrottled, 0
 	g.disturbed(t)
 }

@@ -37,16 +37,16 @@ func (g *Governor) prove(w *Window) {
 	if w.OK > 0 {
 		forget := math.Exp(-float64(w.OK) / provenFor)
 		s.Proven *= forget
-		s.Chance *= float32(forget)
+		s.Chance, s.Sharing = s.Chance*float32(forget), s.Sharing*float32(forget)
 	}
 	n := min(float64(w.InFlight+1), s.Limit) // what the next call sees
 	if s.RunLevel == 0 {
-		s.RunLevel = n
+		s.RunLevel = float32(n)
 	}
-	s.RunLevel = min(s.RunLevel, n)
+	s.RunLevel = min(s.RunLevel, float32(n))
 	if accepted := g.accepted(); accepted-s.RunFrom >= provenCalls+g.unresolved() {
-		s.Proven = max(s.Proven, s.RunLevel)
-		s.RunLevel, s.RunFrom = n, accepted
+		s.Proven = max(s.Proven, float64(s.RunLevel))
+		s.RunLevel, s.RunFrom = float32(n), accepted
 	}
 }
 
@@ -110,12 +110,18 @@ func (g *Governor) noise(n, gap float64) bool {
 	s.Waived = false
 	switch {
 	case !proven:
-	case soon && waived:
-		s.Chance = max(-mostShared, s.Chance-soonCounts) // as a limit does that others fill
 	case soon:
-		s.Chance = max(min(0, s.Chance), s.Chance-soonCounts)
-	case late && (waived || s.Chance > -sharedSome):
-		s.Chance = min(s.Chance+1, mostNoise)
+		s.Chance = max(0, s.Chance-soonCounts)
+		if waived {
+			s.Sharing = min(s.Sharing+soonCounts, mostShared) // as a limit does that others fill
+		}
+	case late:
+		if waived || !g.shared() {
+			s.Chance = min(s.Chance+1, mostNoise)
+		}
+		if waived {
+			s.Sharing = max(0, s.Sharing-1)
+		}
 	}
 	if float64(s.Debt) <= most && p.Rate > 0 && p.Measured && fine {
 		if s.Contra = min(s.Contra+1, mostContra); s.Contra == mostContra {

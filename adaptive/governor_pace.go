@@ -209,7 +209,7 @@ func (g *Governor) paced(t time.Duration) {
 	g.disturbed(t)
 	s.Cause = CauseThrottled
 	s.Episode++
-	s.Recovering, s.CutAt, s.Old = true, t, max(0, s.InFlight)
+	s.Recovering, s.CutAt, s.Old = true, t, int32(max(0, s.InFlight))
 	s.AskAgain = 0
 }
 
@@ -427,7 +427,7 @@ func (g *Governor) since(from time.Duration) float64 {
 // reopen ends a row of refusals, because a call that started at began was accepted.
 func (g *Governor) reopen(t, began time.Duration) {
 	s := &g.s
-	row := s.Streak
+	row := int(s.Streak)
 	s.Streak = 0
 	since, count := s.ActiveAt, s.ActiveCount
 	if row >= 1 && !s.DarkOverload && began != unknownStart {

@@ -4,11 +4,10 @@ package adaptive
 // after each refusal keeps its share, whatever that is. Where all give up a part of what they have at a refusal, and come back by as many calls in each
 // latency, who has more gives up more, and all end up with as many (Chiu and Jain, 1989).
 const (
-	// sharedSure is from how much evidence against noise on the limit counts as shared: refusals that meant nothing, each followed by another at once, take soonCounts
+	// sharedSure is from how much evidence beyond that for noise on the limit counts as shared, and says nothing for noise any more that refusals come late (who goes back
+	// slowly is refused seldom): refusals that meant nothing, each followed by another at once, take soonCounts
 	// each. mostShared is the most that is kept.
-	sharedSure, mostShared = 3, 8
-	// sharedSome is from how much on it says nothing for noise that refusals come late: who goes back slowly is refused seldom.
-	sharedSome = 1
+	sharedSure, mostShared = 5, 8
 	// sharedLeast is from how many in flight on a limit is given up by a share: of fewer, one call is more.
 	sharedLeast = 12
 	// sharedCut is what a refusal leaves.
@@ -26,7 +25,7 @@ const (
 // shared reports whether others use the limit on calls in flight, as far as is known.
 func (g *Governor) shared() bool {
 	s := &g.s
-	return s.Chance <= -sharedSure && s.Limit >= sharedLeast && s.Pace[paceRequests].Rate == 0 && s.Lag.Hold == 0 && s.Places == 0 && s.Pauses == 0 && !s.Late && !s.Limiting
+	return s.Sharing-s.Chance >= sharedSure && s.Limit >= sharedLeast && s.Pace[paceRequests].Rate == 0 && s.Lag.Hold == 0 && s.Places == 0 && s.Pauses == 0 && !s.Late && !s.Limiting
 }
 
 // share raises a limit that others use, too, for n calls that ended well while it was in use.

@@ -18,10 +18,12 @@ func TestGovernorShared(t *testing.T) {
 		want bool
 	}{
 		{[]float64{soon}, false},
-		{[]float64{soon, soon}, true},
-		{[]float64{late, soon}, false},
-		{[]float64{soon, soon, late}, true},
-		{[]float64{soon, soon, late, late}, false},
+		{[]float64{soon, soon}, false},
+		{[]float64{soon, soon, soon}, true},
+		{[]float64{soon, soon, late}, false}, // noise is as likely
+		{[]float64{soon, soon, soon, soon}, true},
+		{[]float64{soon, soon, soon, soon, late}, true},
+		{[]float64{soon, soon, soon, soon, late, late}, false},
 	} {
 		g := New(Config{})
 		s := &g.s
@@ -32,14 +34,14 @@ func TestGovernorShared(t *testing.T) {
 			s.Proven = 40
 		}
 		if got := g.shared(); got != test.want {
-			t.Errorf("%v calls after refusals that meant nothing: shared %v, want %v (evidence %v)", test.gaps, got, test.want, s.Chance)
+			t.Errorf("%v calls after refusals that meant nothing: shared %v, want %v (evidence %v)", test.gaps, got, test.want, s.Sharing)
 		}
 	}
 
 	gain := func(limit float64, calm float32) float64 {
 		g := New(Config{})
 		s := &g.s
-		s.Limit, s.Chance, s.Calm = limit, -sharedSure, calm
+		s.Limit, s.Sharing, s.Calm = limit, sharedSure, calm
 		g.share(int(limit), 1000)
 		return s.Limit - limit
 	}
@@ -52,7 +54,7 @@ func TestGovernorShared(t *testing.T) {
 
 	g := New(Config{})
 	s := &g.s
-	s.Limit, s.Proven, s.Bound, s.Chance, s.Done, s.Credit, s.SlowStart = 40, 40, 40, -sharedSure-1, 1000, 1, false
+	s.Limit, s.Proven, s.Bound, s.Sharing, s.Done, s.Credit, s.SlowStart = 40, 40, 40, sharedSure+1, 1000, 1, false
 	now := time.Second
 	g.Window(now, Window{Start: now, OK: 1, InFlight: 39, MaxInFlight: 40, Full: true})
 	d := g.Ended(now, Call{SentAt: now - time.Millisecond, Episode: s.Episode, InFlight: 40}, Outcome{Class: feedback.Throttled})

@@ -26,11 +26,11 @@ type GovernorState struct {
 	PassedAt    time.Duration // when a call ended well last
 	HoleAt      time.Duration // when a call ended well after a time in which none did
 	Good        float64       // calls that ended well in this epoch
-	RunLevel    float64       // least in flight since RunFrom; 0: not known
 	Threshold   float32       // the limit at which slow start ends by itself; 0: none
 	Memory      float32       // the limit before the last trouble
 	Peak        float32       // P: most that an accepted call saw in flight, of some thousand calls
-	Chance      float32       // z: evidence that some refusals mean nothing, up to 8, or that others use the limit, too, down to -8
+	Chance      float32       // z: evidence that some refusals mean nothing, at most 8
+	Sharing     float32       // the same that others use the limit, too
 	Calm        float32       // latencies in use since the last cut, where others use the limit, too; at most 1000
 	MeanLevel   float32       // smoothed in flight
 	TimeoutDebt float32       // timeouts, less the share of calls that may time out
@@ -40,7 +40,6 @@ type GovernorState struct {
 	// Episodes.
 
 	CutAt   time.Duration // the last cut
-	Old     int           // calls that were in flight at the last cut and may still be
 	Episode uint32
 	Yield   int32 // refusals at a known boundary, of which each fourth makes room
 
@@ -50,16 +49,16 @@ type GovernorState struct {
 	Refused      int64         // refusals so far
 	RefusedCount float64       // accepted calls at the last fresh refusal
 	RefusedLast  time.Duration // the last refusal, fresh or not
-	Streak       int           // fresh refusals in a row with nothing accepted in between
 	DarkSince    time.Duration // the first of them
 	DarkLast     time.Duration // the last of them
 	DarkGap      time.Duration // time between the last two
 	HoldUntil    time.Duration // nothing starts before it
 	ActiveAt     time.Duration // when something was accepted after the last long row
 	ActiveCount  float64       // accepted calls then
-	RefusedAt    float64       // in flight at the last fresh refusal
 	Debt         float32       // refusals that the calls accepted since do not make up for
 	RefusalTime  float32       // smoothed time that a refusal takes
+	RefusedAt    float32       // in flight at the last fresh refusal
+	Streak       int32         // fresh refusals in a row with nothing accepted in between
 
 	// Refusals for a lack of capacity that may be by a limit.
 
@@ -120,7 +119,6 @@ type GovernorState struct {
 
 	// What is stated of calls in flight.
 
-	Stated   int
 	StatedAt time.Duration
 
 	BusyAt  time.Duration // when callers waited, or the limit was in use, last
@@ -207,6 +205,9 @@ type GovernorState struct {
 	QuickMean float32 // Mean at the shortest doubling
 	QuickFrom float32 // the limit where that began
 	CutRate   float32 // the throughput of the block that lowered the limit
+	RunLevel  float32 // least in flight since RunFrom; 0: not known
+	Old       int32   // calls that were in flight at the last cut and may still be
+	Stated    int32   // how many calls in flight are allowed, as stated; 0: not stated
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
@@ -305,7 +306,7 @@ func (g *Governor) State() GovernorState { return g.s }
 func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
-	for _, f := range [...]*float64{&s.Bound, &s.LastBound, &s.Top, &s.Proven, &s.RunLevel, &s.Flight, &s.Good, &s.RefusedAt, &s.RetestAt} {
+	for _, f := range [...]*float64{&s.Bound, &s.LastBound, &s.Top, &s.Proven, &s.Flight, &s.Good, &s.RetestAt} {
 		*f = between(*f, 0, most)
 	}
 	for _, f := range [...]*float64{&s.FlowTime, &s.Flow, &s.Mean} {
@@ -319,7 +320,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for _, f := range [...]*float32{
 		&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen,
-		&s.Threshold, &s.Knee, &s.Memory, &s.Peak, &s.MeanLevel, &s.CapAt, &s.DoubleFrom, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
+		&s.Threshold, &s.Knee, &s.Memory, &s.Peak, &s.RunLevel, &s.RefusedAt, &s.MeanLevel, &s.CapAt, &s.DoubleFrom, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = float32(between(float64(*f), 0, most))
 	}
@@ -364,15 +365,14 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Spells = float32(between(float64(s.Spells), 0, 100))
 	s.Against, s.Doubt, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Doubt), 0, 4)), float32(between(float64(s.Contra), 0, 4))
 	s.Calm, s.Tests = float32(between(float64(s.Calm), 0, mostCalm)), s.Tests%sharedTest
-	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), -mostShared, mostNoise))
+	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), 0, mostNoise))
+	s.Sharing = float32(between(float64(s.Sharing), 0, mostShared))
 	s.CapRate, s.CapShare = float32(between(float64(s.CapRate), 0, unbounded)), float32(between(float64(s.CapShare), 0, 1))
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
-	for _, n := range [...]*int{&s.Old, &s.InFlight, &s.Stated} {
-		*n = level(*n)
-	}
+	s.InFlight, s.Old, s.Stated = level(s.InFlight), int32(level(int(s.Old))), int32(level(int(s.Stated)))
 	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses, s.Uneven = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses), min(max(s.Uneven, 0), mostUneven)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
