@@ -54,7 +54,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	}
 	slow := !p.Saves && p.slow(dn, dt, paused)
 	off := g.spanOff(p, dn, u)
-	if s.Charged {
+	if s.Charged && s.Chance < noiseTrial {
 		off += max(0, refused-1) // each of them may have been charged
 	}
 	fits := p.fits(dn, dt, paused, off, slow || s.SpanSlow, s.LastPause.Seconds())
