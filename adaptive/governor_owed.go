@@ -15,7 +15,7 @@ const (
 	// mostProbedHold is for how long nothing starts at most after a pace was tried that was too fast.
 	mostProbedHold = 10 * time.Second
 	// sameAgain is how often a pace that was tried must have told what is known already for each further time to cost two refusals.
-	sameAgain = 3
+	sameAgain = 2
 )
 
 // leastCredit returns how far below 0 the budget of refusals may go for a refusal of c. Those that no probe caused are no debt: a pace that was

@@ -37,17 +37,16 @@ func TestGovernorOwesForProbes(t *testing.T) {
 	}
 }
 
-// A pace that was tried and told what was known costs two refusals from the fourth time in a row on. Whatever is owed, that never gives something back.
+// A pace that was tried and told what was known costs two refusals from the time after sameAgain in a row on. Whatever is owed, that never gives something back.
 func TestGovernorConfirmed(t *testing.T) {
 	g := New(Config{})
 	s := &g.s
 	p := &s.Pace[paceRequests]
 	*p = PaceState{Rate: 12, Known: 10, Sure: true, Measured: true, Use: 1}
 	s.Paid = true
-	for i, want := range []float64{2, 2, 2, 1, 0, -probeOwed, -probeOwed} {
-		if i == 0 {
-			s.Credit = 2
-		}
+	s.Credit = 2
+	for i := range sameAgain + 5 {
+		want := max(2-max(0, float64(i+1-sameAgain)), -probeOwed)
 		if g.confirmed(p, 10.1, true); s.Credit != want {
 			t.Errorf("%v left of 2 after %d that told the same, want %v", s.Credit, i+1, want)
 		}

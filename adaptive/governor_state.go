@@ -235,7 +235,7 @@ type GovernorState struct {
 	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
 	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
 	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
-	Confirmed    int8  // how often in a row a pace that was tried told what was known, at most 4
+	Confirmed    int8  // how often in a row a pace that was tried told what was known, at most 3
 	Sharp        int8  // refusals in a row at the same boundary
 	Wins         int8  // epochs in a row in which probing went well
 	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
