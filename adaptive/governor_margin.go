@@ -10,6 +10,8 @@ const (
 	marginShare = 0.3
 	// marginNoise is the evidence for noise from which on no refusal counts.
 	marginNoise = 2
+	// atSafe is by which share a pace may be below the one that is kept to be as fast.
+	atSafe = 0.001
 )
 
 // safe returns the pace that is kept.

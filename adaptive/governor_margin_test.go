@@ -2,6 +2,7 @@ package adaptive
 
 import (
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -39,5 +40,28 @@ func TestMarginThatChangesNothing(t *testing.T) {
 	}
 	if want := (paceMargin - mostMargin) * p.Known; lowest < want-1e-6 || lowest > want+1e-6 || p.Margin != 0 {
 		t.Errorf("the lowest pace was %v, want %v; the margin after six refusals is %v, want 0", lowest, want, p.Margin)
+	}
+}
+
+// A pace that was measured badly is tried up to its ceiling also while calls give back what was taken from it: that takes hundreds of calls, in which each makes
+// the pace that is kept a little larger.
+func TestUnsurePaceRisesBesideAMargin(t *testing.T) {
+	for _, sure := range []bool{false, true} {
+		g := New(Config{})
+		start := time.Hour
+		now := start
+		p := PaceState{Rate: 0.88, Known: 1, Ceiling: 1.6, Sure: sure, Measured: true, Use: 1, Margin: mostMargin, UsedAt: now, LastCount: 1000, AnchorAt: now, AnchorCount: 1000}
+		if sure {
+			p.Ceiling = 1
+		}
+		g.Restore(now, GovernorState{At: now, Limit: 20, Done: 1000, FlowCount: 1000, FlowAt: now, RunFrom: 1000, Pace: [numPaces]PaceState{p}})
+		d := g.Decision()
+		for now-start < 30*time.Second {
+			now += time.Duration(1e9 / d.Pace)
+			d = g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, Waiting: 1})
+		}
+		if rises := d.Pace > 1.2; rises == sure {
+			t.Errorf("a pace of 0.88 that is sure %v is %v after %v", sure, d.Pace, now-start)
+		}
 	}
 }

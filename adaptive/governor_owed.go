@@ -55,7 +55,7 @@ func (g *Governor) confirmed(p *PaceState, est float64, sure bool) {
 		s.Confirmed = 0
 	case p.Rate > climbFrom*p.Known:
 		if s.Confirmed = min(s.Confirmed+1, sameAgain+1); s.Confirmed > sameAgain && s.Paid {
-			s.Credit = max(-probeOwed, s.Credit-1)
+			s.Credit = min(s.Credit, max(-probeOwed, s.Credit-1))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package adaptive
 
 import (
 	"testing"
+	"time"
 
 	"github.com/flyball-go/flyball/feedback"
 )
@@ -33,5 +34,59 @@ func TestGovernorOwesForProbes(t *testing.T) {
 		if g.s.Credit != tt.least {
 			t.Errorf("%s: %v left after twenty refusals, want %v", tt.name, g.s.Credit, tt.least)
 		}
+	}
+}
+
+// A pace that was tried and told what was known costs two refusals from the time after sameAgain in a row on. Whatever is owed, that never gives something back.
+func TestGovernorConfirmed(t *testing.T) {
+	g := New(Config{})
+	s := &g.s
+	p := &s.Pace[paceRequests]
+	*p = PaceState{Rate: 12, Known: 10, Sure: true, Measured: true, Use: 1}
+	s.Paid = true
+	s.Credit = 2
+	for i := range sameAgain + 5 {
+		want := max(2-max(0, float64(i+1-sameAgain)), -probeOwed)
+		if g.confirmed(p, 10.1, true); s.Credit != want {
+			t.Errorf("%v left of 2 after %d that told the same, want %v", s.Credit, i+1, want)
+		}
+	}
+	s.Credit = -mostOwed
+	if g.confirmed(p, 10, true); s.Credit != -mostOwed {
+		t.Errorf("%v owed after a pace told the same, %v before", s.Credit, -mostOwed)
+	}
+	s.Credit = 2
+	if g.confirmed(p, 12, true); s.Confirmed != 0 || s.Credit != 2 {
+		t.Errorf("%v left of 2 after a pace told something else", s.Credit)
+	}
+}
+
+// Where one more was refused after a pace that was tried, the next one that is too fast holds back for as long as a quota takes to give a call, and not for longer than ten seconds.
+func TestGovernorHoldsAfterProbes(t *testing.T) {
+	for _, test := range []struct {
+		known   float64
+		charged bool
+		named   feedback.Scope
+		want    time.Duration
+	}{
+		{10, true, feedback.ScopeNone, 100 * time.Millisecond}, {10, false, feedback.ScopeNone, 0}, {10, true, feedback.ScopeRequests, 0}, {0, true, feedback.ScopeNone, mostProbedHold},
+	} {
+		g := New(Config{})
+		g.s.Charged = test.charged
+		g.s.Pace[paceRequests] = PaceState{Rate: 1.2*test.known + 1, Known: test.known, Sure: true, Measured: true, Use: 1, StatedKind: test.named}
+		if got := g.probedHold(); got != test.want {
+			t.Errorf("%+v: nothing starts for %v", test, got)
+		}
+	}
+	g, now := paced(t)
+	now += 3 * time.Second
+	g.Window(now, Window{Start: now - time.Second, OK: 25, Timed: 25, Latency: 25 * time.Second, MinLatency: time.Second, MaxInFlight: 21, InFlight: 20, Waiting: 9})
+	p := &g.s.Pace[paceRequests]
+	for _, at := range []time.Duration{0, time.Millisecond} { // of a row
+		p.Rate, p.Use, p.Sure = 1.2*p.Known, 1, true
+		g.Ended(now+at, Call{SentAt: now + at, InFlight: 2, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+	}
+	if !g.s.Charged {
+		t.Error("one more was refused after a pace that was tried, and that is not noted")
 	}
 }

@@ -308,6 +308,9 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		calls := max(1, float64(w.OK), dt/paceProbe.Seconds()) // where calls are rare, each counts for the time that it took
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*calls, max(1, paceProbeCall*float64(w.OK)))
 		p.passedBelow(w.OK, g.cfg.RefusalBudget)
+		if top := p.safe(); p.Margin > 0 && !p.Sure && p.Rate >= (1-atSafe)*top {
+			p.Rate = max(p.Rate, top) // what calls give back of the margin is no way back to it: it is tried meanwhile
+		}
 		switch top := p.safe(); {
 		case p.Rate < top:
 			p.Rate = min(top, max(p.Rate*math.Exp(4*grow), 0.4*top))

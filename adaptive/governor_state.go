@@ -370,13 +370,17 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.CapRate, s.CapShare = float32(between(float64(s.CapRate), 0, unbounded)), float32(between(float64(s.CapShare), 0, 1))
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
-	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), 1<<12), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
+	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), mostSame), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
 	s.InFlight, s.Old, s.Stated = level(s.InFlight), int32(level(int(s.Old))), int32(level(int(s.Stated)))
+	if s.Stated > 0 && !s.Doubted {
+		s.Limit = min(s.Limit, float64(max(int(s.Stated), g.cfg.Min))) // the same number stated again lowers nothing
+	}
 	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses, s.Uneven = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses), min(max(s.Uneven, 0), mostUneven)
 	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
+	s.HitsFrom = min(s.HitsFrom, float64(s.Done+int64(s.InFlight)-s.Refused)) // until so many are accepted none would count
 	if n := s.Done + int64(s.InFlight) - s.Refused; s.RingCount < n-mostRing || s.RingCount > n+mostRing {
 		s.RingCount = n // it would take for ever to catch up
 	}

@@ -97,3 +97,6 @@ const hitTurn = 0.5
 
 // trialHits is how many refusals at the same number refute a pace on trial.
 const trialHits = 2
+
+// mostSame is how many refusals at the same number are counted: as many as a trial takes at most.
+const mostSame = 2 << 12

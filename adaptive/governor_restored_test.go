@@ -1,0 +1,49 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// A state that says a larger limit than it says is stated is moved into range: stated again, the same number would lower nothing.
+func TestRestoredLimitStaysBelowStated(t *testing.T) {
+	now := time.Hour
+	for _, test := range []struct {
+		cfg     Config
+		doubted bool
+		want    int
+	}{{Config{}, false, 5}, {Config{Min: 8}, false, 8}, {Config{}, true, 50}} {
+		g := New(test.cfg)
+		s := g.State()
+		s.At, s.Limit, s.Stated, s.StatedAt, s.Doubted = now, 50, 5, now, test.doubted
+		g.Restore(now, s)
+		if d := g.Hint(now, feedback.Window{Kind: feedback.ScopeConcurrency, Limit: 5}); d.Limit != test.want {
+			t.Errorf("%+v, contradicted %v: a limit of %d where 5 is stated, want %d", test.cfg, test.doubted, d.Limit, test.want)
+		}
+	}
+}
+
+// A trial is refuted by refusals at the same number also after a state that says that the last of them came after more calls than there were.
+func TestRestoredHitsCount(t *testing.T) {
+	now := time.Hour
+	g := New(Config{})
+	s := g.State()
+	s.At, s.Limit, s.Done, s.Trial, s.Hits, s.HitsFrom = now, 20, 1000, 20, 1, unbounded
+	g.Restore(now, s)
+	g.s.Done += 100
+	if !g.refuted(20, 0, &Outcome{Class: feedback.Throttled}) {
+		t.Errorf("a second refusal with 20 in flight, 100 calls later, refutes nothing: %d of %d", g.s.Hits, trialHits)
+	}
+}
+
+// As many refusals at the same number as are counted are restored.
+func TestRestoredSame(t *testing.T) {
+	g := New(Config{})
+	s := g.State()
+	s.At, s.Same = time.Hour, mostSame
+	if g.Restore(time.Hour, s); g.s.Same != mostSame {
+		t.Errorf("%d refusals at the same number were counted, %d are restored", mostSame, g.s.Same)
+	}
+}

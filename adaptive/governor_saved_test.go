@@ -1,0 +1,62 @@
+package adaptive
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// What passed before the first refusal is noted, since the first call or in the last three seconds, and no later refusal changes it.
+func TestGovernorNotesWhatWasSavedUp(t *testing.T) {
+	for _, test := range []struct {
+		seconds        int
+		calls, counted float64
+	}{{5, 50, 5}, {60, 30, 3}} {
+		g := New(Config{})
+		now := time.Hour
+		end := now + time.Duration(test.seconds)*time.Second
+		g.Window(now, Window{Start: now})
+		for now < end {
+			now += 100 * time.Millisecond
+			g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: time.Millisecond, MinLatency: time.Millisecond, MaxInFlight: 1})
+		}
+		g.Ended(now, Call{SentAt: now, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+		was := g.s.Burst
+		if math.Abs(float64(was.Calls)-test.calls) > 11 || float64(was.Seconds) != test.counted {
+			t.Errorf("after %d s of 10 a second: %+v, want %v calls in %v s", test.seconds, was, test.calls, test.counted)
+		}
+		now += time.Second
+		g.Window(now, Window{Start: now - time.Second, OK: 9, MaxInFlight: 1})
+		if g.Ended(now, Call{SentAt: now, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests)); g.s.Burst != was {
+			t.Errorf("%+v after the second refusal, %+v before", g.s.Burst, was)
+		}
+	}
+}
+
+// A pause counts as time up to what a quota saves up: with 101 calls saved up all of it does, with none little, and what a quota gives is never less than what passed.
+func TestGovernorCountsPausesThatAreSavedUp(t *testing.T) {
+	g := New(Config{})
+	rate := func(burst, last float64) float64 {
+		g.s.Burst = BurstState{Calls: float32(burst)}
+		return g.gave(200, 20, 5, last)
+	}
+	none, much := rate(0, 5), rate(102, 5)
+	if much != 10 {
+		t.Errorf("200 calls in 20 s, 5 of which were a pause in which all was saved up: %v a second, want 10", much)
+	}
+	if none < 1.02*much || none > 200.0/15 {
+		t.Errorf("200 calls in 20 s, 5 of which were a pause in which nothing was known to be saved up: %v a second, want 10 to 13.3", none)
+	}
+	if part := rate(31, 5); part < much || part > none {
+		t.Errorf("with 30 calls saved up %v a second, want %v to %v", part, much, none)
+	}
+	for _, burst := range []float64{0, 1e15} {
+		for _, last := range []float64{0, 1e-9, 86400} {
+			if got := rate(burst, last); !(got >= 10 && got <= 1000) {
+				t.Errorf("%v before the first refusal, a pause of %v s: %v a second", burst, last, got)
+			}
+		}
+	}
+}
