@@ -482,14 +482,14 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
 		}
-		trials := int32(1)
+		trials := 1
 		if g.costly(t) && n > watchFrom {
 			trials = 2 // at a limit on calls it costs pauses
 		}
 		if g.costly(t) && g.firstBeyond(n, gap) {
 			break
 		}
-		if s.Same = min(s.Same+1, mostSame); int(s.Same) >= int(trials)<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
+		if s.Same = min(s.Same+1, mostSame); int(s.Same) >= trials<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}

@@ -223,7 +223,7 @@ func (g *Governor) count(t, sent time.Duration, inFlight int) {
 	case s.Least > 0 && s.Crowd == mostCrowd && s.Bound < probeMany:
 		places = max(places, s.Places) // a probe
 	}
-	if places < 24 {
+	if places < nearestBelow {
 		places += 0.5
 	}
 	s.Places = max(float32(g.cfg.Min), min(float32(math.Floor(float64(places))), float32(s.Bound-1)))
@@ -237,6 +237,9 @@ const mostCrowd = 100
 
 // costlyStill is the share of what calls take above which a pause still costs much where one did before.
 const costlyStill = 0.5
+
+// nearestBelow is below how many places the nearest whole number is taken, and not the next lower one: one too few is much of them.
+const nearestBelow = 24
 
 // probeMany is from how many calls in flight on a probe that was refused tells no more places than were counted: one too many costs a pause each time that as
 // many start, and one too few a share of them.

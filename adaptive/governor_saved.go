@@ -47,11 +47,11 @@ func (b *BurstState) saved(rate float64) float64 {
 
 // gave returns what a quota gives a second of which dn passed in dt seconds, paused of them in pauses, the last of which was so long.
 func (g *Governor) gave(dn, dt, paused, last float64) float64 {
-	active := max(dt/4, dt-paused)
-	rate := dn / dt * math.Pow(dt/active, pauseLost) // little of what came back in a short pause was saved up
 	if g.s.countsTokens() {
 		return dn / dt // what there is to be for one call is what was saved up
 	}
+	active := max(dt/4, dt-paused)
+	rate := dn / dt * math.Pow(dt/active, pauseLost) // little of what came back in a short pause was saved up
 	if saved := g.s.Burst.saved(rate); saved >= burstPause*rate && last > 0 {
 		rate = min(rate, max(dn/dt, (dn-saved*max(1, paused/last))/active))
 	}

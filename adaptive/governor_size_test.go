@@ -69,14 +69,41 @@ func server(places, n float64) float64 { return max(1, n/places) }
 // thirty times as long; with one class for all, calls seem to take longer.
 func TestGovernorTellsClassesApart(t *testing.T) {
 	const places, factor, seeds = 40, 30, 20
-	lowest, highest := 0.0, 0.0
+	lowest, highest, beyond := 0.0, 0.0, 0
 	for seed := range uint64(seeds) {
 		low, high := apart(seed, places, factor)
+		if low < places*7/10 || high > places*9/5 {
+			t.Logf("seed %d: %d to %d in flight", seed, low, high)
+			beyond++
+		}
 		lowest, highest = lowest+float64(low)/seeds, highest+float64(high)/seeds
 	}
 	t.Logf("%.0f to %.0f in flight on average", lowest, highest)
 	if lowest < places*8/10 || highest > places*8/5 {
 		t.Errorf("the limit was %.0f to %.0f on average, want it near %d", lowest, highest, places)
+	}
+	if beyond > 1 {
+		t.Errorf("with %d of %d seeds the limit was not near %d, want 1 at most (3 before the line was by time)", beyond, seeds, places)
+	}
+}
+
+// What is learned of one class leaves what calls take on the whole as it is: each class by its share of the time.
+func TestClassesKeepTheWhole(t *testing.T) {
+	for class := range uint8(2) {
+		z := SizeState{Mixed: true, First: 1}
+		z.Share, z.Class, z.Of = [numClasses]uint16{16000, 49535}, [numClasses]float32{-0.3, 2.5}, [numClasses]uint8{classMemory, classMemory}
+		share := z.Share
+		whole := func() (sum float64) {
+			for i, c := range z.Class {
+				sum += float64(share[i]) / math.MaxUint16 * float64(c)
+			}
+			return sum
+		}
+		was, before := z.Class, whole()
+		z.classed(class, 1, 1, float64(was[class])+0.8)
+		if moved := z.Class[class] - was[class]; moved <= 0 || math.Abs(whole()-before) > 1e-5 {
+			t.Errorf("class %d moved by %v, and the whole from %v to %v", class, moved, before, whole())
+		}
 	}
 }
 
