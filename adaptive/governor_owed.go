@@ -59,3 +59,26 @@ func (g *Governor) confirmed(p *PaceState, est float64, sure bool) {
 		}
 	}
 }
+
+// slow reports whether a pace of requests is so slow that what passes earns less than one refusal in slowProbe. Of those that may be refused there are few then, and they
+// are for tries: it is known soon what a slow quota gives, and late that it gives more.
+func (g *Governor) slow(rate float64) bool {
+	return rate*g.cfg.RefusalBudget*slowProbe.Seconds() < 1
+}
+
+// learns reports whether a refusal that comes now is of those by which it is learned what a slow quota gives. They come whatever may be spent, as no try causes them; so once as
+// many are left as can be saved up they cost nothing.
+func (g *Governor) learns() bool {
+	s := &g.s
+	p := &s.Pace[paceRequests]
+	return p.Rate > 0 && !(p.Measured && p.Sure) && s.Credit <= maxCredit && g.slow(p.Rate)
+}
+
+// spreadUntil returns an instant before which p, if it is slow, is not tried again: the next try tells little that the last one did not, as long as few calls passed.
+func (g *Governor) spreadUntil(p *PaceState) time.Duration {
+	s := &g.s
+	if p.index(s) != paceRequests || !g.slow(p.Known) {
+		return s.RefusedLast
+	}
+	return after(s.RefusedLast, min(slowProbe, time.Duration(soonRefused*1e9/max(p.Known, leastPace))))
+}

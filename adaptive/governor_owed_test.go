@@ -90,3 +90,66 @@ func TestGovernorHoldsAfterProbes(t *testing.T) {
 		t.Error("one more was refused after a pace that was tried, and that is not noted")
 	}
 }
+
+// By which refusals it is learned what a slow quota gives costs nothing of what can be saved up for tries; where more passes, or where it is known, each refusal costs one.
+func TestGovernorLearnsSlowQuotaForNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		pace        PaceState
+		first, left float64
+	}{
+		{"slow, not measured", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, 10, maxCredit},
+		{"slow, not sure", PaceState{Rate: 1.6, Known: 1, Measured: true, Use: 1}, 2.5, 2.5},
+		{"slow and sure", PaceState{Rate: 0.5, Known: 0.5, Sure: true, Measured: true, Use: 1}, 10, 0},
+		{"fast", PaceState{Rate: 1.7, Known: 1, Measured: true, Use: 1}, 10, 0},
+		{"no pace", PaceState{}, 10, 0},
+	} {
+		g := New(Config{})
+		g.s.At, g.s.Credit, g.s.Pace[paceRequests] = 0, tt.first, tt.pace
+		for range 20 {
+			g.pay(0, &Call{InFlight: 5, Episode: g.s.Episode - 1}, &Outcome{Class: feedback.Throttled})
+		}
+		if g.s.Credit != tt.left {
+			t.Errorf("%s: %v left of %v after twenty refusals, want %v", tt.name, g.s.Credit, tt.first, tt.left)
+		}
+		if want := tt.left == 0; g.s.Paid != want {
+			t.Errorf("%s: the last refusal was taken from the budget: %v", tt.name, g.s.Paid)
+		}
+	}
+}
+
+// A slow pace that is sure is tried again once twenty calls could have passed since the last refusal, or after a minute, however many may be refused.
+func TestGovernorSpreadsTriesOfSlowQuotas(t *testing.T) {
+	for _, test := range []struct {
+		known  float64
+		i      int
+		budget float64
+		want   time.Duration
+	}{
+		{1, paceRequests, 0.01, 20 * time.Second}, {0.5, paceRequests, 0.01, 40 * time.Second}, {0.01, paceRequests, 0.01, time.Minute},
+		{1.7, paceRequests, 0.01, 0}, {1, paceRequests, 0.02, 0}, {1, paceTokens, 0.01, 0},
+	} {
+		g := New(Config{RefusalBudget: test.budget})
+		g.s.RefusedLast = time.Hour
+		p := &g.s.Pace[test.i]
+		*p = PaceState{Rate: test.known, Known: test.known, Sure: true, Measured: true, Use: 1}
+		if got := g.paceProbeAt(p) - time.Hour; got != test.want {
+			t.Errorf("%+v: tried again after %v", test, got)
+		}
+	}
+	g, now := paced(t)
+	p := &g.s.Pace[paceRequests]
+	*p = PaceState{Rate: 0.98, Known: 1, Ceiling: 1, Sure: true, Measured: true, Use: 1, AnchorAt: now, AnchorCount: g.accepted()}
+	g.s.Credit, g.s.RefusedLast, g.s.FlowPast = maxCredit, now, 1
+	tried := time.Duration(0)
+	for i := 1; i <= 30 && tried == 0; i++ {
+		now += time.Second
+		g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second / 2, MinLatency: time.Second / 2, MaxInFlight: 2, InFlight: 1, Waiting: 9})
+		if p.Rate > p.Known {
+			tried = time.Duration(i) * time.Second
+		}
+	}
+	if tried < 20*time.Second || tried > 22*time.Second {
+		t.Errorf("a quota of a call a second is tried again %v after it was refused", tried)
+	}
+}

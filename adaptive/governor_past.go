@@ -37,7 +37,8 @@ func (g *Governor) low(p *PaceState) bool {
 	return p.index(&g.s) == paceRequests && p.Rate < pastLow*float64(g.s.FlowPast)
 }
 
-// paceProbeAt returns an instant before which p is not tried because of a pause, which costs all that could have passed in it. Of a low that is little.
+// paceProbeAt returns an instant before which p is not tried because of a pause, which costs all that could have passed in it (of a low that is little), or because tries
+// of a slow quota are spread.
 func (g *Governor) paceProbeAt(p *PaceState) time.Duration {
 	s := &g.s
 	now := s.Flow
@@ -53,5 +54,5 @@ func (g *Governor) paceProbeAt(p *PaceState) time.Duration {
 	if p.Steady > 1 {
 		wait <<= p.Steady - 1
 	}
-	return after(s.PausedUntil, max(wait, leastProbe*pause)-pause)
+	return max(after(s.PausedUntil, max(wait, leastProbe*pause)-pause), g.spreadUntil(p))
 }
