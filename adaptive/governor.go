@@ -753,8 +753,12 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Good += float64(n)
 	s.Used = s.Used || w.Full
 	epoch := max(1, s.Limit)
-	if s.Bound > 0 && g.shared() {
-		if w.Full || w.Waiting > 0 {
+	if held := g.lagBack(); s.Bound > 0 && (held || g.shared()) {
+		switch {
+		case !w.Full && w.Waiting == 0:
+		case held:
+			g.lagGrow(n, most)
+		default:
 			g.share(n, most)
 		}
 		if s.Good >= epoch {
