@@ -231,6 +231,10 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	if s.TimeoutDebt > 1 {
 		factor = max(0.5, math.Pow(factor, float64(s.TimeoutDebt)))
 	}
+	if (t - s.PassedAt).Seconds() > hole*s.Mean {
+		// While nothing passes all of them time out, whatever they saw, and those that began before the others saw the fewest.
+		n = max(n, min(s.Limit, g.now()))
+	}
 	g.cut(t, n, CauseTimeout, factor)
 	s.Late = s.Late || s.LateDebt > 1
 	g.crowded(t, c)
