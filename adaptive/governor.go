@@ -400,6 +400,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			return
 		}
 		switch {
+		case !first && p.index(s) == paceRequests && g.filled(n, proven, c):
+			g.fill(t, n)
 		case first && p.index(s) == paceRequests && g.pacedCap(n, gained, o):
 			s.CapLike, s.CapAt = 0, 0
 			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
