@@ -91,10 +91,10 @@ func (g *Governor) pace() float64 {
 			return evenPace * rate
 		case s.Places > 0 && !g.resuming():
 			return 0
-		case s.Test == 1:
+		case s.Test == 1 && !g.capTold():
 			// A limit on calls in flight refuses at the same number when starts come more evenly; a quota does not.
 			return spreadTest * rate
-		case s.Test == 2:
+		case s.Test == 2 && !g.capTold():
 			return spreadLast * rate
 		case s.SlowStart:
 			return max(g.slowSpread()*rate, begin)

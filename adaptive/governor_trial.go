@@ -51,6 +51,13 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 	return true
 }
 
+// capTold reports whether a trial has told that a limit on calls in flight refuses, and nothing speaks against that since: no accepted call saw as many in
+// flight as the one that was refused last. How evenly calls start needs no test then, and of few places starts that are spread leave some free.
+func (g *Governor) capTold() bool {
+	s := &g.s
+	return s.Refuted > 0 && s.Top < float64(s.RefusedAt)
+}
+
 // flows reports whether n calls in flight are as many as a quota that was measured well lets start while one takes: it refuses at that number, too.
 func (g *Governor) flows(n float64) bool {
 	s := &g.s

@@ -22,17 +22,20 @@ func (e *ends) Pop() any {
 	return x
 }
 
-// TestGovernorTrial plays four minutes of calls of 0.5 to 1.5 s, of which as many ask as the law lets start, at a limit of twelve in flight and at
-// a quota of ten a second that allows no two at once. Both refuse at the same number again and again at first.
+// TestGovernorTrial plays four minutes of calls of 0.5 to 1.5 s, of which as many ask as the law lets start, at limits of twelve and of three in flight and at
+// a quota of ten a second that allows no two at once. All refuse at the same number again and again at first. Of three places each that is left free is much: once a
+// trial has told that calls in flight are limited, starts are spread no more.
 func TestGovernorTrial(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		accept func(now, last time.Duration, n int) bool
 		quota  bool
 		least  int // successes
+		limit  [2]float64
 	}{
-		{"twelve in flight", func(_, _ time.Duration, n int) bool { return n <= 12 }, false, 12 * 240 * 90 / 100},
-		{"ten a second", func(now, last time.Duration, _ int) bool { return now-last >= 100*time.Millisecond }, true, 10 * 240 * 90 / 100},
+		{"twelve in flight", func(_, _ time.Duration, n int) bool { return n <= 12 }, false, 12 * 240 * 90 / 100, [2]float64{11, 14}},
+		{"three in flight", func(_, _ time.Duration, n int) bool { return n <= 3 }, false, 3 * 240 * 90 / 100, [2]float64{2.7, 4}},
+		{"ten a second", func(now, last time.Duration, _ int) bool { return now-last >= 100*time.Millisecond }, true, 10 * 240 * 90 / 100, [2]float64{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := New(Config{})
@@ -74,7 +77,7 @@ func TestGovernorTrial(t *testing.T) {
 			if test.quota && math.Abs(p.Known/10-1) > 0.1 {
 				t.Errorf("the quota gives %v a second as measured", p.Known)
 			}
-			if !test.quota && (s.Limit < 11 || s.Limit > 14) {
+			if !test.quota && (s.Limit < test.limit[0] || s.Limit > test.limit[1]) {
 				t.Errorf("limit %v", s.Limit)
 			}
 			if ok < test.least || float64(refusals) > 0.03*float64(ok) {
