@@ -310,6 +310,8 @@ func (g *Governor) earned(t time.Duration, w *Window) float64 {
 }
 
 const (
+	// slowRefusal is from which share of a mean latency on refusals take so long that an epoch may be over before they are known.
+	slowRefusal = 0.5
 	// othersBelow is the share of what was refused before below which others are behind a refusal.
 	othersBelow = 0.93
 	// slowProbe is how long it should take until a pace can be tried, where fewer calls pass than the budget of refusals asks for, and slowBudget by how
@@ -804,6 +806,8 @@ func (g *Governor) grow(w *Window, n int) {
 			s.Wins = 0
 		case !g.mayProbe():
 			// A refusal cannot be afforded now: the limit stays.
+		case s.Wins > 0 && float64(s.RefusalTime) > slowRefusal*s.Mean && s.Top < math.Floor(s.Limit+limitSlack):
+			// None that saw as many as are allowed has ended yet, and a refusal may be on its way: what was tried last is not known to go well.
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.
 			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
