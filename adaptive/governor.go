@@ -231,6 +231,10 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	if s.TimeoutDebt > 1 {
 		factor = max(0.5, math.Pow(factor, float64(s.TimeoutDebt)))
 	}
+	if (t - s.PassedAt).Seconds() > hole*s.Mean {
+		// While nothing passes all of them time out, whatever they saw, and those that began before the others saw the fewest.
+		n = max(n, min(s.Limit, g.now()))
+	}
 	g.cut(t, n, CauseTimeout, factor)
 	s.Late = s.Late || s.LateDebt > 1
 	g.crowded(t, c)
@@ -755,8 +759,12 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Good += float64(n)
 	s.Used = s.Used || w.Full
 	epoch := max(1, s.Limit)
-	if s.Bound > 0 && g.shared() {
-		if w.Full || w.Waiting > 0 {
+	if held := g.lagBack(); s.Bound > 0 && (held || g.shared()) {
+		switch {
+		case !w.Full && w.Waiting == 0:
+		case held:
+			g.lagGrow(n, most)
+		default:
 			g.share(n, most)
 		}
 		if s.Good >= epoch {

@@ -25,8 +25,9 @@ const (
 	lagTicks = 64
 	// lagLate is how long a refusal may take to be of use.
 	lagLate = 600 * time.Millisecond
-	// lagSure is how many refusals are needed at least, and lagMemory of how many the means are.
-	lagSure, lagMemory = 6, 16
+	// lagSure is how many refusals are needed at least, and lagMemory of how many the means are. While places are held what was in flight alone is remembered of
+	// lagRecent: when nothing is counted any more, it is the same at each soon.
+	lagSure, lagMemory, lagRecent = 6, 16, 8
 	// lagRatio is the share of the variance of what is in flight that may be left, and lagShare the same for each refusal while there are
 	// few. lagWhole is added to what is left, as calls are whole.
 	lagRatio, lagShare, lagWhole = 0.5, 0.04, 0.04
@@ -47,6 +48,8 @@ const (
 	// differ: the lowest of them is not it, and a cut leads below their mean (lagBelow less, as it is of numbers that were refused), not below each, unless the
 	// debt of the hold is lagDoubt and more: refusals that speak against a hold are of another limit.
 	lagMany, lagBelow, lagDoubt = 8, 0.5, 2
+	// lagDiffer is the variance of those numbers from which no number is the boundary, and lagSpend how many times the budget of refusals is spent then.
+	lagDiffer, lagSpend = 0.25, 2
 )
 
 // LagState is what is known of how long calls are counted after their ends.
@@ -141,6 +144,10 @@ func (g *Governor) lagRefused(t time.Duration, n float64, c *Call) {
 	a := max(1.0/lagMemory, 1/float64(l.N))
 	counted := g.lagCounted(c.SentAt)
 	for i := range l.Mean {
+		a := a
+		if i == 0 && l.Hold > 0 {
+			a = max(a, 1.0/lagRecent)
+		}
 		d := n + counted[i] - float64(l.Mean[i])
 		l.Mean[i] += float32(a * d)
 		l.Var[i] = float32((1 - a) * (float64(l.Var[i]) + a*d*d))
@@ -248,13 +255,34 @@ func (g *Governor) lagged(t time.Duration, n float64, c *Call, first bool) bool 
 	}
 	s.RetestAt = 0
 	if !low {
-		if m := float64(l.Mean[l.Hold]); m >= lagMany && l.Debt < lagDoubt {
+		m := float64(l.Mean[l.Hold])
+		switch {
+		case g.lagDiffers():
+			n, s.Yield = max(n, min(s.Limit, m-lagBelow)), 0
+		case m >= lagMany && l.Debt < lagDoubt:
 			n = max(n, min(s.Limit+1, m-lagBelow))
 		}
 		s.LastBound, s.Sharp = n, max(s.Sharp, 4)
 		g.capRefused(t, n)
 	}
 	return true
+}
+
+// lagDiffers reports whether the numbers that are refused with a hold differ, as times of the lag do. Then the more are in flight, the more often one is refused, and none
+// that is asked is safe. So a refusal takes one call, and each call that ends well gives back the share of one that may be refused: the limit stays where so many are.
+func (g *Governor) lagDiffers() bool {
+	l := &g.s.Lag
+	return l.Hold > 0 && l.Mean[l.Hold] >= lagMany && l.Var[l.Hold] >= lagDiffer && l.Debt < lagDoubt && g.s.Pauses == 0 && g.s.Chance < noiseTrial
+}
+
+// lagBack reports whether, where lagDiffers, the limit is back where refusals begin.
+func (g *Governor) lagBack() bool {
+	return g.lagDiffers() && g.s.Limit >= g.s.Bound-max(1, 0.02*g.s.Bound)
+}
+
+// lagGrow raises the limit there, for n calls that ended well while it was in use.
+func (g *Governor) lagGrow(n int, most float64) {
+	g.raise(min(most, g.s.Limit+lagSpend*g.cfg.RefusalBudget*float64(n)), CauseProbe)
 }
 
 // lagHold begins to hold places: the limit is one less than what was refused with those that were still counted, n.

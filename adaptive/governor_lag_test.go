@@ -223,6 +223,43 @@ func TestGovernorLagCutsBelowTheMean(t *testing.T) {
 	}
 }
 
+// Where times of a lag differ, the limit stays where as many are refused as may be: a refusal takes a call, and those that end well give it back.
+func TestGovernorLagThatDiffersSpendsTheBudget(t *testing.T) {
+	for _, test := range []struct {
+		variance  float32
+		gradually bool
+	}{{1, true}, {0.1, false}} {
+		g := New(Config{})
+		s := &g.s
+		s.Lag.Hold, s.Lag.N, s.Mean, s.MeanOf = 4, lagMemory, 1, 32
+		for i := range s.Lag.Mean {
+			s.Lag.Mean[i], s.Lag.Var[i] = 21, test.variance
+		}
+		s.Limit, s.Bound, s.LastBound, s.SlowStart, s.Credit = 19, 20, 20, false, 3
+		at := time.Second
+		for n := range 60 {
+			at += 50 * time.Millisecond
+			d := g.Window(at, Window{Start: at, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: int(s.Limit), InFlight: int(s.Limit) - 1, Full: true, Waiting: 9})
+			if test.gradually && d.Limit != 19+(n+1)/50 {
+				t.Fatalf("a limit of %d after %d calls that ended well, want one more for each fifty", d.Limit, n+1)
+			}
+		}
+		if was := s.Limit; !test.gradually && was < 21 {
+			t.Errorf("where refusals come at one number, a limit of %v after sixty calls, want a probe beyond 20", was)
+		}
+		if was := s.Limit; test.gradually {
+			for range 4 { // none of them makes room for others
+				was = s.Limit
+				g.Ended(at, Call{SentAt: at - time.Millisecond, Episode: s.Episode, InFlight: 20}, refused(feedback.ScopeUnknown))
+				s.Lag.Debt, s.Open = 0, false
+				if was-s.Limit > 1.01 {
+					t.Errorf("a refusal took the limit from %v to %v, want one call less", was, s.Limit)
+				}
+			}
+		}
+	}
+}
+
 // A time that differs from call to call leaves some of the variance, and times near to it about as much: their mean is taken, not the one that leaves least by chance.
 func TestLagOfDifferingTimes(t *testing.T) {
 	g := New(Config{})

@@ -352,6 +352,23 @@ func TestGovernorTimeoutsInACrowd(t *testing.T) {
 	}
 }
 
+// While nothing passes at all, calls time out however few they saw when they began: the limit is lowered from what is in flight.
+func TestGovernorTimeoutsInAnOutage(t *testing.T) {
+	for _, test := range []struct {
+		passed      time.Duration // how long ago a call ended well last
+		least, most int
+	}{{30 * time.Second, 30, 36}, {100 * time.Millisecond, 1, 9}} {
+		g, now := warm(40)
+		sent := now
+		now += 30 * time.Second
+		g.Window(now-test.passed, Window{Start: sent, OK: 1, Timed: 1, Latency: 4 * time.Second, MinLatency: 4 * time.Second, MaxInFlight: 40, InFlight: 40, Full: true, Waiting: 9})
+		d := g.Ended(now, Call{SentAt: sent, InFlight: 10}, Outcome{Class: feedback.Timeout})
+		if d.Limit < test.least || d.Limit > test.most {
+			t.Errorf("a call that saw 10 in flight timed out, of 40, %v after one ended well: a limit of %d, want %d to %d", test.passed, d.Limit, test.least, test.most)
+		}
+	}
+}
+
 // A refusal takes from the trust in headers, and after a few of them refusals measure the quota.
 func TestGovernorDoubtsHeaders(t *testing.T) {
 	g, now := warm(10)
