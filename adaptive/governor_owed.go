@@ -71,7 +71,7 @@ func (g *Governor) slow(rate float64) bool {
 func (g *Governor) learns() bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	return p.Rate > 0 && !(p.Measured && p.Sure) && s.Credit <= maxCredit && g.slow(p.Rate)
+	return p.Rate > 0 && !(p.Measured && p.Sure) && s.Credit <= maxCredit && g.slow(max(p.Rate, p.Known))
 }
 
 // spreadUntil returns an instant before which p, if it is slow, is not tried again: the next try tells little that the last one did not, as long as few calls passed.

@@ -101,6 +101,7 @@ func TestGovernorLearnsSlowQuotaForNothing(t *testing.T) {
 		{"slow, not measured", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, 10, maxCredit},
 		{"slow, not sure", PaceState{Rate: 1.6, Known: 1, Measured: true, Use: 1}, 2.5, 2.5},
 		{"slow and sure", PaceState{Rate: 0.5, Known: 0.5, Sure: true, Measured: true, Use: 1}, 10, 0},
+		{"fast, and cut", PaceState{Rate: 0.5, Known: 1.7, Measured: true, Use: 1}, 10, 0},
 		{"fast", PaceState{Rate: 1.7, Known: 1, Measured: true, Use: 1}, 10, 0},
 		{"no pace", PaceState{}, 10, 0},
 	} {
