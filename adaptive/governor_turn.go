@@ -27,6 +27,8 @@ const (
 	turnFast, turnSlow = 3.0, 0.125
 	// turnGrown is by how much more must have passed than a window allowed for it to have grown, and turnGrows how many times as many are asked for then.
 	turnGrown, turnGrows = 1.05, 2.0
+	// turnFell is less than which share of the window before must have passed for it to be no window that is used up by these calls alone.
+	turnFell = 0.25
 	// turnClimbs is how many windows in a row must have grown for it to be a bound on growth, and no quota.
 	turnClimbs = 3
 	// turnLeast is the shortest window that is looked for, in s.
@@ -135,6 +137,9 @@ func (g *Governor) turnedAgain(asked, began time.Duration, count float64) bool {
 		w.Ask = 1
 	}
 	if n := count - w.Count; next == w.At+period && n >= 1 {
+		if n < turnFell*float64(w.Before) {
+			return false // others used it up, or it is none
+		}
 		if n > turnGrown*float64(w.Before) {
 			w.Ask = turnProbe // it has grown, so it may grow
 			if w.Grew++; w.Grew >= turnClimbs {

@@ -110,3 +110,30 @@ func TestGovernorWindowsThatClimb(t *testing.T) {
 		}
 	}
 }
+
+// Where others use a quota, too, little may be left in a window. That is nothing that windows allow: a window that lets a call pass in each ten seconds, where a hundred
+// did, is none, and a pace of a call in eighty seconds must not follow from it. Half as many, or a third, may be a quota that was cut.
+func TestGovernorWindowsThatOthersUse(t *testing.T) {
+	for _, test := range []struct {
+		passed int64
+		known  bool
+	}{{1, false}, {24, false}, {34, true}, {50, true}} {
+		g, now := warm(10)
+		s := &g.s
+		s.Done = 1000
+		s.Pace[paceRequests] = PaceState{Rate: 10, Known: 10, Measured: true, Sure: true}
+		s.Turn = TurnState{At: now, Count: g.accepted(), Period: 10, Allows: 100, Before: 100, Ask: 1, Fits: 2}
+		now += 10 * time.Second
+		g.advance(now)
+		s.Done += test.passed
+		s.DarkSince, s.DarkLast = now-time.Second, now
+		s.Turn.Dark = g.accepted()
+		g.turned(now+20*time.Millisecond, now+10*time.Millisecond, turnRow)
+		if known := s.Turn.Period > 0; known != test.known {
+			t.Errorf("%d calls of a hundred passed: windows known %v, want %v", test.passed, known, test.known)
+		}
+		if p := s.Pace[paceRequests]; !test.known && p.Known != 10 {
+			t.Errorf("%d calls of a hundred passed: the quota gives %v a second, want 10 as before", test.passed, p.Known)
+		}
+	}
+}
