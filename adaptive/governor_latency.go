@@ -53,9 +53,6 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	s := &g.s
 	g.took = 0
 	if w.Timed > 0 && w.Latency >= 0 {
-		if least := float32(w.MinLatency.Seconds()); least > 0 && (s.Way == 0 || least < s.Way) {
-			s.Way = least // an answer that took no time took its way, too
-		}
 		m := w.MeanLatency()
 		if s.Latency == 0 {
 			s.Latency = m

@@ -270,14 +270,3 @@ func TestGovernorFirstBeyondOfFew(t *testing.T) {
 		}
 	}
 }
-
-// TestGovernorWay lets a refusal take much longer than its way, as where it is queued for: no call was on its way for longer than the quickest one took.
-func TestGovernorWay(t *testing.T) {
-	const quick, slow = 30 * time.Millisecond, 200 * time.Millisecond
-	g := New(Config{})
-	d := g.Window(slow, Window{OK: 2, Timed: 2, Latency: 10 * quick, MinLatency: quick, MaxInFlight: 4, Full: true, InFlight: 2, Waiting: 1})
-	g.Ended(2*slow, Call{SentAt: slow, InFlight: 4, Episode: d.Episode}, Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Second})
-	if way := g.way(); way <= 0 || way > quick.Seconds() {
-		t.Errorf("a call is on its way for %v s, at most %v are possible", way, quick)
-	}
-}

@@ -71,7 +71,7 @@ type GovernorState struct {
 	PausedSum   time.Duration // all of them
 	LastPause   time.Duration
 	ProbeAt     time.Duration // the limit is not tried before
-	Way         float32       // the shortest time that an answer took: what a call's way there and back takes at most
+	Way         float32       // the shortest: what a call's way there and back takes at most
 	Places      float32       // how many the upstream allows, while pauses cost much; 0: not known
 	Least       float32       // how many there are at least
 	Held        float32       // in flight when the last pause began, less those refused since
