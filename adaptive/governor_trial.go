@@ -52,10 +52,11 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 }
 
 // capTold reports whether a trial has told that a limit on calls in flight refuses, and nothing speaks against that since: no accepted call saw as many in
-// flight as the one that was refused last. How evenly calls start needs no test then, and of few places starts that are spread leave some free.
+// flight as the one that was refused last. How evenly calls start needs no test then, and starts that are spread leave places free. Of few calls any two numbers are
+// the same, and a quota that is met by starts in bunches would be taken for a limit for good.
 func (g *Governor) capTold() bool {
 	s := &g.s
-	return s.Refuted > 0 && s.Top < float64(s.RefusedAt)
+	return s.Refuted > 0 && s.RefusedAt >= watchFrom && s.Top < float64(s.RefusedAt)
 }
 
 // flows reports whether n calls in flight are as many as a quota that was measured well lets start while one takes: it refuses at that number, too.

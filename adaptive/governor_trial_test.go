@@ -22,20 +22,17 @@ func (e *ends) Pop() any {
 	return x
 }
 
-// TestGovernorTrial plays four minutes of calls of 0.5 to 1.5 s, of which as many ask as the law lets start, at limits of twelve and of three in flight and at
-// a quota of ten a second that allows no two at once. All refuse at the same number again and again at first. Of three places each that is left free is much: once a
-// trial has told that calls in flight are limited, starts are spread no more.
+// TestGovernorTrial plays four minutes of calls of 0.5 to 1.5 s, of which as many ask as the law lets start, at a limit of twelve in flight and at
+// a quota of ten a second that allows no two at once. Both refuse at the same number again and again at first.
 func TestGovernorTrial(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		accept func(now, last time.Duration, n int) bool
 		quota  bool
 		least  int // successes
-		limit  [2]float64
 	}{
-		{"twelve in flight", func(_, _ time.Duration, n int) bool { return n <= 12 }, false, 12 * 240 * 90 / 100, [2]float64{11, 14}},
-		{"three in flight", func(_, _ time.Duration, n int) bool { return n <= 3 }, false, 3 * 240 * 90 / 100, [2]float64{2.7, 4}},
-		{"ten a second", func(now, last time.Duration, _ int) bool { return now-last >= 100*time.Millisecond }, true, 10 * 240 * 90 / 100, [2]float64{}},
+		{"twelve in flight", func(_, _ time.Duration, n int) bool { return n <= 12 }, false, 12 * 240 * 90 / 100},
+		{"ten a second", func(now, last time.Duration, _ int) bool { return now-last >= 100*time.Millisecond }, true, 10 * 240 * 90 / 100},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := New(Config{})
@@ -77,12 +74,38 @@ func TestGovernorTrial(t *testing.T) {
 			if test.quota && math.Abs(p.Known/10-1) > 0.1 {
 				t.Errorf("the quota gives %v a second as measured", p.Known)
 			}
-			if !test.quota && (s.Limit < test.limit[0] || s.Limit > test.limit[1]) {
+			if !test.quota && (s.Limit < 11 || s.Limit > 14) {
 				t.Errorf("limit %v", s.Limit)
 			}
 			if ok < test.least || float64(refusals) > 0.03*float64(ok) {
 				t.Errorf("%d successes, want %d; %d refused", ok, test.least, refusals)
 			}
 		})
+	}
+}
+
+// TestGovernorCapTold lets starts be spread while it is not known what refuses, and no more once a trial has told that a limit of eight calls or more does, until more were accepted
+// than it refused.
+func TestGovernorCapTold(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		refuted   int8
+		refusedAt float32
+		top       float64
+		want      float64
+	}{
+		{"nothing told", 0, 10, 9, spreadTest * 20},
+		{"a limit told", 1, 10, 9, 0},
+		{"a limit told, more accepted", 1, 10, 10, spreadTest * 20},
+		{"of few calls", 1, watchFrom - 1, watchFrom - 2, spreadTest * 20},
+		{"of as many as tell", 1, watchFrom, watchFrom - 1, 0},
+	} {
+		g, now := warm(10)
+		s := &g.s
+		s.Limit, s.Mean, s.Latency, s.At, s.BusyAt = 10, 0.5, time.Second/2, now, now
+		s.Test, s.Refuted, s.RefusedAt, s.Top, s.SlowStart = 1, test.refuted, test.refusedAt, test.top, false
+		if got := g.pace(); math.Abs(got-test.want) > 1e-6 {
+			t.Errorf("%s: pace %v, want %v", test.name, got, test.want)
+		}
 	}
 }
