@@ -254,7 +254,7 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 // next time that a limit is tried is then far away.
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	s.Paid = !g.byOthers(c) && !g.learns()
+	s.Paid = !g.byOthers(c) && !g.learns(o)
 	if s.Paid {
 		s.Credit = max(g.leastCredit(c), s.Credit-1)
 	}
