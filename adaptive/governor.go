@@ -232,8 +232,9 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 		factor = max(0.5, math.Pow(factor, float64(s.TimeoutDebt)))
 	}
 	if (t - s.PassedAt).Seconds() > hole*s.Mean {
-		// While nothing passes all of them time out, whatever they saw, and those that began before the others saw the fewest.
-		n = max(n, min(s.Limit, g.now()))
+		// While nothing passes all of them time out, whatever they saw, and those that began before the others saw the fewest. More in flight than ever went
+		// well may be what makes them hang, and no outage.
+		n = max(n, min(s.Limit, g.now(), max(s.Top, s.Proven)))
 	}
 	g.cut(t, n, CauseTimeout, factor)
 	s.Late = s.Late || s.LateDebt > 1
@@ -253,7 +254,7 @@ func (g *Governor) crowded(t time.Duration, c *Call) {
 // next time that a limit is tried is then far away.
 func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 	s := &g.s
-	s.Paid = !g.byOthers(c) && !g.learns()
+	s.Paid = !g.byOthers(c) && !g.learns(o)
 	if s.Paid {
 		s.Credit = max(g.leastCredit(c), s.Credit-1)
 	}

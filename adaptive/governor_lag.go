@@ -49,7 +49,8 @@ const (
 	// debt of the hold is lagDoubt and more: refusals that speak against a hold are of another limit.
 	lagMany, lagBelow, lagDoubt = 8, 0.5, 2
 	// lagDiffer is the variance of those numbers from which no number is the boundary, and lagSpend how many times the budget of refusals is spent then.
-	lagDiffer, lagSpend = 0.25, 2
+	// Beyond their mean by more than lagFar of their standard deviation, and one, the limit is tried as any other.
+	lagDiffer, lagSpend, lagFar = 0.25, 2, 2
 )
 
 // LagState is what is known of how long calls are counted after their ends.
@@ -275,9 +276,11 @@ func (g *Governor) lagDiffers() bool {
 	return l.Hold > 0 && l.Mean[l.Hold] >= lagMany && l.Var[l.Hold] >= lagDiffer && l.Debt < lagDoubt && g.s.Pauses == 0 && g.s.Chance < noiseTrial
 }
 
-// lagBack reports whether, where lagDiffers, the limit is back where refusals begin.
+// lagBack reports whether, where lagDiffers, the limit is back where refusals begin, and not so far above the numbers that were refused that the upstream must have grown.
 func (g *Governor) lagBack() bool {
-	return g.lagDiffers() && g.s.Limit >= g.s.Bound-max(1, 0.02*g.s.Bound)
+	s := &g.s
+	l := &s.Lag
+	return g.lagDiffers() && s.Limit >= s.Bound-max(1, 0.02*s.Bound) && s.Limit <= float64(l.Mean[l.Hold])+lagFar*math.Sqrt(float64(l.Var[l.Hold]))+1
 }
 
 // lagGrow raises the limit there, for n calls that ended well while it was in use.

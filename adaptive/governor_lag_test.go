@@ -260,6 +260,25 @@ func TestGovernorLagThatDiffersSpendsTheBudget(t *testing.T) {
 	}
 }
 
+// Where nothing is refused far above the numbers that were, the upstream has grown, and the limit is tried as any other.
+func TestGovernorLagThatDiffersFindsGrowth(t *testing.T) {
+	g := New(Config{})
+	s := &g.s
+	s.Lag.Hold, s.Lag.N, s.Mean, s.MeanOf = 4, lagMemory, 1, 32
+	for i := range s.Lag.Mean {
+		s.Lag.Mean[i], s.Lag.Var[i] = 21, 1
+	}
+	s.Limit, s.Bound, s.LastBound, s.SlowStart, s.Credit = 24.5, 24, 24, false, 3
+	at := time.Second
+	for range 60 {
+		at += 50 * time.Millisecond
+		g.Window(at, Window{Start: at, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 20, InFlight: 20, Full: true, Waiting: 9})
+	}
+	if s.Limit < 26.5 {
+		t.Errorf("a limit of %v after sixty calls beside refusals at 20 to 22, want two calls more", s.Limit)
+	}
+}
+
 // A time that differs from call to call leaves some of the variance, and times near to it about as much: their mean is taken, not the one that leaves least by chance.
 func TestLagOfDifferingTimes(t *testing.T) {
 	g := New(Config{})

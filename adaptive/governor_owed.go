@@ -67,11 +67,11 @@ func (g *Governor) slow(rate float64) bool {
 }
 
 // learns reports whether a refusal that comes now is of those by which it is learned what a slow quota gives. They come whatever may be spent, as no try causes them; so once as
-// many are left as can be saved up they cost nothing.
-func (g *Governor) learns() bool {
+// many are left as can be saved up they cost nothing. One by a limit on calls in flight, as it says, tells nothing of the quota, and where headers set the pace it is known.
+func (g *Governor) learns(o *Outcome) bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	return p.Rate > 0 && !(p.Measured && p.Sure) && s.Credit <= maxCredit && g.slow(max(p.Rate, p.Known))
+	return p.Rate > 0 && !(p.Measured && p.Sure) && p.StatedKind == feedback.ScopeNone && o.Scope != feedback.ScopeConcurrency && s.Credit <= maxCredit && g.slow(max(p.Rate, p.Known))
 }
 
 // spreadUntil returns an instant before which p, if it is slow, is not tried again: the next try tells little that the last one did not, as long as few calls passed.

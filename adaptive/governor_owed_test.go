@@ -119,6 +119,25 @@ func TestGovernorLearnsSlowQuotaForNothing(t *testing.T) {
 	}
 }
 
+// Refusals by a limit on calls in flight, as they say, and those where headers set a slow pace, are no such refusals: each takes one.
+func TestGovernorPaysBesideSlowQuota(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pace  PaceState
+		scope feedback.Scope
+	}{
+		{"a limit on calls", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, feedback.ScopeConcurrency},
+		{"headers", PaceState{Rate: 0.5, Known: 0.5, Use: 1, StatedKind: feedback.ScopeRequests, StatedEnd: time.Hour}, feedback.ScopeUnknown},
+	} {
+		g := New(Config{})
+		g.s.At, g.s.Credit, g.s.Pace[paceRequests] = 0, maxCredit, tt.pace
+		g.pay(0, &Call{InFlight: 5, Episode: g.s.Episode - 1}, &Outcome{Class: feedback.Throttled, Scope: tt.scope})
+		if g.s.Credit != maxCredit-1 || !g.s.Paid {
+			t.Errorf("%s: %v left of %v after a refusal, want one less", tt.name, g.s.Credit, maxCredit)
+		}
+	}
+}
+
 // A slow pace that is sure is tried again once twenty calls could have passed since the last refusal, or after a minute, however many may be refused.
 func TestGovernorSpreadsTriesOfSlowQuotas(t *testing.T) {
 	for _, test := range []struct {

@@ -47,3 +47,16 @@ func TestRestoredSame(t *testing.T) {
 		t.Errorf("%d refusals at the same number were counted, %d are restored", mostSame, g.s.Same)
 	}
 }
+
+// A slow pace is tried again a minute after the last refusal at most, also after a state that says that it comes in an hour.
+func TestRestoredRefusalIsOver(t *testing.T) {
+	now := time.Hour
+	g := New(Config{})
+	s := g.State()
+	s.At, s.RefusedLast = now, 2*now
+	s.Pace[paceRequests] = PaceState{Rate: 0.5, Known: 0.5, Sure: true, Measured: true, Use: 1}
+	g.Restore(now, s)
+	if at := g.paceProbeAt(&g.s.Pace[paceRequests]); at > now+time.Minute {
+		t.Errorf("tried again after %v, want a minute at most", at-now)
+	}
+}

@@ -369,6 +369,18 @@ func TestGovernorTimeoutsInAnOutage(t *testing.T) {
 	}
 }
 
+// Where calls hang because more are in flight than ever went well, nothing passes either, and that is no outage: the limit goes to less than what went well.
+func TestGovernorTimeoutsBeyondAKnee(t *testing.T) {
+	g, now := warm(10)
+	g.s.Limit = 40
+	sent := now
+	now += 30 * time.Second
+	g.Window(sent, Window{Start: sent, InFlight: 40, Full: true, Waiting: 9})
+	if d := g.Ended(now, Call{SentAt: sent, InFlight: 5}, Outcome{Class: feedback.Timeout}); d.Limit > 9 {
+		t.Errorf("a call timed out with 40 in flight while nothing passed, of which 10 ever went well: a limit of %d, want 9 at most", d.Limit)
+	}
+}
+
 // A refusal takes from the trust in headers, and after a few of them refusals measure the quota.
 func TestGovernorDoubtsHeaders(t *testing.T) {
 	g, now := warm(10)
