@@ -52,3 +52,29 @@ func TestGovernorFilled(t *testing.T) {
 		})
 	}
 }
+
+// Each condition of filled is needed: a pace that is sure and no faster than the quota, and more in flight than ever went well and than was refused before.
+func TestGovernorFilledNeeds(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		spoil   func(s *GovernorState)
+		n, most float64
+		want    bool
+	}{
+		{"all places are taken", func(*GovernorState) {}, 17, 16, true},
+		{"as many went well", func(*GovernorState) {}, 17, 17, false},
+		{"more were refused before", func(s *GovernorState) { s.RefusedAt = 18 }, 17, 16, false},
+		{"the pace is not sure", func(s *GovernorState) { s.Pace[paceRequests].Sure = false }, 17, 16, false},
+		{"a faster pace is tried", func(s *GovernorState) { s.Pace[paceRequests].Rate = 4.1 }, 17, 16, false},
+		{"a call passed in the row", func(s *GovernorState) { s.PassedAt = s.DarkSince }, 17, 16, false},
+	} {
+		g := New(Config{})
+		s := &g.s
+		s.RefusedAt, s.PassedAt, s.DarkSince = 17, time.Minute, 61*time.Second
+		s.Pace[paceRequests] = PaceState{Rate: 3.9, Known: 4, Sure: true, Measured: true}
+		tt.spoil(s)
+		if got := g.filled(tt.n, tt.most, &Call{SentAt: 63 * time.Second}); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

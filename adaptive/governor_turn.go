@@ -138,7 +138,8 @@ func (g *Governor) turnedAgain(asked, began time.Duration, count float64) bool {
 	}
 	if n := count - w.Count; next == w.At+period && n >= 1 {
 		if n < turnFell*float64(w.Before) {
-			return false // others used it up, or it is none
+			s.Credit = max(s.Credit, 0) // what rows cost was for windows
+			return false                // others used it up, or it is none
 		}
 		if n > turnGrown*float64(w.Before) {
 			w.Ask = turnProbe // it has grown, so it may grow

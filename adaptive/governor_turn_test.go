@@ -120,7 +120,7 @@ func TestGovernorWindowsThatOthersUse(t *testing.T) {
 	}{{1, false}, {24, false}, {34, true}, {50, true}} {
 		g, now := warm(10)
 		s := &g.s
-		s.Done = 1000
+		s.Credit, s.Done = -4, 1000
 		s.Pace[paceRequests] = PaceState{Rate: 10, Known: 10, Measured: true, Sure: true}
 		s.Turn = TurnState{At: now, Count: g.accepted(), Period: 10, Allows: 100, Before: 100, Ask: 1, Fits: 2}
 		now += 10 * time.Second
@@ -131,6 +131,9 @@ func TestGovernorWindowsThatOthersUse(t *testing.T) {
 		g.turned(now+20*time.Millisecond, now+10*time.Millisecond, turnRow)
 		if known := s.Turn.Period > 0; known != test.known {
 			t.Errorf("%d calls of a hundred passed: windows known %v, want %v", test.passed, known, test.known)
+		}
+		if !test.known && s.Credit < 0 {
+			t.Errorf("%d calls of a hundred passed: windows are forgotten, and what they cost is not: %v", test.passed, s.Credit)
 		}
 		if p := s.Pace[paceRequests]; !test.known && p.Known != 10 {
 			t.Errorf("%d calls of a hundred passed: the quota gives %v a second, want 10 as before", test.passed, p.Known)
