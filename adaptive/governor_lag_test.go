@@ -247,9 +247,9 @@ func TestGovernorLagThatDiffersSpendsTheBudget(t *testing.T) {
 		if was := s.Limit; !test.gradually && was < 21 {
 			t.Errorf("where refusals come at one number, a limit of %v after sixty calls, want a probe beyond 20", was)
 		}
-		if was := s.Limit; test.gradually {
+		if test.gradually {
 			for range 4 { // none of them makes room for others
-				was = s.Limit
+				was := s.Limit
 				g.Ended(at, Call{SentAt: at - time.Millisecond, Episode: s.Episode, InFlight: 20}, refused(feedback.ScopeUnknown))
 				s.Lag.Debt, s.Open = 0, false
 				if was-s.Limit > 1.01 {
