@@ -91,49 +91,34 @@ func TestGovernorHoldsAfterProbes(t *testing.T) {
 	}
 }
 
-// By which refusals it is learned what a slow quota gives costs nothing of what can be saved up for tries; where more passes, or where it is known, each refusal costs one.
+// By which refusals it is learned what a slow quota gives costs nothing of what can be saved up for tries; where more passes, where it is known or told, or by a limit on calls in
+// flight, as it says, each refusal costs one.
 func TestGovernorLearnsSlowQuotaForNothing(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		pace        PaceState
+		scope       feedback.Scope
 		first, left float64
 	}{
-		{"slow, not measured", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, 10, maxCredit},
-		{"slow, not sure", PaceState{Rate: 1.6, Known: 1, Measured: true, Use: 1}, 2.5, 2.5},
-		{"slow and sure", PaceState{Rate: 0.5, Known: 0.5, Sure: true, Measured: true, Use: 1}, 10, 0},
-		{"fast, and cut", PaceState{Rate: 0.5, Known: 1.7, Measured: true, Use: 1}, 10, 0},
-		{"fast", PaceState{Rate: 1.7, Known: 1, Measured: true, Use: 1}, 10, 0},
-		{"no pace", PaceState{}, 10, 0},
+		{"slow, not measured", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, feedback.ScopeUnknown, 10, maxCredit},
+		{"slow, not sure", PaceState{Rate: 1.6, Known: 1, Measured: true, Use: 1}, feedback.ScopeUnknown, 2.5, 2.5},
+		{"slow and sure", PaceState{Rate: 0.5, Known: 0.5, Sure: true, Measured: true, Use: 1}, feedback.ScopeUnknown, 10, 0},
+		{"fast, and cut", PaceState{Rate: 0.5, Known: 1.7, Measured: true, Use: 1}, feedback.ScopeUnknown, 10, 0},
+		{"fast", PaceState{Rate: 1.7, Known: 1, Measured: true, Use: 1}, feedback.ScopeUnknown, 10, 0},
+		{"no pace", PaceState{}, feedback.ScopeUnknown, 10, 0},
+		{"a limit on calls", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, feedback.ScopeConcurrency, 10, 0},
+		{"headers", PaceState{Rate: 0.5, Known: 0.5, Use: 1, StatedKind: feedback.ScopeRequests, StatedEnd: time.Hour}, feedback.ScopeUnknown, 10, 0},
 	} {
 		g := New(Config{})
 		g.s.At, g.s.Credit, g.s.Pace[paceRequests] = 0, tt.first, tt.pace
 		for range 20 {
-			g.pay(0, &Call{InFlight: 5, Episode: g.s.Episode - 1}, &Outcome{Class: feedback.Throttled})
+			g.pay(0, &Call{InFlight: 5, Episode: g.s.Episode - 1}, &Outcome{Class: feedback.Throttled, Scope: tt.scope})
 		}
 		if g.s.Credit != tt.left {
 			t.Errorf("%s: %v left of %v after twenty refusals, want %v", tt.name, g.s.Credit, tt.first, tt.left)
 		}
 		if want := tt.left == 0; g.s.Paid != want {
 			t.Errorf("%s: the last refusal was taken from the budget: %v", tt.name, g.s.Paid)
-		}
-	}
-}
-
-// Refusals by a limit on calls in flight, as they say, and those where headers set a slow pace, are no such refusals: each takes one.
-func TestGovernorPaysBesideSlowQuota(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		pace  PaceState
-		scope feedback.Scope
-	}{
-		{"a limit on calls", PaceState{Rate: 0.5, Known: 0.5, Use: 1}, feedback.ScopeConcurrency},
-		{"headers", PaceState{Rate: 0.5, Known: 0.5, Use: 1, StatedKind: feedback.ScopeRequests, StatedEnd: time.Hour}, feedback.ScopeUnknown},
-	} {
-		g := New(Config{})
-		g.s.At, g.s.Credit, g.s.Pace[paceRequests] = 0, maxCredit, tt.pace
-		g.pay(0, &Call{InFlight: 5, Episode: g.s.Episode - 1}, &Outcome{Class: feedback.Throttled, Scope: tt.scope})
-		if g.s.Credit != maxCredit-1 || !g.s.Paid {
-			t.Errorf("%s: %v left of %v after a refusal, want one less", tt.name, g.s.Credit, maxCredit)
 		}
 	}
 }
