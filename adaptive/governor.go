@@ -85,7 +85,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	s.MeanLevel += float32((float64(w.InFlight) - float64(s.MeanLevel)) / 16)
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(t, &w)))
 	if w.OK > 0 {
-		if (t - s.PassedAt).Seconds() > hole*s.Mean {
+		if g.stalled(t) {
 			s.HoleAt = t
 		}
 		s.PassedAt = t
@@ -216,6 +216,11 @@ const (
 	maxVerdict = time.Minute
 )
 
+// stalled reports whether no call has ended well for so long that it counts as an outage.
+func (g *Governor) stalled(t time.Duration) bool {
+	return (t - g.s.PassedAt).Seconds() > hole*g.s.Mean
+}
+
 // late answers a fresh timeout of a call that saw n in flight. One says little. When they come again, too many are in flight, and
 // those that time out make others do so. It is known late: until it could be, no more are tried.
 func (g *Governor) late(t time.Duration, n float64, c *Call) {
@@ -231,7 +236,7 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	if s.TimeoutDebt > 1 {
 		factor = max(0.5, math.Pow(factor, float64(s.TimeoutDebt)))
 	}
-	if (t - s.PassedAt).Seconds() > hole*s.Mean {
+	if g.stalled(t) {
 		// While nothing passes all of them time out, whatever they saw, and those that began before the others saw the fewest. More in flight than ever went
 		// well may be what makes them hang, and no outage.
 		n = max(n, min(s.Limit, g.now(), max(s.Top, s.Proven)))
