@@ -142,6 +142,14 @@ func openAppend(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("drain: %w", err)
 	}
+	// What is no regular file has no end to be read to (/dev/full, a pipe that nobody closes), or forgets what was written.
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = file.Close()
+		if err != nil {
+			return nil, fmt.Errorf("drain: %w", err)
+		}
+		return nil, fmt.Errorf("drain: %s is a %s, must be a regular file", path, kind(info.Mode()))
+	}
 	if err := lock(file); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("drain: %s is in use by another process: %w", path, err)
@@ -151,6 +159,17 @@ func openAppend(path string) (*os.File, error) {
 		return nil, err
 	}
 	return file, nil
+}
+
+// kind names a file that is not regular.
+func kind(m os.FileMode) string {
+	switch {
+	case m&os.ModeNamedPipe != 0:
+		return "pipe"
+	case m&os.ModeDevice != 0:
+		return "device"
+	}
+	return "special file"
 }
 
 func syncDir(dir string) error {

@@ -193,6 +193,18 @@ func TestFileOfAnotherKind(t *testing.T) {
 	}
 }
 
+// A device may have no end to be read to, and forgets what is written to it.
+func TestFileOfAnotherType(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the devices are Linux's")
+	}
+	for _, path := range []string{"/dev/zero", "/dev/null", "/dev/full"} {
+		if f, err := drain.OpenFile(path); err == nil || !strings.Contains(err.Error(), path+" is a device, must be a regular file") {
+			t.Errorf("OpenFile(%s) = %v, %v, want an error that says what it is", path, f, err)
+		}
+	}
+}
+
 func FuzzParseJob(f *testing.F) {
 	f.Add([]byte(`{"custom_id":"a","method":"POST","url":"/v1/x","body":{"model":"m","max_tokens":5}}`))
 	f.Add([]byte(`{"custom_id":"a","url":"/","body":{"a":"\"}","b":[{}],"max_tokens":1e3}}`))
