@@ -170,6 +170,9 @@ func drainUpstream(c *cli.Context) (*target, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(file.Names()) == 0 {
+			return nil, fmt.Errorf("%s has no upstream: write a table [upstream.NAME] with a base_url", c.String("config"))
+		}
 		name := c.String("upstream")
 		if name == "" {
 			if names := file.Names(); len(names) != 1 {

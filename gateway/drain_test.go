@@ -122,6 +122,10 @@ func TestDrainDeadLetters(t *testing.T) {
 func TestDrainMisuse(t *testing.T) {
 	dir := t.TempDir()
 	in, out := requests(t, dir, 1), filepath.Join(dir, "out.jsonl")
+	empty := filepath.Join(dir, "empty.toml")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args []string
 		want string
@@ -140,6 +144,8 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{"--from", "amqp://u:topsecret@127.0.0.1:1/?queue=q", "--out", out, "--base-url", "http://127.0.0.1:1"}, "connect"},
 		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},
 		{[]string{in, "--out", out, "--nonsense"}, "nonsense"},
+		{[]string{in, "--out", out, "--config", empty}, "empty.toml has no upstream: write a table [upstream.NAME] with a base_url"},
+		{[]string{in, "--out", out, "--config", empty, "--upstream", "x"}, "empty.toml has no upstream: write a table [upstream.NAME] with a base_url"},
 	} {
 		code, _, stderr := drainRun(t, test.args...)
 		if code != 2 || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "topsecret") {
