@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -51,13 +52,19 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 	all := scenario.Builtin()
 	plan := lab.Plan{Scenarios: all, Subjects: lab.Subjects(controllers, &file.Defaults), Seeds: lab.Seeds{First: c.Uint64("seed"), N: seeds}, Regret: true}
 	r, err := (&lab.Lab{CPUs: cpus}).Table(c.Context, plan)
-	if err != nil {
+	switch {
+	case c.Context.Err() != nil:
+		return leaderboardInterrupted()
+	case err != nil:
 		return internal(err)
 	}
 	var groups []drawGroup
 	if draws > 0 {
 		results, err := scenario.RunDraws(c.Context, scenario.DrawPlan{Seed: c.Uint64("draw-seed"), N: draws, Controllers: controllers, Settings: file.Defaults, CPUs: cpus})
-		if err != nil {
+		switch {
+		case c.Context.Err() != nil:
+			return leaderboardInterrupted()
+		case err != nil:
 			return internal(err)
 		}
 		groups = group(scenario.DrawKinds(), controllers, results)
@@ -78,6 +85,11 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 		_, err := io.WriteString(w, b.String())
 		return err
 	})
+}
+
+// leaderboardInterrupted is the error of a leaderboard that was not finished. A part of it would rank by what happened to be done.
+func leaderboardInterrupted() error {
+	return &exitError{exitInterrupted, errors.New("interrupted before all runs were finished; nothing was written")}
 }
 
 // score is the composite of one run: the share of the oracle's goodput, less a tenth for each 429 in a hundred successes

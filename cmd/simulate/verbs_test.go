@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"encoding/xml"
@@ -420,6 +421,16 @@ func TestFullDisk(t *testing.T) {
 }
 
 // Ctrl-C in the middle of runs with --events and --out: what was finished is there, complete.
+// A leaderboard that is interrupted says so and ranks nobody.
+func TestLeaderboardInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none", "--seeds", "1", "--draws", "1")
+	if code != exitInterrupted || out != "" || errs != "simulate: interrupted before all runs were finished; nothing was written\n" {
+		t.Errorf("exit code %d, want %d; %q%q", code, exitInterrupted, out, errs)
+	}
+}
+
 func TestInterruptKeepsFiles(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
