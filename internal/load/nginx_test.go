@@ -16,8 +16,8 @@ import (
 // long makes the comparison with nginx last for so long; the default is a smoke test.
 var long = flag.Duration("nginx", 20*time.Second, "how long each comparison with nginx lasts")
 
-// nginx starts a real nginx on the loopback address with a server of the given directives, and returns its URL and the
-// file in which it logs the status of each call, how long it held it, in s, and its argument n. Without an nginx the test is skipped, or fails if the environment variable FLYBALL_REQUIRE names nginx.
+// nginx starts a real nginx on the loopback address with a server of the given directives, and returns its URL and its log, which has
+// a line when a call ends (see journal), and what else nginx says. Without an nginx the test is skipped, or fails if the environment variable FLYBALL_REQUIRE names nginx.
 func nginx(t *testing.T, http, server string) (url, log string) {
 	t.Helper()
 	if testing.Short() {
@@ -52,12 +52,12 @@ func nginx(t *testing.T, http, server string) (url, log string) {
 	conf := fmt.Sprintf(`daemon off;
 master_process off;
 pid %[1]s/pid;
-error_log %[1]s/error.log warn;
+error_log %[1]s/log notice;
 worker_rlimit_nofile 8192;
 events { worker_connections 4096; }
 http {
-	log_format times "$status $request_time $arg_n";
-	access_log %[1]s/access.log times;
+	log_format end "end $status $request_time $msec $arg_n";
+	access_log %[1]s/log end;
 	client_body_temp_path %[1]s/body;
 	proxy_temp_path %[1]s/proxy;
 	fastcgi_temp_path %[1]s/fastcgi;
@@ -78,7 +78,7 @@ http {
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-p", dir, "-c", file, "-e", filepath.Join(dir, "error.log"))
+	cmd := exec.Command(path, "-p", dir, "-c", file, "-e", filepath.Join(dir, "log"))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, 5*time.Second
 	if err := cmd.Start(); err != nil {
@@ -93,12 +93,12 @@ http {
 	for range 200 {
 		if c, err := net.Dial("tcp", addr); err == nil {
 			c.Close()
-			return "http://" + addr, filepath.Join(dir, "access.log")
+			return "http://" + addr, filepath.Join(dir, "log")
 		}
 		select {
 		case err := <-exited:
 			exited <- err
-			text, _ := os.ReadFile(filepath.Join(dir, "error.log"))
+			text, _ := os.ReadFile(filepath.Join(dir, "log"))
 			t.Fatalf("nginx ended: %v\n%s%s", err, out.Bytes(), text)
 		case <-time.After(50 * time.Millisecond):
 		}

@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,26 +139,85 @@ func erlangB(c int, a float64) float64 {
 	return b
 }
 
-// held returns how long nginx held the calls that it accepted, by the number of their request, and the mean, as it logged.
-func held(t *testing.T, log string) (times map[int]time.Duration, mean time.Duration) {
+// noteArrivals are directives of a location by which nginx writes a line to its log when a call has come, before limits are asked.
+const noteArrivals = "rewrite_log on; rewrite ^(.*)$ $1 break;"
+
+var (
+	arrivalLine = regexp.MustCompile(`rewritten data: "[^"]*", args: "[^"]*n=(\d+)"`)
+	endLine     = regexp.MustCompile(`^end (\d+) (\d+)\.(\d{3}) (\d+)\.(\d{3}) (\d+)\n`)
+)
+
+// visit is a call as nginx saw it.
+type visit struct {
+	n         int // the argument of that name
+	came, end time.Duration
+	status    int // 0 when it has not ended
+}
+
+// journal returns n calls that nginx logged, in the order in which they came. It waits for their ends, which nginx logs after it has
+// sent the answer.
+func journal(t *testing.T, log string, n int) (visits []visit) {
+	t.Helper()
+	for range 500 {
+		visits = readJournal(t, log)
+		if len(visits) == n && !slices.ContainsFunc(visits, func(v visit) bool { return v.status == 0 }) {
+			return visits
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("nginx logged %d calls, not all of them to their end; %d were sent", len(visits), n)
+	return nil
+}
+
+// readJournal returns the calls that nginx has logged. nginx is one thread and writes each line at once, so the order of the lines is that
+// in which it took places and gave them back. Its clock has steps of 1 ms; what is in one of them is a nanosecond apart, in that order.
+func readJournal(t *testing.T, log string) (visits []visit) {
 	t.Helper()
 	text, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	times = map[int]time.Duration{}
-	for line := range strings.Lines(string(text)) {
-		var status, n int
-		var seconds float64
-		if _, err := fmt.Sscan(line, &status, &seconds, &n); err != nil {
-			t.Fatalf("nginx logged %q: %v", line, err)
+	number := func(s ...string) int {
+		i, err := strconv.Atoi(strings.Join(s, ""))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if status == 200 {
-			times[n] = time.Duration(seconds * 1e9)
-			mean += times[n]
+		return i
+	}
+	type line struct {
+		n, status int // a status of 0 is an arrival
+		ms        int
+	}
+	var lines []line
+	came := map[int]int{} // the line of the arrival of n
+	for l := range strings.Lines(string(text)) {
+		if m := arrivalLine.FindStringSubmatch(l); m != nil {
+			n := number(m[1])
+			came[n] = len(lines)
+			lines = append(lines, line{n: n})
+		} else if m := endLine.FindStringSubmatch(l); m != nil {
+			n, ms := number(m[6]), number(m[4], m[5])
+			at, ok := came[n]
+			if !ok {
+				t.Fatalf("nginx logged the end of a call that had not come: %q", l)
+			}
+			lines[at].ms = ms - number(m[2], m[3])
+			lines = append(lines, line{n: n, status: number(m[1]), ms: ms})
 		}
 	}
-	return times, mean / time.Duration(len(times))
+	index := map[int]int{}
+	var at time.Duration
+	for _, l := range lines {
+		at = max(at+1, time.Duration(l.ms)*time.Millisecond)
+		if l.status == 0 {
+			index[l.n] = len(visits)
+			visits = append(visits, visit{n: l.n, came: at})
+		} else {
+			v := &visits[index[l.n]]
+			v.end, v.status = at, l.status
+		}
+	}
+	return visits
 }
 
 // nginx's limit_conn is the model's cap on calls in flight, and both are the lossy system of Erlang, whatever the distribution of service.
@@ -182,32 +244,46 @@ func TestNginxLimitConn(t *testing.T) {
 				}))
 				defer backend.Close()
 				url, log := nginx(t, "limit_conn_zone $server_name zone=z:1m; upstream b { server "+backend.Listener.Addr().String()+"; keepalive 64; }",
-					`location / { limit_conn z 8; limit_conn_status 429; proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; }`)
+					"location / { "+noteArrivals+` limit_conn z 8; limit_conn_status 429; proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; }`)
 				r := run(t, Config{URL: url, Rate: 100, Duration: c.d, Drain: 5 * time.Second, Seed: seed, Prepare: func(n int, req *http.Request) {
 					req.URL.RawQuery = fmt.Sprintf("work=%v&n=%d", work(n), n)
 				}})
-				accepted, calls, ok := observed(t, r)
-				// nginx holds each call a little longer than it asks for, for its own work and the backend's timer, and sometimes for a
-				// processor that others use. What it refused would have been held as much longer as the others were on average.
-				times, mean := held(t, log)
-				var asked time.Duration
-				for n := range times {
-					asked += work(n) / time.Duration(len(times))
+				// The model is given the calls as nginx saw them: it decides at an instant that no client knows, and a call that comes a
+				// moment before another one ends, rather than after it, changes who is refused for many calls to come.
+				visits := journal(t, log, len(r.Attempts))
+				statuses := map[int]int{}
+				for _, a := range r.Attempts {
+					statuses[a.Request] = a.Status
 				}
-				for i := range calls {
-					n := int(calls[i].ID)
-					if d, ok := times[n]; ok {
-						calls[i].Output = int64(d)
-					} else {
-						calls[i].Output = int64(work(n) + max(0, mean-asked))
+				accepted, alike := 0, 0
+				var held, asked time.Duration
+				calls, ok := make([]upstream.Call, len(visits)), make([]bool, len(visits))
+				for i, v := range visits {
+					if v.status != statuses[v.n] || v.status != http.StatusOK && v.status != http.StatusTooManyRequests {
+						t.Fatalf("nginx ended call %d with %d, the client saw %d: %v", v.n, v.status, statuses[v.n], r.Statuses)
 					}
+					d := work(v.n)
+					if ok[i] = v.status == http.StatusOK; ok[i] {
+						accepted++
+						held, asked = held+v.end-v.came, asked+d
+						d = v.end - v.came // longer than it asks for: nginx's own work, the backend's timer, a processor that others use
+					}
+					calls[i] = upstream.Call{Key: uint64(v.came - visits[0].came), Output: int64(d)}
 				}
-				want, _ := modelled(upstream.Config{
+				want, same := modelled(upstream.Config{
 					Concurrency: upstream.Concurrency{Limit: 8}, Server: upstream.Server{OutputToken: time.Nanosecond},
 				}, calls)
-				span := time.Duration(calls[len(calls)-1].Key - calls[0].Key).Seconds()
-				a := float64(len(calls)-1) / span * mean.Seconds()
-				t.Logf("mean time %v (asked for %v), load %.2f", mean, asked, a)
+				for i := range ok {
+					if ok[i] == same[i] {
+						alike++
+					}
+				}
+				mean, span := held/time.Duration(accepted), (visits[len(visits)-1].came - visits[0].came).Seconds()
+				a := float64(len(visits)-1) / span * mean.Seconds()
+				t.Logf("mean time %v (asked for %v), load %.2f, latest start %v late", mean, asked/time.Duration(accepted), a, r.Late)
+				if alike != len(ok) { // nothing is left to chance
+					t.Errorf("limit_conn 8, %s: nginx and the model agree about %d of %d calls", c.name, alike, len(ok))
+				}
 				return agree(t, "limit_conn 8, "+c.name, accepted, want, ok, erlangB(8, a))
 			})
 		})
