@@ -7,13 +7,17 @@ import { join } from 'node:path';
 const { chromium } = createRequire(join(process.env.PLAYWRIGHT_DIR, 'x.js'))('playwright-core');
 const [executablePath, report, dir, pictures] = process.argv.slice(2);
 
+// How long things may take says nothing about the page: the test has a bound for all of it.
+const timeout = 150_000;
 const browser = await chromium.launch({
   executablePath,
+  timeout,
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking', '--host-resolver-rules=MAP * ~NOTFOUND', '--proxy-server=127.0.0.1:9'],
 });
 const out = { console: [], requests: [], downloads: {}, texts: {} };
 try {
   const context = await browser.newContext({ acceptDownloads: true, viewport: { width: 1280, height: 1000 }, offline: true });
+  context.setDefaultTimeout(timeout);
   const page = await context.newPage();
   page.on('console', (m) => out.console.push(m.text()));
   page.on('pageerror', (e) => out.console.push(String(e)));
@@ -22,7 +26,7 @@ try {
   await page.waitForSelector('html[data-drawn]');
 
   const saved = async (button) => {
-    const [download] = await Promise.all([page.waitForEvent('download', { timeout: 20000 }), button.click()]);
+    const [download] = await Promise.all([page.waitForEvent('download'), button.click()]);
     const path = join(dir, download.suggestedFilename());
     await download.saveAs(path);
     return [download.suggestedFilename(), readFileSync(path)];
@@ -33,8 +37,15 @@ try {
       ? { size: bytes.length, width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20), head: bytes.subarray(1, 4).toString() }
       : { size: bytes.length, lines: bytes.toString().split('\n').length - 1, head: bytes.toString().split('\n')[0] };
   }
+  // The clipboard answers when it can, and what the button then says goes again after a while.
+  await page.evaluate(() => {
+    const copy = document.getElementById('copy');
+    window.said = new Promise((resolve) => {
+      new MutationObserver((_, o) => { o.disconnect(); resolve(copy.textContent); }).observe(copy, { childList: true });
+    });
+  });
   await page.locator('#copy').click();
-  out.texts.copy = await page.locator('#copy').textContent();
+  out.texts.copy = await page.evaluate(() => window.said);
 
   // The legend hides a controller in every chart, and All brings it back.
   const count = () => page.locator('.charts svg .line').count();
@@ -52,6 +63,7 @@ try {
   await page.evaluate(() => document.querySelector('.charts').scrollIntoView({ block: 'center' }));
   const now = await chart.boundingBox();
   await page.mouse.move(now.x + now.width / 2, 500);
+  await page.locator('.charts .tip').first().waitFor();
   out.texts.tip = await page.locator('.charts .tip').first().innerText();
   if (pictures) await page.screenshot({ path: join(dir, 'tip.png') });
   await page.mouse.move(5, 5);
@@ -93,7 +105,9 @@ try {
     await c.close();
   } else {
     await page.setViewportSize({ width: 390, height: 844 });
-    await page.waitForTimeout(300);
+    // The page draws anew in the frame in which it learns of its width.
+    await page.waitForFunction(() => window.innerWidth === 390);
+    await page.evaluate(() => new Promise((resolve) => { requestAnimationFrame(() => requestAnimationFrame(resolve)); }));
     out.texts.overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     const pdf = await page.pdf({ format: 'A4' });
     out.texts.pdf = pdf.length;
