@@ -201,8 +201,11 @@ func (g *Guard) findLeaks() {
 }
 
 // OnLeak has f called with each permit that is held longer than Config.MaxHold, once a permit, on a goroutine
-// of its own and without the guard's lock.
+// of its own and without the guard's lock. It panics when f is nil.
 func (g *Guard) OnLeak(f func(Leak)) {
+	if f == nil {
+		panic("limiter: OnLeak with a nil function")
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := &g.open().leaks

@@ -157,8 +157,11 @@ func (p *Pool) refused(reason Reason, out bool) {
 }
 
 // OnKey has f called when a key goes out of service and when it comes back, in their order, one at a time and after
-// the pool's lock was released. f must be quick and must not wait for a permit of the pool.
+// the pool's lock was released. f must be quick and must not wait for a permit of the pool. OnKey panics when f is nil.
 func (p *Pool) OnKey(f func(KeyEvent)) {
+	if f == nil {
+		panic("limiter: OnKey with a nil function")
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.listeners = append(p.listeners[:len(p.listeners):len(p.listeners)], f)

@@ -61,8 +61,11 @@ type Decision struct {
 
 // OnDecision has f called with each change of what the guard allows, in their order, one at a time and after
 // the guard's lock was released, by whichever goroutine caused the change. f must be quick, must
-// not wait for a permit of the guard, and must not panic: a panic surfaces in a caller of the guard.
+// not wait for a permit of the guard, and must not panic: a panic surfaces in a caller of the guard. OnDecision panics when f is nil.
 func (g *Guard) OnDecision(f func(Decision)) {
+	if f == nil {
+		panic("limiter: OnDecision with a nil function")
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if set := g.set.Load(); set.core.OnDecision == nil { // of a group, which shares its settings
