@@ -151,7 +151,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	if refused {
 		s.Refused++
-		s.RunLevel, s.RunFrom = 0, g.accepted()
+		g.endRun(t, &c)
 		g.pay(t, &c, &o)
 	} else {
 		g.lagEnded(t, t, 1)
@@ -546,14 +546,21 @@ const (
 	// them, a pace survives.
 	mostContra  = 4
 	contraCalls = 100
-	// sunk is the share of what a quota gave at most below which it is none.
-	sunk = 0.4
+	// sunk is the share of what a quota gave at most below which it is none, and sunkAlone the same where calls were accepted between any two that were refused:
+	// a pace that is a quarter above what a quota gives is refused each fifth time.
+	sunk, sunkAlone = 0.4, 0.8
 )
 
 // contradicted notes a refusal while p is the pace, and reports whether it explains nothing: refusals come all the same where it was
 // measured as fine, or what it gives sinks and sinks. So it is with a cap that others use, too: each follows the others down.
 func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) bool {
 	s := &g.s
+	least := sunk
+	if s.Apart >= soonWaived {
+		least = sunkAlone
+	} else {
+		p.Highest = min(p.Highest, float32(p.Known))
+	}
 	if p.Sure {
 		p.Highest = float32(max(float64(p.Highest), p.Known))
 	}
@@ -568,7 +575,7 @@ func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) boo
 		return false
 	case s.Contra >= mostContra:
 		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
-	case p.Known > sunk*float64(p.Highest):
+	case p.Known > least*float64(p.Highest):
 		return false
 	}
 	return true

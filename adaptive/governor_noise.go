@@ -1,6 +1,9 @@
 package adaptive
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // Some refusals mean nothing: an upstream refuses one call in fifty, whatever is asked of it. A limit on calls in flight refuses nearly every call
 // that sees as many, and none that sees fewer; a quota that is used up refuses a share that is told within a few calls. Noise
@@ -46,8 +49,27 @@ func (g *Governor) prove(w *Window) {
 	s.RunLevel = min(s.RunLevel, float32(n))
 	if accepted := g.accepted(); accepted-s.RunFrom >= provenCalls+g.unresolved() {
 		s.Proven = max(s.Proven, float64(s.RunLevel))
+		s.RunPast = uint16(min(float64(s.RunPast)+accepted-s.RunFrom, math.MaxUint16))
 		s.RunLevel, s.RunFrom = float32(n), accepted
 	}
+}
+
+// endRun ends a row of accepted calls with the refusal of c. Of many calls on their way each refusal comes before it is known of those around it, so what
+// counts is when they started: those between two that were refused were accepted.
+func (g *Governor) endRun(t time.Duration, c *Call) {
+	s := &g.s
+	now := g.accepted()
+	late := s.Flow * (t - c.SentAt).Seconds()
+	if c.SentAt < 0 || late <= soonWaived {
+		s.RunLevel, s.RunFrom, s.RunPast, s.Apart = 0, now, 0, 0
+		return
+	}
+	apart := now - late - s.RunFrom + float64(s.RunPast)
+	if s.RunLevel > 0 && apart >= provenCalls {
+		s.Proven = max(s.Proven, float64(s.RunLevel))
+	}
+	s.Apart = uint8(between(apart, 0, math.MaxUint8))
+	s.RunLevel, s.RunFrom, s.RunPast = float32(min(g.now(), float64(c.InFlight))), now, uint16(between(late+min(0, apart), 0, math.MaxUint16))
 }
 
 // now returns how many calls are in flight, one that has just been refused included. Calls that start close to each other may overtake each
@@ -79,7 +101,7 @@ func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
 	s.Debt = float32(max(0, float64(s.Debt)-max(0, gap)/aloneAfter))
-	known := gap - g.unresolved()
+	known := max(gap-g.unresolved(), float64(s.Apart))
 	if s.Ignored && known < 1 {
 		s.Contra = max(0, s.Contra-1) // it was the first of a row
 	}
@@ -87,7 +109,11 @@ func (g *Governor) noise(n, gap float64) bool {
 
 	fine := p.Rate == 0 || p.Sure && p.Rate <= p.Known
 	// Once noise is likely, or where many are in flight, that others started meanwhile explains nothing.
-	proven := fine && n <= s.Proven+0.5 && (s.Chance >= noiseLikely || s.Proven > watchFrom || g.now() <= s.Proven+0.5)
+	slack := 0.5
+	if s.Apart >= provenCalls && s.Chance >= noiseLikely {
+		slack = max(slack, near*s.Proven) // of many in flight the fewest that a row of calls saw are fewer than most of them did
+	}
+	proven := fine && n <= s.Proven+slack && (s.Chance >= noiseLikely || s.Proven > watchFrom || g.now() <= s.Proven+slack)
 	noisy := s.Chance >= noiseKnown
 	most := -1.0
 	switch {

@@ -181,8 +181,12 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		noted = !p.Measured
 	default:
 		// Too little has passed to measure by: much too fast.
-		p.Ceiling = min(p.Ceiling, 0.95*p.Rate)
-		p.Rate *= 0.7
+		fall := 0.7
+		if n := float64(s.Apart); i == paceRequests && n > 0 {
+			fall = max(fall, paceMargin*n/(n+1)) // one of so many was too much
+		}
+		p.Ceiling = min(p.Ceiling, max(fall, 0.95)*p.Rate)
+		p.Rate *= fall
 		p.Known = min(p.Known, p.Rate)
 		p.Sure, noted = false, !p.Measured
 	}

@@ -253,8 +253,10 @@ type GovernorState struct {
 	AskAgain time.Duration
 	Binding  feedback.Scope
 	Cause    Cause
-	Hits     int8  // refusals at the number of the trial
-	Same     int16 // refusals at the same number since the last trial
+	Hits     int8   // refusals at the number of the trial
+	Apart    uint8  // calls that started between the last two that were refused; 0: too few were on their way to tell
+	Same     int16  // refusals at the same number since the last trial
+	RunPast  uint16 // calls that started before RunFrom and after the one that was refused last
 }
 
 // PaceState is what is known of one quota, in calls or tokens.
