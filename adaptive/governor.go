@@ -693,6 +693,9 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		if !s.Open {
 			if cause == CauseOverloaded {
 				n = max(n, s.Bound) // it says nothing of where the limit is
+				if s.Bound == 0 {
+					n = max(n, min(s.Limit, s.Proven)) // which is not below what goes well
+				}
 				if s.Bound == 0 && s.Pace[paceRequests].Rate > 0 {
 					n = s.Limit // nor, where a pace holds back, does how many are in flight
 				}

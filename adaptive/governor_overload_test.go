@@ -65,3 +65,16 @@ func TestOverloadThatIsALimit(t *testing.T) {
 		}
 	}
 }
+
+// TestOverloadBelowWhatIsProven: an upstream that lacks capacity while little is asked for says nothing of how many calls it takes else.
+func TestOverloadBelowWhatIsProven(t *testing.T) {
+	g := New(Config{Initial: 8})
+	now := overload(g, 0, 1, 100, 0, 0)
+	for range 3 {
+		now += 10 * time.Millisecond
+		g.Ended(now, Call{SentAt: now - 5*time.Millisecond, Episode: g.Decision().Episode, InFlight: 1}, Outcome{Class: feedback.Overloaded})
+	}
+	if s := g.State(); s.Proven < 8 || s.Bound < 8 {
+		t.Errorf("the boundary is %v after refusals of single calls, want 8, as %v were proven", s.Bound, s.Proven)
+	}
+}

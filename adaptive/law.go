@@ -77,6 +77,8 @@ type Outcome struct {
 	HasRetryAfter bool
 	// RetryAfter is the delay that the upstream named, counted from the answer.
 	RetryAfter time.Duration
+	// UntilReset says that RetryAfter is the reset of a window in Windows, and no delay that the upstream named.
+	UntilReset bool
 	// FirstByte is the time from the start to the first byte of the answer; 0 when unknown.
 	FirstByte time.Duration
 	// InputTokens, OutputTokens and CachedTokens are what the call used; all are 0 when

@@ -177,6 +177,7 @@ func (e *evidence) signal(f *fields, ref *clock) Signal {
 	}
 	if !s.HasRetryAfter && (s.Class == Throttled || s.Class == QuotaExhausted) {
 		s.RetryAfter, s.HasRetryAfter = longestReset(e.windows)
+		s.UntilReset = s.HasRetryAfter
 		delaySource = "window:reset"
 	}
 	if !s.HasRetryAfter && rule != nil && rule.Delay > 0 {

@@ -154,6 +154,9 @@ type Signal struct {
 	// to whole milliseconds and as sent: without ceiling. It saturates at the largest
 	// time.Duration that is a whole number of milliseconds.
 	RetryAfter time.Duration
+	// UntilReset says that nobody named a delay, and RetryAfter is the longest reset of the windows of which nothing is left. Of a quota that refills all the
+	// time that is when it is full again, and a request fits earlier; which one it is, one answer does not tell.
+	UntilReset bool
 	// Scope is the limit that refused.
 	Scope Scope
 	// Windows are the limits that the header fields describe, in no order. Callers must not

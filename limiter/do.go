@@ -111,7 +111,7 @@ func OutcomeOf(ctx context.Context, err error) Outcome {
 func OutcomeFrom(s feedback.Signal) Outcome {
 	o := Outcome{
 		Class: s.Class, Scope: s.Scope,
-		HasRetryAfter: s.HasRetryAfter, RetryAfter: s.RetryAfter,
+		HasRetryAfter: s.HasRetryAfter, RetryAfter: s.RetryAfter, UntilReset: s.UntilReset,
 		Windows: s.Windows,
 	}
 	for _, st := range s.Stated {

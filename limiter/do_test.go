@@ -121,3 +121,29 @@ func TestDoOutcomeOfEachAttempt(t *testing.T) {
 		t.Errorf("%v after %d attempts, want success after 3", err, n)
 	}
 }
+
+// TestMayRetryUntilReset: a call that was refused waits for a reset as long as that may be a window's end, and no longer.
+func TestMayRetryUntilReset(t *testing.T) {
+	g, err := New(Config{Law: adaptive.NewFixed(4)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := feedback.Window{Kind: feedback.ScopeRequests, Limit: 60, Remaining: 0, Reset: 20 * time.Second}
+	o := OutcomeFrom(feedback.Signal{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: full.Reset, UntilReset: true, Windows: []feedback.Window{full}})
+	if delay, ok := g.MayRetry(t.Context(), 1, &o); !ok || delay < full.Reset {
+		t.Errorf("at first: %v, %v; want to wait for the reset, in %v", delay, ok, full.Reset)
+	}
+	for i := range 4 { // each time later, before it has passed
+		w := full
+		w.Reset += time.Duration(i) * 5 * time.Second
+		permit := mustAcquire(t, g)
+		permit.Release(Outcome{Windows: []feedback.Window{w}})
+	}
+	if delay, ok := g.MayRetry(t.Context(), 1, &o); !ok || delay >= full.Reset {
+		t.Errorf("of a quota that refills: %v, %v; want no wait for the reset, in %v", delay, ok, full.Reset)
+	}
+	o.UntilReset = false
+	if delay, ok := g.MayRetry(t.Context(), 1, &o); !ok || delay < full.Reset {
+		t.Errorf("a delay that was named: %v, %v; want to wait for %v", delay, ok, full.Reset)
+	}
+}

@@ -98,6 +98,16 @@ func Retryable(o *Outcome, idempotent bool) bool {
 	return false
 }
 
+// heeds reports whether the delay that o names is to be waited for.
+func (g *Guard) heeds(o *Outcome) bool {
+	if !o.UntilReset {
+		return o.HasRetryAfter
+	}
+	g.lock()
+	defer g.unlock()
+	return g.core.Heeds(o)
+}
+
 // MayRetry reports whether a call that was sent attempt times (>= 1) and is Retryable may be sent
 // again, and how long to wait before it asks for a permit again. A retry that may is taken from
 // the budget. It may not when its delay is longer than a caller may wait (Config.MaxWait,
@@ -113,7 +123,7 @@ func (g *Guard) MayRetry(ctx context.Context, attempt int, o *Outcome) (delay ti
 		most = set.retry.BaseDelay << shift
 	}
 	delay = rand.N(most + 1)
-	if o.HasRetryAfter && o.RetryAfter > 0 {
+	if o.RetryAfter > 0 && g.heeds(o) {
 		// Never before it, and not in step with others who were told the same. The guard pauses for it, too, with a
 		// jitter of its own; whoever comes back sooner waits there.
 		delay = o.RetryAfter + rand.N(min(most, o.RetryAfter/20)+1)

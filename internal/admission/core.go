@@ -84,8 +84,9 @@ type Core struct {
 
 	// What follows needs the lock.
 
-	ended uint64 // calls that ended well and were collected from the meter
-	state *state // nil until it is needed
+	ended  uint64  // calls that ended well and were collected from the meter
+	state  *state  // nil until it is needed
+	resets *resets // of quotas of which answers tell; nil until one does
 }
 
 // state is the part of a Core that needs the lock.
@@ -285,7 +286,7 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	if now-s.window.Start < idle || s.budget.Limited() {
 		return false
 	}
-	c.state = nil
+	c.state, c.resets = nil, nil
 	c.slots.classed.Store(0)
 	c.apply(now, &c.cfg.First)
 	c.slots.setHeld(false)
@@ -981,12 +982,19 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 		}
 		told := *o
 		told.RetryAfter = Asked(o, c.cfg.MaxPause)
-		told.HasRetryAfter = o.HasRetryAfter && !Absurd(o, c.cfg.MaxPause) // what is not believed is not to be learned from
+		told.HasRetryAfter = c.Heeds(o) && !Absurd(o, c.cfg.MaxPause) // what is not believed is not to be learned from
 		c.decide(now, s.law.Ended(now, *call, told))
 		c.pause(now, sent, o)
 	}
-	for _, w := range o.Windows {
-		c.decide(now, s.law.Hint(now, w))
+	for i := range o.Windows {
+		w := &o.Windows[i]
+		if c.resets == nil && w.Reset > 0 {
+			c.resets = new(resets)
+		}
+		if c.resets != nil {
+			c.resets.note(now, w)
+		}
+		c.decide(now, s.law.Hint(now, *w))
 	}
 	if o.Class == feedback.OK && c.due(now) {
 		c.flush(now)
@@ -1277,7 +1285,7 @@ func (c *Core) soonest(now time.Duration, w *Waiter) time.Duration {
 // flight says when to try that call again; it is no reason to let free places stand empty.
 func (c *Core) pause(now, sent time.Duration, o *adaptive.Outcome) {
 	s := c.state
-	if !o.HasRetryAfter || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
+	if !c.Heeds(o) || o.RetryAfter <= 0 || c.cfg.IgnoreRetryAfter || o.Scope == feedback.ScopeConcurrency {
 		return
 	}
 	switch o.Class {

@@ -65,7 +65,7 @@ func (s *signals) parse(rep *upstream.Reply, now int64, windows []feedback.Windo
 		known: true, status: rep.Status, retry: f.Retryable, stage: rep.Stage, counter: rep.Counter,
 		outcome: adaptive.Outcome{
 			Class: f.Class, Scope: f.Scope,
-			HasRetryAfter: f.HasRetryAfter, RetryAfter: f.RetryAfter,
+			HasRetryAfter: f.HasRetryAfter, RetryAfter: f.RetryAfter, UntilReset: f.UntilReset,
 			Windows: f.Windows,
 		},
 	}

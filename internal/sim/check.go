@@ -55,7 +55,7 @@ func (k *checks) send(r *run, q *request) {
 // nobody else, and what is longer than a guard's longest pause is not waited for.
 func (k *checks) answered(r *run, q *request, sig *signal) {
 	o := &sig.outcome
-	if !o.HasRetryAfter || o.RetryAfter <= 0 || o.Scope == feedback.ScopeConcurrency {
+	if !o.HasRetryAfter || o.UntilReset && r.cfg.Guard != nil && !r.guards[q.guard].core.Heeds(o) || o.RetryAfter <= 0 || o.Scope == feedback.ScopeConcurrency {
 		return
 	}
 	switch o.Class {

@@ -320,6 +320,9 @@ func (r *run) answer(q *request) {
 // failed ends an attempt that was no success, and makes another one or ends the request.
 func (r *run) failed(q *request, sig *signal, retry bool) {
 	after, has, class := sig.outcome.RetryAfter, sig.outcome.HasRetryAfter, sig.outcome.Class
+	if sig.outcome.UntilReset && r.cfg.Guard != nil {
+		has = r.guards[q.guard].core.Heeds(&sig.outcome) // as limiter.Guard.MayRetry does
+	}
 	r.ended(q, sig, &sig.outcome) // others may start, and sig be read anew
 	if class == feedback.Throttled && r.keys > 1 && !q.pinned {
 		has = false // another key may have room at once
