@@ -102,6 +102,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		s.BusyAt = t
 		s.Begin.Full = true
 	}
+	g.most(t, &w)
 	if w.OK > 0 && s.RetestAt > 0 {
 		g.retestWon(t, float64(w.InFlight))
 	}
@@ -241,6 +242,7 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 		// well may be what makes them hang, and no outage.
 		n = max(n, min(s.Limit, g.now(), max(s.Top, s.Proven)))
 	}
+	n = min(n, s.Limit) // of what it saw beyond, the limit was taken back since
 	g.cut(t, n, CauseTimeout, factor)
 	s.Late = s.Late || s.LateDebt > 1
 	g.crowded(t, c)

@@ -8,8 +8,8 @@ import (
 // The memory of what the upstream did at each level of calls in flight. A limit on throughput shows in throughput: calls that
 // are slow because their answers are long do not make more in flight useless, and calls that queue do.
 const (
-	// numCells is the number of levels: two to an octave, up to 4096 calls in flight, the largest limit by default; more are of the last level.
-	numCells = 25
+	// numCells is the number of levels: two to an octave, up to 2048 calls in flight; more are of the last level.
+	numCells = 23
 	// blockSize is how many calls a block has at least.
 	blockSize = 48
 	// enough is the share of a level's throughput that counts as that throughput.

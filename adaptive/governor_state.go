@@ -184,6 +184,8 @@ type GovernorState struct {
 	MovedFrom     float32 // the limit then
 	CutLevel      float32 // in flight in the block that lowered the limit; 0: confirmed
 
+	Most MostState // what got done where most did
+
 	// Throughput of single limits, by how long calls take.
 
 	Levels     [numLevels]LevelState
@@ -211,6 +213,7 @@ type GovernorState struct {
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
+	MostFull     bool  // the limit is in use while calls of Most are counted
 	SlowStart    bool  // the limit rises with each call that ends well
 	Open         bool  // the trouble that found Bound is not over
 	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
@@ -394,6 +397,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 			*c = CellState{}
 		}
 	}
+	s.Most.sound()
 	for i := range s.Levels {
 		l := &s.Levels[i]
 		if !(l.N > 0 && l.N <= levelMemory && l.Limit >= 1 && math.Abs(float64(l.Took)) <= mostClass && l.At >= 0 && l.At <= unbounded) {
