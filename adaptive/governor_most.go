@@ -70,6 +70,7 @@ func (g *Governor) most(t time.Duration, w *Window) {
 	if s.MostFull && t-m.From >= rest && m.fewer(n, dt) && s.Limit > mostBeyond*float64(m.Level) {
 		s.HangAt = m.From
 		g.hung(max(math.Floor(float64(m.Level)), float64(g.cfg.Min)))
+		s.Drain = 0 // what ends slowly may have become slow by itself: that says nothing of how steep it is
 		m.count(s.CalmAt)
 		return
 	}
