@@ -420,7 +420,6 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// Ctrl-C in the middle of runs with --events and --out: what was finished is there, complete.
 // A leaderboard that is interrupted says so and ranks nobody.
 func TestLeaderboardInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -431,6 +430,7 @@ func TestLeaderboardInterrupted(t *testing.T) {
 	}
 }
 
+// Ctrl-C in the middle of runs with --events and --out: what was finished is there, complete.
 func TestInterruptKeepsFiles(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
