@@ -60,3 +60,24 @@ func TestRestoredRefusalIsOver(t *testing.T) {
 		t.Errorf("tried again after %v, want a minute at most", at-now)
 	}
 }
+
+// Since when calls are counted is an instant of the new clock, however far it is from the old one: in what passed between the clocks no calls
+// ended, and that says nothing, nor is the count put off until the new clock is as late as the old one.
+func TestRestoredMost(t *testing.T) {
+	for _, now := range []time.Duration{time.Minute, 20 * time.Hour} {
+		g := New(Config{})
+		s := g.State()
+		s.At, s.Limit, s.Mean, s.MeanOf, s.SlowStart, s.MostFull = 10*time.Hour, 30, 1, 32, false, true
+		s.Most = MostState{From: s.At - time.Second, Level: 10, Rate: 10}
+		g.Restore(now, s)
+		full := func(after time.Duration) int {
+			return g.Window(now+after, Window{Start: now, InFlight: 30, MaxInFlight: 30, Full: true}).Limit
+		}
+		if limit := full(time.Millisecond); limit != 30 {
+			t.Errorf("restored at %v: a limit of %d at once, want 30", now, limit)
+		}
+		if limit := full(5 * time.Second); limit != 10 {
+			t.Errorf("restored at %v: a limit of %d when none has ended for 6 s, want 10", now, limit)
+		}
+	}
+}
