@@ -37,7 +37,7 @@ func (m *MostState) sound() {
 	}
 }
 
-// most counts the calls of w, which ends at t, and goes back to the level that did most where hardly any end any more. Nothing is counted where a pace or a row of refusals says
+// most counts the calls of w, which ends at t, and goes back to the level that did most where hardly any end any more, or forgets it where that is so at that level, too. Nothing is counted where a pace or a row of refusals says
 // how many end, nor where calls differ by their class or their tokens, so that their number says little, of before neither.
 func (g *Governor) most(t time.Duration, w *Window) {
 	s := &g.s
@@ -64,10 +64,20 @@ func (g *Governor) most(t time.Duration, w *Window) {
 	if t <= m.From {
 		return
 	}
+	beyond := mostBeyond * float64(m.Level)
+	if m.Level > 0 && s.Limit <= beyond && float64(w.InFlight) > beyond {
+		m.count(t) // those that are too many end before it tells what fewer do
+		return
+	}
 	m.Calls += float32(w.OK)
 	m.Seen += float32(w.OK * w.MaxInFlight)
 	dt, n := (t - m.From).Seconds(), float64(m.Calls)
-	if s.MostFull && t-m.From >= rest && m.fewer(n, dt) && s.Limit > mostBeyond*float64(m.Level) {
+	if s.MostFull && t-m.From >= rest && m.fewer(n, dt) {
+		if s.Limit <= beyond {
+			m.Level, m.Rate = 0, 0 // as few end with as many in flight as did most: it does so no more, as calls take longer now
+			m.count(t)
+			return
+		}
 		s.HangAt = m.From
 		g.hung(max(math.Floor(float64(m.Level)), float64(g.cfg.Min)))
 		s.Drain = 0 // what ends slowly may have become slow by itself: that says nothing of how steep it is
