@@ -969,6 +969,7 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 	}
 	s := c.open(now)
 	call := &g.Call
+	sent := call.SentAt
 	c.settle(now, g, o)
 	if o.Class == feedback.OK {
 		c.count(now, call, o)
@@ -976,7 +977,6 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 		// The law sees what went well before it sees what did not.
 		c.flush(now)
 		s.counts.outcomes[min(int(o.Class), feedback.NumClasses-1)]++
-		sent := call.SentAt
 		if call.SentAt < 0 {
 			call.SentAt = now
 		}
@@ -992,7 +992,7 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 			c.resets = new(resets)
 		}
 		if c.resets != nil {
-			c.resets.note(now, w)
+			c.resets.note(sent, now, w)
 		}
 		c.decide(now, s.law.Hint(now, *w))
 	}

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func TestResetsTellWindowsFromRefills(t *testing.T) {
 		for call := range int64(400) {
 			now := time.Duration(call) * 370 * time.Millisecond
 			w := told(c.until(now, call), 5)
-			r.note(now, &w)
+			r.note(now, now, &w)
 			refused.Windows = []feedback.Window{told(c.until(now, call), 0)}
 			if call == 0 && !r.ends(refused) {
 				t.Errorf("%s: nothing is known after one answer", c.name)
@@ -66,15 +67,69 @@ func TestHeeds(t *testing.T) {
 		}
 	}
 	heeds("at first", true)
-	for range 5 { // one in 5 s, of 60 in any minute
+	for moves := range 5 { // one in 5 s, of 60 in any minute
 		b.finish(b.acquire(), adaptive.Outcome{Windows: []feedback.Window{full}})
+		heeds(fmt.Sprintf("moved %d times", moves), moves < 3)
 		b.after(5 * time.Second)
 	}
-	heeds("of a log", false)
 	if b.finish(b.acquire(), reset); b.core.Gate() > b.now || b.law.ended[0].HasRetryAfter {
 		t.Errorf("a reset closes the gate until %v, and is told the law: %v", b.core.Gate(), b.law.ended[0].HasRetryAfter)
 	}
 	if b.finish(b.acquire(), named); b.core.Gate() < b.now+time.Minute || !b.law.ended[1].HasRetryAfter {
 		t.Errorf("a named delay closes the gate until %v, and is told the law: %v", b.core.Gate(), b.law.ended[1].HasRetryAfter)
+	}
+}
+
+// TestResetsToldByStreams: what a header tells is known when the answer ends, which may be long after; that moves no window's end.
+func TestResetsToldByStreams(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		took func(call int) time.Duration
+		log  bool // of the minute before each call, not a window
+		ends bool
+	}{
+		{"a window, and answers of 1 to 40 s", func(call int) time.Duration { return time.Duration(1+call*17%40) * time.Second }, false, true},
+		{"a window, and answers of 20 s", func(int) time.Duration { return 20 * time.Second }, false, true},
+		{"a log, and answers of 10 s", func(int) time.Duration { return 10 * time.Second }, true, false},
+	} {
+		b := newBench(t, 100, nil)
+		until := func() time.Duration {
+			if c.log {
+				return time.Minute
+			}
+			return b.now.Truncate(time.Minute) + time.Minute - b.now
+		}
+		type stream struct {
+			w   *Waiter
+			end time.Duration
+			o   adaptive.Outcome
+		}
+		var streams []stream
+		for call := range 600 {
+			b.after(time.Second)
+			for i := 0; i < len(streams); i++ {
+				if s := streams[i]; s.end <= b.now {
+					b.finish(s.w, s.o)
+					streams = append(streams[:i], streams[i+1:]...)
+					i--
+				}
+			}
+			w := feedback.Window{Kind: feedback.ScopeRequests, Limit: 60, Remaining: 5, Reset: until()}
+			streams = append(streams, stream{b.acquire(), b.now + c.took(call), adaptive.Outcome{Windows: []feedback.Window{w}}})
+		}
+		reset := throttled(30 * time.Second)
+		reset.UntilReset = true
+		reset.Windows = []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 60, Reset: 30 * time.Second}}
+		if b.core.Heeds(&reset) != c.ends {
+			t.Errorf("%s: a reset is waited for: %v, want %v", c.name, !c.ends, c.ends)
+		}
+	}
+}
+
+// TestHeedsWithoutWindow: a reset of no window that is told is not known to move.
+func TestHeedsWithoutWindow(t *testing.T) {
+	reset := &adaptive.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Minute, UntilReset: true}
+	if c := (&Core{resets: new(resets)}); !c.Heeds(reset) {
+		t.Errorf("a reset of no window is not waited for")
 	}
 }
