@@ -38,12 +38,6 @@ const (
 	// flight since the last cut (draft-ietf-ccwg-ratelimited-increase: in slow start, cwnd
 	// stays within twice the largest flight).
 	flightFactor = 2
-	// idlePeriod is how long the limit may be less than half in use before it is halved, and
-	// idleLatencies the least of it in mean latencies. RFC 7661 section 5 allows five minutes; the
-	// windows of quotas are a minute long. Slow start returns to three quarters of what it
-	// was (RFC 7661 section 4.4.3), which makes a mistake cheap.
-	idlePeriod    = time.Minute
-	idleLatencies = 5
 	// minAsk and maxAsk bound the time between windows, where the law does not ask for each
 	// call: at most 1000 windows a second, which at some 30 ns each cost nothing, and at least
 	// one, so that what a person watches is fresh. askShare is the share of the mean
@@ -425,25 +419,9 @@ func (l *AIMD) learnLatency(w *Window) {
 // age halves a limit that has not been half in use for long; it reports whether it did.
 func (l *AIMD) age(t time.Duration, w *Window) bool {
 	s := &l.s
-	if 2*(w.InFlight+1) >= s.Limit {
-		// With the call whose end closed the window: half in use now, and since the last event.
-		s.ValidAt = t
-	} else if w.Full || 2*w.MaxInFlight >= s.Limit {
-		// In use in this window, but at its beginning or before the window was asked for: the
-		// end of a call after that has closed the window.
-		s.ValidAt = max(s.ValidAt, min(t, max(w.Start, s.AskAgain)))
-	}
-	period := max(idlePeriod, min(s.Latency, time.Hour)*idleLatencies)
-	if t-s.ValidAt < period {
-		return false
-	}
 	was := s.Limit
-	for s.Limit > l.cfg.Initial && t-s.ValidAt >= period {
-		s.Limit = max(l.cfg.Initial, s.Limit/2)
-		s.ValidAt += period
-	}
+	s.Limit, s.ValidAt = halveUnused(was, l.cfg.Initial, s.ValidAt, s.AskAgain, s.Latency, t, w)
 	if s.Limit == was {
-		s.ValidAt = t
 		return false
 	}
 	s.Cause = CauseIdle

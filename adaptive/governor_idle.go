@@ -2,27 +2,12 @@ package adaptive
 
 import "time"
 
-// What a limit that nobody uses says of the upstream becomes old.
-
 // age halves a limit that has not been half in use for long; it reports whether it did.
 func (g *Governor) age(t time.Duration, w *Window) bool {
 	s := &g.s
-	if 2*float64(w.InFlight+1) >= s.Limit {
-		s.ValidAt = t
-	} else if w.Full || 2*float64(w.MaxInFlight) >= s.Limit {
-		s.ValidAt = max(s.ValidAt, min(t, max(w.Start, s.AskAgain)))
-	}
-	period := max(idlePeriod, min(s.Latency, time.Hour)*idleLatencies)
-	if t-s.ValidAt < period {
-		return false
-	}
-	was, first := s.Limit, float64(g.cfg.Initial)
-	for s.Limit > first && t-s.ValidAt >= period {
-		s.Limit = max(first, s.Limit/2)
-		s.ValidAt += period
-	}
+	was := s.Limit
+	s.Limit, s.ValidAt = halveUnused(was, float64(g.cfg.Initial), s.ValidAt, s.AskAgain, s.Latency, t, w)
 	if s.Limit == was {
-		s.ValidAt = t
 		return false
 	}
 	s.Cause = CauseIdle
