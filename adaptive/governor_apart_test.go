@@ -94,17 +94,3 @@ func TestFallApart(t *testing.T) {
 		}
 	}
 }
-
-// TestApartBesidePace holds what is told by when calls started to limits on calls in flight: a quota that is paced well refuses calls far from each other, too.
-func TestApartBesidePace(t *testing.T) {
-	for _, test := range []struct{ rate, want float64 }{{0, 1}, {100, 0}} {
-		g := New(Config{})
-		s := &g.s
-		s.Proven, s.Apart = 40, 20
-		s.Pace[paceRequests] = PaceState{Rate: test.rate, Known: 100, Measured: true, Sure: true}
-		g.noise(38, 5)
-		if got := float64(s.Chance); got != test.want {
-			t.Errorf("a pace of %v: %v speaks for noise, want %v", test.rate, got, test.want)
-		}
-	}
-}

@@ -101,10 +101,7 @@ func (g *Governor) noise(n, gap float64) bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
 	s.Debt = float32(max(0, float64(s.Debt)-max(0, gap)/aloneAfter))
-	known := gap - g.unresolved()
-	if p.Rate == 0 {
-		known = max(known, float64(s.Apart)) // a quota that is paced well refuses calls far from each other, too
-	}
+	known := max(gap-g.unresolved(), float64(s.Apart))
 	if s.Ignored && known < 1 {
 		s.Contra = max(0, s.Contra-1) // it was the first of a row
 	}
