@@ -77,6 +77,75 @@ func playNoise(seed uint64, most, callers int, length time.Duration) (ok, refusa
 	return ok, refusals
 }
 
+// TestGovernorNoiseMany plays two minutes of 300 and 1,500 calls a second at an upstream without a limit that refuses some at random, and says so 50 ms
+// after they started: many that started later are on their way then.
+func TestGovernorNoiseMany(t *testing.T) {
+	for _, test := range []struct {
+		callers int // each has a call of 200 ms in flight, if it may
+		share   float64
+		least   float64 // of what would be without the noise, the callers' time for what was refused included
+	}{{60, 0.01, 0.94}, {60, 0.02, 0.91}, {300, 0.01, 0.94}} {
+		const seeds, length, took = 6, 2 * time.Minute, 200 * time.Millisecond
+		sum := 0.0
+		for seed := range uint64(seeds) {
+			ok := playNoiseMany(seed, test.callers, test.share, length, took)
+			sum += float64(ok) * took.Seconds() / (float64(test.callers) * length.Seconds()) / seeds
+		}
+		if t.Logf("%d callers, %.2f refused: %.3f", test.callers, test.share, sum); sum < test.least {
+			t.Errorf("%d callers, %.2f refused: %.3f of what could be, want %.2f", test.callers, test.share, sum, test.least)
+		}
+	}
+}
+
+// playNoiseMany lets callers ask for so long, and returns how many calls of took each were accepted.
+func playNoiseMany(seed uint64, callers int, share float64, length, took time.Duration) (ok int) {
+	type late struct {
+		at time.Duration
+		c  Call
+	}
+	const way, step = 50 * time.Millisecond, time.Millisecond
+	random := rand.New(rand.NewPCG(seed, 1))
+	g := New(Config{})
+	var inFlight ends
+	var refusals []late
+	next, window := time.Duration(0), time.Duration(0)
+	for now := step; now < length; now += step {
+		for len(refusals) > 0 && refusals[0].at <= now {
+			g.Ended(now, refusals[0].c, refused(feedback.ScopeUnknown))
+			refusals = refusals[1:]
+		}
+		n := len(inFlight) + len(refusals)
+		done := 0
+		for len(inFlight) > 0 && inFlight[0] <= now {
+			heap.Pop(&inFlight)
+			done++
+		}
+		if done > 0 {
+			ok += done
+			full := n >= g.Decision().Limit
+			left := len(inFlight) + len(refusals)
+			g.Window(now, Window{Start: window, OK: done, Timed: done, Latency: time.Duration(done) * took, MinLatency: took, MaxInFlight: n, Full: full, InFlight: left, Waiting: callers - left})
+			window = now
+		}
+		for {
+			d := g.Decision()
+			n := len(inFlight) + len(refusals)
+			if now < d.NotBefore || next > now || n >= min(d.Limit, callers) {
+				break
+			}
+			if d.Pace > 0 {
+				next = max(next, now-step) + time.Duration(1e9/d.Pace)
+			}
+			if random.Float64() < share {
+				refusals = append(refusals, late{now + way, Call{SentAt: now, InFlight: n + 1, Episode: d.Episode}})
+				continue
+			}
+			heap.Push(&inFlight, now+took/2+time.Duration(random.Float64()*float64(took)))
+		}
+	}
+	return ok
+}
+
 // TestNoiseEvidence holds the test of noise to its rule: alone among what is proven counts for it, and a second refusal at once against it.
 func TestNoiseEvidence(t *testing.T) {
 	g := New(Config{})
