@@ -108,6 +108,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			// The pace does not hold callers back, so starts came in bunches.
 			was := p.Rate
 			p.Rate = max(1.1*s.Flow, 0.5*p.Rate, leastPace)
+			if s.Busy && !p.Measured {
+				p.Known = min(p.Known, was) // or the search begins again above it, as what hardly passes leaves a pace unused, too
+			}
 			p.Ceiling = max(p.Rate, p.Known)
 			if g.costly(t) && !p.Measured {
 				p.Known = min(p.Known, 0.7*was) // what did not start in a pause is not for want of callers
