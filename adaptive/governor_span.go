@@ -13,6 +13,8 @@ const (
 	spanKnown = 0.125
 	// samePace is by which share two paces may differ that are the same, and aboveSame by how much such a pace must be above what passed.
 	samePace, aboveSame = 0.03, 1.08
+	// mostFlips bounds how often in a row the same pace must have refused to say that a quota saves up nothing: 2 to the power of it.
+	mostFlips = 4
 	// slowPauses is how many pauses there must be in what passed for it to tell whether pauses are time, where the pace may have been too slow to tell.
 	slowPauses = 3.5
 	// mostSpan is from how many calls on half of them is forgotten, and leastSpan the shortest time, in s, that tells anything.
@@ -50,7 +52,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Alike = 0
 	} else if p.Alike++; p.Alike >= 2<<p.Flips || p.Alike >= 1<<p.Flips && s.Trial <= 0 {
 		// At the same pace again, however long it was kept below: it may save up hardly anything. A limit on calls does that, too.
-		p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, 4)
+		p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, mostFlips)
 	}
 	slow := !p.Saves && p.slow(dn, dt, paused)
 	off := g.spanOff(p, dn, u)
@@ -59,7 +61,8 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	}
 	fits := p.fits(dn, dt, paused, off, slow || s.SpanSlow, s.LastPause.Seconds())
 	if fits && p.SpanCalls >= spanCalls && p.Met > 0 && !again {
-		p.Saves, p.Alike = true, 0
+		// A bucket that is tried after as long a time refuses at the same pace, too, so the more often it was another one, the less one that comes again says.
+		p.Saves, p.Alike, p.Flips = true, 0, min(p.Flips+1, mostFlips)
 	}
 	if p.Saves && p.PauseSaved {
 		lower = dn / dt

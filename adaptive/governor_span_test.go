@@ -100,3 +100,13 @@ func TestGovernorHalfOfASpan(t *testing.T) {
 		t.Errorf("%v calls in %v s are kept", p.SpanCalls, p.SpanTime)
 	}
 }
+
+// What passed told at several paces that a quota saves up, so that it was met at the same one once more says nothing else.
+func TestGovernorSavesAtTheSamePace(t *testing.T) {
+	p := measured(t, []struct{ seconds, pace, passed, pause float64 }{
+		{40, 4, 80, 0}, {41, 3, 82, 0}, {42, 3.6, 84, 0}, {43, 3, 86, 0}, {44, 4, 88, 0}, {44, 4.05, 88, 0},
+	})
+	if !p.Saves || math.Abs(p.Known-2) > 0.02 {
+		t.Errorf("saves %v, %v a second, want 2", p.Saves, p.Known)
+	}
+}

@@ -299,7 +299,7 @@ type PaceState struct {
 	StatedKind feedback.Scope // what was stated set the pace; ScopeNone: refusals did
 	Alike      int8           // refusals in a row at that pace, while Saves
 	Steady     int8           // refusals in a row that a long delay came with between which as much passed a second, at most 3
-	Flips      int8           // how often that ended Saves, at most 4
+	Flips      int8           // how often that ended Saves, or spans told Saves at another pace, at most 4
 }
 
 // State returns what g has learned. It allocates nothing.
@@ -424,7 +424,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 			*f = between(*f, -unbounded, unbounded)
 		}
 		p.Margin = float32(between(float64(p.Margin), 0, mostMargin))
-		p.Alike, p.Flips, p.Steady = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), 4), min(max(p.Steady, 0), 3)
+		p.Alike, p.Flips, p.Steady = min(max(p.Alike, 0), 64), min(max(p.Flips, 0), mostFlips), min(max(p.Steady, 0), 3)
 		if p.SpanTime < leastSpan {
 			p.noSpan()
 		}
