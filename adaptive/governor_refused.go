@@ -53,6 +53,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	}
 	gap, proven := accepted-s.RefusedCount, max(s.Top, s.Proven)
+	if s.Refused == 1 {
+		proven = s.Top // how long a refusal takes was not known before, so of those that counted as accepted others may be refused yet
+	}
 	if g.meaningless(n, gap, o) {
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
@@ -158,8 +161,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	case !first && n <= max(0.1*float64(s.Memory), 0.6*s.Bound):
 		s.Against++ // nothing passes even with much less in flight
 	case gained < 1:
-	case n <= proven && gap >= passedBeyond && g.costly(t) && s.LastPause.Seconds() >= turnLeast:
-		s.Against += 2 // many that saw as many in flight were accepted, and whoever refuses knows when there will be room, long from now
+	case n <= proven && gap >= passedBeyond && g.costly(t) && s.LastPause.Seconds() >= turnLeast && (s.Pauses <= 1 || s.Varied || n <= (1-near)*proven):
+		s.Against += 2 // many that saw as many in flight were accepted, and whoever refuses knows when there will be room, long from now.
+		// Not where it says the same time again with all that are proven in flight: so refuses a limit that others fill, too, or that counts calls of callers who hung up.
 	case n <= 0.5*s.Top:
 		s.Against += float32(1.6 * weight)
 	case n <= 0.8*s.Top:
