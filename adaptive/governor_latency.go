@@ -16,6 +16,8 @@ const (
 	enough = 0.90
 	// ageCells is how long a level is remembered that was not visited.
 	ageCells = 600 // s
+	// ramp is how many times as many begin as end in a block that says nothing: slow start sends two for each end, and after a pause all begin at once and none ends.
+	ramp = 2.5
 )
 
 // CellState is what is known of one level of calls in flight.
@@ -70,9 +72,7 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	}
 	if s.BlockAt < s.CalmAt || s.Drain > 0 && s.clear() || s.Pace[paceRequests].Use > useBinding && s.Pace[paceRequests].Rate > 0 {
 		// What was held back says nothing of how much the upstream can do.
-		s.BlockFrom = float32(w.InFlight)
-		s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
-		s.BlockTook, s.BlockSize, s.BlockLevel, s.BlockLost = 0, 0, 0, 0
+		s.beginBlock(t, w)
 		return
 	}
 	dt := (t - s.BlockAt).Seconds()
@@ -85,12 +85,15 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	if float64(s.BlockCalls) < max(blockSize, s.Limit/4) || dt <= 0 || s.BlockTimed == 0 {
 		return
 	}
+	if float64(w.InFlight)-float64(s.BlockFrom) > ramp*float64(s.BlockCalls) {
+		s.beginBlock(t, w) // as many in flight as that have not had the time to end
+		return
+	}
 	// Of calls that generate tokens, those in flight are half done on average.
 	done := 1.0
 	if s.BlockTokens >= 1 {
 		done = max(0.2, 1+(float64(w.InFlight)-float64(s.BlockFrom))/2/float64(s.BlockCalls))
 	}
-	s.BlockFrom = float32(w.InFlight)
 	b := block{float64(s.BlockArea) / dt, done * float64(s.BlockCalls) / dt, float64(s.BlockLatency) / float64(s.BlockTimed)}
 	if s.BlockTokens >= 1 {
 		perCall := float64(s.BlockTokens) / float64(s.BlockCalls)
@@ -102,9 +105,15 @@ func (g *Governor) learnLatency(t time.Duration, w *Window) {
 		b.latency *= float64(s.TokensPerCall) / perCall
 	}
 	g.sized(&b, dt)
-	s.BlockAt, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, 0, 0, 0, 0, 0
-	s.BlockTook, s.BlockSize, s.BlockLevel, s.BlockLost = 0, 0, 0, 0
+	s.beginBlock(t, w)
 	g.judge(t, &b)
+}
+
+// beginBlock begins a block at t, with what w left in flight.
+func (s *GovernorState) beginBlock(t time.Duration, w *Window) {
+	s.BlockFrom = float32(w.InFlight)
+	s.BlockAt, s.BlockLast, s.BlockArea, s.BlockCalls, s.BlockTokens, s.BlockLatency, s.BlockTimed = t, t, 0, 0, 0, 0, 0
+	s.BlockTook, s.BlockSize, s.BlockLevel, s.BlockLost = 0, 0, 0, 0
 }
 
 // judge remembers a block, and lowers the limit when more in flight is of no use.
@@ -158,6 +167,9 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		}
 		best = max(best, x.rate)
 		quickest = min(quickest, x.latency)
+	}
+	if s.Counts == byCalls && s.clear() && math.Log(b.latency)-float64(s.Base) < excessHold*max(leastNoise, float64(s.Noise)) {
+		low, best = -1, 0 // calls that queue take longer: as few ended by chance, as those do that began at once
 	}
 	wide := 1.3 + 3*float64(s.Spread)
 	to := 0.0
@@ -261,6 +273,9 @@ const (
 	// excessHold and excessFull are by how much longer calls take, in units of what they differ by, where the limit
 	// rises no more, and where the upstream is full.
 	excessHold, excessFull = 2.5, 4
+	// slowRow is how many calls in a row that take so much longer end slow start, and slowShare how many of those in flight: the first calls that end are the short ones of
+	// those that began, so where calls differ, three of the usual ones in a row look long beside them.
+	slowRow, slowShare = 3, 1.0 / 3
 	// steep is the slope of latency over calls in flight from which more in flight get hardly more done.
 	steep = 0.6
 	// slowerWait and slowerTime are for how many mean latencies, and how long at least, the limit does not rise because calls
@@ -318,7 +333,7 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	if s.Slow++; excess < excessFull {
 		s.Slow = 0
 	}
-	if s.BestLevel == 0 || s.Slow < 3 && s.Steep < steep {
+	if s.BestLevel == 0 || float64(s.Slow) < max(slowRow, slowShare*float64(n)) && s.Steep < steep {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0

@@ -19,6 +19,8 @@ type metered struct {
 	every time.Duration
 	busy  bool          // callers always wait, in place of bursts
 	long  time.Duration // how long calls take; 0: a tenth of a second
+	// lasts draws how long a call takes, if that differs.
+	lasts func() time.Duration
 	// cost draws the tokens of a call, if calls tell them; asks is what the call costs that takes is asked for, and ended is told of one that has ended.
 	cost  func() int64
 	asks  int64
@@ -103,7 +105,12 @@ func (u *metered) run(until time.Duration) {
 				u.asks = f.tokens
 			}
 			if f.ok = u.takes(u.now); f.ok {
-				f.ends = u.now + max(u.long, 100*time.Millisecond)
+				switch {
+				case u.lasts != nil:
+					f.ends = u.now + u.lasts()
+				default:
+					f.ends = u.now + max(u.long, 100*time.Millisecond)
+				}
 			}
 			u.inFlight = append(u.inFlight, f)
 			d = u.g.Decision()
