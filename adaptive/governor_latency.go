@@ -273,7 +273,7 @@ const (
 	// excessHold and excessFull are by how much longer calls take, in units of what they differ by, where the limit
 	// rises no more, and where the upstream is full.
 	excessHold, excessFull = 2.5, 4
-	// slowRow is how many calls in a row that take so much longer end slow start, and slowShare how many of those in flight: the first calls that end are the short ones of
+	// slowRow is after how many windows in a row whose calls take so much longer slow start ends, and slowShare how many for each call in flight: the first calls that end are the short ones of
 	// those that began, so where calls differ, three of the usual ones in a row look long beside them.
 	slowRow, slowShare = 3, 1.0 / 3
 	// steep is the slope of latency over calls in flight from which more in flight get hardly more done.
