@@ -169,7 +169,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		quickest = min(quickest, x.latency)
 	}
 	if s.Counts == byCalls && s.clear() && math.Log(b.latency)-float64(s.Base) < excessHold*max(leastNoise, float64(s.Noise)) {
-		low, best = -1, 0 // calls that queue take longer: as few ended by chance, as those do that began at once
+		low = -1 // calls that queue take longer: as few ended by chance, as those do that began at once
 	}
 	wide := 1.3 + 3*float64(s.Spread)
 	to := 0.0
