@@ -16,7 +16,8 @@ const (
 	enough = 0.90
 	// ageCells is how long a level is remembered that was not visited.
 	ageCells = 600 // s
-	// ramp is how many times as many begin as end in a block that says nothing: slow start sends two for each end, and after a pause all begin at once and none ends.
+	// ramp is how many more calls are in flight at the end of a block than at its beginning, for each that ended in it, for it to say nothing: after a pause all begin at
+	// once and none ends. Slow start adds two for each end, and its blocks count.
 	ramp = 2.5
 )
 

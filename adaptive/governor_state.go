@@ -142,7 +142,7 @@ type GovernorState struct {
 	Base        float32       // the mean of their latencies, as a logarithm of s
 	Noise       float32       // by how much they differ from the line
 	Steep       float32       // how steep the line is at least
-	Slow        int32         // calls in a row in slow start that took much longer
+	Slow        int32         // windows in a row in slow start whose calls took much longer
 	HangLevel   float32       // of calls that saw as many none has ended; 0: not so
 	HangMean    float32       // Mean before
 	HangSeen    float32       // the most that calls that ended in time saw; 0: not late yet
