@@ -9,7 +9,8 @@
 //
 // An instant is a time.Duration since an origin that the caller chooses once, on a
 // monotonic clock: state then is plain values of a fixed size, the same bytes in
-// simulator and production. An instant may repeat but a law must survive one that goes
+// simulator and production. None that a law is told is less than 0: 0 and less say that there
+// is none, or that it is not known. An instant may repeat but a law must survive one that goes
 // backwards: it treats it as no time having passed.
 package adaptive
 
