@@ -72,7 +72,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 			s.FlowBefore = float32(s.Flow)
 			s.Memory = float32(s.Limit)
 		}
-		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, float32(limit)
+		s.Limit, s.Cause = limit, cause
 	}
 	g.disturbed(t)
 	s.Episode++
@@ -211,15 +211,12 @@ func (g *Governor) grow(w *Window, n int) {
 // slowed lowers the limit because of how long calls take.
 func (g *Governor) slowed(limit float64) {
 	s := &g.s
-	s.Limit, s.Cause, s.MovedAt, s.MovedFrom, s.Flight = limit, CauseLatency, s.At, float32(limit), limit
+	s.Limit, s.Cause, s.Flight = limit, CauseLatency, limit
 }
 
 // raise sets the limit if it is larger than before.
 func (g *Governor) raise(limit float64, cause Cause) {
 	if s := &g.s; limit > s.Limit {
-		if limit > float64(s.MovedFrom)*1.1 {
-			s.MovedAt, s.MovedFrom = s.At, float32(limit)
-		}
 		s.Limit, s.Cause = limit, cause
 	}
 }
