@@ -68,7 +68,10 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 					n = s.Limit // nor, where a pace holds back, does how many are in flight
 				}
 			}
-			s.Bound, s.LastBound, s.Late = n, n, false
+			s.Bound, s.Late = n, false
+			if cause == CauseThrottled || s.LastBound == 0 {
+				s.LastBound = n // what only took too long, or found no capacity, says nothing of where a limit refuses
+			}
 			s.FlowBefore = float32(s.Flow)
 			s.Memory = float32(s.Limit)
 		}

@@ -17,7 +17,7 @@ type GovernorState struct {
 
 	Limit       float64       // W: the limit in force, before it is cut to whole calls
 	Bound       float64       // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
-	LastBound   float64       // B': the same, kept when the upstream has grown
+	LastBound   float64       // B': the same, kept when the upstream has grown, and of refusals by limits alone once there was one
 	Top         float64       // A: most that an accepted call saw in flight since the last cut
 	Proven      float64       // V: calls that saw as many in flight were accepted by the row, forgotten over some thousand calls
 	RunFrom     float64       // accepted calls where this row of accepted calls began
