@@ -191,6 +191,10 @@ func (g *Governor) grow(w *Window, n int) {
 			// Known to be good.
 			step, cause = min(gap, max(1, gap/2)), CauseRecovery
 			s.Wins = 0
+		case g.untried() > 0:
+			// As many were never refused: the pause that began the trouble left open whether they are too many.
+			step = g.tryUntried()
+			s.Wins = 0
 		case !g.mayProbe():
 			// A refusal cannot be afforded now: the limit stays.
 		case s.Wins > 0 && float64(s.RefusalTime) > slowRefusal*s.Mean && s.Top < math.Floor(s.Limit+limitSlack):

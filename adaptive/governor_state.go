@@ -167,6 +167,7 @@ type GovernorState struct {
 	BlockAt       time.Duration // when the block began
 	BlockLast     time.Duration // when calls in flight were added to it last
 	CalmAt        time.Duration // blocks that begin before it do not count
+	TriedAt       time.Duration // when one call more than were known to have places was tried last
 	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
 	BlockArea     float32       // calls in flight times s
 	BlockCalls    float32
@@ -463,7 +464,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.LevelAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Most.From, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.TriedAt, &s.LevelAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Most.From, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
