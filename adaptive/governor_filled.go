@@ -24,7 +24,7 @@ func (g *Governor) filled(n, proven float64, c *Call) bool {
 func (g *Governor) fill(t time.Duration, n float64) {
 	s := &g.s
 	s.Limit = max(float64(g.cfg.Min), min(s.Limit, n-1))
-	s.MovedAt, s.MovedFrom, s.Flight = t, float32(s.Limit), s.Limit
+	s.Flight = s.Limit
 	s.Bound, s.LastBound = n, n
 	s.Open, s.SlowStart = false, false
 	g.paced(t)

@@ -296,7 +296,6 @@ func (g *Governor) lagHold(t time.Duration, n float64) {
 	s.Limit = min(max(math.Round(n)-1, float64(g.cfg.Min)), g.ceiling())
 	s.Bound, s.LastBound, s.Memory, s.Sharp = n, n, float32(s.Limit), 4
 	s.HoldUntil = max(s.HoldUntil, after(t, s.Lag.freeAfter())) // the guard knows nothing of the calls that have ended already
-	s.MovedAt, s.MovedFrom = t, float32(s.Limit)
 	s.SlowStart, s.Threshold, s.Open = false, 0, false
 	s.Flight, s.Top = s.Limit, 0
 	s.Good, s.Used, s.Wins = 0, false, 0

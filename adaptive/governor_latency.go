@@ -128,7 +128,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 	if s.CutLevel > 0 && b.level < 0.8*float64(s.CutLevel) {
 		if g.cfg.Objective == Throughput && b.rate < 0.8*float64(s.CutRate) && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
-			s.Limit, s.Cause, s.MovedAt, s.MovedFrom = max(s.Limit, min(0.9*float64(s.CutLevel), g.ceiling())), CauseRecovery, t, s.CutLevel
+			s.Limit, s.Cause = max(s.Limit, min(0.9*float64(s.CutLevel), g.ceiling())), CauseRecovery
 			s.Cells = [numCells]CellState{}
 			s.Cells[cellOf(float64(s.CutLevel))] = block{float64(s.CutLevel), float64(s.CutRate), b.latency}.cell(at)
 			g.disturbed(t)

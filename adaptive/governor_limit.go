@@ -68,11 +68,14 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 					n = s.Limit // nor, where a pace holds back, does how many are in flight
 				}
 			}
-			s.Bound, s.LastBound, s.Late = n, n, false
+			s.Bound, s.Late = n, false
+			if cause == CauseThrottled || s.LastBound == 0 {
+				s.LastBound = n // what only took too long, or found no capacity, says nothing of where a limit refuses
+			}
 			s.FlowBefore = float32(s.Flow)
 			s.Memory = float32(s.Limit)
 		}
-		s.Limit, s.Cause, s.MovedAt, s.MovedFrom = limit, cause, t, float32(limit)
+		s.Limit, s.Cause = limit, cause
 	}
 	g.disturbed(t)
 	s.Episode++
@@ -188,6 +191,10 @@ func (g *Governor) grow(w *Window, n int) {
 			// Known to be good.
 			step, cause = min(gap, max(1, gap/2)), CauseRecovery
 			s.Wins = 0
+		case g.untried() > 0:
+			// As many were never refused: the pause that began the trouble left open whether they are too many.
+			step = g.tryUntried()
+			s.Wins = 0
 		case !g.mayProbe():
 			// A refusal cannot be afforded now: the limit stays.
 		case s.Wins > 0 && float64(s.RefusalTime) > slowRefusal*s.Mean && s.Top < math.Floor(s.Limit+limitSlack):
@@ -211,15 +218,12 @@ func (g *Governor) grow(w *Window, n int) {
 // slowed lowers the limit because of how long calls take.
 func (g *Governor) slowed(limit float64) {
 	s := &g.s
-	s.Limit, s.Cause, s.MovedAt, s.MovedFrom, s.Flight = limit, CauseLatency, s.At, float32(limit), limit
+	s.Limit, s.Cause, s.Flight = limit, CauseLatency, limit
 }
 
 // raise sets the limit if it is larger than before.
 func (g *Governor) raise(limit float64, cause Cause) {
 	if s := &g.s; limit > s.Limit {
-		if limit > float64(s.MovedFrom)*1.1 {
-			s.MovedAt, s.MovedFrom = s.At, float32(limit)
-		}
 		s.Limit, s.Cause = limit, cause
 	}
 }

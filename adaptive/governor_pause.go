@@ -163,7 +163,8 @@ func (g *Governor) settle(n, gap float64) float64 {
 		s.Crowd = mostCrowd // how many are on their way is known, and that this one was refused says that there were few
 	}
 	floor := float64(g.cfg.Min)
-	s.Least, s.Places, s.Bound = float32(max(1, math.Floor(least))), float32(max(floor, min(math.Floor(places), n-1))), n
+	s.Least, s.Places = float32(max(1, math.Floor(least))), float32(max(floor, min(math.Floor(places), n-1)))
+	s.Bound, s.LastBound = n, n
 	return min(s.Limit, float64(s.Places))
 }
 

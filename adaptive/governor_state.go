@@ -17,7 +17,7 @@ type GovernorState struct {
 
 	Limit       float64       // W: the limit in force, before it is cut to whole calls
 	Bound       float64       // B: in flight when the call started whose refusal began the last trouble; 0: none, or grown since
-	LastBound   float64       // B': the same, kept when the upstream has grown
+	LastBound   float64       // B': the same, kept when the upstream has grown, and of refusals by limits alone once there was one
 	Top         float64       // A: most that an accepted call saw in flight since the last cut
 	Proven      float64       // V: calls that saw as many in flight were accepted by the row, forgotten over some thousand calls
 	RunFrom     float64       // accepted calls where this row of accepted calls began
@@ -167,7 +167,7 @@ type GovernorState struct {
 	BlockAt       time.Duration // when the block began
 	BlockLast     time.Duration // when calls in flight were added to it last
 	CalmAt        time.Duration // blocks that begin before it do not count
-	MovedAt       time.Duration // when the limit moved last by a tenth
+	TriedAt       time.Duration // when one call more than were known to have places was tried last
 	StayUntil     time.Duration // the limit does not rise before it, because the objective lowered it
 	BlockArea     float32       // calls in flight times s
 	BlockCalls    float32
@@ -181,7 +181,6 @@ type GovernorState struct {
 	BlockLost     float32 // s that calls were in flight that came to nothing, sum
 	TokensPerCall float32 // smoothed
 	Spread        float32 // how much a level's throughput differs from block to block, as a logarithm
-	MovedFrom     float32 // the limit then
 	CutLevel      float32 // in flight in the block that lowered the limit; 0: confirmed
 
 	Most MostState // what got done where most did
@@ -325,7 +324,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for _, f := range [...]*float32{
 		&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen,
-		&s.Threshold, &s.Knee, &s.Memory, &s.Peak, &s.RunLevel, &s.RefusedAt, &s.MeanLevel, &s.CapAt, &s.DoubleFrom, &s.MovedFrom, &s.CutLevel, &s.BlockFrom,
+		&s.Threshold, &s.Knee, &s.Memory, &s.Peak, &s.RunLevel, &s.RefusedAt, &s.MeanLevel, &s.CapAt, &s.DoubleFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = float32(between(float64(*f), 0, most))
 	}
@@ -465,7 +464,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	// Instants become instants of the new clock: none lies further back than a day, nor ahead than an hour.
 	instants := [...]*time.Duration{
 		&s.CutAt, &s.RefusedLast, &s.PassedAt, &s.HoleAt, &s.RetestFrom, &s.DarkSince, &s.DarkLast, &s.HoldUntil, &s.ActiveAt, &s.PausedUntil, &s.ProbeAt, &s.FlowAt, &s.StatedAt,
-		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.MovedAt, &s.LevelAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Most.From, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
+		&s.BusyAt, &s.ValidAt, &s.DoubleAt, &s.BlockAt, &s.BlockLast, &s.CalmAt, &s.TriedAt, &s.LevelAt, &s.AskAgain, &s.SlowerUntil, &s.StayUntil, &s.SpellAt, &s.HangAt, &s.Most.From, &s.Begin.Until, &s.Lag.At, &s.Turn.At,
 		&s.Pace[0].UsedAt, &s.Pace[0].StatedEnd, &s.Pace[0].AnchorAt, &s.Told[0].End, &s.Told[1].End, &s.Pace[1].UsedAt, &s.Pace[1].StatedEnd, &s.Pace[1].AnchorAt,
 	}
 	for _, at := range instants {
