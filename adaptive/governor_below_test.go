@@ -58,3 +58,42 @@ func TestGovernorBelowPlaces(t *testing.T) {
 		})
 	}
 }
+
+// In a pause places are counted: those in flight that are not refused have them. A quota that is used up refuses whatever it is asked, and where a refusal takes as long as a call
+// that is nearly all that is in flight. It looked like a limit of one call for as long as a pause of eight seconds costs thirty times.
+func TestGovernorEmptied(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		refused int // of six that were in flight when one was refused
+		quota   bool
+	}{
+		{"all but one", 5, true},
+		{"half", 3, false},
+		{"one", 1, false},
+	} {
+		const took, pause = 80 * time.Millisecond, 8 * time.Second
+		g, now := warm(7)
+		for range 200 {
+			now += took / 7
+			g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 7, InFlight: 6, Full: true, Waiting: 50})
+		}
+		o := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: pause}
+		d := g.Decision()
+		now += took / 7
+		sent := now - 20*time.Millisecond
+		for i := range 7 {
+			call := Call{SentAt: sent + time.Duration(i)*18*time.Millisecond/5, InFlight: 7, Episode: d.Episode}
+			if i > test.refused {
+				g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 7, InFlight: 6 - i, Waiting: 50})
+				now += 12 * time.Millisecond
+				continue
+			}
+			g.Window(now, Window{Start: now, InFlight: 7 - i, Waiting: 50})
+			g.Ended(now, call, o)
+			now += 12 * time.Millisecond
+		}
+		if s := g.State(); (s.Pace[paceRequests].Rate > 0) != test.quota {
+			t.Errorf("%s: %v places of %v, pace %v", test.name, s.Places, s.Proven, g.Decision().Pace)
+		}
+	}
+}
