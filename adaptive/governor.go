@@ -179,6 +179,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				g.nearer(n)
 			}
 			g.count(t, c.SentAt, s.InFlight)
+			if o.Class == feedback.Throttled && o.Scope <= feedback.ScopeUnknown && g.emptied(t) {
+				g.quotaRefused(t, float64(s.Memory), true)
+			}
 		}
 		return g.Decision()
 	}

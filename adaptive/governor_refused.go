@@ -148,6 +148,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		g.capRefused(t, n)
 		return
 	}
+	again := g.belowAgain(t, n, gap)
 	// A cap on calls in flight refuses at its boundary and nowhere else. Next to a delay, a quota is more likely.
 	weight := 1.0
 	if o.HasRetryAfter && o.RetryAfter > 0 {
@@ -171,7 +172,11 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	case s.Varied && g.costly(t):
 		s.Against += float32(weight) // a limit on calls in flight does not know how long it takes
 	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
-		s.Against = max(0, s.Against-0.5)
+		if again {
+			s.Against++
+		} else {
+			s.Against = max(0, s.Against-0.5)
+		}
 		s.Test = min(s.Test+1, 3)
 		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
 			s.Test = 1 // of so few, any two numbers are near to each other
@@ -187,6 +192,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.try(t, n, first)
 			return
 		}
+	case again:
+		s.Against++
 	case n <= 0.9*s.Top:
 		s.Against += float32(weight / 2)
 	case s.Open && s.LastBound > 0 && s.Proven > 1.1*s.LastBound && gap >= passedBeyond:

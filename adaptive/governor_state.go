@@ -222,6 +222,7 @@ type GovernorState struct {
 	Charged      bool  // one more was refused after the one that told that a pace was too fast
 	Paid         bool  // the last refusal was taken from the budget
 	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Below        bool  // the last refusal was one that there are places enough for, after many calls
 	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
 	Resumed      bool  // the last pause began shortly after the one before was over
 	Varied       bool  // the delay that was named last differs by more than a second from the one before

@@ -33,7 +33,7 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		s.Trial, s.Hits = float32(n), -2 // as many were accepted
 	case d > max(0.5, 0.02*float64(s.Trial)):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
-	case g.flows(n):
+	case g.flows(n, o):
 		// At a pace that stays as it is, calls that take as long see as many.
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
@@ -59,11 +59,14 @@ func (g *Governor) capTold() bool {
 	return s.Refuted > 0 && s.RefusedAt >= watchFrom && s.Top < float64(s.RefusedAt)
 }
 
-// flows reports whether n calls in flight are as many as a quota that was measured well lets start while one takes: it refuses at that number, too.
-func (g *Governor) flows(n float64) bool {
+// flows reports whether n calls in flight are as many as a quota that was measured well lets start while one takes: it refuses at that number, too. Where calls take
+// the same time each, as many are in flight whenever one starts, but for one, and that one itself. A limit of so few is refused at such a number, too, so that counts
+// where a delay is named only: there it costs pauses to take the one for the other, and at a limit the pace costs little.
+func (g *Governor) flows(n float64, o *Outcome) bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	return p.Sure && p.Use >= useBinding && math.Abs(n-p.Known*s.Mean) <= flowsNear*n
+	few := p.Known * s.Mean
+	return p.Sure && p.Use >= useBinding && (math.Abs(n-few) <= flowsNear*n || o.HasRetryAfter && g.even() && n >= few && n <= few+2)
 }
 
 // flowsNear is by which share those may differ.

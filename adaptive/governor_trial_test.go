@@ -109,3 +109,34 @@ func TestGovernorCapTold(t *testing.T) {
 		}
 	}
 }
+
+// TestGovernorEvenFlow has a pace on trial be refused at the same number of calls in flight again and again. Where calls take the same time each, a quota of so many a
+// second is met with as many in flight as start while one takes, and one more: that refutes no pace.
+func TestGovernorEvenFlow(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		n     float64 // in flight when a call is refused, where 5.1 start while one takes
+		rest  float32 // variance of how long calls take
+		delay bool    // refusals name one
+		holds bool
+	}{
+		{"even calls, as many as start while one takes, and itself", 6, 0, true, true},
+		{"even calls, one more", 7, 0, true, true},
+		{"even calls, two more", 8, 0, true, false},
+		{"uneven calls", 6, 0.04, true, false},
+		{"no delay", 6, 0, false, false},
+	} {
+		g, now := warm(4)
+		s := &g.s
+		s.Mean, s.LevelSeen, s.LevelRest, s.Trial, s.Top = 0.0637, 64, test.rest, float32(test.n), test.n-1
+		s.Pace[paceRequests] = PaceState{Rate: 78.4, Known: 80, Ceiling: 80, Sure: true, Measured: true, Use: 1, UsedAt: now}
+		refuted := false
+		for range 2 * trialHits {
+			s.Done += 200
+			refuted = refuted || g.refuted(test.n, s.Proven, &Outcome{Class: feedback.Throttled, HasRetryAfter: test.delay, RetryAfter: time.Second})
+		}
+		if refuted == test.holds {
+			t.Errorf("%s: refuted %v", test.name, refuted)
+		}
+	}
+}

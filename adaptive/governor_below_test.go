@@ -1,0 +1,99 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// A limit on calls in flight refuses none while no more are in flight than it has places. A quota of 200 calls that come back within a second does, at whatever limit is
+// kept, and names a second each time. It looked like one that has a place less each time, and with one place left for minutes.
+func TestGovernorBelowPlaces(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		more    int // in flight than there are places when one is refused
+		passed  int // calls between two that are refused
+		becomes bool
+	}{
+		{"as many as places, after many calls", 0, 200, true},
+		{"one more than places", 1, 200, false},
+		{"as many as places, after few calls", 0, 30, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const places, took, pause = 20, 35 * time.Millisecond, time.Second
+			now := time.Minute
+			g := New(Config{})
+			g.Restore(now, GovernorState{
+				At: now, Limit: places, Bound: places + 1, LastBound: places + 1, Proven: places, Top: places, Places: places, Held: places, Done: 5000, Refused: 9, Refuted: 1, Test: 3,
+				FlowAt: now, FlowCount: 4991, RefusedCount: 4991, RingCount: 4991, Flow: 500, Mean: took.Seconds(), MeanOf: 32, Latency: took, Way: 1e-3, RefusalTime: 1e-3,
+				ProbeAt: now + time.Hour, PausedUntil: now - time.Minute/2, LastPause: pause, RefusedLast: now - time.Minute/2, Pauses: 5, Busy: true, BusyAt: now, PassedAt: now,
+			})
+			for i := 1; i <= 4; i++ {
+				for range test.passed {
+					n := g.Decision().Limit
+					now += took / time.Duration(n)
+					g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: n, InFlight: n - 1, Full: true, Waiting: 50})
+				}
+				n := int(g.s.Places) + test.more
+				d := g.Decision()
+				g.Window(now+time.Millisecond, Window{Start: now, InFlight: n, Waiting: 50})
+				g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: n, Episode: d.Episode}, Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: pause})
+				t.Logf("refusal %d, of a call that saw %d: %+v, %.2f against", i, n, g.Decision(), g.s.Against)
+				if g.s.Pace[paceRequests].Rate > 0 {
+					if !test.becomes {
+						t.Errorf("it is taken for a quota after %d refusals", i)
+					}
+					return
+				}
+				for left := n - 2; left >= 0; left-- {
+					now += time.Millisecond
+					g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: n, InFlight: left, Waiting: 50})
+				}
+				now += pause
+			}
+			if test.becomes {
+				t.Errorf("four refusals of as many calls as there are places: %+v", g.Decision())
+			}
+		})
+	}
+}
+
+// In a pause places are counted: those in flight that are not refused have them. A quota that is used up refuses whatever it is asked, and where a refusal takes as long as a call
+// that is nearly all that is in flight. It looked like a limit of one call for as long as a pause of eight seconds costs thirty times.
+func TestGovernorEmptied(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		refused int // of six that were in flight when one was refused
+		quota   bool
+	}{
+		{"all but one", 5, true},
+		{"half", 3, false},
+		{"one", 1, false},
+	} {
+		const took, pause = 80 * time.Millisecond, 8 * time.Second
+		g, now := warm(7)
+		for range 200 {
+			now += took / 7
+			g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 7, InFlight: 6, Full: true, Waiting: 50})
+		}
+		o := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: pause}
+		d := g.Decision()
+		now += took / 7
+		sent := now - 20*time.Millisecond
+		for i := range 7 {
+			call := Call{SentAt: sent + time.Duration(i)*18*time.Millisecond/5, InFlight: 7, Episode: d.Episode}
+			if i > test.refused {
+				g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 7, InFlight: 6 - i, Waiting: 50})
+				now += 12 * time.Millisecond
+				continue
+			}
+			g.Window(now, Window{Start: now, InFlight: 7 - i, Waiting: 50})
+			g.Ended(now, call, o)
+			now += 12 * time.Millisecond
+		}
+		if s := g.State(); (s.Pace[paceRequests].Rate > 0) != test.quota {
+			t.Errorf("%s: %v places of %v, pace %v", test.name, s.Places, s.Proven, g.Decision().Pace)
+		}
+	}
+}
