@@ -35,3 +35,18 @@ func TestGovernorTakesTheRestOfTheWay(t *testing.T) {
 		}
 	}
 }
+
+func TestGovernorSpreadsASteppedLimit(t *testing.T) {
+	// A limit of 1000 is raised by 31 calls. A quota that the limit hides and that allows 16 at once would refuse half of them. One of 40 is raised by one, and where
+	// nothing was refused yet no quota is near.
+	for _, test := range []struct {
+		limit, bound float64
+		spread       bool
+	}{{1000, 1040, true}, {40, 42, false}, {1000, 0, false}} {
+		g, now := bounded(test.limit, test.bound)
+		g.Window(now, Window{Start: now - time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: int(test.limit), InFlight: int(test.limit) - 1, Waiting: 9, Full: true})
+		if d := g.Decision(); (d.Pace > 0) != test.spread || d.Pace > 2*test.limit/0.1 {
+			t.Errorf("a limit of %v, %v were refused: calls start at a pace of %v", test.limit, test.bound, d.Pace)
+		}
+	}
+}
