@@ -3,6 +3,8 @@ package adaptive
 import (
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/feedback"
 )
 
 // bounded returns a law with a limit of n calls that take 0.1 s, where one was refused that saw bound, and the time.
@@ -47,6 +49,32 @@ func TestGovernorSpreadsASteppedLimit(t *testing.T) {
 		g.Window(now, Window{Start: now - time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: int(test.limit), InFlight: int(test.limit) - 1, Waiting: 9, Full: true})
 		if d := g.Decision(); (d.Pace > 0) != test.spread || d.Pace > 2*test.limit/0.1 {
 			t.Errorf("a limit of %v, %v were refused: calls start at a pace of %v", test.limit, test.bound, d.Pace)
+		}
+	}
+}
+
+func TestGovernorFirstBeyondEndsTheTest(t *testing.T) {
+	// Of few calls any two numbers are the same, so that a limit of two would be asked by starts that are spread for good, and a tenth of it left free. But where many
+	// calls saw two in flight, none was refused, and the first one that saw three is, a limit refuses.
+	for _, test := range []struct {
+		name     string
+		accepted int64 // since the refusal before
+		spread   bool
+	}{{"after 6 calls", 6, true}, {"after 40 calls", 40, false}} {
+		g, now := bounded(3, 3)
+		s := &g.s
+		s.Test, s.Flight, s.Top, s.Proven, s.Peak, s.InFlight = 1, 2, 2, 2, 2, 3
+		s.Refuted = 1 // no second trial yet
+		s.RefusedCount = g.accepted() - float64(test.accepted) - 1
+		now += time.Second
+		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 3, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		d := g.Decision()
+		for i := 0; i < 10 && d.Limit < 2; i++ {
+			now += 100 * time.Millisecond
+			d = g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 1, InFlight: 1, Waiting: 9, Full: true})
+		}
+		if d.Limit != 2 || (d.Pace > 0) != test.spread {
+			t.Errorf("three in flight are refused %s that saw two: a limit of %d, starts at a pace of %v", test.name, d.Limit, d.Pace)
 		}
 	}
 }

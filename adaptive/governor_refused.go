@@ -175,9 +175,13 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Against += float32(weight) // a limit on calls in flight does not know how long it takes
 	case !s.Open && s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, near*s.LastBound):
 		s.Against = max(0, s.Against-0.5)
-		s.Test = min(s.Test+1, 3)
-		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
+		switch few := s.LastBound < watchFrom; {
+		case few && g.firstBeyond(n, gap):
+			s.Test = 3 // many saw one fewer, and none of them was refused
+		case few && math.Abs(n-s.LastBound) > 0.5, s.Test < 3 && (s.LastBound <= 4 || few && s.Sharp%4 == 3):
 			s.Test = 1 // of so few, any two numbers are near to each other
+		default:
+			s.Test = min(s.Test+1, 3)
 		}
 		trials := 1
 		if g.costly(t) && n > watchFrom {
