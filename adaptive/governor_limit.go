@@ -182,14 +182,17 @@ func (g *Governor) grow(w *Window, n int) {
 			s.Wins = 0
 		case s.Bound == 0:
 			// Nothing was refused yet.
-			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			step = max(1, min(max(1, s.Limit/firstStep)*math.Exp2(float64(s.Wins)), s.Limit/4))
 			if s.Counts == byLatency {
 				step = min(step, max(1, sizeStep*s.Limit))
 			}
 			s.Wins = min(s.Wins+1, 10)
 		case gap > 0:
-			// Known to be good.
+			// Known to be good. What is less than the first step beyond it, of two calls and more, is no rest to be halved.
 			step, cause = min(gap, max(1, gap/2)), CauseRecovery
+			if s.Limit >= 2*firstStep && gap <= s.Limit/firstStep {
+				step = gap
+			}
 			s.Wins = 0
 		case g.untried() > 0:
 			// As many were never refused: the pause that began the trouble left open whether they are too many.
@@ -201,7 +204,7 @@ func (g *Governor) grow(w *Window, n int) {
 			// None that saw as many as are allowed has ended yet, and a refusal may be on its way: what was tried last is not known to go well.
 		default:
 			// Beyond what was refused: each epoch that goes well doubles the step.
-			step = max(1, min(max(1, s.Limit/32)*math.Exp2(float64(s.Wins)), s.Limit/4))
+			step = max(1, min(max(1, s.Limit/firstStep)*math.Exp2(float64(s.Wins)), s.Limit/4))
 			s.Wins = min(s.Wins+1, 10)
 			if s.Late {
 				s.ProbeAt = max(s.ProbeAt, after(s.At, s.Verdict+s.Verdict/4))
@@ -214,6 +217,9 @@ func (g *Governor) grow(w *Window, n int) {
 	}
 	s.Good, s.Used = min(s.Good-epoch, epoch-1), false
 }
+
+// firstStep is which part of the limit the first step beyond what was refused is; each epoch that goes well doubles it.
+const firstStep = 32
 
 // slowed lowers the limit because of how long calls take.
 func (g *Governor) slowed(limit float64) {

@@ -98,6 +98,9 @@ func (g *Governor) pace() float64 {
 			return spreadLast * rate
 		case s.SlowStart:
 			return max(g.slowSpread()*rate, begin)
+		case s.Bound > 0 && s.Limit >= 4*firstStep:
+			// A step of the limit is four calls and more: at once they are more than a quota allows that the limit hides.
+			return spreadFactor * rate
 		}
 	}
 	return 0

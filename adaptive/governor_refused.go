@@ -94,6 +94,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*proven+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
 			g.capRefused(t, n)
+		case !first && s.Open && n <= max(1, nothingPasses*float64(s.Memory)) && p.index(s) == paceRequests:
+			// Hardly any are left in flight, and nothing passes: so refuses no limit on calls, nor did one refuse those before it.
+			g.quotaRefused(t, float64(s.Memory), first)
 		case s.Open && n >= 0.8*s.Bound:
 			// And on with that.
 			g.capRefused(t, n)
@@ -159,7 +162,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Against++ // others may have filled the cap before it came
 	case n <= 1:
 		s.Against += 2 // alone, a call is never one too many
-	case !first && n <= max(0.1*float64(s.Memory), 0.6*s.Bound):
+	case !first && n <= max(nothingPasses*float64(s.Memory), 0.6*s.Bound):
 		s.Against++ // nothing passes even with much less in flight
 	case gained < 1:
 	case n <= proven && gap >= passedBeyond && g.costly(t) && s.LastPause.Seconds() >= turnLeast && (s.Pauses <= 1 || s.Varied || n <= (1-near)*proven):
@@ -177,9 +180,13 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		} else {
 			s.Against = max(0, s.Against-0.5)
 		}
-		s.Test = min(s.Test+1, 3)
-		if s.LastBound <= 4 || s.LastBound < 8 && s.Sharp%4 == 3 {
+		switch few := s.LastBound < watchFrom; {
+		case few && g.firstBeyond(n, gap):
+			s.Test = 3 // many saw one fewer, and none of them was refused
+		case few && math.Abs(n-s.LastBound) > 0.5, s.Test < 3 && (s.LastBound <= 4 || few && s.Sharp%4 == 3):
 			s.Test = 1 // of so few, any two numbers are near to each other
+		default:
+			s.Test = min(s.Test+1, 3)
 		}
 		trials := 1
 		if g.costly(t) && n > watchFrom {
@@ -223,6 +230,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 
 // doubtProbe is the least share of the time for which a limit is not tried after a pause that is waited where it may be none.
 const doubtProbe = 0.1
+
+// nothingPasses is the share of the limit before a row of refusals up to which so few are in flight that no limit on calls refuses one more.
+const nothingPasses = 0.1
 
 // passedBeyond is how many calls must have been accepted since the refusal before for it to say something that they saw more in flight than what was
 // refused: refusals at random mostly come sooner.

@@ -1,0 +1,80 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// bounded returns a law with a limit of n calls that take 0.1 s, where one was refused that saw bound, and the time.
+func bounded(n, bound float64) (*Governor, time.Duration) {
+	g, now := warm(20)
+	s := &g.s
+	s.Limit, s.Bound, s.LastBound, s.Flight, s.Top, s.Proven = n, bound, bound, n, n, n
+	s.SlowStart, s.Threshold, s.Recovering, s.Open, s.Test, s.Mean, s.Latency, s.Good, s.Old = false, 0, false, false, 3, 0.1, 100*time.Millisecond, 0, 0
+	return g, now
+}
+
+// epoch has as many calls end as the limit allows.
+func epoch(g *Governor, now time.Duration) time.Duration {
+	for range 20 {
+		now += 5 * time.Millisecond
+		n := g.Decision().Limit
+		g.Window(now, Window{Start: now - 5*time.Millisecond, OK: n/20 + 1, Timed: n/20 + 1, Latency: time.Duration(n/20+1) * 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: n, InFlight: n, Waiting: 9, Full: true})
+	}
+	return now
+}
+
+func TestGovernorTakesTheRestOfTheWay(t *testing.T) {
+	// Up to 0.98 of what was refused the way is known, half of it in each epoch. What is less than the first step beyond, a 32nd, is taken at once: by halves a limit
+	// of a thousand takes five epochs more, until more is tried.
+	for _, test := range []struct{ from, want float64 }{{900, 940}, {960, 980}} {
+		g, now := bounded(test.from, 1000)
+		epoch(g, now)
+		if got := g.s.Limit; got != test.want {
+			t.Errorf("a limit of %v, 1000 were refused: %v after an epoch, want %v", test.from, got, test.want)
+		}
+	}
+}
+
+func TestGovernorSpreadsASteppedLimit(t *testing.T) {
+	// A limit of 1000 is raised by 31 calls. A quota that the limit hides and that allows 16 at once would refuse half of them. One of 40 is raised by one, and where
+	// nothing was refused yet no quota is near.
+	for _, test := range []struct {
+		limit, bound float64
+		spread       bool
+	}{{1000, 1040, true}, {40, 42, false}, {1000, 0, false}} {
+		g, now := bounded(test.limit, test.bound)
+		g.Window(now, Window{Start: now - time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: int(test.limit), InFlight: int(test.limit) - 1, Waiting: 9, Full: true})
+		if d := g.Decision(); (d.Pace > 0) != test.spread || d.Pace > 2*test.limit/0.1 {
+			t.Errorf("a limit of %v, %v were refused: calls start at a pace of %v", test.limit, test.bound, d.Pace)
+		}
+	}
+}
+
+func TestGovernorFirstBeyondEndsTheTest(t *testing.T) {
+	// Of few calls any two numbers are the same, so that a limit of two would be asked by starts that are spread for good, and a tenth of it left free. But where many
+	// calls saw two in flight, none was refused, and the first one that saw three is, a limit refuses.
+	for _, test := range []struct {
+		name     string
+		accepted int64 // since the refusal before
+		spread   bool
+	}{{"after 6 calls", 6, true}, {"after 40 calls", 40, false}} {
+		g, now := bounded(3, 3)
+		s := &g.s
+		s.Test, s.Flight, s.Top, s.Proven, s.Peak, s.InFlight = 1, 2, 2, 2, 2, 3
+		s.Refuted = 1 // no second trial yet
+		s.RefusedCount = g.accepted() - float64(test.accepted) - 1
+		now += time.Second
+		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 3, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		d := g.Decision()
+		for i := 0; i < 10 && d.Limit < 2; i++ {
+			now += 100 * time.Millisecond
+			d = g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 1, InFlight: 1, Waiting: 9, Full: true})
+		}
+		if d.Limit != 2 || (d.Pace > 0) != test.spread {
+			t.Errorf("three in flight are refused %s that saw two: a limit of %d, starts at a pace of %v", test.name, d.Limit, d.Pace)
+		}
+	}
+}
