@@ -13,6 +13,9 @@ const (
 	// spells is how many spells, each of which counts less the longer ago it began (spellAge), make a limit.
 	spells   = 2.5
 	spellAge = 30 * time.Second
+	// spellPauses is by how many of its delays the age of a spell is longer where they cost much. There, with the limit in use, one accepted call is enough between two: of a limit of two,
+	// hardly more pass between two refusals, and that one is accepted and the next one refused three times in a row has a chance of 1 in 64 at most where a share of all is refused.
+	spellPauses = 8
 	// deadRow is how many refusals in a row make an outage of what was a limit.
 	deadRow = 30
 	// rising is how many times as many as ever went well must be in flight for more and more to be tried.
@@ -23,8 +26,12 @@ const (
 func (g *Governor) limiting(t time.Duration, n float64) bool {
 	s := &g.s
 	accepted := g.accepted()
-	if accepted-s.SpellCount-g.unresolved() >= spellAfter {
-		s.Spells = float32(float64(s.Spells)*math.Exp(-float64(max(0, t-s.SpellAt))/float64(spellAge)) + 1)
+	after, age := float64(spellAfter), spellAge
+	if g.costly(t) && n >= 2 && n > s.Limit-1 {
+		after, age = 1, spellAge+spellPauses*s.LastPause
+	}
+	if accepted-s.SpellCount-g.unresolved() >= after {
+		s.Spells = float32(float64(s.Spells)*math.Exp(-float64(max(0, t-s.SpellAt))/float64(age)) + 1)
 		s.SpellAt = t
 		s.Limiting = s.Limiting || s.Spells >= spells || s.found(n)
 	}

@@ -78,3 +78,33 @@ func TestOverloadBelowWhatIsProven(t *testing.T) {
 		t.Errorf("the boundary is %v after refusals of single calls, want 8, as %v were proven", s.Bound, s.Proven)
 	}
 }
+
+// A limit of few calls that says 503 with a long delay lets hardly any pass between two refusals: that those with the limit in use are refused, and no others, tells.
+func TestOverloadOfFewWithDelays(t *testing.T) {
+	const delay = 10 * time.Second
+	for _, test := range []struct {
+		name string
+		n    int // in flight when one is refused
+		wait time.Duration
+		want bool
+	}{
+		{"with the limit in use", 3, delay, true},
+		{"alone", 1, delay, false},
+		{"no delay", 3, 0, false},
+	} {
+		g, now := New(Config{}), time.Duration(0)
+		for range 8 {
+			now += delay
+			for i := 1; i < test.n || i == 1; i++ {
+				now += 300 * time.Millisecond
+				g.Window(now, Window{Start: now - 300*time.Millisecond, OK: 1, Timed: 1, Latency: 300 * time.Millisecond, MinLatency: 300 * time.Millisecond, MaxInFlight: i, InFlight: i, Full: true, Waiting: 9})
+			}
+			g.s.InFlight, g.s.Limit = test.n, float64(test.n)
+			now += 20 * time.Millisecond
+			g.Ended(now, Call{SentAt: now - 20*time.Millisecond, Episode: g.Decision().Episode, InFlight: test.n}, Outcome{Class: feedback.Overloaded, HasRetryAfter: test.wait > 0, RetryAfter: test.wait})
+		}
+		if s := g.State(); s.Limiting != test.want {
+			t.Errorf("%s: taken for a limit is %v, want %v; %v spells", test.name, s.Limiting, test.want, float64(s.Spells))
+		}
+	}
+}
