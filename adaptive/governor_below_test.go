@@ -65,11 +65,13 @@ func TestGovernorEmptied(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		refused int // of six that were in flight when one was refused
+		scope   feedback.Scope
 		quota   bool
 	}{
-		{"all but one", 5, true},
-		{"half", 3, false},
-		{"one", 1, false},
+		{"all but one", 5, feedback.ScopeUnknown, true},
+		{"all but one, of a limit that is named", 5, feedback.ScopeConcurrency, false},
+		{"half", 3, feedback.ScopeUnknown, false},
+		{"one", 1, feedback.ScopeUnknown, false},
 	} {
 		const took, pause = 80 * time.Millisecond, 8 * time.Second
 		g, now := warm(7)
@@ -77,7 +79,7 @@ func TestGovernorEmptied(t *testing.T) {
 			now += took / 7
 			g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 7, InFlight: 6, Full: true, Waiting: 50})
 		}
-		o := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: pause}
+		o := Outcome{Class: feedback.Throttled, Scope: test.scope, HasRetryAfter: true, RetryAfter: pause}
 		d := g.Decision()
 		now += took / 7
 		sent := now - 20*time.Millisecond
@@ -94,6 +96,53 @@ func TestGovernorEmptied(t *testing.T) {
 		}
 		if s := g.State(); (s.Pace[paceRequests].Rate > 0) != test.quota {
 			t.Errorf("%s: %v places of %v, pace %v", test.name, s.Places, s.Proven, g.Decision().Pace)
+		}
+	}
+}
+
+// Each condition of the two rules by itself.
+func TestGovernorBelowConditions(t *testing.T) {
+	law := func() *Governor {
+		return &Governor{s: GovernorState{Places: 20, Below: true, PausedUntil: time.Second, LastPause: time.Second, Mean: 0.1, Proven: 60, Bound: 61}}
+	}
+	for _, test := range []struct {
+		name   string
+		n, gap float64
+		change func(*GovernorState)
+		again  bool
+		noted  bool
+	}{
+		{"again", 20, 80, func(*GovernorState) {}, true, true},
+		{"once", 20, 80, func(s *GovernorState) { s.Below = false }, false, true},
+		{"after fewer than four for each", 20, 79, func(*GovernorState) {}, false, false},
+		{"after fewer than sixty", 2, 59, func(*GovernorState) {}, false, false},
+		{"one more than places", 21, 200, func(*GovernorState) {}, false, false},
+		{"no places are known", 20, 80, func(s *GovernorState) { s.Places = 0 }, false, false},
+		{"a delay that costs little", 20, 80, func(s *GovernorState) { s.LastPause = time.Second / 100 }, false, false},
+	} {
+		g := law()
+		test.change(&g.s)
+		if again := g.belowAgain(0, test.n, test.gap); again != test.again || g.s.Below != test.noted {
+			t.Errorf("%s: again %v, noted %v", test.name, again, g.s.Below)
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		change  func(*GovernorState)
+		emptied bool
+	}{
+		{"a third", func(*GovernorState) {}, true},
+		{"half", func(s *GovernorState) { s.Places = 30 }, false},
+		{"a third, as many are on their way", func(s *GovernorState) { s.Flow, s.Way = 200, 0.1 }, false},
+		{"a third of what is proven, more of what was refused", func(s *GovernorState) { s.Bound = 41 }, false},
+		{"a pace is kept", func(s *GovernorState) { s.Pace[paceRequests].Rate = 1 }, false},
+		{"no places are known", func(s *GovernorState) { s.Places = 0 }, false},
+		{"a delay that costs little", func(s *GovernorState) { s.LastPause = time.Second / 100 }, false},
+	} {
+		g := law()
+		test.change(&g.s)
+		if emptied := g.emptied(0); emptied != test.emptied {
+			t.Errorf("%s of what a row saw: emptied %v", test.name, emptied)
 		}
 	}
 }

@@ -78,3 +78,30 @@ func TestGovernorFirstBeyondEndsTheTest(t *testing.T) {
 		}
 	}
 }
+
+// Of few calls the test of evenness begins anew where the number is another one, and where it is the same it has ended for good.
+func TestGovernorOtherNumberBeginsTheTestAnew(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		bound  float64
+		n      int
+		before int8
+		after  int8
+	}{
+		{"another number", 5, 6, 3, 1},
+		{"the same number", 5, 5, 3, 3},
+		{"the same number, of four and fewer", 3, 3, 3, 3},
+		{"the same number of four and fewer, not ended yet", 3, 3, 2, 1},
+		{"another number, of many", 40, 41, 2, 3},
+	} {
+		g, now := bounded(test.bound, test.bound)
+		s := &g.s
+		s.Test, s.Refuted, s.InFlight, s.Peak, s.Proven = test.before, 1, test.n, 2, 2
+		s.RefusedCount = g.accepted() - 20
+		now += time.Second
+		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: test.n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		if int8(g.s.Test) != test.after {
+			t.Errorf("%s: %d of the test, want %d", test.name, g.s.Test, test.after)
+		}
+	}
+}

@@ -14,7 +14,7 @@ const (
 	spells   = 2.5
 	spellAge = 30 * time.Second
 	// spellPauses is by how many of its delays the age of a spell is longer where they cost much. There, with the limit in use, one accepted call is enough between two: of a limit of two,
-	// hardly more pass between two refusals, and that one is accepted and the next one refused three times in a row has a chance of 1 in 64 at most where a share of all is refused.
+	// hardly more pass between two refusals. Where a share of all is refused, one with fewer in flight comes soon, and ends the count.
 	spellPauses = 8
 	// deadRow is how many refusals in a row make an outage of what was a limit.
 	deadRow = 30
@@ -27,8 +27,12 @@ func (g *Governor) limiting(t time.Duration, n float64) bool {
 	s := &g.s
 	accepted := g.accepted()
 	after, age := float64(spellAfter), spellAge
-	if g.costly(t) && n >= 2 && n > s.Limit-1 {
+	switch {
+	case !g.costly(t):
+	case n >= 2 && n > s.Limit-1:
 		after, age = 1, spellAge+spellPauses*s.LastPause
+	default:
+		s.Spells = 0 // no limit refuses with places free
 	}
 	if accepted-s.SpellCount-g.unresolved() >= after {
 		s.Spells = float32(float64(s.Spells)*math.Exp(-float64(max(0, t-s.SpellAt))/float64(age)) + 1)

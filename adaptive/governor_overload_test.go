@@ -83,25 +83,36 @@ func TestOverloadBelowWhatIsProven(t *testing.T) {
 func TestOverloadOfFewWithDelays(t *testing.T) {
 	const delay = 10 * time.Second
 	for _, test := range []struct {
-		name string
-		n    int // in flight when one is refused
-		wait time.Duration
-		want bool
+		name  string
+		n     int // in flight when one is refused
+		limit float64
+		few   int // in flight when each third one is refused; 0: as many
+		wait  time.Duration
+		times int // refusals
+		want  bool
 	}{
-		{"with the limit in use", 3, delay, true},
-		{"alone", 1, delay, false},
-		{"no delay", 3, 0, false},
+		{"with the limit in use", 3, 3, 0, delay, 3, true},
+		{"twice", 3, 3, 0, delay, 2, false},
+		{"with places free", 3, 4, 0, delay, 3, false},
+		{"each third one alone", 3, 3, 1, delay, 8, false},
+		{"each third one with a place free", 3, 3, 2, delay, 8, false},
+		{"alone", 1, 1, 0, delay, 8, false},
+		{"no delay", 3, 3, 0, 0, 8, false},
 	} {
 		g, now := New(Config{}), time.Duration(0)
-		for range 8 {
+		for round := range test.times {
 			now += delay
-			for i := 1; i < test.n || i == 1; i++ {
+			n := test.n
+			if test.few > 0 && round%3 == 2 {
+				n = test.few
+			}
+			for i := 1; i < n || i == 1; i++ {
 				now += 300 * time.Millisecond
 				g.Window(now, Window{Start: now - 300*time.Millisecond, OK: 1, Timed: 1, Latency: 300 * time.Millisecond, MinLatency: 300 * time.Millisecond, MaxInFlight: i, InFlight: i, Full: true, Waiting: 9})
 			}
-			g.s.InFlight, g.s.Limit = test.n, float64(test.n)
+			g.s.InFlight, g.s.Limit = n, test.limit
 			now += 20 * time.Millisecond
-			g.Ended(now, Call{SentAt: now - 20*time.Millisecond, Episode: g.Decision().Episode, InFlight: test.n}, Outcome{Class: feedback.Overloaded, HasRetryAfter: test.wait > 0, RetryAfter: test.wait})
+			g.Ended(now, Call{SentAt: now - 20*time.Millisecond, Episode: g.Decision().Episode, InFlight: n}, Outcome{Class: feedback.Overloaded, HasRetryAfter: test.wait > 0, RetryAfter: test.wait})
 		}
 		if s := g.State(); s.Limiting != test.want {
 			t.Errorf("%s: taken for a limit is %v, want %v; %v spells", test.name, s.Limiting, test.want, float64(s.Spells))

@@ -81,3 +81,16 @@ func TestRestoredMost(t *testing.T) {
 		}
 	}
 }
+
+// When one call more was tried last is an instant of the new clock, and none that is ahead: else it would not be tried for an hour.
+func TestRestoredTryIsOver(t *testing.T) {
+	const then, now = time.Hour, 5 * time.Hour
+	for _, test := range []struct{ tried, want time.Duration }{{then - time.Minute, now - time.Minute}, {then + time.Minute, now}, {2 * then, now}} {
+		g := New(Config{})
+		s := g.State()
+		s.At, s.TriedAt = then, test.tried
+		if g.Restore(now, s); g.s.TriedAt != test.want {
+			t.Errorf("tried at %v, %v ago, want %v ago", g.s.TriedAt, now-g.s.TriedAt, now-test.want)
+		}
+	}
+}

@@ -472,7 +472,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		*at = moved(*at, s.At, now)
 	}
 	s.HoldUntil, s.Turn.At = min(s.HoldUntil, after(now, longestHold)), min(s.Turn.At, now)
-	s.RefusedLast = min(s.RefusedLast, now) // a slow pace is not tried for some time after it
+	s.RefusedLast, s.TriedAt = min(s.RefusedLast, now), min(s.TriedAt, now) // for some time after them a slow pace, or one call more, is not tried
 	// The origin is that of Ring's seconds and of the cells, so it keeps its distance.
 	age := s.At - s.Origin
 	if s.Origin > s.At || age < 0 || now-age > now || now-age < math.MinInt64/2 {

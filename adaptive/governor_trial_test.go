@@ -123,6 +123,7 @@ func TestGovernorEvenFlow(t *testing.T) {
 		{"even calls, as many as start while one takes, and itself", 6, 0, true, true},
 		{"even calls, one more", 7, 0, true, true},
 		{"even calls, two more", 8, 0, true, false},
+		{"even calls, fewer", 4, 0, true, false},
 		{"uneven calls", 6, 0.04, true, false},
 		{"no delay", 6, 0, false, false},
 	} {

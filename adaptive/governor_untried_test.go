@@ -47,3 +47,36 @@ func TestGovernorTriesUntried(t *testing.T) {
 		}
 	}
 }
+
+// What was tried and not refused has places. The next one waits as long again, for itself, and none is tried while no refusal can be afforded.
+func TestGovernorTriesUntriedInTurn(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		credit float64
+		at     float64 // s after the pause
+		limit  int
+		places float32
+	}{
+		{"one", 3, 20, 9, 8},
+		{"and the next", 3, 35, 10, 9},
+		{"not while no refusal can be afforded", -50, 20, 8, 8},
+	} {
+		g := New(Config{})
+		s := g.State()
+		s.At, s.PausedUntil, s.LastPause, s.ProbeAt, s.Pauses = time.Minute, time.Minute, 2*time.Second, time.Hour, 1
+		s.Limit, s.Places, s.Least, s.Bound, s.LastBound = 8, 8, 8, 11, 11
+		s.Mean, s.MeanOf, s.Way, s.SlowStart, s.Refused, s.Done = 0.05, 32, 0.001, false, 1, 1000
+		s.CutAt, s.RefusedLast = time.Minute-2*time.Second, time.Minute-2*time.Second
+		g.Restore(time.Minute, s)
+		g.s.Credit = test.credit
+		for now := g.s.At; now < time.Minute+time.Duration(test.at*1e9); {
+			now += 10 * time.Millisecond
+			n := g.Decision().Limit
+			g.Window(now, Window{Start: now - 10*time.Millisecond, OK: 1, Timed: 1, Latency: 50 * time.Millisecond, MinLatency: 50 * time.Millisecond,
+				MaxInFlight: n, InFlight: n - 1, Waiting: 1, Full: true})
+		}
+		if n := g.Decision().Limit; n != test.limit || g.s.Places != test.places {
+			t.Errorf("%s: a limit of %d, %v places after %g s, want %d and %v", test.name, n, g.s.Places, test.at, test.limit, test.places)
+		}
+	}
+}
