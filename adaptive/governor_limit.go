@@ -174,7 +174,7 @@ func (g *Governor) grow(w *Window, n int) {
 		if safe := g.safe(); safe > 0 {
 			margin = s.Bound - safe
 		}
-		switch gap := s.Bound - margin - s.Limit; {
+		switch gap, room := s.Bound-margin-s.Limit, g.untried(); {
 		case g.fewerGet():
 			s.Wins = 0
 		case (g.cfg.Objective != Throughput || s.Counts != byLatency && !g.steep()) && g.slower(w), g.flat():
@@ -194,9 +194,9 @@ func (g *Governor) grow(w *Window, n int) {
 				step = gap
 			}
 			s.Wins = 0
-		case g.untried() > 0:
+		case room > 0:
 			// As many were never refused: the pause that began the trouble left open whether they are too many.
-			step = g.tryUntried()
+			step = g.tryUntried(room)
 			s.Wins = 0
 		case !g.mayProbe():
 			// A refusal cannot be afforded now: the limit stays.

@@ -26,10 +26,10 @@ func (g *Governor) untriedWait(room float64) time.Duration {
 	return time.Duration(min(1e9*g.pauseCost(s.LastPause)*s.Limit/room, float64(time.Hour)))
 }
 
-// tryUntried returns by how much the limit rises now towards what was never refused. What it leaves went well for as long: there are as many places.
-func (g *Governor) tryUntried() float64 {
+// tryUntried returns by how much the limit rises now towards what was never refused, room calls more. What it leaves went well for as long: there are as many places.
+func (g *Governor) tryUntried(room float64) float64 {
 	s := &g.s
-	if s.Credit < 1 || s.At < after(max(s.PausedUntil, s.TriedAt), g.untriedWait(g.untried())) {
+	if s.Credit < 1 || s.At < after(max(s.PausedUntil, s.TriedAt), g.untriedWait(room)) {
 		return 0
 	}
 	s.Places = max(s.Places, float32(math.Floor(s.Limit+limitSlack)))
