@@ -65,7 +65,7 @@ func TestGovernorEmptied(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		refused int // of six that were in flight when one was refused
-		scope   feedback.Scope
+		scope   feedback.Scope // of those after the first
 		quota   bool
 	}{
 		{"all but one", 5, feedback.ScopeUnknown, true},
@@ -79,7 +79,7 @@ func TestGovernorEmptied(t *testing.T) {
 			now += took / 7
 			g.Window(now, Window{Start: now - took, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 7, InFlight: 6, Full: true, Waiting: 50})
 		}
-		o := Outcome{Class: feedback.Throttled, Scope: test.scope, HasRetryAfter: true, RetryAfter: pause}
+		o := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: pause}
 		d := g.Decision()
 		now += took / 7
 		sent := now - 20*time.Millisecond
@@ -92,6 +92,7 @@ func TestGovernorEmptied(t *testing.T) {
 			}
 			g.Window(now, Window{Start: now, InFlight: 7 - i, Waiting: 50})
 			g.Ended(now, call, o)
+			o.Scope = test.scope
 			now += 12 * time.Millisecond
 		}
 		if s := g.State(); (s.Pace[paceRequests].Rate > 0) != test.quota {

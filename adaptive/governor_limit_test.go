@@ -100,7 +100,7 @@ func TestGovernorOtherNumberBeginsTheTestAnew(t *testing.T) {
 		s.RefusedCount = g.accepted() - 20
 		now += time.Second
 		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: test.n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
-		if int8(g.s.Test) != test.after {
+		if g.s.Test != test.after {
 			t.Errorf("%s: %d of the test, want %d", test.name, g.s.Test, test.after)
 		}
 	}
