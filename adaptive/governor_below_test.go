@@ -11,21 +11,24 @@ import (
 // kept, and names a second each time. It looked like one that has a place less each time, and with one place left for minutes.
 func TestGovernorBelowPlaces(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		more    int // in flight than there are places when one is refused
-		passed  int // calls between two that are refused
-		becomes bool
+		name   string
+		more   int     // in flight than there are places when one is refused
+		passed int     // calls between two that are refused
+		last   float64 // what was refused before
+		below  bool    // with as many in flight as there are places
+		quota  int     // after so many refusals it is taken for a quota; 0: not after four
 	}{
-		{"as many as places, after many calls", 0, 200, true},
-		{"one more than places", 1, 200, false},
-		{"as many as places, after few calls", 0, 30, false},
+		{"as many as places, after many calls", 0, 200, 21, false, 3},
+		{"and once before, with more in flight than are near", 0, 200, 24, true, 2},
+		{"one more than places", 1, 200, 21, false, 0},
+		{"as many as places, after few calls", 0, 30, 21, false, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const places, took, pause = 20, 35 * time.Millisecond, time.Second
 			now := time.Minute
 			g := New(Config{})
 			g.Restore(now, GovernorState{
-				At: now, Limit: places, Bound: places + 1, LastBound: places + 1, Proven: places, Top: places, Places: places, Held: places, Done: 5000, Refused: 9, Refuted: 1, Test: 3,
+				At: now, Limit: places, Bound: places + 1, LastBound: test.last, Below: test.below, Proven: places, Top: places, Places: places, Held: places, Done: 5000, Refused: 9, Refuted: 1, Test: 3,
 				FlowAt: now, FlowCount: 4991, RefusedCount: 4991, RingCount: 4991, Flow: 500, Mean: took.Seconds(), MeanOf: 32, Latency: took, Way: 1e-3, RefusalTime: 1e-3,
 				ProbeAt: now + time.Hour, PausedUntil: now - time.Minute/2, LastPause: pause, RefusedLast: now - time.Minute/2, Pauses: 5, Busy: true, BusyAt: now, PassedAt: now,
 			})
@@ -41,8 +44,8 @@ func TestGovernorBelowPlaces(t *testing.T) {
 				g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: n, Episode: d.Episode}, Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: pause})
 				t.Logf("refusal %d, of a call that saw %d: %+v, %.2f against", i, n, g.Decision(), g.s.Against)
 				if g.s.Pace[paceRequests].Rate > 0 {
-					if !test.becomes {
-						t.Errorf("it is taken for a quota after %d refusals", i)
+					if i != test.quota {
+						t.Errorf("it is taken for a quota after %d refusals, want %d", i, test.quota)
 					}
 					return
 				}
@@ -52,7 +55,7 @@ func TestGovernorBelowPlaces(t *testing.T) {
 				}
 				now += pause
 			}
-			if test.becomes {
+			if test.quota > 0 {
 				t.Errorf("four refusals of as many calls as there are places: %+v", g.Decision())
 			}
 		})
@@ -64,7 +67,7 @@ func TestGovernorBelowPlaces(t *testing.T) {
 func TestGovernorEmptied(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		refused int // of six that were in flight when one was refused
+		refused int            // of six that were in flight when one was refused
 		scope   feedback.Scope // of those after the first
 		quota   bool
 	}{

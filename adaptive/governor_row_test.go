@@ -55,20 +55,22 @@ func TestGovernorRowThatIsNone(t *testing.T) {
 func TestGovernorRowWithFewInFlight(t *testing.T) {
 	// A pace that is far too fast hardly holds back, so the first refusals of a window that is used up are taken for those of a limit. Calls end, fewer and fewer are
 	// in flight, and nothing passes: no limit does that.
-	g, now := paced(t)
-	before := g.Decision().Limit
-	p := &g.s.Pace[paceRequests]
-	p.Rate, p.Known, p.Ceiling, p.Use, p.Measured = 100, 20, 100, 0.3, false
-	lowest := before
-	for n := before; n > 0; n = n * 3 / 4 {
-		g.s.Done, g.s.InFlight = g.s.Done+int64(g.s.InFlight-n), n // the others have ended
-		g.s.Bound, g.s.RefusedCount = min(g.s.Bound, float64(n)), g.accepted()
-		now = max(now, g.Decision().NotBefore) + time.Second
-		d := g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
-		lowest = min(lowest, d.Limit)
-	}
-	if d := g.Decision(); d.Limit < before || d.Pace == 0 {
-		t.Errorf("refused with %d in flight down to one, nothing accepted: a limit of %d, the lowest was %d, want %d again, and a pace: %v", before, d.Limit, lowest, before, d.Pace)
+	for _, before := range []int{40, 6} {
+		g, now := paced(t)
+		p := &g.s.Pace[paceRequests]
+		p.Rate, p.Known, p.Ceiling, p.Use, p.Measured = 100, 20, 100, 0.3, false
+		g.s.Limit = float64(before)
+		lowest := before
+		for n := before; n > 0; n = n * 3 / 4 {
+			g.s.Done, g.s.InFlight = g.s.Done+int64(g.s.InFlight-n), n // the others have ended
+			g.s.Bound, g.s.RefusedCount = min(g.s.Bound, float64(n)), g.accepted()
+			now = max(now, g.Decision().NotBefore) + time.Second
+			d := g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+			lowest = min(lowest, d.Limit)
+		}
+		if d := g.Decision(); d.Limit < before || d.Pace == 0 {
+			t.Errorf("refused with %d in flight down to one, nothing accepted: a limit of %d, the lowest was %d, want %d again, and a pace: %v", before, d.Limit, lowest, before, d.Pace)
+		}
 	}
 }
 
