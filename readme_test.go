@@ -47,7 +47,7 @@ func TestTranslationsAreInStep(t *testing.T) {
 // No line of prose is there twice. Of a line that two branches rewrote a merge may keep both, one of them with what is not true any more.
 func TestNoLineTwice(t *testing.T) {
 	const same = 60 // bytes that no two lines begin with
-	for _, page := range []string{"README.md", "DESIGN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/control-law.md", "docs/limiter.md", "docs/scenarios.md", "docs/simulator.md"} {
+	for _, page := range []string{"README.md", "DESIGN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/control-law.md", "docs/experiments.md", "docs/limiter.md", "docs/scenarios.md", "docs/simulator.md"} {
 		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 
 // Governor is flyball's own law. It finds a limit that nobody told, and stays there, with two actuators: a limit on calls
 // in flight, which cures "too many at once" and queueing, and a pace of starts (of requests and of tokens), which cures
-// "too fast". docs/control-law.md has each rule with its symbols, constants and experiments.
+// "too fast". docs/control-law.md has each rule with its symbols and constants, docs/experiments.md the runs that chose them.
 //
 // All methods take constant time, allocate nothing and never panic.
 type Governor struct {

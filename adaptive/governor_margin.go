@@ -4,7 +4,7 @@ package adaptive
 // as it may is learned: each such refusal takes a step from the pace, and the calls that are accepted give it back. Only those that name a delay count, as a limit that
 // others use, too, looks the same without one. Where refusals come as often with the most that is taken, or likely mean nothing, the pace is not why.
 const (
-	// marginStep is the step, and mostMargin the most that is taken, as shares of R (docs/control-law.md has the runs that chose them).
+	// marginStep is the step, and mostMargin the most that is taken, as shares of R (docs/experiments.md has the runs that chose them).
 	marginStep, mostMargin = 0.02, 0.1
 	// marginShare is how many refusals may come at a fine pace, in refusal budgets.
 	marginShare = 0.3
