@@ -39,8 +39,13 @@ func (g *Governor) Decision() Decision {
 	if told := g.toldPace(); told > 0 && (pace == 0 || told < pace) {
 		pace = told
 	}
+	until, full := g.until(), false
+	if until == 0 {
+		until = g.silentUntil()
+		full = until > 0
+	}
 	return Decision{
-		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min), g.cfg.Max),
+		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling())),
 		Pace:      pace,
 		TokenPace: min(s.Pace[paceTokens].inForce(s.At), 1000*fastest),
 		NotBefore: s.HoldUntil,
@@ -50,7 +55,8 @@ func (g *Governor) Decision() Decision {
 		Quota:     g.quota(),
 		Episode:   s.Episode,
 		AskAgain:  s.AskAgain,
-		Until:     g.until(),
+		Until:     until,
+		UntilFull: full,
 	}
 }
 
@@ -68,6 +74,14 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	w.Begun = min(max(0, w.Begun), w.OK)
 	w.InFlight, w.MaxInFlight = level(w.InFlight), level(w.MaxInFlight)
 
+	s.Hung = uint16(min(int(s.Hung), w.InFlight))
+	if w.OK > 0 {
+		g.answered(t, began(t, &w), w.InFlight, w.OK)
+	} else if g.silence(t, &w) {
+		return g.Decision()
+	}
+	inFlight := w.InFlight
+	w.InFlight = s.beside(inFlight)
 	s.Done += int64(w.OK)
 	if w.OK > 0 {
 		s.Peak = float32(max(float64(s.Peak)*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit)))
@@ -76,8 +90,8 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	g.costs(&w)
-	s.InFlight = w.InFlight
-	g.count(t, -1, w.InFlight+w.OK)
+	s.InFlight = inFlight
+	g.count(t, -1, inFlight+w.OK)
 	w.InFlight += level(w.Held)
 	if w.OK > 0 {
 		g.lagEnded(w.Start, t, w.OK)
@@ -130,7 +144,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 // ask sets when the next window is wanted.
 func (g *Governor) ask(now time.Duration) {
 	s := &g.s
-	if s.Recovering || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
+	if s.Recovering || s.Hung > 0 || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
 		// What the next call says is needed at once.
 		s.AskAgain = 0
 		return
@@ -145,6 +159,8 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
 	g.took = 0
+	aside := g.asideEnded(&c, &o)
+	c.InFlight = max(1, s.beside(c.InFlight))
 	stale := int32(c.Episode-s.Episode) < 0
 	if stale && s.Old > 0 {
 		s.Old--
@@ -162,7 +178,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	}
 	g.bind(&o, stale)
 	if stale {
-		if o.Class == feedback.Timeout && s.Bound > 0 {
+		if o.Class == feedback.Timeout && s.Bound > 0 && !aside {
 			s.TimeoutDebt = min(s.TimeoutDebt+staleTimeout, maxDebt)
 			g.crowded(t, &c)
 		}

@@ -52,10 +52,16 @@ var _ Listener = (*Governor)(nil)
 func (g *Governor) Began(now time.Duration, c Call) Decision {
 	s := &g.s
 	t := g.advance(now)
+	start := unknownStart
+	if c.SentAt >= 0 {
+		start = c.SentAt
+	}
+	g.answered(t, start, s.InFlight, 0)
+	s.PassedAt = t
 	if int32(c.Episode-s.Episode) < 0 {
 		return g.Decision() // what was accepted before the cut says nothing of what it is good for
 	}
-	c.InFlight = level(c.InFlight)
+	c.InFlight = max(1, s.beside(level(c.InFlight)))
 	if c.SentAt >= 0 {
 		g.learnFirst((t - c.SentAt).Seconds(), c.Class)
 	}
@@ -74,7 +80,7 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 		s.SlowStart, s.Threshold = false, 0
 		s.Good, s.Used, s.Wins = 0, false, 0
 	}
-	g.grow(&Window{OK: 1, Begun: 1, MaxInFlight: c.InFlight, InFlight: s.InFlight, Full: s.Begin.Full}, 1)
+	g.grow(&Window{OK: 1, Begun: 1, MaxInFlight: c.InFlight, InFlight: s.beside(s.InFlight), Full: s.Begin.Full}, 1)
 	s.Begin.Full = false
 	if ask := s.AskAgain; ask != 0 {
 		g.ask(now)

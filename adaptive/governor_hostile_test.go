@@ -31,7 +31,7 @@ func TestPropGovernorRestoredEnds(t *testing.T) {
 		// What headers told has ended after an hour.
 		now += time.Hour + time.Second
 		d := g.Window(now, Window{Start: now})
-		if d.Until != 0 && g.s.Slide.Of == 0 || g.toldPace() != 0 {
+		if d.Until != 0 && !d.UntilFull && g.s.Slide.Of == 0 || g.toldPace() != 0 {
 			t.Fatalf("a pace of %v that headers told lasts until %v, %v from now", g.toldPace(), d.Until, d.Until-now)
 		}
 		// And all that a window counted has left it, unless it never held that much.

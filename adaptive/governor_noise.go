@@ -74,7 +74,7 @@ func (g *Governor) endRun(t time.Duration, c *Call) {
 
 // now returns how many calls are in flight, one that has just been refused included. Calls that start close to each other may overtake each
 // other on their way, so one that was refused may have met as many.
-func (g *Governor) now() float64 { return float64(g.s.InFlight + 1) }
+func (g *Governor) now() float64 { return float64(g.s.beside(g.s.InFlight) + 1) }
 
 // met returns how many calls in flight a refused one met that saw n when it started: where so many are known to go well, one that started later may
 // have come before it.

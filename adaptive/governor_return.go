@@ -19,8 +19,8 @@ func (s *GovernorState) returns() bool {
 // refused for a while. From then on one starts for each that ends.
 func (g *Governor) tryBeside(t time.Duration) {
 	s := &g.s
-	if !s.Recovering || !s.returns() || float64(s.InFlight) <= s.Limit || t < s.HoldUntil || (t-s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
+	if !s.Recovering || !s.returns() || float64(s.beside(s.InFlight)) <= s.Limit || t < s.HoldUntil || (t-s.CutAt).Seconds() < min(beginWait*s.Mean, 10) {
 		return
 	}
-	g.raise(min(float64(s.InFlight)+1, max(s.Limit, s.Bound), g.ceiling()), CauseRecovery)
+	g.raise(min(float64(s.beside(s.InFlight))+1, max(s.Limit, s.Bound), g.ceiling()), CauseRecovery)
 }

@@ -23,7 +23,7 @@ type GovernorState struct {
 	RunFrom     float64       // accepted calls where this row of accepted calls began
 	Flight      float64       // F: most in flight since the last cut, within the limit
 	Verdict     time.Duration // how long the last timeout took to tell
-	PassedAt    time.Duration // when a call ended well last
+	PassedAt    time.Duration // when a call ended well last, or an answer began
 	HoleAt      time.Duration // when a call ended well after a time in which none did
 	Good        float64       // calls that ended well in this epoch
 	Threshold   float32       // the limit at which slow start ends by itself; 0: none
@@ -212,44 +212,46 @@ type GovernorState struct {
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
-	MostFull     bool  // the limit is in use while calls of Most are counted
-	SlowStart    bool  // the limit rises with each call that ends well
-	Open         bool  // the trouble that found Bound is not over
-	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
-	Used         bool  // the limit was in use in this epoch
-	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
-	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
-	Charged      bool  // one more was refused after the one that told that a pace was too fast
-	Paid         bool  // the last refusal was taken from the budget
-	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
-	Below        bool  // the last refusal was one that there are places enough for, after many calls
-	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
-	Resumed      bool  // the last pause began shortly after the one before was over
-	Varied       bool  // the delay that was named last differs by more than a second from the one before
-	Tests        uint8 // refusals at a shared limit, of which each fourth means nothing
-	Waived       bool  // the last refusal of unknown scope meant nothing
-	SpanSlow     bool  // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
-	Limiting     bool  // refusals for a lack of capacity are by a limit
-	Doubted      bool  // a refusal contradicted Stated
-	Busy         bool  // callers waited, or the limit was in use, in the last window
-	Saturated    bool  // more in flight is of no use
-	Recovering   bool  // no call that started after the last cut is known to have ended well
-	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
-	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
-	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
-	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
-	Confirmed    int8  // how often in a row a pace that was tried told what was known, at most 3
-	Sharp        int8  // refusals in a row at the same boundary
-	Wins         int8  // epochs in a row in which probing went well
-	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
-	CapLike      int8  // refusals of a paced guard that look like a limit on calls in flight
-	SlowerTimes  int8  // how often the limit did not rise because calls take longer, at most 8
-	Wrong        int8  // how often a pace explained nothing, at most 3
-	Refuted      int8  // trials that a limit on calls in flight explained
-	LevelSeen    uint8 // calls that LevelRest is of, at most 64
-	LevelNew     uint8 // calls since LevelAt, at most 64
-	LevelTimes   int8  // how often a lower limit did more, at most 4
-	Retests      int8  // the refusals of the retest, 1 to 7
+	MostFull     bool   // the limit is in use while calls of Most are counted
+	SlowStart    bool   // the limit rises with each call that ends well
+	Open         bool   // the trouble that found Bound is not over
+	Late         bool   // calls time out in a crowd: too many are in flight, and that is known late
+	Used         bool   // the limit was in use in this epoch
+	DarkOverload bool   // the last refusal of the row said that the upstream lacks capacity
+	Probed       bool   // the last fresh refusal that began a row came because the pace was tried
+	Charged      bool   // one more was refused after the one that told that a pace was too fast
+	Paid         bool   // the last refusal was taken from the budget
+	Ignored      bool   // the last refusal came at a pace that was fine, and meant nothing
+	Below        bool   // the last refusal was one that there are places enough for, after many calls
+	Surprise     bool   // the last refusal that named a long delay came sooner than it should have
+	Resumed      bool   // the last pause began shortly after the one before was over
+	Varied       bool   // the delay that was named last differs by more than a second from the one before
+	Tests        uint8  // refusals at a shared limit, of which each fourth means nothing
+	Waived       bool   // the last refusal of unknown scope meant nothing
+	SpanSlow     bool   // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
+	Limiting     bool   // refusals for a lack of capacity are by a limit
+	Doubted      bool   // a refusal contradicted Stated
+	Busy         bool   // callers waited, or the limit was in use, in the last window
+	Saturated    bool   // more in flight is of no use
+	Recovering   bool   // no call that started after the last cut is known to have ended well
+	Pauses       int8   // how many pauses there were, at most 8; at most 1 when the upstream has grown
+	Crowd        uint8  // calls refused in the last pause that started before it, at most 100
+	Uneven       int8   // how often a call was refused although as many should have been on their way at all times, at most 3
+	Counts       uint8  // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
+	Confirmed    int8   // how often in a row a pace that was tried told what was known, at most 3
+	Sharp        int8   // refusals in a row at the same boundary
+	Wins         int8   // epochs in a row in which probing went well
+	Test         int8   // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	CapLike      int8   // refusals of a paced guard that look like a limit on calls in flight
+	SlowerTimes  int8   // how often the limit did not rise because calls take longer, at most 8
+	Wrong        int8   // how often a pace explained nothing, at most 3
+	Refuted      int8   // trials that a limit on calls in flight explained
+	LevelSeen    uint8  // calls that LevelRest is of, at most 64
+	LevelNew     uint8  // calls since LevelAt, at most 64
+	LevelTimes   int8   // how often a lower limit did more, at most 4
+	Retests      int8   // the refusals of the retest, 1 to 7
+	Tries        uint8  // how often one more was tried in this silence
+	Hung         uint16 // calls that hang, beside which as many more may be in flight as the limit says
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
@@ -378,6 +380,10 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), mostSame), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
 	s.InFlight, s.Old, s.Stated = level(s.InFlight), int32(level(int(s.Old))), int32(level(int(s.Stated)))
+	s.Hung, s.Tries = uint16(min(int(s.Hung), s.InFlight)), min(s.Tries, mostTries+1)
+	if now != s.At {
+		s.Hung, s.Tries = 0, 0 // those that hang are calls of another process
+	}
 	if s.Stated > 0 && !s.Doubted {
 		s.Limit = min(s.Limit, float64(max(int(s.Stated), g.cfg.Min))) // the same number stated again lowers nothing
 	}

@@ -89,7 +89,7 @@ func (u *metered) run(until time.Duration) {
 		}
 		u.inFlight = left
 		d := u.g.Decision()
-		if d.Until > 0 && u.now >= d.Until && u.waiting > 0 {
+		if d.Until > 0 && u.now >= d.Until && u.waiting > 0 && (!d.UntilFull || len(u.inFlight) >= d.Limit) {
 			d = u.g.Window(u.now, Window{Start: u.now - tick, InFlight: len(u.inFlight), Waiting: u.waiting})
 		}
 		for u.waiting > 0 && len(u.inFlight) < d.Limit && u.now >= d.NotBefore && (d.Pace == 0 || u.now >= u.next) {

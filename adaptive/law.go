@@ -171,6 +171,8 @@ type Decision struct {
 	Binding feedback.Scope
 	// Cause is why Limit, Pace, TokenPace or NotBefore last changed.
 	Cause Cause
+	// UntilFull says that Until is for those who wait because all places are taken, as nothing is answered.
+	UntilFull bool
 	// Quota is the quota of the upstream that counts calls or tokens in windows, as the law has learned it from refusals; zero when none is known.
 	Quota Quota
 	// Episode counts congestion episodes: it goes up with each cut. The guard stamps it on
@@ -180,7 +182,8 @@ type Decision struct {
 	// each call's end.
 	AskAgain time.Duration
 	// Until is when the law wants a Window although no call has ended, if somebody waits then: Pace or TokenPace will not
-	// hold any more, or more may start, as calls have left a window. 0: the next call's end is soon enough.
+	// hold any more, or more may start, as calls have left a window, or nothing is answered (UntilFull).
+	// 0: the next call's end is soon enough.
 	Until time.Duration
 }
 

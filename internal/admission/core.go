@@ -559,9 +559,9 @@ func (c *Core) Next(now time.Duration) *Waiter {
 	return nil
 }
 
-// expire asks the law when it wants that although no call has ended, because a pace will not hold any more.
+// expire asks the law when it wants that although no call has ended, because a pace will not hold any more, or nothing is answered.
 func (c *Core) expire(now time.Duration) {
-	if until := c.state.decision.Until; until > 0 && now >= until {
+	if d := &c.state.decision; d.Until > 0 && now >= d.Until && (!d.UntilFull || c.full()) {
 		c.flush(now)
 	}
 }
@@ -628,6 +628,9 @@ func (c *Core) HandOver(now time.Duration) (w *Waiter, more bool) {
 	return c.startPlain(now, n), more
 }
 
+// full reports whether callers wait because all places are taken.
+func (c *Core) full() bool { return c.slots.Waiting() > 0 && c.slots.InFlight() >= c.slots.Limit() }
+
 // Wake returns the next instant at which Next could answer somebody without anything having
 // happened before; ok is false when nobody waits. It needs the lock.
 func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
@@ -638,15 +641,23 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 	case s.line.n > 0 && c.slots.view().free() > 0:
 		return now, true
 	case s.line.n > 0:
-		return max(now, s.line.head.Deadline), true
+		at = s.line.head.Deadline
+		if d := &s.decision; d.UntilFull && d.Until > now {
+			at = min(at, d.Until)
+		}
+		return max(now, at), true
 	case s.queue.len() == 0:
 		return 0, false
 	}
 	at, ok = s.queue.nextExpiry()
-	if c.slots.InFlight() < c.slots.Limit() {
+	if c.full() {
+		if d := &s.decision; d.UntilFull && d.Until > now && (!ok || d.Until < at) {
+			at, ok = d.Until, true
+		}
+	} else {
 		if it := s.queue.next(now, c.lowest()); it != nil {
 			start, _ := c.earliest(now, it.waiter)
-			if until := s.decision.Until; until > now && until < start {
+			if until := s.decision.Until; until > now && !s.decision.UntilFull && until < start {
 				start = until // one that is over changed nothing: the law has been asked since
 			}
 			if !ok || start < at {

@@ -1,0 +1,118 @@
+package adaptive
+
+import (
+	"math"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// Calls that an upstream swallowed keep their places until they time out, and where they have all places nothing tells that it answers again. So while nothing
+// is answered one more is tried beside them, and then another. One of those that ends well tells that the calls before it hang: they are set aside, as the
+// upstream is not at work on them.
+const (
+	// silentRest and silentSure say after how many mean latencies without an answer it is no chance: none of n calls that end at random does so
+	// with a probability of exp(-silentSure), after silentRest in which calls that take as long each end together.
+	silentRest, silentSure = 1.5, 6
+	// silentGrows is after how many times its age a silence is tried again.
+	silentGrows = 1.5
+	// mostTries bounds how often, so that the time until the next one is a number; one more says that none is tried in this silence.
+	mostTries = 32
+	// stillMost is how many times as many as by Little's law may be in flight: where there are more they take long, whatever is answered.
+	stillMost = 2
+)
+
+// silentSince returns since when nothing is answered although something may have started.
+func (s *GovernorState) silentSince() time.Duration {
+	return max(s.PassedAt, s.RefusedLast, s.HoldUntil, s.PausedUntil)
+}
+
+// silent returns for how many seconds as many calls as the limit allows must have been unanswered for it to be no chance. Some of them may be refused.
+func (s *GovernorState) silent() float64 {
+	return (silentRest + silentSure/max(1, s.Limit)) * max(s.Mean, float64(s.RefusalTime))
+}
+
+// silentUntil returns when one more is to be tried beside calls that have all places; 0: not known.
+func (g *Governor) silentUntil() time.Duration {
+	s := &g.s
+	if s.MeanOf < hangCalls || s.Mean <= 0 || s.Tries >= mostTries {
+		return 0
+	}
+	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(s.Tries)))))
+}
+
+// silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long, and reports whether it did.
+func (g *Governor) silence(t time.Duration, w *Window) bool {
+	s := &g.s
+	until := g.silentUntil()
+	if until == 0 || t < until {
+		return false
+	}
+	for s.Tries < mostTries && g.silentUntil() <= t { // of those that were due meanwhile, as nothing could start, one is enough
+		s.Tries++
+	}
+	began := w.InFlight > 2*s.InFlight // most of those in flight began since the last answer
+	if w.Waiting == 0 || s.beside(w.InFlight) != int(s.Limit+limitSlack) || began {
+		return false
+	}
+	s.Hung++
+	return true
+}
+
+// answered notes what an answer at t to a call that started then, and the last of ended ones, says of those that began before it, with n in flight.
+func (g *Governor) answered(t, start time.Duration, n, ended int) {
+	s := &g.s
+	switch {
+	case s.trying() && s.Hung > 0 && (start-s.silentSince()).Seconds() > s.silent():
+		g.setAside(t, max(0, n-1)) // the call that was answered may be among them
+	case s.trying():
+		s.takeBack(int(s.Hung)) // they take long
+	case s.Hung > 0 && start < s.HoleAt:
+		s.takeBack(ended)
+	}
+	s.Tries = 0
+	if float64(s.beside(n)) > stillMost*s.Flow*s.Mean+1 {
+		s.Tries = mostTries + 1
+	}
+}
+
+// trying reports whether more may be in flight than the limit says because nothing is answered.
+func (s *GovernorState) trying() bool { return s.Tries > 0 && s.Tries <= mostTries }
+
+// setAside sets n calls in flight aside: as many more may be. The limit comes back as after an outage.
+func (g *Governor) setAside(t time.Duration, n int) {
+	s := &g.s
+	s.Hung, s.HoleAt = uint16(min(n, math.MaxUint16)), t
+	was := min(s.Limit, g.ceiling())
+	g.disturbed(t)
+	s.Episode++
+	s.Old = int32(n)
+	s.Recovering, s.Open = false, false
+	s.SlowStart, s.Threshold = true, float32(was)
+	s.Limit = min(g.ceiling(), max(float64(g.cfg.Min), math.Ceil(outageReturn*was)))
+	s.Cause, s.Flight = CauseRecovery, s.Limit
+	s.Good, s.Used, s.Wins = 0, false, 0
+	s.startDoubling(t)
+}
+
+// asideEnded notes that c ended, and not well, and reports whether it was set aside.
+func (g *Governor) asideEnded(c *Call, o *Outcome) bool {
+	s := &g.s
+	aside := s.Hung > 0 && (s.trying() || c.SentAt < s.HoleAt)
+	switch {
+	case o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted:
+		if s.trying() { // that is an answer
+			s.takeBack(int(s.Hung))
+			s.Tries = 0
+		}
+	case aside:
+		s.takeBack(1)
+	}
+	return aside && !s.trying()
+}
+
+// takeBack takes n calls back that were set aside.
+func (s *GovernorState) takeBack(n int) { s.Hung = uint16(max(0, int(s.Hung)-n)) }
+
+// beside returns how many of n calls in flight are not set aside.
+func (s *GovernorState) beside(n int) int { return max(0, n-int(s.Hung)) }

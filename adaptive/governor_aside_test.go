@@ -1,0 +1,153 @@
+package adaptive
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// swallower is an upstream with places for 20 calls, which take about a second (those that it swallowed have none). From a minute on it answers none for 20 s, neither those that it has nor those that
+// begin then; who waits for an answer gives up after two minutes.
+type swallower struct {
+	g        *Governor
+	late     bool          // those that it has are answered when it answers again
+	pause    time.Duration // it answers then, and refuses all with this delay
+	ok       []time.Duration
+	refused  int
+	most     int // in flight while nothing was answered
+	hung     int // the most that were aside
+	inFlight []swallowed
+}
+
+type swallowed struct {
+	call    Call
+	ends    time.Duration
+	outcome Outcome
+	hangs   bool
+}
+
+func (u *swallower) run(until time.Duration) {
+	const tick, from, to, patience = 10 * time.Millisecond, time.Minute, 80 * time.Second, 2 * time.Minute
+	rng := rand.New(rand.NewPCG(3, 5))
+	for now := time.Duration(0); now < until; now += tick {
+		for i := 0; i < len(u.inFlight); i++ {
+			f := &u.inFlight[i]
+			if now >= from && now < to && u.pause == 0 && f.outcome.Class == feedback.OK && !f.hangs {
+				f.hangs = true
+				if f.ends = f.call.SentAt + patience; u.late {
+					f.ends = to
+				} else {
+					f.outcome = Outcome{Class: feedback.Timeout}
+				}
+			}
+			if f.ends > now {
+				continue
+			}
+			c, o := f.call, f.outcome
+			u.inFlight = slices.Delete(u.inFlight, i, i+1)
+			i--
+			if o.Class != feedback.OK {
+				u.g.Ended(now, c, o)
+				continue
+			}
+			u.ok = append(u.ok, now)
+			u.g.Window(now, Window{Start: now - tick, OK: 1, Timed: 1, Latency: now - c.SentAt, MinLatency: now - c.SentAt, MaxInFlight: c.InFlight, Full: true, InFlight: len(u.inFlight), Waiting: 50})
+		}
+		d := u.g.Decision()
+		if d.UntilFull && now >= d.Until && len(u.inFlight) >= d.Limit {
+			d = u.g.Window(now, Window{Start: now - tick, InFlight: len(u.inFlight), Waiting: 50})
+			if next := d.Until; next != 0 && next <= now {
+				panic("it is asked again at once")
+			}
+		}
+		for len(u.inFlight) < d.Limit && now >= d.NotBefore {
+			f := swallowed{call: Call{SentAt: now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: now + time.Duration(1e9*math.Exp(0.3*rng.NormFloat64()))}
+			here := 0
+			for i := range u.inFlight {
+				if !u.inFlight[i].hangs {
+					here++
+				}
+			}
+			dark := now >= from && now < to
+			if here >= 20 && !dark || dark && u.pause > 0 {
+				u.refused++
+				f.ends, f.outcome = now+20*time.Millisecond, Outcome{Class: feedback.Throttled, HasRetryAfter: u.pause > 0, RetryAfter: u.pause}
+			}
+			u.inFlight = append(u.inFlight, f)
+			d = u.g.Decision()
+		}
+		u.hung = max(u.hung, int(u.g.s.Hung))
+		if now >= from && now < to {
+			u.most = max(u.most, len(u.inFlight))
+		}
+	}
+}
+
+// between returns how many calls ended well from one instant to another.
+func (u *swallower) between(from, to time.Duration) (n int) {
+	for _, at := range u.ok {
+		if at >= from && at < to {
+			n++
+		}
+	}
+	return n
+}
+
+// An upstream that swallowed what it had answers again after 20 s, and those that it swallowed keep their places for two minutes. The guard did nothing until then.
+func TestGovernorAside(t *testing.T) {
+	for _, max := range []int{MaxLimit, 30} {
+		u := &swallower{g: New(Config{Initial: 20, Max: max})}
+		u.g.s.SlowStart = false
+		u.run(4 * time.Minute)
+		before, soon, later := u.between(30*time.Second, time.Minute), u.between(95*time.Second, 125*time.Second), u.between(200*time.Second, 230*time.Second)
+		t.Logf("at most %d: %d calls in 30 s before, %d from 15 s after on, %d later; %d in flight meanwhile", max, before, soon, later, u.most)
+		want := 0.8
+		if max == 30 {
+			want = 0.2 // 10 beside those that hang
+		}
+		if float64(soon) < want*float64(before) || float64(later) < 0.8*float64(before) {
+			t.Errorf("%d calls from 15 s after on, %d when those that hung have given up, want %.0f %% of %d", soon, later, 100*want, before)
+		}
+		if n := u.g.Decision().Limit; n > max {
+			t.Errorf("%d in flight, want %d at most", n, max)
+		}
+		if u.g.s.Hung != 0 {
+			t.Errorf("%d are aside after all have ended", u.g.s.Hung)
+		}
+	}
+}
+
+// So many are tried while nothing is answered as make the wait half as long again each.
+func TestGovernorAsideTries(t *testing.T) {
+	u := &swallower{g: New(Config{Initial: 20})}
+	u.g.s.SlowStart = false
+	u.run(80 * time.Second)
+	n := u.g.Decision().Limit - u.most
+	if more := u.most - int(u.g.s.Limit); more < 4 || more > 7 || n > 1 {
+		t.Errorf("%d in flight with a limit of %.1f after 20 s without an answer", u.most, u.g.s.Limit)
+	}
+}
+
+// Who answers all, only late, swallowed none: none is aside.
+func TestGovernorAsideLate(t *testing.T) {
+	u := &swallower{g: New(Config{Initial: 20}), late: true}
+	u.g.s.SlowStart = false
+	u.run(100 * time.Second)
+	if u.g.s.Hung != 0 || u.hung == 0 {
+		t.Errorf("%d are aside, and all were answered; %d were", u.g.s.Hung, u.hung)
+	}
+}
+
+// In a pause nothing is answered, as nothing is asked.
+func TestGovernorAsidePause(t *testing.T) {
+	u := &swallower{g: New(Config{Initial: 20}), pause: 15 * time.Second}
+	u.g.s.SlowStart = false
+	u.run(100 * time.Second)
+	if u.hung != 0 || u.refused == 0 {
+		t.Errorf("%d aside in a pause, %d refused", u.hung, u.refused)
+	}
+}
