@@ -87,6 +87,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		s.Peak = float32(max(float64(s.Peak)*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit)))
 	}
 	g.passedCap(&w)
+	g.passedTrial(&w)
 	g.prove(&w)
 	s.TokensDone += max(0, min(w.Tokens, 1<<40))
 	g.costs(&w)

@@ -250,6 +250,7 @@ type GovernorState struct {
 	LevelNew     uint8  // calls since LevelAt, at most 64
 	LevelTimes   int8   // how often a lower limit did more, at most 4
 	Retests      int8   // the refusals of the retest, 1 to 7
+	Seen         uint8  // calls that saw as many in flight as a pace on trial was refused at and were accepted since the refusal before, at most 255
 	Tries        uint8  // how often one more was tried in this silence
 	Hung         uint16 // calls that hang, beside which as many more may be in flight as the limit says
 

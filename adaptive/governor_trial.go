@@ -10,7 +10,7 @@ import (
 func (g *Governor) try(t time.Duration, n float64, first bool) {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	s.Same, s.Trial, s.Hits = 0, float32(n), 0
+	s.Same, s.Trial, s.Hits, s.Seen = 0, float32(n), 0, 0
 	g.quotaRefused(t, max(float64(s.Memory), n), first)
 	if x := (n - 1) / max(s.Mean, 1e-6); s.Mean > 0 && x > p.Known {
 		p.Known, p.Rate = x, paceMargin*x
@@ -35,6 +35,8 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
 	case g.flows(n, o):
 		// At a pace that stays as it is, calls that take as long see as many.
+	case g.seenByMany(n, o):
+		s.Hits = min(s.Hits, 0)
 	case s.Top > n+1+0.01*n+0.5*g.unresolved():
 		s.Hits = min(s.Hits, 0) // calls that saw more in flight were accepted, and calls on their way do not explain it
 	case s.Hits > 0 && g.accepted()-s.HitsFrom < hitTurn*n:
@@ -43,12 +45,32 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 		s.Hits++
 		s.HitsFrom = g.accepted()
 	}
+	s.Seen = 0
 	if s.Hits < trialHits {
 		return false
 	}
 	s.Hits, s.Trial = 0, 0
 	s.Refuted = min(s.Refuted+1, 3)
 	return true
+}
+
+// seenByMany reports whether so many calls that saw n in flight and more were accepted since the hit before that n is no limit's number: it accepts one more only while one of the others
+// is on its way, which is so for no greater a share of them than there are on their way on average. That counts where a delay is named only: others who fill a limit, too, and leave
+// more room at times look the same, and without a delay a hit costs little.
+func (g *Governor) seenByMany(n float64, o *Outcome) bool {
+	s := &g.s
+	return o.HasRetryAfter && math.Pow(g.inTransit(n), float64(s.Seen)) < seenChance
+}
+
+// seenChance is how likely it may be at least that a limit accepted them.
+const seenChance = 0.01
+
+// passedTrial takes note of what accepted calls saw in flight. Right after a refusal others may have been refused that they saw.
+func (g *Governor) passedTrial(w *Window) {
+	s := &g.s
+	if s.Trial > 0 && w.OK > 0 && float64(w.MaxInFlight) >= float64(s.Trial) && (s.At-s.RefusedLast).Seconds() > s.Mean {
+		s.Seen = min(s.Seen, math.MaxUint8-1) + 1
+	}
 }
 
 // capTold reports whether a trial has told that a limit on calls in flight refuses, and nothing speaks against that since: no accepted call saw as many in
@@ -76,7 +98,7 @@ const flowsNear = 0.03
 // numbers are the same.
 func (g *Governor) watch(n float64, o *Outcome) {
 	s := &g.s
-	s.Trial, s.Hits = 0, 0
+	s.Trial, s.Hits, s.Seen = 0, 0, 0
 	if n >= watchFrom && !o.HasRetryAfter {
 		s.Trial, s.Hits = float32(n), -2
 	}

@@ -141,3 +141,42 @@ func TestGovernorEvenFlow(t *testing.T) {
 		}
 	}
 }
+
+// TestGovernorSeenByMany has a pace on trial be refused at the same number of calls in flight again and again, while others that saw as many are accepted in between. A limit accepts
+// those only while one is on its way, so that enough of them refute it, and not the pace; as few, or where as many are on their way all the time, do not.
+func TestGovernorSeenByMany(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		saw   int           // in flight, by accepted calls between two refusals
+		calls int           // how many of them
+		after time.Duration // since the refusal before
+		flow  float64       // calls a second: 0.02 of it are on their way
+		delay bool          // refusals name one
+		holds bool
+	}{
+		{"none saw as many", 3, 20, time.Second, 20, true, false},
+		{"six saw as many, and 0.4 are on their way on average", 4, 6, time.Second, 20, true, true},
+		{"five of them: by chance", 4, 5, time.Second, 20, true, false},
+		{"they saw calls that were refused", 4, 20, 50 * time.Millisecond, 20, true, false},
+		{"one is on its way all the time", 4, 200, time.Second, 60, true, false},
+		{"no delay", 4, 20, time.Second, 20, false, false},
+	} {
+		g, now := warm(4)
+		s := &g.s
+		s.Mean, s.Trial, s.Top, s.LastBound, s.Way, s.RefusalTime, s.Flow = 0.1, 4, 4, 4, 0.02, 0.02, test.flow
+		refuted := false
+		for range 2 * trialHits {
+			s.RefusedLast = now
+			for range test.calls {
+				s.At = now + test.after
+				g.passedTrial(&Window{OK: 1, MaxInFlight: test.saw})
+			}
+			now = s.At
+			s.Done += 200
+			refuted = refuted || g.refuted(4, s.Proven, &Outcome{Class: feedback.Throttled, HasRetryAfter: test.delay, RetryAfter: time.Second})
+		}
+		if refuted == test.holds {
+			t.Errorf("%s: refuted %v, %d seen at %.2f on their way", test.name, refuted, s.Seen, g.inTransit(4))
+		}
+	}
+}
