@@ -157,3 +157,23 @@ func TestGovernorRowSeemsToEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestGovernorMoreThanEver(t *testing.T) {
+	// A refusal at a pace that was fine, with more in flight than any that went well since the last cut, is one by a limit, unless as many went well before it, on the way back.
+	for _, test := range []struct {
+		peak  float32
+		bound float64
+		want  int
+	}{{30, 90, 53}, {100, 90, 100}, {100, 0, 53}} {
+		g, now := paced(t)
+		g.s.Done += 20
+		g.s.Limit, g.s.Top, g.s.Proven, g.s.Peak, g.s.Bound = 100, 30, 30, test.peak, test.bound
+		p := &g.s.Pace[paceRequests]
+		p.Rate = paceMargin * p.Known
+		now += time.Second
+		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 60, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		if limit := g.Decision().Limit; limit != test.want {
+			t.Errorf("refused with 60 in flight, and %v were lately: the limit is %d, want %d", test.peak, limit, test.want)
+		}
+	}
+}
