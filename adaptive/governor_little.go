@@ -12,9 +12,16 @@ const (
 // little raises the limit to what the quota of p takes in flight.
 func (g *Governor) little(p *PaceState) {
 	s := &g.s
-	if !p.Measured || !p.Sure || s.Bound > 0 || s.Late || s.DarkOverload || s.Mean <= 0 || s.TimeoutDebt >= 1 || p.Use < useBinding && s.InFlight < int(s.Limit+limitSlack) {
+	if !p.Measured || !p.Sure || s.Late || s.DarkOverload || s.Mean <= 0 || s.TimeoutDebt >= 1 || p.Use < useBinding && s.InFlight < int(s.Limit+limitSlack) {
 		return
 	}
+	most := g.ceiling()
+	if s.Bound > 0 {
+		if !s.SlowStart || s.Threshold == 0 {
+			return
+		}
+		most = math.Min(most, float64(s.Threshold)) // so far the way back is known
+	}
 	n := p.Known * math.Min(s.Mean, 3600)
-	g.raise(math.Min(littleRoom*n+littleSigmas*math.Sqrt(n), g.ceiling()), CauseProbe)
+	g.raise(math.Min(littleRoom*n+littleSigmas*math.Sqrt(n), most), CauseProbe)
 }

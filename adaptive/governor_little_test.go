@@ -22,6 +22,17 @@ func TestGovernorLittle(t *testing.T) {
 	}
 }
 
+func TestGovernorLittleOnTheWayBack(t *testing.T) {
+	// After an outage what was good is in use again at once where the quota is known, and not by ends of calls that take a minute. Beyond that nothing is.
+	g, now := paced(t)
+	g.s.Mean, g.s.Bound, g.s.SlowStart, g.s.Threshold = 60, 500, true, 450
+	now += 100 * time.Millisecond
+	g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, MaxInFlight: 40, InFlight: 40, Waiting: 9, Full: true})
+	if limit := g.Decision().Limit; limit != 450 {
+		t.Errorf("on the way back to 450 some 600 are what the quota takes, and %d may be in flight", limit)
+	}
+}
+
 func TestGovernorOutageEndsWhereCallsBegin(t *testing.T) {
 	// The first call that was accepted after an outage started 20 s before it ended, and others meanwhile: that time counts, as they do.
 	g, now := paced(t)

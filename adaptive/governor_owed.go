@@ -19,7 +19,8 @@ const (
 )
 
 // leastCredit returns how far below 0 the budget of refusals may go for a refusal of c. Those that no probe caused are no debt: a pace that was
-// measured badly, or of which others took a part, would stay where it is.
+// measured badly, or of which others took a part, would stay where it is. What a window of a second refuses was asked for by several calls at once, so as many
+// as may be saved up are owed.
 func (g *Governor) leastCredit(c *Call) float64 {
 	s := &g.s
 	if int32(c.Episode-s.Episode) >= 0 && s.Streak == 0 {
@@ -29,6 +30,8 @@ func (g *Governor) leastCredit(c *Call) float64 {
 	switch {
 	case s.Turn.Period > 0:
 		return -mostOwed
+	case s.Slide.Of > 0 && s.Slide.Of <= slideSeconds:
+		return -maxCredit
 	case s.Probed && s.Chance < noiseLikely/2:
 		return -probeOwed
 	}

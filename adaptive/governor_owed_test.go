@@ -13,17 +13,19 @@ func TestGovernorOwesForProbes(t *testing.T) {
 		name  string
 		pace  PaceState
 		turn  TurnState
+		slide SlideState
 		least float64
 	}{
-		{"no pace", PaceState{}, TurnState{}, 0},
-		{"at a fine pace", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, 0},
-		{"above what is not sure", PaceState{Rate: 12, Known: 10, Ceiling: 13, Measured: true, Use: 1}, TurnState{}, 0},
-		{"a probe", PaceState{Rate: 12, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, -probeOwed},
-		{"in a window", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{Period: 60, Allows: 600, Ask: 1}, -mostOwed},
+		{"no pace", PaceState{}, TurnState{}, SlideState{}, 0},
+		{"at a fine pace", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, SlideState{}, 0},
+		{"above what is not sure", PaceState{Rate: 12, Known: 10, Ceiling: 13, Measured: true, Use: 1}, TurnState{}, SlideState{}, 0},
+		{"a probe", PaceState{Rate: 12, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, SlideState{}, -probeOwed},
+		{"in a window", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{Period: 60, Allows: 600, Ask: 1}, SlideState{}, -mostOwed},
+		{"in a window of a second", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, SlideState{Of: slideSecond + 1, Allows: 10, Ask: 1}, -maxCredit},
 	} {
 		g := New(Config{})
 		g.s.At, g.s.Origin = 0, 0
-		g.s.Credit, g.s.Pace[paceRequests], g.s.Turn = 0, tt.pace, tt.turn
+		g.s.Credit, g.s.Pace[paceRequests], g.s.Turn, g.s.Slide = 0, tt.pace, tt.turn, tt.slide
 		for range 20 {
 			c := Call{SentAt: g.s.At, Episode: g.s.Episode - 1, InFlight: 5} // all of the same row
 			if g.s.Refused == 0 {

@@ -444,7 +444,9 @@ func (g *Governor) reopen(t, began time.Duration) {
 		g.turned(t, began, row)
 	}
 	if row >= 3 {
-		s.ActiveAt, s.ActiveCount = t, g.accepted()
+		if began != unknownStart || !g.tooSoon(t) {
+			s.ActiveAt, s.ActiveCount = t, g.accepted()
+		}
 		g.skipOutage(t, began)
 	}
 	if row < 3 || t-s.DarkSince < time.Second || s.DarkOverload {

@@ -83,6 +83,10 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.capRefused(t, n)
 			return
 		}
+		well := proven
+		if s.Bound > 0 {
+			well = max(well, float64(s.Peak)) // on the way back from a cut each sees more in flight than the one before
+		}
 		switch {
 		case !first && p.index(s) == paceRequests && g.filled(n, proven, c):
 			g.fill(t, n)
@@ -91,7 +95,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
 			p.Rate, p.Known, p.Ceiling, p.Sure = rate, rate, 1.25*rate, false
 			g.capRefused(t, n)
-		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*proven+1 && s.Top > 0 && p.index(s) == paceRequests:
+		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*well+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
 			g.capRefused(t, n)
 		case !first && s.Open && n <= max(1, nothingPasses*float64(s.Memory)) && p.index(s) == paceRequests:

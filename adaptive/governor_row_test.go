@@ -134,3 +134,46 @@ func TestGovernorSlowQuotaEarnsAProbe(t *testing.T) {
 		}
 	}
 }
+
+func TestGovernorRowSeemsToEnd(t *testing.T) {
+	// When the hold of a row of refusals is over four calls start at once, and the first of them is refused. Nobody knows of the others yet, so this is no instant since which the
+	// upstream has been open: a quota of 200 a minute, which was used up in 10 s, would be one of a few a minute.
+	for _, test := range []struct {
+		after time.Duration // the end of the hold
+		opens bool
+	}{{150 * time.Millisecond, false}, {300 * time.Millisecond, true}} {
+		g, now := paced(t)
+		g.s.RefusalTime, g.s.Flow = 0.1, 0
+		for range 5 {
+			now = max(now, g.Decision().NotBefore) + time.Second
+			g.Ended(now, Call{SentAt: now - 100*time.Millisecond, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+			g.s.RefusedCount, g.s.Flow = g.accepted(), 0
+		}
+		g.s.InFlight += 4
+		now = g.Decision().NotBefore + test.after
+		g.Ended(now, Call{SentAt: now - 100*time.Millisecond, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
+		if opens := g.s.ActiveAt == now; opens != test.opens {
+			t.Errorf("refused %v after four calls could start: open since then %v, want %v", test.after, opens, test.opens)
+		}
+	}
+}
+
+func TestGovernorMoreThanEver(t *testing.T) {
+	// A refusal at a pace that was fine, with more in flight than any that went well since the last cut, is one by a limit, unless as many went well before it, on the way back.
+	for _, test := range []struct {
+		peak  float32
+		bound float64
+		want  int
+	}{{30, 90, 53}, {100, 90, 100}, {100, 0, 53}} {
+		g, now := paced(t)
+		g.s.Done += 20
+		g.s.Limit, g.s.Top, g.s.Proven, g.s.Peak, g.s.Bound = 100, 30, 30, test.peak, test.bound
+		p := &g.s.Pace[paceRequests]
+		p.Rate = paceMargin * p.Known
+		now += time.Second
+		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 60, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		if limit := g.Decision().Limit; limit != test.want {
+			t.Errorf("refused with 60 in flight, and %v were lately: the limit is %d, want %d", test.peak, limit, test.want)
+		}
+	}
+}

@@ -47,6 +47,27 @@ func TestGovernorLearnsSlidingSeconds(t *testing.T) {
 	}
 }
 
+// Of a window of few calls a fifth more is too little to tell that it has grown, so as many are asked for as tell it: it is known to give twice as much soon after it does.
+func TestGovernorFewGrow(t *testing.T) {
+	for _, calls := range []int{6, 12, 40} {
+		most := calls
+		u := &metered{g: New(Config{}), rng: rand.New(rand.NewPCG(1, uint64(calls))), takes: slidingLog(&most, time.Second), busy: true}
+		u.run(20 * time.Second)
+		w := &u.g.s.Slide
+		*w = SlideState{Of: slideSecond + 1, Allows: float32(calls), Before: float32(calls), Ask: 1}
+		w.Mean[slideSecond] = float32(calls)
+		u.g.slideSet(u.now)
+		u.run(time.Minute)
+		most = 2 * calls
+		u.run(4 * time.Minute)
+		ok := u.ok
+		u.run(5 * time.Minute)
+		if got := float64(u.ok-ok) / 60; got < 1.5*float64(calls) {
+			t.Errorf("%d calls in a second were known, and twice as many are allowed for three minutes: %.1f a second pass", calls, got)
+		}
+	}
+}
+
 // A limit on calls in flight lets about as many through in each second, and is not taken for a window.
 func TestGovernorCapIsNoSecond(t *testing.T) {
 	for seed := range uint64(60) {

@@ -61,3 +61,9 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	}
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
 }
+
+// tooSoon reports whether what could start when the hold of a row of refusals was over started so short a time before t that a refusal of it would not be known yet.
+func (g *Governor) tooSoon(t time.Duration) bool {
+	s := &g.s
+	return (t - s.HoldUntil).Seconds() < 2*float64(s.RefusalTime)
+}
