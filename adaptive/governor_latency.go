@@ -334,7 +334,7 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	if s.Slow++; excess < excessFull {
 		s.Slow = 0
 	}
-	if s.BestLevel == 0 || float64(s.Slow) < max(slowRow, slowShare*float64(n)) && s.Steep < steep {
+	if s.BestLevel == 0 || float64(s.Slow) < max(slowRow, slowShare*float64(n)) && (s.Steep < steep || g.older()) {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0
@@ -348,6 +348,13 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 		g.disturbed(s.At)
 	}
 	return true
+}
+
+// older reports whether calls are in flight that began before the one that ended now: they saw fewer in flight and take longer all the same, so how many are in flight does not
+// tell how long a call takes. The first calls to end are the short ones, and each of them takes longer than those before it.
+func (g *Governor) older() bool {
+	s := &g.s
+	return g.accepted()-g.since(s.At-time.Duration(1e9*min(g.took, 3600))) >= float64(s.Done-s.Refused)+1
 }
 
 // slower reports whether the calls of w took so much longer than with few in flight that the limit should not rise. Now and then it
@@ -382,6 +389,9 @@ func (g *Governor) slower(w *Window) bool {
 // doubleSure is by how many standard errors a doubling of slow start must take longer than the quickest, where calls differ.
 const doubleSure = 1.0
 
+// doubleLeast is from how many in flight on a doubling tells how quick the upstream is: of four, it is over when two calls have ended.
+const doubleLeast = 8
+
 // startDoubling begins to measure how long the limit takes to double.
 func (s *GovernorState) startDoubling(t time.Duration) {
 	s.StepOf, s.StepLevel, s.StepLatency, s.BestRate, s.BestLevel, s.Slow = 0, 0, 0, 0, 0, 0
@@ -404,7 +414,11 @@ func (g *Governor) doubled(n int) bool {
 	was, best, mean := s.Doubling, s.Quickest, float64(s.QuickMean)
 	from := float64(s.DoubleFrom)
 	rate := float64(s.DoubleDone) / max(1e-9, took.Seconds())
-	s.DoubleFrom, s.DoubleAt, s.DoubleDone, s.Doubling = float32(s.Limit), s.At, 0, took
+	s.DoubleFrom, s.DoubleAt, s.DoubleDone = float32(s.Limit), s.At, 0
+	if from < doubleLeast {
+		return false
+	}
+	s.Doubling = took
 	quick := float64(s.QuickFrom)
 	if best == 0 || took < best {
 		s.Quickest, s.QuickMean, s.QuickFrom = took, float32(s.Mean), float32(from)
@@ -414,7 +428,7 @@ func (g *Governor) doubled(n int) bool {
 		// Where calls differ, ends come at random: what a few of them took says little.
 		slack = math.Exp(doubleSure * math.Sqrt(slowStartGain/from+slowStartGain/max(1, quick)))
 	}
-	if was == 0 || from < 8 || float64(took) < 1.68*float64(was) || float64(took) < 2*slack*float64(best) || s.Mean < 1.4*mean {
+	if was == 0 || float64(took) < 1.68*float64(was) || float64(took) < 2*slack*float64(best) || s.Mean < 1.4*mean {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0

@@ -45,6 +45,38 @@ func (b *BurstState) saved(rate float64) float64 {
 	return max(0, float64(b.Calls)-1-rate*float64(b.Seconds))
 }
 
+// most returns how many calls a quota that gives rate a second saves up at most, if it was full before the first call; known says that it can be told.
+func (b *BurstState) most(rate float64) (calls float64, known bool) {
+	if b.Seconds == 0 || b.Seconds == float32(burstTime.Seconds()) {
+		return 0, false
+	}
+	return max(1, float64(b.Calls)+1-rate*float64(b.Seconds)), true
+}
+
+// latelyTimes is over how many s it is counted what passed lately. Up to a second Ticks tell it.
+var latelyTimes = [...]float64{0.5, 1, 2, 4, 8}
+
+// lately returns how many calls a second a quota gives at least that saves up no more than what passed before its first refusal: in any time no more passes than what it gives in
+// it and what it has saved up. u calls may be refused yet. Over a long time most of it passed at a pace that was lower; 0: nothing is known.
+func (g *Governor) lately(u float64) (rate float64) {
+	s := &g.s
+	for _, seconds := range latelyTimes {
+		from := s.At - time.Duration(1e9*seconds)
+		saved, known := s.Burst.most(rate)
+		if !known || from < s.Pace[paceRequests].AnchorAt {
+			return rate
+		}
+		n := 0.0
+		if seconds <= 1 {
+			n = g.sinceTick(from)
+		} else {
+			n = g.since(from)
+		}
+		rate = max(rate, (n-u-1-saved)/seconds)
+	}
+	return rate
+}
+
 // gave returns what a quota gives a second of which dn passed in dt seconds, paused of them in pauses, the last of which was so long.
 func (g *Governor) gave(dn, dt, paused, last float64) float64 {
 	if g.s.countsTokens() {

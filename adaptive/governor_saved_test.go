@@ -60,3 +60,37 @@ func TestGovernorCountsPausesThatAreSavedUp(t *testing.T) {
 		}
 	}
 }
+
+// A pace rises for seconds until it is refused, so what passed in all that time is far below what the quota gives. What passed in the last seconds is not, but for what was saved
+// up, which is no more than what passed before the first refusal.
+func TestGovernorGuessesByWhatPassedLately(t *testing.T) {
+	for _, test := range []struct {
+		burst     float64
+		from      BurstState
+		low, high float64
+	}{
+		{2, BurstState{Calls: 2, Seconds: 0.02}, 92, 102},
+		{2, BurstState{Calls: 2, Seconds: 3}, 75, 91}, // since when is not known
+	} {
+		now := time.Minute
+		g := New(Config{})
+		g.Restore(now, GovernorState{
+			At: now, Limit: 8, Done: 3, Refused: 1, FlowAt: now, FlowCount: 2, Flow: 20, Busy: true, BusyAt: now, Mean: 0.001, Latency: time.Millisecond, SlowStart: true, Credit: 5,
+			Burst: test.from, PausedUntil: now, LastPause: time.Second, PausedSum: time.Second,
+			Pace: [numPaces]PaceState{{Rate: 30, Known: 30, Ceiling: unbounded, Lowest: 30, Use: 1, UsedAt: now, LastCount: 2, AnchorAt: now - time.Second, AnchorCount: 2, AnchorPaused: time.Second}},
+		})
+		takes := bucketOf(100, test.burst)
+		for p := &g.s.Pace[paceRequests]; !p.Measured && now < 2*time.Minute; {
+			d := g.Decision()
+			now += time.Duration(1e9 / d.Pace)
+			if call, took := (Call{SentAt: now, InFlight: 1, Episode: d.Episode}), time.Millisecond; takes(now) {
+				g.Window(now+took, Window{Start: now, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 1, Waiting: 20})
+			} else {
+				g.Ended(now+took, call, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown, HasRetryAfter: true, RetryAfter: time.Second})
+			}
+		}
+		if r := g.s.Pace[paceRequests].Known; r < test.low || r > test.high {
+			t.Errorf("a bucket of %v that gives 100 a second, %+v: %.1f, want %v to %v", test.burst, test.from, r, test.low, test.high)
+		}
+	}
+}

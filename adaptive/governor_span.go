@@ -89,7 +89,11 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 			est = max(est, p.Known) // it was tried, and kept below before
 		}
 	case float64(p.Lowest) < 1.02*lower && !p.Saves:
-		est = math.Sqrt(lower * max(lower, p.Rate))
+		least := lower
+		if i == paceRequests && g.costly(s.At) { // without a delay a limit that others use, too, looks the same
+			least = max(lower, min(g.lately(u), p.Rate))
+		}
+		est = math.Sqrt(least * max(least, p.Rate))
 		p.Guess = float32(est)
 	}
 	p.Before = 0
