@@ -25,7 +25,7 @@ func (g *Governor) leastCredit(c *Call) float64 {
 	s := &g.s
 	if int32(c.Episode-s.Episode) >= 0 && s.Streak == 0 {
 		p := &s.Pace[paceRequests]
-		s.Probed = p.Sure && p.Measured && p.Rate > p.Known && p.Use >= useBinding
+		s.Probed = p.Sure && p.Measured && p.Rate > p.Known && p.Use >= useBinding || g.tried(p)
 	}
 	switch {
 	case s.Turn.Period > 0:
@@ -38,13 +38,20 @@ func (g *Governor) leastCredit(c *Call) float64 {
 	return 0
 }
 
+// tried reports whether p is tried above what its quota is known to give, and more passes than that: it holds back then, however much of it is known to be in use, which is known
+// later than a pace rises. One that follows a window rises and falls by itself, and one that was refused lately where it was fine is shared with others.
+func (g *Governor) tried(p *PaceState) bool {
+	s := &g.s
+	return p.index(s) == paceRequests && p.Measured && p.Sure && p.StatedKind == feedback.ScopeNone && s.Turn.Period == 0 && s.Slide.Of == 0 && p.Rate > climbFrom*p.Known && s.Flow > p.Known && s.Contra == 0
+}
+
 // probedHold returns for how long nothing starts after a refusal that began a row because a pace was tried that is above what a quota is known to give: it is used up, so
 // what starts before it has given the next call finds nothing, and may be charged. Beside a named delay nothing starts anyway, and where noise is likely the refusal may
 // mean nothing.
 func (g *Governor) probedHold() time.Duration {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	if !s.Charged || !p.Measured || p.StatedKind != feedback.ScopeNone || p.Rate <= climbFrom*p.Known || p.Use < useBinding || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
+	if !s.Charged || !p.Measured || p.StatedKind != feedback.ScopeNone || p.Rate <= climbFrom*p.Known || p.Use < useBinding && !g.tried(p) || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
 		return 0
 	}
 	return time.Duration(min(1e9/max(p.Known, leastPace), float64(mostProbedHold)))

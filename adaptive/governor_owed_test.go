@@ -160,3 +160,50 @@ func TestGovernorSpreadsTriesOfSlowQuotas(t *testing.T) {
 		t.Errorf("a quota of a call a second is tried again %v after it was refused", tried)
 	}
 }
+
+// A pace that is tried is measured by its refusal however much of it is known to be in use, as it rises sooner than that is known: the refusal may be owed, and where one more would
+// be charged nothing starts for as long as the quota takes to give one.
+func TestGovernorMeasuresTriedPace(t *testing.T) {
+	known := 0.0
+	for _, test := range []struct {
+		name string
+		set  func(*GovernorState, *PaceState)
+		want bool
+	}{
+		{"more passes", func(*GovernorState, *PaceState) {}, true},
+		{"less passes", func(s *GovernorState, p *PaceState) { s.Flow = 0.9 * known }, false},
+		{"hardly above", func(s *GovernorState, p *PaceState) { p.Rate = 1.01 * known }, false},
+		{"not sure", func(s *GovernorState, p *PaceState) { p.Sure = false }, false},
+		{"not measured", func(s *GovernorState, p *PaceState) { p.Measured = false }, false},
+		{"refused lately where it was fine", func(s *GovernorState, p *PaceState) { s.Contra = 0.5 }, false},
+		{"headers", func(s *GovernorState, p *PaceState) { p.StatedKind, p.StatedEnd = feedback.ScopeRequests, time.Hour }, false},
+		{"windows", func(s *GovernorState, p *PaceState) { s.Turn = TurnState{Period: 60, Allows: 600, Ask: 1} }, false},
+		{"a window that slides", func(s *GovernorState, p *PaceState) { s.Slide.Of = 1 }, false},
+	} {
+		g, now := paced(t)
+		s := &g.s
+		p := &s.Pace[paceRequests]
+		known = p.Known
+		p.Sure, p.Rate, p.Use = true, 1.8*known, 0.7
+		s.Flow, s.Credit, s.Charged, s.Streak = 1.2*known, 0.5, true, 0
+		test.set(s, p)
+		if got := g.tried(p); got != test.want {
+			t.Errorf("%s: tried %v", test.name, got)
+		}
+		if !test.want {
+			continue
+		}
+		s.Done += 60 // in 5 s
+		now += 5 * time.Second
+		g.Ended(now, Call{SentAt: now, InFlight: 2, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+		if !s.Probed || s.Credit != -0.5 {
+			t.Errorf("the refusal of a try may not be owed: %v left", s.Credit)
+		}
+		if p.AnchorAt != now || p.Rate >= 1.5*known {
+			t.Errorf("a refusal of a pace that is tried says nothing of it: %+v", p)
+		}
+		if hold := s.HoldUntil - now; hold < time.Duration(0.9e9/known) {
+			t.Errorf("after a try that was too much nothing starts for %v, and a call is given in %v s", hold, 1/known)
+		}
+	}
+}

@@ -108,7 +108,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			*p = PaceState{}
 			s.Against = 0
 			g.capRefused(t, n)
-		case p.Use > useBinding:
+		case p.Use > useBinding || g.tried(p):
 			s.Doubt = max(0, s.Doubt-0.5)
 			if n <= s.Top {
 				s.Top = max(n, s.Top*0.99)
