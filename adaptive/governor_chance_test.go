@@ -24,3 +24,26 @@ func TestGovernorSlowStartByChance(t *testing.T) {
 		}
 	}
 }
+
+// Of ten calls that began in a second nine have ended; the last of those to end began first, just before the one that is in flight, or after it. How long a call took is what it took, whatever that would
+// be for one of the class that was first.
+func TestGovernorOlder(t *testing.T) {
+	for _, test := range []struct {
+		took time.Duration
+		want bool
+	}{{950 * time.Millisecond, false}, {100 * time.Millisecond, false}, {50 * time.Millisecond, true}} {
+		g := New(Config{})
+		s := &g.s
+		s.At, s.Origin, s.InFlight = 0, 0, 1
+		for s.At < time.Second {
+			s.At += 100 * time.Millisecond
+			s.InFlight++
+			g.note(s.At)
+		}
+		s.Done, s.InFlight = 9, s.InFlight-9
+		g.took = 10
+		if got := g.older(&Window{OK: 1, Timed: 1, Latency: test.took, MinLatency: test.took}); got != test.want {
+			t.Errorf("a call that took %v ended: older ones in flight %v", test.took, got)
+		}
+	}
+}

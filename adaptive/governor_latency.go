@@ -334,7 +334,7 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	if s.Slow++; excess < excessFull {
 		s.Slow = 0
 	}
-	if s.BestLevel == 0 || float64(s.Slow) < max(slowRow, slowShare*float64(n)) && (s.Steep < steep || g.older()) {
+	if s.BestLevel == 0 || float64(s.Slow) < max(slowRow, slowShare*float64(n)) && (s.Steep < steep || g.older(w)) {
 		return false
 	}
 	s.SlowStart, s.Threshold = false, 0
@@ -350,11 +350,11 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 	return true
 }
 
-// older reports whether calls are in flight that began before the one that ended now: they saw fewer in flight and take longer all the same, so how many are in flight does not
+// older reports whether calls are in flight that began before that of w, which ended now: they saw fewer in flight and take longer all the same, so how many are in flight does not
 // tell how long a call takes. The first calls to end are the short ones, and each of them takes longer than those before it.
-func (g *Governor) older() bool {
+func (g *Governor) older(w *Window) bool {
 	s := &g.s
-	return g.accepted()-g.since(s.At-time.Duration(1e9*min(g.took, 3600))) >= float64(s.Done-s.Refused)+1
+	return g.accepted()-g.since(s.At-w.MeanLatency()) >= float64(s.Done-s.Refused)+1
 }
 
 // slower reports whether the calls of w took so much longer than with few in flight that the limit should not rise. Now and then it
