@@ -17,10 +17,7 @@ func (g *Governor) little(p *PaceState) {
 	}
 	most := g.ceiling()
 	if s.Bound > 0 {
-		if !s.SlowStart || s.Threshold == 0 {
-			return
-		}
-		most = math.Min(most, float64(s.Threshold)) // so far the way back is known
+		most = math.Min(most, float64(s.Threshold)) // so far the way back is known; 0: it is over
 	}
 	n := p.Known * math.Min(s.Mean, 3600)
 	g.raise(math.Min(littleRoom*n+littleSigmas*math.Sqrt(n), most), CauseProbe)

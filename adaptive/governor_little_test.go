@@ -24,12 +24,17 @@ func TestGovernorLittle(t *testing.T) {
 
 func TestGovernorLittleOnTheWayBack(t *testing.T) {
 	// After an outage what was good is in use again at once where the quota is known, and not by ends of calls that take a minute. Beyond that nothing is.
-	g, now := paced(t)
-	g.s.Mean, g.s.Bound, g.s.SlowStart, g.s.Threshold = 60, 500, true, 450
-	now += 100 * time.Millisecond
-	g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, MaxInFlight: 40, InFlight: 40, Waiting: 9, Full: true})
-	if limit := g.Decision().Limit; limit != 450 {
-		t.Errorf("on the way back to 450 some 600 are what the quota takes, and %d may be in flight", limit)
+	for _, test := range []struct {
+		threshold float32
+		low, high int
+	}{{450, 450, 450}, {0, 1, 100}} { // 0: it is over
+		g, now := paced(t)
+		g.s.Mean, g.s.Bound, g.s.SlowStart, g.s.Threshold = 60, 500, test.threshold > 0, test.threshold
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, MaxInFlight: 40, InFlight: 40, Waiting: 9, Full: true})
+		if limit := g.Decision().Limit; limit < test.low || limit > test.high {
+			t.Errorf("on the way back to %v some 600 are what the quota takes, and %d may be in flight", test.threshold, limit)
+		}
 	}
 }
 

@@ -584,7 +584,7 @@ func (g *Governor) slidePace(t time.Duration, calls float64) {
 	p.Rate = max(mean, min(mean+room/(slideBack*length.Seconds()), allows/fast), leastPace)
 	if room < 1 && d.Ask > 1 {
 		seen := turnGrown*allows + 3 + g.slideNoise() + g.unresolved() // so many are in the window that it can be seen that it has grown
-		p.Rate = max(turnProbe*mean, seen/length.Seconds(), leastPace)
+		p.Rate = max(turnProbe*mean, seen/length.Seconds())
 		room = max(room+float64(d.Ask-1)*allows, seen-calls) // nobody knows how much more there is
 	}
 	d.Room = float32(room)
