@@ -56,10 +56,10 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 
 // seenByMany reports whether so many calls that saw n in flight and more were accepted since the hit before that n is no limit's number: it accepts one more only while one of the others
 // is on its way, which is so for no greater a share of them than there are on their way on average. That counts where a delay is named only: others who fill a limit, too, and leave
-// more room at times look the same, and without a delay a hit costs little.
+// more room at times look the same, and without a delay a hit costs little. Where it is not known when calls started, nor is it for how long they are on their way.
 func (g *Governor) seenByMany(n float64, o *Outcome) bool {
 	s := &g.s
-	return o.HasRetryAfter && math.Pow(g.inTransit(n), float64(s.Seen)) < seenChance
+	return o.HasRetryAfter && s.Way > 0 && math.Pow(g.inTransit(n), float64(s.Seen)) < seenChance
 }
 
 // seenChance is how likely it may be at least that a limit accepted them.
@@ -68,7 +68,7 @@ const seenChance = 0.01
 // passedTrial takes note of what accepted calls saw in flight. Right after a refusal others may have been refused that they saw.
 func (g *Governor) passedTrial(w *Window) {
 	s := &g.s
-	if s.Trial > 0 && w.OK > 0 && float64(w.MaxInFlight) >= float64(s.Trial) && (s.At-s.RefusedLast).Seconds() > s.Mean {
+	if s.Trial > 0 && float64(w.MaxInFlight) >= float64(s.Trial) && (s.At-s.RefusedLast).Seconds() > s.Mean {
 		s.Seen = min(s.Seen, math.MaxUint8-1) + 1
 	}
 }

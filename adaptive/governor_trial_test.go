@@ -152,18 +152,21 @@ func TestGovernorSeenByMany(t *testing.T) {
 		after time.Duration // since the refusal before
 		flow  float64       // calls a second: 0.02 of it are on their way
 		delay bool          // refusals name one
+		way   float32
 		holds bool
 	}{
-		{"none saw as many", 3, 20, time.Second, 20, true, false},
-		{"six saw as many, and 0.4 are on their way on average", 4, 6, time.Second, 20, true, true},
-		{"five of them: by chance", 4, 5, time.Second, 20, true, false},
-		{"they saw calls that were refused", 4, 20, 50 * time.Millisecond, 20, true, false},
-		{"one is on its way all the time", 4, 200, time.Second, 60, true, false},
-		{"no delay", 4, 20, time.Second, 20, false, false},
+		{"none saw as many", 3, 20, time.Second, 20, true, 0.02, false},
+		{"six saw as many, and 0.4 are on their way on average", 4, 6, time.Second, 20, true, 0.02, true},
+		{"five of them: by chance", 4, 5, time.Second, 20, true, 0.02, false},
+		{"they saw calls that were refused", 4, 20, 50 * time.Millisecond, 20, true, 0.02, false},
+		{"one is on its way all the time", 4, 200, time.Second, 60, true, 0.02, false},
+		{"more than are counted", 4, 1 << 8, time.Second, 20, true, 0.02, true},
+		{"no delay", 4, 20, time.Second, 20, false, 0.02, false},
+		{"nobody tells when calls start", 4, 20, time.Second, 20, true, 0, false},
 	} {
 		g, now := warm(4)
 		s := &g.s
-		s.Mean, s.Trial, s.Top, s.LastBound, s.Way, s.RefusalTime, s.Flow = 0.1, 4, 4, 4, 0.02, 0.02, test.flow
+		s.Mean, s.Trial, s.Top, s.LastBound, s.Way, s.RefusalTime, s.Flow = 0.1, 4, 4, 4, test.way, test.way, test.flow
 		refuted := false
 		for range 2 * trialHits {
 			s.RefusedLast = now
@@ -178,5 +181,34 @@ func TestGovernorSeenByMany(t *testing.T) {
 		if refuted == test.holds {
 			t.Errorf("%s: refuted %v, %d seen at %.2f on their way", test.name, refuted, s.Seen, g.inTransit(4))
 		}
+	}
+}
+
+// What accepted calls saw refutes the hit before, too, and says nothing of the next trial.
+func TestGovernorSeenByManyForgets(t *testing.T) {
+	delay := &Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Second}
+	for _, test := range []struct {
+		name       string
+		hits, want int8
+	}{{"a hit", 1, 0}, {"a row that has to be longer", -2, -2}} {
+		g, _ := warm(4)
+		s := &g.s
+		s.Mean, s.Trial, s.Top, s.Way, s.Flow, s.Seen, s.Hits = 0.1, 4, 4, 0.02, 20, 20, test.hits
+		if g.refuted(4, s.Proven, delay) || s.Hits != test.want || s.Seen != 0 {
+			t.Errorf("%s: %d after many saw as many, want %d", test.name, s.Hits, test.want)
+		}
+	}
+	g, now := paced(t)
+	g.s.Trial, g.s.RefusedLast = 0, now-time.Hour
+	if g.passedTrial(&Window{OK: 1, MaxInFlight: 20}); g.s.Seen > 0 {
+		t.Error("a call is counted that was accepted while nothing was on trial")
+	}
+	g.s.Seen = 20
+	if g.try(now, 20, true); g.s.Seen > 0 {
+		t.Error("a trial begins with calls that another one counted")
+	}
+	g.s.Seen = 20
+	if g.watch(20, &Outcome{Class: feedback.Throttled}); g.s.Seen > 0 {
+		t.Error("a number is watched from now on, and calls that were accepted before count")
 	}
 }
