@@ -22,6 +22,7 @@ func TestGovernorOwesForProbes(t *testing.T) {
 		{"a probe", PaceState{Rate: 12, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, SlideState{}, -probeOwed},
 		{"in a window", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{Period: 60, Allows: 600, Ask: 1}, SlideState{}, -mostOwed},
 		{"in a window of a second", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, SlideState{Of: slideSecond + 1, Allows: 10, Ask: 1}, -maxCredit},
+		{"in a window of a minute that slides", PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}, TurnState{}, SlideState{Of: slideTokens, Allows: 600, Ask: 1}, 0},
 	} {
 		g := New(Config{})
 		g.s.At, g.s.Origin = 0, 0
@@ -193,6 +194,10 @@ func TestGovernorMeasuresTriedPace(t *testing.T) {
 		if !test.want {
 			continue
 		}
+		if s.Pace[paceTokens] = *p; g.tried(&s.Pace[paceTokens]) {
+			t.Errorf("%s: a pace of tokens counts as tried by the calls that pass", test.name)
+		}
+		s.Pace[paceTokens] = PaceState{}
 		s.Done += 60 // in 5 s
 		now += 5 * time.Second
 		g.Ended(now, Call{SentAt: now, InFlight: 2, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))

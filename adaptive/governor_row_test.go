@@ -140,8 +140,9 @@ func TestGovernorRowSeemsToEnd(t *testing.T) {
 	// upstream has been open: a quota of 200 a minute, which was used up in 10 s, would be one of a few a minute.
 	for _, test := range []struct {
 		after time.Duration // the end of the hold
+		ended bool          // one of the four is known to have ended well
 		opens bool
-	}{{150 * time.Millisecond, false}, {300 * time.Millisecond, true}} {
+	}{{150 * time.Millisecond, false, false}, {300 * time.Millisecond, false, true}, {150 * time.Millisecond, true, true}} {
 		g, now := paced(t)
 		g.s.RefusalTime, g.s.Flow = 0.1, 0
 		for range 5 {
@@ -151,6 +152,10 @@ func TestGovernorRowSeemsToEnd(t *testing.T) {
 		}
 		g.s.InFlight += 4
 		now = g.Decision().NotBefore + test.after
+		if test.ended {
+			took := 100 * time.Millisecond
+			g.Window(now, Window{Start: now, OK: 1, Timed: 1, Latency: took, MinLatency: took, MaxInFlight: 4, InFlight: 3})
+		}
 		g.Ended(now, Call{SentAt: now - 100*time.Millisecond, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests))
 		if opens := g.s.ActiveAt == now; opens != test.opens {
 			t.Errorf("refused %v after four calls could start: open since then %v, want %v", test.after, opens, test.opens)

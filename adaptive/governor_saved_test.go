@@ -94,3 +94,56 @@ func TestGovernorGuessesByWhatPassedLately(t *testing.T) {
 		}
 	}
 }
+
+// Of eighty calls a second all but what may have been saved up, and may be refused yet, is what the quota gives: the longer the time, the less that is.
+func TestGovernorLately(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		burst BurstState
+		since time.Duration // since the last refusal that was measured
+		u     float64
+		want  float64
+	}{
+		{"eight seconds", BurstState{Calls: 2, Seconds: 0.02}, time.Minute, 0, 79.57},
+		{"since the last refusal", BurstState{Calls: 2, Seconds: 0.02}, 1500 * time.Millisecond, 0, 77.44},
+		{"half a second", BurstState{Calls: 2, Seconds: 0.02}, 600 * time.Millisecond, 0, 72},
+		{"no full half of a second", BurstState{Calls: 2, Seconds: 0.02}, 400 * time.Millisecond, 0, 0},
+		{"one at once is always saved up", BurstState{Calls: 2, Seconds: 1}, 1500 * time.Millisecond, 0, 78},
+		{"twenty may be refused yet", BurstState{Calls: 2, Seconds: 0.02}, 600 * time.Millisecond, 20, 32},
+		{"nothing was refused", BurstState{}, time.Minute, 0, 0},
+		{"the first refusal came late", BurstState{Calls: 2, Seconds: 3}, time.Minute, 0, 0},
+	} {
+		g := New(Config{})
+		s := &g.s
+		s.At, s.Origin = 0, 0
+		for s.At < 20*time.Second {
+			s.At += tickTime / 20
+			s.Done++
+			g.note(s.At)
+			s.At += tickTime / 20
+		}
+		s.Burst, s.Pace[paceRequests].AnchorAt = test.burst, s.At-test.since
+		if got := g.lately(test.u); math.Abs(got-test.want) > 0.01 {
+			t.Errorf("%s: %.2f a second, want %.2f", test.name, got, test.want)
+		}
+		// It counts for a pace of calls that was refused with a delay, and up to that pace.
+		for _, of := range []struct {
+			name    string
+			i       int
+			pace    float64
+			costly  bool
+			highest float64
+		}{{"tokens", paceTokens, 80, true, 41}, {"no delay", paceRequests, 80, false, 41}, {"a slow pace", paceRequests, 50, true, 50}} {
+			h := *g
+			p := &h.s.Pace[of.i]
+			*p = PaceState{Rate: of.pace, Known: of.pace, Lowest: 1, AnchorAt: p.AnchorAt}
+			h.s.Pace[paceRequests].AnchorAt = s.Pace[paceRequests].AnchorAt
+			if of.costly {
+				h.s.PausedUntil, h.s.LastPause = s.At+time.Second, time.Second
+			}
+			if h.measure(of.i, 200, 10, 0, 1, 0); p.Known > of.highest {
+				t.Errorf("%s, %s: 20 a second passed at up to %v, and are taken for %.1f", test.name, of.name, of.pace, p.Known)
+			}
+		}
+	}
+}
