@@ -29,7 +29,7 @@ func (s *GovernorState) silentSince() time.Duration {
 
 // silent returns for how many seconds as many calls as the limit allows must have been unanswered for it to be no chance. Some of them may be refused.
 func (s *GovernorState) silent() float64 {
-	return (silentRest + silentSure/max(1, s.Limit)) * max(s.Mean, float64(s.RefusalTime))
+	return (silentRest + silentSure/max(1, math.Floor(s.Limit+limitSlack))) * max(s.Mean, float64(s.RefusalTime))
 }
 
 // silentUntil returns when one more is to be tried beside calls that have all places; 0: not known.
