@@ -41,19 +41,23 @@ func (g *Governor) silentUntil() time.Duration {
 	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(s.Tries)))))
 }
 
-// silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long, and reports whether it did.
+// silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long. It reports whether w was asked for to learn of that, and says
+// nothing else.
 func (g *Governor) silence(t time.Duration, w *Window) bool {
 	s := &g.s
-	until := g.silentUntil()
-	if until == 0 || t < until {
+	if until := g.silentUntil(); until == 0 || t < until || g.until() != 0 {
 		return false
 	}
 	for s.Tries < mostTries && g.silentUntil() <= t { // of those that were due meanwhile, as nothing could start, one is enough
 		s.Tries++
 	}
-	began := w.InFlight > 2*s.InFlight // most of those in flight began since the last answer
-	if w.Waiting == 0 || s.beside(w.InFlight) != int(s.Limit+limitSlack) || began {
+	n, limit := s.beside(w.InFlight), int(s.Limit+limitSlack)
+	if w.Waiting == 0 || n < limit {
 		return false
+	}
+	if n > limit || w.InFlight > 2*s.InFlight { // the limit was lowered, or most of them began since the last answer
+		s.InFlight = w.InFlight
+		return !s.Recovering
 	}
 	s.Hung++
 	return true
