@@ -38,7 +38,12 @@ func (g *Governor) silentUntil() time.Duration {
 	if s.MeanOf < hangCalls || s.Mean <= 0 || s.Tries >= mostTries {
 		return 0
 	}
-	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(s.Tries)))))
+	return s.silentFor(s.Tries)
+}
+
+// silentFor returns when one more is tried after so many tries.
+func (s *GovernorState) silentFor(tries uint8) time.Duration {
+	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(tries)))))
 }
 
 // silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long, and reports whether it did.
@@ -55,7 +60,7 @@ func (g *Governor) silence(t time.Duration, w *Window) bool {
 	if w.Waiting == 0 || s.beside(w.InFlight) != int(s.Limit+limitSlack) || began {
 		return false
 	}
-	s.Hung++
+	s.Hung = min(s.Hung, math.MaxUint16-1) + 1
 	return true
 }
 
@@ -63,7 +68,7 @@ func (g *Governor) silence(t time.Duration, w *Window) bool {
 func (g *Governor) answered(t, start time.Duration, n, ended int) {
 	s := &g.s
 	switch {
-	case s.trying() && s.Hung > 0 && (start-s.silentSince()).Seconds() > s.silent():
+	case s.trying() && s.Hung > 0 && start >= s.silentFor(0):
 		g.setAside(t, max(0, n-1)) // the call that was answered may be among them
 	case s.trying():
 		s.takeBack(int(s.Hung)) // they take long
@@ -104,6 +109,8 @@ func (g *Governor) asideEnded(c *Call, o *Outcome) bool {
 		if s.trying() { // that is an answer
 			s.takeBack(int(s.Hung))
 			s.Tries = 0
+		} else if aside {
+			s.takeBack(1)
 		}
 	case aside:
 		s.takeBack(1)
