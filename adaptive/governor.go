@@ -81,7 +81,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		return g.Decision()
 	}
 	inFlight := w.InFlight
-	w.InFlight = s.beside(inFlight)
+	w.InFlight, w.MaxInFlight = s.beside(inFlight), min(w.MaxInFlight, max(1, s.beside(w.MaxInFlight)))
 	s.Done += int64(w.OK)
 	if w.OK > 0 {
 		s.Peak = float32(max(float64(s.Peak)*math.Exp(-float64(w.OK)/peakCalls), min(float64(w.MaxInFlight), s.Limit)))

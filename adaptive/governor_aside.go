@@ -11,9 +11,9 @@ import (
 // is answered one more is tried beside them, and then another. One of those that ends well tells that the calls before it hang: they are set aside, as the
 // upstream is not at work on them.
 const (
-	// silentRest and silentSure say after how many mean latencies without an answer it is no chance: none of n calls that end at random does so
-	// with a probability of exp(-silentSure), after silentRest in which calls that take as long each end together.
-	silentRest, silentSure = 1.5, 6
+	// silentRest and silentSure say after how many mean latencies without an answer it is no chance: calls that take as long each end within one of them, and none of
+	// n calls that end at random does so in silentSure/n with a probability of exp(-silentSure).
+	silentRest, silentSure = 2, 12
 	// silentGrows is after how many times its age a silence is tried again.
 	silentGrows = 1.5
 	// mostTries bounds how often, so that the time until the next one is a number; one more says that none is tried in this silence.
@@ -29,7 +29,7 @@ func (s *GovernorState) silentSince() time.Duration {
 
 // silent returns for how many seconds as many calls as the limit allows must have been unanswered for it to be no chance. Some of them may be refused.
 func (s *GovernorState) silent() float64 {
-	return (silentRest + silentSure/max(1, s.Limit)) * max(s.Mean, float64(s.RefusalTime))
+	return max(silentRest, silentSure/max(1, math.Floor(s.Limit+limitSlack))) * max(s.Mean, float64(s.RefusalTime))
 }
 
 // silentUntil returns when one more is to be tried beside calls that have all places; 0: not known.
@@ -38,24 +38,33 @@ func (g *Governor) silentUntil() time.Duration {
 	if s.MeanOf < hangCalls || s.Mean <= 0 || s.Tries >= mostTries {
 		return 0
 	}
-	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(s.Tries)))))
+	return s.silentFor(s.Tries)
 }
 
-// silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long, and reports whether it did.
+// silentFor returns when one more is tried after so many tries.
+func (s *GovernorState) silentFor(tries uint8) time.Duration {
+	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(tries)))))
+}
+
+// silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long. It reports whether w was asked for to learn of that, and says
+// nothing else.
 func (g *Governor) silence(t time.Duration, w *Window) bool {
 	s := &g.s
-	until := g.silentUntil()
-	if until == 0 || t < until {
+	if until := g.silentUntil(); until == 0 || t < until || g.until() != 0 {
 		return false
 	}
 	for s.Tries < mostTries && g.silentUntil() <= t { // of those that were due meanwhile, as nothing could start, one is enough
 		s.Tries++
 	}
-	began := w.InFlight > 2*s.InFlight // most of those in flight began since the last answer
-	if w.Waiting == 0 || s.beside(w.InFlight) != int(s.Limit+limitSlack) || began {
+	n, limit := s.beside(w.InFlight), int(s.Limit+limitSlack)
+	if w.Waiting == 0 || n < limit {
 		return false
 	}
-	s.Hung++
+	if n > limit || w.InFlight > 2*s.InFlight { // the limit was lowered, or most of them began since the last answer
+		s.InFlight = w.InFlight
+		return !s.Recovering
+	}
+	s.Hung = min(s.Hung, math.MaxUint16-1) + 1
 	return true
 }
 
@@ -63,7 +72,7 @@ func (g *Governor) silence(t time.Duration, w *Window) bool {
 func (g *Governor) answered(t, start time.Duration, n, ended int) {
 	s := &g.s
 	switch {
-	case s.trying() && s.Hung > 0 && (start-s.silentSince()).Seconds() > s.silent():
+	case s.trying() && s.Hung > 0 && start >= s.silentFor(0):
 		g.setAside(t, max(0, n-1)) // the call that was answered may be among them
 	case s.trying():
 		s.takeBack(int(s.Hung)) // they take long
@@ -104,6 +113,8 @@ func (g *Governor) asideEnded(c *Call, o *Outcome) bool {
 		if s.trying() { // that is an answer
 			s.takeBack(int(s.Hung))
 			s.Tries = 0
+		} else if aside {
+			s.takeBack(1)
 		}
 	case aside:
 		s.takeBack(1)

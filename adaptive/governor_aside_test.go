@@ -151,3 +151,114 @@ func TestGovernorAsidePause(t *testing.T) {
 		t.Errorf("%d aside in a pause, %d refused", u.hung, u.refused)
 	}
 }
+
+// shut returns the law of a guard with a limit of 10 whose calls take a second, at an instant from which on it hears no answer, with all places taken since.
+func shut() (*Governor, time.Duration) {
+	g := New(Config{Initial: 10})
+	g.s.SlowStart, g.s.Threshold = false, 0
+	now := time.Duration(0)
+	for range 100 {
+		now += 100 * time.Millisecond
+		g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 10, Full: true, InFlight: 9, Waiting: 5})
+	}
+	g.s.Limit = 10
+	return g, now
+}
+
+// tries has the law of shut try one more, and returns when.
+func tries(t *testing.T, g *Governor) time.Duration {
+	t.Helper()
+	d := g.Decision()
+	if !d.UntilFull || d.Until <= 0 {
+		t.Fatalf("until %v, full %v: it does not want to be asked", d.Until, d.UntilFull)
+	}
+	if n := g.Window(d.Until, Window{Start: d.Until, InFlight: d.Limit, Waiting: 5}).Limit; n != d.Limit+1 {
+		t.Fatalf("a limit of %d after %v without an answer, want %d", n, d.Until, d.Limit+1)
+	}
+	return d.Until
+}
+
+// back has the call that tries one more answered, which sets ten aside.
+func back(t *testing.T, g *Governor) time.Duration {
+	t.Helper()
+	from := tries(t, g)
+	now := from + time.Second
+	g.Window(now, Window{Start: from, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 11, Full: true, InFlight: 11, Waiting: 5})
+	if g.s.Hung != 10 {
+		t.Fatalf("%d are aside, want 10", g.s.Hung)
+	}
+	return now
+}
+
+// A call that is tried when it is due starts at that very instant.
+func TestGovernorAsideAtOnce(t *testing.T) {
+	g, _ := shut()
+	back(t, g)
+}
+
+// However those end that were set aside, they are no longer.
+func TestGovernorAsideEnds(t *testing.T) {
+	for _, class := range []feedback.Class{feedback.Timeout, feedback.Overloaded, feedback.Throttled, feedback.QuotaExhausted, feedback.ServerError, feedback.Canceled} {
+		for _, sent := range []time.Duration{10 * time.Second, -1} {
+			g, _ := shut()
+			now := back(t, g)
+			for range 10 {
+				g.Ended(now+time.Minute, Call{SentAt: sent, InFlight: 10}, Outcome{Class: class})
+			}
+			if g.s.Hung != 0 {
+				t.Errorf("%v: %d are aside after all of them have ended that started at %v", class, g.s.Hung, sent)
+			}
+		}
+	}
+}
+
+// Those that began since are not among them.
+func TestGovernorAsideOthersEnd(t *testing.T) {
+	for _, class := range []feedback.Class{feedback.Timeout, feedback.Overloaded, feedback.ServerError} {
+		g, _ := shut()
+		now := back(t, g)
+		g.Ended(now+time.Minute, Call{SentAt: now, Episode: g.s.Episode, InFlight: 11}, Outcome{Class: class})
+		if g.s.Hung != 10 {
+			t.Errorf("%v: %d are aside after another has ended, want 10", class, g.s.Hung)
+		}
+	}
+}
+
+// An answer to a call of which it is not known when it began does not tell that others hang.
+func TestGovernorAsideUnknown(t *testing.T) {
+	g, _ := shut()
+	now := tries(t, g) + time.Second
+	g.Window(now, Window{Start: now, OK: 1, MaxInFlight: 10, Full: true, InFlight: 11, Waiting: 5})
+	if g.s.Hung != 0 {
+		t.Errorf("%d are aside after a window of one that was not timed", g.s.Hung)
+	}
+	g, _ = shut()
+	now = tries(t, g) + time.Second
+	g.Began(now, Call{SentAt: -1, InFlight: 10})
+	if g.s.Hung != 0 {
+		t.Errorf("%d are aside after one began that was not timed", g.s.Hung)
+	}
+}
+
+// What a call saw in flight counts without those that are set aside.
+func TestGovernorAsideSaw(t *testing.T) {
+	g, _ := shut()
+	now := back(t, g)
+	g.s.CapAt = 10
+	g.Window(now+time.Second, Window{Start: now, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 15, Full: true, InFlight: 14, Waiting: 5})
+	if g.s.CapAt != 10 {
+		t.Errorf("a limit at 10 is refuted by 5 in flight beside 10 that hang")
+	}
+}
+
+// As many as a number holds are set aside at the most.
+func TestGovernorAsideMost(t *testing.T) {
+	g, _ := shut()
+	g.cfg.Max = MaxLimit
+	g.s.Hung, g.s.Limit = math.MaxUint16, 10
+	d := g.Decision()
+	g.s.InFlight = d.Limit
+	if n := g.Window(d.Until, Window{Start: d.Until, InFlight: d.Limit, Waiting: 5}).Limit; n != d.Limit {
+		t.Errorf("a limit of %d, want %d", n, d.Limit)
+	}
+}

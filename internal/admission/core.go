@@ -1459,7 +1459,7 @@ func (c *Core) decide(now time.Duration, d adaptive.Decision) {
 	old := s.decision
 	s.decision = d
 	c.askAt.Store(int64(d.AskAgain))
-	old.AskAgain, old.Until = d.AskAgain, d.Until
+	old.AskAgain, old.Until, old.UntilFull = d.AskAgain, d.Until, d.UntilFull
 	if old == d {
 		return
 	}

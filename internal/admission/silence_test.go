@@ -57,3 +57,16 @@ func TestUntilFullWithPlacesFree(t *testing.T) {
 		b.fatalf("the law was asked")
 	}
 }
+
+// Only what the law decides is a decision, not when it wants to be asked.
+func TestUntilFullIsNoDecision(t *testing.T) {
+	told := 0
+	b := newBench(t, 2, func(c *Config) { c.OnDecision = func(time.Duration, adaptive.Decision) { told++ } })
+	b.law.d.Until, b.law.d.UntilFull = 30*time.Second, true
+	b.finish(b.acquire(), adaptive.Outcome{})
+	b.law.d.Until, b.law.d.UntilFull = 0, false
+	b.finish(b.acquire(), adaptive.Outcome{})
+	if told != 0 {
+		b.fatalf("%d decisions are told of", told)
+	}
+}
