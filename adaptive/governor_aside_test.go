@@ -428,3 +428,65 @@ func TestGovernorAsideRestored(t *testing.T) {
 		t.Errorf("%d of 3 are aside after %d tries", h.s.Hung, h.s.Tries)
 	}
 }
+
+// What hangs is in flight, but counts neither for the limit, nor for what a stated limit allows beside it, and its end is wanted at once.
+func TestGovernorAsideBeside(t *testing.T) {
+	g, _ := shut()
+	now := back(t, g) + time.Second
+	for range 100 {
+		g.Window(now, Window{Start: now, OK: 1, Timed: 1, MinLatency: time.Millisecond, Latency: time.Millisecond, MaxInFlight: 16, Full: true, InFlight: 15, Waiting: 5})
+	}
+	if d := g.Decision(); d.AskAgain != 0 || g.s.InFlight != 15 || g.s.MeanLevel > 6 || g.now() != 6 {
+		t.Errorf("asked again at %v, %d in flight, %v on average beside those that hang", d.AskAgain, g.s.InFlight, g.s.MeanLevel)
+	}
+	g.s.Limit, g.s.Stated, g.s.StatedAt = 10, 12, now
+	if n := g.Decision().Limit; n != 12 {
+		t.Errorf("%d in flight, want 12, as is stated", n)
+	}
+}
+
+// A timeout of one that was set aside says nothing; one that began before a cut and was not is a crowd.
+func TestGovernorAsideTimesOut(t *testing.T) {
+	for _, aside := range []bool{true, false} {
+		g, _ := shut()
+		now := back(t, g)
+		g.s.Bound, g.s.TimeoutDebt = 10, 0
+		c := Call{SentAt: g.s.HoleAt - 1, Episode: g.s.Episode - 1, InFlight: 10}
+		if !aside {
+			c.SentAt = g.s.HoleAt
+		}
+		if g.Ended(now+time.Second, c, Outcome{Class: feedback.Timeout}); g.s.TimeoutDebt == 0 != aside {
+			t.Errorf("set aside %v: a debt of %v", aside, g.s.TimeoutDebt)
+		}
+	}
+}
+
+// A refusal takes all back that were tried, and one that ends otherwise itself alone.
+func TestGovernorAsideTakesBack(t *testing.T) {
+	for class, want := range map[feedback.Class]uint16{feedback.Throttled: 0, feedback.Overloaded: 0, feedback.QuotaExhausted: 0, feedback.ServerError: 1, feedback.Timeout: 1} {
+		g, _ := shut()
+		tries(t, g)
+		from := tries(t, g)
+		g.Ended(from+time.Millisecond, Call{SentAt: from, Episode: g.s.Episode, InFlight: 12}, Outcome{Class: class})
+		if g.s.Hung != want {
+			t.Errorf("%v: %d of 2 that were tried are left, want %d", class, g.s.Hung, want)
+		}
+	}
+}
+
+// An answer that begins ends a silence as one that ends does.
+func TestGovernorAsideBegins(t *testing.T) {
+	g, _ := shut()
+	from := tries(t, g)
+	g.s.InFlight = 11
+	g.Began(from+time.Second, Call{SentAt: from, Episode: g.s.Episode, InFlight: 11})
+	if g.s.Hung != 10 || g.s.PassedAt != from+time.Second {
+		t.Errorf("%d are aside, want 10; answered at %v", g.s.Hung, g.s.PassedAt)
+	}
+	g, _ = shut()
+	from = tries(t, g)
+	g.Began(from+time.Second, Call{SentAt: from - time.Second, Episode: g.s.Episode, InFlight: 10})
+	if g.s.Hung != 0 || g.s.Tries != 0 {
+		t.Errorf("%d are aside after an older answer began", g.s.Hung)
+	}
+}
