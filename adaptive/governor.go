@@ -160,6 +160,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
 	g.took = 0
+	tried := s.tried(c.SentAt)
 	aside := g.asideEnded(&c, &o)
 	c.InFlight = max(1, s.beside(c.InFlight))
 	stale := int32(c.Episode-s.Episode) < 0
@@ -200,6 +201,11 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 				g.quotaRefused(t, float64(s.Memory), true)
 			}
 		}
+		return g.Decision()
+	}
+	if tried && refused && o.Scope <= feedback.ScopeConcurrency && !o.HasRetryAfter {
+		// It was beyond the limit, of which it says nothing.
+		g.count(t, c.SentAt, s.InFlight)
 		return g.Decision()
 	}
 	if o.Scope == feedback.ScopeDaily {

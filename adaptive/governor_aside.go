@@ -72,7 +72,7 @@ func (g *Governor) silence(t time.Duration, w *Window) bool {
 func (g *Governor) answered(t, start time.Duration, n, ended int) {
 	s := &g.s
 	switch {
-	case s.trying() && s.Hung > 0 && start >= s.silentFor(0):
+	case s.tried(start):
 		g.setAside(t, max(0, n-1)) // the call that was answered may be among them
 	case s.trying():
 		s.takeBack(int(s.Hung)) // they take long
@@ -87,6 +87,11 @@ func (g *Governor) answered(t, start time.Duration, n, ended int) {
 
 // trying reports whether more may be in flight than the limit says because nothing is answered.
 func (s *GovernorState) trying() bool { return s.Tries > 0 && s.Tries <= mostTries }
+
+// tried reports whether a call that started at sent was tried beside those that had all places.
+func (s *GovernorState) tried(sent time.Duration) bool {
+	return s.trying() && s.Hung > 0 && sent >= s.silentFor(0)
+}
 
 // setAside sets n calls in flight aside: as many more may be. The limit comes back as after an outage.
 func (g *Governor) setAside(t time.Duration, n int) {
@@ -110,9 +115,8 @@ func (g *Governor) asideEnded(c *Call, o *Outcome) bool {
 	aside := s.Hung > 0 && (s.trying() || c.SentAt < s.HoleAt)
 	switch {
 	case o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted:
-		if s.trying() { // that is an answer
+		if s.trying() { // that is an answer, but none that ends a silence: where calls are long, others that are tried would be refused, too
 			s.takeBack(int(s.Hung))
-			s.Tries = 0
 		} else if aside {
 			s.takeBack(1)
 		}
