@@ -160,7 +160,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
 	g.took = 0
-	tried := s.tried(c.SentAt)
+	tried := s.triedBeside(c.SentAt)
 	aside := g.asideEnded(&c, &o)
 	c.InFlight = max(1, s.beside(c.InFlight))
 	stale := int32(c.Episode-s.Episode) < 0

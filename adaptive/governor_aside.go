@@ -72,7 +72,7 @@ func (g *Governor) silence(t time.Duration, w *Window) bool {
 func (g *Governor) answered(t, start time.Duration, n, ended int) {
 	s := &g.s
 	switch {
-	case s.tried(start):
+	case s.triedBeside(start):
 		g.setAside(t, max(0, n-1)) // the call that was answered may be among them
 	case s.trying():
 		s.takeBack(int(s.Hung)) // they take long
@@ -88,8 +88,8 @@ func (g *Governor) answered(t, start time.Duration, n, ended int) {
 // trying reports whether more may be in flight than the limit says because nothing is answered.
 func (s *GovernorState) trying() bool { return s.Tries > 0 && s.Tries <= mostTries }
 
-// tried reports whether a call that started at sent was tried beside those that had all places.
-func (s *GovernorState) tried(sent time.Duration) bool {
+// triedBeside reports whether a call that started at sent was tried beside those that had all places.
+func (s *GovernorState) triedBeside(sent time.Duration) bool {
 	return s.trying() && s.Hung > 0 && sent >= s.silentFor(0)
 }
 
