@@ -160,9 +160,11 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
 	g.took = 0
-	tried := s.triedBeside(c.SentAt)
-	aside := g.asideEnded(&c, &o)
-	c.InFlight = max(1, s.beside(c.InFlight))
+	tried, aside := false, false
+	if s.Hung > 0 {
+		tried, aside = s.triedBeside(c.SentAt), g.asideEnded(&c, &o)
+		c.InFlight = max(1, s.beside(c.InFlight))
+	}
 	stale := int32(c.Episode-s.Episode) < 0
 	if stale && s.Old > 0 {
 		s.Old--

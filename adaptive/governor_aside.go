@@ -43,7 +43,11 @@ func (g *Governor) silentUntil() time.Duration {
 
 // silentFor returns when one more is tried after so many tries.
 func (s *GovernorState) silentFor(tries uint8) time.Duration {
-	return after(s.silentSince(), time.Duration(1e9*min(3600, s.silent()*math.Pow(silentGrows, float64(tries)))))
+	wait := s.silent()
+	if tries > 0 {
+		wait *= math.Pow(silentGrows, float64(tries))
+	}
+	return after(s.silentSince(), time.Duration(1e9*min(3600, wait)))
 }
 
 // silence allows one more call beside those in flight at the end of w, at t, if nothing was answered for so long. It reports whether w was asked for to learn of that, and says
