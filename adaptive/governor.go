@@ -160,16 +160,16 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
 	g.took = 0
+	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	tried, aside := false, false
 	if s.Hung > 0 {
-		tried, aside = s.triedBeside(c.SentAt), g.asideEnded(&c, &o)
+		tried, aside = s.triedBeside(c.SentAt), g.asideEnded(&c, refused)
 		c.InFlight = max(1, s.beside(c.InFlight))
 	}
 	stale := int32(c.Episode-s.Episode) < 0
 	if stale && s.Old > 0 {
 		s.Old--
 	}
-	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	if refused {
 		s.Refused++
 		g.endRun(t, &c)

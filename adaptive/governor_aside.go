@@ -3,8 +3,6 @@ package adaptive
 import (
 	"math"
 	"time"
-
-	"github.com/flyball-go/flyball/feedback"
 )
 
 // Calls that an upstream swallowed keep their places until they time out, and where they have all places nothing tells that it answers again. So while nothing
@@ -113,21 +111,19 @@ func (g *Governor) setAside(t time.Duration, n int) {
 	s.startDoubling(t)
 }
 
-// asideEnded notes that c ended, and not well, and reports whether it was set aside.
-func (g *Governor) asideEnded(c *Call, o *Outcome) bool {
+// asideEnded notes that c ended, refused or not well, while some are aside, and reports whether it was one of those that hang.
+func (g *Governor) asideEnded(c *Call, refused bool) bool {
 	s := &g.s
-	aside := s.Hung > 0 && (s.trying() || c.SentAt < s.HoleAt)
 	switch {
-	case o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted:
-		if s.trying() { // that is an answer, but none that ends a silence: where calls are long, others that are tried would be refused, too
-			s.takeBack(int(s.Hung))
-		} else if aside {
-			s.takeBack(1)
-		}
-	case aside:
+	case s.trying() && refused: // that is an answer, but none that ends a silence: where calls are long, others that are tried would be refused, too
+		s.takeBack(int(s.Hung))
+	case s.trying():
 		s.takeBack(1)
+	case c.SentAt < s.HoleAt:
+		s.takeBack(1)
+		return true
 	}
-	return aside && !s.trying()
+	return false
 }
 
 // takeBack takes n calls back that were set aside.

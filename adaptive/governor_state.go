@@ -212,47 +212,48 @@ type GovernorState struct {
 
 	// Yes or no, and small numbers, together because each by itself takes as much room as a large one.
 
-	MostFull     bool   // the limit is in use while calls of Most are counted
-	SlowStart    bool   // the limit rises with each call that ends well
-	Open         bool   // the trouble that found Bound is not over
-	Late         bool   // calls time out in a crowd: too many are in flight, and that is known late
-	Used         bool   // the limit was in use in this epoch
-	DarkOverload bool   // the last refusal of the row said that the upstream lacks capacity
-	Probed       bool   // the last fresh refusal that began a row came because the pace was tried
-	Charged      bool   // one more was refused after the one that told that a pace was too fast
-	Paid         bool   // the last refusal was taken from the budget
-	Ignored      bool   // the last refusal came at a pace that was fine, and meant nothing
-	Below        bool   // the last refusal was one that there are places enough for, after many calls
-	Surprise     bool   // the last refusal that named a long delay came sooner than it should have
-	Resumed      bool   // the last pause began shortly after the one before was over
-	Varied       bool   // the delay that was named last differs by more than a second from the one before
-	Tests        uint8  // refusals at a shared limit, of which each fourth means nothing
-	Waived       bool   // the last refusal of unknown scope meant nothing
-	SpanSlow     bool   // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
-	Limiting     bool   // refusals for a lack of capacity are by a limit
-	Doubted      bool   // a refusal contradicted Stated
-	Busy         bool   // callers waited, or the limit was in use, in the last window
-	Saturated    bool   // more in flight is of no use
-	Recovering   bool   // no call that started after the last cut is known to have ended well
-	Pauses       int8   // how many pauses there were, at most 8; at most 1 when the upstream has grown
-	Crowd        uint8  // calls refused in the last pause that started before it, at most 100
-	Uneven       int8   // how often a call was refused although as many should have been on their way at all times, at most 3
-	Counts       uint8  // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
-	Confirmed    int8   // how often in a row a pace that was tried told what was known, at most 3
-	Sharp        int8   // refusals in a row at the same boundary
-	Wins         int8   // epochs in a row in which probing went well
-	Test         int8   // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
-	CapLike      int8   // refusals of a paced guard that look like a limit on calls in flight
-	SlowerTimes  int8   // how often the limit did not rise because calls take longer, at most 8
-	Wrong        int8   // how often a pace explained nothing, at most 3
-	Refuted      int8   // trials that a limit on calls in flight explained
-	LevelSeen    uint8  // calls that LevelRest is of, at most 64
-	LevelNew     uint8  // calls since LevelAt, at most 64
-	LevelTimes   int8   // how often a lower limit did more, at most 4
-	Retests      int8   // the refusals of the retest, 1 to 7
-	Seen         uint8  // calls that saw as many in flight as a pace on trial was refused at and were accepted since the refusal before, at most 255
-	Tries        uint8  // how often one more was tried in this silence
-	Hung         uint16 // calls that hang, beside which as many more may be in flight as the limit says
+	MostFull     bool  // the limit is in use while calls of Most are counted
+	SlowStart    bool  // the limit rises with each call that ends well
+	Open         bool  // the trouble that found Bound is not over
+	Late         bool  // calls time out in a crowd: too many are in flight, and that is known late
+	Used         bool  // the limit was in use in this epoch
+	DarkOverload bool  // the last refusal of the row said that the upstream lacks capacity
+	Probed       bool  // the last fresh refusal that began a row came because the pace was tried
+	Charged      bool  // one more was refused after the one that told that a pace was too fast
+	Paid         bool  // the last refusal was taken from the budget
+	Ignored      bool  // the last refusal came at a pace that was fine, and meant nothing
+	Below        bool  // the last refusal was one that there are places enough for, after many calls
+	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
+	Resumed      bool  // the last pause began shortly after the one before was over
+	Varied       bool  // the delay that was named last differs by more than a second from the one before
+	Tests        uint8 // refusals at a shared limit, of which each fourth means nothing
+	Waived       bool  // the last refusal of unknown scope meant nothing
+	SpanSlow     bool  // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
+	Limiting     bool  // refusals for a lack of capacity are by a limit
+	Doubted      bool  // a refusal contradicted Stated
+	Busy         bool  // callers waited, or the limit was in use, in the last window
+	Saturated    bool  // more in flight is of no use
+	Recovering   bool  // no call that started after the last cut is known to have ended well
+	Pauses       int8  // how many pauses there were, at most 8; at most 1 when the upstream has grown
+	Crowd        uint8 // calls refused in the last pause that started before it, at most 100
+	Uneven       int8  // how often a call was refused although as many should have been on their way at all times, at most 3
+	Counts       uint8 // what the throughput of a block counts: calls or tokens, sizes, or calls in flight by how long they take
+	Confirmed    int8  // how often in a row a pace that was tried told what was known, at most 3
+	Sharp        int8  // refusals in a row at the same boundary
+	Wins         int8  // epochs in a row in which probing went well
+	Test         int8  // how evenly starts come, to tell a quota: 0 not tested, 1, 2, 3 no more
+	CapLike      int8  // refusals of a paced guard that look like a limit on calls in flight
+	SlowerTimes  int8  // how often the limit did not rise because calls take longer, at most 8
+	Wrong        int8  // how often a pace explained nothing, at most 3
+	Refuted      int8  // trials that a limit on calls in flight explained
+	LevelSeen    uint8 // calls that LevelRest is of, at most 64
+	LevelNew     uint8 // calls since LevelAt, at most 64
+	LevelTimes   int8  // how often a lower limit did more, at most 4
+	Retests      int8  // the refusals of the retest, 1 to 7
+	Seen         uint8 // calls that saw as many in flight as a pace on trial was refused at and were accepted since the refusal before, at most 255
+	Tries        uint8 // how often one more was tried in this silence
+
+	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
