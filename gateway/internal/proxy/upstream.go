@@ -39,13 +39,13 @@ type Limits interface {
 
 var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
-// newUpstream returns the upstream that u says, with a transport that may be kept from before.
-func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport) (*upstream, error) {
+// newUpstream returns the upstream that u says, with a transport and classes that may be kept from before.
+func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport, kept *classes) (*upstream, error) {
 	at, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: upstream %s: %w", u.Name, err)
 	}
-	n := &upstream{name: u.Name, base: at, provider: u.Provider, rules: rules, classes: &classes{}}
+	n := &upstream{name: u.Name, base: at, provider: u.Provider, rules: rules, classes: kept}
 	path := at.EscapedPath()
 	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
 		n.version = last
