@@ -430,13 +430,13 @@ func (q *Queue) record(b *Batch) {
 func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint string) (c Counts, err error) {
 	src, err := drain.OpenJSONL(q.data(input), drain.JSONLConfig{Dead: q.data(failures)})
 	if err != nil {
-		return c, err
+		return c, passing(err)
 	}
 	defer src.Close()
 	before := src.DeadBefore()
 	store, err := drain.OpenFile(q.data(output))
 	if err != nil {
-		return c, err
+		return c, passing(err)
 	}
 	defer store.Close()
 	way, err := q.cfg.Way()
@@ -465,6 +465,16 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	}
 	p := r.Progress()
 	return Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + before}, err
+}
+
+// passing is err as what stopped a batch for now, when it comes from the system: too many open files, a disk that is full or does not
+// answer. A file that is gone does not come back.
+func passing(err error) error {
+	var system *fs.PathError
+	if errors.As(err, &system) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errStopped, err)
+	}
+	return err
 }
 
 // only sends requests to one endpoint.
