@@ -76,6 +76,7 @@ type Queue struct {
 type running struct {
 	cancel context.CancelCauseFunc
 	runner *drain.Runner // nil until it is made
+	before int64         // how many requests had been put aside when it was
 }
 
 // File is a file as the API shows it.
@@ -458,7 +459,7 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		return c, err
 	}
 	q.mu.Lock()
-	q.running[id].runner = r
+	q.running[id].runner, q.running[id].before = r, before
 	q.mu.Unlock()
 	if err = r.Run(ctx); err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", errStopped, err)
@@ -520,7 +521,7 @@ func (q *Queue) show(b *Batch) Batch {
 	out := *b
 	if r := q.running[b.ID]; r != nil && r.runner != nil {
 		p := r.runner.Progress()
-		out.Counts = Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead}
+		out.Counts = Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + r.before}
 	}
 	for _, id := range []**string{&out.OutputFileID, &out.ErrorFileID} {
 		if *id != nil && q.files[**id] == nil {

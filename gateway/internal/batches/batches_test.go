@@ -541,3 +541,29 @@ func TestFileThatCannotBeOpened(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// What failed before a batch was stopped counts while it goes on, too.
+func TestCountsGoOn(t *testing.T) {
+	up := &unpaid{upstream: upstream{hold: make(chan struct{})}}
+	up.refuse.Store(1)
+	a := runs(t, t.TempDir(), up, t.Logf)
+	b := a.create(a.upload("nonsense\n" + requests(1)).ID)
+	eventually(t, func() bool { return up.sent.Load() == 1 }) // after the key was refused once
+	if got := a.until(b.ID, "in_progress").Counts; got.Failed != 1 {
+		t.Errorf("while it goes on the batch counts %+v, want one that failed", got)
+	}
+	close(up.hold)
+	if got := a.until(b.ID, "completed").Counts; got != (batches.Counts{Total: 2, Completed: 1, Failed: 1}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// eventually waits for what another goroutine does.
+func eventually(t *testing.T, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("after 20 s, still not")
+		}
+	}
+}
