@@ -228,6 +228,56 @@ func TestDelaysWithoutTheGuard(t *testing.T) {
 	}
 }
 
+// An upstream that is overloaded in the middle of a stream has done a part of the job, which may be paid for: it is not sent again unless
+// it may be repeated. One that says so before anything came has refused it.
+func TestOverloadedInTheMiddle(t *testing.T) {
+	const (
+		begin = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Once\"}}\n\n"
+		cut   = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n"
+		whole = begin + "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+	)
+	for _, c := range []struct {
+		name, first string
+		idempotent  bool
+		sent        int
+		dead        drain.Reason
+	}{
+		{"begun", begin + cut, false, 1, drain.ReasonAmbiguous},
+		{"begun and idempotent", begin + cut, true, 2, ""},
+		{"refused", cut, false, 2, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				sent := 0
+				up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://h", Base: roundTripper(func(*http.Request) (*http.Response, error) {
+					body := whole
+					if sent++; sent == 1 {
+						body = c.first
+					}
+					return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, ContentLength: -1, Body: io.NopCloser(strings.NewReader(body))}, nil
+				})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.cfg.Upstream, w.cfg.Idempotent = up, c.idempotent
+				w.src.Publish(jobs(1)...)
+				w.src.Finish()
+				if _, err := w.run(t); err != nil {
+					t.Fatal(err)
+				}
+				var dead drain.Reason
+				if l := w.src.Letters(); len(l) == 1 {
+					dead = l[0].Reason
+				}
+				if sent != c.sent || dead != c.dead {
+					t.Errorf("sent %d times, dead letter %q; want %d, %q", sent, dead, c.sent, c.dead)
+				}
+			})
+		})
+	}
+}
+
 // A delay of years, beside a limit on calls in flight, is not waited for: the job is tried once more when it is given up.
 func TestDelayOfYears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

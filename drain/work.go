@@ -186,6 +186,9 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	}
 	switch a.Class {
 	case feedback.Throttled, feedback.Overloaded:
+		if a.Begun {
+			break // it is no refusal of the job
+		}
 		r.count(&r.throttled)
 		if time.Since(t.since) > r.cfg.GiveUp {
 			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("refused for %v: %s", r.cfg.GiveUp, a.describe())})
