@@ -265,7 +265,7 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 
 // keepable reports whether an answer that came to its end is a whole one without an error in it.
 func (j *job) keepable(resp *http.Response, body []byte) bool {
-	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(resp.Header.Get("Cache-Control")), "no-store") {
+	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(strings.Join(resp.Header["Cache-Control"], ",")), "no-store") {
 		return false
 	}
 	h := resp.Header
