@@ -640,7 +640,7 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
 	}
 	req := &http.Request{
-		Method: r.Method, URL: to.join(j.route.To, j.rest, r.URL.RawQuery), Header: h,
+		Method: r.Method, URL: to.join(j.route.To, j.rest, to.ownQuery(r.URL.RawQuery)), Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	switch body := j.body.bytes(); {
