@@ -477,7 +477,7 @@ func bodyError(err error, most int64) *dialect.Error {
 	case errors.Is(err, errTooLarge):
 		e.Kind, e.Message = dialect.TooLarge, fmt.Sprintf("the request's body has more than %d bytes (gateway.server.max_body)", most)
 	case errors.As(err, &slow):
-		e.Kind, e.Message = dialect.BodyTimedOut, slow.Error()
+		e.Kind, e.Message, e.Final = dialect.BodyTimedOut, slow.Error(), false
 	case errors.As(err, &spill):
 		e.Kind, e.Message, e.Final = dialect.Unavailable, spill.Error(), false
 	}
