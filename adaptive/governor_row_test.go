@@ -142,7 +142,7 @@ func TestGovernorRowSeemsToEnd(t *testing.T) {
 		after time.Duration // the end of the hold
 		ended bool          // one of the four is known to have ended well
 		opens bool
-	}{{150 * time.Millisecond, false, false}, {300 * time.Millisecond, false, true}, {150 * time.Millisecond, true, true}} {
+	}{{150 * time.Millisecond, false, false}, {600 * time.Millisecond, false, false}, {700 * time.Millisecond, false, true}, {150 * time.Millisecond, true, true}} {
 		g, now := paced(t)
 		g.s.RefusalTime, g.s.Flow = 0.1, 0
 		for range 5 {

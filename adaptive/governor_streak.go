@@ -62,8 +62,11 @@ func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s.HoldUntil = max(s.HoldUntil, after(t, hold))
 }
 
-// tooSoon reports whether what could start when the hold of a row of refusals was over started so short a time before t that a refusal of it would not be known yet.
+// surelyRefused is how many times the mean of what a refusal takes one takes once in a thousand times, where they differ as exponentials do: some ten are waited for in a row.
+const surelyRefused = 6.9
+
+// tooSoon reports whether what could start when the hold of a row of refusals was over started so short a time before t that a refusal of it may not be known yet.
 func (g *Governor) tooSoon(t time.Duration) bool {
 	s := &g.s
-	return (t - s.HoldUntil).Seconds() < 2*float64(s.RefusalTime)
+	return (t - s.HoldUntil).Seconds() < surelyRefused*float64(s.RefusalTime)
 }
