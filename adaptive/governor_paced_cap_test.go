@@ -48,6 +48,20 @@ func TestGovernorCapAgain(t *testing.T) {
 	}
 }
 
+// Where something speaks for noise, a number says nothing.
+func TestGovernorCapAgainNoise(t *testing.T) {
+	for _, test := range []struct {
+		noise float32
+		want  bool
+	}{{0, true}, {noiseTrial, false}} {
+		g := boundedAndPaced(4, 3, 20)
+		g.s.Chance = test.noise
+		if got := g.capAgain(4, 3, 20); got != test.want {
+			t.Errorf("evidence for noise %v: the limit again is %v, want %v", test.noise, got, test.want)
+		}
+	}
+}
+
 // When a limit is found beside a pace, the pace is set to what as many calls give. That is a guess: refusals at a pace below it are no evidence that no quota refuses.
 func TestGovernorPacedCapMeasuresNothing(t *testing.T) {
 	g := boundedAndPaced(0, 3, 20)
