@@ -39,6 +39,14 @@ func (g *Governor) pacedCap(n, gap float64, o *Outcome) bool {
 	return s.CapLike >= pacedCapHits
 }
 
+// capAgain reports whether a refused call that saw n in flight, gained accepted calls after the refusal before, met the limit on calls in flight that is known
+// beside the pace: n is its boundary, and the first call that saw as many since the last cut is refused, after as many as are in flight, and as many as make two numbers
+// differ. Of those a quota would refuse any, and so does noise.
+func (g *Governor) capAgain(n, proven, gained float64) bool {
+	s := &g.s
+	return s.Chance < noiseTrial && s.Bound > 0 && n >= beyondFrom && math.Abs(n-s.Bound) <= max(0.5, 0.02*s.Bound) && n > proven && s.Top >= n-1.5 && gained >= max(n, watchFrom)
+}
+
 // passedCap takes note of what accepted calls saw in flight.
 func (g *Governor) passedCap(w *Window) {
 	s := &g.s

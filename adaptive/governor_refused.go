@@ -90,10 +90,12 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		switch {
 		case !first && p.index(s) == paceRequests && g.filled(n, proven, c):
 			g.fill(t, n)
+		case first && p.index(s) == paceRequests && g.capAgain(n, proven, gained):
+			g.capRefused(t, n)
 		case first && p.index(s) == paceRequests && g.pacedCap(n, gained, o):
 			s.CapLike, s.CapAt = 0, 0
 			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
-			p.Rate, p.Known, p.Ceiling, p.Sure = rate, rate, 1.25*rate, false
+			p.Rate, p.Known, p.Ceiling, p.Sure, p.Measured = rate, rate, 1.25*rate, false, false
 			g.capRefused(t, n)
 		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*well+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
