@@ -77,12 +77,18 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	}
 	p.addSpan(fits, dn, dt, paused)
 
+	crossed, fast := 0.0, false
+	if i == paceRequests {
+		crossed, fast = g.crossed(p, lower, dn, u)
+	}
 	est, exact := lower, (p.Saves || s.countsTokens()) && fits && p.SpanCalls >= spanCalls
 	p.Guess = 0
 	agrees := p.agrees(s, lower, dn, dt, paused, u)
 	switch {
 	case exact:
 		est = g.spanRate(p)
+	case crossed > lower:
+		est = crossed
 	case agrees:
 		est = (lower + float64(p.Before)) / 2
 		if p.Sure && p.Rate > p.Known {
@@ -101,8 +107,9 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Before = float32(lower)
 	}
 	same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
-	sure := agrees || exact && s.Chance < noiseTrial || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
-	if !exact && !agrees && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
+	told := !exact && crossed > lower
+	sure := agrees || told || exact && s.Chance < noiseTrial || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
+	if !exact && !agrees && !told && p.Measured && math.Abs(est/p.Known-1) < 0.15 {
 		est = (p.Known + est) / 2
 	}
 	if i == paceRequests && p.Measured && s.Turn.Period == 0 {
@@ -119,7 +126,9 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	}
 	p.Known, p.Sure, p.Measured = est, sure, true
 	p.Ceiling = est
-	if !sure {
+	if fast && p.Guess > 0 {
+		p.Sure = false // what it is refused at while it rises slowly tells more
+	} else if !sure {
 		p.Ceiling = max(est, 0.95*p.Rate) // refusals may have been charged, and a pause may have been lost
 		if paused < 0.5*dt && s.countsTokens() {
 			p.Ceiling = max(est, min(0.95*p.Rate, (dn+refused)/max(dt/4, dt-paused)))

@@ -254,6 +254,7 @@ type GovernorState struct {
 	Tries        uint8 // how often one more was tried in this silence
 
 	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
+	Fast uint16 // the pace that was refused last while it rose as fast as while nothing is known, as a logarithm; 0: none
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
