@@ -128,6 +128,14 @@ func (r *Runner) limit() (n int) {
 	return n
 }
 
+// pauses reports whether a delay that the upstream named may be left to the guards.
+func (r *Runner) pauses() bool {
+	if r.cfg.Pool == nil {
+		return r.cfg.Guard.Pauses()
+	}
+	return r.cfg.Pool.Guards()[0].Pauses() // they have one configuration
+}
+
 // paused returns how much longer nothing starts.
 func (r *Runner) paused() time.Duration {
 	if r.cfg.Pool == nil {

@@ -189,6 +189,114 @@ func TestRefusalsAreNotLost(t *testing.T) {
 	})
 }
 
+// A delay that the upstream names is kept although the guard holds nothing back for it, because it only observes or leaves that to its
+// callers; and so is the pause for a quota that is used up.
+func TestDelaysWithoutTheGuard(t *testing.T) {
+	for name, cfg := range map[string]limiter.Config{"observe": {Observe: true}, "ignore": {IgnoreRetryAfter: true}} {
+		for _, class := range []feedback.Class{feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted} {
+			t.Run(fmt.Sprint(name, " ", class), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, 4)
+					cfg.Law, cfg.MaxWait = adaptive.NewFixed(4), time.Hour
+					var err error
+					if w.guard, err = limiter.New(cfg); err != nil {
+						t.Fatal(err)
+					}
+					w.cfg.Guard, w.cfg.QuotaPause = w.guard, 30*time.Second
+					w.up.takes = 10 * time.Millisecond
+					w.up.answer = func(_ *drain.Job, n int) drain.Answer {
+						if n > 3 {
+							return served
+						}
+						a := failed(429, class)
+						a.HasRetryAfter, a.RetryAfter = class != feedback.QuotaExhausted, 30*time.Second
+						return a
+					}
+					w.src.Publish(jobs(4)...)
+					w.src.Finish()
+					start := time.Now()
+					p, err := w.run(t)
+					if err != nil || p.Done != 4 || p.Dead != 0 {
+						t.Fatalf("%v, progress %+v", err, p)
+					}
+					if d := time.Since(start); d < 90*time.Second || d > 5*time.Minute { // a pause of the guard is for all
+						t.Errorf("took %v for three delays of 30 s each", d)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An upstream that is overloaded in the middle of a stream has done a part of the job, which may be paid for: it is not sent again unless
+// it may be repeated. One that says so before anything came has refused it.
+func TestOverloadedInTheMiddle(t *testing.T) {
+	const (
+		begin = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Once\"}}\n\n"
+		cut   = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n"
+		whole = begin + "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+	)
+	for _, c := range []struct {
+		name, first string
+		idempotent  bool
+		sent        int
+		dead        drain.Reason
+	}{
+		{"begun", begin + cut, false, 1, drain.ReasonAmbiguous},
+		{"begun and idempotent", begin + cut, true, 2, ""},
+		{"refused", cut, false, 2, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				sent := 0
+				up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://h", Base: roundTripper(func(*http.Request) (*http.Response, error) {
+					body := whole
+					if sent++; sent == 1 {
+						body = c.first
+					}
+					return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, ContentLength: -1, Body: io.NopCloser(strings.NewReader(body))}, nil
+				})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.cfg.Upstream, w.cfg.Idempotent = up, c.idempotent
+				w.src.Publish(jobs(1)...)
+				w.src.Finish()
+				if _, err := w.run(t); err != nil {
+					t.Fatal(err)
+				}
+				var dead drain.Reason
+				if l := w.src.Letters(); len(l) == 1 {
+					dead = l[0].Reason
+				}
+				if sent != c.sent || dead != c.dead {
+					t.Errorf("sent %d times, dead letter %q; want %d, %q", sent, dead, c.sent, c.dead)
+				}
+			})
+		})
+	}
+}
+
+// A delay of years, beside a limit on calls in flight, is not waited for: the job is tried once more when it is given up.
+func TestDelayOfYears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			a := failed(429, feedback.Throttled)
+			a.HasRetryAfter, a.RetryAfter, a.Scope = true, 1<<63-1, feedback.ScopeConcurrency
+			return a
+		}
+		w.src.Publish(jobs(1)...)
+		w.src.Finish()
+		start := time.Now()
+		p, err := w.run(t)
+		if d := time.Since(start); err != nil || p.Dead != 1 || d < 24*time.Hour || d > 25*time.Hour {
+			t.Errorf("after %v: %v, progress %+v; want a dead letter after a day", d, err, p)
+		}
+	})
+}
+
 // An upstream that has accepted nothing yet and says "come back tomorrow" is asked again when the guard does, after MaxPause.
 func TestDrainAsksAgainAfterMaxPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

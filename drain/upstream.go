@@ -49,6 +49,9 @@ type Answer struct {
 	Retryable bool
 	// Unsent says that the upstream did nothing with the job.
 	Unsent bool
+	// Begun says that some of what the job asks for came before it failed, as in a stream: it was most likely paid for, whatever the
+	// upstream says then.
+	Begun bool
 	// TooLarge says that the answer is larger than it may be; Body is its beginning.
 	TooLarge bool
 	// Err is why there is no answer, or not all of it.
@@ -178,6 +181,7 @@ func (h *HTTP) send(ctx context.Context, j *Job, header http.Header) (a Answer) 
 	if s.Class == feedback.OK && r.Refused {
 		windows := s.Windows
 		s = r.Signal // an error inside an answer that began well
+		a.Begun = r.ContentEvents > 0
 		if len(s.Windows) == 0 {
 			s.Windows = windows
 		}

@@ -186,6 +186,9 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	}
 	switch a.Class {
 	case feedback.Throttled, feedback.Overloaded:
+		if a.Begun {
+			break // it is no refusal of the job
+		}
 		r.count(&r.throttled)
 		if time.Since(t.since) > r.cfg.GiveUp {
 			r.bury(t, Fault{ReasonGaveUp, fmt.Sprintf("refused for %v: %s", r.cfg.GiveUp, a.describe())})
@@ -270,17 +273,21 @@ func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
 		return time.Millisecond, false
 	}
 	r.cfg.Guard.Pause(time.Now().Add(pause))
+	if !r.pauses() {
+		return pause, false
+	}
 	return time.Millisecond, false // the guard says when
 }
 
 // backoff returns how long a job waits that is to be sent again: with full jitter, and not before the upstream said. For a named
-// delay the guard keeps everybody back, and lets them go one after another.
+// delay the guard keeps everybody back, and lets them go one after another, unless it holds nothing back.
 func (r *Runner) backoff(t *task, a *Answer) time.Duration {
 	if a.HasRetryAfter && a.RetryAfter > 0 {
-		if a.Scope != feedback.ScopeConcurrency && (a.Class == feedback.Throttled || a.Class == feedback.Overloaded) {
+		if a.Scope != feedback.ScopeConcurrency && (a.Class == feedback.Throttled || a.Class == feedback.Overloaded) && r.pauses() {
 			return time.Millisecond
 		}
-		return a.RetryAfter
+		wait := min(a.RetryAfter, r.cfg.GiveUp) // whatever was named, it is tried once more then
+		return wait + rand.N(min(backoffMost, wait/20)+1)
 	}
 	most := backoffMost
 	if shift := max(0, t.attempts-1); shift < 10 {

@@ -66,6 +66,7 @@ type hold struct {
 	since      time.Duration
 	reported   bool
 	taken      bool            // its place was taken back
+	lost       func()          // called then, without the lock; nil is nothing
 	grant      admission.Grant // to give back what it took
 	depth      int
 	pcs        [leakDepth]uintptr
@@ -168,6 +169,17 @@ func (p *Permit) unwatch() bool {
 	return true
 }
 
+// onReclaim has f called when the place of p, which is held, is taken back, in the place of what was to be called before. It does nothing
+// when p is not watched.
+func (p *Permit) onReclaim(f func()) {
+	if p.more == nil || p.more.hold == nil {
+		return
+	}
+	p.guard.mu.Lock()
+	defer p.guard.mu.Unlock()
+	p.more.hold.lost = f
+}
+
 // findLeaks reports permits that are held too long, and takes their places back when it is told to.
 func (g *Guard) findLeaks() {
 	g.mu.Lock()
@@ -175,6 +187,7 @@ func (g *Guard) findLeaks() {
 	l := &g.open().leaks
 	now := g.now()
 	var found []Leak
+	var lost []func()
 	for h := l.first; h != nil && set.maxHold > 0; h = l.first {
 		if left := set.maxHold - (now - h.since); left > 0 {
 			l.arm(g, left)
@@ -188,11 +201,17 @@ func (g *Guard) findLeaks() {
 			h.taken = true
 			l.remove(h)
 			g.core.Reclaim(now, &h.grant)
+			if h.lost != nil {
+				lost = append(lost, h.lost)
+			}
 		}
 	}
 	g.serve(now, nil)
 	listeners := l.listeners
 	g.unlock()
+	for _, tell := range lost {
+		tell()
+	}
 	for _, f := range found {
 		for _, tell := range listeners {
 			tell(f)

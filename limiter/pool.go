@@ -535,6 +535,9 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 		return KeyPermit{}, false
 	}
 	permit, why, ok := k.lane.guard.tryFor(r)
+	if ok {
+		permit.onReclaim(func() { p.probeLost(k) })
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !ok {

@@ -269,6 +269,13 @@ func (p *Pool) dropProbe(now, in time.Duration, k *poolKey) {
 	p.reprobe()
 }
 
+// probeLost ends a probe of k whose permit was never released: it told nothing.
+func (p *Pool) probeLost(k *poolKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropProbe(p.now(), p.jittered(p.set.Load().probe/recheck), k)
+}
+
 // reprobe finds out when the next probe may start. It needs the lock.
 func (p *Pool) reprobe() {
 	next, probing := never, false

@@ -49,6 +49,7 @@ func (kp *KeyPermit) Accepted() {
 		return
 	}
 	kp.probe = false
+	kp.permit.onReclaim(nil)
 	p.mu.Lock()
 	p.restore(p.now(), kp.key)
 	p.unlock()

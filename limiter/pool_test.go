@@ -808,6 +808,36 @@ func TestPoolReclaim(t *testing.T) {
 	})
 }
 
+// A key whose probe never ends, because its permit is lost, is probed again once the watchdog has taken the place back.
+func TestPoolReclaimsProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) {
+			c.Probe, c.Guard.MaxWait, c.Guard.MaxPause = time.Minute, time.Hour, time.Hour
+			c.Guard.MaxHold, c.Guard.Reclaim = 10*time.Second, true
+		})
+		kp := takeKey(t, p)
+		kp.Release(Outcome{Class: feedback.ClientError}, KeyUnauthorized)
+		lost := takeKey(t, p)
+		if !lost.Probe() {
+			t.Fatal("the key is out, and the call is no probe")
+		}
+		start := time.Now()
+		again := takeKey(t, p)
+		if d := time.Since(start); !again.Probe() || d < 10*time.Second || d > time.Minute {
+			t.Errorf("after %v there is a permit, a probe: %v; want a probe once the place was taken back", d, again.Probe())
+		}
+		again.Accepted()
+		if s := p.Stats(); s.InService != 1 {
+			t.Errorf("%+v", s)
+		}
+		again.Release(okay, KeyFine)
+		lost.Release(okay, KeyFine)
+		if s := p.Stats(); s.InService != 1 || s.InFlight != 0 || p.Guards()[0].Stats().InFlight != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // "nothing is held back"
 func TestPoolObserves(t *testing.T) {
 	p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe = true })

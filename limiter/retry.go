@@ -143,6 +143,13 @@ func (g *Guard) MayRetry(ctx context.Context, attempt int, o *Outcome) (delay ti
 // Retries reports whether the guard lets calls be sent again at all (Retry.MaxAttempts).
 func (g *Guard) Retries() bool { return g.set.Load().retry.MaxAttempts > 1 }
 
+// Pauses reports whether the guard keeps callers back for as long as a Retry-After says. It does not with Config.Observe or
+// Config.IgnoreRetryAfter: whoever sends again then has to wait by himself.
+func (g *Guard) Pauses() bool {
+	c := &g.set.Load().core
+	return !c.Observe && !c.IgnoreRetryAfter
+}
+
 // Sleep waits for d, or until ctx ends; it then returns the cause.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if ctx.Err() != nil {

@@ -27,6 +27,8 @@ type Stats struct {
 	Pace, TokenPace float64
 	// Paused is how much longer nothing starts, because the upstream asked for it or the law holds; 0 when it may.
 	Paused time.Duration
+	// Asked is how much of Paused somebody asked for, the upstream or whoever called Guard.Pause. What is left is the law's own.
+	Asked time.Duration
 	// Binding is the limit of the upstream that the law takes for the one that binds.
 	Binding string
 	// Cause is why the decision last changed.
@@ -40,12 +42,12 @@ func (g *Guard) Stats() Stats {
 	g.ties.Load().endForgotten()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	d := g.core.Decision()
+	d, now := g.core.Decision(), g.now()
 	return Stats{
 		Name:  g.name,
 		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
 		Pace: d.Pace, TokenPace: d.TokenPace,
-		Paused:  max(0, g.core.Gate()-g.now()),
+		Paused: max(0, g.core.Gate()-now), Asked: max(0, g.core.Asked()-now),
 		Binding: d.Binding.String(), Cause: d.Cause.String(),
 		Counts: g.core.Counts(),
 	}

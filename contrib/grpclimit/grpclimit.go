@@ -120,5 +120,6 @@ func (in *interceptor) run(ctx context.Context, method string, req any, send fun
 			return ended(ctx)
 		}
 		last = err
+		r.Retry = true
 	}
 }

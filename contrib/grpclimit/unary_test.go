@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 )
@@ -550,4 +552,41 @@ func TestNilGuard(t *testing.T) {
 			f()
 		}()
 	}
+}
+
+// A call that was refused goes before new ones when it comes back.
+func TestRetryGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := Unary(guard, Config{})
+		var sent []string
+		send := func(name string) {
+			refused := name == "new" // once, and the old one
+			if err := in(t.Context(), "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+				sent = append(sent, name)
+				if refused = !refused; refused {
+					return status.Error(codes.ResourceExhausted, "slow down")
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		go send("old")
+		synctest.Wait() // it was refused, and waits for its next attempt
+		permit, err := guard.Acquire(t.Context(), limiter.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go send("new")
+		time.Sleep(time.Second) // both wait for the place
+		permit.Release(limiter.Outcome{})
+		synctest.Wait()
+		if want := []string{"old", "old", "new"}; !slices.Equal(sent, want) {
+			t.Errorf("sent %v, want %v", sent, want)
+		}
+	})
 }

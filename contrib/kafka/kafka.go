@@ -77,6 +77,9 @@ const (
 	fetchWait   = time.Second
 )
 
+// letterHeaders are those that only dead letters have.
+var letterHeaders = [...]string{headerDetail, headerStatus, headerRequestID, headerAnswer, headerAt, headerWhere}
+
 func (c Config) check() (Config, error) {
 	if c.Retry == "" {
 		c.Retry = c.Topic + ".retry"
@@ -329,11 +332,14 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	if d.ID == "" {
 		d.ID = d.Where
 	}
-	if n, err := strconv.Atoi(header(r, headerAttempts)); err == nil && n > 0 {
-		d.Attempts, d.Retries = n, n
-	}
-	if ms, err := strconv.ParseInt(header(r, headerSince), 10, 64); err == nil && ms > 0 {
-		d.Since = time.UnixMilli(ms)
+	// A dead letter that somebody copied back is a new job: what was counted before is why it was dead.
+	if header(r, headerAt) == "" {
+		if n, err := strconv.Atoi(header(r, headerAttempts)); err == nil && n > 0 {
+			d.Attempts, d.Retries = n, n
+		}
+		if ms, err := strconv.ParseInt(header(r, headerSince), 10, 64); err == nil && ms > 0 {
+			d.Since = time.UnixMilli(ms)
+		}
 	}
 	ms, err := strconv.ParseInt(header(r, headerNotBefore), 10, 64)
 	if r.Topic != s.cfg.Retry || err != nil || !time.UnixMilli(ms).After(time.Now()) {
@@ -463,7 +469,7 @@ func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, valu
 		for i := 0; i < len(own); i += 2 {
 			mine = mine || old.Key == own[i]
 		}
-		if !mine && old.Key != headerNotBefore {
+		if !mine && old.Key != headerNotBefore && !slices.Contains(letterHeaders[:], old.Key) {
 			r.Headers = append(r.Headers, old)
 		}
 	}

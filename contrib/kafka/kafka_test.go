@@ -711,3 +711,56 @@ func TestLargeDeadLetter(t *testing.T) {
 		}
 	})
 }
+
+// A dead letter that somebody copies back is a new job, whatever it went through before; and one that then has to wait goes on from
+// there.
+func TestDeadLetterCopiedBack(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("copied")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		produce := func(headers []kgo.RecordHeader) {
+			t.Helper()
+			r := &kgo.Record{Topic: topic, Value: []byte(`{"custom_id":"a","url":"/x","body":{}}`), Headers: headers}
+			if err := c.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer s.Close()
+		fetch := func() *drain.Delivery {
+			t.Helper()
+			ds, err := s.Fetch(t.Context(), 1)
+			if err != nil || len(ds) != 1 {
+				t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+			}
+			return ds[0]
+		}
+		produce([]kgo.RecordHeader{
+			{Key: "x-flyball-attempts", Value: []byte("7")},
+			{Key: "x-flyball-since", Value: fmt.Append(nil, time.Now().Add(-25*time.Hour).UnixMilli())},
+		})
+		d := fetch()
+		if d.Attempts != 7 || time.Since(d.Since) < 24*time.Hour {
+			t.Fatalf("a job that was tried before has %d attempts, since %v", d.Attempts, d.Since)
+		}
+		if err := s.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonGaveUp}, Attempts: 400, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		letters := read(t, brokers, topic+".dead", 1)
+		if len(letters) != 1 {
+			t.Fatalf("there are %d dead letters", len(letters))
+		}
+		produce(letters[0].Headers)
+		d = fetch()
+		if d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
+			t.Errorf("copied back it has %d attempts, %d retries, since %v; want a new job", d.Attempts, d.Retries, d.Since)
+		}
+		if err := s.Retry(t.Context(), d, time.Second, "refused"); err != nil {
+			t.Fatal(err)
+		}
+		if again := fetch(); again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(time.UnixMilli(d.Since.UnixMilli())) {
+			t.Errorf("tried again it has %d attempts, %d retries, since %v; want 1, 1, %v", again.Attempts, again.Retries, again.Since, d.Since)
+		}
+	})
+}

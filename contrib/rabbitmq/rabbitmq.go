@@ -87,6 +87,9 @@ const (
 	mostAnswer = 32 << 10
 )
 
+// letterHeaders are those that only dead letters have.
+var letterHeaders = [...]string{headerReason, headerDetail, headerStatus, headerRequestID, headerAnswer, headerAt, headerWhere}
+
 func (c Config) check() (Config, error) {
 	if c.Prefetch == 0 {
 		c.Prefetch = 256
@@ -455,14 +458,18 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	m := &a.msg
 	d := &drain.Delivery{
 		ID: m.MessageId, Body: m.Body, Where: fmt.Sprintf("%s@%d", s.cfg.Queue, m.DeliveryTag),
-		Attempts:  int(number(m.Headers[headerAttempts]) + number(m.Headers[headerDelivery])),
-		Retries:   int(number(m.Headers[headerRetries])),
+		Attempts:  int(number(m.Headers[headerDelivery])),
 		Since:     a.at,
 		HoldUntil: a.at.Add(s.hold()),
 		Handle:    &handle{l, *m},
 	}
-	if ms := number(m.Headers[headerSince]); ms > 0 {
-		d.Since = time.UnixMilli(ms)
+	// A dead letter that somebody moved back is a new job: what was counted before is why it was dead.
+	if _, dead := m.Headers[headerReason]; !dead {
+		d.Attempts += int(number(m.Headers[headerAttempts]))
+		d.Retries = int(number(m.Headers[headerRetries]))
+		if ms := number(m.Headers[headerSince]); ms > 0 {
+			d.Since = time.UnixMilli(ms)
+		}
 	}
 	if s.cfg.KeyHeader != "" {
 		if v, ok := m.Headers[s.cfg.KeyHeader]; ok {
@@ -529,6 +536,9 @@ func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Durati
 	return s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) {
 		p.Headers[headerAttempts], p.Headers[headerRetries] = int64(d.Attempts+1), int64(d.Retries+1)
 		p.Headers[headerSince] = d.Since.UnixMilli()
+		for _, name := range letterHeaders { // when it was a dead letter before
+			delete(p.Headers, name)
+		}
 	})
 }
 

@@ -474,3 +474,53 @@ func TestUnroutable(t *testing.T) {
 		t.Errorf("the job is gone: %v", err)
 	}
 }
+
+// A dead letter that somebody moves back into the queue is a new job, whatever it went through before; and one that then has to wait
+// goes on from there.
+func TestDeadLetterMovedBack(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("moved-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	ch := admin(t, u)
+	long := time.Now().Add(-25 * time.Hour).UnixMilli()
+	if err := ch.Publish("", queue, true, false, amqp.Publishing{
+		DeliveryMode: amqp.Persistent, Body: []byte(`{"custom_id":"a","url":"/x","body":{}}`),
+		Headers: amqp.Table{"x-flyball-attempts": int64(7), "x-flyball-retries": int64(7), "x-flyball-since": long},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() *drain.Delivery {
+		t.Helper()
+		ds, err := src.Fetch(t.Context(), 1)
+		if err != nil || len(ds) != 1 {
+			t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+		}
+		return ds[0]
+	}
+	d := fetch()
+	if d.Attempts != 7 || d.Retries != 7 || time.Since(d.Since) < 24*time.Hour {
+		t.Fatalf("a job that was tried before has %d attempts, %d retries, since %v", d.Attempts, d.Retries, d.Since)
+	}
+	if err := src.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonGaveUp}, Attempts: 400, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	m, ok, err := ch.Get(queue+".dead", true)
+	if err != nil || !ok {
+		t.Fatalf("there is no dead letter: %v", err)
+	}
+	// What the management page of the broker does, and a shovel.
+	if err := ch.Publish("", queue, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: m.Body, Headers: m.Headers}); err != nil {
+		t.Fatal(err)
+	}
+	d = fetch()
+	if d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
+		t.Errorf("moved back it has %d attempts, %d retries, since %v; want a new job", d.Attempts, d.Retries, d.Since)
+	}
+	if err := src.Retry(t.Context(), d, time.Second, "refused"); err != nil {
+		t.Fatal(err)
+	}
+	if again := fetch(); again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(time.UnixMilli(d.Since.UnixMilli())) {
+		t.Errorf("tried again it has %d attempts, %d retries, since %v; want 1, 1, %v", again.Attempts, again.Retries, again.Since, d.Since)
+	}
+}

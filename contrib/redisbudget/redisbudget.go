@@ -268,9 +268,10 @@ func (s *Shared) exchange(ctx context.Context) {
 	wants := s.wants(st, s.guard.Explain(0))
 	now := time.Now()
 	pause := time.Duration(0)
-	// A pause that came from the others is theirs to tell: told again it would grow by the time that each exchange takes.
-	if st.Paused > 0 && now.Add(st.Paused).After(s.pause.Add(100*time.Millisecond)) {
-		pause = st.Paused
+	// A pause that came from the others is theirs to tell: told again it would grow by the time that each exchange takes. What the guard's own
+	// law holds back for says nothing of the others, whose laws know what they have seen.
+	if st.Asked > 0 && now.Add(st.Asked).After(s.pause.Add(100*time.Millisecond)) {
+		pause = st.Asked
 	}
 	args := []any{s.id, s.cfg.TTL.Milliseconds(), pause.Milliseconds(), st.Limit}
 	for i, share := range s.state.Shares { // written by this goroutine only

@@ -341,6 +341,42 @@ func TestPauseReachesTheOthers(t *testing.T) {
 	}
 }
 
+// holding is a law that holds everything back for a while, because of what it alone has seen.
+type holding struct {
+	*adaptive.Fixed
+	until time.Duration
+}
+
+func (h *holding) Decision() adaptive.Decision {
+	d := h.Fixed.Decision()
+	d.NotBefore = h.until
+	return d
+}
+
+// What the law of one holds back for is no pause of the others, and does not hide one that the upstream asks for meanwhile.
+func TestHoldStaysAtHome(t *testing.T) {
+	s := start(t)
+	a, b := newReplica(t, client(t, s.addr()), redisbudget.Config{}), newReplica(t, client(t, s.addr()), redisbudget.Config{})
+	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+	cfg := limiter.Config{Budget: budget(), MaxWait: time.Hour, MaxPause: time.Hour, PauseJitter: -1}
+	cfg.Law = &holding{adaptive.NewFixed(1000), 2 * time.Hour}
+	if err := a.guard.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if st := a.guard.Stats(); st.Paused == 0 || st.Asked != 0 {
+		t.Fatalf("the law holds, and Stats says %v, of which somebody asked for %v", st.Paused, st.Asked)
+	}
+	time.Sleep(time.Second) // some exchanges
+	if p := b.guard.Stats().Paused; p != 0 {
+		t.Errorf("the other pauses for %v because a law holds here", p)
+	}
+	a.guard.Pause(time.Now().Add(time.Hour))
+	until(t, "pause of the other", func() bool { return b.guard.Stats().Paused > 0 })
+	if p := b.guard.Stats().Paused; p > time.Hour+time.Second || p < time.Hour-time.Minute {
+		t.Errorf("the other pauses for %v, want an hour", p)
+	}
+}
+
 // What becomes of a share when Redis is gone is the user's choice.
 func TestLost(t *testing.T) {
 	for lost, want := range map[redisbudget.OnLost]float64{redisbudget.KeepShare: 0.5, redisbudget.Closed: 0, redisbudget.Open: 1} {

@@ -1079,7 +1079,13 @@ func (s *state) comeBack() time.Duration {
 // shut closes the gate.
 func (c *Core) shut(now, until time.Duration, byLaw bool) {
 	s := c.open(now)
-	if until <= now || until <= s.gate {
+	if until <= now {
+		return
+	}
+	if until <= s.gate {
+		if !byLaw {
+			s.asked = max(s.asked, until)
+		}
 		return
 	}
 	s.held = byLaw
@@ -1144,6 +1150,15 @@ func (c *Core) Gate() time.Duration {
 		return 0
 	}
 	return c.state.gate
+}
+
+// Asked returns the instant before which nothing starts because somebody asked for that, the upstream or whoever called Pause, and not the
+// law. It is not after Gate, and needs the lock.
+func (c *Core) Asked() time.Duration {
+	if c.state == nil {
+		return 0
+	}
+	return min(c.state.gate, c.state.asked)
 }
 
 // InFlight, Limit and Waiting may be called at any time.

@@ -61,7 +61,7 @@ func (p *PoolTransport) Pool() *limiter.Pool { return p.pool }
 // request, and replaces what the caller set in that field. The answer's Request is the caller's, without it.
 //
 // A request that a key cannot send is sent with another one as limiter.Rotation says, as long as its body can be had
-// again and nothing of an answer was handed on. An answer with status 401, or with the code of an
+// again and nothing of an answer was handed on. An answer with status 401 that is about the key, or with the code of an
 // invalid key, takes the key out; so does one that says that there is no money or quota. A 403 that does not
 // speak of the key is tried with one other key, to see which of both is to blame.
 //

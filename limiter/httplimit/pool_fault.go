@@ -26,6 +26,14 @@ var invalidKey = map[string]bool{
 	"unauthenticated":              true,
 }
 
+// otherOwner are the codes by which OpenAI says with a 401 that the key is good, and that the request names an organization or a project
+// (OpenAI-Organization, OpenAI-Project) that the key is not of. Whoever may write a request's header must not be able to take keys out, either.
+var otherOwner = map[string]bool{
+	"mismatched_organization": true,
+	"mismatched_project":      true,
+	"invalid_organization":    true,
+}
+
 // fault returns what an attempt says of the key that it was sent with.
 func fault(f *failed) limiter.KeyFault {
 	if f.resp == nil {
@@ -45,16 +53,16 @@ func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 		return limiter.KeyFine
 	}
 	switch {
-	case status == http.StatusUnauthorized, saysInvalidKey(body):
+	case says(body, invalidKey), status == http.StatusUnauthorized && !says(body, otherOwner):
 		return limiter.KeyUnauthorized
-	case status == http.StatusForbidden:
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return limiter.KeyForbidden
 	}
 	return limiter.KeyFine
 }
 
-// saysInvalidKey reports whether a body has the code of an invalid key in one of the places where codes stand.
-func saysInvalidKey(body []byte) bool {
+// says reports whether a body has one of some codes in one of the places where codes stand.
+func says(body []byte, some map[string]bool) bool {
 	type codes struct {
 		Code    any             `json:"code"`
 		Type    any             `json:"type"`
@@ -72,7 +80,7 @@ func saysInvalidKey(body []byte) bool {
 	_ = json.Unmarshal(b.Error, &inner) // it may be a sentence
 	for _, c := range []codes{b.codes, inner} {
 		for _, v := range []any{c.Code, c.Type, c.Status} {
-			if s, ok := v.(string); ok && invalidKey[strings.ToLower(s)] {
+			if s, ok := v.(string); ok && some[strings.ToLower(s)] {
 				return true
 			}
 		}
@@ -81,7 +89,7 @@ func saysInvalidKey(body []byte) bool {
 		}
 		_ = json.Unmarshal(c.Details, &details)
 		for _, d := range details {
-			if invalidKey[strings.ToLower(d.Reason)] {
+			if some[strings.ToLower(d.Reason)] {
 				return true
 			}
 		}

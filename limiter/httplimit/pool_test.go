@@ -305,6 +305,20 @@ func TestPoolForbidden(t *testing.T) {
 	}
 }
 
+// A caller that names an organization which none of the keys is of takes none of them out.
+func TestPoolAndOtherOrganizations(t *testing.T) {
+	refuse := always(401, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`)
+	u := &upstream{does: map[string]func() *http.Response{"a": refuse, "b": refuse, "c": refuse}}
+	pool := newPool(t, nil, "a", "b", "c")
+	rt := NewPool(u, pool, PoolConfig{})
+	for range 5 {
+		wantStatus(t, rt, 401)
+	}
+	if s := pool.Stats(); s.InService != 3 {
+		t.Errorf("%d keys of 3 are in service; sent %v", s.InService, u.sent)
+	}
+}
+
 func TestFault(t *testing.T) {
 	for _, c := range []struct {
 		status int
@@ -313,6 +327,10 @@ func TestFault(t *testing.T) {
 	}{
 		{401, "", limiter.KeyUnauthorized},
 		{401, `{"detail":"who are you"}`, limiter.KeyUnauthorized},
+		{401, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"type":"invalid_request_error","code":"mismatched_project"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"","type":"invalid_request_error","param":null,"code":"invalid_organization"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"You must be a member of an organization to use the API.","type":"invalid_request_error","code":"no_organization"}}`, limiter.KeyUnauthorized},
 		{402, "", limiter.KeyExhausted},
 		{403, "", limiter.KeyForbidden},
 		{403, `{"error":{"type":"authentication_error"}}`, limiter.KeyUnauthorized},

@@ -76,6 +76,7 @@ type Queue struct {
 type running struct {
 	cancel context.CancelCauseFunc
 	runner *drain.Runner // nil until it is made
+	before int64         // how many requests had been put aside when it was
 }
 
 // File is a file as the API shows it.
@@ -430,13 +431,13 @@ func (q *Queue) record(b *Batch) {
 func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint string) (c Counts, err error) {
 	src, err := drain.OpenJSONL(q.data(input), drain.JSONLConfig{Dead: q.data(failures)})
 	if err != nil {
-		return c, err
+		return c, passing(err)
 	}
 	defer src.Close()
 	before := src.DeadBefore()
 	store, err := drain.OpenFile(q.data(output))
 	if err != nil {
-		return c, err
+		return c, passing(err)
 	}
 	defer store.Close()
 	way, err := q.cfg.Way()
@@ -458,13 +459,23 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		return c, err
 	}
 	q.mu.Lock()
-	q.running[id].runner = r
+	q.running[id].runner, q.running[id].before = r, before
 	q.mu.Unlock()
 	if err = r.Run(ctx); err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", errStopped, err)
 	}
 	p := r.Progress()
 	return Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + before}, err
+}
+
+// passing is err as what stopped a batch for now, when it comes from the system: too many open files, a disk that is full or does not
+// answer. A file that is gone does not come back.
+func passing(err error) error {
+	var system *fs.PathError
+	if errors.As(err, &system) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errStopped, err)
+	}
+	return err
 }
 
 // only sends requests to one endpoint.
@@ -510,7 +521,7 @@ func (q *Queue) show(b *Batch) Batch {
 	out := *b
 	if r := q.running[b.ID]; r != nil && r.runner != nil {
 		p := r.runner.Progress()
-		out.Counts = Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead}
+		out.Counts = Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + r.before}
 	}
 	for _, id := range []**string{&out.OutputFileID, &out.ErrorFileID} {
 		if *id != nil && q.files[**id] == nil {

@@ -479,3 +479,91 @@ func TestKeyThatIsRefused(t *testing.T) {
 		t.Errorf("%+v, %d sent", b.Counts, up.sent.Load())
 	}
 }
+
+// runs runs a queue that asks again soon, whose log goes to log.
+func runs(t *testing.T, dir string, up drain.Upstream, log func(format string, args ...any)) *api {
+	t.Helper()
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(q)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended; srv.Close() })
+	return &api{t: t, url: srv.URL, q: q}
+}
+
+// A file that cannot be opened for now is not the batch's fault, either.
+func TestFileThatCannotBeOpened(t *testing.T) {
+	dir := t.TempDir()
+	up := &upstream{}
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(q)
+	a := &api{t: t, url: srv.URL, q: q}
+	b := a.create(a.upload(requests(3)).ID)
+	srv.Close()
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "batches", b.ID+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &b); err != nil {
+		t.Fatal(err)
+	}
+	results := filepath.Join(dir, "files", *b.OutputFileID+".jsonl")
+	if err := os.Mkdir(results, 0o700); err != nil { // root can open anything else
+		t.Fatal(err)
+	}
+	said := make(chan string, 100)
+	a = runs(t, dir, up, func(format string, args ...any) { said <- fmt.Sprintf(format, args...) })
+	if line := <-said; !strings.Contains(line, results) || !strings.Contains(line, "again in") {
+		t.Errorf("the log says %q, want the file that cannot be opened", line)
+	}
+	if err := os.Remove(results); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.until(b.ID, "completed").Counts; got != (batches.Counts{Total: 3, Completed: 3}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What failed before a batch was stopped counts while it goes on, too.
+func TestCountsGoOn(t *testing.T) {
+	up := &unpaid{upstream: upstream{hold: make(chan struct{})}}
+	up.refuse.Store(1)
+	a := runs(t, t.TempDir(), up, t.Logf)
+	b := a.create(a.upload("nonsense\n" + requests(1)).ID)
+	eventually(t, func() bool { return up.sent.Load() == 1 }) // after the key was refused once
+	if got := a.until(b.ID, "in_progress").Counts; got.Failed != 1 {
+		t.Errorf("while it goes on the batch counts %+v, want one that failed", got)
+	}
+	close(up.hold)
+	if got := a.until(b.ID, "completed").Counts; got != (batches.Counts{Total: 2, Completed: 1, Failed: 1}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// eventually waits for what another goroutine does.
+func eventually(t *testing.T, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("after 20 s, still not")
+		}
+	}
+}

@@ -90,6 +90,11 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 			return resp, t, nil
 		case err == nil && last: // no quota here, and others have no place yet
 		case ctx.Err() != nil:
+			if err == nil { // the caller left while the answer was looked at
+				_ = resp.Body.Close()
+				t.end()
+				err = context.Cause(ctx)
+			}
 			return nil, t, err
 		case err != nil && waits(err, t):
 			if full < 0 && !time.Now().After(j.until) {

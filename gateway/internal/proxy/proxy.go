@@ -80,6 +80,7 @@ type Proxy struct {
 
 	mu         sync.Mutex
 	transports map[string]transport // by upstream
+	classes    map[string]*classes  // by upstream
 }
 
 // table is what one version of the configuration says.
@@ -105,7 +106,7 @@ type target struct {
 
 // New returns a proxy for s.
 func New(s *settings.Settings, cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, transports: map[string]transport{}}
+	p := &Proxy{cfg: cfg, transports: map[string]transport{}, classes: map[string]*classes{}}
 	return p, p.Use(s)
 }
 
@@ -124,7 +125,7 @@ func (p *Proxy) Use(s *settings.Settings) error {
 		if u.BaseURL == "" {
 			continue
 		}
-		n, err := newUpstream(u, rules, p.cfg.Limits, p.transport(name, u.Adaptive.Max))
+		n, err := newUpstream(u, rules, p.cfg.Limits, p.transport(name, u.Adaptive.Max), p.classesOf(name))
 		if err != nil {
 			return err
 		}
@@ -162,6 +163,18 @@ func (p *Proxy) transport(name string, limit int) *http.Transport {
 		p.transports[name] = t
 	}
 	return t.Transport
+}
+
+// classesOf returns the classes of an upstream's models. They stay, as its guard does, which has learned what calls of each class take.
+func (p *Proxy) classesOf(name string) *classes {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.classes[name]
+	if c == nil {
+		c = &classes{}
+		p.classes[name] = c
+	}
+	return c
 }
 
 // forget gives up the transports of upstreams that are gone.
@@ -464,7 +477,7 @@ func bodyError(err error, most int64) *dialect.Error {
 	case errors.Is(err, errTooLarge):
 		e.Kind, e.Message = dialect.TooLarge, fmt.Sprintf("the request's body has more than %d bytes (gateway.server.max_body)", most)
 	case errors.As(err, &slow):
-		e.Kind, e.Message = dialect.BodyTimedOut, slow.Error()
+		e.Kind, e.Message, e.Final = dialect.BodyTimedOut, slow.Error(), false
 	case errors.As(err, &spill):
 		e.Kind, e.Message, e.Final = dialect.Unavailable, spill.Error(), false
 	}
@@ -627,7 +640,7 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
 	}
 	req := &http.Request{
-		Method: r.Method, URL: to.join(j.route.To, j.rest, r.URL.RawQuery), Header: h,
+		Method: r.Method, URL: to.join(j.route.To, j.rest, to.ownQuery(r.URL.RawQuery)), Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	switch body := j.body.bytes(); {

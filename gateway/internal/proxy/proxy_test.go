@@ -10,8 +10,14 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/settings"
 )
 
-// What calls to an upstream are sent with stays while its limit does, and goes with the limit and with the upstream.
-func TestTransports(t *testing.T) {
+// two is a file of two upstreams, the first with a limit.
+func two(limit int) string {
+	return fmt.Sprintf("[upstream.a]\nbase_url='http://127.0.0.1:1'\nmax_limit=%d\n[upstream.b]\nbase_url='http://127.0.0.1:1'\n", limit)
+}
+
+// proxyOf returns a proxy for a file, and what reads other versions of it.
+func proxyOf(t *testing.T, text string) (*Proxy, func(text string) *settings.Settings) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "limits.toml")
 	parse := func(text string) *settings.Settings {
 		t.Helper()
@@ -24,10 +30,7 @@ func TestTransports(t *testing.T) {
 		}
 		return s
 	}
-	two := func(limit int) string {
-		return fmt.Sprintf("[upstream.a]\nbase_url='http://127.0.0.1:1'\nmax_limit=%d\n[upstream.b]\nbase_url='http://127.0.0.1:1'\n", limit)
-	}
-	s := parse(two(10))
+	s := parse(text)
 	limits, err := config.NewReloaderFunc(file, func(name string, data []byte) (*config.File, error) {
 		n, err := settings.Parse(name, data)
 		if err != nil {
@@ -42,7 +45,32 @@ func TestTransports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	t.Cleanup(p.Close)
+	return p, parse
+}
+
+// A model keeps its class in a reload, as the guard keeps what it has learned of the class, also when calls of other models come first
+// afterwards and when the upstream was gone for a while.
+func TestClassesStay(t *testing.T) {
+	p, parse := proxyOf(t, two(10))
+	class := func(upstream, model string) uint8 { return p.table.Load().upstreams[upstream].classes.of(model) }
+	small, large := class("a", "small"), class("a", "large")
+	for _, text := range []string{two(20), "[upstream.b]\nbase_url='http://127.0.0.1:1'\n", two(20)} {
+		if err := p.Use(parse(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l, s := class("a", "large"), class("a", "small"); l != large || s != small || small == large {
+		t.Errorf("after reloads the classes of small and large are %d and %d, were %d and %d", s, l, small, large)
+	}
+	if b := class("b", "other"); b != 1 {
+		t.Errorf("the first model of another upstream has the class %d, want 1", b)
+	}
+}
+
+// What calls to an upstream are sent with stays while its limit does, and goes with the limit and with the upstream.
+func TestTransports(t *testing.T) {
+	p, parse := proxyOf(t, two(10))
 	a, b := p.transports["a"].Transport, p.transports["b"].Transport
 	for i := range 5 {
 		if err := p.Use(parse(two(20 + i))); err != nil {

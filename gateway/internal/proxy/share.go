@@ -60,9 +60,10 @@ func (c *call) plan() *plan {
 	scope := []string{c.route.Path, c.who.Tenant}
 	h, keyed := make(http.Header, len(c.r.Header)), true
 	copyHeader(h, c.r.Header)
+	query, google := c.r.URL.RawQuery, true
 	for i := range c.route.targets {
 		to := &c.route.targets[i]
-		keyed = keyed && to.keyed
+		keyed, google = keyed && to.keyed, google && to.google
 		scope = append(scope, to.name, to.base.String(), to.model)
 	}
 	// These do not reach the upstream, and do not change its answer.
@@ -74,8 +75,11 @@ func (c *call) plan() *plan {
 			delete(h, f)
 		}
 	}
+	if google {
+		query = c.route.targets[0].ownQuery(query)
+	}
 	var err error
-	p.key, err = cache.KeyOf(&cache.Request{Scope: scope, Method: c.r.Method, URL: c.route.To + c.rest + "?" + c.r.URL.RawQuery, Body: c.body.bytes(), Header: h})
+	p.key, err = cache.KeyOf(&cache.Request{Scope: scope, Method: c.r.Method, URL: c.route.To + c.rest + "?" + query, Body: c.body.bytes(), Header: h})
 	if err != nil {
 		return nil // it is no JSON, or not one that all read alike
 	}
@@ -265,7 +269,7 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 
 // keepable reports whether an answer that came to its end is a whole one without an error in it.
 func (j *job) keepable(resp *http.Response, body []byte) bool {
-	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(resp.Header.Get("Cache-Control")), "no-store") {
+	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(strings.Join(resp.Header["Cache-Control"], ",")), "no-store") {
 		return false
 	}
 	h := resp.Header

@@ -24,6 +24,7 @@ type upstream struct {
 	provider string
 	rules    *feedback.Rules
 	keyed    bool // calls are sent with the upstream's keys
+	google   bool // and may have others in their query
 	sender   http.RoundTripper
 	guards   []*limiter.Guard
 	pool     *limiter.Pool // nil without keys
@@ -39,13 +40,13 @@ type Limits interface {
 
 var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
-// newUpstream returns the upstream that u says, with a transport that may be kept from before.
-func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport) (*upstream, error) {
+// newUpstream returns the upstream that u says, with a transport and classes that may be kept from before.
+func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport, kept *classes) (*upstream, error) {
 	at, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: upstream %s: %w", u.Name, err)
 	}
-	n := &upstream{name: u.Name, base: at, provider: u.Provider, rules: rules, classes: &classes{}}
+	n := &upstream{name: u.Name, base: at, provider: u.Provider, rules: rules, classes: kept}
 	path := at.EscapedPath()
 	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
 		n.version = last
@@ -57,6 +58,7 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 			return nil, err
 		}
 		n.keyed, n.guards = true, n.pool.Guards()
+		n.google = strings.EqualFold(u.Keys.Header, "X-Goog-Api-Key")
 		n.sender = httplimit.NewPool(w, n.pool, httplimit.PoolConfig{Config: cfg, Header: u.Keys.Header, Prefix: u.Keys.Prefix, Host: at.Host})
 		return n, nil
 	}
@@ -117,6 +119,27 @@ func (u *upstream) join(to, rest, query string) *url.URL {
 	}
 	n.RawQuery = query
 	return &n
+}
+
+// ownQuery returns the query of a request without what the caller sent as a key, when the upstream's keys take its place. Google takes keys
+// there, too.
+func (u *upstream) ownQuery(query string) string {
+	if !u.google || query == "" {
+		return query
+	}
+	var kept []string
+	for part := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		switch name {
+		case "key", "access_token", "oauth_token":
+		default:
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, "&")
 }
 
 // classes gives each model a class of its own, as long as there are some: calls of one class are compared in what they cost and how

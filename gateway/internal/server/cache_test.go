@@ -144,6 +144,11 @@ func TestCacheKeepsNoErrors(t *testing.T) {
 			w.Header().Set("Cache-Control", "no-store")
 			_, _ = io.WriteString(w, embedded)
 		},
+		"no-store by itself": func(w http.ResponseWriter) { // as a proxy in between adds it
+			w.Header().Add("Cache-Control", "max-age=60")
+			w.Header().Add("Cache-Control", "no-store")
+			_, _ = io.WriteString(w, embedded)
+		},
 		"large": func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"data":"`+strings.Repeat("x", 5000)+`"}`) },
 		"unreadable": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Encoding", "br")

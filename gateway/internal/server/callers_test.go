@@ -62,6 +62,41 @@ func TestCallersKeys(t *testing.T) {
 	}
 }
 
+// What a caller of Gemini has as a key in its query does not reach an upstream that has keys of its own: Google would take it for the one
+// that counts, and say that the upstream's key is not valid.
+func TestKeysInQueries(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	var got atomic.Value
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		got.Store(r.URL.RawQuery + " " + r.Header.Get("X-Goog-Api-Key"))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"candidates":[]}`)
+	})
+	gemini, keys := table(s, "provider='gemini'"), "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'\n"
+	for _, c := range []struct{ name, file, query, want string }{
+		{"keyed", gemini + keys, "alt=sse&key=AIza&x=%20&k%65y=AIzb&keys=1&access_token=a", "alt=sse&x=%20&keys=1 sk-upstream"},
+		{"nothing else", gemini + keys, "key=AIza", " sk-upstream"},
+		{"the caller's key passes", gemini, "alt=sse&key=AIza", "alt=sse&key=AIza "},
+		{"another API's key", table(s, "") + keys, "key=value", "key=value "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := start(t, c.file)
+			resp := post(t, client(t), g.url+"/models/g:generateContent?"+c.query, `{"contents":[]}`)
+			if body := read(t, resp); resp.StatusCode != 200 || got.Load() != c.want {
+				t.Errorf("%s %s: the upstream got %q, want %q", resp.Status, body, got.Load(), c.want)
+			}
+		})
+	}
+	g := start(t, gemini+keys)
+	for i, want := range []string{"miss", "hit"} { // it says nothing of the answer, either
+		resp := post(t, client(t), fmt.Sprint(g.url, "/models/g:generateContent?key=", i), `{"contents":[]}`, "X-Flyball-Cache", "on")
+		if read(t, resp); resp.Header.Get("X-Flyball-Cache") != want {
+			t.Errorf("with a key of its own, call %d is a %s of the cache, want %s", i, resp.Header.Get("X-Flyball-Cache"), want)
+		}
+	}
+}
+
 // A gateway that others can reach does not lend its keys to anybody.
 func TestOpenGateway(t *testing.T) {
 	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")

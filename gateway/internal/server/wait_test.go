@@ -343,6 +343,9 @@ func TestSlowCallers(t *testing.T) {
 		if strings.Contains(begin, "\r\n\r\n") && !strings.HasPrefix(string(b), "HTTP/1.1 408 ") {
 			t.Errorf("%q", b)
 		}
+		if strings.Contains(string(b), "X-Should-Retry") { // its connection stalled, and the next one may not
+			t.Errorf("a caller that was slow is told not to try again: %q", b)
+		}
 	}
 	// One that trickles: the pauses are short, and the sum is long.
 	conn := dial(t, g.Addr())
