@@ -313,6 +313,10 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 		if s.Recovering && !g.passes() || p.StatedKind != feedback.ScopeNone {
 			continue
 		}
+		if i == paceRequests && g.sharesPace() {
+			g.gainShare(p, dt, w.OK)
+			continue
+		}
 		calls := max(1, float64(w.OK), dt/paceProbe.Seconds()) // where calls are rare, each counts for the time that it took
 		grow := min(dt/paceProbe.Seconds(), paceProbeCall*calls, max(1, paceProbeCall*float64(w.OK)))
 		p.passedBelow(w.OK, g.cfg.RefusalBudget)

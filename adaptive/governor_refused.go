@@ -36,6 +36,14 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		}
 		return
 	case feedback.ScopeRequests:
+		p := &s.Pace[paceRequests]
+		if first {
+			g.tellOthers(p, o)
+		}
+		if g.sharesPace() {
+			g.giveUp(t, first)
+			return
+		}
 		g.paceRefused(t, paceRequests, first)
 		return
 	case feedback.ScopeTokens, feedback.ScopeInputTokens, feedback.ScopeOutputTokens:
@@ -76,6 +84,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		return
 	}
 	if p.Rate > 0 {
+		if first {
+			g.tellOthers(p, o)
+		}
 		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, proven, o) {
 			*p = PaceState{}
 			s.Against = 0
@@ -97,6 +108,8 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			rate := max(1.05*p.Rate, n/max(s.Mean, 1e-6))
 			p.Rate, p.Known, p.Ceiling, p.Sure, p.Measured = rate, rate, 1.25*rate, false, false
 			g.capRefused(t, n)
+		case g.sharesPace():
+			g.giveUp(t, first)
 		case first && !o.HasRetryAfter && p.Measured && p.Rate <= p.Known && n > 1.1*well+1 && s.Top > 0 && p.index(s) == paceRequests:
 			// At a pace that was fine, with more in flight than ever went well.
 			g.capRefused(t, n)
