@@ -12,7 +12,7 @@ func keeping() (g *Governor, now time.Duration) {
 	now = time.Hour
 	p := PaceState{Rate: 9.8, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1, UsedAt: now, AnchorAt: now, AnchorCount: 1000, LastCount: 1000}
 	g = New(Config{})
-	g.Restore(now, GovernorState{At: now, Origin: now - time.Minute, Limit: 40, Credit: 1, Mean: 0.5, MeanOf: 32, Done: 1000, FlowCount: 1000, FlowAt: now, RunFrom: 1000, RefusedCount: 1000, Pace: [numPaces]PaceState{p}})
+	g.Restore(now, GovernorState{At: now, Origin: now - time.Minute, Limit: 40, MeanLevel: 5, Credit: 1, Mean: 0.5, MeanOf: 32, Done: 1000, FlowCount: 1000, FlowAt: now, RunFrom: 1000, RefusedCount: 1000, Pace: [numPaces]PaceState{p}})
 	return g, now
 }
 
