@@ -183,6 +183,8 @@ type GovernorState struct {
 	Spread        float32 // how much a level's throughput differs from block to block, as a logarithm
 	CutLevel      float32 // in flight in the block that lowered the limit; 0: confirmed
 
+	Fast uint16 // the pace that was refused last while it rose as fast as while nothing is known, as a logarithm; 0: none
+
 	Most MostState // what got done where most did
 
 	// Throughput of single limits, by how long calls take.
@@ -255,7 +257,6 @@ type GovernorState struct {
 	Others       uint8 // evidence that others use the quota, too, at most 8
 
 	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
-	Fast uint16 // the pace that was refused last while it rose as fast as while nothing is known, as a logarithm; 0: none
 
 	Origin   time.Duration // the first event
 	At       time.Duration // the latest instant that the law was told; the smallest instant before the first event
