@@ -36,7 +36,7 @@ func (g *Governor) silentUntil() time.Duration {
 	if s.MeanOf < hangCalls || s.Mean <= 0 || s.Tries >= mostTries {
 		return 0
 	}
-	return s.silentFor(s.Tries)
+	return max(1, s.silentFor(s.Tries)) // what was saved may be of before the clock began
 }
 
 // silentFor returns when one more is tried after so many tries.

@@ -427,6 +427,13 @@ func TestGovernorAsideRestored(t *testing.T) {
 	if h.Restore(s.At, s); h.s.Hung > 3 || h.s.Tries > mostTries+1 {
 		t.Errorf("%d of 3 are aside after %d tries", h.s.Hung, h.s.Tries)
 	}
+	quiet, _ := shut()
+	s, h = quiet.State(), New(Config{})
+	s.At += time.Minute
+	h.Restore(0, s) // what was answered was so before its clock began
+	if d := h.Decision(); d.Until < 0 || d.UntilFull != (d.Until > 0) {
+		t.Errorf("until %v, full: %v", d.Until, d.UntilFull)
+	}
 }
 
 // What hangs is in flight, but counts neither for the limit, nor for what a stated limit allows beside it, and its end is wanted at once.
