@@ -1168,3 +1168,34 @@ func TestPoolAsksAgainAfterMaxPause(t *testing.T) {
 		}
 	})
 }
+
+// Guards that hold nothing back leave a named delay to whoever sends again; no key is asked again within its own.
+func TestPoolThatHoldsNothingBackHeedsADelay(t *testing.T) {
+	for name, edit := range map[string]func(*PoolConfig){
+		"observes":            func(c *PoolConfig) { c.Guard.Observe = true },
+		"ignores Retry-After": func(c *PoolConfig) { c.Guard.IgnoreRetryAfter = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				delays := map[string]time.Duration{credential(0): 30 * time.Second, credential(1): 10 * time.Second}
+				p := newPool(t, []int{4, 4}, edit)
+				last := map[string]time.Time{}
+				err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+					if at, ok := last[key.Reveal()]; ok {
+						if since, told := time.Since(at), delays[key.Reveal()]; since < told {
+							t.Errorf("a key that named %v was sent with again after %v", told, since)
+						} else if since > 12*time.Second {
+							t.Errorf("sent again after %v, and there was a key after 10s", since)
+						}
+						return nil
+					}
+					last[key.Reveal()] = time.Now()
+					return Fail(throttledFor(delays[key.Reveal()]), errors.New("429"))
+				})
+				if err != nil || len(last) != 2 {
+					t.Errorf("%v, with %d keys", err, len(last))
+				}
+			})
+		})
+	}
+}
