@@ -196,6 +196,9 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 		}
 		return r.backoff(t, a), false
 	case feedback.QuotaExhausted:
+		if a.Key == limiter.KeyForbidden { // a model that is not in the plan: others may be
+			return 0, r.refused(t, a)
+		}
 		return r.exhausted(t, a)
 	case feedback.Canceled:
 		if r.working.Err() != nil || r.stopping.Err() != nil {

@@ -47,6 +47,9 @@ func fault(f *failed) limiter.KeyFault {
 func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 	switch class {
 	case feedback.QuotaExhausted:
+		if feedback.Parse(feedback.Answer{Status: status, Body: body}).Zero {
+			return limiter.KeyForbidden // Gemini, for a model that is not in the plan; others are
+		}
 		return limiter.KeyExhausted
 	case feedback.ClientError:
 	default:

@@ -319,6 +319,25 @@ func TestPoolAndOtherOrganizations(t *testing.T) {
 	}
 }
 
+// gemini is how Gemini refuses a call of a model that is not in the plan.
+const gemini = `{"error":{"code":429,"message":"You exceeded your current quota.\n* Quota exceeded for metric: generativelanguage.googleapis.com/generate_content_free_tier_requests, limit: 0\nPlease retry in 12.5s.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier","quotaDimensions":{"model":"gemini-2.5-pro"},"quotaValue":"0"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"12s"}]}}`
+
+// A caller that asks for a model which is not in the plan neither takes keys out nor has the others wait.
+func TestPoolAndAModelThatIsNotInThePlan(t *testing.T) {
+	refuse := always(429, gemini)
+	u := &upstream{does: map[string]func() *http.Response{"a": refuse, "b": refuse, "c": refuse}}
+	pool := newPool(t, nil, "a", "b", "c")
+	rt := NewPool(u, pool, PoolConfig{})
+	for range 5 {
+		wantStatus(t, rt, 429)
+	}
+	for _, k := range pool.Keys() {
+		if k.Out != limiter.KeyFine || k.Paused > 0 {
+			t.Errorf("%v; sent %v", k, u.sent)
+		}
+	}
+}
+
 func TestFault(t *testing.T) {
 	for _, c := range []struct {
 		status int
@@ -342,6 +361,9 @@ func TestFault(t *testing.T) {
 		{400, `{"error":{"details":{"reason":"API_KEY_INVALID"}}}`, limiter.KeyFine},
 		{400, `invalid_api_key`, limiter.KeyFine},
 		{429, `{"error":{"code":"insufficient_quota"}}`, limiter.KeyExhausted},
+		{429, gemini, limiter.KeyForbidden},
+		{429, `{"code":"resource-exhausted","error":"Too many requests for team t and model grok-4. Your team's limits are: Requests per Second (actual/limit): 0/0"}`, limiter.KeyForbidden},
+		{429, `{"error":{"code":"insufficient_quota","message":"limit: 0"}}`, limiter.KeyExhausted},
 		{429, "", limiter.KeyFine},
 		{503, "", limiter.KeyFine},
 	} {
