@@ -353,6 +353,7 @@ func TestEndsOfAJob(t *testing.T) {
 		{"priority", `{"custom_id":"a","url":"/x","priority":9,"body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"large", big, served, false, drain.ReasonTooLarge, 0},
 		{"400", string(line("a", 1)), failed(400, feedback.ClientError), true, drain.ReasonRefused, 1},
+		{"an endpoint that the key is not for", string(line("a", 1)), drain.Answer{Status: 401, Key: limiter.KeyForbidden, Outcome: limiter.Outcome{Class: feedback.ClientError}}, false, drain.ReasonRefused, 1},
 		{"a model that is not in the plan", string(line("a", 1)), drain.Answer{Status: 429, Key: limiter.KeyForbidden, Outcome: limiter.Outcome{Class: feedback.QuotaExhausted}}, false, drain.ReasonRefused, 1},
 		{"500", string(line("a", 1)), failed(500, feedback.ServerError), false, drain.ReasonAmbiguous, 1},
 		{"500, may be repeated", string(line("a", 1)), failed(500, feedback.ServerError), true, drain.ReasonAttempts, 5},

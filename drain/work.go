@@ -237,7 +237,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 
 // refused ends a job that the upstream refuses for what it is. It stops the run when that is the run's fault, most likely.
 func (r *Runner) refused(t *task, a *Answer) bool {
-	if a.Status == 401 || a.Key == limiter.KeyUnauthorized {
+	if a.Key == limiter.KeyUnauthorized || a.Status == 401 && a.Key != limiter.KeyForbidden {
 		r.stop(fmt.Errorf("%w: %s", ErrUnauthorized, a.describe()))
 		r.giveBack(t)
 		return true

@@ -307,7 +307,17 @@ func TestPoolForbidden(t *testing.T) {
 
 // A caller that names an organization which none of the keys is of takes none of them out.
 func TestPoolAndOtherOrganizations(t *testing.T) {
-	refuse := always(401, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`)
+	testPoolKeeps(t, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`)
+}
+
+// Nor does one that calls an endpoint which the keys are not for.
+func TestPoolOfRestrictedKeys(t *testing.T) {
+	testPoolKeeps(t, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.files.write.","type":"invalid_request_error","param":null,"code":"missing_scope"}}`)
+}
+
+func testPoolKeeps(t *testing.T, body string) {
+	t.Helper()
+	refuse := always(401, body)
 	u := &upstream{does: map[string]func() *http.Response{"a": refuse, "b": refuse, "c": refuse}}
 	pool := newPool(t, nil, "a", "b", "c")
 	rt := NewPool(u, pool, PoolConfig{})
@@ -349,6 +359,10 @@ func TestFault(t *testing.T) {
 		{401, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`, limiter.KeyForbidden},
 		{401, `{"error":{"type":"invalid_request_error","code":"mismatched_project"}}`, limiter.KeyForbidden},
 		{401, `{"error":{"message":"","type":"invalid_request_error","param":null,"code":"invalid_organization"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: model.request. Check that","type":"invalid_request_error","param":null,"code":"missing_scope"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.responses.write. Check that","type":"invalid_request_error","param":null,"code":null}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"key not allowed to access model. This key can only access models=['a']. Tried to access b","type":"key_model_access_denied","param":"model","code":"401"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"Authentication Error, Invalid proxy server token passed","type":"token_not_found_in_db","param":"key","code":"401"}}`, limiter.KeyUnauthorized},
 		{401, `{"error":{"message":"You must be a member of an organization to use the API.","type":"invalid_request_error","code":"no_organization"}}`, limiter.KeyUnauthorized},
 		{402, "", limiter.KeyExhausted},
 		{403, "", limiter.KeyForbidden},
