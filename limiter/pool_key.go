@@ -142,9 +142,10 @@ func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
 	defer p.unlock()
 	now := p.now()
 	var at *outage
-	switch fault {
-	case KeyFine:
-	case KeyExhausted:
+	switch {
+	case fault == KeyFine:
+	case fault == KeyForbidden && k.outage.fault != KeyForbidden: // of what it is out for the probe told nothing
+	case fault == KeyExhausted:
 		at = &k.lane.outage
 	default:
 		at = &k.outage

@@ -1199,3 +1199,25 @@ func TestPoolThatHoldsNothingBackHeedsADelay(t *testing.T) {
 		})
 	}
 }
+
+// The call that probes a key and is forbidden says nothing of what the key is out for.
+func TestPoolForbiddenProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Probe, c.ProbeMax = 10*time.Minute, 24*time.Hour })
+		kp := takeKey(t, p)
+		wantKey(t, &kp, 0)
+		kp.Release(broke, KeyFine)
+		for range 5 {
+			time.Sleep(time.Until(p.Keys()[0].ProbeAt) + time.Second)
+			kp = takeKey(t, p)
+			if !kp.Probe() {
+				t.Fatal("no probe")
+			}
+			kp.Release(unauthorized, KeyForbidden)
+		}
+		k := p.Keys()[0]
+		if in := time.Until(k.ProbeAt); k.Out != KeyExhausted || in > time.Minute {
+			t.Errorf("after five probes that were forbidden: %v, and the next one in %v", k, in)
+		}
+	})
+}
