@@ -55,7 +55,8 @@ const (
 type Config struct {
 	// Name names the budget: the guards of one name share. The key in Redis is "flyball:{Name}".
 	Name string
-	// Limits is how many limits the guard's budget has (1 to 8), the same in all processes.
+	// Limits is how many limits the guard's budget has (1 to 8), the same in all processes. Those that a Reload brings beyond it are not shared:
+	// each process spends all of them.
 	Limits int
 	// Every is how often the parts are agreed on anew (20 ms to 1 min). Zero means 200 ms. Smaller follows the demand
 	// faster and asks Redis more often: one script a process each time.
@@ -152,6 +153,9 @@ func Join(client redis.UniversalClient, guard *limiter.Guard, cfg Config) (*Shar
 	}
 	if client == nil || guard == nil {
 		errs = append(errs, errors.New("redisbudget: Join needs a client and a guard"))
+	} else if n := len(guard.Explain(0).Budgets); cfg.Limits >= 1 && n != cfg.Limits {
+		// Those beyond Limits would not be shared: each process would spend all of them.
+		bad("Limits", cfg.Limits, fmt.Sprintf("%d, as many as the limits of the budget of guard %s", n, guard.Name()))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -484,6 +484,25 @@ func TestCluster(t *testing.T) {
 	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
 }
 
+// A guard whose budget has other limits than are shared would spend them alone.
+func TestConfigAndTheGuardsBudget(t *testing.T) {
+	for n, b := range map[int]*limiter.Budget{0: nil, 2: budget()} {
+		guard, err := limiter.New(limiter.Config{Name: "up", Budget: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+		defer c.Close()
+		shared, err := redisbudget.Join(c, guard, redisbudget.Config{Name: "test", Limits: 1})
+		if err == nil {
+			shared.Close()
+		}
+		if want := fmt.Sprintf("Config.Limits is 1, must be %d, ", n); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a budget of %d limits, of which one is shared: %v", n, err)
+		}
+	}
+}
+
 func TestConfig(t *testing.T) {
 	_, err := redisbudget.Join(nil, nil, redisbudget.Config{Every: time.Hour, TTL: 1, Start: 2, Timeout: -1, Lost: 9})
 	for _, want := range []string{"Name", "Limits", "Every", "TTL", "Start", "Timeout", "Lost", "client"} {
