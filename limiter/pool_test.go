@@ -838,6 +838,46 @@ func TestPoolReclaimsProbe(t *testing.T) {
 	})
 }
 
+// A probe is watched also where few permits are: nothing else ends it when its permit is lost.
+func TestPoolWatchesProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{8}, func(c *PoolConfig) {
+			c.Probe, c.Guard.MaxWait, c.Guard.MaxPause = time.Minute, time.Hour, time.Hour
+			c.Guard.MaxHold, c.Guard.WatchOneIn, c.Guard.Reclaim = 10*time.Second, 1024, true
+		})
+		kp := takeKey(t, p)
+		kp.Release(Outcome{Class: feedback.ClientError}, KeyUnauthorized)
+		for range 3 {
+			if lost := takeKey(t, p); !lost.Probe() {
+				t.Fatal("the key is out, and the call is no probe")
+			}
+		}
+	})
+}
+
+// A place that was taken back is not counted as in flight with its key, and is not counted off twice.
+func TestPoolCountsWithoutReclaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{4}, func(c *PoolConfig) { c.Guard.MaxHold, c.Guard.Reclaim = 10*time.Second, true })
+		lost, late := takeKey(t, p), takeKey(t, p)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if n := p.Stats().InFlight; n != 0 {
+			t.Errorf("%d calls are in flight after their places were taken back", n)
+		}
+		kp := takeKey(t, p)
+		late.Release(okay, KeyFine)
+		if n := p.Stats().InFlight; n != 1 {
+			t.Errorf("%d calls are in flight, want 1", n)
+		}
+		kp.Release(okay, KeyFine)
+		lost.Abandon()
+		if n := p.Stats().InFlight; n != 0 {
+			t.Errorf("%d calls are in flight at the end", n)
+		}
+	})
+}
+
 // "nothing is held back"
 func TestPoolObserves(t *testing.T) {
 	p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe = true })
