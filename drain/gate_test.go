@@ -151,6 +151,32 @@ func TestPoolWithoutAKey(t *testing.T) {
 	}
 }
 
+// A job whose url cannot be sent is a dead letter, and does not end the run of the others.
+func TestURLThatCannotBeSent(t *testing.T) {
+	for _, url := range []string{`/v1/%zz`, `/v1/\u0000`, `/v1/\u007f`, `/%`} {
+		var k keyed
+		up := k.answers(t, func(string, int) (int, string) { return 200, good })
+		guard, err := limiter.New(limiter.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, store := &draintest.Memory{}, &draintest.Results{}
+		src.Publish(&drain.Delivery{Body: []byte(`{"custom_id":"bad","url":"` + url + `","body":{}}`), Where: "it"})
+		for _, d := range jobs(5) {
+			src.Publish(d)
+		}
+		src.Finish()
+		r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Guard: guard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Run(context.Background())
+		if p := r.Progress(); err != nil || p.Done != 5 || p.Dead != 1 {
+			t.Errorf("with %s: %v, %d done and %d dead, want 5 and 1", url, err, p.Done, p.Dead)
+		}
+	}
+}
+
 // A runner has a guard or a pool, and with a pool an upstream that takes keys.
 func TestPoolConfig(t *testing.T) {
 	pool, err := limiter.NewPool(limiter.PoolConfig{Keys: []limiter.Secret{limiter.NewSecret("k")}})

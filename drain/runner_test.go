@@ -350,6 +350,8 @@ func TestEndsOfAJob(t *testing.T) {
 		{"another host, without a scheme", `{"custom_id":"a","url":"//evil.example/x","body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"a user before the host", `{"custom_id":"a","url":"@evil.example/x","body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"a line in the path", `{"custom_id":"a","url":"/x\r\nHost: evil","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"no path", `{"custom_id":"a","url":"/x/%zz","body":{}}`, served, false, drain.ReasonInvalid, 0},
+		{"a byte that no path has", `{"custom_id":"a","url":"/x\u0001","body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"priority", `{"custom_id":"a","url":"/x","priority":9,"body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"large", big, served, false, drain.ReasonTooLarge, 0},
 		{"400", string(line("a", 1)), failed(400, feedback.ClientError), true, drain.ReasonRefused, 1},
