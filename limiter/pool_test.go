@@ -1240,6 +1240,30 @@ func TestPoolThatHoldsNothingBackHeedsADelay(t *testing.T) {
 	}
 }
 
+// A key of which the upstream says that it has no quota for years is probed once a day.
+func TestPoolQuotaForYears(t *testing.T) {
+	for _, delay := range []time.Duration{50 * 365 * 24 * time.Hour, 1<<63 - 1} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, []int{1, 1}, nil)
+			kp := takeKey(t, p)
+			wantKey(t, &kp, 0)
+			kp.Release(Outcome{Class: feedback.QuotaExhausted, Scope: feedback.ScopeUnknown, HasRetryAfter: true, RetryAfter: delay}, KeyFine)
+			if in := time.Until(p.Keys()[0].ProbeAt); in != 24*time.Hour {
+				t.Errorf("after a delay of %v the next probe is in %v", delay, in)
+			}
+			time.Sleep(25 * time.Hour)
+			kp = takeKey(t, p)
+			if !kp.Probe() {
+				t.Fatal("no probe after a day")
+			}
+			kp.Release(okay, KeyFine)
+			if p.Keys()[0].Out != KeyFine {
+				t.Errorf("%v", p.Keys()[0])
+			}
+		})
+	}
+}
+
 // The call that probes a key and is forbidden says nothing of what the key is out for.
 func TestPoolForbiddenProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
