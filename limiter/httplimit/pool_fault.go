@@ -75,6 +75,18 @@ func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 	return limiter.KeyFine
 }
 
+// faultInside returns what an error inside an answer that began well says of the key.
+func faultInside(s *feedback.Signal) limiter.KeyFault {
+	code, _, _ := strings.Cut(s.Source, " ")
+	switch {
+	case s.Zero:
+		return limiter.KeyForbidden
+	case s.Class == feedback.ClientError && (code == "code:1004" || code == "code:2049"): // MiniMax, base_resp: not signed in, invalid key
+		return limiter.KeyUnauthorized
+	}
+	return limiter.KeyFine
+}
+
 // lacksScopes reports whether a body says missing_scope in words.
 func lacksScopes(body []byte) bool {
 	var b struct {

@@ -283,6 +283,24 @@ func TestPoolRefusalInsideAStream(t *testing.T) {
 	}
 }
 
+// MiniMax says with status 200 that it does not accept a key.
+func TestPoolKeyRefusedInsideAnAnswer(t *testing.T) {
+	for _, code := range []string{"1004", "2049"} {
+		u := &upstream{does: map[string]func() *http.Response{
+			"a": always(200, `{"base_resp":{"status_code":`+code+`,"status_msg":"invalid api key"}}`, "Content-Type", "application/json"),
+			"b": always(200, `{"choices":[],"base_resp":{"status_code":0,"status_msg":"success"}}`, "Content-Type", "application/json"),
+		}}
+		pool := newPool(t, nil, "a", "b")
+		rt := NewPool(u, pool, PoolConfig{})
+		for range 10 {
+			wantStatus(t, rt, 200)
+		}
+		if k := pool.Keys(); u.count("a") != 1 || k[0].Out != limiter.KeyUnauthorized || k[1].Out != limiter.KeyFine {
+			t.Errorf("code %s: sent %v; %v", code, u.sent, k)
+		}
+	}
+}
+
 func TestPoolForbidden(t *testing.T) {
 	u := &upstream{does: map[string]func() *http.Response{"a": always(403, `{"error":{"message":"not this model"}}`)}}
 	pool := newPool(t, nil, "a", "b")
