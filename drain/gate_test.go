@@ -104,6 +104,20 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// A key that is refused inside a 200 makes no dead letters.
+func TestPoolRefusedInsideAnAnswer(t *testing.T) {
+	var k keyed
+	up := k.answers(t, func(key string, _ int) (int, string) {
+		if key == "key-a" {
+			return 200, `{"base_resp":{"status_code":1004,"status_msg":"login fail"}}`
+		}
+		return 200, good
+	})
+	if _, p, err := drainKeys(t, up, 30); err != nil || p.Done != 30 || p.Dead != 0 {
+		t.Fatalf("Run: %v, %d done and %d dead, want 30 and none; sent %v", err, p.Done, p.Dead, k.sent)
+	}
+}
+
 // A 403 that another key may do is tried with another one.
 func TestPoolForbidden(t *testing.T) {
 	var k keyed

@@ -67,7 +67,7 @@ func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 		return limiter.KeyFine
 	}
 	switch {
-	case says(body, invalidKey), status == http.StatusUnauthorized && !says(body, notThis) && !lacksScopes(body):
+	case says(body, invalidKey), refusedInside(body), status == http.StatusUnauthorized && !says(body, notThis) && !lacksScopes(body):
 		return limiter.KeyUnauthorized
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return limiter.KeyForbidden
@@ -85,6 +85,16 @@ func faultInside(s *feedback.Signal) limiter.KeyFault {
 		return limiter.KeyUnauthorized
 	}
 	return limiter.KeyFine
+}
+
+// refusedInside reports whether a body has one of the codes by which MiniMax refuses a key; see faultInside.
+func refusedInside(body []byte) bool {
+	var b struct {
+		Base struct {
+			Code int `json:"status_code"`
+		} `json:"base_resp"`
+	}
+	return json.Unmarshal(body, &b) == nil && (b.Base.Code == 1004 || b.Base.Code == 2049)
 }
 
 // lacksScopes reports whether a body says missing_scope in words.

@@ -382,6 +382,8 @@ func TestFault(t *testing.T) {
 		{401, `{"error":{"message":"key not allowed to access model. This key can only access models=['a']. Tried to access b","type":"key_model_access_denied","param":"model","code":"401"}}`, limiter.KeyForbidden},
 		{401, `{"error":{"message":"Authentication Error, Invalid proxy server token passed","type":"token_not_found_in_db","param":"key","code":"401"}}`, limiter.KeyUnauthorized},
 		{401, `{"error":{"message":"You must be a member of an organization to use the API.","type":"invalid_request_error","code":"no_organization"}}`, limiter.KeyUnauthorized},
+		{200, `{"base_resp":{"status_code":1004,"status_msg":"login fail"}}`, limiter.KeyUnauthorized},
+		{200, `{"base_resp":{"status_code":2013,"status_msg":"invalid params"}}`, limiter.KeyFine},
 		{402, "", limiter.KeyExhausted},
 		{403, "", limiter.KeyForbidden},
 		{403, `{"error":{"type":"authentication_error"}}`, limiter.KeyUnauthorized},
