@@ -106,7 +106,7 @@ func (r *Runner) otherKey(t *task, a *Answer) bool {
 	switch {
 	case r.cfg.Pool == nil:
 		return false
-	case a.Key == limiter.KeyExhausted || a.Class == feedback.QuotaExhausted:
+	case a.Key == limiter.KeyExhausted || a.Key != limiter.KeyForbidden && a.Class == feedback.QuotaExhausted:
 		return r.cfg.QuotaPause > 0 || r.cfg.Pool.Stats().InService > 0 // the pool finds out by itself when one has a quota again
 	case a.Key == limiter.KeyUnauthorized:
 		return r.cfg.Pool.Stats().InService > 0

@@ -104,6 +104,20 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// A key that is refused inside a 200 makes no dead letters.
+func TestPoolRefusedInsideAnAnswer(t *testing.T) {
+	var k keyed
+	up := k.answers(t, func(key string, _ int) (int, string) {
+		if key == "key-a" {
+			return 200, `{"base_resp":{"status_code":1004,"status_msg":"login fail"}}`
+		}
+		return 200, good
+	})
+	if _, p, err := drainKeys(t, up, 30); err != nil || p.Done != 30 || p.Dead != 0 {
+		t.Fatalf("Run: %v, %d done and %d dead, want 30 and none; sent %v", err, p.Done, p.Dead, k.sent)
+	}
+}
+
 // A 403 that another key may do is tried with another one.
 func TestPoolForbidden(t *testing.T) {
 	var k keyed
@@ -147,6 +161,32 @@ func TestPoolWithoutAKey(t *testing.T) {
 		_, p, err := drainKeys(t, up, 20)
 		if !errors.Is(err, c.want) || p.Done+p.Dead != 0 {
 			t.Errorf("status %d: %v, %d done and %d dead, want %v and none", c.status, err, p.Done, p.Dead, c.want)
+		}
+	}
+}
+
+// A job whose url cannot be sent is a dead letter, and does not end the run of the others.
+func TestURLThatCannotBeSent(t *testing.T) {
+	for _, url := range []string{`/v1/%zz`, `/v1/\u0000`, `/v1/\u007f`, `/%`} {
+		var k keyed
+		up := k.answers(t, func(string, int) (int, string) { return 200, good })
+		guard, err := limiter.New(limiter.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, store := &draintest.Memory{}, &draintest.Results{}
+		src.Publish(&drain.Delivery{Body: []byte(`{"custom_id":"bad","url":"` + url + `","body":{}}`), Where: "it"})
+		for _, d := range jobs(5) {
+			src.Publish(d)
+		}
+		src.Finish()
+		r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Guard: guard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Run(context.Background())
+		if p := r.Progress(); err != nil || p.Done != 5 || p.Dead != 1 {
+			t.Errorf("with %s: %v, %d done and %d dead, want 5 and 1", url, err, p.Done, p.Dead)
 		}
 	}
 }

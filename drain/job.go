@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,6 +107,8 @@ func ParseJob(line []byte) (*Job, error) {
 	case j.URL[0] != '/' || strings.HasPrefix(j.URL, "//") || strings.ContainsAny(j.URL, "\\\r\n\t #"):
 		// With a host of its own it would take the key of the upstream there.
 		return bad(`url is %q, must be a path without a host, such as "/v1/chat/completions"`, j.URL)
+	case unsendable(j.URL):
+		return bad("url is %q, must be a path as in an HTTP request, with %% before two hexadecimal digits only", j.URL)
 	case j.Priority > 7:
 		return bad("priority is %d, must be 0 to 7", j.Priority)
 	}
@@ -120,6 +123,12 @@ func ParseJob(line []byte) (*Job, error) {
 	j.Hash = hash(j.Method, j.URL, j.Body)
 	j.Model, j.MaxTokens = peekBody(j.Body)
 	return j, nil
+}
+
+// unsendable reports whether no request can be made for a path: that would look like an upstream that cannot be reached, which ends a run.
+func unsendable(path string) bool {
+	_, err := url.ParseRequestURI(path)
+	return err != nil
 }
 
 func hash(method, url string, body []byte) (h Hash) {

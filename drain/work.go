@@ -196,6 +196,9 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 		}
 		return r.backoff(t, a), false
 	case feedback.QuotaExhausted:
+		if a.Key == limiter.KeyForbidden { // a model that is not in the plan: others may be
+			return 0, r.refused(t, a)
+		}
 		return r.exhausted(t, a)
 	case feedback.Canceled:
 		if r.working.Err() != nil || r.stopping.Err() != nil {
@@ -234,7 +237,7 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 
 // refused ends a job that the upstream refuses for what it is. It stops the run when that is the run's fault, most likely.
 func (r *Runner) refused(t *task, a *Answer) bool {
-	if a.Status == 401 || a.Key == limiter.KeyUnauthorized {
+	if a.Key == limiter.KeyUnauthorized || a.Status == 401 && a.Key != limiter.KeyForbidden {
 		r.stop(fmt.Errorf("%w: %s", ErrUnauthorized, a.describe()))
 		r.giveBack(t)
 		return true

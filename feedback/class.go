@@ -37,6 +37,7 @@ type verdict struct {
 	retryable bool
 	source    string
 	code      string // the code that decided, in lower case
+	zero      bool   // the limit that refused is zero
 }
 
 // byStatus returns what a status means when nothing else is known.
@@ -211,7 +212,7 @@ func (e *evidence) refine(v *verdict) {
 	}
 	switch {
 	case e.statesZero():
-		v.class, v.retryable = QuotaExhausted, false
+		v.class, v.retryable, v.zero = QuotaExhausted, false, true
 		v.source += " text:limit 0"
 	case strings.Contains(e.text, "request too large"):
 		v.class, v.retryable = ClientError, false

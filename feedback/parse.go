@@ -162,7 +162,7 @@ func (e *evidence) signal(f *fields, ref *clock) Signal {
 	if v.class == OK {
 		return Signal{Source: v.source}
 	}
-	s := Signal{Class: v.class, Retryable: v.retryable, Scope: v.scope, Source: v.source}
+	s := Signal{Class: v.class, Retryable: v.retryable, Scope: v.scope, Zero: v.zero, Source: v.source}
 	delaySource := ""
 	s.RetryAfter, delaySource, s.HasRetryAfter = f.headerDelay(ref)
 	if !s.HasRetryAfter && e.hasRetryInfo {

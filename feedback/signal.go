@@ -159,6 +159,9 @@ type Signal struct {
 	UntilReset bool
 	// Scope is the limit that refused.
 	Scope Scope
+	// Zero says that the answer is QuotaExhausted because the limit that refused is zero: who asked has nothing of what the request is for, a model
+	// that is not in his plan for instance. No wait helps, whatever delay is named beside it, and other requests may be served.
+	Zero bool
 	// Windows are the limits that the header fields describe, in no order. Callers must not
 	// change what the slice holds.
 	Windows []Window

@@ -107,12 +107,16 @@ func OutcomeOf(ctx context.Context, err error) Outcome {
 }
 
 // OutcomeFrom returns the outcome that an answer's signal means. Limits that the answer states in words count as
-// hints, as those of its header fields do.
+// hints, as those of its header fields do. A delay beside a limit of zero counts as none: it would keep back whoever asks for something else,
+// and no wait helps.
 func OutcomeFrom(s feedback.Signal) Outcome {
 	o := Outcome{
 		Class: s.Class, Scope: s.Scope,
 		HasRetryAfter: s.HasRetryAfter, RetryAfter: s.RetryAfter, UntilReset: s.UntilReset,
 		Windows: s.Windows,
+	}
+	if s.Zero {
+		o.HasRetryAfter, o.RetryAfter, o.UntilReset = false, 0, false
 	}
 	for _, st := range s.Stated {
 		if st.Limit >= 0 {

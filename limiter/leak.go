@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/internal/admission"
@@ -67,6 +68,7 @@ type hold struct {
 	reported   bool
 	taken      bool            // its place was taken back
 	lost       func()          // called then, without the lock; nil is nothing
+	count      *atomic.Int32   // where the call is counted until it ends or its place is taken back; nil when nowhere
 	grant      admission.Grant // to give back what it took
 	depth      int
 	pcs        [leakDepth]uintptr
@@ -94,8 +96,13 @@ func (g *Guard) watch(set *settings, p Permit) Permit {
 	if set.watched != 0 && rand.Uint32()&set.watched != 0 {
 		return p
 	}
+	return g.follow(set, p)
+}
+
+// follow watches p.
+func (g *Guard) follow(set *settings, p Permit) Permit {
 	h := &hold{grant: p.grant()}
-	h.depth = runtime.Callers(2, h.pcs[:])
+	h.depth = runtime.Callers(3, h.pcs[:])
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := &g.open().leaks
@@ -180,6 +187,39 @@ func (p *Permit) onReclaim(f func()) {
 	p.more.hold.lost = f
 }
 
+// followProbe watches p, which a probe holds, if permits are watched at all: without its end there is no other probe.
+func (g *Guard) followProbe(p Permit) Permit {
+	if set := g.set.Load(); set.maxHold > 0 && (p.more == nil || p.more.hold == nil) {
+		return g.follow(set, p)
+	}
+	return p
+}
+
+// countIn counts the call of p, which is held, in n until uncount, or until its place is taken back.
+func (p *Permit) countIn(n *atomic.Int32) {
+	n.Add(1)
+	if p.more == nil || p.more.hold == nil {
+		return
+	}
+	p.guard.mu.Lock()
+	defer p.guard.mu.Unlock()
+	p.more.hold.count = n
+}
+
+// uncount ends what countIn began.
+func (p *Permit) uncount(n *atomic.Int32) {
+	if p.more != nil && p.more.hold != nil {
+		p.guard.mu.Lock()
+		counted := p.more.hold.count != nil
+		p.more.hold.count = nil
+		p.guard.mu.Unlock()
+		if !counted {
+			return // its place was taken back
+		}
+	}
+	n.Add(-1)
+}
+
 // findLeaks reports permits that are held too long, and takes their places back when it is told to.
 func (g *Guard) findLeaks() {
 	g.mu.Lock()
@@ -201,6 +241,10 @@ func (g *Guard) findLeaks() {
 			h.taken = true
 			l.remove(h)
 			g.core.Reclaim(now, &h.grant)
+			if h.count != nil {
+				h.count.Add(-1)
+				h.count = nil
+			}
 			if h.lost != nil {
 				lost = append(lost, h.lost)
 			}

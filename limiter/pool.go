@@ -502,6 +502,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			if n > 1 {
 				p.turn.Store(uint32(best + 1))
 			}
+			permit.countIn(&k.inFlight)
 			return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r)}, m, true
 		}
 		m.closed = m.closed || why.reason == ReasonClosed
@@ -536,7 +537,9 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	}
 	permit, why, ok := k.lane.guard.tryFor(r)
 	if ok {
+		permit = k.lane.guard.followProbe(permit)
 		permit.onReclaim(func() { p.probeLost(k) })
+		permit.countIn(&k.inFlight)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -552,7 +555,6 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	}
 	k.probes++
 	k.lane.turn.Store(uint32(k.index + 1))
-	k.inFlight.Add(1)
 	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: true}, true
 }
 
@@ -591,8 +593,8 @@ func (c keyChoice) avoids(k *poolKey) bool {
 	return false
 }
 
-// pick returns the key of l that is in service and has fewest calls in flight, by turns, and counts one
-// more; nil when there is none.
+// pick returns the key of l that is in service and has fewest calls in flight, by turns; nil when there is
+// none.
 func (l *lane) pick(c keyChoice) *poolKey {
 	var best *poolKey
 	n := len(l.keys)
@@ -617,7 +619,6 @@ func (l *lane) pick(c keyChoice) *poolKey {
 	if n > 1 {
 		l.turn.Store(uint32(at + 1))
 	}
-	best.inFlight.Add(1)
 	return best
 }
 

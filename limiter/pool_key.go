@@ -52,6 +52,9 @@ const (
 	// out on weak evidence, or whose probe told nothing: a key that worked and is refused may
 	// have met a failing login service, and the probe may have met an overload.
 	recheck = 20
+	// longestOutage is the longest delay that is believed of a key without quota: a month's plan may be paid for before its end, and
+	// a delay of years is a mistake. A probe a day is not much.
+	longestOutage = 24 * time.Hour
 	// probeJitter is how much is added to an interval at random, at most, as a ratio.
 	probeJitter = 0.1
 
@@ -142,9 +145,10 @@ func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
 	defer p.unlock()
 	now := p.now()
 	var at *outage
-	switch fault {
-	case KeyFine:
-	case KeyExhausted:
+	switch {
+	case fault == KeyFine:
+	case fault == KeyForbidden && k.outage.fault != KeyForbidden: // of what it is out for the probe told nothing
+	case fault == KeyExhausted:
 		at = &k.lane.outage
 	default:
 		at = &k.outage
@@ -184,7 +188,7 @@ func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault
 	switch {
 	case fault == KeyExhausted && o.HasRetryAfter && o.RetryAfter > 0:
 		// The upstream knows better than an interval. The guard pauses for it, too.
-		at.until = now + min(o.RetryAfter, never/2-now)
+		at.until = now + min(o.RetryAfter, longestOutage)
 	case fault != KeyExhausted && !probe && k.served.Load() > 0:
 		at.until = now + p.jittered(p.set.Load().probe/recheck)
 	case at.step == 0:

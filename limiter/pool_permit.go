@@ -75,7 +75,7 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 	}
 	kp.pool = nil
 	p.judge(kp.key, kp.probe, &o, f)
-	kp.key.inFlight.Add(-1)
+	kp.permit.uncount(&kp.key.inFlight)
 	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.cost > 0 {
 		p.settle(&kp.call, &o)
 	}
@@ -114,7 +114,7 @@ func (kp *KeyPermit) Abandon() {
 func (kp *KeyPermit) undo() {
 	p := kp.pool
 	kp.pool = nil
-	kp.key.inFlight.Add(-1)
+	kp.permit.uncount(&kp.key.inFlight)
 	if kp.probe || kp.call.queued {
 		p.mu.Lock()
 		if kp.probe {

@@ -3,6 +3,8 @@ package limiter
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
@@ -30,8 +32,15 @@ type Rotation struct {
 	key       *poolKey   // of the send before
 	tried     []*poolKey // keys that refused the request
 	forbidden *poolKey   // the key that was forbidden the call, until another was tried
+	unpaused  []keyDelay // delays that keys named and that their guards do not keep; see Guard.Pauses
 	attempts  int        // sends that ended otherwise than by a key's fault
 	faults    int        // sends that a key's fault ended
+}
+
+// keyDelay is until when a key is not to be sent with.
+type keyDelay struct {
+	key   *poolKey
+	until time.Time
 }
 
 // Rotate returns the Rotation of a request. repeatable says that it can be sent again, which also
@@ -88,13 +97,17 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 		return KeyPermit{}, false, nil
 	}
 	// The pause that a key was told is kept by its guard, and does not hold up the others.
-	told := *o
+	told, guard := *o, t.key.lane.guard
 	rotates := o.Class == feedback.Throttled && p.scope == LimitKey && len(p.keys) > 1
 	if rotates && o.Scope != feedback.ScopeConcurrency {
+		if told.RetryAfter > 0 && !guard.Pauses() && guard.heeds(o) {
+			t.unpaused = slices.DeleteFunc(t.unpaused, func(d keyDelay) bool { return d.key == t.key })
+			t.unpaused = append(t.unpaused, keyDelay{t.key, time.Now().Add(told.RetryAfter)})
+		}
 		told.HasRetryAfter, told.RetryAfter = false, 0
 	}
 	t.attempts++
-	delay, ok := t.key.lane.guard.MayRetry(context.Background(), t.attempts, &told)
+	delay, ok := guard.MayRetry(context.Background(), t.attempts, &told)
 	if !ok {
 		return KeyPermit{}, false, nil
 	}
@@ -103,13 +116,40 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 			return permit, true, nil
 		}
 	}
-	if deadline, has := ctx.Deadline(); has && time.Until(deadline) < delay {
+	delay, avoid, ok := t.sitOut(delay)
+	if deadline, has := ctx.Deadline(); !ok || has && time.Until(deadline) < delay {
 		return KeyPermit{}, false, nil
 	}
 	if err := Sleep(ctx, delay); err != nil {
 		return KeyPermit{}, true, err
 	}
-	return t.more(p.acquire(ctx, t.request, keyChoice{noProbe: true}))
+	return t.more(p.acquire(ctx, t.request, keyChoice{avoid: avoid, noProbe: true}))
+}
+
+// sitOut returns how long a send after a delay has to wait when no guard keeps what keys were told: until the first of them is over. avoid
+// are the keys of which it is not over then. ok is false when that is longer than a caller may wait.
+func (t *Rotation) sitOut(delay time.Duration) (longer time.Duration, avoid []*poolKey, ok bool) {
+	if len(t.unpaused) == 0 {
+		return delay, nil, true
+	}
+	now, first := time.Now(), never
+	for _, d := range t.unpaused {
+		first = min(first, d.until.Sub(now))
+	}
+	set := t.pool.set.Load()
+	if first > min(set.maxPause, set.maxWait) {
+		return 0, nil, false
+	}
+	longer = delay
+	if first > 0 {
+		longer = max(delay, first+rand.N(first/20+1)) // not in step with others who were told the same
+	}
+	for _, d := range t.unpaused {
+		if d.until.Sub(now) > longer {
+			avoid = append(avoid, d.key)
+		}
+	}
+	return longer, avoid, true
 }
 
 // affords takes a retry that has no delay from the budget.

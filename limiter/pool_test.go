@@ -838,6 +838,46 @@ func TestPoolReclaimsProbe(t *testing.T) {
 	})
 }
 
+// A probe is watched also where few permits are: nothing else ends it when its permit is lost.
+func TestPoolWatchesProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{8}, func(c *PoolConfig) {
+			c.Probe, c.Guard.MaxWait, c.Guard.MaxPause = time.Minute, time.Hour, time.Hour
+			c.Guard.MaxHold, c.Guard.WatchOneIn, c.Guard.Reclaim = 10*time.Second, 1024, true
+		})
+		kp := takeKey(t, p)
+		kp.Release(Outcome{Class: feedback.ClientError}, KeyUnauthorized)
+		for range 3 {
+			if lost := takeKey(t, p); !lost.Probe() {
+				t.Fatal("the key is out, and the call is no probe")
+			}
+		}
+	})
+}
+
+// A place that was taken back is not counted as in flight with its key, and is not counted off twice.
+func TestPoolCountsWithoutReclaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{4}, func(c *PoolConfig) { c.Guard.MaxHold, c.Guard.Reclaim = 10*time.Second, true })
+		lost, late := takeKey(t, p), takeKey(t, p)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if n := p.Stats().InFlight; n != 0 {
+			t.Errorf("%d calls are in flight after their places were taken back", n)
+		}
+		kp := takeKey(t, p)
+		late.Release(okay, KeyFine)
+		if n := p.Stats().InFlight; n != 1 {
+			t.Errorf("%d calls are in flight, want 1", n)
+		}
+		kp.Release(okay, KeyFine)
+		lost.Abandon()
+		if n := p.Stats().InFlight; n != 0 {
+			t.Errorf("%d calls are in flight at the end", n)
+		}
+	})
+}
+
 // "nothing is held back"
 func TestPoolObserves(t *testing.T) {
 	p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe = true })
@@ -1165,6 +1205,83 @@ func TestPoolAsksAgainAfterMaxPause(t *testing.T) {
 			if other.Held() {
 				other.Release(Outcome{}, KeyFine)
 			}
+		}
+	})
+}
+
+// Guards that hold nothing back leave a named delay to whoever sends again; no key is asked again within its own.
+func TestPoolThatHoldsNothingBackHeedsADelay(t *testing.T) {
+	for name, edit := range map[string]func(*PoolConfig){
+		"observes":            func(c *PoolConfig) { c.Guard.Observe = true },
+		"ignores Retry-After": func(c *PoolConfig) { c.Guard.IgnoreRetryAfter = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				delays := map[string]time.Duration{credential(0): 30 * time.Second, credential(1): 10 * time.Second}
+				p := newPool(t, []int{4, 4}, edit)
+				last := map[string]time.Time{}
+				err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+					if at, ok := last[key.Reveal()]; ok {
+						if since, told := time.Since(at), delays[key.Reveal()]; since < told {
+							t.Errorf("a key that named %v was sent with again after %v", told, since)
+						} else if since > 12*time.Second {
+							t.Errorf("sent again after %v, and there was a key after 10s", since)
+						}
+						return nil
+					}
+					last[key.Reveal()] = time.Now()
+					return Fail(throttledFor(delays[key.Reveal()]), errors.New("429"))
+				})
+				if err != nil || len(last) != 2 {
+					t.Errorf("%v, with %d keys", err, len(last))
+				}
+			})
+		})
+	}
+}
+
+// A key of which the upstream says that it has no quota for years is probed once a day.
+func TestPoolQuotaForYears(t *testing.T) {
+	for _, delay := range []time.Duration{50 * 365 * 24 * time.Hour, 1<<63 - 1} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, []int{1, 1}, nil)
+			kp := takeKey(t, p)
+			wantKey(t, &kp, 0)
+			kp.Release(Outcome{Class: feedback.QuotaExhausted, Scope: feedback.ScopeUnknown, HasRetryAfter: true, RetryAfter: delay}, KeyFine)
+			if in := time.Until(p.Keys()[0].ProbeAt); in != 24*time.Hour {
+				t.Errorf("after a delay of %v the next probe is in %v", delay, in)
+			}
+			time.Sleep(25 * time.Hour)
+			kp = takeKey(t, p)
+			if !kp.Probe() {
+				t.Fatal("no probe after a day")
+			}
+			kp.Release(okay, KeyFine)
+			if p.Keys()[0].Out != KeyFine {
+				t.Errorf("%v", p.Keys()[0])
+			}
+		})
+	}
+}
+
+// The call that probes a key and is forbidden says nothing of what the key is out for.
+func TestPoolForbiddenProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Probe, c.ProbeMax = 10*time.Minute, 24*time.Hour })
+		kp := takeKey(t, p)
+		wantKey(t, &kp, 0)
+		kp.Release(broke, KeyFine)
+		for range 5 {
+			time.Sleep(time.Until(p.Keys()[0].ProbeAt) + time.Second)
+			kp = takeKey(t, p)
+			if !kp.Probe() {
+				t.Fatal("no probe")
+			}
+			kp.Release(unauthorized, KeyForbidden)
+		}
+		k := p.Keys()[0]
+		if in := time.Until(k.ProbeAt); k.Out != KeyExhausted || in > time.Minute {
+			t.Errorf("after five probes that were forbidden: %v, and the next one in %v", k, in)
 		}
 	})
 }

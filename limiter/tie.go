@@ -51,7 +51,7 @@ func (p *Permit) Tie(t *Tie, owner Tied) {
 // Tie is Permit.Tie.
 func (kp *KeyPermit) Tie(t *Tie, owner Tied) {
 	t.tie(kp.key.lane.guard, kp.permit.ticket, owner)
-	if t.slot != nil && kp.pool.waiting.Load() > 0 {
+	if t.slot != nil && (kp.pool.waiting.Load() > 0 || kp.pool.set.Load().queue == 0) {
 		t.take()
 	}
 }

@@ -197,3 +197,43 @@ func tieStress(t *testing.T) {
 		t.Errorf("%d calls are still noted", slots)
 	}
 }
+
+// keyTied is a call of a pool that is tied to its context.
+type keyTied struct {
+	ctx    context.Context
+	permit KeyPermit
+	tie    Tie
+	once   sync.Once
+}
+
+func (c *keyTied) Context() context.Context { return c.ctx }
+
+func (c *keyTied) ContextEnded() {
+	c.once.Do(func() {
+		c.tie.End()
+		c.permit.Release(Outcome{Class: feedback.Canceled}, KeyFine)
+	})
+}
+
+// Where nobody waits for a key, nobody has the contexts watched either, so a forgotten call is watched from its start.
+func TestForgottenCallOfAPoolWithoutAQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Queue = -1 })
+		ctx, cancel := context.WithCancel(context.Background())
+		for range 2 {
+			kp, err := p.Acquire(ctx, Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &keyTied{ctx: ctx, permit: kp}
+			c.permit.Tie(&c.tie, c)
+		}
+		cancel()
+		synctest.Wait()
+		for range 2 {
+			if _, err := p.Acquire(context.Background(), Request{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

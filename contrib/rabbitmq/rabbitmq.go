@@ -23,6 +23,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,9 +83,10 @@ const (
 	reconnectMost  = 5 * time.Second
 	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
 	maxDelay = 4096 * time.Second
-	// All headers of a message must fit into one frame of 128 KiB.
+	// All headers of a message must fit into one frame, of 128 KiB unless the broker says otherwise, beside its other properties.
 	mostDetail = 8 << 10
 	mostAnswer = 32 << 10
+	properties = 4 << 10
 )
 
 // letterHeaders are those that only dead letters have.
@@ -596,6 +598,50 @@ func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.Dead
 
 func cut(s string, most int) string { return s[:min(len(s), most)] }
 
+// fit takes headers out until the rest has no more than so many bytes: the answer first, then the largest of those that are not of this package. It
+// returns which. A frame that is too large would cost the connection, and all that is on it, each time that it is tried.
+func fit(h amqp.Table, most int) (out []string) {
+	for size(h) > most {
+		largest, n := "", 0
+		for k, v := range h {
+			if k == headerAnswer {
+				largest = k
+				break
+			}
+			if s := size(v); s > n && !strings.HasPrefix(k, "x-flyball-") {
+				largest, n = k, s
+			}
+		}
+		if largest == "" {
+			return out
+		}
+		delete(h, largest)
+		out = append(out, largest)
+	}
+	return out
+}
+
+// size returns how many bytes a header has at most.
+func size(v any) int {
+	const least = 16 // of what has a fixed length
+	n := least
+	switch v := v.(type) {
+	case string:
+		n += len(v)
+	case []byte:
+		n += len(v)
+	case amqp.Table:
+		for k, e := range v {
+			n += 1 + len(k) + size(e)
+		}
+	case []any:
+		for _, e := range v {
+			n += size(e)
+		}
+	}
+	return n
+}
+
 // move publishes a copy of a message to a queue and then acknowledges it.
 func (s *Source) move(ctx context.Context, h *handle, queue string, change func(*amqp.Publishing)) error {
 	m := &h.msg
@@ -613,6 +659,11 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 		}
 	}
 	change(&p)
+	if frame := h.link.conn.Config.FrameSize; frame > properties { // else it has no bound
+		if out := fit(p.Headers, frame-properties); len(out) > 0 {
+			s.cfg.Log("rabbitmq: the headers of %s@%d are too large for one frame; without %s", s.cfg.Queue, m.DeliveryTag, strings.Join(out, ", "))
+		}
+	}
 	if err := s.young.wait(ctx, queue); err != nil {
 		return h.lost(err)
 	}

@@ -524,3 +524,34 @@ func TestDeadLetterMovedBack(t *testing.T) {
 		t.Errorf("tried again it has %d attempts, %d retries, since %v; want 1, 1, %v", again.Attempts, again.Retries, again.Since, d.Since)
 	}
 }
+
+// A message whose headers leave no room for those of a dead letter is put aside all the same, and the connection stays.
+func TestDeadLetterOfLargeHeaders(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("headers-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	ch := admin(t, u)
+	for name, size := range map[string]int{"some": 100 << 10, "nearly all": 127 << 10} {
+		if err := ch.Publish("", queue, true, false, amqp.Publishing{
+			DeliveryMode: amqp.Persistent, Body: []byte(`{"custom_id":"` + name + `"}`), Headers: amqp.Table{"large": strings.Repeat("x", size), "small": "kept"},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ds, err := src.Fetch(t.Context(), 1)
+		if err != nil || len(ds) != 1 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		letter := &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused, Detail: strings.Repeat("d", 8<<10)}, Answer: []byte(strings.Repeat("a", 32<<10)), At: time.Now()}
+		if err := src.Dead(t.Context(), ds[0], letter); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m, ok, err := ch.Get(queue+".dead", true)
+		if err != nil || !ok {
+			t.Fatalf("%s: there is no dead letter: %v", name, err)
+		}
+		if m.Headers["x-flyball-reason"] != string(drain.ReasonRefused) || m.Headers["small"] != "kept" || !strings.Contains(string(m.Body), name) {
+			t.Errorf("%s: the dead letter says %v, small is %v, its body %s", name, m.Headers["x-flyball-reason"], m.Headers["small"], m.Body)
+		}
+	}
+}

@@ -16,7 +16,8 @@
 // get a larger part either, the sum stays within the budget. It joins again by itself when Redis is back. A Redis that comes back
 // empty gives nobody more than he has for one TTL, until all have come.
 //
-// A pause that an upstream asks for reaches the other guards with the next exchange. The mean of the limits that the others have learned is
+// A pause that an upstream asks for reaches the other guards with the next exchange. Guard.Resume ends it in its own process, and does
+// not reach the others. The mean of the limits that the others have learned is
 // in State, for a process that starts.
 //
 // All keys of one budget are one key, so a cluster needs no more than the key's slot.
@@ -54,7 +55,8 @@ const (
 type Config struct {
 	// Name names the budget: the guards of one name share. The key in Redis is "flyball:{Name}".
 	Name string
-	// Limits is how many limits the guard's budget has (1 to 8), the same in all processes.
+	// Limits is how many limits the guard's budget has (1 to 8), the same in all processes. Those that a Reload brings beyond it are not shared:
+	// each process spends all of them.
 	Limits int
 	// Every is how often the parts are agreed on anew (20 ms to 1 min). Zero means 200 ms. Smaller follows the demand
 	// faster and asks Redis more often: one script a process each time.
@@ -105,6 +107,7 @@ type Shared struct {
 	looked  time.Time //
 	rates   []float64 // demand, smoothed
 	pause   time.Time // the end of the last pause that came from others
+	lifted  time.Time // the end of the last one of those that Guard.Resume ended here
 }
 
 //go:embed share.lua
@@ -150,6 +153,9 @@ func Join(client redis.UniversalClient, guard *limiter.Guard, cfg Config) (*Shar
 	}
 	if client == nil || guard == nil {
 		errs = append(errs, errors.New("redisbudget: Join needs a client and a guard"))
+	} else if n := len(guard.Explain(0).Budgets); cfg.Limits >= 1 && n != cfg.Limits {
+		// Those beyond Limits would not be shared: each process would spend all of them.
+		bad("Limits", cfg.Limits, fmt.Sprintf("%d, as many as the limits of the budget of guard %s", n, guard.Name()))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -273,6 +279,9 @@ func (s *Shared) exchange(ctx context.Context) {
 	if st.Asked > 0 && now.Add(st.Asked).After(s.pause.Add(100*time.Millisecond)) {
 		pause = st.Asked
 	}
+	if st.Asked == 0 && s.pause.After(now) {
+		s.lifted = s.pause
+	}
 	args := []any{s.id, s.cfg.TTL.Milliseconds(), pause.Milliseconds(), st.Limit}
 	for i, share := range s.state.Shares { // written by this goroutine only
 		args = append(args, share, wants[i])
@@ -295,7 +304,9 @@ func (s *Shared) exchange(ctx context.Context) {
 		if until := now.Add(left); until.After(s.pause) {
 			s.pause = until
 		}
-		s.guard.Pause(now.Add(left))
+		if until := now.Add(left); until.After(s.lifted.Add(100 * time.Millisecond)) {
+			s.guard.Pause(until)
+		}
 	}
 	s.put(n[3:], func(state *State) {
 		state.Members, state.PeerLimit = int(n[1]), n[2]

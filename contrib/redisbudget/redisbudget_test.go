@@ -341,6 +341,29 @@ func TestPauseReachesTheOthers(t *testing.T) {
 	}
 }
 
+// Who ends a pause in a process has ended it there: it does not come back with the next exchange.
+func TestResumeStays(t *testing.T) {
+	s := start(t)
+	a, b := newReplica(t, client(t, s.addr()), redisbudget.Config{}), newReplica(t, client(t, s.addr()), redisbudget.Config{})
+	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+	a.guard.Pause(time.Now().Add(time.Hour))
+	until(t, "pause of the other", func() bool { return b.guard.Stats().Paused > 0 })
+	time.Sleep(time.Second) // the first one has heard of its own pause, too
+	a.guard.Resume()
+	b.guard.Resume()
+	time.Sleep(time.Second) // some exchanges
+	if x, y := a.guard.Stats().Paused, b.guard.Stats().Paused; x != 0 || y != 0 {
+		t.Fatalf("a second after Resume the guards pause for %v and %v", x, y)
+	}
+	a.guard.Pause(time.Now().Add(time.Second))
+	time.Sleep(500 * time.Millisecond)
+	if p := a.guard.Stats().Paused; p > time.Second {
+		t.Errorf("with a pause of a second of its own, the one that was ended is back: %v", p)
+	}
+	b.guard.Pause(time.Now().Add(2 * time.Hour))
+	until(t, "a longer pause", func() bool { return a.guard.Stats().Paused > time.Hour })
+}
+
 // holding is a law that holds everything back for a while, because of what it alone has seen.
 type holding struct {
 	*adaptive.Fixed
@@ -459,6 +482,25 @@ func TestCluster(t *testing.T) {
 	defer c.Close()
 	a, b := newReplica(t, c, redisbudget.Config{}), newReplica(t, c, redisbudget.Config{})
 	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+}
+
+// A guard whose budget has other limits than are shared would spend them alone.
+func TestConfigAndTheGuardsBudget(t *testing.T) {
+	for n, b := range map[int]*limiter.Budget{0: nil, 2: budget()} {
+		guard, err := limiter.New(limiter.Config{Name: "up", Budget: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+		defer c.Close()
+		shared, err := redisbudget.Join(c, guard, redisbudget.Config{Name: "test", Limits: 1})
+		if err == nil {
+			shared.Close()
+		}
+		if want := fmt.Sprintf("Config.Limits is 1, must be %d, ", n); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a budget of %d limits, of which one is shared: %v", n, err)
+		}
+	}
 }
 
 func TestConfig(t *testing.T) {

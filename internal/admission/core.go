@@ -746,6 +746,8 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 		c.hold(now)
 	}
 	switch {
+	case s == nil && cfg.Law != nil:
+		c.open(now) // its decision is in force from now on, as with Init
 	case s == nil:
 		look := c.askAt.Load()
 		c.apply(now, c.idle())

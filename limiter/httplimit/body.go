@@ -256,10 +256,12 @@ func (b *body) end(whole bool, err error) {
 	}
 	b.done.Store(true)
 	var o limiter.Outcome
+	fault := limiter.KeyFine
 	if b.told != nil {
 		o = b.told.outcome
 		if s := b.told.stream; s != nil {
-			if b.report(s, &o, whole || err != nil) {
+			complete := false
+			if complete, fault = b.report(s, &o, whole || err != nil); complete {
 				err = nil
 			}
 		}
@@ -276,17 +278,18 @@ func (b *body) end(whole bool, err error) {
 		s, _ := fromError(b.Context(), err)
 		o.Class, o.Scope = s.Class, s.Scope
 	}
-	b.held.release(&o, limiter.KeyFine)
+	b.held.release(&o, fault)
 }
 
-// report adds what s found to o, and reports whether the answer was all there. counted says that its tokens may be told as
+// report adds what s found to o, and reports whether the answer was all there, and what it says of the key. counted says that its tokens may be told as
 // they are. They may not when the caller closed a body in the middle, which is a success: the upstream then used more than it had told,
 // and what was reserved is the better guess.
-func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (complete bool) {
+func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (complete bool, fault limiter.KeyFault) {
 	s.Finish(time.Now())
 	r := s.Report()
 	if r.Refused {
 		// The upstream refused inside an answer that began well.
+		fault = faultInside(&r.Signal)
 		windows := o.Windows
 		*o = limiter.OutcomeFrom(r.Signal)
 		if windows != nil { // the header of a success may not have been searched; see habits
@@ -301,5 +304,5 @@ func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (com
 	if b.sieve.Usage && (counted || r.Complete) {
 		o.InputTokens, o.OutputTokens, o.CachedTokens = r.Usage.Input, r.Usage.Output, r.Usage.CachedInput
 	}
-	return r.Complete
+	return r.Complete, fault
 }

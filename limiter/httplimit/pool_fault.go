@@ -26,13 +26,24 @@ var invalidKey = map[string]bool{
 	"unauthenticated":              true,
 }
 
-// otherOwner are the codes by which OpenAI says with a 401 that the key is good, and that the request names an organization or a project
-// (OpenAI-Organization, OpenAI-Project) that the key is not of. Whoever may write a request's header must not be able to take keys out, either.
-var otherOwner = map[string]bool{
-	"mismatched_organization": true,
-	"mismatched_project":      true,
-	"invalid_organization":    true,
+// notThis are the codes by which upstreams say with a 401 that the key is good, and not for this request: OpenAI, when the request names an
+// organization or a project that the key is not of (OpenAI-Organization, OpenAI-Project), or an endpoint that a restricted key may not use; LiteLLM,
+// for a model. Whoever may write a request's header, path or model must not be able to take keys out, either.
+var notThis = map[string]bool{
+	"mismatched_organization":      true,
+	"mismatched_project":           true,
+	"invalid_organization":         true,
+	"missing_scope":                true,
+	"key_model_access_denied":      true,
+	"team_model_access_denied":     true,
+	"user_model_access_denied":     true,
+	"org_model_access_denied":      true,
+	"project_model_access_denied":  true,
+	"end_user_model_access_denied": true,
 }
+
+// missingScopes is how OpenAI begins to say missing_scope where it sends no code. A sentence may acquit a key, as nothing is taken out then.
+const missingScopes = "You have insufficient permissions for this operation. Missing scopes:"
 
 // fault returns what an attempt says of the key that it was sent with.
 func fault(f *failed) limiter.KeyFault {
@@ -47,18 +58,53 @@ func fault(f *failed) limiter.KeyFault {
 func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 	switch class {
 	case feedback.QuotaExhausted:
+		if feedback.Parse(feedback.Answer{Status: status, Body: body}).Zero {
+			return limiter.KeyForbidden // Gemini, for a model that is not in the plan; others are
+		}
 		return limiter.KeyExhausted
 	case feedback.ClientError:
 	default:
 		return limiter.KeyFine
 	}
 	switch {
-	case says(body, invalidKey), status == http.StatusUnauthorized && !says(body, otherOwner):
+	case says(body, invalidKey), refusedInside(body), status == http.StatusUnauthorized && !says(body, notThis) && !lacksScopes(body):
 		return limiter.KeyUnauthorized
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return limiter.KeyForbidden
 	}
 	return limiter.KeyFine
+}
+
+// faultInside returns what an error inside an answer that began well says of the key.
+func faultInside(s *feedback.Signal) limiter.KeyFault {
+	code, _, _ := strings.Cut(s.Source, " ")
+	switch {
+	case s.Zero:
+		return limiter.KeyForbidden
+	case s.Class == feedback.ClientError && (code == "code:1004" || code == "code:2049"): // MiniMax, base_resp: not signed in, invalid key
+		return limiter.KeyUnauthorized
+	}
+	return limiter.KeyFine
+}
+
+// refusedInside reports whether a body has one of the codes by which MiniMax refuses a key; see faultInside.
+func refusedInside(body []byte) bool {
+	var b struct {
+		Base struct {
+			Code int `json:"status_code"`
+		} `json:"base_resp"`
+	}
+	return json.Unmarshal(body, &b) == nil && (b.Base.Code == 1004 || b.Base.Code == 2049)
+}
+
+// lacksScopes reports whether a body says missing_scope in words.
+func lacksScopes(body []byte) bool {
+	var b struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	return json.Unmarshal(body, &b) == nil && strings.HasPrefix(b.Error.Message, missingScopes)
 }
 
 // says reports whether a body has one of some codes in one of the places where codes stand.

@@ -283,6 +283,24 @@ func TestPoolRefusalInsideAStream(t *testing.T) {
 	}
 }
 
+// MiniMax says with status 200 that it does not accept a key.
+func TestPoolKeyRefusedInsideAnAnswer(t *testing.T) {
+	for _, code := range []string{"1004", "2049"} {
+		u := &upstream{does: map[string]func() *http.Response{
+			"a": always(200, `{"base_resp":{"status_code":`+code+`,"status_msg":"invalid api key"}}`, "Content-Type", "application/json"),
+			"b": always(200, `{"choices":[],"base_resp":{"status_code":0,"status_msg":"success"}}`, "Content-Type", "application/json"),
+		}}
+		pool := newPool(t, nil, "a", "b")
+		rt := NewPool(u, pool, PoolConfig{})
+		for range 10 {
+			wantStatus(t, rt, 200)
+		}
+		if k := pool.Keys(); u.count("a") != 1 || k[0].Out != limiter.KeyUnauthorized || k[1].Out != limiter.KeyFine {
+			t.Errorf("code %s: sent %v; %v", code, u.sent, k)
+		}
+	}
+}
+
 func TestPoolForbidden(t *testing.T) {
 	u := &upstream{does: map[string]func() *http.Response{"a": always(403, `{"error":{"message":"not this model"}}`)}}
 	pool := newPool(t, nil, "a", "b")
@@ -307,7 +325,17 @@ func TestPoolForbidden(t *testing.T) {
 
 // A caller that names an organization which none of the keys is of takes none of them out.
 func TestPoolAndOtherOrganizations(t *testing.T) {
-	refuse := always(401, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`)
+	testPoolKeeps(t, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`)
+}
+
+// Nor does one that calls an endpoint which the keys are not for.
+func TestPoolOfRestrictedKeys(t *testing.T) {
+	testPoolKeeps(t, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.files.write.","type":"invalid_request_error","param":null,"code":"missing_scope"}}`)
+}
+
+func testPoolKeeps(t *testing.T, body string) {
+	t.Helper()
+	refuse := always(401, body)
 	u := &upstream{does: map[string]func() *http.Response{"a": refuse, "b": refuse, "c": refuse}}
 	pool := newPool(t, nil, "a", "b", "c")
 	rt := NewPool(u, pool, PoolConfig{})
@@ -316,6 +344,25 @@ func TestPoolAndOtherOrganizations(t *testing.T) {
 	}
 	if s := pool.Stats(); s.InService != 3 {
 		t.Errorf("%d keys of 3 are in service; sent %v", s.InService, u.sent)
+	}
+}
+
+// gemini is how Gemini refuses a call of a model that is not in the plan.
+const gemini = `{"error":{"code":429,"message":"You exceeded your current quota.\n* Quota exceeded for metric: generativelanguage.googleapis.com/generate_content_free_tier_requests, limit: 0\nPlease retry in 12.5s.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier","quotaDimensions":{"model":"gemini-2.5-pro"},"quotaValue":"0"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"12s"}]}}`
+
+// A caller that asks for a model which is not in the plan neither takes keys out nor has the others wait.
+func TestPoolAndAModelThatIsNotInThePlan(t *testing.T) {
+	refuse := always(429, gemini)
+	u := &upstream{does: map[string]func() *http.Response{"a": refuse, "b": refuse, "c": refuse}}
+	pool := newPool(t, nil, "a", "b", "c")
+	rt := NewPool(u, pool, PoolConfig{})
+	for range 5 {
+		wantStatus(t, rt, 429)
+	}
+	for _, k := range pool.Keys() {
+		if k.Out != limiter.KeyFine || k.Paused > 0 {
+			t.Errorf("%v; sent %v", k, u.sent)
+		}
 	}
 }
 
@@ -330,7 +377,13 @@ func TestFault(t *testing.T) {
 		{401, `{"error":{"message":"OpenAI-Organization header should match organization for API key","type":"invalid_request_error","param":null,"code":"mismatched_organization"}}`, limiter.KeyForbidden},
 		{401, `{"error":{"type":"invalid_request_error","code":"mismatched_project"}}`, limiter.KeyForbidden},
 		{401, `{"error":{"message":"","type":"invalid_request_error","param":null,"code":"invalid_organization"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: model.request. Check that","type":"invalid_request_error","param":null,"code":"missing_scope"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.responses.write. Check that","type":"invalid_request_error","param":null,"code":null}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"key not allowed to access model. This key can only access models=['a']. Tried to access b","type":"key_model_access_denied","param":"model","code":"401"}}`, limiter.KeyForbidden},
+		{401, `{"error":{"message":"Authentication Error, Invalid proxy server token passed","type":"token_not_found_in_db","param":"key","code":"401"}}`, limiter.KeyUnauthorized},
 		{401, `{"error":{"message":"You must be a member of an organization to use the API.","type":"invalid_request_error","code":"no_organization"}}`, limiter.KeyUnauthorized},
+		{200, `{"base_resp":{"status_code":1004,"status_msg":"login fail"}}`, limiter.KeyUnauthorized},
+		{200, `{"base_resp":{"status_code":2013,"status_msg":"invalid params"}}`, limiter.KeyFine},
 		{402, "", limiter.KeyExhausted},
 		{403, "", limiter.KeyForbidden},
 		{403, `{"error":{"type":"authentication_error"}}`, limiter.KeyUnauthorized},
@@ -342,6 +395,9 @@ func TestFault(t *testing.T) {
 		{400, `{"error":{"details":{"reason":"API_KEY_INVALID"}}}`, limiter.KeyFine},
 		{400, `invalid_api_key`, limiter.KeyFine},
 		{429, `{"error":{"code":"insufficient_quota"}}`, limiter.KeyExhausted},
+		{429, gemini, limiter.KeyForbidden},
+		{429, `{"code":"resource-exhausted","error":"Too many requests for team t and model grok-4. Your team's limits are: Requests per Second (actual/limit): 0/0"}`, limiter.KeyForbidden},
+		{429, `{"error":{"code":"insufficient_quota","message":"limit: 0"}}`, limiter.KeyExhausted},
 		{429, "", limiter.KeyFine},
 		{503, "", limiter.KeyFine},
 	} {
