@@ -32,7 +32,7 @@ type plan struct {
 	only   bool          // nothing else than what is there
 }
 
-// largestKeyed is the largest body that is compared with others, in bytes: to read its JSON can take some 25 times as much memory.
+// largestKeyed is the largest body that is compared with others, in bytes: to read its JSON takes time, and its keys memory.
 const largestKeyed = 2 << 20
 
 // plan returns what the cache is to do; nil is nothing.
