@@ -529,7 +529,7 @@ func (c *call) run() {
 	defer resp.Body.Close()
 	c.where()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		c.rec.Err = c.out.tunnel(c.r, resp)
+		c.rec.Err = c.out.tunnel(t, resp)
 		return
 	}
 	if err := c.out.answer(resp); err != nil {
