@@ -39,6 +39,7 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway.batches: %w", err)
 	}
+	s.batchTo = b.Upstream
 	return q, nil
 }
 
@@ -74,7 +75,7 @@ func (s *Server) batchPath(r *http.Request) string {
 	upstream, rest := s.proxy.Match(r.URL.EscapedPath())
 	if upstream == "" {
 		rest = r.URL.EscapedPath()
-	} else if upstream != s.settings.Load().Batches.Upstream {
+	} else if upstream != s.batchTo {
 		return ""
 	}
 	rest = strings.TrimPrefix(rest, "/v1")

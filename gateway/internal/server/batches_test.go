@@ -249,6 +249,34 @@ func TestBatchesAfterReload(t *testing.T) {
 	}
 }
 
+// A reload changes nothing of batches before the gateway is started again: who asks for one that goes on does not come to the upstream's own.
+func TestBatchesStayInAReload(t *testing.T) {
+	checkGoroutines(t)
+	var strayed atomic.Int64
+	a := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/chat/completions") {
+			strayed.Add(1)
+		}
+		ok(w, r)
+	})
+	file := table(a, "[upstream.other]\nbase_url='"+a.URL+"/v1'\n")
+	g := start(t, file+"[gateway.batches]\ndir='{dir}/spool'\nupstream='up'")
+	api := batchAPI{t, g.url + "/up/v1", ""}
+	_, id := api.batch(batchLines(3))
+	api.results(id)
+	for _, now := range []string{"[gateway.batches]\ndir='{dir}/spool'\nupstream='other'", ""} {
+		g.write(file + now)
+		g.onReload(g.limits.Reload())
+		var b struct{ Status string }
+		if api.do("GET", "/batches/"+id, "", nil, &b); b.Status != "completed" {
+			t.Errorf("after a reload with %q the batch is %q, want completed", now, b.Status)
+		}
+	}
+	if n := strayed.Load(); n > 0 {
+		t.Errorf("%d calls of the Batch API came to the upstream", n)
+	}
+}
+
 // The upstream's key opens what is below its base URL, and nothing beside it.
 func TestBatchesBesideTheAPI(t *testing.T) {
 	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
