@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -77,6 +79,10 @@ func (s *Server) batchPath(r *http.Request) string {
 		rest = r.URL.EscapedPath()
 	} else if upstream != s.batchTo {
 		return ""
+	}
+	// However it is written: the upstream may take "//" and "%66" for what they mean, and its own files are not for callers.
+	if plain, err := url.PathUnescape(rest); err == nil {
+		rest = path.Clean("/" + plain)
 	}
 	rest = strings.TrimPrefix(rest, "/v1")
 	for _, name := range [...]string{"/files", "/batches"} {

@@ -277,6 +277,25 @@ func TestBatchesStayInAReload(t *testing.T) {
 	}
 }
 
+// The upstream's own files and batches are not reached, however their paths are written.
+func TestBatchesByOtherPaths(t *testing.T) {
+	var strayed atomic.Int64
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		strayed.Add(1)
+		ok(w, r)
+	})
+	g := start(t, table(s, "[gateway.batches]\ndir='{dir}/spool'"))
+	for _, path := range []string{"/v1/files", "/v1/%66iles", "/v1//files", "//v1/files", "/up/files", "/up/v1/%62atches", "/up//v1/files", "/up/v1/files/", "/up/v1%2ffiles", "/up/v1/./files"} {
+		var list struct{ Object string }
+		if status := (batchAPI{t, g.url, ""}).do("GET", path, "", nil, &list); list.Object != "list" {
+			t.Errorf("GET %s has status %d and %+v, want the list", path, status, list)
+		}
+	}
+	if n := strayed.Load(); n > 0 {
+		t.Errorf("%d calls came to the upstream", n)
+	}
+}
+
 // The upstream's key opens what is below its base URL, and nothing beside it.
 func TestBatchesBesideTheAPI(t *testing.T) {
 	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
