@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
@@ -156,4 +157,21 @@ func answer(status int, retryAfter string) *http.Response {
 		h.Set("Retry-After", retryAfter)
 	}
 	return &http.Response{StatusCode: status, Header: h, Body: http.NoBody}
+}
+
+// An upstream that does not let anybody connect cannot be reached: its caller may try again, and is not told that an answer took too long.
+func TestConnectionThatTimesOut(t *testing.T) {
+	_, err := (&net.Dialer{Timeout: time.Nanosecond}).DialContext(t.Context(), "tcp", "192.0.2.1:80")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the time-out of a dialer is %v", err)
+	}
+	sent := newTurn(t.Context(), time.Now().Add(time.Hour))
+	defer sent.end()
+	if err := sent.sending(); err != nil {
+		t.Fatal(err)
+	}
+	c := &call{job: &job{route: &route{Route: &settings.Route{}}}, rec: Record{Began: time.Now()}}
+	if e := c.explain(err, sent); e.Kind != dialect.BadGateway || e.Final || !strings.Contains(e.Message, "cannot be reached") {
+		t.Errorf("a connection that timed out is explained as %+v", e)
+	}
 }

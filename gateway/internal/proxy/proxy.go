@@ -582,6 +582,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		case limiter.ReasonClosed:
 			e.Kind = dialect.Unavailable
 		}
+	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
