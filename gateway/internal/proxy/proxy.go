@@ -541,10 +541,13 @@ func (c *call) run() {
 	}
 }
 
+// UpstreamHeader is the field of an answer that tells where a call went that could have gone elsewhere.
+const UpstreamHeader = "X-Flyball-Upstream"
+
 // where tells the caller where a call went that could have gone elsewhere.
 func (c *call) where() {
 	if len(c.route.targets) > 1 {
-		c.out.note("X-Flyball-Upstream", c.target.name)
+		c.out.note(UpstreamHeader, c.target.name)
 	}
 }
 

@@ -188,9 +188,6 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		return false
 	}
 	c.cached(what)
-	if lead {
-		c.where()
-	}
 	h := head.Header
 	if !lead && len(h["Set-Cookie"]) > 0 {
 		h = h.Clone()
@@ -219,6 +216,9 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	}
 	defer t.end()
 	defer resp.Body.Close()
+	if len(j.route.targets) > 1 {
+		resp.Header.Set(UpstreamHeader, j.target.name) // those who share it, or have it from the cache, are told, too
+	}
 	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength})
 	size := 4 << 10
 	if resp.ContentLength > 0 {
@@ -267,8 +267,12 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	f.End(nil)
 }
 
-// keepable reports whether an answer that came to its end is a whole one without an error in it.
+// keepable reports whether an answer that came to its end is a whole one without an error in it, and what would be answered again: a
+// fallback's is not, once the upstream has a place.
 func (j *job) keepable(resp *http.Response, body []byte) bool {
+	if j.target != &j.route.targets[0] {
+		return false
+	}
 	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(strings.Join(resp.Header["Cache-Control"], ",")), "no-store") {
 		return false
 	}
