@@ -41,6 +41,8 @@ type Config struct {
 	MaxFile int64
 	// Idempotent is as in drain.Config.
 	Idempotent bool
+	// Grace is as in drain.Config: how long calls in flight may take to end when Run is to end.
+	Grace time.Duration
 	// AtOnce is how many batches are sent at a time; they share the guard. Zero means 4.
 	AtOnce int
 	// Again is after how long a batch goes on that was stopped by what is not its fault: a key that the upstream does not accept, a
@@ -453,7 +455,7 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	}
 	r, err := drain.New(drain.Config{
 		Source: src, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
-		QuotaPause: time.Minute, StopAfter: -1,
+		Grace: q.cfg.Grace, QuotaPause: time.Minute, StopAfter: -1,
 	})
 	if err != nil {
 		return c, err

@@ -27,6 +27,7 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 	base.MaxIdleConns, base.MaxIdleConnsPerHost = 0, 1<<14
 	cfg := batches.Config{
 		Dir: b.Dir, MaxFile: b.MaxFile, Idempotent: b.Idempotent,
+		Grace: max(set.Server.DrainTimeout, time.Millisecond), // as those of callers; 0 would be the default
 		// Whose it is says the gateway, not a line of a file.
 		Request: func(j *drain.Job) limiter.Request {
 			return limiter.Request{Tenant: b.Tenant, Output: j.MaxTokens}

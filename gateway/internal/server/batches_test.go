@@ -218,6 +218,18 @@ func TestBatchesGoOn(t *testing.T) {
 	}
 }
 
+// Calls of batches may take as long to end as those of callers, and no longer.
+func TestBatchesEndInTime(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, hold(t, make(chan bool), ok))
+	g := start(t, table(s, "")+"[gateway.batches]\ndir='{dir}/spool'\n[gateway.server]\ndrain_timeout='100ms'\n")
+	batchAPI{t, g.url + "/v1", ""}.batch(batchLines(1))
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	if err := g.stop(); err != nil { // which does not wait for half a minute
+		t.Error(err)
+	}
+}
+
 // Batches go where their upstream is now, and no key gets to another host than its own.
 func TestBatchesAfterReload(t *testing.T) {
 	checkGoroutines(t)
