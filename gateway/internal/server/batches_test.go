@@ -180,6 +180,40 @@ func TestBatchesOfCallers(t *testing.T) {
 	}
 }
 
+// Who has more batches than are sent at a time keeps none of another caller from being sent.
+func TestBatchesOfOneCallerHoldUpNobody(t *testing.T) {
+	var held atomic.Int64
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); bytes.Contains(body, []byte("long")) {
+			held.Add(1)
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+		ok(w, r)
+	})
+	g := start(t, table(s, "law='fixed'\ninitial_limit=20")+"[gateway.batches]\ndir='{dir}/spool'\n"+caller("ann", "a-key-of-ann-that-is-long-enough-0001", "")+caller("bob", "a-key-of-bob-that-is-long-enough-0002", ""))
+	ann := batchAPI{t, g.url + "/v1", "a-key-of-ann-that-is-long-enough-0001"}
+	bob := batchAPI{t, g.url + "/v1", "a-key-of-bob-that-is-long-enough-0002"}
+	var ids []string
+	for range 6 {
+		_, id := ann.batch(strings.ReplaceAll(batchLines(1), `"m"`, `"long"`))
+		ids = append(ids, id)
+	}
+	eventually(t, "four are sent", func() bool { return held.Load() == 4 })
+	_, id := bob.batch(batchLines(3))
+	bob.results(id)
+	if n := held.Load(); n != 4 {
+		t.Errorf("%d batches of one caller are sent at a time, want 4", n)
+	}
+	close(release)
+	for _, id := range ids {
+		ann.results(id)
+	}
+}
+
 // A gateway that ends lets calls of a batch end; what is left goes on with the next start.
 func TestBatchesGoOn(t *testing.T) {
 	checkGoroutines(t)
