@@ -517,6 +517,10 @@ func (c *call) run() {
 		c.share(plan)
 		return
 	}
+	if onlyCached(c.r.Header) { // and the cache has nothing to do with it
+		c.refuse(notCached)
+		return
+	}
 	if c.r.ProtoAtLeast(1, 1) {
 		c.early = c.out.early
 	}

@@ -86,6 +86,21 @@ func (c *call) plan() *plan {
 	return p
 }
 
+// onlyCached reports whether a caller wants nothing else than what the cache has.
+func onlyCached(h http.Header) bool {
+	for _, f := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(f, ",") {
+			if strings.EqualFold(strings.TrimSpace(d), "only-if-cached") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// notCached is for who wants nothing else than what the cache has.
+var notCached = &dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true}
+
 // safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0 and not
 // kept by the upstream.
 func (c *call) safe() bool {
@@ -140,7 +155,7 @@ func (c *call) share(p *plan) {
 		}
 		if p.only {
 			c.cached("miss")
-			c.refuse(&dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true})
+			c.refuse(notCached)
 			return
 		}
 		key := p.key

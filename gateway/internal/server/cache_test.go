@@ -111,9 +111,19 @@ func TestCache(t *testing.T) {
 			}
 		})
 	}
-	resp := post(t, client(t), g.url+"/embeddings", `{"input":"never"}`, "Cache-Control", "only-if-cached")
-	if _ = read(t, resp); resp.StatusCode != 504 {
-		t.Errorf("only-if-cached: %s", resp.Status)
+	// Who wants nothing but what is there never pays for a call, also where the cache has nothing to do with it.
+	for _, c := range [][]string{
+		{"/embeddings", `{"input":"never"}`, "Cache-Control", "only-if-cached"},
+		{"/embeddings", `{"input":"never"}`, "Cache-Control", "max-age=5, Only-If-Cached", "X-Flyball-Cache", "off"},
+		{"/embeddings", `{"input":"never"}`, "Cache-Control", "no-store, only-if-cached"},
+		{"/chat/completions", chat, "Cache-Control", "only-if-cached"},
+		{"/off/embeddings", embed, "Cache-Control", "only-if-cached"},
+	} {
+		before := calls.Load()
+		resp := post(t, client(t), g.url+c[0], c[1], c[2:]...)
+		if _ = read(t, resp); resp.StatusCode != 504 || calls.Load() != before {
+			t.Errorf("%q: %s after %d calls, want 504 after none", c, resp.Status, calls.Load()-before)
+		}
 	}
 	g.idle()
 }
