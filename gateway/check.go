@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -28,21 +29,23 @@ func (e *env) checkCommand() *cli.Command {
 			if err != nil {
 				return misuse(err)
 			}
+			var out strings.Builder
 			for _, r := range s.Routes {
 				u := s.Limits.Upstreams[r.Upstream]
 				line := fmt.Sprintf("http://%s%s/ -> %s%s/ (%s, %d keys)", s.Listen, r.Path, u.BaseURL, r.To, r.Upstream, len(u.Keys.Sources))
 				for _, f := range r.Fallback {
 					line += ", else " + strings.TrimSpace(f.Upstream+" "+f.Model)
 				}
-				fmt.Fprintln(e.stdout, line)
+				fmt.Fprintln(&out, line)
 			}
 			if s.Batches.Dir != "" {
-				fmt.Fprintf(e.stdout, "http://%s/v1/batches keeps batches for %s in %s\n", s.Listen, s.Batches.Upstream, s.Batches.Dir)
+				fmt.Fprintf(&out, "http://%s/v1/batches keeps batches for %s in %s\n", s.Listen, s.Batches.Upstream, s.Batches.Dir)
 			}
 			if len(s.Routes) == 0 {
-				fmt.Fprintln(e.stdout, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")
+				fmt.Fprintln(&out, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")
 			}
-			return nil
+			_, err = io.WriteString(e.stdout, out.String())
+			return err
 		},
 	}
 }

@@ -165,6 +165,10 @@ func drainUpstream(c *cli.Context) (*target, error) {
 	switch {
 	case c.String("config") != "" && c.String("base-url") != "":
 		return nil, errors.New("give --config or --base-url, one of the two")
+	case c.String("config") != "" && c.String("key-env") != "":
+		return nil, errors.New("--key-env is for --base-url: with --config, write a table [[upstream.NAME.key]] with env")
+	case c.String("base-url") != "" && c.String("upstream") != "":
+		return nil, errors.New("--upstream names one of --config, and --base-url is given")
 	case c.String("config") != "":
 		file, err := config.Load(c.String("config"))
 		if err != nil {

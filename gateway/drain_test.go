@@ -144,6 +144,8 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{"--from", "amqp://u:topsecret@127.0.0.1:1/?queue=q", "--out", out, "--base-url", "http://127.0.0.1:1"}, "connect"},
 		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},
 		{[]string{in, "--out", out, "--nonsense"}, "nonsense"},
+		{[]string{in, "--out", out, "--config", empty, "--key-env", "HOME"}, "[[upstream.NAME.key]]"},
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--upstream", "x"}, "--upstream"},
 		{[]string{in, "--out", out, "--config", empty}, "empty.toml has no upstream: write a table [upstream.NAME] with a base_url"},
 		{[]string{in, "--out", out, "--config", empty, "--upstream", "x"}, "empty.toml has no upstream: write a table [upstream.NAME] with a base_url"},
 	} {

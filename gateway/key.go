@@ -21,17 +21,17 @@ func (e *env) keyCommand() *cli.Command {
 			if c.NArg() != 1 || c.Args().First() == "" {
 				return misuse(errors.New("give the caller's name: gateway key NAME"))
 			}
-			key := "fb-" + rand.Text() + rand.Text()
+			key, shown := "fb-"+rand.Text()+rand.Text(), ""
 			if c.Bool("stdin") {
 				line, _ := bufio.NewReader(e.stdin).ReadString('\n')
 				if key = strings.TrimRight(line, "\r\n"); len(key) < 32 {
 					return misuse(errors.New("the key has less than 32 characters, so it could be guessed from its hash; let gateway key make one"))
 				}
 			} else {
-				fmt.Fprintf(e.stdout, "# The key, which is not shown again:\n# %s\n\n", key)
+				shown = fmt.Sprintf("# The key, which is not shown again:\n# %s\n\n", key)
 			}
-			fmt.Fprintf(e.stdout, "[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n", c.Args().First(), sha256.Sum256([]byte(key)))
-			return nil
+			_, err := fmt.Fprintf(e.stdout, "%s[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n", shown, c.Args().First(), sha256.Sum256([]byte(key)))
+			return err
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -125,6 +126,21 @@ func TestBatchesOwnName(t *testing.T) {
 		ownName(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), c.token).ServeHTTP(w, r)
 		if w.Code != c.want {
 			t.Errorf("%s, token %v: status %d, want %d", c.host, c.token, w.Code, c.want)
+		}
+	}
+}
+
+// full is a disk that is full.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What is asked for and cannot be written is no success: a table in limits.toml, say, that is not there.
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	for _, args := range [][]string{{"key", "dify"}, {"check", "../limits.toml"}} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), append([]string{"gateway"}, args...), strings.NewReader(""), full{}, &stderr); code != exitInternal || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("gateway %v ends with %d and %q, want %d and what went wrong", args, code, stderr.String(), exitInternal)
 		}
 	}
 }

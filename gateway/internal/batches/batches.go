@@ -41,7 +41,9 @@ type Config struct {
 	MaxFile int64
 	// Idempotent is as in drain.Config.
 	Idempotent bool
-	// AtOnce is how many batches are sent at a time; they share the guard. Zero means 4.
+	// Grace is as in drain.Config: how long calls in flight may take to end when Run is to end.
+	Grace time.Duration
+	// AtOnce is how many batches of one owner are sent at a time; all share the guard. Zero means 4.
 	AtOnce int
 	// Again is after how long a batch goes on that was stopped by what is not its fault: a key that the upstream does not accept, a
 	// disk that is full. Zero means 1 min.
@@ -305,41 +307,39 @@ func (b *Batch) ended() bool {
 // Close lets other processes into the directory, for a Queue that is not run.
 func (q *Queue) Close() error { return q.lock.Close() }
 
-// Run sends batches until ctx ends, the oldest first. What has not ended then goes on with the next Run of this directory.
+// Run sends batches until ctx ends, the oldest of each owner first. What has not ended then goes on with the next Run of this directory.
 func (q *Queue) Run(ctx context.Context) error {
 	defer q.lock.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
-	places := make(chan struct{}, q.cfg.AtOnce)
-	for {
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	for ctx.Err() == nil {
 		b := q.next()
-		for b == nil {
+		if b == nil {
 			select {
 			case <-q.work:
-				b = q.next()
 			case <-ctx.Done():
-				return context.Cause(ctx)
 			}
+			continue
 		}
 		all.Go(func() {
-			defer func() { <-places }()
 			q.run(ctx, b)
+			q.wake() // its owner may have another one
 		})
 	}
+	return context.Cause(ctx)
 }
 
-// next takes the oldest batch that is to be sent and is not; nil when there is none.
+// next takes the oldest batch that is to be sent and is not; nil when there is none, or none of an owner that may have another one sent.
 func (q *Queue) next() *Batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	sent := map[string]int{} // by owner: who has many batches does not keep others from having theirs sent
+	for id := range q.running {
+		sent[q.batches[id].Owner]++
+	}
 	var first *Batch
 	for id, b := range q.batches {
-		if b.ended() || q.running[id] != nil {
+		if b.ended() || q.running[id] != nil || sent[b.Owner] >= q.cfg.AtOnce {
 			continue
 		}
 		if first == nil || b.CreatedAt < first.CreatedAt || b.CreatedAt == first.CreatedAt && b.ID < first.ID {
@@ -453,7 +453,7 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	}
 	r, err := drain.New(drain.Config{
 		Source: src, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
-		QuotaPause: time.Minute, StopAfter: -1,
+		Grace: q.cfg.Grace, QuotaPause: time.Minute, StopAfter: -1,
 	})
 	if err != nil {
 		return c, err

@@ -93,12 +93,12 @@ var errText = errors.New("cache: a string is not well-formed Unicode, and an ups
 
 var errTwice = errors.New("cache: an object has a key twice")
 
-// canonical writes JSON so that space and the order of keys do not count. Numbers are written as they are: 1 and 1.0 are two, because an
-// upstream may tell them apart.
+// canonical writes JSON so that space and the order of keys do not count, and as it reads it: no more is kept of it than the keys of the
+// objects it is in. Numbers are written as they are: 1 and 1.0 are two, because an upstream may tell them apart.
 func canonical(w io.Writer, body []byte) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	v, err := value(d, 0)
+	err := value(w, d, 0)
 	switch {
 	case err != nil:
 		return err
@@ -108,7 +108,7 @@ func canonical(w io.Writer, body []byte) error {
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("cache: there is more than one value in the body")
 	}
-	return encode(w, v)
+	return nil
 }
 
 // loneSurrogate reports whether there is a \uD800 to \uDFFF in b, which is JSON, that is no half of a pair. The decoder takes all of
@@ -140,87 +140,77 @@ func unit(b []byte) rune {
 	return rune(n)
 }
 
-// member is a key of an object with its value.
+// member is a key of an object with the hash of its value.
 type member struct {
 	key   string
-	value any
+	value [sha256.Size]byte
 }
 
 const deepest = 200
 
-// value reads the next value. Objects are sorted members, arrays are slices.
-func value(d *json.Decoder, depth int) (any, error) {
+// value reads the next value and writes it so that none is the beginning of another one.
+func value(w io.Writer, d *json.Decoder, depth int) error {
 	if depth > deepest {
-		return nil, errors.New("cache: the body is nested too deeply")
+		return errors.New("cache: the body is nested too deeply")
 	}
 	t, err := d.Token()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	delim, ok := t.(json.Delim)
-	if !ok {
-		return t, nil
-	}
-	switch delim {
-	case '[':
-		all := []any{}
+	switch t {
+	case json.Delim('['):
+		_, _ = io.WriteString(w, "[")
 		for d.More() {
-			v, err := value(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, v)
-		}
-		_, err := d.Token()
-		return all, err
-	case '{':
-		all := []member{}
-		for d.More() {
-			k, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			v, err := value(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, member{k.(string), v})
-		}
-		slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.key, b.key) })
-		for i := 1; i < len(all); i++ {
-			if all[i].key == all[i-1].key {
-				return nil, errTwice
-			}
-		}
-		_, err := d.Token()
-		return all, err
-	}
-	return nil, fmt.Errorf("cache: %v is out of place", delim)
-}
-
-func encode(w io.Writer, v any) error {
-	switch v := v.(type) {
-	case []member:
-		_, _ = fmt.Fprintf(w, "{%d:", len(v))
-		for _, m := range v {
-			_, _ = fmt.Fprintf(w, "%q:", m.key)
-			if err := encode(w, m.value); err != nil {
+			if err := value(w, d, depth+1); err != nil {
 				return err
 			}
 		}
-	case []any:
-		_, _ = fmt.Fprintf(w, "[%d:", len(v))
-		for _, e := range v {
-			if err := encode(w, e); err != nil {
-				return err
-			}
-		}
+		_, _ = io.WriteString(w, "]")
+		_, err := d.Token()
+		return err
+	case json.Delim('{'):
+		return object(w, d, depth)
+	}
+	switch v := t.(type) {
 	case string:
 		_, _ = fmt.Fprintf(w, "%q,", v)
 	case json.Number:
 		_, _ = fmt.Fprintf(w, "#%s,", v)
+	case json.Delim:
+		return fmt.Errorf("cache: %v is out of place", v)
 	default: // true, false, null
 		_, _ = fmt.Fprintf(w, "%v,", v)
+	}
+	return nil
+}
+
+// object is value after the brace of an object.
+func object(w io.Writer, d *json.Decoder, depth int) error {
+	var all []member
+	h := sha256.New()
+	for d.More() {
+		k, err := d.Token()
+		if err != nil {
+			return err
+		}
+		m := member{key: k.(string)}
+		h.Reset()
+		if err := value(h, d, depth+1); err != nil {
+			return err
+		}
+		h.Sum(m.value[:0])
+		all = append(all, m)
+	}
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.key, b.key) })
+	_, _ = fmt.Fprintf(w, "{%d:", len(all))
+	for i := range all {
+		if i > 0 && all[i].key == all[i-1].key {
+			return errTwice
+		}
+		_, _ = fmt.Fprintf(w, "%q:%s", all[i].key, all[i].value[:])
 	}
 	return nil
 }

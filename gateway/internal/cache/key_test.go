@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -115,4 +116,40 @@ func TestBrokenTextHasNoKey(t *testing.T) {
 			t.Errorf("%q: %v", body, err)
 		}
 	}
+}
+
+// What is read of a body is not kept: many callers at a time may send large ones, and a list of numbers took sixteen
+// times its length for each.
+func TestKeysTakeNoMemory(t *testing.T) {
+	const n = 500_000
+	body := []byte("[" + strings.Repeat("0,", n-1) + "0]")
+	before := inUse()
+	w := &weighing{at: n / 2}
+	if err := canonical(w, body); err != nil {
+		t.Fatal(err)
+	}
+	if takes, most := w.inUse-before, int64(4<<20); takes > most {
+		t.Errorf("in the middle of a body of %d bytes its key takes %d bytes, want %d at most", len(body), takes, most)
+	}
+}
+
+// weighing is a writer that finds out how much memory is in use at one of its writes.
+type weighing struct {
+	at, writes int
+	inUse      int64
+}
+
+func (w *weighing) Write(p []byte) (int, error) {
+	if w.writes++; w.writes == w.at {
+		w.inUse = inUse()
+	}
+	return len(p), nil
+}
+
+// inUse returns how many bytes of the heap are in use.
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

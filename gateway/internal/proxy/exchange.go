@@ -83,12 +83,17 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 	}
 	full := -1
 	for i := range targets {
-		resp, t, err := j.try(ctx, &targets[i], j.route.FallbackAfter)
-		last := i == len(targets)-1
+		last, bound := i == len(targets)-1, j.route.FallbackAfter
+		if last && full < 0 {
+			bound = 0 // there is nowhere else to wait
+		}
+		resp, t, err := j.try(ctx, &targets[i], bound)
+		poor := err == nil && !(last && full < 0) && noQuota(resp, &targets[i])
+		noRoom := err == nil && !poor && t.refused.Load() && time.Now().Before(j.until)
 		switch {
-		case err == nil && (last && full < 0 || !noQuota(resp, &targets[i])):
+		case err == nil && (last && full < 0 || !poor && !noRoom):
 			return resp, t, nil
-		case err == nil && last: // no quota here, and others have no place yet
+		case err == nil && last: // nothing to have here, and others have no place yet
 		case ctx.Err() != nil:
 			if err == nil { // the caller left while the answer was looked at
 				_ = resp.Body.Close()
@@ -96,12 +101,12 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 				err = context.Cause(ctx)
 			}
 			return nil, t, err
-		case err != nil && waits(err, t):
-			if full < 0 && !time.Now().After(j.until) {
-				full = i
-			}
+		case noRoom, err != nil && waits(err, t):
 			if last && full < 0 {
 				return nil, t, err
+			}
+			if full < 0 && !time.Now().After(j.until) {
+				full = i
 			}
 		case err != nil && (last && full < 0 || !unreachable(err)):
 			return nil, t, err
@@ -142,7 +147,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	}
 	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: to.classes.of(model)}
 	if bound > 0 {
-		t.bound(time.Now().Add(bound))
+		t.bound(bound)
 	}
 	j.target = to
 	req := j.newRequest(t, to)

@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
 )
 
 // sender is an http.RoundTripper that is a function.
@@ -52,5 +57,121 @@ func TestCallerLeavesBeforeFallback(t *testing.T) {
 	turn.end()
 	if resp != nil || !errors.Is(err, context.Canceled) || !body.closed {
 		t.Errorf("targets returned %v, %v, and the body is closed: %v; want no answer, %v, true", resp, err, body.closed, context.Canceled)
+	}
+}
+
+// A call that the upstream refuses has no place there, and waits for one no longer than the route says. It goes to the fallback then,
+// whether the upstream asks for a pause or for one that nobody waits for, and waits at the first when the fallback refuses it, too.
+func TestRefusedCallGoesToTheFallback(t *testing.T) {
+	for _, c := range []struct {
+		after         string // the first upstream's Retry-After
+		second        int    // the fallback's status
+		status, calls int    // of the answer, and how many the first upstream gets
+		within        time.Duration
+	}{
+		{"1", 200, 200, 2, 2 * time.Second}, // a place comes in time
+		{"20", 200, 202, 1, 6 * time.Second},
+		{"7200", 200, 202, 1, time.Second},
+		{"20", 429, 200, 2, 40 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			targets := []target{
+				guarded(t, func(*http.Request) (*http.Response, error) {
+					if calls++; calls > 1 {
+						return answer(200, ""), nil
+					}
+					return answer(429, c.after), nil
+				}),
+				guarded(t, func(*http.Request) (*http.Response, error) {
+					if c.second == 200 {
+						return answer(202, ""), nil
+					}
+					return answer(c.second, "7200"), nil
+				}),
+			}
+			began := time.Now()
+			j := &job{
+				t: &table{}, r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+				route: &route{Route: &settings.Route{Longest: time.Hour, FallbackAfter: 5 * time.Second}, targets: targets}, began: began, until: began.Add(4 * time.Minute),
+			}
+			resp, turn, err := j.targets(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer turn.end()
+			defer resp.Body.Close()
+			if took := time.Since(began); resp.StatusCode != c.status || calls != c.calls || took > c.within {
+				t.Errorf("Retry-After %s, and then %d: status %d after %v, and %d calls to the first; want %d within %v, and %d", c.after, c.second, resp.StatusCode, took, calls, c.status, c.within, c.calls)
+			}
+		})
+	}
+}
+
+// When no other upstream has a place to offer later, a call waits at the last one for as long as its route lets it.
+func TestLastUpstreamIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		away := guarded(t, func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Err: errors.New("refused")}
+		})
+		busy := guarded(t, func(*http.Request) (*http.Response, error) {
+			if calls++; calls > 1 {
+				return answer(200, ""), nil
+			}
+			return answer(429, "20"), nil
+		})
+		j := &job{
+			t: &table{}, r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+			route: &route{Route: &settings.Route{Longest: time.Hour, FallbackAfter: 5 * time.Second}, targets: []target{away, busy}}, began: time.Now(), until: time.Now().Add(4 * time.Minute),
+		}
+		resp, turn, err := j.targets(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer turn.end()
+		defer resp.Body.Close()
+		if resp.StatusCode != 200 || calls != 2 {
+			t.Errorf("the last upstream asks for 20 s: status %d after %d calls, want 200 after 2", resp.StatusCode, calls)
+		}
+	})
+}
+
+// guarded returns a target behind a guard that is answered by f.
+func guarded(t *testing.T, f sender) target {
+	t.Helper()
+	guard, err := limiter.New(limiter.Config{MaxWait: 5 * time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(guard.Close)
+	base := &http.Transport{}
+	base.RegisterProtocol("test", f)
+	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, classes: &classes{}, sender: httplimit.New(&wire{base}, guard, httplimit.Config{})}}
+}
+
+// answer returns an answer without a body.
+func answer(status int, retryAfter string) *http.Response {
+	h := http.Header{}
+	if retryAfter != "" {
+		h.Set("Retry-After", retryAfter)
+	}
+	return &http.Response{StatusCode: status, Header: h, Body: http.NoBody}
+}
+
+// An upstream that does not let anybody connect cannot be reached: its caller may try again, and is not told that an answer took too long.
+func TestConnectionThatTimesOut(t *testing.T) {
+	_, err := (&net.Dialer{Timeout: time.Nanosecond}).DialContext(t.Context(), "tcp", "192.0.2.1:80")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the time-out of a dialer is %v", err)
+	}
+	sent := newTurn(t.Context(), time.Now().Add(time.Hour))
+	defer sent.end()
+	if err := sent.sending(); err != nil {
+		t.Fatal(err)
+	}
+	c := &call{job: &job{route: &route{Route: &settings.Route{}}}, rec: Record{Began: time.Now()}}
+	if e := c.explain(err, sent); e.Kind != dialect.BadGateway || e.Final || !strings.Contains(e.Message, "cannot be reached") {
+		t.Errorf("a connection that timed out is explained as %+v", e)
 	}
 }

@@ -255,10 +255,45 @@ func (o *out) late(resp *http.Response, stream bool) error {
 	if err != nil && len(all) == 0 {
 		return o.cut(&upstreamError{err}, true)
 	}
+	if err == nil && len(all) == most && resp.StatusCode < 300 && isJSON(resp.Header) {
+		return o.cut(o.line(io.MultiReader(bytes.NewReader(all), body)), true)
+	}
 	if err := o.write(o.dialect.Wrap(resp.StatusCode, all)); err != nil {
 		return err
 	}
 	return o.flush()
+}
+
+// line copies a body that is JSON as one event, as Wrap makes it, but as it comes: a picture is too large to be kept. Line ends are space in
+// JSON, and would end the line of data.
+func (o *out) line(body io.Reader) error {
+	if err := o.write([]byte("data: ")); err != nil {
+		return err
+	}
+	p := large.Get().(*[]byte)
+	defer large.Put(p)
+	for {
+		n, err := body.Read(*p)
+		for i, b := range (*p)[:n] {
+			if b == '\n' || b == '\r' {
+				(*p)[i] = ' '
+			}
+		}
+		if n > 0 {
+			if werr := o.write((*p)[:n]); werr != nil {
+				return werr
+			}
+		}
+		switch {
+		case err == io.EOF:
+			if werr := o.write([]byte("\n\n")); werr != nil {
+				return werr
+			}
+			return o.flush()
+		case err != nil:
+			return &upstreamError{err}
+		}
+	}
 }
 
 // buffers are for copying. A stream holds one for as long as it lasts, so they are small.

@@ -517,6 +517,10 @@ func (c *call) run() {
 		c.share(plan)
 		return
 	}
+	if onlyCached(c.r.Header) { // and the cache has nothing to do with it
+		c.refuse(notCached)
+		return
+	}
 	if c.r.ProtoAtLeast(1, 1) {
 		c.early = c.out.early
 	}
@@ -529,7 +533,7 @@ func (c *call) run() {
 	defer resp.Body.Close()
 	c.where()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		c.rec.Err = c.out.tunnel(c.r, resp)
+		c.rec.Err = c.out.tunnel(t, resp)
 		return
 	}
 	if err := c.out.answer(resp); err != nil {
@@ -541,10 +545,13 @@ func (c *call) run() {
 	}
 }
 
+// UpstreamHeader is the field of an answer that tells where a call went that could have gone elsewhere.
+const UpstreamHeader = "X-Flyball-Upstream"
+
 // where tells the caller where a call went that could have gone elsewhere.
 func (c *call) where() {
 	if len(c.route.targets) > 1 {
-		c.out.note("X-Flyball-Upstream", c.target.name)
+		c.out.note(UpstreamHeader, c.target.name)
 	}
 }
 
@@ -582,6 +589,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		case limiter.ReasonClosed:
 			e.Kind = dialect.Unavailable
 		}
+	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {

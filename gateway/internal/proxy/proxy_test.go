@@ -87,3 +87,24 @@ func TestTransports(t *testing.T) {
 		t.Errorf("after an upstream has gone: %v", p.transports)
 	}
 }
+
+// Google's hosts take keys in the query, however the upstream is called and whichever field its keys go into.
+func TestIsGoogle(t *testing.T) {
+	for _, c := range []struct {
+		host, provider, header string
+		want                   bool
+	}{
+		{"generativelanguage.googleapis.com", "openai", "Authorization", true},
+		{"GenerativeLanguage.GoogleAPIs.com", "", "Authorization", true},
+		{"proxy.example", "gemini", "Authorization", true},
+		{"proxy.example", "", "x-goog-api-key", true},
+		{"api.openai.com", "openai", "Authorization", false},
+		{"evil-googleapis.com", "", "Authorization", false},
+	} {
+		u := config.Upstream{Keys: config.Keys{Header: c.header}}
+		u.Provider = c.provider
+		if got := isGoogle(u, c.host); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

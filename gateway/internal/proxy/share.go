@@ -32,7 +32,7 @@ type plan struct {
 	only   bool          // nothing else than what is there
 }
 
-// largestKeyed is the largest body that is compared with others, in bytes: to read its JSON can take some 25 times as much memory.
+// largestKeyed is the largest body that is compared with others, in bytes: to read its JSON takes time, and its keys memory.
 const largestKeyed = 2 << 20
 
 // plan returns what the cache is to do; nil is nothing.
@@ -85,6 +85,21 @@ func (c *call) plan() *plan {
 	}
 	return p
 }
+
+// onlyCached reports whether a caller wants nothing else than what the cache has.
+func onlyCached(h http.Header) bool {
+	for _, f := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(f, ",") {
+			if strings.EqualFold(strings.TrimSpace(d), "only-if-cached") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// notCached is for who wants nothing else than what the cache has.
+var notCached = &dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true}
 
 // safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0 and not
 // kept by the upstream.
@@ -140,7 +155,7 @@ func (c *call) share(p *plan) {
 		}
 		if p.only {
 			c.cached("miss")
-			c.refuse(&dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true})
+			c.refuse(notCached)
 			return
 		}
 		key := p.key
@@ -188,9 +203,6 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		return false
 	}
 	c.cached(what)
-	if lead {
-		c.where()
-	}
 	h := head.Header
 	if !lead && len(h["Set-Cookie"]) > 0 {
 		h = h.Clone()
@@ -219,6 +231,9 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	}
 	defer t.end()
 	defer resp.Body.Close()
+	if len(j.route.targets) > 1 {
+		resp.Header.Set(UpstreamHeader, j.target.name) // those who share it, or have it from the cache, are told, too
+	}
 	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength})
 	size := 4 << 10
 	if resp.ContentLength > 0 {
@@ -267,8 +282,12 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	f.End(nil)
 }
 
-// keepable reports whether an answer that came to its end is a whole one without an error in it.
+// keepable reports whether an answer that came to its end is a whole one without an error in it, and what would be answered again: a
+// fallback's is not, once the upstream has a place.
 func (j *job) keepable(resp *http.Response, body []byte) bool {
+	if j.target != &j.route.targets[0] {
+		return false
+	}
 	if resp.StatusCode != http.StatusOK || len(resp.Trailer) > 0 || strings.Contains(strings.ToLower(strings.Join(resp.Header["Cache-Control"], ",")), "no-store") {
 		return false
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,8 +9,8 @@ import (
 	"time"
 )
 
-// tunnel hands on a connection that changed its protocol, in both directions, until one side ends it.
-func (o *out) tunnel(r *http.Request, resp *http.Response) error {
+// tunnel hands on a connection that changed its protocol, in both directions, until one side ends it or ctx ends.
+func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 	o.take()
 	o.status = resp.StatusCode
 	up, ok := resp.Body.(io.ReadWriteCloser)
@@ -39,8 +40,8 @@ func (o *out) tunnel(r *http.Request, resp *http.Response) error {
 	case e := <-ended:
 		err = e.err
 		left--
-	case <-r.Context().Done():
-		err = r.Context().Err()
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
 	// Ends the other direction.
 	_ = conn.Close()

@@ -26,8 +26,9 @@ type turn struct {
 	sentAt  atomic.Int64 // when the first was sent, in nanoseconds since 1970
 
 	mu    sync.Mutex
-	until time.Time // zero: no bound
-	all   time.Time // what until is once a request was sent
+	until time.Time     // zero: no bound
+	all   time.Time     // what until is once a request was sent
+	place time.Duration // how long it may wait for a place; zero: until all
 	timer *time.Timer
 }
 
@@ -117,14 +118,28 @@ func (t *turn) Err() error {
 	return err
 }
 
-// bound lets the call wait until the given instant at most before it is sent, if that is before its own end.
-func (t *turn) bound(at time.Time) {
+// bound lets the call wait no longer than that for a place, before it is sent and when it was refused, if that is before its own end.
+func (t *turn) bound(place time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if at.Before(t.all) {
+	t.place = place
+	t.waitForPlace()
+}
+
+// waitForPlace has the time for a place begin. It needs the lock.
+func (t *turn) waitForPlace() {
+	if at := time.Now().Add(t.place); t.place > 0 && at.Before(t.all) && t.timer.Stop() {
 		t.until = at
 		t.timer.Reset(time.Until(at))
 	}
+}
+
+// noRoom says that the upstream refused what was sent, and that the call waits for a place again.
+func (t *turn) noRoom() {
+	t.refused.Store(true)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waitForPlace()
 }
 
 // sending says that a request is about to be sent. The error is why it must not be.

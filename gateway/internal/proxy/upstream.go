@@ -58,7 +58,7 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 			return nil, err
 		}
 		n.keyed, n.guards = true, n.pool.Guards()
-		n.google = strings.EqualFold(u.Keys.Header, "X-Goog-Api-Key")
+		n.google = isGoogle(u, at.Hostname())
 		n.sender = httplimit.NewPool(w, n.pool, httplimit.PoolConfig{Config: cfg, Header: u.Keys.Header, Prefix: u.Keys.Prefix, Host: at.Host})
 		return n, nil
 	}
@@ -69,6 +69,13 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 	n.guards = []*limiter.Guard{guard}
 	n.sender = httplimit.New(w, guard, cfg)
 	return n, nil
+}
+
+// isGoogle reports whether an upstream takes keys in the query as well, as all of Google's hosts do, whichever field its own keys go into: those
+// of its API in OpenAI's form are bearer tokens.
+func isGoogle(u config.Upstream, host string) bool {
+	return u.Provider == "gemini" || u.Provider == "vertex-ai" || strings.EqualFold(u.Keys.Header, "X-Goog-Api-Key") ||
+		strings.HasSuffix(strings.ToLower(host), ".googleapis.com")
 }
 
 // request tells the guard of a call.

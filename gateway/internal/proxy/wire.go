@@ -36,7 +36,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t != nil && err == nil {
 		switch resp.StatusCode {
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable, 529:
-			t.refused.Store(true)
+			t.noRoom()
 		}
 	}
 	if err != nil || stall <= 0 || resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == nil || resp.Body == http.NoBody {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 	base.MaxIdleConns, base.MaxIdleConnsPerHost = 0, 1<<14
 	cfg := batches.Config{
 		Dir: b.Dir, MaxFile: b.MaxFile, Idempotent: b.Idempotent,
+		Grace: max(set.Server.DrainTimeout, time.Millisecond), // as those of callers; 0 would be the default
 		// Whose it is says the gateway, not a line of a file.
 		Request: func(j *drain.Job) limiter.Request {
 			return limiter.Request{Tenant: b.Tenant, Output: j.MaxTokens}
@@ -39,6 +42,7 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway.batches: %w", err)
 	}
+	s.batchTo = b.Upstream
 	return q, nil
 }
 
@@ -74,8 +78,12 @@ func (s *Server) batchPath(r *http.Request) string {
 	upstream, rest := s.proxy.Match(r.URL.EscapedPath())
 	if upstream == "" {
 		rest = r.URL.EscapedPath()
-	} else if upstream != s.settings.Load().Batches.Upstream {
+	} else if upstream != s.batchTo {
 		return ""
+	}
+	// However it is written: the upstream may take "//" and "%66" for what they mean, and its own files are not for callers.
+	if plain, err := url.PathUnescape(rest); err == nil {
+		rest = path.Clean("/" + plain)
 	}
 	rest = strings.TrimPrefix(rest, "/v1")
 	for _, name := range [...]string{"/files", "/batches"} {

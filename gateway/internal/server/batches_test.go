@@ -180,6 +180,40 @@ func TestBatchesOfCallers(t *testing.T) {
 	}
 }
 
+// Who has more batches than are sent at a time keeps none of another caller from being sent.
+func TestBatchesOfOneCallerHoldUpNobody(t *testing.T) {
+	var held atomic.Int64
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); bytes.Contains(body, []byte("long")) {
+			held.Add(1)
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+		ok(w, r)
+	})
+	g := start(t, table(s, "law='fixed'\ninitial_limit=20")+"[gateway.batches]\ndir='{dir}/spool'\n"+caller("ann", "a-key-of-ann-that-is-long-enough-0001", "")+caller("bob", "a-key-of-bob-that-is-long-enough-0002", ""))
+	ann := batchAPI{t, g.url + "/v1", "a-key-of-ann-that-is-long-enough-0001"}
+	bob := batchAPI{t, g.url + "/v1", "a-key-of-bob-that-is-long-enough-0002"}
+	var ids []string
+	for range 6 {
+		_, id := ann.batch(strings.ReplaceAll(batchLines(1), `"m"`, `"long"`))
+		ids = append(ids, id)
+	}
+	eventually(t, "four are sent", func() bool { return held.Load() == 4 })
+	_, id := bob.batch(batchLines(3))
+	bob.results(id)
+	if n := held.Load(); n != 4 {
+		t.Errorf("%d batches of one caller are sent at a time, want 4", n)
+	}
+	close(release)
+	for _, id := range ids {
+		ann.results(id)
+	}
+}
+
 // A gateway that ends lets calls of a batch end; what is left goes on with the next start.
 func TestBatchesGoOn(t *testing.T) {
 	checkGoroutines(t)
@@ -218,6 +252,18 @@ func TestBatchesGoOn(t *testing.T) {
 	}
 }
 
+// Calls of batches may take as long to end as those of callers, and no longer.
+func TestBatchesEndInTime(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, hold(t, make(chan bool), ok))
+	g := start(t, table(s, "")+"[gateway.batches]\ndir='{dir}/spool'\n[gateway.server]\ndrain_timeout='100ms'\n")
+	batchAPI{t, g.url + "/v1", ""}.batch(batchLines(1))
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	if err := g.stop(); err != nil { // which does not wait for half a minute
+		t.Error(err)
+	}
+}
+
 // Batches go where their upstream is now, and no key gets to another host than its own.
 func TestBatchesAfterReload(t *testing.T) {
 	checkGoroutines(t)
@@ -246,6 +292,53 @@ func TestBatchesAfterReload(t *testing.T) {
 	api.results(id)
 	if wrong.Load() > 0 || calls[0].Load() != 3 || calls[1].Load() != 3 {
 		t.Errorf("%d calls to the first host and %d to the second, want 3 each; %d of them with the other's key", calls[0].Load(), calls[1].Load(), wrong.Load())
+	}
+}
+
+// A reload changes nothing of batches before the gateway is started again: who asks for one that goes on does not come to the upstream's own.
+func TestBatchesStayInAReload(t *testing.T) {
+	checkGoroutines(t)
+	var strayed atomic.Int64
+	a := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/chat/completions") {
+			strayed.Add(1)
+		}
+		ok(w, r)
+	})
+	file := table(a, "[upstream.other]\nbase_url='"+a.URL+"/v1'\n")
+	g := start(t, file+"[gateway.batches]\ndir='{dir}/spool'\nupstream='up'")
+	api := batchAPI{t, g.url + "/up/v1", ""}
+	_, id := api.batch(batchLines(3))
+	api.results(id)
+	for _, now := range []string{"[gateway.batches]\ndir='{dir}/spool'\nupstream='other'", ""} {
+		g.write(file + now)
+		g.onReload(g.limits.Reload())
+		var b struct{ Status string }
+		if api.do("GET", "/batches/"+id, "", nil, &b); b.Status != "completed" {
+			t.Errorf("after a reload with %q the batch is %q, want completed", now, b.Status)
+		}
+	}
+	if n := strayed.Load(); n > 0 {
+		t.Errorf("%d calls of the Batch API came to the upstream", n)
+	}
+}
+
+// The upstream's own files and batches are not reached, however their paths are written.
+func TestBatchesByOtherPaths(t *testing.T) {
+	var strayed atomic.Int64
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		strayed.Add(1)
+		ok(w, r)
+	})
+	g := start(t, table(s, "[gateway.batches]\ndir='{dir}/spool'"))
+	for _, path := range []string{"/v1/files", "/v1/%66iles", "/v1//files", "//v1/files", "/up/files", "/up/v1/%62atches", "/up//v1/files", "/up/v1/files/", "/up/v1%2ffiles", "/up/v1/./files"} {
+		var list struct{ Object string }
+		if status := (batchAPI{t, g.url, ""}).do("GET", path, "", nil, &list); list.Object != "list" {
+			t.Errorf("GET %s has status %d and %+v, want the list", path, status, list)
+		}
+	}
+	if n := strayed.Load(); n > 0 {
+		t.Errorf("%d calls came to the upstream", n)
 	}
 }
 

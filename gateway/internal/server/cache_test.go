@@ -111,9 +111,19 @@ func TestCache(t *testing.T) {
 			}
 		})
 	}
-	resp := post(t, client(t), g.url+"/embeddings", `{"input":"never"}`, "Cache-Control", "only-if-cached")
-	if _ = read(t, resp); resp.StatusCode != 504 {
-		t.Errorf("only-if-cached: %s", resp.Status)
+	// Who wants nothing but what is there never pays for a call, also where the cache has nothing to do with it.
+	for _, c := range [][]string{
+		{"/embeddings", `{"input":"never"}`, "Cache-Control", "only-if-cached"},
+		{"/embeddings", `{"input":"never"}`, "Cache-Control", "max-age=5, Only-If-Cached", "X-Flyball-Cache", "off"},
+		{"/embeddings", `{"input":"never"}`, "Cache-Control", "no-store, only-if-cached"},
+		{"/chat/completions", chat, "Cache-Control", "only-if-cached"},
+		{"/off/embeddings", embed, "Cache-Control", "only-if-cached"},
+	} {
+		before := calls.Load()
+		resp := post(t, client(t), g.url+c[0], c[1], c[2:]...)
+		if _ = read(t, resp); resp.StatusCode != 504 || calls.Load() != before {
+			t.Errorf("%q: %s after %d calls, want 504 after none", c, resp.Status, calls.Load()-before)
+		}
 	}
 	g.idle()
 }
@@ -183,6 +193,49 @@ func TestCacheKeepsNoErrors(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	g.idle()
+}
+
+// What a fallback answers while the upstream is full is not kept: the upstream would answer otherwise. An answer from the cache tells where it
+// is from, as any other.
+func TestCacheKeepsNoFallbacks(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	answers := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, embedded)
+	}
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/hold") {
+			<-release
+		}
+		answers(w, r)
+	})
+	other := upstreamServer(t, answers)
+	g := start(t, table(s, one)+fmt.Sprintf("[upstream.other]\nbase_url=%q\n[[gateway.route]]\npath='/'\nupstream='up'\nfallback_after='20ms'\nfallback=[{upstream='other'}]\n", other.URL))
+	held := make(chan bool)
+	go func() {
+		defer close(held)
+		if resp, err := tryPost(context.Background(), client(t), g.url+"/hold", chat); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	want := []string{"miss other", "miss up", "hit up"}
+	for i, want := range want {
+		resp := post(t, client(t), g.url+"/embeddings", embed)
+		if got := resp.Header.Get("X-Flyball-Cache") + " " + resp.Header.Get("X-Flyball-Upstream"); got != want {
+			t.Errorf("call %d: %q, want %q", i+1, got, want)
+		}
+		if text := read(t, resp); text != embedded {
+			t.Errorf("call %d: %q", i+1, text)
+		}
+		if i == 0 {
+			release <- true
+			<-held
+			g.idle()
+		}
+	}
 }
 
 // Callers who ask for the same at the same time share one call, streams too; one who leaves, or is slow, changes nothing for the others.

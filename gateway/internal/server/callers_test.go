@@ -77,6 +77,7 @@ func TestKeysInQueries(t *testing.T) {
 	for _, c := range []struct{ name, file, query, want string }{
 		{"keyed", gemini + keys, "alt=sse&key=AIza&x=%20&k%65y=AIzb&keys=1&access_token=a", "alt=sse&x=%20&keys=1 sk-upstream"},
 		{"nothing else", gemini + keys, "key=AIza", " sk-upstream"},
+		{"in OpenAI's form", table(s, "provider='gemini'\nkey_header='Authorization'") + keys, "alt=sse&key=AIza", "alt=sse "},
 		{"the caller's key passes", gemini, "alt=sse&key=AIza", "alt=sse&key=AIza "},
 		{"another API's key", table(s, "") + keys, "key=value", "key=value "},
 	} {

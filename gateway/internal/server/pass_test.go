@@ -341,6 +341,36 @@ func TestUpgrade(t *testing.T) {
 	g.idle()
 }
 
+// A connection that changed its protocol ends as any other answer does when its route lets none take longer: it has a place that others
+// wait for.
+func TestUpgradeEnds(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.Copy(io.Discard, buf) // until the other side ends it
+	})
+	g := start(t, table(s, "[[gateway.route]]\npath='/'\nupstream='up'\nlongest='1s'"))
+	conn := dial(t, g.Addr())
+	fmt.Fprint(conn, "GET /realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	r := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	if b, err := r.ReadByte(); err != io.EOF {
+		t.Errorf("%q, %v; want the end of the connection", b, err)
+	}
+	g.idle()
+	if l := g.logged(); !strings.Contains(l, "longer than the route allows") {
+		t.Errorf("the log does not say why it ended: %s", l)
+	}
+}
+
 // What an upstream says before its answer (103) passes, and leaves nothing in the answer.
 func TestEarlyHints(t *testing.T) {
 	checkGoroutines(t)

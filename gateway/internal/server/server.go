@@ -45,6 +45,7 @@ type Server struct {
 	log      *slog.Logger
 	sink     *sink
 	batches  *batches.Queue // nil without [gateway.batches]
+	batchTo  string         // the upstream of batches; a reload does not change it
 	mux      *http.ServeMux // of the callers' listener
 	admin    *http.ServeMux
 	stats    stats

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -108,6 +109,32 @@ func TestKeepAliveDecodes(t *testing.T) {
 			t.Errorf("%s: the last frame is %q", encoding, last)
 		}
 	}
+}
+
+// A large answer that is no stream, a picture say, is one event for a caller whose stream has begun, and not an error: it is paid for.
+func TestLateAnswerThatIsLarge(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	picture := "{\n  \"data\": [\r\n    {\"b64_json\": \"" + strings.Repeat("abcd", 1<<19) + "\"}\n  ]\n}\n"
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, picture)
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='20ms'\n")
+	resp := post(t, client(t), g.url+"/images/generations", `{"model":"m","stream":true,"prompt":"p"}`)
+	release <- true
+	text := strings.TrimLeft(strings.ReplaceAll(read(t, resp), ": waiting\n\n", ""), "\n")
+	line, ok := strings.CutPrefix(text, "data: ")
+	var got, want bytes.Buffer
+	if err := json.Compact(&got, []byte(line)); err != nil || !ok || strings.Index(text, "\n") != len(text)-2 {
+		t.Fatalf("%.100q … %q is not one event: %v", text, text[max(0, len(text)-100):], err)
+	}
+	if err := json.Compact(&want, []byte(picture)); err != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Errorf("the event has %d bytes, want %d", got.Len(), want.Len())
+	}
+	g.idle()
 }
 
 // What is not possible in time is said promptly, in the caller's own API.
