@@ -41,6 +41,7 @@ func TestGovernorSharedPace(t *testing.T) {
 		{"three times below", []float64{below, below, below}, delay, true},
 		{"and named", []float64{below, below, below}, scope, true},
 		{"nobody says that it is a quota", []float64{below, below, below, below}, Outcome{Class: feedback.Throttled}, false},
+		{"there is room at once", []float64{below, below, below, below}, Outcome{Class: feedback.Throttled, HasRetryAfter: true}, false},
 		{"tries told the same", []float64{again, again, again, again}, delay, false},
 		{"once the same", []float64{below, below, again, below}, delay, false},
 		{"more than that", []float64{below, below, again, below, below}, delay, true},
