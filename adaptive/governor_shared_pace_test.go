@@ -111,3 +111,14 @@ func TestGovernorSharedPaceAlone(t *testing.T) {
 		}
 	}
 }
+
+// What others use is known up to a bound, whatever was saved: beyond, it would take hundreds of refusals to forget.
+func TestGovernorSharedPaceRestored(t *testing.T) {
+	t.Parallel()
+	g, now := keeping()
+	s := g.State()
+	s.Others = 255
+	if g.Restore(now, s); g.s.Others != mostShared {
+		t.Errorf("evidence of 255 is restored as %d, want %d", g.s.Others, mostShared)
+	}
+}
