@@ -41,6 +41,7 @@ func TestGovernorSharedPace(t *testing.T) {
 		{"three times below", []float64{below, below, below}, delay, true},
 		{"and named", []float64{below, below, below}, scope, true},
 		{"nobody says that it is a quota", []float64{below, below, below, below}, Outcome{Class: feedback.Throttled}, false},
+		{"there is room at once", []float64{below, below, below, below}, Outcome{Class: feedback.Throttled, HasRetryAfter: true}, false},
 		{"tries told the same", []float64{again, again, again, again}, delay, false},
 		{"once the same", []float64{below, below, again, below}, delay, false},
 		{"more than that", []float64{below, below, again, below, below}, delay, true},
@@ -108,5 +109,16 @@ func TestGovernorSharedPaceAlone(t *testing.T) {
 		if got := g.sharesPace(); got == alone {
 			t.Errorf("alone %v: shared %v, evidence %d", alone, got, g.s.Others)
 		}
+	}
+}
+
+// What others use is known up to a bound, whatever was saved: beyond, it would take hundreds of refusals to forget.
+func TestGovernorSharedPaceRestored(t *testing.T) {
+	t.Parallel()
+	g, now := keeping()
+	s := g.State()
+	s.Others = 255
+	if g.Restore(now, s); g.s.Others != mostShared {
+		t.Errorf("evidence of 255 is restored as %d, want %d", g.s.Others, mostShared)
 	}
 }
