@@ -169,7 +169,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	switch {
 	case p.Rate == 0: // of requests: one of tokens begins with what headers tell
 		rate := g.startRate(t)
-		s.Fast = 0
+		s.Fast, s.Others, s.SharedFrom = 0, 0, 0
 		*p = PaceState{Rate: 0.8 * rate, Known: rate, Ceiling: unbounded, UsedAt: t, Use: 1}
 	case first && dt > 0 && (dn >= 4+u && (!p.Measured || dn/dt > 0.75*p.Known || dt > 2 && dn >= 8+u) || g.usual(p, dn, dt, u)):
 		g.measure(i, dn, dt, paused, refused, u)

@@ -18,12 +18,16 @@ const (
 	// gone, and it gains more, by sharedCalm as a power of how many times longer.
 	sharedTime = 20 * time.Second
 	sharedCalm = 4
+	// vainShare is the share of its fastest pace below which a guard has given up in vain: what refuses it means nothing, or is a neighbour that yields nothing.
+	vainShare = 0.18
+	// inVain is what Others is from then on, until nothing is known of the quota.
+	inVain = mostShared + 1
 )
 
 // sharesPace reports whether others use the quota of requests, as far as is known.
 func (g *Governor) sharesPace() bool {
 	p := &g.s.Pace[paceRequests]
-	return g.s.Others >= paceShared && p.Rate > 0 && g.mayShare(p)
+	return g.s.Others >= paceShared && g.s.Others != inVain && p.Rate > 0 && g.mayShare(p)
 }
 
 // mayShare reports whether p follows what was measured between refusals, each call of which is one.
@@ -49,12 +53,12 @@ func (g *Governor) tellOthers(p *PaceState, o *Outcome) {
 		same := p.SpanTime > 0 && math.Abs(dn-float64(p.SpanCalls/p.SpanTime)*dt) <= off
 		s.countOthers(!same || p.SpanCalls < spanCalls)
 		if s.Others < paceShared {
-			s.Others, p.Saves = 0, true // it gave the same at any pace
+			s.Others, s.SharedFrom, p.Saves = 0, 0, true // it gave the same at any pace
 			return
 		}
 		p.addSpan(same, dn, dt, 0)
 	case p.Rate <= p.Known:
-		if dn <= p.Known*dt+1 {
+		if dn <= p.Known*dt+1 && s.Chance < noiseLikely { // else it may mean nothing
 			s.countOthers(true)
 		}
 	case math.Abs(dn-p.Known*dt) <= off:
@@ -64,6 +68,7 @@ func (g *Governor) tellOthers(p *PaceState, o *Outcome) {
 
 func (s *GovernorState) countOthers(more bool) {
 	switch {
+	case s.Others == inVain:
 	case more:
 		s.Others = min(s.Others+1, mostShared)
 	case s.Others > 0:
@@ -75,10 +80,14 @@ func (s *GovernorState) countOthers(more bool) {
 func (g *Governor) giveUp(t time.Duration, first bool) {
 	s := &g.s
 	if p := &s.Pace[paceRequests]; first {
+		s.SharedFrom = max(s.SharedFrom, paceCodeOf(p.Rate))
 		p.Rate = max(sharedCut*p.Rate, leastPace)
 		p.Known, p.Ceiling, p.Sure = p.Rate, p.Rate, true
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, g.accepted(), s.PausedSum, s.Refused
 		s.Gives = LeastState{}
+		if from := paceOf(s.SharedFrom); p.Rate < vainShare*from {
+			p.Ceiling, p.Sure, s.Others, s.SharedFrom = from, false, inVain, 0
+		}
 	}
 	s.Binding = feedback.ScopeRequests
 	g.paced(t)

@@ -1,6 +1,7 @@
 package adaptive
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -106,8 +107,8 @@ func TestGovernorSharedPaceAlone(t *testing.T) {
 			}
 			refuse(g, &now, n, time.Duration(dt)*time.Second, delay)
 		}
-		if got := g.sharesPace(); got == alone {
-			t.Errorf("alone %v: shared %v, evidence %d", alone, got, g.s.Others)
+		if got := g.sharesPace(); got == alone || alone && g.s.SharedFrom != 0 {
+			t.Errorf("alone %v: shared %v from %v on, evidence %d", alone, got, paceOf(g.s.SharedFrom), g.s.Others)
 		}
 	}
 }
@@ -118,7 +119,55 @@ func TestGovernorSharedPaceRestored(t *testing.T) {
 	g, now := keeping()
 	s := g.State()
 	s.Others = 255
-	if g.Restore(now, s); g.s.Others != mostShared {
-		t.Errorf("evidence of 255 is restored as %d, want %d", g.s.Others, mostShared)
+	s.SharedFrom = math.MaxUint16
+	if g.Restore(now, s); g.s.Others != inVain || g.sharesPace() {
+		t.Errorf("evidence of 255 is restored as %d, want %d", g.s.Others, inVain)
+	}
+	if most := paceOf(s.SharedFrom); most > unbounded {
+		t.Errorf("a pace of %v was the fastest", most)
+	}
+}
+
+// Where refusals likely mean nothing, the pace is not in use, or nothing sure is known of the quota, they tell nothing of others.
+func TestGovernorSharedPaceUnsure(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*GovernorState, *PaceState){
+		"":                               func(*GovernorState, *PaceState) {},
+		"noise is likely":                func(s *GovernorState, _ *PaceState) { s.Chance = noiseLikely },
+		"the pace is not in use":         func(_ *GovernorState, p *PaceState) { p.Use = 0.5 },
+		"the pace is not sure":           func(_ *GovernorState, p *PaceState) { p.Sure = false },
+		"what was given up did not help": func(s *GovernorState, _ *PaceState) { s.Others = inVain },
+	} {
+		g, now := keeping()
+		p := &g.s.Pace[paceRequests]
+		p.Rate, p.AnchorCount = 9, g.accepted()
+		change(&g.s, p)
+		before := g.s.Others
+		g.s.At, g.s.Done = now+10*time.Second, g.s.Done+90
+		g.tellOthers(p, &Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Second})
+		if got := g.s.Others != before; got != (name == "") {
+			t.Errorf("%q: it tells of others: %v", name, got)
+		}
+	}
+}
+
+// Who gives up again and again and is refused all the same is not refused because others use what it gave up: it stops that, and goes back up to where it began.
+func TestGovernorSharedPaceInVain(t *testing.T) {
+	t.Parallel()
+	delay := Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Second}
+	g, now := keeping()
+	g.s.Others = mostShared
+	for i := 0; i < 80 && g.sharesPace(); i++ {
+		n := 10 + 20*float64(i%2) // as chance has it
+		refuse(g, &now, int(n), time.Duration((5+n)/g.s.Pace[paceRequests].Rate*1e9), delay)
+	}
+	p := &g.s.Pace[paceRequests]
+	if g.s.Others != inVain || p.Rate > 0.18*9.8 || p.Rate < 0.8*0.18*9.8 || p.Sure || p.Ceiling < 9.7 || p.Ceiling > 11 {
+		t.Errorf("evidence %d, a pace of %v, sure: %v, that may rise to %v", g.s.Others, p.Rate, p.Sure, p.Ceiling)
+	}
+	// Until nothing is known of the quota: another may be shared.
+	*p = PaceState{}
+	if g.paceRefused(now, paceRequests, true); g.s.Others != 0 || g.s.SharedFrom != 0 {
+		t.Errorf("evidence %d at an upstream of which nothing is known, a pace of %v", g.s.Others, paceOf(g.s.SharedFrom))
 	}
 }

@@ -183,7 +183,8 @@ type GovernorState struct {
 	Spread        float32 // how much a level's throughput differs from block to block, as a logarithm
 	CutLevel      float32 // in flight in the block that lowered the limit; 0: confirmed
 
-	Fast uint16 // the pace that was refused last while it rose as fast as while nothing is known, as a logarithm; 0: none
+	Fast       uint16 // the pace that was refused last while it rose as fast as while nothing is known, as a logarithm; 0: none
+	SharedFrom uint16 // the fastest pace since others use the quota, too, as a logarithm
 
 	Most MostState // what got done where most did
 
@@ -254,7 +255,7 @@ type GovernorState struct {
 	Retests      int8  // the refusals of the retest, 1 to 7
 	Seen         uint8 // calls that saw as many in flight as a pace on trial was refused at and were accepted since the refusal before, at most 255
 	Tries        uint8 // how often one more was tried in this silence
-	Others       uint8 // evidence that others use the quota, too, at most 8
+	Others       uint8 // evidence that others use the quota, too, at most 8; inVain: what is given up does not help
 
 	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
 
@@ -378,7 +379,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Against, s.Doubt, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Doubt), 0, 4)), float32(between(float64(s.Contra), 0, 4))
 	s.Calm, s.Tests = float32(between(float64(s.Calm), 0, mostCalm)), s.Tests%sharedTest
 	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), 0, mostNoise))
-	s.Sharing, s.Others = float32(between(float64(s.Sharing), 0, mostShared)), min(s.Others, mostShared)
+	s.Sharing, s.Others = float32(between(float64(s.Sharing), 0, mostShared)), min(s.Others, inVain)
 	s.CapRate, s.CapShare = float32(between(float64(s.CapRate), 0, unbounded)), float32(between(float64(s.CapShare), 0, 1))
 	s.Wrong = min(max(s.Wrong, 0), 3)
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
