@@ -47,7 +47,7 @@ func (g *Governor) before(p *PaceState, rises time.Duration, call float64) float
 // paceCodes is how many codes there are to a factor of e.
 const paceCodes = 2000
 
-// paceCodeOf returns what GovernorState.Fast holds for a pace, and paceOf the pace of a code.
+// paceCodeOf returns what GovernorState.Fast and SharedFrom hold for a pace, and paceOf the pace of a code.
 func paceCodeOf(rate float64) uint16 {
 	return uint16(between(math.Round(paceCodes*math.Log(rate/leastPace)), 1, math.MaxUint16))
 }

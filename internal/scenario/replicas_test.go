@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -57,15 +56,7 @@ service = { dist = "lognormal", mean = %q, sigma = 0.6 }
 					}
 					for seed := range uint64(2) {
 						trial := &Trial{Scenario: s, Settings: &settings, Controller: ours, Seed: 1 + seed}
-						bound, err := trial.Bound(context.Background())
-						if err != nil {
-							t.Fatal(err)
-						}
-						o, err := trial.Run(context.Background(), bound)
-						if err != nil {
-							t.Fatal(err)
-						}
-						m := &o.Summary
+						m := &outcome(t, trial).Summary
 						runs++
 						jain, rejected, goodput = jain+m.Fairness, rejected+float64(m.Rejected429)/float64(m.OK), goodput+m.Goodput
 						if m.Fairness < lowest {

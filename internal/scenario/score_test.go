@@ -10,6 +10,20 @@ import (
 	"github.com/flyball-go/flyball/internal/report"
 )
 
+// outcome runs a trial beside its oracle.
+func outcome(t *testing.T, trial *Trial) *Outcome {
+	t.Helper()
+	bound, err := trial.Bound(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := trial.Run(context.Background(), bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 // outcomeOf runs a built-in scenario with a controller.
 func outcomeOf(t *testing.T, name, controller string) *Outcome {
 	t.Helper()
@@ -22,16 +36,7 @@ func outcomeOf(t *testing.T, name, controller string) *Outcome {
 		if s.Name != name {
 			continue
 		}
-		trial := Trial{Scenario: s, Controller: c, Settings: &settings, Seed: 1}
-		bound, err := trial.Bound(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, err := trial.Run(context.Background(), bound)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return o
+		return outcome(t, &Trial{Scenario: s, Controller: c, Settings: &settings, Seed: 1})
 	}
 	t.Fatalf("no scenario is called %s", name)
 	return nil

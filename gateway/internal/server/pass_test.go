@@ -304,6 +304,18 @@ func TestPermitLivesToTheEndOfTheStream(t *testing.T) {
 	g.idle()
 }
 
+// upgrade changes the protocol of a connection to an upstream's server.
+func upgrade(t *testing.T, w http.ResponseWriter) (net.Conn, *bufio.ReadWriter) {
+	t.Helper()
+	conn, buf, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		t.Error(err)
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	return conn, buf
+}
+
 // A connection that changes its protocol is handed on in both directions.
 func TestUpgrade(t *testing.T) {
 	checkGoroutines(t)
@@ -312,13 +324,8 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("the upstream got %v", r.Header)
 			return
 		}
-		conn, buf, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
+		conn, buf := upgrade(t, w)
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		line, _ := buf.ReadString('\n')
 		_, _ = io.WriteString(conn, "you said "+line)
 	})
@@ -346,13 +353,8 @@ func TestUpgrade(t *testing.T) {
 func TestUpgradeEnds(t *testing.T) {
 	checkGoroutines(t)
 	s := upstreamServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		conn, buf, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
+		conn, buf := upgrade(t, w)
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		_, _ = io.Copy(io.Discard, buf) // until the other side ends it
 	})
 	g := start(t, table(s, "[[gateway.route]]\npath='/'\nupstream='up'\nlongest='1s'"))
