@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,9 @@ import (
 
 // ErrLagged is the error of a reader that is so far behind the others that what it would read next is no longer there.
 var ErrLagged = errors.New("cache: this reader of a shared answer is too far behind the others")
+
+// ErrPanicked is the error of an answer whose producer panicked.
+var ErrPanicked = errors.New("cache: the producer of this answer panicked")
 
 // Head is how an answer begins.
 type Head struct {
@@ -142,6 +146,12 @@ func (c *Cache) Join(ctx context.Context, k Key, produce func(context.Context, *
 	go func() {
 		defer cancel()
 		defer func() {
+			if v := recover(); v != nil {
+				f.End(ErrPanicked)
+				if c.cfg.OnPanic != nil {
+					c.cfg.OnPanic(v, debug.Stack())
+				}
+			}
 			f.End(errors.New("cache: the producer of an answer did not end it")) // does nothing when it did
 			c.mu.Lock()
 			defer c.mu.Unlock()

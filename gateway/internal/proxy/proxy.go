@@ -589,6 +589,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		case limiter.ReasonClosed:
 			e.Kind = dialect.Unavailable
 		}
+	case errors.Is(err, cache.ErrPanicked):
+		e.Message = "the gateway failed; its log says why"
 	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true

@@ -117,7 +117,7 @@ func (s *Server) open() (err error) {
 func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
 	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
 		s.log.Warn("the cache goes on without Redis for a while", "error", err)
-	}}
+	}, OnPanic: s.panicked}
 	at := set.Redis
 	if set.RedisEnv != "" {
 		if at = os.Getenv(set.RedisEnv); at == "" {
