@@ -569,6 +569,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	e := &dialect.Error{Kind: dialect.BadGateway, Message: "the upstream cannot be reached: " + err.Error()}
 	var rejected *limiter.RejectedError
 	var noKey *limiter.NoKeyError
+	var odd statusError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
 	case errors.As(err, &noKey):
@@ -591,6 +592,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		}
 	case errors.Is(err, cache.ErrPanicked):
 		e.Message = "the gateway failed; its log says why"
+	case errors.As(err, &odd):
+		e.Message = odd.Error()
 	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
