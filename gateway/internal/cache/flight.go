@@ -21,7 +21,8 @@ var ErrPanicked = errors.New("cache: the producer of this answer panicked")
 type Head struct {
 	Status        int
 	Header        http.Header
-	ContentLength int64 // -1 when unknown
+	ContentLength int64    // -1 when unknown
+	Trailer       []string // the names that are announced of the fields behind the body
 }
 
 // Flight is an answer that is coming, for all who asked for the same. One goroutine, the producer's, calls Begin, Write and End; readers
@@ -40,6 +41,7 @@ type Flight struct {
 	head    *Head
 	done    bool
 	err     error // with done: how it ended; nil is well
+	trailer http.Header
 	buf     []byte
 	base    int64 // how much before buf is no longer there
 	fastest int64 // where the fastest reader is
@@ -233,6 +235,13 @@ func (f *Flight) Seal() {
 	f.left = true
 }
 
+// Trailer says what comes behind the body. It is called before End.
+func (f *Flight) Trailer(h http.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.trailer = h
+}
+
 // End ends the answer; err is nil when all of it came. What is called after the first time does nothing.
 func (f *Flight) End(err error) {
 	f.mu.Lock()
@@ -300,6 +309,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return 0, context.Cause(r.ctx)
+}
+
+// Trailer returns what came behind the body, once Read has returned io.EOF. It is shared, and must not be changed.
+func (r *Reader) Trailer() http.Header {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	return r.f.trailer
 }
 
 // Raise is Flight.Raise.
