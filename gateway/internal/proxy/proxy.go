@@ -595,7 +595,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Message = "the gateway failed; its log says why"
 	case errors.As(err, &odd):
 		e.Message = odd.Error()
-	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
+	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
@@ -620,8 +620,8 @@ func until(at time.Time) time.Duration {
 	return max(time.Until(at), time.Second)
 }
 
-// newRequest returns the request to send to a target.
-func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
+// newRequest returns the request to send to a target in a turn.
+func (j *job) newRequest(t *turn, to *target) *http.Request {
 	r := j.r
 	h := make(http.Header, len(r.Header)+1)
 	copyHeader(h, r.Header)
@@ -670,13 +670,14 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 	default:
 		setBody(req, j.body)
 	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.reached.Store(true) }}
 	if j.early != nil {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 			j.early(code, http.Header(h))
 			return nil
-		}})
+		}
 	}
-	return req.WithContext(ctx)
+	return req.WithContext(httptrace.WithClientTrace(t, trace))
 }
 
 func setBody(req *http.Request, p *payload) {
