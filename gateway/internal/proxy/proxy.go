@@ -325,6 +325,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway is called like the upstream itself: it is no forward proxy", Final: true})
 		return false
 	}
+	if r.Method == http.MethodTrace {
+		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway hands no TRACE on: the answer would have the upstream's key in it", Final: true})
+		return false
+	}
 	if !clean(r.URL.Path) {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: `the path has "." or ".." in it`, Final: true})
 		return false
@@ -454,11 +458,12 @@ func foreign(h http.Header) bool {
 	return strings.HasPrefix(u.Scheme, "http") && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
-// clean reports whether a path leads nowhere else than it says.
+// clean reports whether a path leads nowhere else than it says. Some servers take a backslash for a slash.
 func clean(path string) bool {
-	if !strings.Contains(path, "/.") {
+	if !strings.Contains(path, "..") && !strings.Contains(path, "/.") {
 		return true
 	}
+	path = strings.ReplaceAll(path, `\`, "/")
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "." || part == ".." {
 			return false
