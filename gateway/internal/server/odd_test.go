@@ -84,3 +84,15 @@ func TestRequestsThatAreNotHandedOn(t *testing.T) {
 		}
 	}
 }
+
+// An answer that does not say what it is gets no guess of the gateway's, which a browser would believe.
+func TestNoContentTypeIsGuessed(t *testing.T) {
+	const page = "<html><script>alert(1)</script></html>"
+	g := start(t, raw(t, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(page), page)))
+	for _, path := range []string{"files/1/content", "embeddings"} { // alone, and shared
+		resp := post(t, client(t), g.url+"/up/"+path, chat)
+		if got := read(t, resp); got != page || resp.Header["Content-Type"] != nil {
+			t.Errorf("%s: %q, with the Content-Type %q; the upstream sent none", path, got, resp.Header["Content-Type"])
+		}
+	}
+}
