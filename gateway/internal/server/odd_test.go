@@ -96,3 +96,27 @@ func TestNoContentTypeIsGuessed(t *testing.T) {
 		}
 	}
 }
+
+// The end of a connection is the only end of a stream that says neither its length nor its parts, and an upstream that dies ends it, too. In the
+// middle of a line it is cut, like any other.
+func TestStreamThatEndsWithItsConnection(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+	const event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"
+	for last, cut := range map[string]bool{
+		"": false, "data: [DONE]\n\n": false, "data: [DONE]\n": false, "data: [DONE]": false, "data:[DONE]": false, "data: {\"cho": true, "data: [DON": true,
+	} {
+		g := start(t, raw(t, head+event+last))
+		for _, body := range []string{chatStream, strings.Replace(chatStream, "{", `{"temperature":0,`, 1)} { // alone, and shared
+			resp := post(t, client(t), g.url+"/up/chat/completions", body)
+			got := read(t, resp)
+			want := event + last
+			if cut {
+				want = event
+			}
+			if rest, ok := strings.CutPrefix(got, want); !ok || cut != strings.Contains(rest, `"error"`) || !cut && rest != "" {
+				t.Errorf("a stream that ends with %q is handed on as %q", last, got)
+			}
+		}
+		g.idle()
+	}
+}
