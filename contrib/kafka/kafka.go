@@ -12,7 +12,7 @@
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
-// replace counts as done. The two topics are made when they are not there.
+// replace counts as done. The two topics are made when they are not there. A job that is too large for the topic of retries waits here.
 //
 // While the guard is paused, so is fetching, by topic and not by partition: partitions that come with a rebalance meanwhile are paused,
 // too, and all of them go on when the pause ends. When partitions are taken away, jobs of theirs that are in flight have
@@ -128,7 +128,8 @@ type Source struct {
 
 	mu      sync.Mutex
 	parts   map[place]*partition
-	later   []*drain.Delivery // of the topic of retries, not yet due; by time
+	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
+	wake    context.CancelFunc // of the last poll; later has changed
 	paused  bool
 	closed  bool
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
@@ -251,15 +252,18 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		due, next := s.due(n)
+		poll, cancel := context.WithCancel(ctx)
+		due, next := s.due(n, cancel)
 		if len(due) > 0 {
+			cancel()
 			return due, nil
 		}
-		poll, cancel := ctx, context.CancelFunc(func() {})
+		at := cancel
 		if !next.IsZero() {
-			poll, cancel = context.WithDeadline(ctx, next)
+			poll, at = context.WithDeadline(poll, next)
 		}
 		fetches := s.client.PollRecords(poll, n)
+		at()
 		cancel()
 		if fetches.IsClientClosed() {
 			return nil, errors.New("kafka: the source is closed")
@@ -293,11 +297,12 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 	}
 }
 
-// due returns deliveries of the topic of retries whose time has come, and when the next one is due.
-func (s *Source) due(n int) (ds []*drain.Delivery, next time.Time) {
+// due returns deliveries whose time has come, and when the next one is due; wake ends the wait for others when that changes.
+func (s *Source) due(n int, wake context.CancelFunc) (ds []*drain.Delivery, next time.Time) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wake = wake
 	for len(s.later) > 0 && len(ds) < n {
 		h := s.later[0].Handle.(*handle)
 		if h.notBefore.After(now) {
@@ -346,11 +351,16 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 		return d
 	}
 	h.notBefore = time.UnixMilli(ms)
+	s.keep(d)
+	return nil
+}
+
+// keep keeps a delivery until its time has come. It needs the lock.
+func (s *Source) keep(d *drain.Delivery) {
 	i, _ := slices.BinarySearchFunc(s.later, d, func(a, b *drain.Delivery) int {
 		return a.Handle.(*handle).notBefore.Compare(b.Handle.(*handle).notBefore)
 	})
 	s.later = slices.Insert(s.later, i, d)
-	return nil
 }
 
 func header(r *kgo.Record, name string) string {
@@ -420,13 +430,34 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 	return nil
 }
 
-// Retry implements drain.Source: the record goes to the topic of retries.
+// Retry implements drain.Source: the record goes to the topic of retries. One that is too large for it, with the headers, waits here: its
+// partition is not committed beyond it meanwhile, and when it goes, the record comes again to whoever has the partition next.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
-	return s.move(ctx, d, s.cfg.Retry, d.Handle.(*handle).record.Value,
+	h := d.Handle.(*handle)
+	until := time.Now().Add(after)
+	err := s.move(ctx, d, s.cfg.Retry, h.record.Value,
 		headerAttempts, strconv.Itoa(d.Attempts+1),
 		headerSince, strconv.FormatInt(d.Since.UnixMilli(), 10),
-		headerNotBefore, strconv.FormatInt(time.Now().Add(after).UnixMilli()+1, 10),
+		headerNotBefore, strconv.FormatInt(until.UnixMilli()+1, 10),
 		headerReason, reason)
+	if !errors.Is(err, kerr.MessageTooLarge) {
+		return err
+	}
+	again := *d
+	again.Attempts++
+	again.Retries++
+	again.Handle = &handle{h.part, h.record, until}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.part.gone {
+		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
+	}
+	s.keep(&again)
+	s.change() // nobody works on it
+	if s.wake != nil {
+		s.wake()
+	}
+	return nil
 }
 
 // Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers. When the brokers say

@@ -712,6 +712,65 @@ func TestLargeDeadLetter(t *testing.T) {
 	})
 }
 
+// A record that is as large as a record may be has no room for the headers of a retry: it waits here, and comes again with what was counted.
+func TestLargeRetry(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("large")
+		create(t, admin(t, brokers), topic, 1)
+		c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(1<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: make([]byte, 1<<20-120)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer func() { s.Close() }()
+		fetch := func() *drain.Delivery {
+			t.Helper()
+			ds, err := s.Fetch(t.Context(), 1)
+			if err != nil || len(ds) != 1 {
+				t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+			}
+			return ds[0]
+		}
+		d := fetch()
+		back := make(chan *drain.Delivery, 1)
+		go func() { // what waits for records hears of it
+			ds, err := s.Fetch(t.Context(), 1)
+			if err != nil || len(ds) != 1 {
+				t.Errorf("Fetch returned %d deliveries and %v", len(ds), err)
+				close(back)
+				return
+			}
+			back <- ds[0]
+		}()
+		start := time.Now()
+		if err := s.Retry(t.Context(), d, time.Second, "refused"); err != nil {
+			t.Fatal(err)
+		}
+		again := <-back
+		if again == nil {
+			return
+		}
+		if e := time.Since(start); e < time.Second || again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(d.Since) {
+			t.Errorf("it came again after %v with %d attempts and %d retries, since %v; want 1, 1, %v", e, again.Attempts, again.Retries, again.Since, d.Since)
+		}
+		if err := s.Ack(t.Context(), again); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("next")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		s = open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		if next := fetch(); string(next.Body) != "next" {
+			t.Errorf("%s came again, which was acknowledged", next.Where)
+		}
+	})
+}
+
 // A dead letter that somebody copies back is a new job, whatever it went through before; and one that then has to wait goes on from
 // there.
 func TestDeadLetterCopiedBack(t *testing.T) {
