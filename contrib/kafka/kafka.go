@@ -24,6 +24,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,6 +76,7 @@ const (
 
 	commitEvery = time.Second
 	fetchWait   = time.Second
+	maxBatch    = 1 << 20 // the brokers' default
 )
 
 // letterHeaders are those that only dead letters have.
@@ -183,7 +185,7 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
-		kgo.ProducerBatchMaxBytes(1 << 20), // the brokers' default; a copy of a record has more headers than the record
+		kgo.ProducerBatchMaxBytes(maxBatch), // a copy of a record has more headers than the record
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 	}, cfg.Options...)...)
@@ -618,8 +620,9 @@ type ReplyConfig struct {
 	Options []kgo.Opt
 }
 
-// Replies is a drain.Sink: each result is a record, the line that a file of results would have, with the job's id as its key. Make
-// it with OpenReplies.
+// Replies is a drain.Sink: each result is a record, the line that a file of results would have, with the job's id as its key. In the
+// place of one that is too large for the topic is a line without an answer, whose error has the code answer_too_large. Make it with
+// OpenReplies.
 type Replies struct {
 	client *kgo.Client
 	topic  string
@@ -630,7 +633,7 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
 		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, cfg.Options...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchMaxBytes(maxBatch)}, cfg.Options...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -639,11 +642,40 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 
 // Put implements drain.Sink.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
-	rec := &kgo.Record{Topic: r.topic, Key: []byte(res.ID), Value: res.AppendJSON(nil)}
+	err := r.produce(ctx, res.ID, res.AppendJSON(nil))
+	if errors.Is(err, kerr.MessageTooLarge) {
+		// It will not fit the next time either, and no other job would get by.
+		err = r.produce(ctx, res.ID, tooLarge(res, r.topic))
+	}
+	return err
+}
+
+func (r *Replies) produce(ctx context.Context, key string, value []byte) error {
+	rec := &kgo.Record{Topic: r.topic, Key: []byte(key), Value: value}
 	if err := r.client.ProduceSync(ctx, rec).FirstErr(); err != nil {
 		return fmt.Errorf("kafka: producing to %s: %w", r.topic, err)
 	}
 	return nil
+}
+
+// tooLarge returns the line for a result whose answer is larger than a record of the topic may be.
+func tooLarge(res *drain.Result, topic string) []byte {
+	type fault struct {
+		Code    drain.Reason `json:"code"`
+		Message string       `json:"message"`
+	}
+	line, err := json.Marshal(struct {
+		ID       string    `json:"id"`
+		CustomID string    `json:"custom_id"`
+		Response *struct{} `json:"response"`
+		Error    fault     `json:"error"`
+	}{"batch_req_" + res.Hash.String(), res.ID, nil, fault{
+		drain.ReasonAnswer, fmt.Sprintf("the answer has %d bytes, too many for the topic %s; it is in the results only", len(res.Body), topic),
+	}})
+	if err != nil {
+		panic("kafka: " + err.Error()) // strings always have a form
+	}
+	return line
 }
 
 // Close ends the client.

@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -767,6 +768,42 @@ func TestLargeRetry(t *testing.T) {
 		s = open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
 		if next := fetch(); string(next.Body) != "next" {
 			t.Errorf("%s came again, which was acknowledged", next.Where)
+		}
+	})
+}
+
+// An answer that is too large for the topic of replies is told as such, and keeps nobody else from getting his.
+func TestLargeReply(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("replies")
+		create(t, admin(t, brokers), topic, 1)
+		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		large := &drain.Result{ID: "large", Hash: drain.Hash{1}, Status: 200, Body: []byte(`"` + strings.Repeat("x", 2<<20) + `"`)}
+		for _, res := range []*drain.Result{large, {ID: "small", Status: 200, Body: []byte(`{}`)}} {
+			if err := r.Put(t.Context(), res); err != nil {
+				t.Fatalf("%s: %v", res.ID, err)
+			}
+		}
+		got := read(t, brokers, topic, 2)
+		if len(got) != 2 || string(got[0].Key) != "large" || string(got[1].Key) != "small" {
+			t.Fatalf("%d replies", len(got))
+		}
+		var line struct {
+			ID       string          `json:"id"`
+			CustomID string          `json:"custom_id"`
+			Response json.RawMessage `json:"response"`
+			Error    struct{ Code, Message string }
+		}
+		if err := json.Unmarshal(got[0].Value, &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.ID != "batch_req_"+large.Hash.String() || line.CustomID != "large" || string(line.Response) != "null" || line.Error.Code != "answer_too_large" ||
+			!strings.Contains(line.Error.Message, "2097154 bytes") {
+			t.Errorf("in place of the large answer is %s", got[0].Value)
 		}
 	})
 }
