@@ -54,6 +54,9 @@ type Config struct {
 	Store Store
 	// OnStoreError is told when Store fails, not more often than the breaker lets it be asked. nil tells nobody.
 	OnStoreError func(error)
+	// OnPanic is told of a producer that panicked, which ends its flight and nothing else, as the server's own recovery does with a call that
+	// is not shared. nil tells nobody.
+	OnPanic func(v any, stack []byte)
 }
 
 // Cache keeps answers and lets callers share those that are coming. Its methods may be called by any number of goroutines.

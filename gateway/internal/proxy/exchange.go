@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -162,11 +163,23 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 		_ = resp.Body.Close()
 		resp, err = nil, context.DeadlineExceeded
 	}
+	if err == nil && (resp.StatusCode < 100 || resp.StatusCode == http.StatusSwitchingProtocols && upgrade(j.r) == "") {
+		_ = resp.Body.Close()
+		err = statusError(resp.StatusCode)
+	}
 	if err != nil {
 		t.end()
 		return nil, t, err
 	}
 	return resp, t, nil
+}
+
+// A statusError is a status that no server may answer with: one that is none, or a change of the protocol that nobody asked for (RFC 9110,
+// 15 and 15.2.2).
+type statusError int
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("the upstream answered with the status %03d, which is no answer to this call", int(e))
 }
 
 // held is the body of an answer for a tenant, whose place it holds.

@@ -112,11 +112,7 @@ func New(s *settings.Settings, cfg Config) (*Proxy, error) {
 
 // Use puts another version of the configuration in force. Calls that are there go on with theirs.
 func (p *Proxy) Use(s *settings.Settings) error {
-	book, err := p.tenants.Book(s)
-	if err != nil {
-		return err
-	}
-	t := &table{settings: s, book: book, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}}
+	t := &table{settings: s, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}}
 	if old := p.table.Load(); old != nil && old.memory.most == s.Server.Memory {
 		t.memory = old.memory
 	}
@@ -130,7 +126,12 @@ func (p *Proxy) Use(s *settings.Settings) error {
 			return err
 		}
 		t.upstreams[name] = n
-		t.lends = t.lends || n.keyed && !book.Named() && !s.Open
+		t.lends = t.lends || n.keyed && len(s.Callers) == 0 && !s.Open
+	}
+	// The guards of tenants change in place, so they do when nothing else can fail.
+	var err error
+	if t.book, err = p.tenants.Book(s); err != nil {
+		return err
 	}
 	for i := range s.Routes {
 		r := route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
@@ -569,6 +570,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	e := &dialect.Error{Kind: dialect.BadGateway, Message: "the upstream cannot be reached: " + err.Error()}
 	var rejected *limiter.RejectedError
 	var noKey *limiter.NoKeyError
+	var odd statusError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
 	case errors.As(err, &noKey):
@@ -589,6 +591,10 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		case limiter.ReasonClosed:
 			e.Kind = dialect.Unavailable
 		}
+	case errors.Is(err, cache.ErrPanicked):
+		e.Message = "the gateway failed; its log says why"
+	case errors.As(err, &odd):
+		e.Message = odd.Error()
 	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
