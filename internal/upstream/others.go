@@ -118,6 +118,7 @@ func (u *Upstream) scale(now int64) {
 		if now-u.less >= down {
 			u.servers = max(u.least, u.servers-step)
 			u.less = now
+			u.resize(now)
 		}
 	default:
 		u.more, u.less = never, never

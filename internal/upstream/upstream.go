@@ -619,8 +619,8 @@ func (u *Upstream) Cancel(now int64, h Handle) {
 	case s.state == queued:
 		u.unqueue(i)
 	case u.cfg.Server.Kind == Sharing:
-		u.unshare(now, i)
 		u.occupy(now, -1)
+		u.unshare(now, i)
 	case u.cfg.Server.Kind == Batch:
 		u.unbatch(now, i)
 	default:
