@@ -87,3 +87,30 @@ func TestSharingScalesDown(t *testing.T) {
 		t.Errorf("the call ends at %v, want %v", ended, want)
 	}
 }
+
+// A brown-out multiplies what a schedule sets, whichever comes first, and takes nothing of it away when it ends.
+func TestSlowInBrownOut(t *testing.T) {
+	u := New(Config{
+		Server: Server{Service: draw.Of(time.Second), Slow: 2},
+		Faults: []Fault{{From: 20 * time.Second, To: 40 * time.Second, Kind: Brownout, Slow: 3}},
+	})
+	took := map[uint64]time.Duration{}
+	tell := func(e *Event) { took[e.ID] = time.Duration(e.At) - time.Duration(e.ID)*time.Second }
+	for id := range uint64(60) {
+		now := int64(id) * int64(time.Second)
+		u.Advance(now, tell)
+		switch id {
+		case 10:
+			u.Set(now, Param{Kind: ParamSlow}, 4)
+		case 30:
+			u.Set(now, Param{Kind: ParamSlow}, 5)
+		}
+		u.Submit(now, Call{ID: id, Key: id})
+	}
+	u.Advance(int64(time.Hour), tell)
+	for id, want := range map[uint64]time.Duration{0: 2 * time.Second, 10: 4 * time.Second, 20: 12 * time.Second, 30: 15 * time.Second, 40: 5 * time.Second} {
+		if took[id] != want {
+			t.Errorf("a call that comes after %d s takes %v, want %v", id, took[id], want)
+		}
+	}
+}
