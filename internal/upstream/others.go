@@ -101,7 +101,7 @@ func (u *Upstream) scale(now int64) {
 			return
 		}
 		for have < wanted {
-			n := min(step, a.Max-have)
+			n := math.Floor(min(step, a.Max-have)) // servers come whole
 			if n < 1 {
 				break
 			}

@@ -114,3 +114,23 @@ func TestSlowInBrownOut(t *testing.T) {
 		}
 	}
 }
+
+// Servers come whole, whatever a step is, and those that are on their way are forgotten when they are there: or none would ever go again.
+func TestAutoscalerStepsAreWhole(t *testing.T) {
+	u := New(Config{
+		Server:     Server{Servers: 1, Service: draw.Of(time.Minute)},
+		Autoscaler: Autoscaler{Max: 10, Step: 1.5, Target: 1, Tick: time.Second, Down: time.Second, ColdStart: draw.Of(time.Second)},
+	})
+	for id := range uint64(4) {
+		u.Submit(0, Call{ID: id, Key: id})
+	}
+	tell := func(*Event) {}
+	u.Advance(int64(30*time.Second), tell)
+	if u.servers != 4 || u.coming != 0 {
+		t.Errorf("%v servers, and %v are coming, want 4 and 0", u.servers, u.coming)
+	}
+	u.Advance(int64(10*time.Minute), tell)
+	if u.servers != 1 {
+		t.Errorf("%v servers are left when nobody calls, want 1", u.servers)
+	}
+}
