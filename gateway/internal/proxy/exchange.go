@@ -109,7 +109,7 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 			if full < 0 && !time.Now().After(j.until) {
 				full = i
 			}
-		case err != nil && (last && full < 0 || !unreachable(err)):
+		case err != nil && (last && full < 0 || !unreachable(err, t)):
 			return nil, t, err
 		}
 		if resp != nil {
@@ -217,11 +217,17 @@ func waits(err error, t *turn) bool {
 	return errors.Is(err, context.DeadlineExceeded) && (t.sent.Load() == 0 || t.refused.Load())
 }
 
-// unreachable reports whether nothing of a call got to the upstream.
-func unreachable(err error) bool {
+// unreachable reports whether nothing of a call got to the upstream, as there was no connection for it.
+func unreachable(err error, t *turn) bool {
 	var op *net.OpError
 	var dns *net.DNSError
-	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") || errors.As(err, &dns)
+	switch {
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), errors.As(err, &dns):
+		return true
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled): // which is why there was none
+		return false
+	}
+	return t != nil && t.sent.Load() > 0 && !t.reached.Load() // a certificate that is not trusted, say
 }
 
 // noQuota reports whether an answer says that there is no money or quota. It leaves the answer as it was.

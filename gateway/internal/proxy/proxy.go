@@ -325,6 +325,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway is called like the upstream itself: it is no forward proxy", Final: true})
 		return false
 	}
+	if r.Method == http.MethodTrace {
+		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway hands no TRACE on: the answer would have the upstream's key in it", Final: true})
+		return false
+	}
 	if !clean(r.URL.Path) {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: `the path has "." or ".." in it`, Final: true})
 		return false
@@ -454,11 +458,12 @@ func foreign(h http.Header) bool {
 	return strings.HasPrefix(u.Scheme, "http") && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
-// clean reports whether a path leads nowhere else than it says.
+// clean reports whether a path leads nowhere else than it says. Some servers take a backslash for a slash.
 func clean(path string) bool {
-	if !strings.Contains(path, "/.") {
+	if !strings.Contains(path, "..") && !strings.Contains(path, "/.") {
 		return true
 	}
+	path = strings.ReplaceAll(path, `\`, "/")
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "." || part == ".." {
 			return false
@@ -595,7 +600,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Message = "the gateway failed; its log says why"
 	case errors.As(err, &odd):
 		e.Message = odd.Error()
-	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
+	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
@@ -620,8 +625,8 @@ func until(at time.Time) time.Duration {
 	return max(time.Until(at), time.Second)
 }
 
-// newRequest returns the request to send to a target.
-func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
+// newRequest returns the request to send to a target in a turn.
+func (j *job) newRequest(t *turn, to *target) *http.Request {
 	r := j.r
 	h := make(http.Header, len(r.Header)+1)
 	copyHeader(h, r.Header)
@@ -670,13 +675,14 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 	default:
 		setBody(req, j.body)
 	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.reached.Store(true) }}
 	if j.early != nil {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 			j.early(code, http.Header(h))
 			return nil
-		}})
+		}
 	}
-	return req.WithContext(ctx)
+	return req.WithContext(httptrace.WithClientTrace(t, trace))
 }
 
 func setBody(req *http.Request, p *payload) {

@@ -43,3 +43,44 @@ func TestAnswersThatAreNone(t *testing.T) {
 		g.idle()
 	}
 }
+
+// What a caller may not have sent with the upstream's key: a TRACE, which the upstream answers with all that it got, the key too; a change to
+// HTTP/2, behind which the gateway sees no requests; and paths that lead elsewhere than they say.
+func TestRequestsThatAreNotHandedOn(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream-key")
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "message/http")
+		_ = r.Write(w)
+	})
+	g := start(t, table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'"))
+	send := func(head string) string {
+		conn := dial(t, g.Addr())
+		fmt.Fprintf(conn, "%s\r\nHost: localhost\r\nConnection: close\r\n\r\n", head)
+		b, _ := io.ReadAll(conn)
+		return string(b)
+	}
+	for head, want := range map[string]string{
+		"TRACE /up/models HTTP/1.1":                 "HTTP/1.1 400 ",
+		`GET /up/models/%5C..%5Cadmin HTTP/1.1`:     "HTTP/1.1 400 ",
+		`GET /up/models\..\admin HTTP/1.1`:          "HTTP/1.1 400 ",
+		`GET /up/models/a%5Cb..c HTTP/1.1`:          "HTTP/1.1 200 ",
+		`OPTIONS /up/models HTTP/1.1`:               "HTTP/1.1 200 ",
+		`GET /up/models..?a=/../b%5C..%5C HTTP/1.1`: "HTTP/1.1 200 ",
+	} {
+		if got := send(head); !strings.HasPrefix(got, want) {
+			t.Errorf("%s is answered with %.300s, want %s", head, got, want)
+		}
+	}
+	for _, protocol := range []string{"h2c", "websocket, h2c", "h2c/1, other", "other,H2C"} {
+		req, _ := http.NewRequest("GET", g.url+"/up/models", nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", protocol)
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); strings.Contains(got, "Upgrade:") {
+			t.Errorf("the upstream is offered %q:\n%s", protocol, got)
+		}
+	}
+}

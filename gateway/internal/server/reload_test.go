@@ -333,3 +333,21 @@ func TestReloadWithoutItsKeyChangesNothing(t *testing.T) {
 		t.Errorf("the log does not say that nothing changed: %s", log)
 	}
 }
+
+// The guard of an upstream that was gone for a while is the one from before, and each of its decisions is told once, in the log and on the page.
+func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
+	s := upstreamServer(t, ok)
+	file := func(limit int) string {
+		return table(s, "") + fmt.Sprintf("[upstream.b]\nbase_url = %q\nlaw = 'fixed'\ninitial_limit = %d\n", s.URL, limit)
+	}
+	g := start(t, file(8))
+	for _, text := range []string{table(s, ""), file(8), table(s, ""), file(8), file(4)} {
+		g.write(text)
+		g.onReload(g.limits.Reload())
+	}
+	log := g.logged()
+	last := log[strings.LastIndex(log, "b: added"):]
+	if n := strings.Count(last, `"msg":"limit changed","guard":"b"`); n != 1 {
+		t.Errorf("the log tells %d times that the limit changed, want once:\n%s", n, last)
+	}
+}

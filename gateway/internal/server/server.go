@@ -56,8 +56,8 @@ type Server struct {
 	demo          *demo // nil with a configuration
 	page          *ui.UI
 	metrics       *metrics.Metrics
-	watching      map[*limiter.Guard]bool // under stats.mu
-	pools         map[*limiter.Pool]bool  // under stats.mu
+	watching      map[*limiter.Guard]*atomic.Bool // under stats.mu; true while its listener is the one that counts
+	pools         map[*limiter.Pool]bool          // under stats.mu
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
