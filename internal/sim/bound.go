@@ -367,7 +367,7 @@ func meanWork(cfg *Config, at int64) float64 {
 	return work / sum
 }
 
-// serversOf returns how many servers there are over time, with brown-outs.
+// serversOf returns how many servers there are over time, with brown-outs: whole ones and at least one, but for those that are shared.
 func serversOf(cfg *Config, first float64) steps {
 	s := stepsOf(cfg, Param{Kind: upstream.ParamServers}, first)
 	if first == 0 {
@@ -375,26 +375,30 @@ func serversOf(cfg *Config, first float64) steps {
 	}
 	for i := range cfg.Upstream.Faults {
 		f := &cfg.Upstream.Faults[i]
-		if f.Kind != upstream.Brownout || f.Capacity == 0 || f.Capacity == 1 {
-			continue
+		s.cut(int64(f.From))
+		s.cut(int64(f.To))
+	}
+	for i, at := range s.when {
+		capacity := 1.0
+		for k := range cfg.Upstream.Faults {
+			f := &cfg.Upstream.Faults[k]
+			if f.Kind == upstream.Brownout && f.Capacity > 0 && at >= int64(f.From) && at < int64(f.To) {
+				capacity *= f.Capacity
+			}
 		}
-		s.scale(int64(f.From), int64(f.To), f.Capacity)
+		s.to[i] = max(s.to[i], 1e-3) * capacity
+		if cfg.Upstream.Server.Kind != upstream.Sharing {
+			s.to[i] = max(1, math.Floor(s.to[i]))
+		}
 	}
 	return s
 }
 
-// scale multiplies a parameter between two instants. What is left is at least 1, and whole.
-func (s *steps) scale(from, to int64, by float64) {
-	for _, at := range []int64{from, to} {
-		if i := s.index(at); s.when[i] != at && at >= 0 {
-			s.when = slices.Insert(s.when, i+1, at)
-			s.to = slices.Insert(s.to, i+1, s.to[i])
-		}
-	}
-	for i, at := range s.when {
-		if at >= from && at < to {
-			s.to[i] = max(1, math.Floor(s.to[i]*by))
-		}
+// cut begins a step at an instant, with the value that it has there.
+func (s *steps) cut(at int64) {
+	if i := s.index(at); s.when[i] != at {
+		s.when = slices.Insert(s.when, i+1, at)
+		s.to = slices.Insert(s.to, i+1, s.to[i])
 	}
 }
 

@@ -94,6 +94,10 @@ func randomWorld(rng *rand.Rand) Config {
 			f.Share = rng.Float64()
 		}
 		u.Faults = append(u.Faults, f)
+		if chance(.3) { // a second one, while the first lasts
+			f.From, f.To = f.From+time.Second, f.To+3*time.Second
+			u.Faults = append(u.Faults, f)
+		}
 	}
 	if w.Kind == Poisson && chance(.3) {
 		w.Timeout = time.Duration(1+rng.IntN(10000)) * time.Millisecond
@@ -109,7 +113,11 @@ func randomWorld(rng *rand.Rand) Config {
 		if p.Kind == upstream.ParamServers && u.Server.Servers == 0 {
 			p = ParamRate
 		}
-		cfg.Changes = append(cfg.Changes, Change{At: at, Param: p, To: float64(1 + rng.IntN(40))})
+		to := float64(1 + rng.IntN(40))
+		if chance(.2) { // as in the middle of a ramp
+			to += rng.Float64()
+		}
+		cfg.Changes = append(cfg.Changes, Change{At: at, Param: p, To: to})
 	}
 	return cfg
 }
@@ -180,6 +188,45 @@ func TestBoundHolds(t *testing.T) {
 	// A bound that nobody reaches may be far too high.
 	if reached < worlds/4 {
 		t.Errorf("the bound was reached in %d of %d runs, want at least %d", reached, 3*worlds, worlds/4)
+	}
+}
+
+// A part of a server serves nobody, and brown-outs multiply: as many calls are served as the bound says, and no more.
+func TestBoundCountsWholeServers(t *testing.T) {
+	t.Parallel()
+	brownOut := func(from, to time.Duration) upstream.Fault {
+		return upstream.Fault{From: from, To: to, Kind: upstream.Brownout, Capacity: .6}
+	}
+	for _, test := range []struct {
+		name    string
+		servers float64
+		faults  []upstream.Fault
+		changes []Change
+		rate    float64 // successes a second
+	}{
+		{"2.5", 2.5, nil, nil, 2},
+		{"less than one", .5, nil, nil, 1},
+		{"in a ramp", 10, nil, []Change{{At: 0, Param: Param{Kind: upstream.ParamServers}, To: 5.7}}, 5},
+		{"two brown-outs", 10, []upstream.Fault{brownOut(0, 2*time.Minute), brownOut(0, time.Hour)}, nil, 3},
+		{"none is left", 1, []upstream.Fault{brownOut(0, time.Hour)}, nil, 1},
+	} {
+		cfg := Config{
+			Seed: 1, Duration: time.Minute, Drain: time.Minute, Step: time.Second,
+			Workload: Workload{Kind: Backlog, Clients: 20, Retry: Retry{Attempts: 1}},
+			Upstream: upstream.Config{Server: upstream.Server{Servers: test.servers, Service: draw.Of(time.Second)}, Faults: test.faults},
+			Changes:  test.changes,
+		}
+		bound, err := Bound(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := Run(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bound.Exact || res.InTime > bound.OK || float64(res.InTime) != 60*test.rate || bound.Rate[30] != test.rate {
+			t.Errorf("%s: %d successes, the bound is %d (exact: %v) at %v a second, want %v", test.name, res.InTime, bound.OK, bound.Exact, bound.Rate[30], 60*test.rate)
+		}
 	}
 }
 
