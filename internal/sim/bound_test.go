@@ -108,7 +108,7 @@ func randomWorld(rng *rand.Rand) Config {
 	var at time.Duration
 	for range rng.IntN(4) {
 		at += time.Duration(rng.Int64N(int64(20 * time.Second)))
-		params := []Param{ParamRate, {Kind: upstream.ParamQuotaLimit}, {Kind: upstream.ParamQuotaBurst}, {Kind: upstream.ParamConcurrency}, {Kind: upstream.ParamServers}}
+		params := []Param{ParamRate, {Kind: upstream.ParamQuotaLimit}, {Kind: upstream.ParamQuotaBurst}, {Kind: upstream.ParamConcurrency}, {Kind: upstream.ParamServers}, {Kind: upstream.ParamQueue}}
 		p := params[rng.IntN(len(params))]
 		if p.Kind == upstream.ParamServers && u.Server.Servers == 0 {
 			p = ParamRate
@@ -226,6 +226,58 @@ func TestBoundCountsWholeServers(t *testing.T) {
 		}
 		if !bound.Exact || res.InTime > bound.OK || float64(res.InTime) != 60*test.rate || bound.Rate[30] != test.rate {
 			t.Errorf("%s: %d successes, the bound is %d (exact: %v) at %v a second, want %v", test.name, res.InTime, bound.OK, bound.Exact, bound.Rate[30], 60*test.rate)
+		}
+	}
+}
+
+// What lowers a limit at the instant at which calls end comes after those that are let in for them, and what a longer queue holds is
+// served beside what later windows allow: the bound is one here, too.
+func TestBoundAtOneInstant(t *testing.T) {
+	t.Parallel()
+	backlog := func(u upstream.Config, changes ...Change) Config {
+		return Config{
+			Seed: 1, Duration: 2 * time.Minute, Step: time.Second, Upstream: u, Changes: changes,
+			Workload: Workload{Kind: Backlog, Clients: 30, Retry: Retry{Attempts: 100, Base: time.Second, Max: time.Second}},
+		}
+	}
+	lower := func(kind upstream.ParamKind, to ...float64) (changes []Change) {
+		for i, x := range to {
+			changes = append(changes, Change{At: time.Duration(1+i) * time.Second, Param: Param{Kind: kind}, To: x})
+		}
+		return changes
+	}
+	serves := upstream.Server{Service: draw.Of(500 * time.Millisecond)}
+	ten := upstream.Server{Service: serves.Service, Servers: 10}
+	for _, test := range []struct {
+		name string
+		cfg  Config
+		most int64 // what the bound is at most
+	}{
+		{"fewer servers", backlog(upstream.Config{Server: ten}, lower(upstream.ParamServers, 8, 5)...), 1300},
+		{"more at the same instant", backlog(upstream.Config{Server: ten}, append(lower(upstream.ParamServers, 5), lower(upstream.ParamServers, 8)...)...), 2000},
+		{"a lower cap", backlog(upstream.Config{Server: serves, Concurrency: upstream.Concurrency{Limit: 10}}, lower(upstream.ParamConcurrency, 8, 5)...), 1300},
+		{"a lower quota", backlog(upstream.Config{Server: ten, Quotas: []upstream.Quota{{Limit: 600, Burst: 10}}}, lower(upstream.ParamQuotaLimit, 300, 60)...), 200},
+		{"a longer queue", backlog(
+			upstream.Config{Server: upstream.Server{Service: draw.Of(50 * time.Second), Servers: 1, Bounded: true}, Quotas: []upstream.Quota{{Limit: 10, Algorithm: upstream.FixedWindow}}},
+			Change{At: time.Second, Param: Param{Kind: upstream.ParamQueue}, To: 20}, Change{At: time.Minute, Param: Param{Kind: upstream.ParamServers}, To: 100},
+		), 20},
+	} {
+		bound, err := Bound(context.Background(), test.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bound.Exact || bound.OK > test.most {
+			t.Errorf("%s: the bound is %d (exact: %v), want at most %d", test.name, bound.OK, bound.Exact, test.most)
+		}
+		for _, limit := range []int{5, 10, 20, 100} {
+			test.cfg.Guard = &Guard{NewLaw: func(int) adaptive.Law { return adaptive.NewFixed(limit) }, Queue: 100, MaxWait: time.Hour}
+			res, err := Run(context.Background(), test.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.InTime > bound.OK {
+				t.Errorf("%s: a limit of %d has %d successes, the bound is %d", test.name, limit, res.InTime, bound.OK)
+			}
 		}
 	}
 }
