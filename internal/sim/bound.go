@@ -764,8 +764,8 @@ func (b *bound) turns() []turn {
 		if at >= int64(cfg.Duration) {
 			break
 		}
-		key := b.flow.n - 1
-		n := turnsOf(cfg, b.flow.n)
+		key := b.flow.n // as source.open has it
+		n := turnsOf(cfg, key)
 		context := int64(0)
 		for k := range n {
 			q.key = key<<12 | uint64(k)
@@ -774,7 +774,8 @@ func (b *bound) turns() []turn {
 				break
 			}
 			all = append(all, turn{at, q.key, context})
-			context += q.input + q.output
+			q.input, q.cached = q.input+context, int64(w.Cached*float64(context))
+			context = q.input + q.output
 			alone, _ := b.serve(at, uint64(len(all)), &q)
 			at += alone + 2*b.half + w.Think.Int(cfg.Seed, streamThink, q.key)
 		}

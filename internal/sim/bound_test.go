@@ -282,6 +282,37 @@ func TestBoundAtOneInstant(t *testing.T) {
 	}
 }
 
+// Where nothing limits, the oracle of sessions is the run: the same conversations, of the same length, with the same prompts, at the same instants.
+func TestBoundMeetsTheSameSessions(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Seed: 5, Duration: 10 * time.Minute, Drain: time.Minute, Step: time.Second, RTT: 40 * time.Millisecond,
+		Workload: Workload{
+			Kind: Sessions, Rate: .5, Turns: draw.Dist{Shape: draw.Exponential, Mean: 6}, Think: draw.Dist{Shape: draw.Exponential, Mean: 5e9}, Retry: Retry{Attempts: 1},
+			Input: draw.Dist{Shape: draw.Lognormal, Mean: 800, Sigma: 1}, Output: draw.Dist{Shape: draw.Exponential, Mean: 200}, Cached: .5,
+		},
+		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond), InputToken: time.Millisecond, OutputToken: 10 * time.Millisecond}},
+	}
+	bound, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.InTime != bound.OK || res.TokensInTime != bound.Tokens {
+		t.Errorf("the run has %d successes with %d tokens, the oracle %d with %d", res.InTime, res.TokensInTime, bound.OK, bound.Tokens)
+	}
+	var asked int64
+	for _, n := range bound.Asked {
+		asked += int64(n)
+	}
+	if asked != res.Offered {
+		t.Errorf("%d are asked for, by the oracle %d", res.Offered, asked)
+	}
+}
+
 // lagWorld is a cap of 20 that counts a call for 250 ms after its end, on average, under more demand than it allows.
 func lagWorld(service, lag draw.Dist) Config {
 	return Config{
