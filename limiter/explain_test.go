@@ -316,3 +316,26 @@ func TestExpectedIsWhenTheyStart(t *testing.T) {
 		})
 	}
 }
+
+// A limit of which others have all of it is not one of which the upstream has told nothing.
+func TestExplainSharedBudget(t *testing.T) {
+	g, err := New(Config{Name: "up", Budget: &Budget{Limits: []BudgetLimit{
+		{Kind: feedback.ScopeRequests, Limit: 600}, {Kind: feedback.ScopeTokens, Limit: 1000}, {Kind: feedback.ScopeDaily},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	g.ShareBudget([]float64{0, 0.25})
+	e := g.Explain(0)
+	for i, want := range []float64{0, 0.25, 1} {
+		if e.Budgets[i].Share != want {
+			t.Errorf("the share of %s is %v, want %v", e.Budgets[i].Kind, e.Budgets[i].Share, want)
+		}
+	}
+	for _, want := range []string{"requests per 1m0s: others have all of it", "tokens per 1m0s: 250 of 250 left", "daily per 1m0s: the upstream has not told yet"} {
+		if !strings.Contains(e.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, e)
+		}
+	}
+}

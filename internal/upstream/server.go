@@ -8,16 +8,12 @@ import (
 	"github.com/flyball-go/flyball/internal/event"
 )
 
-// places returns how many calls may be served at a time; +Inf when there is no limit.
+// places returns how many calls may be served at a time; +Inf when there is no limit. A part of a server serves nobody, and one is always left.
 func (u *Upstream) places() float64 {
 	if u.servers == 0 {
 		return math.Inf(1)
 	}
-	n := u.servers
-	if u.capacity != 1 {
-		n = max(1, math.Floor(n*u.capacity))
-	}
-	return n
+	return max(1, math.Floor(u.servers*u.capacity))
 }
 
 // full reports whether the server's queue takes nobody.
