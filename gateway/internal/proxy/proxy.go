@@ -646,6 +646,9 @@ func (j *job) newRequest(t *turn, to *target) *http.Request {
 	}
 	if j.trace.Valid() {
 		h["Traceparent"] = []string{j.trace.Header()}
+		if j.trace.Parent == [8]byte{} {
+			delete(h, "Tracestate") // of another trace than the one that begins here
+		}
 	}
 	if len(h["User-Agent"]) == 0 {
 		h["User-Agent"] = []string{""} // or Go puts in its own
