@@ -342,10 +342,8 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		var err error
 		s := &c.t.settings.Server
 		if c.body, err = receive(w, r, c.t.memory, s.MaxBody, s.BodyTimeout); err != nil {
-			// The server takes a caller that is slow for one that left.
-			e := bodyError(err, s.MaxBody)
-			c.rec.Err, c.rec.Code = err, e.Kind.Code()
-			c.out.refuse(e)
+			c.rec.Err = err
+			c.refuse(bodyError(err, s.MaxBody))
 			return false
 		}
 		c.rec.Received = c.body.size
@@ -490,12 +488,11 @@ func bodyError(err error, most int64) *dialect.Error {
 	return e
 }
 
-// refuse tells the caller that the call failed, if it is still there.
+// refuse tells the caller that the call failed. Who is taken for gone is told, too: it may have closed its side of the connection only, and nothing
+// would be an empty answer.
 func (c *call) refuse(e *dialect.Error) {
 	c.rec.Code = e.Kind.Code()
-	if c.r.Context().Err() == nil {
-		c.out.refuse(e)
-	}
+	c.out.refuse(e)
 }
 
 // finish tells of the call.
