@@ -103,6 +103,11 @@ func (s *Server) onCall(r *proxy.Record) {
 	s.stats.count(r)
 	s.tenants.count(r)
 	s.span(r)
+	s.logCall(r)
+}
+
+// logCall writes the line of a call that has ended.
+func (s *Server) logCall(r *proxy.Record) {
 	if !s.settings.Load().Log.Calls {
 		return
 	}
