@@ -180,6 +180,9 @@ func (s *Server) read() (err error) {
 			}
 		}
 		if s.listener != nil {
+			if len(set.Routes) == 0 {
+				return nil, fmt.Errorf("%s: no upstream has a base_url, so calls would have nowhere to go: write one, or end the gateway", name)
+			}
 			// It goes on to listen there, whatever the file says now.
 			live := *set
 			live.Listen = s.Addr()
