@@ -369,3 +369,20 @@ func TestReloadOfNothing(t *testing.T) {
 		t.Errorf("%d reloads failed, want 3, and the log says %s", n, g.logged())
 	}
 }
+
+// What needs a start is what differs from what runs, and not from the file before.
+func TestReloadToldAgainstWhatRuns(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	for _, c := range []struct {
+		more  string
+		wants bool
+	}{{"[gateway.cache]\nmax_bytes = 5\n", true}, {"[gateway.cache]\nmax_bytes = 5\n[gateway.server]\nmax_calls = 7\n", true}, {"", false}} {
+		before := strings.Count(g.logged(), `"key":"gateway.cache"`)
+		g.write(table(s, "") + c.more)
+		g.onReload(g.limits.Reload())
+		if told := strings.Count(g.logged(), `"key":"gateway.cache"`) > before; told != c.wants {
+			t.Errorf("after %q, the log says that the cache needs a start: %v, want %v", c.more, told, c.wants)
+		}
+	}
+}
