@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -132,5 +133,21 @@ func TestAutoscalerStepsAreWhole(t *testing.T) {
 	u.Advance(int64(10*time.Minute), tell)
 	if u.servers != 1 {
 		t.Errorf("%v servers are left when nobody calls, want 1", u.servers)
+	}
+}
+
+// Connections that are added serve those who wait for one at once, and not when the next call ends.
+func TestMoreConnections(t *testing.T) {
+	u := New(Config{Server: Server{Service: draw.Of(time.Minute)}, Connections: Connections{Limit: 1, Backlog: 10}})
+	ends := map[time.Duration]int{}
+	for id := range uint64(4) {
+		u.Submit(0, Call{ID: id, Key: id})
+	}
+	tell := func(e *Event) { ends[time.Duration(e.At)]++ }
+	u.Advance(int64(10*time.Second), tell)
+	u.Set(int64(10*time.Second), Param{Kind: ParamConnections}, 3)
+	u.Advance(int64(time.Hour), tell)
+	if want := map[time.Duration]int{time.Minute: 1, 70 * time.Second: 2, 2 * time.Minute: 1}; !maps.Equal(ends, want) {
+		t.Errorf("calls end at %v, want %v", ends, want)
 	}
 }
