@@ -151,3 +151,27 @@ func TestMoreConnections(t *testing.T) {
 		t.Errorf("calls end at %v, want %v", ends, want)
 	}
 }
+
+// A batch is full when its cache is, too: then no more calls wait than its queue takes.
+func TestBatchRefusesBeyondItsQueue(t *testing.T) {
+	llm, _ := Profile("tiny-kv")
+	llm.Ingest, llm.KV, llm.MaxSeqs = 0, 10_000, 1000
+	for _, queue := range []int{0, 3} {
+		u := New(Config{Server: Server{Kind: Batch, LLM: llm, Bounded: true, Queue: queue}})
+		refused, most := 0, 0
+		tell := func(e *Event) {
+			if e.Kind == Refused {
+				refused++
+			}
+		}
+		for id := range uint64(40) { // four are all that the cache holds
+			now := int64(id) * int64(100*time.Millisecond)
+			u.Advance(now, tell)
+			u.Submit(now, Call{ID: id, Key: id, Input: 2400, Output: 300})
+			most = max(most, u.Waiting())
+		}
+		if u.Advance(int64(time.Hour), tell); most > queue+2 || refused < 20 { // one more comes in the middle of an iteration, and one loses its place in the batch
+			t.Errorf("with a queue of %d, %d calls wait and %d of 40 are refused", queue, most, refused)
+		}
+	}
+}

@@ -506,7 +506,7 @@ func (u *Upstream) admit(now int64, i int32) {
 	if stage == StageNone && limit > 0 && acc.in >= max(1, int(float64(limit)*acc.share)) {
 		stage, answer, until = StageConcurrency, &u.cfg.Concurrency.Answer, never
 	}
-	if stage == StageNone && u.full() {
+	if stage == StageNone && u.full(&s.call) {
 		stage, answer, until = StageServer, &u.cfg.Server.Answer, never
 	}
 	if stage != StageNone {
