@@ -16,8 +16,8 @@ func (u *Upstream) places() float64 {
 	return max(1, math.Floor(u.servers*u.capacity))
 }
 
-// full reports whether the server's queue takes nobody.
-func (u *Upstream) full() bool {
+// full reports whether the server's queue does not take a call.
+func (u *Upstream) full(c *Call) bool {
 	sv := &u.cfg.Server
 	if !sv.Bounded {
 		return false
@@ -26,7 +26,11 @@ func (u *Upstream) full() bool {
 	case Sharing:
 		return float64(u.busy) >= u.places()+float64(sv.Queue)
 	case Batch:
-		return u.batch.waiting.n >= sv.Queue && u.batch.seqs >= u.batch.maxSeqs()
+		room := roomOf(c)
+		if u.batch.waiting.n > 0 {
+			room = u.slots[u.batch.waiting.head].room
+		}
+		return u.batch.waiting.n >= sv.Queue && !u.fits(room)
 	}
 	return u.line.n >= sv.Queue && (u.line.n > 0 || float64(u.busy) >= u.places())
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -132,5 +133,45 @@ func TestAutoscalerStepsAreWhole(t *testing.T) {
 	u.Advance(int64(10*time.Minute), tell)
 	if u.servers != 1 {
 		t.Errorf("%v servers are left when nobody calls, want 1", u.servers)
+	}
+}
+
+// Connections that are added serve those who wait for one at once, and not when the next call ends.
+func TestMoreConnections(t *testing.T) {
+	u := New(Config{Server: Server{Service: draw.Of(time.Minute)}, Connections: Connections{Limit: 1, Backlog: 10}})
+	ends := map[time.Duration]int{}
+	for id := range uint64(4) {
+		u.Submit(0, Call{ID: id, Key: id})
+	}
+	tell := func(e *Event) { ends[time.Duration(e.At)]++ }
+	u.Advance(int64(10*time.Second), tell)
+	u.Set(int64(10*time.Second), Param{Kind: ParamConnections}, 3)
+	u.Advance(int64(time.Hour), tell)
+	if want := map[time.Duration]int{time.Minute: 1, 70 * time.Second: 2, 2 * time.Minute: 1}; !maps.Equal(ends, want) {
+		t.Errorf("calls end at %v, want %v", ends, want)
+	}
+}
+
+// A batch is full when its cache is, too: then no more calls wait than its queue takes.
+func TestBatchRefusesBeyondItsQueue(t *testing.T) {
+	llm, _ := Profile("tiny-kv")
+	llm.Ingest, llm.KV, llm.MaxSeqs = 0, 10_000, 1000
+	for _, queue := range []int{0, 3} {
+		u := New(Config{Server: Server{Kind: Batch, LLM: llm, Bounded: true, Queue: queue}})
+		refused, most := 0, 0
+		tell := func(e *Event) {
+			if e.Kind == Refused {
+				refused++
+			}
+		}
+		for id := range uint64(40) { // four are all that the cache holds
+			now := int64(id) * int64(100*time.Millisecond)
+			u.Advance(now, tell)
+			u.Submit(now, Call{ID: id, Key: id, Input: 2400, Output: 300})
+			most = max(most, u.Waiting())
+		}
+		if u.Advance(int64(time.Hour), tell); most > queue+2 || refused < 20 { // one more comes in the middle of an iteration, and one loses its place in the batch
+			t.Errorf("with a queue of %d, %d calls wait and %d of 40 are refused", queue, most, refused)
+		}
 	}
 }

@@ -506,7 +506,7 @@ func (u *Upstream) admit(now int64, i int32) {
 	if stage == StageNone && limit > 0 && acc.in >= max(1, int(float64(limit)*acc.share)) {
 		stage, answer, until = StageConcurrency, &u.cfg.Concurrency.Answer, never
 	}
-	if stage == StageNone && u.full() {
+	if stage == StageNone && u.full(&s.call) {
 		stage, answer, until = StageServer, &u.cfg.Server.Answer, never
 	}
 	if stage != StageNone {
@@ -551,6 +551,11 @@ func (u *Upstream) refuse(now int64, i int32, stage Stage, index int, a *Answer,
 // disconnect frees a connection for whoever waits for one.
 func (u *Upstream) disconnect(now int64) {
 	u.connections--
+	u.connect(now)
+}
+
+// connect lets those in who wait for a connection, as many as there are.
+func (u *Upstream) connect(now int64) {
 	for u.backlog.n > 0 && u.connections < u.cfg.Connections.Limit {
 		i := u.pop(&u.backlog)
 		u.connections++
@@ -656,6 +661,7 @@ func (u *Upstream) Set(now int64, p Param, value float64) {
 	case ParamConnections:
 		if u.cfg.Connections.Limit > 0 {
 			u.cfg.Connections.Limit = max(1, int(value))
+			u.connect(now)
 		}
 	case ParamServers:
 		if u.servers > 0 {
