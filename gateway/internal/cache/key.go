@@ -30,10 +30,10 @@ type Request struct {
 // idle are the header fields that say nothing of what is asked for. All others are a part of the key: a field that is not known may
 // change the answer.
 var idle = map[string]bool{
-	"Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true, "Forwarded": true,
+	"Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true,
 	"Idempotency-Key": true, "Keep-Alive": true, "Pragma": true, "Priority": true, "Referer": true, "Te": true, "Traceparent": true,
 	"Tracestate": true, "Baggage": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Request-Id": true,
-	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
+	"X-Forwarded-For": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
 	"Sec-Fetch-Mode": true, "Sec-Fetch-Site": true, "Sec-Fetch-Dest": true,
 }
 
