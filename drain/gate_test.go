@@ -132,6 +132,26 @@ func TestPoolForbidden(t *testing.T) {
 	}
 }
 
+// Another key that was only throttled is tried again, and not the one that is forbidden the job.
+func TestPoolForbiddenAndThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k keyed
+		up := k.answers(t, func(key string, n int) (int, string) {
+			time.Sleep(10 * time.Millisecond)
+			switch {
+			case key == "key-b":
+				return 403, `{"error":{"message":"no"}}`
+			case n%2 == 1:
+				return 429, `{"error":{"message":"slow down","code":"rate_limit_exceeded"}}`
+			}
+			return 200, good
+		})
+		if _, p, err := drainKeys(t, up, 30); err != nil || p.Done != 30 || p.Dead != 0 {
+			t.Fatalf("Run: %v, %d done and %d dead, want 30 and none; sent %v", err, p.Done, p.Dead, k.sent)
+		}
+	})
+}
+
 // A job that one key is forbidden waits for another one, however long that has no place: the first one says nothing about it.
 func TestPoolForbiddenAndFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
