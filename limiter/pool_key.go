@@ -228,6 +228,18 @@ func (p *Pool) restore(now time.Duration, k *poolKey) {
 	p.reprobe()
 }
 
+// Suspect says that a call which the key with this fingerprint was forbidden (KeyForbidden) was then allowed to another key. When that
+// happens three times in a row the key is out. A Rotation says so by itself; it is for programs that send without one.
+func (p *Pool) Suspect(fingerprint string) {
+	for _, k := range p.keys {
+		if k.secret.Fingerprint() == fingerprint {
+			p.suspect(k)
+			p.mayHaveRoom() // who waits must not count on a key that may be out now
+			return
+		}
+	}
+}
+
 // suspect learns that a call which k was forbidden was then allowed to another key.
 func (p *Pool) suspect(k *poolKey) {
 	if k.suspects.Add(1) < suspectsMost {
