@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/gateway/internal/settings"
 )
 
 // keyCommand makes keys for callers.
@@ -30,7 +33,15 @@ func (e *env) keyCommand() *cli.Command {
 			} else {
 				shown = fmt.Sprintf("# The key, which is not shown again:\n# %s\n\n", key)
 			}
-			_, err := fmt.Fprintf(e.stdout, "%s[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n", shown, c.Args().First(), sha256.Sum256([]byte(key)))
+			table := fmt.Sprintf("[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n", c.Args().First(), sha256.Sum256([]byte(key)))
+			s, err := settings.Parse("the table", []byte(table))
+			if err == nil && s.Callers[0].Name != c.Args().First() {
+				err = fmt.Errorf("the name %q is no text in UTF-8", c.Args().First())
+			}
+			if err != nil {
+				return misuse(err) // the name is too long, say, or has what TOML cannot
+			}
+			_, err = io.WriteString(e.stdout, shown+table)
 			return err
 		},
 	}

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,7 +210,11 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		h = h.Clone()
 		delete(h, "Set-Cookie") // it is for who started the call
 	}
-	resp := &http.Response{StatusCode: head.Status, Header: h, Body: io.NopCloser(r), ContentLength: head.ContentLength}
+	resp := &http.Response{StatusCode: head.Status, Header: h, ContentLength: head.ContentLength, Trailer: make(http.Header, len(head.Trailer))}
+	for _, k := range head.Trailer {
+		resp.Trailer[k] = nil
+	}
+	resp.Body = &sharedBody{r, resp}
 	if err := c.out.answer(resp); err != nil {
 		c.rec.Err = err
 		var up *upstreamError
@@ -217,6 +223,21 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		}
 	}
 	return false
+}
+
+// sharedBody is the body of an answer that is shared. Like a transport's, it has the trailer set when it is at its end.
+type sharedBody struct {
+	*cache.Reader
+	resp *http.Response
+}
+
+// Read reads from the body.
+func (b *sharedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		b.resp.Trailer = b.Trailer()
+	}
+	return n, err
 }
 
 // produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
@@ -234,7 +255,7 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	if len(j.route.targets) > 1 {
 		resp.Header.Set(UpstreamHeader, j.target.name) // those who share it, or have it from the cache, are told, too
 	}
-	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength})
+	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength, Trailer: slices.Collect(maps.Keys(resp.Trailer))})
 	size := 4 << 10
 	if resp.ContentLength > 0 {
 		size = int(min(resp.ContentLength, 64<<10))
@@ -279,6 +300,7 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	if entry != nil {
 		c.Set(context.WithoutCancel(ctx), p.key, entry)
 	}
+	f.Trailer(resp.Trailer)
 	f.End(nil)
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -305,5 +306,48 @@ func TestReloadOfKeys(t *testing.T) {
 	}
 	if l := g.logged(); strings.Contains(l, "sk-") || !strings.Contains(l, "other keys, 1 -> 2") {
 		t.Errorf("the log says %s", l)
+	}
+}
+
+// A file that names a key which cannot be read changes nothing: not the guards, and not what tenants may have.
+func TestReloadWithoutItsKeyChangesNothing(t *testing.T) {
+	s := upstreamServer(t, ok)
+	file := func(limit int, more string) string {
+		return table(s, fmt.Sprintf("law = 'fixed'\ninitial_limit = %d", limit)) + fmt.Sprintf("[gateway.tenant.t]\nmax_in_flight = %d\n", limit) + more
+	}
+	g := start(t, file(8, ""))
+	limits := func() string {
+		var all []int
+		for _, v := range g.proxy.Upstreams() {
+			all = append(all, v.Guards[0].Stats().Limit)
+		}
+		return fmt.Sprint(all)
+	}
+	before := limits()
+	g.write(file(4, "[upstream.new]\nbase_url = \"http://127.0.0.1:1\"\n[[upstream.new.key]]\nenv = \"FLYBALL_NOT_SET\"\n"))
+	g.onReload(g.limits.Reload())
+	if after := limits(); after != before {
+		t.Errorf("the limits of the upstream and of the tenant are %s, were %s", after, before)
+	}
+	if log := g.logged(); !strings.Contains(log, "FLYBALL_NOT_SET") || !strings.Contains(log, "configuration not reloaded") {
+		t.Errorf("the log does not say that nothing changed: %s", log)
+	}
+}
+
+// The guard of an upstream that was gone for a while is the one from before, and each of its decisions is told once, in the log and on the page.
+func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
+	s := upstreamServer(t, ok)
+	file := func(limit int) string {
+		return table(s, "") + fmt.Sprintf("[upstream.b]\nbase_url = %q\nlaw = 'fixed'\ninitial_limit = %d\n", s.URL, limit)
+	}
+	g := start(t, file(8))
+	for _, text := range []string{table(s, ""), file(8), table(s, ""), file(8), file(4)} {
+		g.write(text)
+		g.onReload(g.limits.Reload())
+	}
+	log := g.logged()
+	last := log[strings.LastIndex(log, "b: added"):]
+	if n := strings.Count(last, `"msg":"limit changed","guard":"b"`); n != 1 {
+		t.Errorf("the log tells %d times that the limit changed, want once:\n%s", n, last)
 	}
 }

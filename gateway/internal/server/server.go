@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -54,8 +56,8 @@ type Server struct {
 	demo          *demo // nil with a configuration
 	page          *ui.UI
 	metrics       *metrics.Metrics
-	watching      map[*limiter.Guard]bool // under stats.mu
-	pools         map[*limiter.Pool]bool  // under stats.mu
+	watching      map[*limiter.Guard]*atomic.Bool // under stats.mu; true while its listener is the one that counts
+	pools         map[*limiter.Pool]bool          // under stats.mu
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
@@ -117,7 +119,7 @@ func (s *Server) open() (err error) {
 func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
 	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
 		s.log.Warn("the cache goes on without Redis for a while", "error", err)
-	}}
+	}, OnPanic: s.panicked}
 	at := set.Redis
 	if set.RedisEnv != "" {
 		if at = os.Getenv(set.RedisEnv); at == "" {
@@ -188,6 +190,9 @@ func (s *Server) read() (err error) {
 		if s.opts.Admin != "" {
 			set.Admin = s.opts.Admin
 		}
+		if err := readable(set); err != nil {
+			return nil, err
+		}
 		s.parsed.Store(set)
 		return set.Limits, nil
 	})
@@ -197,6 +202,21 @@ func (s *Server) read() (err error) {
 	s.limits.ReplacePools() // proxy.Use asks for them after each reload
 	s.settings.Store(s.parsed.Load())
 	return nil
+}
+
+// readable reports which keys calls would go without. Their pools are made when guards have changed, and a file that fails changes nothing.
+func readable(set *settings.Settings) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(set.Limits.Upstreams)) {
+		if u := set.Limits.Upstreams[name]; u.BaseURL != "" && len(u.Keys.Sources) > 0 {
+			pool, err := u.Pool()
+			if err == nil {
+				err = pool.Check()
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // load reads the file at path as it is.
