@@ -103,6 +103,14 @@ type poolKey struct {
 	probes   uint64
 }
 
+// later returns at + d; never is never.
+func later(at, d time.Duration) time.Duration {
+	if at == never {
+		return never
+	}
+	return at + d
+}
+
 // KeyEvent says that a key went out of service or came back.
 type KeyEvent struct {
 	// At is when, since the pool was made.
