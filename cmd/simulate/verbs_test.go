@@ -447,6 +447,27 @@ func TestLeaderboardInterrupted(t *testing.T) {
 	}
 }
 
+// When nothing was finished, the decisions of the last time are left as they are.
+func TestInterruptLeavesEvents(t *testing.T) {
+	t.Chdir(workdir(t))
+	before, err := os.ReadFile("events.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, errs, code := simulate(ctx, "", "run", "--html", "", "--controllers", "none", "--events", "events.jsonl", "small.toml")
+	if code != exitInterrupted || !strings.Contains(errs, "nothing was written") {
+		t.Errorf("exit code %d, want %d; %q", code, exitInterrupted, errs)
+	}
+	if after, err := os.ReadFile("events.jsonl"); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("events.jsonl has %d bytes, %v, want the %d of before", len(after), err, len(before))
+	}
+	if left, _ := filepath.Glob(".events*"); len(left) > 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
 // Ctrl-C in the middle of runs with --events and --out: what was finished is there, complete.
 func TestInterruptKeepsFiles(t *testing.T) {
 	self, err := os.Executable()
