@@ -70,7 +70,7 @@ type BudgetState struct {
 	Period time.Duration
 	// Left is what may be spent at once; negative is a debt that later calls repay.
 	Left int64
-	// FullAt is when it is full again if nothing is spent.
+	// FullAt is when it is full again if nothing is spent; zero when it will not be, because others have all of it.
 	FullAt time.Time
 	// Share is the part of what was configured that is this guard's (0 to 1), of which Limit and Left are: 1 unless ShareBudget said less.
 	Share float64
@@ -149,7 +149,12 @@ func (g *Guard) Explain(most int) Explanation {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	at := func(t time.Duration) time.Time { return g.base.Add(t).Round(0) }
+	at := func(t time.Duration) (at time.Time) {
+		if t != never {
+			at = g.base.Add(t).Round(0)
+		}
+		return at
+	}
 	d := g.core.Decision()
 	e := Explanation{
 		Guard: g.name, At: at(now),

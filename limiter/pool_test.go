@@ -717,6 +717,31 @@ func TestPoolForbiddenWhileFull(t *testing.T) {
 	}
 }
 
+// When the other key was only throttled it is tried again, and not the one that was forbidden the call.
+func TestPoolForbiddenAndThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{2, 2}, func(c *PoolConfig) { c.Guard.Retry.Budget = 10 })
+		throttled := 0
+		for i := range 20 {
+			err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+				if key.Reveal() == credential(0) {
+					return FailKey(KeyForbidden, errors.New("403"))
+				}
+				if throttled++; throttled%2 == 1 {
+					return Fail(Outcome{Class: feedback.Throttled}, errors.New("429"))
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		}
+		if p.Keys()[0].Out != KeyForbidden {
+			t.Errorf("the key that is good for nothing is %+v", p.Keys()[0])
+		}
+	})
+}
+
 // It does not wait for longer than a caller may, nor for a key that goes out meanwhile.
 func TestPoolForbiddenGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

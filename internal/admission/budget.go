@@ -129,7 +129,8 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 		w := &b.windows[i]
 		for j := range old {
 			o := &old[j]
-			if o.given.Kind == l.Kind && o.given.Period == l.Period && o.given.Fixed == l.Fixed && o.limit > 0 {
+			// A part of what was stated says nothing of what will be told.
+			if o.given.Kind == l.Kind && o.given.Period == l.Period && o.given.Fixed == l.Fixed && o.limit > 0 && (o.whole == 0 || l.Limit > 0) {
 				*w = *o
 				o.limit = 0 // taken
 				w.advance(now)
