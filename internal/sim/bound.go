@@ -84,6 +84,7 @@ type bound struct {
 	size    source // draws how large a request is
 	changes []Change
 	quotas  []boundQuota
+	taken   taken   // by a neighbour
 	cap     int     // -1: none
 	share   float64 // of all keys together
 	servers steps
@@ -144,21 +145,16 @@ func newBound(cfg *Config) *bound {
 	if len(cfg.Upstream.Keys) == 0 {
 		b.share = 1
 	}
-	taken := neighbour(cfg)
+	b.taken = neighbour(cfg)
 	for i := range cfg.Upstream.Quotas {
 		q := &cfg.Upstream.Quotas[i]
-		g := boundGate(q, b.share)
-		if used := taken.quota(q); used > 0 {
-			left := q.Limit*b.share - used
-			if q.Daily {
-				left /= 24 * 60
-			}
-			g.set(0, max(left, 1e-9))
+		b.quotas = append(b.quotas, boundQuota{boundGate(q, b.share), q})
+		if b.taken.rate > 0 {
+			b.allow(&b.quotas[i], 0, q.Limit)
 		}
-		b.quotas = append(b.quotas, boundQuota{g, q})
 	}
 	if n := cfg.Upstream.Concurrency.Limit; n > 0 {
-		b.cap = max(1, int(float64(n)*b.share-taken.calls))
+		b.cap = b.places(n)
 	}
 	s := &cfg.Upstream.Server
 	first := s.Servers
@@ -435,6 +431,18 @@ func (s *steps) cut(at int64) {
 	}
 }
 
+// allow sets what a quota allows, in the unit of its file, less what a neighbour uses.
+func (b *bound) allow(q *boundQuota, at int64, limit float64) {
+	left := max(limit*b.share-b.taken.quota(q.q), 1e-9)
+	if q.q.Daily {
+		left /= 24 * 60
+	}
+	q.set(at, left)
+}
+
+// places returns how many calls a cap lets in at a time, less those of a neighbour.
+func (b *bound) places(limit int) int { return max(1, int(float64(limit)*b.share-b.taken.calls)) }
+
 // apply sets the parameters that change until now.
 func (b *bound) apply(now int64) {
 	for len(b.changes) > 0 && int64(b.changes[0].At) <= now {
@@ -446,15 +454,13 @@ func (b *bound) apply(now int64) {
 				q := &b.quotas[p.Index]
 				if p.Kind == upstream.ParamQuotaBurst {
 					q.setBurst(at, c.To*b.share)
-				} else if q.q.Daily {
-					q.set(at, c.To*b.share/24/60)
 				} else {
-					q.set(at, c.To*b.share)
+					b.allow(q, at, c.To)
 				}
 			}
 		case upstream.ParamConcurrency:
 			if b.cap >= 0 {
-				b.cap = max(1, int(float64(max(1, int(c.To)))*b.share))
+				b.cap = b.places(max(1, int(c.To)))
 			}
 		case upstream.ParamQueue:
 			if b.queue >= 0 {
@@ -872,7 +878,6 @@ func (b *bound) levels() {
 		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
 	}
 	lag := u.Concurrency.Lag.Average()
-	taken := neighbour(cfg)
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
 	var quotas []steps
 	for i := range u.Quotas {
@@ -892,7 +897,7 @@ func (b *bound) levels() {
 		res.RoundTrip = append(res.RoundTrip, time.Duration(rtt+took))
 		slots, counted := math.Inf(1), math.Inf(1) // counted: calls a second that the cap lets through
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
-			slots = max(1, n*b.share-taken.calls)
+			slots = max(1, n*b.share-b.taken.calls)
 			counted = slots / (took + max(0, lag+b.lag.at(at)*1e9-u.Concurrency.Lag.Mean)) * 1e9
 		}
 		if n := b.servers.at(at); n > 0 {
@@ -914,7 +919,7 @@ func (b *bound) levels() {
 		}
 		for j := range quotas {
 			q := &b.quotas[j]
-			per := quotas[j].at(at)*b.share - taken.quota(q.q)
+			per := quotas[j].at(at)*b.share - b.taken.quota(q.q)
 			if q.q.Daily {
 				per /= 24 * 60
 			}

@@ -313,6 +313,37 @@ func TestBoundMeetsTheSameSessions(t *testing.T) {
 	}
 }
 
+// What a neighbour uses is not there for others, after a limit was changed either.
+func TestBoundLeavesTheNeighbourItsPart(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		upstream upstream.Config
+		change   Change
+		rates    [2]float64 // successes a second before the change, and after it
+	}{
+		{"a quota", upstream.Config{Quotas: []upstream.Quota{{Limit: 600, Burst: 1}}}, Change{Param: Param{Kind: upstream.ParamQuotaLimit}, To: 420}, [2]float64{5, 2}},
+		{"a quota of a day", upstream.Config{Quotas: []upstream.Quota{{Limit: 864_000, Daily: true, Burst: 1}}}, Change{Param: Param{Kind: upstream.ParamQuotaLimit}, To: 604_800}, [2]float64{5, 2}},
+		{"a cap", upstream.Config{Concurrency: upstream.Concurrency{Limit: 20}}, Change{Param: Param{Kind: upstream.ParamConcurrency}, To: 8}, [2]float64{15, 3}},
+	} {
+		test.upstream.Neighbour.Rate = 5
+		test.upstream.Server.Service = draw.Of(time.Second)
+		test.change.At = 2 * time.Minute
+		bound, err := Bound(context.Background(), Config{
+			Duration: 4 * time.Minute, Step: time.Minute, Upstream: test.upstream, Changes: []Change{test.change},
+			Workload: Workload{Kind: Backlog, Clients: 60, Retry: Retry{Attempts: 1}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range test.rates {
+			if got := bound.Done[1+2*i] / 60; math.Abs(got-want) > .02*want || math.Abs(bound.Rate[1+2*i]-want) > 1e-9 {
+				t.Errorf("%s: %.2f successes a second in minute %d, the level is %v, want %v", test.name, got, 1+2*i, bound.Rate[1+2*i], want)
+			}
+		}
+	}
+}
+
 // lagWorld is a cap of 20 that counts a call for 250 ms after its end, on average, under more demand than it allows.
 func lagWorld(service, lag draw.Dist) Config {
 	return Config{
