@@ -30,6 +30,9 @@ func (e *env) keyCommand() *cli.Command {
 				if key = strings.TrimRight(line, "\r\n"); len(key) < 32 {
 					return misuse(errors.New("the key has less than 32 characters, so it could be guessed from its hash; let gateway key make one"))
 				}
+				if key != strings.TrimSpace(key) || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+					return misuse(errors.New("the key has spaces around it, or is not of printable ASCII, so that no caller can send it as it is"))
+				}
 			} else {
 				shown = fmt.Sprintf("# The key, which is not shown again:\n# %s\n\n", key)
 			}

@@ -120,6 +120,37 @@ func TestKeyFitsTheFile(t *testing.T) {
 	}
 }
 
+// A key that no caller can send as it is would keep its caller out: fields of a header have no spaces at their ends, and no line ends.
+func TestKeyThatCannotBeSent(t *testing.T) {
+	key := strings.Repeat("k", 40)
+	for stdin, want := range map[string]int{key: exitOK, key + "\r\n": exitOK, key + " \n": exitMisuse, "\t" + key: exitMisuse, key + "\u00e4": exitMisuse, key[:31]: exitMisuse} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"gateway", "key", "--stdin", "dify"}, strings.NewReader(stdin), &stdout, &stderr); code != want {
+			t.Errorf("the key %q: exit code %d, want %d: %s", stdin, code, want, stderr.String())
+		} else if strings.Contains(stderr.String(), key[:31]) {
+			t.Errorf("the key is in what is printed: %s", stderr.String())
+		}
+	}
+}
+
+// The addresses that check names are those that callers have to write.
+func TestCheckNamesTheScheme(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	text := "[upstream.a]\nbase_url = 'http://x/v1'\n[gateway.tls]\ncert = '/c'\nkey = '/k'\n[gateway.batches]\ndir = '/d'\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	for line := range strings.Lines(stdout.String()) {
+		if !strings.HasPrefix(line, "https://127.0.0.1:8080/") {
+			t.Errorf("check says %q, and callers are to use TLS", line)
+		}
+	}
+}
+
 // Without a token, the Batch API is for those who call this machine by its own name.
 func TestBatchesOwnName(t *testing.T) {
 	for _, c := range []struct {

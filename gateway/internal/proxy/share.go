@@ -304,6 +304,9 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	f.End(nil)
 }
 
+// mostUnpacked is how much is read of an answer that is packed, in bytes.
+const mostUnpacked = 64 << 20
+
 // keepable reports whether an answer that came to its end is a whole one without an error in it, and what would be answered again: a
 // fallback's is not, once the upstream has a place.
 func (j *job) keepable(resp *http.Response, body []byte) bool {
@@ -317,17 +320,16 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 	if cache.Varies(h) {
 		return false
 	}
+	plain := io.Reader(bytes.NewReader(body))
 	switch strings.ToLower(h.Get("Content-Encoding")) {
 	case "", "identity":
 	case "gzip":
-		z, err := gzip.NewReader(bytes.NewReader(body))
+		z, err := gzip.NewReader(plain)
 		if err != nil {
 			return false
 		}
-		const most = 64 << 20
-		if body, err = io.ReadAll(io.LimitReader(z, most)); err != nil || len(body) == most {
-			return false
-		}
+		// It is looked at as it comes: a thousand times as much may be in it.
+		plain = io.LimitReader(z, mostUnpacked)
 		h = h.Clone()
 		h.Del("Content-Encoding")
 	default:
@@ -338,10 +340,10 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 		// Without a length, the end of the connection may be that of the upstream.
 		return resp.ContentLength >= 0 || resp.ProtoMajor > 1 || len(resp.TransferEncoding) > 0
 	}
-	w := feedback.NewWatcher(io.NopCloser(bytes.NewReader(body)), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
+	w := feedback.NewWatcher(io.NopCloser(plain), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
 		Status: resp.StatusCode, Header: h, Provider: j.target.provider, Rules: j.target.rules,
 	}})
-	if _, err := io.Copy(io.Discard, w); err != nil {
+	if n, err := io.Copy(io.Discard, w); err != nil || n == mostUnpacked {
 		return false
 	}
 	r := w.Report()

@@ -351,3 +351,38 @@ func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
 		t.Errorf("the log tells %d times that the limit changed, want once:\n%s", n, last)
 	}
 }
+
+// A file that is empty, because the disk was full when it was written, say, is not taken for one without any upstream: all calls would be
+// refused, for good, as SDKs are told.
+func TestReloadOfNothing(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	for _, text := range []string{"", "[gateway]\n", "[upstream.up]\n"} {
+		g.write(text)
+		g.onReload(g.limits.Reload())
+		resp := post(t, client(t), g.url+"/up/chat/completions", chat)
+		if body := read(t, resp); resp.StatusCode != 200 {
+			t.Errorf("after %q, a call is answered with %s %s", text, resp.Status, body)
+		}
+	}
+	if n := g.stats.reloadsFailed.Load(); n != 3 || !strings.Contains(g.logged(), "no upstream has a base_url") {
+		t.Errorf("%d reloads failed, want 3, and the log says %s", n, g.logged())
+	}
+}
+
+// What needs a start is what differs from what runs, and not from the file before.
+func TestReloadToldAgainstWhatRuns(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	for _, c := range []struct {
+		more  string
+		wants bool
+	}{{"[gateway.cache]\nmax_bytes = 5\n", true}, {"[gateway.cache]\nmax_bytes = 5\n[gateway.server]\nmax_calls = 7\n", true}, {"", false}} {
+		before := strings.Count(g.logged(), `"key":"gateway.cache"`)
+		g.write(table(s, "") + c.more)
+		g.onReload(g.limits.Reload())
+		if told := strings.Count(g.logged(), `"key":"gateway.cache"`) > before; told != c.wants {
+			t.Errorf("after %q, the log says that the cache needs a start: %v, want %v", c.more, told, c.wants)
+		}
+	}
+}

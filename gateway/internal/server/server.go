@@ -40,6 +40,7 @@ type Options struct {
 type Server struct {
 	opts     Options
 	settings atomic.Pointer[settings.Settings]
+	started  *settings.Settings // of which some need a new start to change
 	limits   *config.Reloader
 	proxy    *proxy.Proxy
 	cache    *cache.Cache
@@ -80,6 +81,7 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	set := s.settings.Load()
+	s.started = set
 	if s.sink, err = newSink(set.Log.File, s.opts.Log); err != nil {
 		return err
 	}
@@ -180,6 +182,9 @@ func (s *Server) read() (err error) {
 			}
 		}
 		if s.listener != nil {
+			if len(set.Routes) == 0 {
+				return nil, fmt.Errorf("%s: no upstream has a base_url, so calls would have nowhere to go: write one, or end the gateway", name)
+			}
 			// It goes on to listen there, whatever the file says now.
 			live := *set
 			live.Listen = s.Addr()
@@ -360,7 +365,7 @@ func (s *Server) onReload(c config.Changes, err error) {
 		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
 		return
 	}
-	old, set := s.settings.Load(), s.parsed.Load()
+	runs, set := s.started, s.parsed.Load()
 	if err := s.proxy.Use(set); err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
@@ -373,11 +378,11 @@ func (s *Server) onReload(c config.Changes, err error) {
 	s.stats.reloads.Add(1)
 	s.log.Info("configuration reloaded", "file", s.opts.Config, "upstreams", c.Upstreams, "changes", c.Settings, "routes", len(set.Routes))
 	for name, differs := range map[string]bool{
-		"gateway.listen": old.Listen != set.Listen, "gateway.admin": old.Admin != set.Admin, "gateway.tls": old.TLS != set.TLS,
-		"gateway.log": old.Log != set.Log, "gateway.trace": old.Trace != set.Trace, "gateway.cache": old.Cache != set.Cache,
-		"gateway.batches":               old.Batches != set.Batches,
-		"gateway.server.header_timeout": old.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": old.Server.IdleTimeout != set.Server.IdleTimeout,
-		"gateway.server.max_header": old.Server.MaxHeader != set.Server.MaxHeader,
+		"gateway.listen": runs.Listen != set.Listen, "gateway.admin": runs.Admin != set.Admin, "gateway.tls": runs.TLS != set.TLS,
+		"gateway.log": runs.Log.File != set.Log.File || runs.Log.Level != set.Log.Level, "gateway.trace": runs.Trace != set.Trace, "gateway.cache": runs.Cache != set.Cache,
+		"gateway.batches":               runs.Batches != set.Batches,
+		"gateway.server.header_timeout": runs.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": runs.Server.IdleTimeout != set.Server.IdleTimeout,
+		"gateway.server.max_header": runs.Server.MaxHeader != set.Server.MaxHeader,
 	} {
 		if differs {
 			s.log.Warn("a change takes effect when the gateway is started again", "key", name)
