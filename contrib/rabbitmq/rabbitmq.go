@@ -348,6 +348,13 @@ func (s *Source) consume(l *link) error {
 			s.mu.Unlock()
 			s.wake()
 		}
+		s.mu.Lock()
+		ours := l.tag != tag || s.closed
+		s.mu.Unlock()
+		if !ours && !l.dead() {
+			s.cfg.Log("rabbitmq: the broker has ended the consumer of %s: the queue was deleted, or its node is gone", s.cfg.Queue)
+			_ = l.conn.Close() // Fetch makes it again, with the queue
+		}
 		s.wake()
 	})
 	return nil

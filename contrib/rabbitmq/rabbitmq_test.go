@@ -572,6 +572,38 @@ func TestHandedBackBeforeAPause(t *testing.T) {
 	}
 }
 
+// A consumer that the broker ends, because its queue was deleted or the node of it is gone, is made again, and its queue with it.
+func TestConsumerEndedByTheBroker(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("ended-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	came := make(chan error, 1)
+	go func() {
+		ds, err := src.Fetch(ctx, 1)
+		if err == nil && string(ds[0].Body) != "job" {
+			err = fmt.Errorf("%s came", ds[0].Body)
+		}
+		came <- err
+	}()
+	if _, err := admin(t, u).QueueDelete(queue, false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	for there := false; !there && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+		_, err := admin(t, u).QueueDeclarePassive(queue, true, false, false, false, nil)
+		there = err == nil
+	}
+	if ctx.Err() != nil {
+		t.Fatal("the queue is not made again")
+	}
+	publish(t, admin(t, u), queue, "job")
+	if err := <-came; err != nil {
+		t.Error(err)
+	}
+}
+
 // A message whose headers leave no room for those of a dead letter is put aside all the same, and the connection stays.
 func TestDeadLetterOfLargeHeaders(t *testing.T) {
 	u := url(t)
