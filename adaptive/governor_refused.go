@@ -87,7 +87,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if first {
 			g.tellOthers(p, o)
 		}
-		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, proven, o) {
+		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, o) {
 			*p = PaceState{}
 			s.Against = 0
 			s.LastBound, s.Sharp = n, 4
@@ -124,7 +124,6 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			s.Against = 0
 			g.capRefused(t, n)
 		case p.Use > useBinding || g.tried(p):
-			s.Doubt = max(0, s.Doubt-0.5)
 			if n <= s.Top {
 				s.Top = max(n, s.Top*0.99)
 			}
@@ -151,15 +150,6 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 				return
 			}
 			g.capRefused(t, n)
-		case first:
-			if s.Doubt++; s.Doubt > 3 {
-				// Refusals well below the pace and below the limit: what was learned of the pace is not so.
-				*p = PaceState{}
-				s.Doubt, s.Against = 0, 0
-				g.capRefused(t, n)
-				return
-			}
-			g.paceRefused(t, p.index(s), first)
 		default:
 			g.paceRefused(t, p.index(s), first)
 		}

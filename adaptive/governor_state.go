@@ -84,7 +84,6 @@ type GovernorState struct {
 	CapAt    float32 // where those were
 	CapRate  float32 // the pace at the last of them
 	CapShare float32 // share of calls that see about as many in flight
-	Doubt    float32 // refusals that the pace does not explain
 
 	// The retest, while it is not known what refuses.
 
@@ -376,7 +375,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Credit, s.Spread = between(s.Credit, -mostOwed, startCredit), float32(between(float64(s.Spread), 0, 1))
 	s.TimeoutDebt, s.LateDebt, s.Verdict = float32(between(float64(s.TimeoutDebt), 0, maxDebt)), float32(between(float64(s.LateDebt), 0, maxDebt)), min(max(s.Verdict, 0), maxVerdict)
 	s.Spells = float32(between(float64(s.Spells), 0, 100))
-	s.Against, s.Doubt, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Doubt), 0, 4)), float32(between(float64(s.Contra), 0, 4))
+	s.Against, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Contra), 0, 4))
 	s.Calm, s.Tests = float32(between(float64(s.Calm), 0, mostCalm)), s.Tests%sharedTest
 	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), 0, mostNoise))
 	s.Sharing, s.Others = float32(between(float64(s.Sharing), 0, mostShared)), min(s.Others, inVain)
