@@ -29,7 +29,7 @@ func (g *Governor) crossed(p *PaceState, lower, dn, u float64) (rate float64, fa
 		return 0, true
 	}
 	slow, quick := g.before(p, paceProbe, paceProbeCall), paceOf(s.Fast)
-	if quick > crossedMost*slow || slow > (1+samePace)*quick {
+	if quick > crossedMost*slow || slow > (1+agree)*quick {
 		s.Fast = 0 // it saves up much, or gives less or more than then
 		return 0, false
 	}

@@ -60,7 +60,7 @@ func (g *Governor) hung(to float64) {
 	}
 	g.slowed(to)
 	s.Knee = float32(to)
-	s.Bound, s.Late = to+max(1, 0.02*to), true
+	s.Bound, s.Late = to+boundSlack(to), true
 	s.Drain = float32(max(0, float64(s.InFlight)-to))
 	s.Verdict = min(s.At-s.HangAt, maxVerdict)
 	s.ProbeAt = max(s.ProbeAt, after(s.At, hangWait*s.Verdict))

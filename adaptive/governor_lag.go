@@ -280,7 +280,7 @@ func (g *Governor) lagDiffers() bool {
 func (g *Governor) lagBack() bool {
 	s := &g.s
 	l := &s.Lag
-	return g.lagDiffers() && s.Limit >= s.Bound-max(1, 0.02*s.Bound) && s.Limit <= float64(l.Mean[l.Hold])+lagFar*math.Sqrt(float64(l.Var[l.Hold]))+1
+	return g.lagDiffers() && s.Limit >= s.Bound-boundSlack(s.Bound) && s.Limit <= float64(l.Mean[l.Hold])+lagFar*math.Sqrt(float64(l.Var[l.Hold]))+1
 }
 
 // lagGrow raises the limit there, for n calls that ended well while it was in use.

@@ -31,7 +31,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 			s.Sharp = 0
 		case s.Open: // the same trouble: follow it down
 			limit = base
-		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= max(1, 0.02*s.LastBound):
+		case s.LastBound > 0 && math.Abs(n-s.LastBound) <= boundSlack(s.LastBound):
 			s.Sharp = min(s.Sharp+1, 8)
 		default:
 			s.Sharp = 0
@@ -167,7 +167,7 @@ func (g *Governor) grow(w *Window, n int) {
 	s.Open = false
 	if s.Used {
 		step, cause := 0.0, CauseProbe
-		margin := max(1, 0.02*s.Bound)
+		margin := boundSlack(s.Bound)
 		if s.Pauses > 0 {
 			margin = max(1, 0.03*s.Bound)
 		}
@@ -217,6 +217,9 @@ func (g *Governor) grow(w *Window, n int) {
 	}
 	s.Good, s.Used = min(s.Good-epoch, epoch-1), false
 }
+
+// boundSlack returns by how many calls a boundary at n in flight may be off from one refusal to the next.
+func boundSlack(n float64) float64 { return max(1, 0.02*n) }
 
 // firstStep is which part of the limit the first step beyond what was refused is; each epoch that goes well doubles it.
 const firstStep = 32

@@ -46,13 +46,13 @@ const (
 	// guessRequests is where a pace begins of which nothing is known, calls a second, and guessUntil is how many calls must have passed to know
 	// something.
 	guessRequests, guessUntil = 2.0, 4
-	// soonRefused is how many calls must have passed for a rate that was taken from between its bounds to have held.
+	// soonRefused is how many calls must have passed for a rate to say something, or to have held where it was taken from between its bounds.
 	soonRefused = 20
 	// shortPause is a pause in which a quota may not have saved up what nobody took, and pauseLost how much of it counts as lost: 1 is
 	// right for a quota that allows one call at once, 0 for one that saves up all.
 	shortPause = 3 * time.Second
 	pauseLost  = 0.75
-	// agree is by how much two rates in a row that were measured between refusals may differ for the quota to give neither more nor less.
+	// agree is by which share two rates that were measured, or two paces, may differ that are the same.
 	agree = 0.03
 	// startCredit is how many refusals may be spent on learning the first limit.
 	startCredit = 10
@@ -471,7 +471,7 @@ func (g *Governor) reopen(t, began time.Duration) {
 		p.Known = max(n/seconds, 0.5/max(0.01, s.DarkGap.Seconds()), leastPace)
 		p.Rate = paceMargin * p.Known
 		p.Ceiling = 1.3 * p.Known
-		if n < 20 {
+		if n < soonRefused {
 			p.Ceiling = unbounded // too few to go by; and what was refused may have been charged
 		}
 	}

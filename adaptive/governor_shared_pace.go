@@ -50,7 +50,7 @@ func (g *Governor) tellOthers(p *PaceState, o *Outcome) {
 	off := g.spanOff(p, dn, u)
 	switch {
 	case g.sharesPace():
-		same := p.SpanTime > 0 && math.Abs(dn-float64(p.SpanCalls/p.SpanTime)*dt) <= off
+		same := p.SpanTime > 0 && p.spanError(dn, dt) <= off
 		s.countOthers(!same || p.SpanCalls < spanCalls)
 		if s.Others < paceShared {
 			s.Others, s.SharedFrom, p.Saves = 0, 0, true // it gave the same at any pace

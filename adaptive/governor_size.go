@@ -21,8 +21,8 @@ const (
 	lineMoved = 4
 	// sizeNoise is the most that calls of one size may differ by, as a logarithm, for their time to say how much gets done.
 	sizeNoise = 0.35
-	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, by a standard error at least, where the limit
-	// rises no more, and where it is lowered: 1 is where more in flight get no more done.
+	// flatHold and flatCut are how steep the time of calls is over calls in flight, as logarithms, where the limit rises no more, and, by a standard
+	// error at least, where it is lowered: 1 is where more in flight get no more done.
 	flatHold, flatCut = 0.7, 0.9
 	// flatStep is the share that it is lowered to, and flatLeast the share of the mean level of the line below which it is not lowered to see how steep that is:
 	// what a step tells should be seen before the next.

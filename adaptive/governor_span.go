@@ -11,8 +11,8 @@ const (
 	spanCalls = 60
 	// spanKnown is the largest share of the calls in flight of which a refusal may not be known yet for what passed to say which limit refuses.
 	spanKnown = 0.125
-	// samePace is by which share two paces may differ that are the same, and aboveSame by how much such a pace must be above what passed.
-	samePace, aboveSame = 0.03, 1.08
+	// aboveSame is how many times what passed a pace must be that refuses again for that to say that the quota saves up nothing.
+	aboveSame = 1.08
 	// guessKept is the least share of a guess that a pace is kept for after it was averaged with what was known, which differs by 15 % at most.
 	guessKept = 0.92
 	// mostFlips bounds how often in a row the same pace must have refused to say that a quota saves up nothing: 2 to the power of it.
@@ -51,7 +51,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	case p.Guess > 0 && !soon && lower >= 0.93*float64(p.Guess):
 		p.Saves, p.Depth = false, 0
 	}
-	again := p.Met > 0 && math.Abs(p.Rate/float64(p.Met)-1) < samePace
+	again := p.Met > 0 && math.Abs(p.Rate/float64(p.Met)-1) < agree
 	if !p.Saves || !again || p.Rate < aboveSame*lower || dn < soonRefused {
 		p.Alike = 0
 	} else if p.Alike++; p.Alike >= 2<<p.Flips || p.Alike >= 1<<p.Flips && s.Trial <= 0 {
@@ -98,7 +98,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		if p.Sure && p.Rate > p.Known {
 			est = max(est, p.Known) // it was tried, and kept below before
 		}
-	case float64(p.Lowest) < 1.02*lower && !p.Saves:
+	case float64(p.Lowest) < climbFrom*lower && !p.Saves:
 		least := lower
 		if i == paceRequests && g.costly(s.At) { // without a delay a limit that others use, too, looks the same
 			least = max(lower, min(g.lately(u), p.Rate))
@@ -163,7 +163,7 @@ func (p *PaceState) fits(dn, dt, paused, slack float64, slow bool, last float64)
 	if p.SpanTime <= 0 {
 		return false
 	}
-	off := math.Abs(dn - float64(p.SpanCalls/p.SpanTime)*dt)
+	off := p.spanError(dn, dt)
 	without := math.Abs(dn - float64(p.SpanCalls/max(p.SpanTime-p.SpanPause, leastSpan))*(dt-paused))
 	switch fits := off <= slack; {
 	case !fits:
@@ -181,6 +181,11 @@ func (p *PaceState) slow(dn, dt, paused float64) bool {
 	return float64(p.Lowest) < paceMargin*dn/max(dt/4, dt-paused)
 }
 
+// spanError returns by how many calls what passed between two refusals, dn in dt seconds, differs from what p's span says, which must be known.
+func (p *PaceState) spanError(dn, dt float64) float64 {
+	return math.Abs(dn - float64(p.SpanCalls/p.SpanTime)*dt)
+}
+
 // spanOff returns by how many calls what passed between two refusals, dn of which u are on their way, may differ from what p's span says.
 func (g *Governor) spanOff(p *PaceState, dn, u float64) float64 {
 	off := spanSlack + u/4 + spanShare*dn
@@ -192,7 +197,7 @@ func (g *Governor) spanOff(p *PaceState, dn, u float64) float64 {
 
 // usual reports whether what passed since the refusal before, dn in dt seconds, may be by chance, as calls differ in what they cost a quota of tokens.
 func (g *Governor) usual(p *PaceState, dn, dt, u float64) bool {
-	return g.s.countsTokens() && p.index(&g.s) == paceRequests && dn >= 1 && p.Measured && p.SpanCalls >= spanCalls && math.Abs(dn-float64(p.SpanCalls/p.SpanTime)*dt) <= g.spanOff(p, dn, u)
+	return g.s.countsTokens() && p.index(&g.s) == paceRequests && dn >= 1 && p.Measured && p.SpanCalls >= spanCalls && p.spanError(dn, dt) <= g.spanOff(p, dn, u)
 }
 
 // spanned reports whether what passed since the refusal before is what passed between those before it: a quota gives that, and nothing else does.
@@ -203,7 +208,7 @@ func (g *Governor) spanned(p *PaceState, n float64) bool {
 	if p.SpanCalls < spanCalls || p.SpanTime < leastSpan || dn < soonRefused || u > spanKnown*n {
 		return false
 	}
-	return math.Abs(dn-float64(p.SpanCalls/p.SpanTime)*dt) <= spanSlack+u/4+spanShare*dn
+	return p.spanError(dn, dt) <= spanSlack+u/4+spanShare*dn
 }
 
 // addSpan adds what passed to what fits, or begins anew.

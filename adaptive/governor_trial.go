@@ -25,11 +25,11 @@ func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 	switch d := n - float64(s.Trial); {
 	case n <= proven && g.spanned(&s.Pace[paceRequests], n):
 		s.Hits = min(s.Hits, 0)
-	case d < -0.1*float64(s.Trial)-1:
+	case d < -near*float64(s.Trial)-1:
 		g.watch(n, o) // fewer than a limit on calls would refuse
 	case d < -0.02*float64(s.Trial):
 		s.Trial, s.Hits = float32(n), 0
-	case s.Hits < 0 && d > 0.1*float64(s.Trial)+1 && s.Top > float64(s.Trial):
+	case s.Hits < 0 && d > near*float64(s.Trial)+1 && s.Top > float64(s.Trial):
 		s.Trial, s.Hits = float32(n), -2 // as many were accepted
 	case d > max(0.5, 0.02*float64(s.Trial)):
 		s.Hits = max(s.Hits-1, min(s.Hits, 0))
@@ -88,11 +88,8 @@ func (g *Governor) flows(n float64, o *Outcome) bool {
 	s := &g.s
 	p := &s.Pace[paceRequests]
 	few := p.Known * s.Mean
-	return p.Sure && p.Use >= useBinding && (math.Abs(n-few) <= flowsNear*n || o.HasRetryAfter && g.even() && n >= few && n <= few+2)
+	return p.Sure && p.Use >= useBinding && (math.Abs(n-few) <= agree*n || o.HasRetryAfter && g.even() && n >= few && n <= few+2)
 }
-
-// flowsNear is by which share those may differ.
-const flowsNear = 0.03
 
 // watch says that what is known speaks for a quota, which only a row of refusals at the same number n refutes; of few calls, any two
 // numbers are the same.

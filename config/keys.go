@@ -248,6 +248,10 @@ func (h *headerName) UnmarshalText(text []byte) error {
 	if !headerForm.Match(text) {
 		return strict.Secret("it must be the name of a header field")
 	}
+	switch strings.ToLower(string(text)) {
+	case "host", "connection", "content-length", "transfer-encoding", "trailer", "te", "upgrade", "expect":
+		return errors.New("HTTP itself uses this field, and a key in it does not reach the upstream")
+	}
 	*h = headerName(text)
 	return nil
 }

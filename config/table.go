@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -427,6 +428,11 @@ func (b *baseURL) UnmarshalText(text []byte) error {
 		return errors.New("a base URL starts with https:// or http://")
 	case u.Hostname() == "":
 		return errors.New("a base URL has a host")
+	}
+	if port := u.Port(); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return errors.New("the port is no number from 0 to 65535")
+		}
 	}
 	*b = baseURL(text)
 	return nil

@@ -57,7 +57,7 @@ func (r *Runner) acquire(ctx context.Context, t *task, req limiter.Request, p *p
 			return err
 		}
 		key := p.keyed.Key()
-		if !t.barred || key != t.key || r.cfg.Pool.Stats().InService < 2 || time.Since(t.since) > r.cfg.GiveUp {
+		if key != t.barred || r.cfg.Pool.Stats().InService < 2 || time.Since(t.since) > r.cfg.GiveUp {
 			t.key = key
 			return nil
 		}
@@ -110,8 +110,8 @@ func (r *Runner) otherKey(t *task, a *Answer) bool {
 		return r.cfg.QuotaPause > 0 || r.cfg.Pool.Stats().InService > 0 // the pool finds out by itself when one has a quota again
 	case a.Key == limiter.KeyUnauthorized:
 		return r.cfg.Pool.Stats().InService > 0
-	case a.Key == limiter.KeyForbidden && !t.barred:
-		t.barred = true // when another key is forbidden it, too, the job is to blame
+	case a.Key == limiter.KeyForbidden && t.barred == "":
+		t.barred = t.key // when another key is forbidden it, too, the job is to blame
 		return r.cfg.Pool.Stats().InService > 1
 	}
 	return false

@@ -132,6 +132,47 @@ func TestPoolForbidden(t *testing.T) {
 	}
 }
 
+// A key that is good for nothing, which it says with a 403, is out after some jobs, and not met by each of them.
+func TestPoolForbiddenIsFoundOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k keyed
+		up := k.answers(t, func(key string, _ int) (int, string) {
+			time.Sleep(10 * time.Millisecond)
+			if key == "key-b" {
+				return 403, `{"error":{"message":"no"}}`
+			}
+			time.Sleep(time.Second)
+			return 200, good
+		})
+		if _, p, err := drainKeys(t, up, 300); err != nil || p.Done != 300 || p.Dead != 0 {
+			t.Fatalf("Run: %v, %d done and %d dead, want 300 and none; sent %v", err, p.Done, p.Dead, k.sent)
+		}
+		if k.sent["key-b"] > 60 {
+			t.Errorf("sent with each key: %v, want few with b", k.sent)
+		}
+	})
+}
+
+// Another key that was only throttled is tried again, and not the one that is forbidden the job.
+func TestPoolForbiddenAndThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k keyed
+		up := k.answers(t, func(key string, n int) (int, string) {
+			time.Sleep(10 * time.Millisecond)
+			switch {
+			case key == "key-b":
+				return 403, `{"error":{"message":"no"}}`
+			case n%2 == 1:
+				return 429, `{"error":{"message":"slow down","code":"rate_limit_exceeded"}}`
+			}
+			return 200, good
+		})
+		if _, p, err := drainKeys(t, up, 30); err != nil || p.Done != 30 || p.Dead != 0 {
+			t.Fatalf("Run: %v, %d done and %d dead, want 30 and none; sent %v", err, p.Done, p.Dead, k.sent)
+		}
+	})
+}
+
 // A job that one key is forbidden waits for another one, however long that has no place: the first one says nothing about it.
 func TestPoolForbiddenAndFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -225,7 +225,7 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 	s.out += len(ds)
 	eof := s.eof
 	s.mu.Unlock()
-	for !eof && len(ds) < n && (s.total >= 0 || len(ds) == 0 || s.r.Buffered() > 0) {
+	for !eof && len(ds) < n && (s.total >= 0 || len(ds) == 0 || s.whole()) {
 		d, err := s.next()
 		if err == io.EOF {
 			eof = true
@@ -250,6 +250,12 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 		return nil, 0, nil // one of them may be handed back
 	}
 	return nil, 0, io.EOF
+}
+
+// whole reports whether a line can be read without waiting for the rest of it.
+func (s *JSONL) whole() bool {
+	b, _ := s.r.Peek(s.r.Buffered())
+	return bytes.IndexByte(b, '\n') >= 0
 }
 
 // next reads a job; nil when the line is blank or known as a dead letter.

@@ -1,11 +1,15 @@
 package drain_test
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/drain/draintest"
@@ -127,4 +131,30 @@ func TestJSONLTooLong(t *testing.T) {
 	if len(dead) != 4 {
 		t.Errorf("%d dead letters, want 4", len(dead))
 	}
+}
+
+// A job of a pipe does not wait for the rest of the next one: who writes blocks of bytes ends most of them in the middle of a line.
+func TestJSONLPipe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, feed := io.Pipe()
+		s, err := drain.NewJSONL(in, "pipe", drain.JSONLConfig{Dead: filepath.Join(t.TempDir(), "dead.jsonl")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		go feed.Write([]byte(`{"custom_id":"a","url":"/x","body":{}}` + "\n" + `{"custom_id":"b","url":"/x","bo`))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ds, err := s.Fetch(ctx, 10)
+		if err != nil || len(ds) != 1 || ds[0].Where != "pipe:1" {
+			t.Fatalf("Fetch returned %d jobs and %v, want the first", len(ds), err)
+		}
+		go func() {
+			feed.Write([]byte(`dy":{}}` + "\n"))
+			feed.Close()
+		}()
+		if ds, err = s.Fetch(ctx, 10); err != nil || len(ds) != 1 || string(ds[0].Body) != `{"custom_id":"b","url":"/x","body":{}}` {
+			t.Fatalf("Fetch returned %d jobs and %v, want the second", len(ds), err)
+		}
+	})
 }

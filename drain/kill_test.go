@@ -80,6 +80,17 @@ func TestKilledAndResumed(t *testing.T) {
 	durable := map[string]bool{} // in the file when a process was killed
 	sent := map[string]int{}
 	var wrong []string
+	// A process must not come to its end before it is killed, however late that is: so many calls are answered until then, of this one.
+	left, process := 0, 0
+	mayAnswer := func(of int) (yes, gone bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if left > 0 && of == process {
+			left--
+			return true, false
+		}
+		return false, of != process
+	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
 			ID string `json:"id"`
@@ -93,7 +104,18 @@ func TestKilledAndResumed(t *testing.T) {
 		if durable[in.ID] {
 			wrong = append(wrong, in.ID)
 		}
+		of := process
 		mu.Unlock()
+		for {
+			yes, gone := mayAnswer(of)
+			if gone {
+				return
+			}
+			if yes {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
 		time.Sleep(time.Duration(5+len(in.ID)%3) * time.Millisecond) // a call takes its time
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"echo":%q}`, in.ID)
@@ -135,6 +157,14 @@ func TestKilledAndResumed(t *testing.T) {
 	}
 
 	for kill := 0; ; kill++ {
+		before, _ := results()
+		more := len(before) + random.IntN(jobs/kills-50)
+		mu.Lock()
+		process++
+		if left = more - len(before) + 40; kill == kills {
+			left = 2 * jobs
+		}
+		mu.Unlock()
 		var stderr bytes.Buffer
 		cmd := exec.CommandContext(t.Context(), self)
 		cmd.Env = append(os.Environ(), childEnv+"="+in+"\n"+out+"\n"+srv.URL)
@@ -157,8 +187,6 @@ func TestKilledAndResumed(t *testing.T) {
 			break
 		}
 		// Killed once some results more are there: at a random moment of the work, however slow the machine.
-		before, _ := results()
-		more := len(before) + random.IntN(jobs/kills-50)
 		for early := false; !early; {
 			select {
 			case err := <-ended:

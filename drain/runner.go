@@ -62,7 +62,7 @@ type task struct {
 	attempts int       // how many times it was sent
 	failed   int       // how many of these may have had their effect
 	key      string    // the fingerprint of the key of the last attempt, of a pool
-	barred   bool      // that key was forbidden the job, and another one is to be tried
+	barred   string    // the fingerprint of a key that was forbidden the job, so that another one is to be tried
 	answered bool      // it counts as unsaved, no longer as in hand
 	last     Answer    // of the last attempt; its Body only where it failed
 	same     []*Delivery

@@ -336,6 +336,9 @@ func (r *Runner) save(t *task, a *Answer) {
 	r.mu.Lock()
 	r.straight = 0
 	r.mu.Unlock()
+	if t.barred != "" && t.barred != t.key {
+		r.cfg.Pool.Suspect(t.barred)
+	}
 	res := &Result{ID: t.job.ID, Hash: t.job.Hash, Status: a.Status, RequestID: a.RequestID, Body: a.Body, Usage: a.Usage, Attempts: t.attempts}
 	if !r.put(r.cfg.Store, res) {
 		r.giveBack(t)

@@ -36,6 +36,7 @@ Examples:
 			&cli.StringFlag{Name: "base-url", Usage: "the `URL` of the upstream, without --config"},
 			&cli.StringFlag{Name: "key-env", Usage: "the environment `VARIABLE` with its key, without --config"},
 			&cli.BoolFlag{Name: "idempotent", Usage: "send again also after time-outs and server errors, and tell the upstream by Idempotency-Key that it is the same request"},
+			&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "how `LONG` calls in flight may take to end after SIGINT or SIGTERM"},
 			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "how `LONG` one call may take"},
 		},
 		Action: e.batchesAction,
@@ -45,6 +46,9 @@ Examples:
 func (e *env) batchesAction(c *cli.Context) error {
 	if c.String("dir") == "" || c.NArg() > 0 {
 		return misuse(errors.New("give the directory: gateway batches --dir spool"))
+	}
+	if g := c.Duration("grace"); g < time.Millisecond {
+		return misuse(fmt.Errorf("--grace is %v, must be 1ms or more", g)) // with less, every batch would fail
 	}
 	up, err := drainUpstream(c)
 	if err != nil {
@@ -66,7 +70,7 @@ func (e *env) batchesAction(c *cli.Context) error {
 	}
 	way := batches.Way{Upstream: up.up, Guard: up.guard, Pool: up.pool, Below: up.below}
 	q, err := batches.Open(batches.Config{
-		Dir: c.String("dir"), Way: func() (batches.Way, error) { return way, nil }, Token: token, Idempotent: c.Bool("idempotent"),
+		Dir: c.String("dir"), Way: func() (batches.Way, error) { return way, nil }, Token: token, Idempotent: c.Bool("idempotent"), Grace: c.Duration("grace"),
 		Log: func(format string, args ...any) { fmt.Fprintf(e.stderr, format+"\n", args...) },
 	})
 	if err != nil {

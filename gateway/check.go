@@ -29,17 +29,21 @@ func (e *env) checkCommand() *cli.Command {
 			if err != nil {
 				return misuse(err)
 			}
+			at := "http://" + s.Listen
+			if s.TLS.Cert != "" {
+				at = "https://" + s.Listen
+			}
 			var out strings.Builder
 			for _, r := range s.Routes {
 				u := s.Limits.Upstreams[r.Upstream]
-				line := fmt.Sprintf("http://%s%s/ -> %s%s/ (%s, %d keys)", s.Listen, r.Path, u.BaseURL, r.To, r.Upstream, len(u.Keys.Sources))
+				line := fmt.Sprintf("%s%s/ -> %s%s/ (%s, %d keys)", at, r.Path, u.BaseURL, r.To, r.Upstream, len(u.Keys.Sources))
 				for _, f := range r.Fallback {
 					line += ", else " + strings.TrimSpace(f.Upstream+" "+f.Model)
 				}
 				fmt.Fprintln(&out, line)
 			}
 			if s.Batches.Dir != "" {
-				fmt.Fprintf(&out, "http://%s/v1/batches keeps batches for %s in %s\n", s.Listen, s.Batches.Upstream, s.Batches.Dir)
+				fmt.Fprintf(&out, "%s/v1/batches keeps batches for %s in %s\n", at, s.Batches.Upstream, s.Batches.Dir)
 			}
 			if len(s.Routes) == 0 {
 				fmt.Fprintln(&out, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")

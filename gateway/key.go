@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/flyball-go/flyball/gateway/internal/settings"
 )
 
 // keyCommand makes keys for callers.
@@ -27,10 +30,21 @@ func (e *env) keyCommand() *cli.Command {
 				if key = strings.TrimRight(line, "\r\n"); len(key) < 32 {
 					return misuse(errors.New("the key has less than 32 characters, so it could be guessed from its hash; let gateway key make one"))
 				}
+				if key != strings.TrimSpace(key) || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+					return misuse(errors.New("the key has spaces around it, or is not of printable ASCII, so that no caller can send it as it is"))
+				}
 			} else {
 				shown = fmt.Sprintf("# The key, which is not shown again:\n# %s\n\n", key)
 			}
-			_, err := fmt.Fprintf(e.stdout, "%s[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n", shown, c.Args().First(), sha256.Sum256([]byte(key)))
+			table := fmt.Sprintf("[[gateway.caller]]\nname = %q\nsha256 = \"%x\"\n", c.Args().First(), sha256.Sum256([]byte(key)))
+			s, err := settings.Parse("the table", []byte(table))
+			if err == nil && s.Callers[0].Name != c.Args().First() {
+				err = fmt.Errorf("the name %q is no text in UTF-8", c.Args().First())
+			}
+			if err != nil {
+				return misuse(err) // the name is too long, say, or has what TOML cannot
+			}
+			_, err = io.WriteString(e.stdout, shown+table)
 			return err
 		},
 	}

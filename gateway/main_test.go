@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -84,7 +87,11 @@ func TestMisuse(t *testing.T) {
 		{"gateway --config " + dir + "/none.toml", []string{"none.toml cannot be read"}},
 		{"gateway --config " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown", "did you mean listen?", `limits.toml:5:1: gateway.route[0].upstream is "opneai"`, `did you mean "openai"?`}},
 		{"gateway check " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown"}},
+		{"gateway batches --dir " + dir + " --base-url http://127.0.0.1:1 --grace -1s", []string{"--grace is -1s"}},
 		{"gateway key", []string{"give the caller's name"}},
+		{"gateway key " + strings.Repeat("a", 65), []string{"gateway.caller[0].name", "1 to 64"}},
+		{"gateway key a\ab", []string{"the table:2"}},
+		{"gateway key \xff", []string{"UTF-8"}},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(context.Background(), strings.Fields(c.args), strings.NewReader(""), &stdout, &stderr); code != exitMisuse {
@@ -110,6 +117,37 @@ func TestKeyFitsTheFile(t *testing.T) {
 	stdout.Reset()
 	if code := run(context.Background(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "/a/ -> http://x/v1/") {
 		t.Errorf("exit code %d: %s %s", code, stdout.String(), stderr.String())
+	}
+}
+
+// A key that no caller can send as it is would keep its caller out: fields of a header have no spaces at their ends, and no line ends.
+func TestKeyThatCannotBeSent(t *testing.T) {
+	key := strings.Repeat("k", 40)
+	for stdin, want := range map[string]int{key: exitOK, key + "\r\n": exitOK, key + " \n": exitMisuse, "\t" + key: exitMisuse, key + "\u00e4": exitMisuse, key[:31]: exitMisuse} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"gateway", "key", "--stdin", "dify"}, strings.NewReader(stdin), &stdout, &stderr); code != want {
+			t.Errorf("the key %q: exit code %d, want %d: %s", stdin, code, want, stderr.String())
+		} else if strings.Contains(stderr.String(), key[:31]) {
+			t.Errorf("the key is in what is printed: %s", stderr.String())
+		}
+	}
+}
+
+// The addresses that check names are those that callers have to write.
+func TestCheckNamesTheScheme(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	text := "[upstream.a]\nbase_url = 'http://x/v1'\n[gateway.tls]\ncert = '/c'\nkey = '/k'\n[gateway.batches]\ndir = '/d'\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	for line := range strings.Lines(stdout.String()) {
+		if !strings.HasPrefix(line, "https://127.0.0.1:8080/") {
+			t.Errorf("check says %q, and callers are to use TLS", line)
+		}
 	}
 }
 
@@ -142,5 +180,55 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 		if code := run(t.Context(), append([]string{"gateway"}, args...), strings.NewReader(""), full{}, &stderr); code != exitInternal || !strings.Contains(stderr.String(), "no space left") {
 			t.Errorf("gateway %v ends with %d and %q, want %d and what went wrong", args, code, stderr.String(), exitInternal)
 		}
+	}
+}
+
+// Calls of a batch that do not end have --grace to, and no more.
+func TestBatchesGrace(t *testing.T) {
+	called := make(chan bool, 1)
+	up := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		called <- true
+		<-r.Context().Done()
+	}))
+	defer up.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdout, w := io.Pipe()
+	var stderr lines
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"gateway", "batches", "--dir", t.TempDir(), "--listen", "127.0.0.1:0", "--base-url", up.URL + "/v1", "--grace", "10ms"}, strings.NewReader(""), w, &stderr)
+		_ = w.CloseWithError(errors.New(stderr.String()))
+	}()
+	var base string
+	if _, err := fmt.Fscanln(stdout, &base); err != nil {
+		t.Fatal(err)
+	}
+	base = strings.TrimSuffix(base, "/batches")
+	send := func(path, kind, body string) (made struct{ ID string }) {
+		t.Helper()
+		resp, err := http.Post(base+path, kind, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.ID == "" {
+			t.Fatalf("%s: %s, %v", path, resp.Status, err)
+		}
+		return made
+	}
+	file := send("/files", "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n"+
+		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n{\"custom_id\":\"a\",\"url\":\"/v1/x\",\"body\":{}}\n\r\n--x--\r\n")
+	send("/batches", "application/json", fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/x","completion_window":"24h"}`, file.ID))
+	<-called
+	cancel()
+	select {
+	case c := <-code:
+		if c != exitOK {
+			t.Errorf("exit code %d: %s", c, stderr.String())
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("it waits for longer than --grace says")
 	}
 }

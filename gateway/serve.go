@@ -35,5 +35,3 @@ func (e *env) serveAction(c *cli.Context) error {
 	}
 	return s.Run(c.Context)
 }
-
-// mount adds what the gateway serves besides the proxy and its own pages.

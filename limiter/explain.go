@@ -64,14 +64,16 @@ type Explanation struct {
 
 // BudgetState is how much of one budget is left.
 type BudgetState struct {
-	// Kind is what is counted, Limit how much a Period holds (0: the upstream has not told).
+	// Kind is what is counted, Limit how much a Period holds (0: the upstream has not told, or others have all of it).
 	Kind   string
 	Limit  int64
 	Period time.Duration
 	// Left is what may be spent at once; negative is a debt that later calls repay.
 	Left int64
-	// FullAt is when it is full again if nothing is spent.
+	// FullAt is when it is full again if nothing is spent; zero when it will not be, because others have all of it.
 	FullAt time.Time
+	// Share is the part of what was configured that is this guard's (0 to 1), of which Limit and Left are: 1 unless ShareBudget said less.
+	Share float64
 }
 
 // Wait is one caller that waits.
@@ -125,7 +127,11 @@ func (e Explanation) String() string {
 		fmt.Fprintf(&b, "\nplaces are held for %v after a call, as the upstream goes on counting it: %d now", e.FreeAfter, e.Freed)
 	}
 	for _, s := range e.Budgets {
-		if s.Limit == 0 {
+		switch {
+		case s.Limit == 0 && s.Share < 1:
+			fmt.Fprintf(&b, "\n%s per %v: others have all of it", s.Kind, s.Period)
+			continue
+		case s.Limit == 0:
 			fmt.Fprintf(&b, "\n%s per %v: the upstream has not told yet", s.Kind, s.Period)
 			continue
 		}
@@ -143,7 +149,12 @@ func (g *Guard) Explain(most int) Explanation {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	at := func(t time.Duration) time.Time { return g.base.Add(t).Round(0) }
+	at := func(t time.Duration) (at time.Time) {
+		if t != never {
+			at = g.base.Add(t).Round(0)
+		}
+		return at
+	}
 	d := g.core.Decision()
 	e := Explanation{
 		Guard: g.name, At: at(now),
@@ -157,7 +168,7 @@ func (g *Guard) Explain(most int) Explanation {
 	budgets := g.core.Budgets(now)
 	for _, s := range budgets {
 		e.Budgets = append(e.Budgets, BudgetState{
-			Kind: s.Kind.String(), Limit: s.Limit, Period: s.Period, Left: s.Left, FullAt: at(s.FullAt),
+			Kind: s.Kind.String(), Limit: s.Limit, Period: s.Period, Left: s.Left, FullAt: at(s.FullAt), Share: s.Share,
 		})
 	}
 	g.core.Waits(now, most, func(w *admission.Waiter, ahead int, expected time.Duration) {

@@ -316,3 +316,74 @@ func TestExpectedIsWhenTheyStart(t *testing.T) {
 		})
 	}
 }
+
+// A limit of which others have all of it is not one of which the upstream has told nothing.
+func TestExplainSharedBudget(t *testing.T) {
+	g, err := New(Config{Name: "up", Budget: &Budget{Limits: []BudgetLimit{
+		{Kind: feedback.ScopeRequests, Limit: 600}, {Kind: feedback.ScopeTokens, Limit: 1000}, {Kind: feedback.ScopeDaily},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	g.ShareBudget([]float64{0, 0.25})
+	e := g.Explain(0)
+	for i, want := range []float64{0, 0.25, 1} {
+		if e.Budgets[i].Share != want {
+			t.Errorf("the share of %s is %v, want %v", e.Budgets[i].Kind, e.Budgets[i].Share, want)
+		}
+	}
+	for _, want := range []string{"requests per 1m0s: others have all of it", "tokens per 1m0s: 250 of 250 left", "daily per 1m0s: the upstream has not told yet"} {
+		if !strings.Contains(e.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, e)
+		}
+	}
+}
+
+// Where others have all of a budget, nobody can say when a call may start: not in the year 2292. A pool, whose clock begins a little before
+// that of its guard, keeps to MaxWait then.
+func TestNobodyKnowsWhen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 600}}}
+		g := newGuard(t, 2, func(c *Config) { c.Budget, c.MaxWait = budget, 20*time.Second })
+		g.ShareBudget([]float64{0})
+		p := newPool(t, []int{2}, func(c *PoolConfig) { c.Guard.Budget, c.Guard.MaxWait = budget, 20*time.Second })
+		p.base = p.base.Add(-time.Millisecond)
+		p.Guards()[0].ShareBudget([]float64{0})
+		for _, upstream := range []struct {
+			acquire func(context.Context) error
+			waits   func() []Wait
+		}{
+			{func(ctx context.Context) error { _, err := g.Acquire(ctx, Request{}); return err }, func() []Wait { return g.Explain(9).Waits }},
+			{func(ctx context.Context) error { _, err := p.Acquire(ctx, Request{}); return err }, func() []Wait { return p.Explain(9).Waits }},
+		} {
+			start := time.Now()
+			time.AfterFunc(time.Second, func() {
+				if w := upstream.waits(); len(w) != 1 || !w[0].Expected.IsZero() {
+					t.Errorf("those who wait: %v", w)
+				}
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Minute, cancel)
+			err := upstream.acquire(ctx)
+			var at time.Time
+			if e, ok := errors.AsType[*RejectedError](err); ok {
+				at = e.RetryAt
+			} else if e, ok := errors.AsType[*NoKeyError](err); ok {
+				at = e.RetryAt
+			}
+			if took := time.Since(start); !errors.Is(err, ErrRejected) || !at.IsZero() || took > 21*time.Second {
+				t.Errorf("after %v: %v", took, err)
+			}
+			time.Sleep(time.Minute)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := g.Acquire(ctx, Request{}); !errors.Is(err, ErrRejected) || strings.Contains(err.Error(), "try again at") {
+			t.Errorf("with a deadline: %v", err)
+		}
+		if at := g.Explain(0).Budgets[0].FullAt; !at.IsZero() {
+			t.Errorf("it is full at %v", at)
+		}
+	})
+}

@@ -343,6 +343,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 		switch {
 		case w.Reason == ReasonPaused:
 			m.in = max(0, g.core.Gate()-now) // RetryAt is what the upstream said, which may be later
+		case w.RetryAt == never: // what others have all of
 		case w.Reason != ReasonLimit || g.core.InFlight() < g.core.Limit():
 			// For want of a place RetryAt is a guess, and whoever gives one back says so.
 			m.in = max(0, w.RetryAt-now)
@@ -621,7 +622,7 @@ func (g *Guard) rejected(w *admission.Waiter, now time.Duration) *RejectedError 
 		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
 		Waited: now - w.Since,
 	}
-	if w.RetryAt > 0 {
+	if w.RetryAt > 0 && w.RetryAt != never {
 		e.RetryAt = g.base.Add(w.RetryAt).Round(0)
 	}
 	return e

@@ -857,7 +857,7 @@ func (p *Pool) prospects(w *poolWaiter) (all admission.Prospects, at time.Durati
 		g := l.guard
 		g.mu.Lock()
 		now := g.now()
-		at = min(at, g.core.Earliest(now, &w.Waiter)+g.base.Sub(p.base))
+		at = min(at, later(g.core.Earliest(now, &w.Waiter), g.base.Sub(p.base)))
 		all = all.Join(g.core.Prospects())
 		g.mu.Unlock()
 	}

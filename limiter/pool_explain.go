@@ -111,7 +111,7 @@ func (p *Pool) foretell(all []outlook, now time.Duration, w *admission.Waiter) (
 	for i := range all {
 		o := &all[i]
 		t, y, budget := o.At(now-o.late, w)
-		if t += o.late; of == nil || t < at {
+		if t = later(t, o.late); of == nil || t < at {
 			at, why, of, w.Budget = t, y, o, budget
 		}
 	}

@@ -103,6 +103,14 @@ type poolKey struct {
 	probes   uint64
 }
 
+// later returns at + d; never is never.
+func later(at, d time.Duration) time.Duration {
+	if at == never {
+		return never
+	}
+	return at + d
+}
+
 // KeyEvent says that a key went out of service or came back.
 type KeyEvent struct {
 	// At is when, since the pool was made.
@@ -226,6 +234,18 @@ func (p *Pool) restore(now time.Duration, k *poolKey) {
 		}
 	}
 	p.reprobe()
+}
+
+// Suspect says that a call which the key with this fingerprint was forbidden (KeyForbidden) was then allowed to another key. When that
+// happens three times in a row the key is out. A Rotation says so by itself; it is for programs that send without one.
+func (p *Pool) Suspect(fingerprint string) {
+	for _, k := range p.keys {
+		if k.secret.Fingerprint() == fingerprint {
+			p.suspect(k)
+			p.mayHaveRoom() // who waits must not count on a key that may be out now
+			return
+		}
+	}
 }
 
 // suspect learns that a call which k was forbidden was then allowed to another key.

@@ -19,8 +19,8 @@ import (
 //   - A key that was throttled is left for another one that has room at once, when the limits
 //     are the keys' own. Where none has, and where the limits are the account's, it is a retry like any: after the
 //     delay that Config.Retry says, with whichever key then has room.
-//   - A call that a key was forbidden is tried with one other key. When that may do it, three times in a
-//     row, the first key is out; else the call is to blame, and no key.
+//   - A call that a key was forbidden is tried with one other key, for which it waits as callers do. When that may do it, three
+//     times in a row, the first key is out; else the call is to blame, and no key.
 //
 // All but the first count as attempts and are paid from the retry budget of the key's guard. Sends that failed otherwise are repeated
 // as Guard.Do does. A Rotation is used by one goroutine; [Pool.Do] and package httplimit use it.
@@ -91,7 +91,7 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 			return KeyPermit{}, false, nil
 		}
 		t.forbidden = t.key
-		return t.elsewhere()
+		return t.another(ctx, t.tried, keyChoice{noProbe: true})
 	}
 	if !Retryable(o, t.request.Idempotent || safe) {
 		return KeyPermit{}, false, nil
@@ -123,7 +123,11 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 	if err := Sleep(ctx, delay); err != nil {
 		return KeyPermit{}, true, err
 	}
-	return t.more(p.acquire(ctx, t.request, keyChoice{avoid: avoid, noProbe: true}))
+	choice := keyChoice{avoid: avoid, noProbe: true}
+	if t.forbidden != nil { // which says nothing of the keys that were throttled
+		return t.another(ctx, []*poolKey{t.forbidden}, choice)
+	}
+	return t.more(p.acquire(ctx, t.request, choice))
 }
 
 // sitOut returns how long a send after a delay has to wait when no guard keeps what keys were told: until the first of them is over. avoid
@@ -167,6 +171,41 @@ func (t *Rotation) elsewhere() (KeyPermit, bool, error) {
 		return KeyPermit{}, false, nil
 	}
 	return t.more(permit, nil)
+}
+
+// A permit of a key that is of no use to the request is given back for one of another key. That key is left to others for passedFirst then,
+// and longer each time, up to passedMost.
+const (
+	passedFirst = 10 * time.Millisecond
+	passedMost  = 200 * time.Millisecond
+)
+
+// another waits for a permit of a key that is none of some, as long as there is one in service and a caller may wait. It does not wait in
+// the queue for that key alone: whoever does holds up those behind it whom any key would do.
+func (t *Rotation) another(ctx context.Context, some []*poolKey, c keyChoice) (KeyPermit, bool, error) {
+	p := t.pool
+	end := time.Now().Add(p.set.Load().maxWait)
+	for wait := passedFirst; ; wait = min(2*wait, passedMost) {
+		if permit, ok := p.tryAcquire(t.request, keyChoice{avoid: append(some[:len(some):len(some)], c.avoid...), noProbe: true}); ok {
+			return t.more(permit, nil)
+		}
+		if !p.hasOther(some) || !time.Now().Before(end) || p.set.Load().queue == 0 {
+			return KeyPermit{}, false, nil
+		}
+		permit, err := p.acquire(ctx, t.request, c)
+		if err != nil || !slices.Contains(some, permit.key) {
+			return t.more(permit, err)
+		}
+		permit.Abandon()
+		if err := Sleep(ctx, wait); err != nil {
+			return KeyPermit{}, true, err
+		}
+	}
+}
+
+// hasOther reports whether a key is in service that is not one of some.
+func (p *Pool) hasOther(some []*poolKey) bool {
+	return slices.ContainsFunc(p.keys, func(k *poolKey) bool { return k.live.Load() && !slices.Contains(some, k) })
 }
 
 func (t *Rotation) more(permit KeyPermit, err error) (KeyPermit, bool, error) {

@@ -677,6 +677,103 @@ func TestPoolSuspectsAKey(t *testing.T) {
 	})
 }
 
+// A call that a key was forbidden waits for another key when none has room, so that a key that is good for nothing does not end the calls of
+// everybody who waits for the others.
+func TestPoolForbiddenWhileFull(t *testing.T) {
+	for _, scope := range []LimitScope{LimitKey, LimitAccount} {
+		synctest.Test(t, func(t *testing.T) {
+			limits := []int{2, 2}
+			p := newPool(t, limits, func(c *PoolConfig) {
+				c.Limit = scope
+				if scope == LimitAccount {
+					c.NewLaw = fixedLimits(2)
+				}
+			})
+			done := 0
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range 20 {
+				all.Go(func() {
+					err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+						if key.Reveal() == credential(0) {
+							time.Sleep(10 * time.Millisecond)
+							return FailKey(KeyForbidden, errors.New("403"))
+						}
+						time.Sleep(time.Second)
+						return nil
+					})
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						done++
+					}
+				})
+			}
+			all.Wait()
+			if done != 20 || p.Keys()[0].Out != KeyForbidden {
+				t.Errorf("limit = %v: %d of 20 calls were done, and the key that is good for nothing is %+v", scope, done, p.Keys()[0])
+			}
+		})
+	}
+}
+
+// When the other key was only throttled it is tried again, and not the one that was forbidden the call.
+func TestPoolForbiddenAndThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{2, 2}, func(c *PoolConfig) { c.Guard.Retry.Budget = 10 })
+		throttled := 0
+		for i := range 20 {
+			err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+				if key.Reveal() == credential(0) {
+					return FailKey(KeyForbidden, errors.New("403"))
+				}
+				if throttled++; throttled%2 == 1 {
+					return Fail(Outcome{Class: feedback.Throttled}, errors.New("429"))
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		}
+		if p.Keys()[0].Out != KeyForbidden {
+			t.Errorf("the key that is good for nothing is %+v", p.Keys()[0])
+		}
+	})
+}
+
+// It does not wait for longer than a caller may, nor for a key that goes out meanwhile.
+func TestPoolForbiddenGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.MaxWait = 5 * time.Second })
+		forbidden := func() (more bool, took time.Duration, err error) {
+			rot := p.Rotate(Request{}, true)
+			kp, err := rot.Acquire(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantKey(t, &kp, 0)
+			kp.Release(unauthorized, KeyForbidden)
+			start := time.Now()
+			kp, more, err = rot.Again(context.Background(), &unauthorized, KeyForbidden, false)
+			if kp.Held() {
+				t.Fatal("got a key")
+			}
+			return more, time.Since(start), err
+		}
+		first, other := takeKey(t, p), takeKey(t, p)
+		wantKey(t, &other, 1)
+		first.Release(okay, KeyFine)
+		if more, took, err := forbidden(); more || err != nil || took < 5*time.Second || took > 6*time.Second {
+			t.Errorf("after %v there is more: %v, %v", took, more, err)
+		}
+		time.AfterFunc(time.Second, func() { other.Release(unauthorized, KeyUnauthorized) })
+		if more, took, err := forbidden(); more || err != nil || took < time.Second || took > 2*time.Second {
+			t.Errorf("with the other key out, after %v there is more: %v, %v", took, more, err)
+		}
+	})
+}
+
 func TestPoolDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, []int{1, 1, 1}, nil)

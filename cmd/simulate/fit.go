@@ -33,7 +33,7 @@ Examples:
 
 func (e *env) fitAction(c *cli.Context) error {
 	if c.NArg() != 1 {
-		return misuse(fmt.Errorf("%d arguments, must be one trace; options come before it, as in simulate fit --out fitted.toml trace.jsonl", c.NArg()))
+		return misuse(fmt.Errorf("%d arguments, must be one trace, as in simulate fit --out fitted.toml trace.jsonl", c.NArg()))
 	}
 	t, err := e.trace(c, c.Args().First())
 	if err != nil {

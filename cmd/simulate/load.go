@@ -145,7 +145,7 @@ func (e *env) loadPlan(c *cli.Context) (*loadPlan, error) {
 		Duration: c.Duration("duration"), Drain: c.Duration("drain"), Timeout: c.Duration("timeout"), Seed: c.Uint64("seed"),
 	}}
 	if c.NArg() != 1 {
-		errs = append(errs, fmt.Errorf("%d arguments, must be one URL; options come before it, as in simulate load --rate 30 http://127.0.0.1:8080/", c.NArg()))
+		errs = append(errs, fmt.Errorf("%d arguments, must be one URL, as in simulate load --rate 30 http://127.0.0.1:8080/", c.NArg()))
 	}
 	for _, h := range c.StringSlice("header") {
 		name, value, ok := strings.Cut(h, ":")

@@ -96,9 +96,6 @@ func (e *env) newSetup(c *cli.Context) *setup {
 		s.overrides = append(s.overrides, o)
 		if strings.HasPrefix(o.Key, "guard.") || o.Key == "guard" {
 			s.guards = append(s.guards, o)
-			if slices.Contains(scenarioGuardKeys, strings.TrimPrefix(o.Key, "guard.")) {
-				s.worlds = append(s.worlds, o) // or else the scenario's own would hide it
-			}
 		} else {
 			s.worlds = append(s.worlds, o)
 		}
@@ -115,9 +112,6 @@ func (e *env) newSetup(c *cli.Context) *setup {
 	}
 	return s
 }
-
-// scenarioGuardKeys are the keys of [guard] that a scenario may have, too.
-var scenarioGuardKeys = []string{"queue", "max_wait", "max_pause"}
 
 func (s *setup) fail(err error) {
 	if err != nil {
@@ -142,6 +136,9 @@ func (s *setup) settings(path string) *config.Settings {
 	}
 	if law := file.Defaults.Law; law != config.LawAdaptive {
 		s.e.say(s.c, "guard.law is %q, and ours is always flyball's law; for others see --controllers", law)
+	}
+	if file.Defaults.Observe {
+		s.e.say(s.c, "guard.mode is \"observe\", and guards that are simulated hold calls back")
 	}
 	return &file.Defaults
 }
@@ -400,16 +397,29 @@ func (s *setup) one(sc *scenario.Scenario, err error) ([]*scenario.Scenario, err
 	return []*scenario.Scenario{sc}, nil
 }
 
-// overridden returns a scenario with --set and --duration. A shorter one has its first part.
+// overridden returns a scenario with --set and --duration. A shorter one has its first part. What --set says of the guard goes before the scenario's own.
 func (s *setup) overridden(sc *scenario.Scenario) (*scenario.Scenario, error) {
 	out, err := overridden(sc, s.worlds)
 	switch {
-	case err != nil || s.lasts == 0 || s.lasts == out.World.Duration:
-		return out, err
+	case err != nil:
+		return nil, err
+	case s.lasts == 0 || s.lasts == out.World.Duration:
 	case s.lasts < out.World.Duration:
-		return out.Clipped(s.lasts), nil
+		out = out.Clipped(s.lasts)
+	default:
+		out, err = overridden(sc, append(slices.Clip(s.worlds), strict.Override{Key: "duration", Value: strconv.Quote(s.lasts.String())}))
+		if err != nil {
+			return nil, err
+		}
 	}
-	return overridden(sc, append(slices.Clip(s.worlds), strict.Override{Key: "duration", Value: strconv.Quote(s.lasts.String())}))
+	if len(s.guards) == 0 {
+		return out, nil
+	}
+	var keys []string
+	for _, o := range s.guards {
+		keys = append(keys, o.Key)
+	}
+	return out.Unguarded(keys...), nil
 }
 
 // overridden returns a scenario with keys in place of what its file says.

@@ -127,7 +127,7 @@ func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 		errs = append(errs, fmt.Errorf("--upstream: %w", err))
 	}
 	if c.NArg() != 1 {
-		return p, errors.Join(append(errs, fmt.Errorf("%d arguments, must be one trace; options come before it, as in simulate replay --upstream my.toml trace.jsonl", c.NArg()))...)
+		return p, errors.Join(append(errs, fmt.Errorf("%d arguments, must be one trace, as in simulate replay --upstream my.toml trace.jsonl", c.NArg()))...)
 	}
 	path := c.Args().First()
 	t, err := e.trace(c, path)
@@ -143,6 +143,11 @@ func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 			errs = append(errs, fmt.Errorf("--from is %v and --window %v, must not be negative", from, window))
 		} else if t, err = t.Window(from, to); err != nil {
 			errs = append(errs, fmt.Errorf("--from, --window: %w", err))
+		}
+	}
+	for _, name := range []string{"time-scale", "rate-scale"} {
+		if c.Float64(name) == 0 { // which Demand takes for 1
+			errs = append(errs, fmt.Errorf("--%s is 0, must be more: 1 leaves the trace as it is", name))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -48,6 +48,7 @@ func TestReplayMisuse(t *testing.T) {
 		{"replay -", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,1000000000,1\n", "stdin:2: ContextTokens is"},
 		{"replay --window 1ns --from 500h -", azureTrace(5), "has no request between"},
 		{"replay --rate-scale 0.0000001 -", azureTrace(5), "out of range"},
+		{"replay --time-scale 0 -", azureTrace(5), "--time-scale is 0"},
 		{"replay --seeds 0 -", azureTrace(5), "--seeds is 0"},
 	} {
 		out, errs, code := simulate(t.Context(), c.stdin, strings.Fields(c.args)...)

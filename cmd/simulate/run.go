@@ -108,7 +108,11 @@ func (e *env) run(c *cli.Context, words []string) error {
 	}
 	r, runErr := e.table(c, plan)
 	var logErr error
-	if log != nil {
+	switch {
+	case log == nil:
+	case len(r.Scenarios) == 0:
+		log.discard()
+	default:
 		if logErr = log.close(); logErr != nil {
 			logErr = internal(fmt.Errorf("the decisions could not be written: %w; name another file with --events", logErr))
 		}
@@ -229,6 +233,14 @@ func (ev *events) add(s *scenario.Scenario, sub *lab.Subject, seed uint64, ds []
 		}
 	}
 	return nil
+}
+
+// discard leaves the file of the last run as it is, when nothing was finished.
+func (ev *events) discard() {
+	_ = ev.f.Close()
+	if ev.temp {
+		_ = os.Remove(ev.f.Name())
+	}
 }
 
 func (ev *events) close() error {

@@ -133,7 +133,7 @@ func (e *env) servePlan(c *cli.Context) (cfg modelserver.Config, changes []sim.C
 			cfg.Upstream.Dialect = upstream.OpenAI // somebody who calls it wants a body to read
 		}
 	default:
-		errs = append(errs, fmt.Errorf("%d arguments, must be one scenario or none; options come before it, as in simulate serve --listen 127.0.0.1:9000 rpm-bucket", c.NArg()))
+		errs = append(errs, fmt.Errorf("%d arguments, must be one scenario or none, as in simulate serve --listen 127.0.0.1:9000 rpm-bucket", c.NArg()))
 	}
 	if d := c.String("dialect"); d != "" {
 		var ok bool

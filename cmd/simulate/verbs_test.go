@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,22 @@ import (
 	"github.com/flyball-go/flyball/internal/scenario"
 	"github.com/flyball-go/flyball/internal/suite"
 )
+
+// What --set and --vary say of the guard goes before what a scenario says itself, also where there is no file that says it.
+func TestGuardIsSetOverScenarios(t *testing.T) {
+	dir := workdir(t)
+	stdout, stderr, code := in(t, dir, "", "sweep", "-q", "--csv", "--seeds", "1", "--controller", "fixed-1", "--duration", "30s", "--vary", "guard.max_wait=1s,20s", "small.toml")
+	rows, err := csv.NewReader(strings.NewReader(stdout)).ReadAll()
+	if err != nil || code != exitOK || len(rows) != 3 {
+		t.Fatalf("exit code %d, %v, %s\n%s", code, err, stderr, stdout)
+	}
+	if p99 := slices.Index(rows[0], "p99"); rows[1][p99] == rows[2][p99] {
+		t.Errorf("p99 is %s s whatever guard.max_wait is", rows[1][p99])
+	}
+	if _, stderr, code := in(t, dir, "", "run", "-q", "--html", "", "--seeds", "1", "--controllers", "fixed-3", "--duration", "5s", "--set", "guard.queue=10", "draw-7-3"); code != exitOK {
+		t.Errorf("guard.queue cannot be set for a draw: %s", stderr)
+	}
+}
 
 // Every example of the help, and of docs/simulator.md, works when it is pasted.
 func TestExamples(t *testing.T) {
@@ -427,6 +444,27 @@ func TestLeaderboardInterrupted(t *testing.T) {
 	out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none", "--seeds", "1", "--draws", "1")
 	if code != exitInterrupted || out != "" || errs != "simulate: interrupted before all runs were finished; nothing was written\n" {
 		t.Errorf("exit code %d, want %d; %q%q", code, exitInterrupted, out, errs)
+	}
+}
+
+// When nothing was finished, the decisions of the last time are left as they are.
+func TestInterruptLeavesEvents(t *testing.T) {
+	t.Chdir(workdir(t))
+	before, err := os.ReadFile("events.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, errs, code := simulate(ctx, "", "run", "--html", "", "--controllers", "none", "--events", "events.jsonl", "small.toml")
+	if code != exitInterrupted || !strings.Contains(errs, "nothing was written") {
+		t.Errorf("exit code %d, want %d; %q", code, exitInterrupted, errs)
+	}
+	if after, err := os.ReadFile("events.jsonl"); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("events.jsonl has %d bytes, %v, want the %d of before", len(after), err, len(before))
+	}
+	if left, _ := filepath.Glob(".events*"); len(left) > 0 {
+		t.Errorf("%v are left", left)
 	}
 }
 

@@ -12,7 +12,7 @@
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
-// replace counts as done. The two topics are made when they are not there.
+// replace counts as done. The two topics are made when they are not there. A job that is too large for the topic of retries waits here.
 //
 // While the guard is paused, so is fetching, by topic and not by partition: partitions that come with a rebalance meanwhile are paused,
 // too, and all of them go on when the pause ends. When partitions are taken away, jobs of theirs that are in flight have
@@ -24,6 +24,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,6 +76,7 @@ const (
 
 	commitEvery = time.Second
 	fetchWait   = time.Second
+	maxBatch    = 1 << 20 // the brokers' default
 )
 
 // letterHeaders are those that only dead letters have.
@@ -128,7 +130,8 @@ type Source struct {
 
 	mu      sync.Mutex
 	parts   map[place]*partition
-	later   []*drain.Delivery // of the topic of retries, not yet due; by time
+	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
+	wake    context.CancelFunc // of the last poll; later has changed
 	paused  bool
 	closed  bool
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
@@ -182,7 +185,7 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
-		kgo.ProducerBatchMaxBytes(1 << 20), // the brokers' default; a copy of a record has more headers than the record
+		kgo.ProducerBatchMaxBytes(maxBatch), // a copy of a record has more headers than the record
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 	}, cfg.Options...)...)
@@ -251,15 +254,18 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		due, next := s.due(n)
+		poll, cancel := context.WithCancel(ctx)
+		due, next := s.due(n, cancel)
 		if len(due) > 0 {
+			cancel()
 			return due, nil
 		}
-		poll, cancel := ctx, context.CancelFunc(func() {})
+		at := cancel
 		if !next.IsZero() {
-			poll, cancel = context.WithDeadline(ctx, next)
+			poll, at = context.WithDeadline(poll, next)
 		}
 		fetches := s.client.PollRecords(poll, n)
+		at()
 		cancel()
 		if fetches.IsClientClosed() {
 			return nil, errors.New("kafka: the source is closed")
@@ -293,11 +299,12 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 	}
 }
 
-// due returns deliveries of the topic of retries whose time has come, and when the next one is due.
-func (s *Source) due(n int) (ds []*drain.Delivery, next time.Time) {
+// due returns deliveries whose time has come, and when the next one is due; wake ends the wait for others when that changes.
+func (s *Source) due(n int, wake context.CancelFunc) (ds []*drain.Delivery, next time.Time) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wake = wake
 	for len(s.later) > 0 && len(ds) < n {
 		h := s.later[0].Handle.(*handle)
 		if h.notBefore.After(now) {
@@ -346,11 +353,16 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 		return d
 	}
 	h.notBefore = time.UnixMilli(ms)
+	s.keep(d)
+	return nil
+}
+
+// keep keeps a delivery until its time has come. It needs the lock.
+func (s *Source) keep(d *drain.Delivery) {
 	i, _ := slices.BinarySearchFunc(s.later, d, func(a, b *drain.Delivery) int {
 		return a.Handle.(*handle).notBefore.Compare(b.Handle.(*handle).notBefore)
 	})
 	s.later = slices.Insert(s.later, i, d)
-	return nil
 }
 
 func header(r *kgo.Record, name string) string {
@@ -420,13 +432,34 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 	return nil
 }
 
-// Retry implements drain.Source: the record goes to the topic of retries.
+// Retry implements drain.Source: the record goes to the topic of retries. One that is too large for it, with the headers, waits here: its
+// partition is not committed beyond it meanwhile, and when it goes, the record comes again to whoever has the partition next.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
-	return s.move(ctx, d, s.cfg.Retry, d.Handle.(*handle).record.Value,
+	h := d.Handle.(*handle)
+	until := time.Now().Add(after)
+	err := s.move(ctx, d, s.cfg.Retry, h.record.Value,
 		headerAttempts, strconv.Itoa(d.Attempts+1),
 		headerSince, strconv.FormatInt(d.Since.UnixMilli(), 10),
-		headerNotBefore, strconv.FormatInt(time.Now().Add(after).UnixMilli()+1, 10),
+		headerNotBefore, strconv.FormatInt(until.UnixMilli()+1, 10),
 		headerReason, reason)
+	if !errors.Is(err, kerr.MessageTooLarge) {
+		return err
+	}
+	again := *d
+	again.Attempts++
+	again.Retries++
+	again.Handle = &handle{h.part, h.record, until}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.part.gone {
+		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
+	}
+	s.keep(&again)
+	s.change() // nobody works on it
+	if s.wake != nil {
+		s.wake()
+	}
+	return nil
 }
 
 // Dead implements drain.Source: the record goes to the topic of dead letters, with the reason in its headers. When the brokers say
@@ -587,8 +620,9 @@ type ReplyConfig struct {
 	Options []kgo.Opt
 }
 
-// Replies is a drain.Sink: each result is a record, the line that a file of results would have, with the job's id as its key. Make
-// it with OpenReplies.
+// Replies is a drain.Sink: each result is a record, the line that a file of results would have, with the job's id as its key. In the
+// place of one that is too large for the topic is a line without an answer, whose error has the code answer_too_large. Make it with
+// OpenReplies.
 type Replies struct {
 	client *kgo.Client
 	topic  string
@@ -599,7 +633,7 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
 		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, cfg.Options...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchMaxBytes(maxBatch)}, cfg.Options...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -608,11 +642,40 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 
 // Put implements drain.Sink.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
-	rec := &kgo.Record{Topic: r.topic, Key: []byte(res.ID), Value: res.AppendJSON(nil)}
+	err := r.produce(ctx, res.ID, res.AppendJSON(nil))
+	if errors.Is(err, kerr.MessageTooLarge) {
+		// It will not fit the next time either, and no other job would get by.
+		err = r.produce(ctx, res.ID, tooLarge(res, r.topic))
+	}
+	return err
+}
+
+func (r *Replies) produce(ctx context.Context, key string, value []byte) error {
+	rec := &kgo.Record{Topic: r.topic, Key: []byte(key), Value: value}
 	if err := r.client.ProduceSync(ctx, rec).FirstErr(); err != nil {
 		return fmt.Errorf("kafka: producing to %s: %w", r.topic, err)
 	}
 	return nil
+}
+
+// tooLarge returns the line for a result whose answer is larger than a record of the topic may be.
+func tooLarge(res *drain.Result, topic string) []byte {
+	type fault struct {
+		Code    drain.Reason `json:"code"`
+		Message string       `json:"message"`
+	}
+	line, err := json.Marshal(struct {
+		ID       string    `json:"id"`
+		CustomID string    `json:"custom_id"`
+		Response *struct{} `json:"response"`
+		Error    fault     `json:"error"`
+	}{"batch_req_" + res.Hash.String(), res.ID, nil, fault{
+		drain.ReasonAnswer, fmt.Sprintf("the answer has %d bytes, too many for the topic %s; it is in the results only", len(res.Body), topic),
+	}})
+	if err != nil {
+		panic("kafka: " + err.Error()) // strings always have a form
+	}
+	return line
 }
 
 // Close ends the client.

@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -708,6 +709,101 @@ func TestLargeDeadLetter(t *testing.T) {
 			if header(r, "x-flyball-reason") != "refused" || header(r, "x-flyball-where") == "" {
 				t.Errorf("headers: %v", r.Headers)
 			}
+		}
+	})
+}
+
+// A record that is as large as a record may be has no room for the headers of a retry: it waits here, and comes again with what was counted.
+func TestLargeRetry(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("large")
+		create(t, admin(t, brokers), topic, 1)
+		c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(1<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: make([]byte, 1<<20-120)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer func() { s.Close() }()
+		fetch := func() *drain.Delivery {
+			t.Helper()
+			ds, err := s.Fetch(t.Context(), 1)
+			if err != nil || len(ds) != 1 {
+				t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+			}
+			return ds[0]
+		}
+		d := fetch()
+		back := make(chan *drain.Delivery, 1)
+		go func() { // what waits for records hears of it
+			ds, err := s.Fetch(t.Context(), 1)
+			if err != nil || len(ds) != 1 {
+				t.Errorf("Fetch returned %d deliveries and %v", len(ds), err)
+				close(back)
+				return
+			}
+			back <- ds[0]
+		}()
+		start := time.Now()
+		if err := s.Retry(t.Context(), d, time.Second, "refused"); err != nil {
+			t.Fatal(err)
+		}
+		again := <-back
+		if again == nil {
+			return
+		}
+		if e := time.Since(start); e < time.Second || again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(d.Since) {
+			t.Errorf("it came again after %v with %d attempts and %d retries, since %v; want 1, 1, %v", e, again.Attempts, again.Retries, again.Since, d.Since)
+		}
+		if err := s.Ack(t.Context(), again); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("next")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		s = open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		if next := fetch(); string(next.Body) != "next" {
+			t.Errorf("%s came again, which was acknowledged", next.Where)
+		}
+	})
+}
+
+// An answer that is too large for the topic of replies is told as such, and keeps nobody else from getting his.
+func TestLargeReply(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("replies")
+		create(t, admin(t, brokers), topic, 1)
+		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		large := &drain.Result{ID: "large", Hash: drain.Hash{1}, Status: 200, Body: []byte(`"` + strings.Repeat("x", 2<<20) + `"`)}
+		for _, res := range []*drain.Result{large, {ID: "small", Status: 200, Body: []byte(`{}`)}} {
+			if err := r.Put(t.Context(), res); err != nil {
+				t.Fatalf("%s: %v", res.ID, err)
+			}
+		}
+		got := read(t, brokers, topic, 2)
+		if len(got) != 2 || string(got[0].Key) != "large" || string(got[1].Key) != "small" {
+			t.Fatalf("%d replies", len(got))
+		}
+		var line struct {
+			ID       string          `json:"id"`
+			CustomID string          `json:"custom_id"`
+			Response json.RawMessage `json:"response"`
+			Error    struct{ Code, Message string }
+		}
+		if err := json.Unmarshal(got[0].Value, &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.ID != "batch_req_"+large.Hash.String() || line.CustomID != "large" || string(line.Response) != "null" || line.Error.Code != "answer_too_large" ||
+			!strings.Contains(line.Error.Message, "2097154 bytes") {
+			t.Errorf("in place of the large answer is %s", got[0].Value)
 		}
 	})
 }

@@ -536,12 +536,20 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 // and of 68 min at the most.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, _ string) error {
 	return s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) {
-		p.Headers[headerAttempts], p.Headers[headerRetries] = int64(d.Attempts+1), int64(d.Retries+1)
+		counted(p, d.Attempts+1, d.Retries+1)
 		p.Headers[headerSince] = d.Since.UnixMilli()
-		for _, name := range letterHeaders { // when it was a dead letter before
-			delete(p.Headers, name)
-		}
 	})
+}
+
+// counted has a copy of a message carry on what was counted of it; the broker begins anew.
+func counted(p *amqp.Publishing, attempts, retries int) {
+	if _, dead := p.Headers[headerReason]; dead { // it was a dead letter before
+		delete(p.Headers, headerSince)
+	}
+	for _, name := range letterHeaders {
+		delete(p.Headers, name)
+	}
+	p.Headers[headerAttempts], p.Headers[headerRetries] = int64(attempts), int64(retries)
 }
 
 // delay publishes a message for later and acknowledges it.
@@ -699,8 +707,9 @@ func (s *Source) Pause(until time.Time) {
 	s.came = nil
 	s.mu.Unlock()
 	for i := range came {
-		h := &handle{l, came[i].msg}
-		if err := s.delay(context.Background(), h, left, func(*amqp.Publishing) {}); err != nil {
+		d := s.delivery(l, &came[i])
+		err := s.delay(context.Background(), d.Handle.(*handle), left, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
+		if err != nil {
 			s.cfg.Log("rabbitmq: handing back before a pause: %v", err)
 			return // it stays out, and comes again with the next connection
 		}

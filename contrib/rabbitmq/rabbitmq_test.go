@@ -525,6 +525,53 @@ func TestDeadLetterMovedBack(t *testing.T) {
 	}
 }
 
+// What is handed back before a long pause comes again with what was counted of it: a job that takes its process with it is found out.
+func TestHandedBackBeforeAPause(t *testing.T) {
+	u := url(t)
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("back-%d", time.Now().UnixNano()), ConsumerTimeout: 3 * time.Second}
+	open(t, cfg).Close() // makes the queue
+	ch := admin(t, u)
+	publish(t, ch, cfg.Queue, `{"custom_id":"a","url":"/x","body":{}}`)
+	for range 3 {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			m, ok, err := ch.Get(cfg.Queue, false)
+			if err != nil || time.Now().After(end) {
+				t.Fatalf("the message is not in its queue: %v", err)
+			}
+			if !ok {
+				continue
+			}
+			if err := m.Nack(false, true); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	src := open(t, cfg)
+	defer src.Close()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		q, err := ch.QueueDeclarePassive(cfg.Queue, true, false, false, false, nil)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("the message is not with its consumer: %+v, %v", q, err)
+		}
+		if q.Messages == 0 && q.Consumers == 1 {
+			break
+		}
+	}
+	src.Pause(time.Now().Add(1500 * time.Millisecond))
+	src.Resume()
+	ds, err := src.Fetch(t.Context(), 1)
+	if err != nil || len(ds) != 1 {
+		t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+	}
+	if m, ok, err := ch.Get(cfg.Queue+".retry.2", true); err != nil || ok {
+		t.Fatalf("%s is still there, %v", m.Body, err) // it went there, or there is no such queue
+	}
+	if d := ds[0]; d.Attempts != 3 || d.Retries != 0 {
+		t.Errorf("delivered three times before, it comes with %d attempts and %d retries", d.Attempts, d.Retries)
+	}
+}
+
 // A message whose headers leave no room for those of a dead letter is put aside all the same, and the connection stays.
 func TestDeadLetterOfLargeHeaders(t *testing.T) {
 	u := url(t)

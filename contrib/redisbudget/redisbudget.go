@@ -20,6 +20,9 @@
 // not reach the others. The mean of the limits that the others have learned is
 // in State, for a process that starts.
 //
+// A limit is known by what it counts ("tokens"), and among several that count the same by its period: the shortest is the first. So
+// processes whose configurations name the limits in another order, while one is rolled out, share them as they should.
+//
 // All keys of one budget are one key, so a cluster needs no more than the key's slot.
 package redisbudget
 
@@ -29,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -105,6 +109,7 @@ type Shared struct {
 	// Of the goroutine that exchanges.
 	started uint64    // calls when it last looked
 	looked  time.Time //
+	names   []string  // of the limits, as State.Shares and rates have them
 	rates   []float64 // demand, smoothed
 	pause   time.Time // the end of the last pause that came from others
 	lifted  time.Time // the end of the last one of those that Guard.Resume ended here
@@ -162,7 +167,7 @@ func Join(client redis.UniversalClient, guard *limiter.Guard, cfg Config) (*Shar
 	}
 	s := &Shared{
 		cfg: cfg, client: client, guard: guard, id: strconv.FormatUint(rand.Uint64(), 36), ended: make(chan struct{}),
-		looked: time.Now(), rates: make([]float64, cfg.Limits),
+		looked: time.Now(), names: names(guard.Explain(0).Budgets, cfg.Limits), rates: make([]float64, cfg.Limits),
 	}
 	shares := make([]float64, cfg.Limits)
 	for i := range shares {
@@ -219,6 +224,40 @@ func (s *Shared) run(ctx context.Context) {
 	}
 }
 
+// names returns what the first n limits of a budget are called; "-" is one that is not there.
+func names(budgets []limiter.BudgetState, n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		if i >= len(budgets) {
+			out[i] = "-"
+			continue
+		}
+		b, nth := &budgets[i], 1
+		for j := range budgets {
+			if o := &budgets[j]; o.Kind == b.Kind && (o.Period < b.Period || o.Period == b.Period && j < i) {
+				nth++
+			}
+		}
+		if out[i] = b.Kind; nth > 1 {
+			out[i] += strconv.Itoa(nth)
+		}
+	}
+	return out
+}
+
+// inOrder returns values in the order of the names in to; they are in that of those in from. What is not there is other.
+func inOrder(values []float64, from, to []string, other float64) []float64 {
+	out := make([]float64, len(to))
+	for i, name := range to {
+		if j := slices.Index(from, name); j >= 0 {
+			out[i] = values[j]
+		} else {
+			out[i] = other
+		}
+	}
+	return out
+}
+
 // starts is how many calls a guard has let start, as far as can be told from outside.
 func starts(st limiter.Stats) uint64 {
 	n := uint64(max(0, st.InFlight))
@@ -270,6 +309,7 @@ func (s *Shared) wants(st limiter.Stats, e limiter.Explanation) []float64 {
 
 // exchange tells Redis of this member and obeys the answer.
 func (s *Shared) exchange(ctx context.Context) {
+	s.put(s.state.Shares, func(*State) {}) // the guard may have been reloaded
 	st := s.guard.Stats()
 	wants := s.wants(st, s.guard.Explain(0))
 	now := time.Now()
@@ -284,7 +324,7 @@ func (s *Shared) exchange(ctx context.Context) {
 	}
 	args := []any{s.id, s.cfg.TTL.Milliseconds(), pause.Milliseconds(), st.Limit}
 	for i, share := range s.state.Shares { // written by this goroutine only
-		args = append(args, share, wants[i])
+		args = append(args, s.names[i], share, wants[i])
 	}
 	call, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -348,8 +388,14 @@ func (s *Shared) lost(err error) {
 	s.put(shares, func(state *State) { state.Lost, state.Err = true, err })
 }
 
-// put keeps the guard to its shares from now on.
+// put keeps the guard to its shares from now on. They are in the order of names, which follows that of the guard's limits; a limit that is
+// new begins as in Join.
 func (s *Shared) put(shares []float64, change func(*State)) {
+	if now := names(s.guard.Explain(0).Budgets, s.cfg.Limits); !slices.Equal(now, s.names) {
+		shares = inOrder(shares, s.names, now, s.cfg.Start)
+		s.rates = inOrder(s.rates, s.names, now, 0)
+		s.names = now
+	}
 	s.guard.ShareBudget(shares) // also when they are as before: a reload may have brought limits that are not shared yet
 	s.mu.Lock()
 	was := s.state.Lost

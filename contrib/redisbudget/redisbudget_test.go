@@ -439,7 +439,6 @@ func TestMemberDies(t *testing.T) {
 	}
 }
 
-// In a cluster the script's only key is in one slot.
 // While a configuration with one limit more is rolled out, old and new processes share what they have in common.
 func TestRollingLimits(t *testing.T) {
 	s := start(t)
@@ -468,6 +467,68 @@ func TestRollingLimits(t *testing.T) {
 	}
 }
 
+// Limits are known by what they count, not by their place: processes that have them in another order, or others before them, share what
+// they have in common, also after a Reload in which the order changes.
+func TestOrderOfLimits(t *testing.T) {
+	s := start(t)
+	c := client(t, s.addr())
+	config := func(places ...int) limiter.Config {
+		b, all := budget(), budget().Limits
+		b.Limits = nil
+		for _, i := range places {
+			b.Limits = append(b.Limits, all[i])
+		}
+		return limiter.Config{Budget: b}
+	}
+	join := func(places ...int) (*limiter.Guard, *redisbudget.Shared) {
+		guard, err := limiter.New(config(places...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared, err := redisbudget.Join(c, guard, redisbudget.Config{Name: "test", Limits: len(places)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { guard.Close(); shared.Close() })
+		return guard, shared
+	}
+	part := func(g *limiter.Guard, kind string) float64 {
+		for _, b := range g.Explain(0).Budgets {
+			if b.Kind == kind {
+				return b.Share
+			}
+		}
+		return 0
+	}
+	older, _ := join(1)
+	newer, shared := join(0, 1)
+	agreed := func() bool {
+		return part(older, "tokens") > 0.4 && part(newer, "tokens") > 0.4 && part(newer, "requests") > 0.9
+	}
+	until(t, "a part for both", agreed)
+	// Whoever looks may be held up between the two guards, so that only what is so for several exchanges counts.
+	within := func(d time.Duration) {
+		t.Helper()
+		for end, over := time.Now().Add(d), 0; time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if total := part(older, "tokens") + part(newer, "tokens"); total <= 1.000001 {
+				over = 0
+			} else if over++; over > 3 {
+				t.Fatalf("the parts of the tokens are %v and %v, want 1 together at most", part(older, "tokens"), part(newer, "tokens"))
+			}
+		}
+	}
+	within(500 * time.Millisecond)
+	if err := newer.Reload(config(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	within(time.Second)
+	until(t, "a part for both after a Reload", agreed)
+	if st := shared.State(); st.Shares[0] > 0.6 || st.Shares[1] < 0.9 {
+		t.Errorf("the parts of tokens and requests are %v, want a half and all", st.Shares)
+	}
+}
+
+// In a cluster the script's only key is in one slot.
 func TestCluster(t *testing.T) {
 	s := start(t, "--cluster-enabled", "yes")
 	one := client(t, s.addr())

@@ -1,9 +1,9 @@
 -- Agrees on the shares of one budget. KEYS[1] is a hash with a field for each member, "m:" .. id, and "born".
--- ARGV: id, time to live in ms, what is left of the member's pause in ms, its learned limit, and for each limit of the budget
+-- ARGV: id, time to live in ms, what is left of the member's pause in ms, its learned limit, and for each limit of the budget its name,
 -- the part (0 to 1) that the member keeps to now and the part that it could use.
 -- Returns what is left of the pause in ms, the number of members, the mean of the others' learned limits, and the parts that it may keep to.
 local key, id, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local pause, learned, k = tonumber(ARGV[3]), tonumber(ARGV[4]), (#ARGV - 4) / 2
+local pause, learned, k = tonumber(ARGV[3]), tonumber(ARGV[4]), (#ARGV - 4) / 3
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
@@ -16,13 +16,14 @@ for i = 1, #all, 2 do
 	elseif name == 'gate' then
 		gate = tonumber(value)
 	else
-		local m = {}
-		for n in string.gmatch(value, '%S+') do
-			m[#m + 1] = tonumber(n)
-		end
-		if m[1] < now then
+		local till, limit, rest = string.match(value, '^(%S+) (%S+)(.*)$')
+		if not till or tonumber(till) < now then
 			gone[#gone + 1] = name
 		elseif name ~= 'm:' .. id then
+			local m = {learned = tonumber(limit), holds = {}, wants = {}}
+			for what, holds, wants in string.gmatch(rest, '(%S+) (%S+) (%S+)') do
+				m.holds[what], m.wants[what] = tonumber(holds), tonumber(wants)
+			end
 			others[#others + 1] = m
 		end
 	end
@@ -46,27 +47,31 @@ local reply = {tostring(math.max(0, gate - now)), tostring(n)}
 local entry = {now + ttl, learned}
 local sum, count = 0, 0
 for _, m in ipairs(others) do
-	if m[2] > 0 then
-		sum, count = sum + m[2], count + 1
+	if m.learned > 0 then
+		sum, count = sum + m.learned, count + 1
 	end
 end
 reply[3] = tostring(count > 0 and sum / count or 0)
 for j = 1, k do
-	local applied, want = tonumber(ARGV[3 + 2 * j]), tonumber(ARGV[4 + 2 * j])
+	local what, applied, want = ARGV[2 + 3 * j], tonumber(ARGV[3 + 3 * j]), tonumber(ARGV[4 + 3 * j])
 	-- Max-min fairness: who wants little gets it, the others share what is left, and what nobody wants is shared by all. Everybody
 	-- has a little, so that a first call need not wait for the next round.
-	local least = 0.02 / n
-	local wants, held = {math.max(want, least)}, 0
+	local wants, held = {want}, 0
 	for _, m in ipairs(others) do
-		-- One whose budget has fewer limits, while a configuration is rolled out, holds nothing of the others.
-		wants[#wants + 1] = math.max(m[2 + 2 * j] or 0, least)
-		held = held + (m[1 + 2 * j] or 0)
+		if m.wants[what] then -- one whose budget has other limits, while a configuration is rolled out, has no part in this one
+			wants[#wants + 1] = m.wants[what]
+			held = held + m.holds[what]
+		end
+	end
+	local sharers = #wants
+	for i, w in ipairs(wants) do
+		wants[i] = math.max(w, 0.02 / sharers)
 	end
 	local mine, left = wants[1], 1
 	table.sort(wants)
 	local got = nil
 	for i, w in ipairs(wants) do
-		local level = left / (n - i + 1)
+		local level = left / (sharers - i + 1)
 		if w >= level then
 			got = got or level -- this one and all that follow
 			left = 0
@@ -75,12 +80,13 @@ for j = 1, k do
 		left = left - w
 	end
 	local target = got and math.min(mine, got) or mine
-	target = target + left / n
+	target = target + left / sharers
 	local grant = math.max(0, math.min(target, 1 - held))
 	if new then
 		grant = math.min(grant, applied)
 	end
 	-- Until the member says that it keeps to less, it may be using what it had.
+	entry[#entry + 1] = what
 	entry[#entry + 1] = math.max(applied, grant)
 	entry[#entry + 1] = want
 	reply[#reply + 1] = tostring(grant)

@@ -129,7 +129,8 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 		w := &b.windows[i]
 		for j := range old {
 			o := &old[j]
-			if o.given.Kind == l.Kind && o.given.Period == l.Period && o.given.Fixed == l.Fixed && o.limit > 0 {
+			// A part of what was stated says nothing of what will be told.
+			if o.given.Kind == l.Kind && o.given.Period == l.Period && o.given.Fixed == l.Fixed && o.limit > 0 && (o.whole == 0 || l.Limit > 0) {
 				*w = *o
 				o.limit = 0 // taken
 				w.advance(now)
@@ -314,16 +315,20 @@ func (b *Budget) end(now time.Duration, r *Reservation, used amount) bool {
 // BudgetState is how much of one limit is left.
 type BudgetState struct {
 	Kind   feedback.Scope
-	Limit  int64 // per Period; 0: the upstream has not told
+	Limit  int64 // per Period; 0: the upstream has not told, or Share is next to nothing
 	Period time.Duration
 	Left   int64         // may be spent at once; negative is a debt
 	FullAt time.Duration // when it is full again if nothing is spent; now when it is
+	Share  float64       // 1 when it is not shared
 }
 
 // State returns how much is left at now of the limit with place i in BudgetConfig.Limits.
 func (b *Budget) State(now time.Duration, i int) BudgetState {
 	w := &b.windows[i]
-	s := BudgetState{Kind: w.given.Kind, Limit: w.limit, Period: w.period, FullAt: w.when(now, w.depth)}
+	s := BudgetState{Kind: w.given.Kind, Limit: w.limit, Period: w.period, FullAt: w.when(now, w.depth), Share: 1}
+	if w.whole > 0 {
+		s.Share = w.share
+	}
 	if w.scale > 1 {
 		s.Limit, s.Period = s.Limit/w.scale, s.Period/time.Duration(w.scale)
 	}

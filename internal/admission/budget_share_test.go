@@ -95,3 +95,20 @@ func TestBudgetShareOfLittle(t *testing.T) {
 		t.Errorf("%d spent in 100 s, want 1000", spent)
 	}
 }
+
+// A limit that was stated and shared, and then is what the upstream tells, is of the period that it had.
+func TestBudgetShareThenTold(t *testing.T) {
+	var b Budget
+	b.Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 1000}}})
+	b.Share(0, 0, 0.5)
+	b.Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests}}})
+	r, ok := b.Reserve(0, Cost{})
+	if !ok {
+		t.Fatal("nothing is told, and it is held back")
+	}
+	b.Sync(time.Second, feedback.Window{Kind: feedback.ScopeRequests, Limit: 1000, Remaining: 990, Reset: feedback.Unstated}, &r)
+	b.Settle(time.Second, &r, feedback.Usage{})
+	if s := b.State(time.Second, 0); s.Limit != 1000 || s.Period != time.Minute || s.Left < 980 || s.Left > 1000 || s.Share != 1 {
+		t.Errorf("%+v, want 1000 a minute", s)
+	}
+}

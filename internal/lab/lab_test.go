@@ -145,9 +145,14 @@ func TestTableInterrupted(t *testing.T) {
 			cancel(want)
 		}
 	}}
-	r, err := l.Table(ctx, plan(t))
+	p, told := plan(t), 0
+	p.Decisions = func(*scenario.Scenario, *Subject, uint64, []report.Decision) error { told++; return nil }
+	r, err := l.Table(ctx, p)
 	if !errors.Is(err, want) {
 		t.Fatalf("error %v", err)
+	}
+	if told != l.Trials || told < 6 {
+		t.Errorf("decisions of %d trials are told, %d were finished", told, l.Trials)
 	}
 	if !r.Interrupted || len(r.Scenarios) != 1 || !r.Scenarios[0].Interrupted {
 		t.Fatalf("interrupted %v, %d scenarios", r.Interrupted, len(r.Scenarios))

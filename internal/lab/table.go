@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -57,7 +58,8 @@ type Plan struct {
 	Regret bool
 	// Bands says that the spread of the series over the seeds is wanted.
 	Bands bool
-	// Decisions, when set, is called with the decisions of each trial in the order of the plan: scenarios, seeds, subjects.
+	// Decisions, when set, is called with the decisions of each trial that was finished in the order of the plan: scenarios, seeds, subjects. An
+	// error of it ends the plan.
 	Decisions func(s *scenario.Scenario, sub *Subject, seed uint64, ds []report.Decision) error
 }
 
@@ -117,7 +119,7 @@ func (l *Lab) scenario(ctx context.Context, p *Plan, s *scenario.Scenario) (*rep
 	}
 	var bounds []*sim.Limits
 	rs := &report.Scenario{Name: s.Name, Intent: s.Intent, Duration: s.World.Duration}
-	var failed error
+	var failed, unwritten error
 	n := 0
 	progress := l.Progress
 	for _, alpha := range alphas {
@@ -178,11 +180,12 @@ func (l *Lab) scenario(ctx context.Context, p *Plan, s *scenario.Scenario) (*rep
 				if b, _ := l.bound(ctx, &trials[at]); b != nil && len(bounds) == k {
 					bounds = append(bounds, b)
 				}
-				if p.Decisions != nil && failed == nil {
-					failed = p.Decisions(s, &p.Subjects[i], seed, o.Decisions)
+				if p.Decisions != nil && unwritten == nil { // also of what was finished before an interruption
+					unwritten = p.Decisions(s, &p.Subjects[i], seed, o.Decisions)
 				}
 			}
 		}
+		failed = cmp.Or(failed, unwritten)
 		n = to
 		rs.Runs = rs.Runs[:0]
 		for i := range cells {

@@ -109,24 +109,59 @@ func ParseControllers(list string) ([]Controller, error) {
 	return cs, nil
 }
 
-// guard returns a new guard with the controller's law, nil for none. All guards have the same queue and the same patience; the
-// pause for a Retry-After is ours alone, as no other limiter has one. The laws of go-concurrency-limits have that library's
+// guard returns a new guard with the controller's law, nil for none. All guards have the same queue and room and the same patience; the
+// pause for a Retry-After and the budget are ours alone, as no other limiter has them. The laws of go-concurrency-limits have that library's
 // defaults.
 func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.Guard {
 	if c.kind == kindNone || c.kind == kindSDK || c.kind == kindBackoff {
 		return nil
 	}
-	return &sim.Guard{
+	g := &sim.Guard{
 		NewLaw:           func(n int) adaptive.Law { return c.law(s, set, seed+uint64(n)<<32) },
 		Queue:            or(s.guard.Queue, set.Queue),
 		MaxWait:          or(s.guard.MaxWait, set.MaxWait),
 		MaxPause:         or(s.guard.MaxPause, set.MaxPause),
 		PauseJitter:      set.PauseJitter,
-		IgnoreRetryAfter: !c.Ours,
-		Room: admission.QueueConfig{
-			Aging: or(s.guard.Aging, 0), ReservedShare: s.guard.Reserved, ReservedFor: uint8(or(s.guard.For, 0)),
-		},
+		IgnoreRetryAfter: !c.Ours || set.IgnoreRetryAfter,
 	}
+	if r := set.Room; r != nil {
+		g.Room = admission.QueueConfig{Aging: r.Aging, Weights: r.Weights, Drop: r.Drop, ReservedShare: r.ReservedShare, ReservedFor: r.ReservedFor}
+	}
+	g.Room.Aging = or(s.guard.Aging, g.Room.Aging)
+	if s.guard.For != nil {
+		g.Room.ReservedShare, g.Room.ReservedFor = s.guard.Reserved, uint8(*s.guard.For)
+	}
+	if b := set.Budget; b != nil && c.Ours {
+		g.Budgets = admission.BudgetConfig{Limits: b.Limits, Oversize: b.Oversize}
+		g.Estimate = admission.EstimateConfig{Overrun: b.Overrun, Input: b.Unseen, Output: b.Unseen}
+	}
+	return g
+}
+
+// Unguarded returns s without what it says itself of the keys of the configuration's [guard] that are named: "guard.max_wait",
+// "guard.room.aging", or a table of such. What the configuration says of them then counts.
+func (s *Scenario) Unguarded(keys ...string) *Scenario {
+	t := *s
+	forget := func(own string, f func()) {
+		for _, k := range keys {
+			if k == own || strings.HasPrefix(own, k+".") {
+				f()
+				return
+			}
+		}
+	}
+	g, r := &t.guard, &t.retry
+	forget("guard.queue", func() { g.Queue = nil })
+	forget("guard.max_wait", func() { g.MaxWait = nil })
+	forget("guard.max_pause", func() { g.MaxPause = nil })
+	forget("guard.room.aging", func() { g.Aging = nil })
+	forget("guard.room.reserved_share", func() { g.Reserved, g.For = 0, nil })
+	forget("guard.room.reserved_for", func() { g.Reserved, g.For = 0, nil })
+	forget("guard.retry.max_attempts", func() { r.MaxAttempts = nil })
+	forget("guard.retry.base_delay", func() { r.BaseDelay = nil })
+	forget("guard.retry.max_delay", func() { r.MaxDelay = nil })
+	forget("guard.retry.budget", func() { r.Budget = nil })
+	return &t
 }
 
 // Reference returns the controller whose limits [Worker.Best] searches for: a constant one that waits for a Retry-After.

@@ -6,12 +6,14 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/config/strict"
+	"github.com/flyball-go/flyball/internal/admission"
 	"github.com/flyball-go/flyball/internal/sim"
 	"github.com/flyball-go/flyball/internal/upstream"
 	"github.com/flyball-go/flyball/scenarios"
@@ -210,4 +212,96 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A guard is what the configuration says, budget and room too, but for what the scenario says itself; the latter can be forgotten.
+func TestGuardOfConfiguration(t *testing.T) {
+	file, err := config.Parse("limits.toml", []byte(`
+[guard]
+queue = 77
+ignore_retry_after = true
+[guard.room]
+aging = "7s"
+drop = "oldest"
+reserved_share = 0.25
+reserved_for = 3
+weights = { big = 4.0 }
+[guard.budget]
+overrun = 0.2
+unseen = 500
+oversize = "refuse"
+[[guard.budget.limit]]
+kind = "requests"
+limit = 60
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Parse("everything.toml", []byte(everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []string{"guard.queue", "guard.max_wait", "guard.max_pause", "guard.room.aging", "guard.room.reserved_for", "guard.retry"}
+	get := func(name string, s *Scenario) *sim.Guard {
+		c, err := ParseController(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.guard(s, &file.Defaults, 1)
+	}
+	room := admission.QueueConfig{Aging: 7 * time.Second, Weights: map[string]float64{"big": 4}, Drop: admission.DropOldest, ReservedShare: .25, ReservedFor: 3}
+	for _, name := range []string{"ours", "fixed-7"} {
+		if g := get(name, s); g.Queue != 10 || g.MaxWait != 30*time.Second || !reflect.DeepEqual(g.Room, room) || !g.IgnoreRetryAfter {
+			t.Errorf("%s: the guard is %+v", name, g)
+		}
+		if g := get(name, s.Unguarded(all...)); g.Queue != 77 || g.MaxWait != time.Minute || g.MaxPause != 5*time.Minute {
+			t.Errorf("%s: the guard without what the scenario says is %+v", name, g)
+		}
+	}
+	if g := get("ours", s); len(g.Budgets.Limits) != 1 || g.Budgets.Limits[0].Limit != 60 || g.Budgets.Oversize != admission.Refuse ||
+		g.Estimate != (admission.EstimateConfig{Overrun: .2, Input: 500, Output: 500}) {
+		t.Errorf("the budget is %+v, estimated by %+v", g.Budgets, g.Estimate)
+	}
+	if g := get("fixed-7", s); len(g.Budgets.Limits) != 0 {
+		t.Errorf("a rival has the budget %+v", g.Budgets)
+	}
+	for _, test := range []struct {
+		keys []string
+		want int // attempts
+	}{{nil, 7}, {[]string{"guard.retry.max_delay", "guard.retryer"}, 7}, {[]string{"guard.retry.max_attempts"}, file.Defaults.Retry.MaxAttempts}, {[]string{"guard"}, file.Defaults.Retry.MaxAttempts}} {
+		if got := s.Unguarded(test.keys...).world(&file.Defaults, 1).Workload.Retry.Attempts; got != test.want {
+			t.Errorf("without %v there are %d attempts, want %d", test.keys, got, test.want)
+		}
+	}
+	own, err := Parse("own.toml", []byte(strings.Replace(everything, "[guard]", "[guard]\naging = \"2s\"\nreserved_share = 0.5\nreserved_for = 6", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := get("ours", own); g.Room.Aging != 2*time.Second || g.Room.ReservedShare != .5 || g.Room.ReservedFor != 6 || g.Room.Drop != admission.DropOldest {
+		t.Errorf("the room of a scenario that says something of it is %+v", g.Room)
+	}
+	if g := get("ours", own.Unguarded(all...)); !reflect.DeepEqual(g.Room, room) {
+		t.Errorf("the room without that is %+v, want %+v", g.Room, room)
+	}
+}
+
+// A budget that is half of the quota keeps a guard below it, in the simulator as in production.
+func TestBudgetIsSimulated(t *testing.T) {
+	file, err := config.Parse("limits.toml", []byte("[[guard.budget.limit]]\nkind = \"requests\"\nlimit = 60\nburst = 5\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Parse("small.toml", []byte("name = \"small\"\nintent = \"A quota of 120 a minute.\"\nduration = \"5m\"\n[workload]\nkind = \"poisson\"\nrate = 5.0\npatience = \"20s\"\n"+
+		"[[upstream.quota]]\nrequests_per_minute = 120\nburst = 10\n[upstream.server]\nservice = { mean = \"500ms\" }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := ParseController("ours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial := &Trial{Scenario: s, Settings: &file.Defaults, Controller: ours, Seed: 1}
+	if got := outcome(t, trial).Summary; got.Rejected429 != 0 || got.Sent < 290 || got.Sent > 370 {
+		t.Errorf("%d are sent and %d refused, want some 60 a minute and none", got.Sent, got.Rejected429)
+	}
 }

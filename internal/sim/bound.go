@@ -128,7 +128,7 @@ func (q *boundQuota) cost(s *request, most int64) float64 {
 }
 
 func newBound(cfg *Config) *bound {
-	b := &bound{cfg: cfg, half: int64(cfg.RTT) / 2, changes: cfg.Changes, queue: -1, cap: -1, res: &Limits{}}
+	b := &bound{cfg: cfg, half: int64(cfg.RTT) / 2, changes: cutsLast(cfg), queue: -1, cap: -1, res: &Limits{}}
 	b.flow.init(cfg)
 	b.size.init(cfg)
 	b.share = 0
@@ -165,14 +165,14 @@ func newBound(cfg *Config) *bound {
 	if cfg.Upstream.Autoscaler.Max > 0 {
 		first = cfg.Upstream.Autoscaler.Max
 	}
-	b.servers = serversOf(cfg, first)
+	b.servers = serversOf(cfg, b.changes, first)
 	if s.Bounded && s.Servers > 0 && s.Kind == upstream.Servers {
 		b.queue = s.Queue
 	}
 	b.fluid.init(cfg, &b.size)
-	b.slow = stepsOf(cfg, Param{Kind: upstream.ParamSlow}, s.Slow)
-	b.service = stepsOf(cfg, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
-	b.lag = stepsOf(cfg, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
+	b.slow = stepsOf(cfg.Changes, Param{Kind: upstream.ParamSlow}, s.Slow)
+	b.service = stepsOf(cfg.Changes, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
+	b.lag = stepsOf(cfg.Changes, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
 	b.res.Exact = exact(cfg, &b.size)
 	for _, q := range cfg.Upstream.Quotas {
 		b.res.ByTokens = b.res.ByTokens || q.Counter != upstream.Requests
@@ -367,34 +367,71 @@ func meanWork(cfg *Config, at int64) float64 {
 	return work / sum
 }
 
-// serversOf returns how many servers there are over time, with brown-outs.
-func serversOf(cfg *Config, first float64) steps {
-	s := stepsOf(cfg, Param{Kind: upstream.ParamServers}, first)
+// cutsLast returns the changes of a world as the bound takes them: what lowers a limit counts from the next ns on, because a call that ends at the very
+// instant may have another one let in before.
+func cutsLast(cfg *Config) []Change {
+	u := &cfg.Upstream
+	limits := map[Param]float64{
+		{Kind: upstream.ParamServers}: u.Server.Servers, {Kind: upstream.ParamQueue}: float64(u.Server.Queue), {Kind: upstream.ParamConcurrency}: float64(u.Concurrency.Limit),
+	}
+	for i := range u.Quotas {
+		limits[Param{Kind: upstream.ParamQuotaLimit, Index: i}] = u.Quotas[i].Limit
+		limits[Param{Kind: upstream.ParamQuotaBurst, Index: i}] = u.Quotas[i].Burst
+	}
+	var out []Change
+	for i, c := range cfg.Changes {
+		was, ok := limits[c.Param]
+		if ok && c.To < was {
+			rest := cfg.Changes[i+1:]
+			for len(rest) > 0 && rest[0].At == c.At && rest[0].Param != c.Param {
+				rest = rest[1:]
+			}
+			if len(rest) > 0 && rest[0].At == c.At {
+				continue // it is something else at once
+			}
+			c.At++
+		}
+		if ok {
+			limits[c.Param] = c.To
+		}
+		out = append(out, c)
+	}
+	slices.SortStableFunc(out, func(a, b Change) int { return cmp.Compare(a.At, b.At) })
+	return out
+}
+
+// serversOf returns how many servers there are over time, with brown-outs: whole ones and at least one, but for those that are shared.
+func serversOf(cfg *Config, changes []Change, first float64) steps {
+	s := stepsOf(changes, Param{Kind: upstream.ParamServers}, first)
 	if first == 0 {
 		return s
 	}
 	for i := range cfg.Upstream.Faults {
 		f := &cfg.Upstream.Faults[i]
-		if f.Kind != upstream.Brownout || f.Capacity == 0 || f.Capacity == 1 {
-			continue
+		s.cut(int64(f.From))
+		s.cut(int64(f.To))
+	}
+	for i, at := range s.when {
+		capacity := 1.0
+		for k := range cfg.Upstream.Faults {
+			f := &cfg.Upstream.Faults[k]
+			if f.Kind == upstream.Brownout && f.Capacity > 0 && at >= int64(f.From) && at < int64(f.To) {
+				capacity *= f.Capacity
+			}
 		}
-		s.scale(int64(f.From), int64(f.To), f.Capacity)
+		s.to[i] = max(s.to[i], 1e-3) * capacity
+		if cfg.Upstream.Server.Kind != upstream.Sharing {
+			s.to[i] = max(1, math.Floor(s.to[i]))
+		}
 	}
 	return s
 }
 
-// scale multiplies a parameter between two instants. What is left is at least 1, and whole.
-func (s *steps) scale(from, to int64, by float64) {
-	for _, at := range []int64{from, to} {
-		if i := s.index(at); s.when[i] != at && at >= 0 {
-			s.when = slices.Insert(s.when, i+1, at)
-			s.to = slices.Insert(s.to, i+1, s.to[i])
-		}
-	}
-	for i, at := range s.when {
-		if at >= from && at < to {
-			s.to[i] = max(1, math.Floor(s.to[i]*by))
-		}
+// cut begins a step at an instant, with the value that it has there.
+func (s *steps) cut(at int64) {
+	if i := s.index(at); s.when[i] != at {
+		s.when = slices.Insert(s.when, i+1, at)
+		s.to = slices.Insert(s.to, i+1, s.to[i])
 	}
 }
 
@@ -418,6 +455,10 @@ func (b *bound) apply(now int64) {
 		case upstream.ParamConcurrency:
 			if b.cap >= 0 {
 				b.cap = max(1, int(float64(max(1, int(c.To)))*b.share))
+			}
+		case upstream.ParamQueue:
+			if b.queue >= 0 {
+				b.queue = max(0, int(c.To))
 			}
 		}
 		b.changes = b.changes[1:]
@@ -723,8 +764,8 @@ func (b *bound) turns() []turn {
 		if at >= int64(cfg.Duration) {
 			break
 		}
-		key := b.flow.n - 1
-		n := turnsOf(cfg, b.flow.n)
+		key := b.flow.n // as source.open has it
+		n := turnsOf(cfg, key)
 		context := int64(0)
 		for k := range n {
 			q.key = key<<12 | uint64(k)
@@ -733,7 +774,8 @@ func (b *bound) turns() []turn {
 				break
 			}
 			all = append(all, turn{at, q.key, context})
-			context += q.input + q.output
+			q.input, q.cached = q.input+context, int64(w.Cached*float64(context))
+			context = q.input + q.output
 			alone, _ := b.serve(at, uint64(len(all)), &q)
 			at += alone + 2*b.half + w.Think.Int(cfg.Seed, streamThink, q.key)
 		}
@@ -834,9 +876,9 @@ func (b *bound) levels() {
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
 	var quotas []steps
 	for i := range u.Quotas {
-		quotas = append(quotas, stepsOf(cfg, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
+		quotas = append(quotas, stepsOf(cfg.Changes, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
 	}
-	limits := stepsOf(cfg, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
+	limits := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
 		took := service
@@ -919,13 +961,13 @@ func (b *bound) demand(at int64, latency float64) float64 {
 			sum += s.Rate * float64(s.Mean)
 			time += float64(s.Mean)
 		}
-		return stepsOf(b.cfg, ParamRate, first).at(at) * sum / time
+		return stepsOf(b.cfg.Changes, ParamRate, first).at(at) * sum / time
 	case Traced:
 		return float64(len(w.Requests)) / b.cfg.Duration.Seconds()
 	case Sessions:
-		return stepsOf(b.cfg, ParamRate, first).at(at) * max(1, w.Turns.Average())
+		return stepsOf(b.cfg.Changes, ParamRate, first).at(at) * max(1, w.Turns.Average())
 	}
-	return stepsOf(b.cfg, ParamRate, first).at(at)
+	return stepsOf(b.cfg.Changes, ParamRate, first).at(at)
 }
 
 // steps is a parameter over time.
@@ -934,9 +976,9 @@ type steps struct {
 	to   []float64
 }
 
-func stepsOf(cfg *Config, p Param, first float64) steps {
+func stepsOf(changes []Change, p Param, first float64) steps {
 	s := steps{[]int64{0}, []float64{first}}
-	for _, c := range cfg.Changes {
+	for _, c := range changes {
 		if c.Param == p {
 			s.when = append(s.when, int64(c.At))
 			s.to = append(s.to, c.To)

@@ -94,6 +94,10 @@ func randomWorld(rng *rand.Rand) Config {
 			f.Share = rng.Float64()
 		}
 		u.Faults = append(u.Faults, f)
+		if chance(.3) { // a second one, while the first lasts
+			f.From, f.To = f.From+time.Second, f.To+3*time.Second
+			u.Faults = append(u.Faults, f)
+		}
 	}
 	if w.Kind == Poisson && chance(.3) {
 		w.Timeout = time.Duration(1+rng.IntN(10000)) * time.Millisecond
@@ -104,12 +108,16 @@ func randomWorld(rng *rand.Rand) Config {
 	var at time.Duration
 	for range rng.IntN(4) {
 		at += time.Duration(rng.Int64N(int64(20 * time.Second)))
-		params := []Param{ParamRate, {Kind: upstream.ParamQuotaLimit}, {Kind: upstream.ParamQuotaBurst}, {Kind: upstream.ParamConcurrency}, {Kind: upstream.ParamServers}}
+		params := []Param{ParamRate, {Kind: upstream.ParamQuotaLimit}, {Kind: upstream.ParamQuotaBurst}, {Kind: upstream.ParamConcurrency}, {Kind: upstream.ParamServers}, {Kind: upstream.ParamQueue}}
 		p := params[rng.IntN(len(params))]
 		if p.Kind == upstream.ParamServers && u.Server.Servers == 0 {
 			p = ParamRate
 		}
-		cfg.Changes = append(cfg.Changes, Change{At: at, Param: p, To: float64(1 + rng.IntN(40))})
+		to := float64(1 + rng.IntN(40))
+		if chance(.2) { // as in the middle of a ramp
+			to += rng.Float64()
+		}
+		cfg.Changes = append(cfg.Changes, Change{At: at, Param: p, To: to})
 	}
 	return cfg
 }
@@ -180,6 +188,128 @@ func TestBoundHolds(t *testing.T) {
 	// A bound that nobody reaches may be far too high.
 	if reached < worlds/4 {
 		t.Errorf("the bound was reached in %d of %d runs, want at least %d", reached, 3*worlds, worlds/4)
+	}
+}
+
+// A part of a server serves nobody, and brown-outs multiply: as many calls are served as the bound says, and no more.
+func TestBoundCountsWholeServers(t *testing.T) {
+	t.Parallel()
+	brownOut := func(from, to time.Duration) upstream.Fault {
+		return upstream.Fault{From: from, To: to, Kind: upstream.Brownout, Capacity: .6}
+	}
+	for _, test := range []struct {
+		name    string
+		servers float64
+		faults  []upstream.Fault
+		changes []Change
+		rate    float64 // successes a second
+	}{
+		{"2.5", 2.5, nil, nil, 2},
+		{"less than one", .5, nil, nil, 1},
+		{"in a ramp", 10, nil, []Change{{At: 0, Param: Param{Kind: upstream.ParamServers}, To: 5.7}}, 5},
+		{"two brown-outs", 10, []upstream.Fault{brownOut(0, 2*time.Minute), brownOut(0, time.Hour)}, nil, 3},
+		{"none is left", 1, []upstream.Fault{brownOut(0, time.Hour)}, nil, 1},
+	} {
+		cfg := Config{
+			Seed: 1, Duration: time.Minute, Drain: time.Minute, Step: time.Second,
+			Workload: Workload{Kind: Backlog, Clients: 20, Retry: Retry{Attempts: 1}},
+			Upstream: upstream.Config{Server: upstream.Server{Servers: test.servers, Service: draw.Of(time.Second)}, Faults: test.faults},
+			Changes:  test.changes,
+		}
+		bound, err := Bound(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := Run(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bound.Exact || res.InTime > bound.OK || float64(res.InTime) != 60*test.rate || bound.Rate[30] != test.rate {
+			t.Errorf("%s: %d successes, the bound is %d (exact: %v) at %v a second, want %v", test.name, res.InTime, bound.OK, bound.Exact, bound.Rate[30], 60*test.rate)
+		}
+	}
+}
+
+// What lowers a limit at the instant at which calls end comes after those that are let in for them, and what a longer queue holds is
+// served beside what later windows allow: the bound is one here, too.
+func TestBoundAtOneInstant(t *testing.T) {
+	t.Parallel()
+	backlog := func(u upstream.Config, changes ...Change) Config {
+		return Config{
+			Seed: 1, Duration: 2 * time.Minute, Step: time.Second, Upstream: u, Changes: changes,
+			Workload: Workload{Kind: Backlog, Clients: 30, Retry: Retry{Attempts: 100, Base: time.Second, Max: time.Second}},
+		}
+	}
+	lower := func(kind upstream.ParamKind, to ...float64) (changes []Change) {
+		for i, x := range to {
+			changes = append(changes, Change{At: time.Duration(1+i) * time.Second, Param: Param{Kind: kind}, To: x})
+		}
+		return changes
+	}
+	serves := upstream.Server{Service: draw.Of(500 * time.Millisecond)}
+	ten := upstream.Server{Service: serves.Service, Servers: 10}
+	for _, test := range []struct {
+		name string
+		cfg  Config
+		most int64 // what the bound is at most
+	}{
+		{"fewer servers", backlog(upstream.Config{Server: ten}, lower(upstream.ParamServers, 8, 5)...), 1300},
+		{"more at the same instant", backlog(upstream.Config{Server: ten}, append(lower(upstream.ParamServers, 5), lower(upstream.ParamServers, 8)...)...), 2000},
+		{"a lower cap", backlog(upstream.Config{Server: serves, Concurrency: upstream.Concurrency{Limit: 10}}, lower(upstream.ParamConcurrency, 8, 5)...), 1300},
+		{"a lower quota", backlog(upstream.Config{Server: ten, Quotas: []upstream.Quota{{Limit: 600, Burst: 10}}}, lower(upstream.ParamQuotaLimit, 300, 60)...), 200},
+		{"a longer queue", backlog(
+			upstream.Config{Server: upstream.Server{Service: draw.Of(50 * time.Second), Servers: 1, Bounded: true}, Quotas: []upstream.Quota{{Limit: 10, Algorithm: upstream.FixedWindow}}},
+			Change{At: time.Second, Param: Param{Kind: upstream.ParamQueue}, To: 20}, Change{At: time.Minute, Param: Param{Kind: upstream.ParamServers}, To: 100},
+		), 20},
+	} {
+		bound, err := Bound(context.Background(), test.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bound.Exact || bound.OK > test.most {
+			t.Errorf("%s: the bound is %d (exact: %v), want at most %d", test.name, bound.OK, bound.Exact, test.most)
+		}
+		for _, limit := range []int{5, 10, 20, 100} {
+			test.cfg.Guard = &Guard{NewLaw: func(int) adaptive.Law { return adaptive.NewFixed(limit) }, Queue: 100, MaxWait: time.Hour}
+			res, err := Run(context.Background(), test.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.InTime > bound.OK {
+				t.Errorf("%s: a limit of %d has %d successes, the bound is %d", test.name, limit, res.InTime, bound.OK)
+			}
+		}
+	}
+}
+
+// Where nothing limits, the oracle of sessions is the run: the same conversations, of the same length, with the same prompts, at the same instants.
+func TestBoundMeetsTheSameSessions(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Seed: 5, Duration: 10 * time.Minute, Drain: time.Minute, Step: time.Second, RTT: 40 * time.Millisecond,
+		Workload: Workload{
+			Kind: Sessions, Rate: .5, Turns: draw.Dist{Shape: draw.Exponential, Mean: 6}, Think: draw.Dist{Shape: draw.Exponential, Mean: 5e9}, Retry: Retry{Attempts: 1},
+			Input: draw.Dist{Shape: draw.Lognormal, Mean: 800, Sigma: 1}, Output: draw.Dist{Shape: draw.Exponential, Mean: 200}, Cached: .5,
+		},
+		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond), InputToken: time.Millisecond, OutputToken: 10 * time.Millisecond}},
+	}
+	bound, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.InTime != bound.OK || res.TokensInTime != bound.Tokens {
+		t.Errorf("the run has %d successes with %d tokens, the oracle %d with %d", res.InTime, res.TokensInTime, bound.OK, bound.Tokens)
+	}
+	var asked int64
+	for _, n := range bound.Asked {
+		asked += int64(n)
+	}
+	if asked != res.Offered {
+		t.Errorf("%d are asked for, by the oracle %d", res.Offered, asked)
 	}
 }
 

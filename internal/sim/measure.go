@@ -178,13 +178,14 @@ func (m *Measures) shares(r *Result) {
 				window[k] += r.Replicas[k].Series[i]
 			}
 			if count++; count == inWindow {
-				var there []float64
-				for _, x := range window {
-					if x > 0 {
+				var there []float64 // of those that were there all the time: one that got nothing is the least fair of all
+				from, to := time.Duration(i+1-inWindow)*r.Series.Step, time.Duration(i+1)*r.Series.Step
+				for k, x := range window {
+					if p := &r.Replicas[k]; p.Join <= from && p.Join+p.Present >= to {
 						there = append(there, x)
 					}
 				}
-				if len(there) > 1 {
+				if len(there) > 1 && slices.Max(there) > 0 {
 					sum += JainIndex(there)
 					windows++
 				}

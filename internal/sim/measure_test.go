@@ -216,3 +216,22 @@ func TestJainCountsTimeThere(t *testing.T) {
 		t.Errorf("Jain's index is %v, want %v", m.Jain, want)
 	}
 }
+
+// A replica that is there and gets nothing counts in each window, and one that is not there in none.
+func TestJainWindowsCountsTheStarved(t *testing.T) {
+	r := &Result{Replicas: make([]Share, 3)}
+	r.Series.Step, r.Series.OK = time.Second, make([]float64, 40)
+	for k, there := range [][2]int{{0, 40}, {0, 40}, {20, 40}} {
+		p := &r.Replicas[k]
+		p.Join, p.Present = time.Duration(there[0])*time.Second, time.Duration(there[1]-there[0])*time.Second
+		p.Series = make([]float64, 40)
+		for i := there[0]; i < there[1] && k != 1; i++ {
+			p.Series[i] = 3
+		}
+	}
+	var m Measures
+	m.shares(r)
+	if want := (JainIndex([]float64{1, 0}) + JainIndex([]float64{1, 0, 1})) / 2; math.Abs(m.JainWindows-want) > 1e-12 {
+		t.Errorf("Jain's index over windows is %v, want %v: one of two, and then of three, gets nothing", m.JainWindows, want)
+	}
+}

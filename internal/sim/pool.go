@@ -55,6 +55,8 @@ const (
 	probeFirst   = int64(10 * time.Minute)
 	probeMost    = int64(time.Hour)
 	probeRecheck = probeFirst / 20
+	// longestOutage is the longest delay that is believed of a key without quota.
+	longestOutage = 24 * time.Hour
 )
 
 // missed is why no key had room.
@@ -208,7 +210,7 @@ func (p *pool) judge(now time.Duration, l *lane, w *admission.Waiter, o *adaptiv
 		l.out = true
 		switch {
 		case o.Class == feedback.QuotaExhausted && o.HasRetryAfter && o.RetryAfter > 0:
-			l.until = int64(now + min(o.RetryAfter, never/2-now))
+			l.until = int64(now + min(o.RetryAfter, longestOutage))
 		case revoked && !probe && l.served:
 			l.until = int64(now) + probeRecheck
 		default:

@@ -205,7 +205,7 @@ func ParseKind(name string) (Kind, bool) { return parse[Kind](kindNames[:], name
 // tests'; KneeBase counts only when Knee is > 0.)
 type Server struct {
 	Kind Kind
-	// Servers is how many calls are served at a time; 0 means all. For Sharing it need not be whole.
+	// Servers is how many calls are served at a time; 0 means all. It need not be whole: for Sharing parts count, else the whole ones do, at least one.
 	Servers float64
 	// Bounded says that at most Queue calls wait for a server; more are refused. LIFO serves the newest first.
 	Bounded bool

@@ -285,3 +285,16 @@ func TestBodiesFollowTheLimit(t *testing.T) {
 		}
 	}
 }
+
+// What a refusal says of a limit is that of the key that was refused, whichever key was refused before.
+func TestRefusalsTellTheKeysOwnLimit(t *testing.T) {
+	for _, d := range []Dialect{OpenAI, Anthropic, Gemini} {
+		u := New(Config{Dialect: d, Keys: []Key{{}, {Share: .5}}, Quotas: []Quota{{Limit: 60, Algorithm: FixedWindow, Answer: Answer{RetryAfter: RetryAfter{Mode: RetryConstant, Delay: time.Second}}}}})
+		u.accounts[0].counters[0].used, u.accounts[1].counters[0].used = 60, 30
+		for key, want := range []string{"60", "30"} {
+			if body := string(only(t, u, 0, Call{Key: uint64(key), Account: key}).Body); !strings.Contains(body, want) {
+				t.Errorf("%v: key %d is told %s, want its limit of %s", d, key, body, want)
+			}
+		}
+	}
+}

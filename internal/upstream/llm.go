@@ -88,18 +88,21 @@ func (u *Upstream) Preemptions() uint64 { return u.batch.preempt }
 func (u *Upstream) join(now int64, i int32) {
 	b := &u.batch
 	s := &u.slots[i]
-	s.prompt, s.room = max(1, s.call.Input-s.call.Cached), max(1, s.call.Input)
+	s.prompt, s.room = max(1, s.call.Input-s.call.Cached), roomOf(&s.call)
 	u.push(&b.waiting, i, false)
 	if d := int64(u.cfg.Server.QueueTimeout); d > 0 {
 		s.timeout = u.events.Push(now+d, event.Ref(onTimeout, int(i)))
 	}
-	if b.waiting.n == 1 && u.fits(s) {
+	if b.waiting.n == 1 && u.fits(s.room) {
 		u.interrupt(now)
 	}
 }
 
-// fits reports whether the batch has room for a request.
-func (u *Upstream) fits(s *slot) bool {
+// roomOf returns how many tokens of the cache a request needs to be admitted.
+func roomOf(c *Call) int64 { return max(1, c.Input) }
+
+// fits reports whether the batch has room for a request that needs so many tokens of the cache.
+func (u *Upstream) fits(room int64) bool {
 	b := &u.batch
 	if b.seqs == 0 {
 		return true // alone, it gets what there is
@@ -108,7 +111,7 @@ func (u *Upstream) fits(s *slot) bool {
 	if u.capacity != 1 {
 		limit = max(1, math.Floor(limit*u.capacity))
 	}
-	return float64(b.seqs) < limit && b.kv+s.room <= b.cfg.KV
+	return float64(b.seqs) < limit && b.kv+room <= b.cfg.KV
 }
 
 // interrupt lets the run end with the iteration that goes on at now, so that the batch can change; a batch that rests begins.
@@ -225,7 +228,7 @@ func (u *Upstream) iteration(now int64) {
 		b.prefill += n
 		budget -= n
 	}
-	for budget > 0 && b.waiting.n > 0 && u.fits(&u.slots[b.waiting.head]) {
+	for budget > 0 && b.waiting.n > 0 && u.fits(u.slots[b.waiting.head].room) {
 		i := u.pop(&b.waiting)
 		s := &u.slots[i]
 		s.timeout = 0

@@ -101,7 +101,7 @@ func (u *Upstream) scale(now int64) {
 			return
 		}
 		for have < wanted {
-			n := min(step, a.Max-have)
+			n := math.Floor(min(step, a.Max-have)) // servers come whole
 			if n < 1 {
 				break
 			}
@@ -118,6 +118,7 @@ func (u *Upstream) scale(now int64) {
 		if now-u.less >= down {
 			u.servers = max(u.least, u.servers-step)
 			u.less = now
+			u.resize(now)
 		}
 	default:
 		u.more, u.less = never, never

@@ -107,10 +107,11 @@ type replies struct {
 // replyKey is what the bytes of a reply depend on.
 type replyKey struct {
 	stage Stage
-	index int   // of the fault or quota
-	delay int64 // ns that it says; -1: nothing
-	too   bool  // the call is too large for the quota
-	cost  int64 // of a call that is too large
+	index int     // of the fault or quota
+	delay int64   // ns that it says; -1: nothing
+	too   bool    // the call is too large for the quota
+	cost  int64   // of a call that is too large
+	share float64 // of the key: limits are told as they are for it
 }
 
 // mostReplies is how many distinct replies are kept; more are made anew each time.
@@ -135,11 +136,14 @@ func (r *replies) keep(k replyKey, make_ func() *Reply) *Reply {
 // refusal returns the reply of a stage that says no at now and would say yes at until. index is that of the fault or quota,
 // cost what the call would have taken.
 func (u *Upstream) refusal(now int64, s *slot, stage Stage, index int, a *Answer, until int64, cost float64) *Reply {
+	acc := &u.accounts[s.call.Account]
 	k := replyKey{stage: stage, index: index, delay: u.delay(now, s, stage, index, a, until)}
+	if u.dialect.body != nil {
+		k.share = acc.share
+	}
 	if stage == StageQuota && until == never {
 		k.too, k.cost = true, int64(cost)
 	}
-	acc := &u.accounts[s.call.Account]
 	// Where windows are told of, hardly two answers are equal.
 	once := a.RetryAfter.Form == FormDate && k.delay >= 0 || u.dialect.tells
 	build := func() *Reply {

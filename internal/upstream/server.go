@@ -8,20 +8,16 @@ import (
 	"github.com/flyball-go/flyball/internal/event"
 )
 
-// places returns how many calls may be served at a time; +Inf when there is no limit.
+// places returns how many calls may be served at a time; +Inf when there is no limit. A part of a server serves nobody, and one is always left.
 func (u *Upstream) places() float64 {
 	if u.servers == 0 {
 		return math.Inf(1)
 	}
-	n := u.servers
-	if u.capacity != 1 {
-		n = max(1, math.Floor(n*u.capacity))
-	}
-	return n
+	return max(1, math.Floor(u.servers*u.capacity))
 }
 
-// full reports whether the server's queue takes nobody.
-func (u *Upstream) full() bool {
+// full reports whether the server's queue does not take a call.
+func (u *Upstream) full(c *Call) bool {
 	sv := &u.cfg.Server
 	if !sv.Bounded {
 		return false
@@ -30,7 +26,11 @@ func (u *Upstream) full() bool {
 	case Sharing:
 		return float64(u.busy) >= u.places()+float64(sv.Queue)
 	case Batch:
-		return u.batch.waiting.n >= sv.Queue && u.batch.seqs >= u.batch.maxSeqs()
+		room := roomOf(c)
+		if u.batch.waiting.n > 0 {
+			room = u.slots[u.batch.waiting.head].room
+		}
+		return u.batch.waiting.n >= sv.Queue && !u.fits(room)
 	}
 	return u.line.n >= sv.Queue && (u.line.n > 0 || float64(u.busy) >= u.places())
 }

@@ -1,9 +1,13 @@
 package upstream
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/draw"
 )
 
 // Far behind a knee a call takes longer than any number can say: for ever, and not into the past.
@@ -23,6 +27,151 @@ func TestStretch(t *testing.T) {
 	} {
 		if got := stretch(test.ns, test.by); got != test.want {
 			t.Errorf("%d ns, %g times: %d, want %d", test.ns, test.by, got, test.want)
+		}
+	}
+}
+
+// What servers that are shared have done until something changes, they have done at the pace of then.
+func TestSharingKeepsWhatWasDone(t *testing.T) {
+	fault := func(f Fault) Config {
+		f.From, f.To, f.Kind = 5*time.Second, time.Hour, Brownout
+		return Config{Faults: []Fault{f}}
+	}
+	for _, test := range []struct {
+		name  string
+		cfg   Config
+		param ParamKind // set to value at 5 s
+		value float64
+		calls int           // that come at 0 s, of 10 s each
+		want  time.Duration // when they end
+	}{
+		{"nothing changes", Config{}, 0, 0, 2, 20 * time.Second},
+		{"a brown-out, half of the capacity", fault(Fault{Capacity: .5}), 0, 0, 2, 35 * time.Second},
+		{"a brown-out, ten times slower", fault(Fault{Slow: 10}), 0, 0, 1, 55 * time.Second},
+		{"slower", Config{}, ParamSlow, 10, 1, 55 * time.Second},
+		{"faster", Config{Server: Server{Slow: 10}}, ParamSlow, 1, 1, 14500 * time.Millisecond},
+		{"fewer servers", Config{}, ParamServers, .5, 1, 15 * time.Second},
+		{"more servers", Config{}, ParamServers, 2, 2, 12500 * time.Millisecond},
+		{"a server is ready", Config{Autoscaler: Autoscaler{Max: 2, Tick: time.Second, ColdStart: draw.Of(4 * time.Second)}}, 0, 0, 2, 12500 * time.Millisecond},
+	} {
+		test.cfg.Server.Kind, test.cfg.Server.Servers, test.cfg.Server.Service = Sharing, 1, draw.Of(10*time.Second)
+		u := New(test.cfg)
+		ends := []time.Duration{}
+		tell := func(e *Event) { ends = append(ends, time.Duration(e.At)) }
+		for id := range uint64(test.calls) {
+			u.Submit(0, Call{ID: id, Key: id})
+		}
+		u.Advance(int64(5*time.Second), tell)
+		if test.param != 0 {
+			u.Set(int64(5*time.Second), Param{Kind: test.param}, test.value)
+		}
+		u.Advance(int64(time.Minute), tell)
+		if want := slices.Repeat([]time.Duration{test.want}, test.calls); !slices.Equal(ends, want) {
+			t.Errorf("%s: calls end at %v, want %v", test.name, ends, want)
+		}
+	}
+}
+
+// An autoscaler that takes a server away slows down what is being done from then on.
+func TestSharingScalesDown(t *testing.T) {
+	u := New(Config{
+		Server:     Server{Kind: Sharing, Servers: 1, Service: draw.Of(10 * time.Second)},
+		Autoscaler: Autoscaler{Max: 2, Target: 1, Tick: time.Second, Down: time.Second},
+		Faults:     []Fault{{To: time.Hour, Kind: Brownout, Capacity: .5}},
+	})
+	u.Set(0, Param{Kind: ParamServers}, 2)
+	u.least = 1
+	u.Submit(0, Call{ID: 1, Key: 1})
+	var ended time.Duration
+	u.Advance(int64(time.Minute), func(e *Event) { ended = time.Duration(e.At) })
+	if want := 18 * time.Second; ended != want { // 2 s at full speed, with half of two servers; then one is enough, and half of it is left
+		t.Errorf("the call ends at %v, want %v", ended, want)
+	}
+}
+
+// A brown-out multiplies what a schedule sets, whichever comes first, and takes nothing of it away when it ends.
+func TestSlowInBrownOut(t *testing.T) {
+	u := New(Config{
+		Server: Server{Service: draw.Of(time.Second), Slow: 2},
+		Faults: []Fault{{From: 20 * time.Second, To: 40 * time.Second, Kind: Brownout, Slow: 3}},
+	})
+	took := map[uint64]time.Duration{}
+	tell := func(e *Event) { took[e.ID] = time.Duration(e.At) - time.Duration(e.ID)*time.Second }
+	for id := range uint64(60) {
+		now := int64(id) * int64(time.Second)
+		u.Advance(now, tell)
+		switch id {
+		case 10:
+			u.Set(now, Param{Kind: ParamSlow}, 4)
+		case 30:
+			u.Set(now, Param{Kind: ParamSlow}, 5)
+		}
+		u.Submit(now, Call{ID: id, Key: id})
+	}
+	u.Advance(int64(time.Hour), tell)
+	for id, want := range map[uint64]time.Duration{0: 2 * time.Second, 10: 4 * time.Second, 20: 12 * time.Second, 30: 15 * time.Second, 40: 5 * time.Second} {
+		if took[id] != want {
+			t.Errorf("a call that comes after %d s takes %v, want %v", id, took[id], want)
+		}
+	}
+}
+
+// Servers come whole, whatever a step is, and those that are on their way are forgotten when they are there: or none would ever go again.
+func TestAutoscalerStepsAreWhole(t *testing.T) {
+	u := New(Config{
+		Server:     Server{Servers: 1, Service: draw.Of(time.Minute)},
+		Autoscaler: Autoscaler{Max: 10, Step: 1.5, Target: 1, Tick: time.Second, Down: time.Second, ColdStart: draw.Of(time.Second)},
+	})
+	for id := range uint64(4) {
+		u.Submit(0, Call{ID: id, Key: id})
+	}
+	tell := func(*Event) {}
+	u.Advance(int64(30*time.Second), tell)
+	if u.servers != 4 || u.coming != 0 {
+		t.Errorf("%v servers, and %v are coming, want 4 and 0", u.servers, u.coming)
+	}
+	u.Advance(int64(10*time.Minute), tell)
+	if u.servers != 1 {
+		t.Errorf("%v servers are left when nobody calls, want 1", u.servers)
+	}
+}
+
+// Connections that are added serve those who wait for one at once, and not when the next call ends.
+func TestMoreConnections(t *testing.T) {
+	u := New(Config{Server: Server{Service: draw.Of(time.Minute)}, Connections: Connections{Limit: 1, Backlog: 10}})
+	ends := map[time.Duration]int{}
+	for id := range uint64(4) {
+		u.Submit(0, Call{ID: id, Key: id})
+	}
+	tell := func(e *Event) { ends[time.Duration(e.At)]++ }
+	u.Advance(int64(10*time.Second), tell)
+	u.Set(int64(10*time.Second), Param{Kind: ParamConnections}, 3)
+	u.Advance(int64(time.Hour), tell)
+	if want := map[time.Duration]int{time.Minute: 1, 70 * time.Second: 2, 2 * time.Minute: 1}; !maps.Equal(ends, want) {
+		t.Errorf("calls end at %v, want %v", ends, want)
+	}
+}
+
+// A batch is full when its cache is, too: then no more calls wait than its queue takes.
+func TestBatchRefusesBeyondItsQueue(t *testing.T) {
+	llm, _ := Profile("tiny-kv")
+	llm.Ingest, llm.KV, llm.MaxSeqs = 0, 10_000, 1000
+	for _, queue := range []int{0, 3} {
+		u := New(Config{Server: Server{Kind: Batch, LLM: llm, Bounded: true, Queue: queue}})
+		refused, most := 0, 0
+		tell := func(e *Event) {
+			if e.Kind == Refused {
+				refused++
+			}
+		}
+		for id := range uint64(40) { // four are all that the cache holds
+			now := int64(id) * int64(100*time.Millisecond)
+			u.Advance(now, tell)
+			u.Submit(now, Call{ID: id, Key: id, Input: 2400, Output: 300})
+			most = max(most, u.Waiting())
+		}
+		if u.Advance(int64(time.Hour), tell); most > queue+2 || refused < 20 { // one more comes in the middle of an iteration, and one loses its place in the batch
+			t.Errorf("with a queue of %d, %d calls wait and %d of 40 are refused", queue, most, refused)
 		}
 	}
 }

@@ -10,6 +10,7 @@ type sharing struct {
 	next int64   // when the first mark is reached; never when there is none
 	v    float64 // virtual time, ns of work done on each call
 	at   int64   // the instant of v
+	pace float64 // how fast it passes since then
 	seq  uint32
 }
 
@@ -34,13 +35,13 @@ func (u *Upstream) pace() float64 {
 	return min(1, c/float64(max(1, u.busy))) / u.slow
 }
 
-// settleShare brings virtual time to now. The number of calls must be what it was since.
+// settleShare brings virtual time to now. What the pace depends on may have changed at now: it counts from planShare on.
 func (u *Upstream) settleShare(now int64) {
 	p := &u.pool
 	if len(p.heap) == 0 {
 		p.v = 0
 	} else {
-		p.v += float64(now-p.at) * u.pace()
+		p.v += float64(now-p.at) * p.pace
 	}
 	p.at = now
 }
@@ -52,16 +53,15 @@ func (u *Upstream) planShare(now int64) {
 		p.next = never
 		return
 	}
-	left := max(0, p.heap[0].v-p.v) / u.pace()
+	p.pace = u.pace()
+	left := max(0, p.heap[0].v-p.v) / p.pace
 	p.next = now + int64(math.Ceil(min(left, 1<<61)))
 }
 
 // addShare lets the server work on a call, too. begin has counted it.
 func (u *Upstream) addShare(now int64, i int32) {
 	p := &u.pool
-	u.busy-- // as it was until now
 	u.settleShare(now)
-	u.busy++
 	s := &u.slots[i]
 	slow := u.slow
 	u.slow = 1 // it is in the pace
@@ -94,7 +94,7 @@ func (u *Upstream) share(now int64) {
 	u.planShare(now)
 }
 
-// unshare takes a call out.
+// unshare takes a call out. It is counted no more.
 func (u *Upstream) unshare(now int64, i int32) {
 	p := &u.pool
 	u.settleShare(now)
@@ -108,9 +108,7 @@ func (u *Upstream) unshare(now int64, i int32) {
 	for k := len(kept)/2 - 1; k >= 0; k-- {
 		p.sink(k)
 	}
-	u.busy--
 	u.planShare(now)
-	u.busy++ // the caller counts
 }
 
 func (p *sharing) add(m mark) {

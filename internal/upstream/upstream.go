@@ -215,7 +215,7 @@ func New(cfg Config) *Upstream {
 // Reset makes u what New returns, in the memory that it has. Replies of before are no longer valid.
 func (u *Upstream) Reset(cfg Config) {
 	old := *u
-	*u = Upstream{cfg: cfg, epoch: cfg.Epoch, free: -1, factor: 1, capacity: 1, slow: 1, backlog: empty(), line: empty()}
+	*u = Upstream{cfg: cfg, epoch: cfg.Epoch, free: -1, factor: 1, backlog: empty(), line: empty()}
 	u.events, u.out, u.slots, u.accounts = old.events, old.out[:0], old.slots[:0], old.accounts[:0]
 	u.events.Reset()
 	u.replies, u.recent.buf, u.bodies = old.replies, old.recent.buf, old.bodies
@@ -246,11 +246,9 @@ func (u *Upstream) Reset(cfg Config) {
 	if u.slope.length == 0 {
 		u.slope.length = int64(10 * time.Second)
 	}
-	if cfg.Server.Slow > 0 {
-		u.slow = cfg.Server.Slow
-	}
 	u.servers, u.least = cfg.Server.Servers, cfg.Server.Servers
 	u.faults = make([]bool, len(cfg.Faults))
+	u.suffer()
 	for i, f := range cfg.Faults {
 		u.events.Push(int64(f.From), event.Ref(onFault, 2*i))
 		u.events.Push(int64(f.To), event.Ref(onFault, 2*i+1))
@@ -508,7 +506,7 @@ func (u *Upstream) admit(now int64, i int32) {
 	if stage == StageNone && limit > 0 && acc.in >= max(1, int(float64(limit)*acc.share)) {
 		stage, answer, until = StageConcurrency, &u.cfg.Concurrency.Answer, never
 	}
-	if stage == StageNone && u.full() {
+	if stage == StageNone && u.full(&s.call) {
 		stage, answer, until = StageServer, &u.cfg.Server.Answer, never
 	}
 	if stage != StageNone {
@@ -553,6 +551,11 @@ func (u *Upstream) refuse(now int64, i int32, stage Stage, index int, a *Answer,
 // disconnect frees a connection for whoever waits for one.
 func (u *Upstream) disconnect(now int64) {
 	u.connections--
+	u.connect(now)
+}
+
+// connect lets those in who wait for a connection, as many as there are.
+func (u *Upstream) connect(now int64) {
 	for u.backlog.n > 0 && u.connections < u.cfg.Connections.Limit {
 		i := u.pop(&u.backlog)
 		u.connections++
@@ -619,8 +622,8 @@ func (u *Upstream) Cancel(now int64, h Handle) {
 	case s.state == queued:
 		u.unqueue(i)
 	case u.cfg.Server.Kind == Sharing:
-		u.unshare(now, i)
 		u.occupy(now, -1)
+		u.unshare(now, i)
 	case u.cfg.Server.Kind == Batch:
 		u.unbatch(now, i)
 	default:
@@ -658,6 +661,7 @@ func (u *Upstream) Set(now int64, p Param, value float64) {
 	case ParamConnections:
 		if u.cfg.Connections.Limit > 0 {
 			u.cfg.Connections.Limit = max(1, int(value))
+			u.connect(now)
 		}
 	case ParamServers:
 		if u.servers > 0 {
@@ -666,7 +670,8 @@ func (u *Upstream) Set(now int64, p Param, value float64) {
 			u.resize(now)
 		}
 	case ParamSlow:
-		u.slow = max(value, 1e-6)
+		u.cfg.Server.Slow = max(value, 1e-6)
+		u.suffer()
 		u.resize(now)
 	case ParamNoise:
 		u.cfg.Noise.Share = min(1, max(0, value))
@@ -747,26 +752,26 @@ func (u *Upstream) setServer(now int64, k ParamKind, value float64) {
 // fault begins or ends a fault.
 func (u *Upstream) fault(now int64, f int, begins bool) {
 	u.faults[f] = begins
-	u.capacity = 1
-	slow := 1.0
+	u.suffer()
+	u.resize(now)
+}
+
+// suffer computes what brown-outs leave of the servers, and by how much calls take longer, as set and in brown-outs.
+func (u *Upstream) suffer() {
+	u.capacity, u.slow = 1, 1
+	if u.cfg.Server.Slow > 0 {
+		u.slow = u.cfg.Server.Slow
+	}
 	for i, active := range u.faults {
 		if c := &u.cfg.Faults[i]; active && c.Kind == Brownout {
 			if c.Capacity > 0 {
 				u.capacity *= c.Capacity
 			}
 			if c.Slow > 0 {
-				slow *= c.Slow
+				u.slow *= c.Slow
 			}
 		}
 	}
-	if u.cfg.Faults[f].Kind == Brownout {
-		base := 1.0
-		if u.cfg.Server.Slow > 0 {
-			base = u.cfg.Server.Slow
-		}
-		u.slow = base * slow
-	}
-	u.resize(now)
 }
 
 // resize acts on a change of what the servers can do.

@@ -91,7 +91,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if f == nil {
 			return resp, nil
 		}
-		if f.final && f.fault == limiter.KeyFine {
+		if f.over(r.Idempotent) && f.fault == limiter.KeyFine {
 			return p.t.final(f)
 		}
 		letGo(f.resp) // its connection must not be kept while this waits

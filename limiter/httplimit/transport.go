@@ -47,8 +47,8 @@ type Config struct {
 	// not read the body. nil means a limiter.Request with nothing but Cost.
 	Request func(*http.Request) limiter.Request
 	// Idempotent reports whether a request may be sent again although it may have had its
-	// effect. nil means GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and any request with an
-	// Idempotency-Key.
+	// effect; a request of which Request says so may, too. nil means GET, HEAD, OPTIONS, TRACE, PUT and
+	// DELETE, and any request with an Idempotency-Key.
 	Idempotent func(*http.Request) bool
 }
 
@@ -131,7 +131,7 @@ func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, bega
 	r.Idempotent = r.Idempotent || t.cfg.Idempotent(req)
 	r.Retry = true
 	for attempt := 1; ; attempt++ {
-		if f.final || !repeatable(req) || !limiter.Retryable(&f.Outcome, r.Idempotent || f.unsent) &&
+		if f.over(r.Idempotent) || !repeatable(req) || !limiter.Retryable(&f.Outcome, r.Idempotent || f.unsent) &&
 			!(f.Class == feedback.ClientError && r.Idempotent) { // a 409, say, that the upstream calls retryable
 			return t.final(f)
 		}
@@ -183,11 +183,17 @@ type failed struct {
 	limiter.Outcome
 	resp    *http.Response // a refusal; nil when there is an error
 	err     error
-	final   bool   // sending again does not help, as the upstream said, or may do harm
+	final   bool   // sending again does not help, as the upstream said
 	unsent  bool   // the upstream did nothing with the request
 	expired bool   // the caller's deadline passed before an answer began
 	prefix  []byte // how the body of a refusal begins
 	fault   limiter.KeyFault
+}
+
+// over reports whether nothing is to be sent again: it does not help, or the request may have had its effect, also when an error says that
+// the upstream asked for calm.
+func (f *failed) over(idempotent bool) bool {
+	return f.final || f.err != nil && !f.unsent && !idempotent
 }
 
 // send sends one attempt of a call that began at the given time, which may be zero when its context has no deadline. h
@@ -264,11 +270,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 func (t *Transport) read(req *http.Request, resp *http.Response, err error) *failed {
 	if err != nil {
 		s, expired := fromError(req.Context(), err)
-		f := &failed{Outcome: limiter.OutcomeFrom(s), err: err, final: !s.Retryable, unsent: unsent(err), expired: expired}
-		if !f.unsent && !t.cfg.Idempotent(req) {
-			f.final = true // it may have had its effect, also when the error says that the upstream asked for calm
-		}
-		return f
+		return &failed{Outcome: limiter.OutcomeFrom(s), err: err, final: !s.Retryable, unsent: unsent(err), expired: expired}
 	}
 	f := &failed{resp: resp}
 	var s feedback.Signal

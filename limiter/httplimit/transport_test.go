@@ -541,3 +541,34 @@ func TestCancelOverARealConnection(t *testing.T) {
 		t.Errorf("%d canceled calls counted, want 1", n)
 	}
 }
+
+// A request of which Config.Request says that it is idempotent is sent again also when its connection broke.
+func TestIdempotentByRequest(t *testing.T) {
+	for _, idempotent := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := Config{Request: func(*http.Request) limiter.Request { return limiter.Request{Idempotent: idempotent} }}
+			sent := 0
+			base := roundTripper(func(*http.Request) (*http.Response, error) {
+				if sent++; sent%2 == 1 {
+					return nil, &net.OpError{Op: "read", Err: syscall.ECONNRESET}
+				}
+				return answer(200, "{}"), nil
+			})
+			tr := newTransport(t, 1, base, nil)
+			for _, rt := range []http.RoundTripper{New(base, tr.Guard(), cfg), NewPool(base, newPool(t, nil, "a", "b"), PoolConfig{Config: cfg})} {
+				sent = 0
+				req, err := http.NewRequest(http.MethodPost, "http://upstream.test/", strings.NewReader("{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := rt.RoundTrip(req)
+				if (err == nil) != idempotent || sent == 2 != idempotent {
+					t.Errorf("%T: idempotent = %v: sent %d times, %v", rt, idempotent, sent, err)
+				}
+				if err == nil {
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+}

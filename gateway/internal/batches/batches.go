@@ -45,6 +45,8 @@ type Config struct {
 	Grace time.Duration
 	// AtOnce is how many batches of one owner are sent at a time; all share the guard. Zero means 4.
 	AtOnce int
+	// Most is how many batches of one owner may be there that have not ended. Zero means 10,000.
+	Most int
 	// Again is after how long a batch goes on that was stopped by what is not its fault: a key that the upstream does not accept, a
 	// disk that is full. Zero means 1 min.
 	Again time.Duration
@@ -165,14 +167,17 @@ func Open(cfg Config) (_ *Queue, err error) {
 	if cfg.AtOnce == 0 {
 		cfg.AtOnce = 4
 	}
+	if cfg.Most == 0 {
+		cfg.Most = 10_000
+	}
 	if cfg.Again == 0 {
 		cfg.Again = time.Minute
 	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
-	if fixed := cfg.Upstream != nil && cfg.Guard != nil; cfg.Dir == "" || fixed == (cfg.Way != nil) || cfg.AtOnce < 1 || cfg.MaxFile < 1 {
-		return nil, errors.New("batches: Config needs Dir, either Upstream and Guard or Way, and AtOnce and MaxFile that are not negative")
+	if fixed := cfg.Upstream != nil && cfg.Guard != nil; cfg.Dir == "" || fixed == (cfg.Way != nil) || cfg.AtOnce < 1 || cfg.Most < 1 || cfg.MaxFile < 1 {
+		return nil, errors.New("batches: Config needs Dir, either Upstream and Guard or Way, and AtOnce, Most and MaxFile that are not negative")
 	}
 	if cfg.Way == nil {
 		way := Way{Upstream: cfg.Upstream, Guard: cfg.Guard}
@@ -208,7 +213,42 @@ func Open(cfg Config) (_ *Queue, err error) {
 			q.record(b) // the disk was full when it ended, perhaps
 		}
 	}
-	return q, nil
+	return q, q.sweep()
+}
+
+// sweep ends what the end of a process has cut: an upload that has data and no name yet, and a deletion of which the name is left.
+func (q *Queue) sweep() error {
+	results := map[string]bool{} // of batches, which have no name before their batch has ended
+	for _, b := range q.batches {
+		results[*b.OutputFileID], results[*b.ErrorFileID] = true, true
+	}
+	dir := filepath.Join(q.cfg.Dir, "files")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	data := map[string]bool{}
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".jsonl")
+		if !ok || !idPattern.MatchString(id) {
+			continue
+		}
+		data[id] = true
+		if q.files[id] == nil && !results[id] {
+			if err := remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	for id := range q.files {
+		if !data[id] {
+			if err := remove(filepath.Join(dir, id+".json")); err != nil {
+				return err
+			}
+			delete(q.files, id)
+		}
+	}
+	return nil
 }
 
 // readAll reads what save wrote.

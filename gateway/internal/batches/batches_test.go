@@ -307,6 +307,98 @@ func TestSpoiledDirectory(t *testing.T) {
 	}
 }
 
+// The end of the process cuts an upload when its data are in place and nothing names them yet, and a deletion between its two steps. The next
+// start ends both, and leaves the results that a batch names, of which no record could be written.
+func TestUploadsAndDeletionsThatWereCut(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	gone := a.upload(requests(1))
+	b := a.until(a.create(a.upload(requests(3)).ID).ID, "completed")
+	a.stop()
+	files := filepath.Join(dir, "files")
+	orphan, mine := filepath.Join(files, "file-ORPHAN.jsonl"), filepath.Join(files, "notes.jsonl")
+	for _, path := range []string{orphan, mine} {
+		if err := os.WriteFile(path, []byte("{}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{gone.ID + ".jsonl", *b.OutputFileID + ".json"} {
+		if err := os.Remove(filepath.Join(files, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a = start(t, dir, &upstream{})
+	if _, err := os.Stat(orphan); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what nothing names: %v, want it to be gone", err)
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Errorf("what is not the queue's: %v", err)
+	}
+	for id, want := range map[string]int{gone.ID: 404, b.InputFileID: 200, *b.OutputFileID: 200} {
+		if code := a.do("GET", "/v1/files/"+id+"/content", "", nil, nil); code != want {
+			t.Errorf("%s has status %d, want %d", id, code, want)
+		}
+	}
+}
+
+// Data that cannot be deleted keep their name, by which they can be deleted later: without it they would be there for good, or, as the results of a
+// batch, back with the next start.
+func TestDeletionThatFails(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, dir, &upstream{})
+	f := a.upload(requests(1))
+	data := filepath.Join(dir, "files", f.ID+".jsonl")
+	if err := os.Remove(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(data, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if code := a.do("DELETE", "/v1/files/"+f.ID, "", nil, nil); code != 500 {
+		t.Errorf("data that cannot be removed: %d, want 500", code)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "files", f.ID+".json")); err != nil {
+		t.Errorf("their name: %v", err)
+	}
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	if code := a.do("DELETE", "/v1/files/"+f.ID, "", nil, nil); code != 200 {
+		t.Errorf("the second time: %d, want 200", code)
+	}
+}
+
+// One caller cannot make batches without end: each takes memory until it has ended.
+func TestMostBatches(t *testing.T) {
+	up := &upstream{hold: make(chan struct{})}
+	guard, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := batches.Open(batches.Config{Dir: t.TempDir(), Upstream: up, Guard: guard, Most: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	owner := "ann"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { q.ServeFor(owner, w, r) }))
+	defer srv.Close()
+	a := &api{t: t, url: srv.URL, q: q}
+	make := func() int {
+		in := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/x","completion_window":"24h"}`, a.upload(requests(1)).ID)
+		return a.do("POST", "/v1/batches", "application/json", strings.NewReader(in), nil)
+	}
+	for i, want := range []int{200, 200, 429} {
+		if code := make(); code != want {
+			t.Errorf("batch %d has status %d, want %d", i, code, want)
+		}
+	}
+	owner = "bob"
+	if code := make(); code != 200 {
+		t.Errorf("another caller's has status %d, want 200", code)
+	}
+}
+
 // A page of another site cannot make batches where no token is asked for.
 func TestOtherSites(t *testing.T) {
 	guard, err := limiter.New(limiter.Config{})
@@ -395,6 +487,10 @@ func TestRefusedBatches(t *testing.T) {
 		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/./x","completion_window":"24h"}`,
 		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/..\\admin","completion_window":"24h"}`,
 		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"24h","metadata":{"a":"` + strings.Repeat("a", 100_000) + `"}}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"24h","metadata":{"a":"` + strings.Repeat("ä", 513) + `"}}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"24h","metadata":{"` + strings.Repeat("a", 65) + `":""}}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"24h","metadata":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":"","10":"","11":"","12":"","13":"","14":"","15":"","16":"","17":""}}`,
+		`{"input_file_id":"` + f.ID + `","endpoint":"/v1/` + strings.Repeat("x", 2048) + `","completion_window":"24h"}`,
 	} {
 		if s := a.do("POST", "/v1/batches", "application/json", strings.NewReader(in), nil); s != 400 {
 			t.Errorf("%.100s has status %d, want 400", in, s)

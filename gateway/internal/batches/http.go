@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // crossOrigin keeps pages that a browser on this machine shows from making batches where no token is asked for.
@@ -233,7 +234,12 @@ func (q *Queue) deleteFile(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if err := errors.Join(remove(filepath.Join(q.cfg.Dir, "files", f.ID+".json")), remove(q.data(f.ID))); err != nil {
+	// The data go first: what has a name can be deleted again.
+	err := remove(q.data(f.ID))
+	if err == nil {
+		err = remove(filepath.Join(q.cfg.Dir, "files", f.ID+".json"))
+	}
+	if err != nil {
 		refuse(w, 500, err.Error())
 		return
 	}
@@ -290,11 +296,37 @@ func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (
 	answer(w, 200, map[string]any{"object": "list", "data": page, "first_id": first, "last_id": last, "has_more": more})
 }
 
-// mostBatch is how many bytes may say what a batch is to be, and longestName how many a file's name may have. Both stay in memory.
+// mostBatch is how many bytes may say what a batch is to be, longestEndpoint how many its endpoint and longestName how many a file's name may
+// have. The metadata may be as much as at OpenAI. All but the first stay in memory.
 const (
-	mostBatch   = 64 << 10
-	longestName = 255
+	mostBatch       = 64 << 10
+	longestEndpoint = 2 << 10
+	longestName     = 255
+
+	mostPairs    = 16
+	longestKey   = 64  // characters
+	longestValue = 512 // characters
 )
+
+// fits reports whether metadata are as much as they may be.
+func fits(metadata map[string]string) bool {
+	for k, v := range metadata {
+		if utf8.RuneCountInString(k) > longestKey || utf8.RuneCountInString(v) > longestValue {
+			return false
+		}
+	}
+	return len(metadata) <= mostPairs
+}
+
+// open returns how many batches of an owner have not ended. It needs the lock.
+func (q *Queue) open(owner string) (n int) {
+	for _, b := range q.batches {
+		if b.Owner == owner && !b.ended() {
+			n++
+		}
+	}
+	return n
+}
 
 // clean reports whether a path leads nowhere else than it says.
 func clean(path string) bool {
@@ -336,8 +368,17 @@ func (q *Queue) create(w http.ResponseWriter, r *http.Request) {
 	case !clean(in.Endpoint):
 		refuse(w, 400, `endpoint has "." or ".." in it`)
 		return
+	case len(in.Endpoint) > longestEndpoint:
+		refuse(w, 400, fmt.Sprintf("endpoint has more than %d bytes", longestEndpoint))
+		return
+	case !fits(in.Metadata):
+		refuse(w, 400, fmt.Sprintf("metadata may have %d pairs, of keys of %d characters and values of %d", mostPairs, longestKey, longestValue))
+		return
 	case in.CompletionWindow != "24h":
 		refuse(w, 400, "completion_window must be 24h")
+		return
+	case q.open(f.Owner) >= q.cfg.Most:
+		refuse(w, 429, fmt.Sprintf("there are %d batches that have not ended, as many as may be", q.cfg.Most))
 		return
 	}
 	t := time.Now()

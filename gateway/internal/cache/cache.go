@@ -38,7 +38,7 @@ func (e *Entry) size() int64 {
 
 // A Store keeps entries beyond this process. What it cannot do it does not do: the cache works without it.
 type Store interface {
-	// Get returns the entry of a key, nil when there is none.
+	// Get returns the entry of a key, which is the caller's, nil when there is none.
 	Get(ctx context.Context, k Key) (*Entry, error)
 	// Set keeps an entry for as long as its TTL says.
 	Set(ctx context.Context, k Key, e *Entry) error
@@ -54,6 +54,9 @@ type Config struct {
 	Store Store
 	// OnStoreError is told when Store fails, not more often than the breaker lets it be asked. nil tells nobody.
 	OnStoreError func(error)
+	// OnPanic is told of a producer that panicked, which ends its flight and nothing else, as the server's own recovery does with a call that
+	// is not shared. nil tells nobody.
+	OnPanic func(v any, stack []byte)
 }
 
 // Cache keeps answers and lets callers share those that are coming. Its methods may be called by any number of goroutines.
@@ -129,6 +132,8 @@ func (c *Cache) get(ctx context.Context, k Key) *Entry {
 	if c.failed(err) || e == nil {
 		return nil
 	}
+	// It was stored by another process's clock, which may be ahead of ours. From here on ours counts, and how it is set later does not.
+	e.Stored = time.Now().Add(-max(0, time.Since(e.Stored)))
 	if c.memory != nil && time.Since(e.Stored) < e.TTL {
 		c.memory.Set(k, e)
 	}

@@ -41,6 +41,36 @@ func TestStoreIsLeftAloneOnlyWhenItFails(t *testing.T) {
 	})
 }
 
+// holding is a Store that has one entry.
+type holding struct{ Entry }
+
+func (h *holding) Get(context.Context, Key) (*Entry, error) { e := h.Entry; return &e, nil }
+func (h *holding) Set(context.Context, Key, *Entry) error   { return nil }
+func (h *holding) Close() error                             { return nil }
+
+// The clock of the gateway that stored an entry may be ahead of this one's: the entry is new then, and neither younger than that nor kept for longer
+// than its time.
+func TestStoredByAClockThatIsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &holding{Entry{Status: 200, Stored: time.Now().Add(time.Hour).Round(0), TTL: time.Minute}}
+		c := New(Config{MaxBytes: 1 << 20, MaxEntry: 100, Store: h})
+		defer c.Close()
+		e := c.Get(t.Context(), Key{}, -1)
+		if e == nil || time.Since(e.Stored) < 0 {
+			t.Errorf("the entry is %+v, want one that was not stored later than now, %v", e, time.Now())
+		}
+		h.TTL = 0 // it is in memory only
+		time.Sleep(59 * time.Second)
+		if c.Get(t.Context(), Key{}, -1) == nil {
+			t.Error("it is gone before its time")
+		}
+		time.Sleep(2 * time.Second)
+		if c.Get(t.Context(), Key{}, -1) != nil {
+			t.Error("it is there after its time")
+		}
+	})
+}
+
 func TestVaries(t *testing.T) {
 	for vary, want := range map[string]bool{
 		"": false, "Accept-Encoding, Origin": false, "accept-language": false, "*": true, "Origin, user-agent": true, "X-Forwarded-For": true,

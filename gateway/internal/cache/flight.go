@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,11 +14,15 @@ import (
 // ErrLagged is the error of a reader that is so far behind the others that what it would read next is no longer there.
 var ErrLagged = errors.New("cache: this reader of a shared answer is too far behind the others")
 
+// ErrPanicked is the error of an answer whose producer panicked.
+var ErrPanicked = errors.New("cache: the producer of this answer panicked")
+
 // Head is how an answer begins.
 type Head struct {
 	Status        int
 	Header        http.Header
-	ContentLength int64 // -1 when unknown
+	ContentLength int64    // -1 when unknown
+	Trailer       []string // the names that are announced of the fields behind the body
 }
 
 // Flight is an answer that is coming, for all who asked for the same. One goroutine, the producer's, calls Begin, Write and End; readers
@@ -36,6 +41,7 @@ type Flight struct {
 	head    *Head
 	done    bool
 	err     error // with done: how it ended; nil is well
+	trailer http.Header
 	buf     []byte
 	base    int64 // how much before buf is no longer there
 	fastest int64 // where the fastest reader is
@@ -142,6 +148,12 @@ func (c *Cache) Join(ctx context.Context, k Key, produce func(context.Context, *
 	go func() {
 		defer cancel()
 		defer func() {
+			if v := recover(); v != nil {
+				f.End(ErrPanicked)
+				if c.cfg.OnPanic != nil {
+					c.cfg.OnPanic(v, debug.Stack())
+				}
+			}
 			f.End(errors.New("cache: the producer of an answer did not end it")) // does nothing when it did
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -223,6 +235,13 @@ func (f *Flight) Seal() {
 	f.left = true
 }
 
+// Trailer says what comes behind the body. It is called before End.
+func (f *Flight) Trailer(h http.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.trailer = h
+}
+
 // End ends the answer; err is nil when all of it came. What is called after the first time does nothing.
 func (f *Flight) End(err error) {
 	f.mu.Lock()
@@ -290,6 +309,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return 0, context.Cause(r.ctx)
+}
+
+// Trailer returns what came behind the body, once Read has returned io.EOF. It is shared, and must not be changed.
+func (r *Reader) Trailer() http.Header {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	return r.f.trailer
 }
 
 // Raise is Flight.Raise.

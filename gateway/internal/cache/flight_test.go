@@ -304,3 +304,30 @@ func TestFlightsMemory(t *testing.T) {
 		}
 	})
 }
+
+// A producer that panics ends its flight, and not the process: it has a goroutine of its own, where nobody else would stop it. The next
+// caller starts another one.
+func TestProducerPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told any
+		c := New(Config{MaxEntry: 100, OnPanic: func(v any, stack []byte) {
+			if told = v; !bytes.Contains(stack, []byte("TestProducerPanics")) {
+				t.Errorf("the stack does not say where it panicked: %s", stack)
+			}
+		}})
+		r, _ := c.Join(t.Context(), Key{1}, func(context.Context, *Flight) { panic("a mistake") })
+		defer r.Close()
+		if _, err := r.Head(); !errors.Is(err, ErrPanicked) {
+			t.Errorf("Head: %v, want %v", err, ErrPanicked)
+		}
+		synctest.Wait()
+		if told != "a mistake" {
+			t.Errorf("OnPanic was told %v", told)
+		}
+		next, lead := c.Join(t.Context(), Key{1}, func(_ context.Context, f *Flight) { f.End(nil) })
+		defer next.Close()
+		if !lead {
+			t.Error("the next caller joined the flight that ended")
+		}
+	})
+}

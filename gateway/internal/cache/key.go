@@ -30,10 +30,10 @@ type Request struct {
 // idle are the header fields that say nothing of what is asked for. All others are a part of the key: a field that is not known may
 // change the answer.
 var idle = map[string]bool{
-	"Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true, "Forwarded": true,
+	"Cache-Control": true, "Connection": true, "Content-Length": true, "Date": true, "Expect": true,
 	"Idempotency-Key": true, "Keep-Alive": true, "Pragma": true, "Priority": true, "Referer": true, "Te": true, "Traceparent": true,
 	"Tracestate": true, "Baggage": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Request-Id": true,
-	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
+	"X-Forwarded-For": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
 	"Sec-Fetch-Mode": true, "Sec-Fetch-Site": true, "Sec-Fetch-Dest": true,
 }
 
@@ -56,10 +56,8 @@ func Varies(h http.Header) bool {
 // KeyOf returns the key of a request. The error says that the body cannot be told from others, so that the request must not be cached.
 func KeyOf(r *Request) (k Key, err error) {
 	h := sha256.New()
-	for _, s := range r.Scope {
-		put(h, s)
-	}
-	put(h, "", r.Method, r.URL)
+	list(h, r.Scope)
+	put(h, r.Method, r.URL)
 	fields := make([]string, 0, len(r.Header))
 	for f := range r.Header {
 		if !isIdle(f) {
@@ -67,10 +65,10 @@ func KeyOf(r *Request) (k Key, err error) {
 		}
 	}
 	slices.Sort(fields)
+	number(h, len(fields))
 	for _, f := range fields {
 		put(h, f)
-		put(h, r.Header[f]...)
-		put(h, "")
+		list(h, r.Header[f])
 	}
 	if err := canonical(h, r.Body); err != nil {
 		return Key{}, err
@@ -79,14 +77,24 @@ func KeyOf(r *Request) (k Key, err error) {
 	return k, nil
 }
 
-// put writes strings so that no two lists of them are written alike.
+// put writes strings, so that none runs into the next.
 func put(h hash.Hash, ss ...string) {
-	var n [8]byte
 	for _, s := range ss {
-		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-		_, _ = h.Write(n[:])
+		number(h, len(s))
 		_, _ = io.WriteString(h, s)
 	}
+}
+
+// list writes a list of strings, so that none runs into what follows it, whatever is in them.
+func list(h hash.Hash, ss []string) {
+	number(h, len(ss))
+	put(h, ss...)
+}
+
+func number(h hash.Hash, n int) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	_, _ = h.Write(b[:])
 }
 
 var errText = errors.New("cache: a string is not well-formed Unicode, and an upstream may tell it from others that are not")

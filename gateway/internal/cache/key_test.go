@@ -47,6 +47,16 @@ func TestKeys(t *testing.T) {
 	if key(t, "{}", "A", "bc") == key(t, "{}", "Ab", "c") || key(t, "{}", "A", "b", "A", "c") == key(t, "{}", "A", "b", "C", "c") || key(t, "{}", "A", "") == key(t, "{}") {
 		t.Error("fields run into each other")
 	}
+	// Servers behind several names make their links from these.
+	for _, f := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
+		if key(t, "{}", f, "elsewhere.example") == key(t, "{}") {
+			t.Errorf("%s does not change the key", f)
+		}
+	}
+	// A caller must not have its answer be that of another request by what it puts into one field.
+	if key(t, "{}", "A", "x", "A", "", "A", "B", "A", "c") == key(t, "{}", "A", "x", "B", "c") || key(t, "{}", "A", "x", "A", "") == key(t, "{}", "A", "x") {
+		t.Error("the values of a field stand for other fields")
+	}
 	for _, bad := range []string{`{"a":1,"a":2}`, `{"a":1}{"b":2}`, `{"a":`, ``, `{"x":{"a":1,"a":1}}`, strings.Repeat("[", 300) + strings.Repeat("]", 300)} {
 		if _, err := KeyOf(&Request{Body: []byte(bad)}); err == nil {
 			t.Errorf("%.40s has a key", bad)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -108,7 +109,7 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 			if full < 0 && !time.Now().After(j.until) {
 				full = i
 			}
-		case err != nil && (last && full < 0 || !unreachable(err)):
+		case err != nil && (last && full < 0 || !unreachable(err, t)):
 			return nil, t, err
 		}
 		if resp != nil {
@@ -162,11 +163,23 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 		_ = resp.Body.Close()
 		resp, err = nil, context.DeadlineExceeded
 	}
+	if err == nil && (resp.StatusCode < 100 || resp.StatusCode == http.StatusSwitchingProtocols && upgrade(j.r) == "") {
+		_ = resp.Body.Close()
+		err = statusError(resp.StatusCode)
+	}
 	if err != nil {
 		t.end()
 		return nil, t, err
 	}
 	return resp, t, nil
+}
+
+// A statusError is a status that no server may answer with: one that is none, or a change of the protocol that nobody asked for (RFC 9110,
+// 15 and 15.2.2).
+type statusError int
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("the upstream answered with the status %03d, which is no answer to this call", int(e))
 }
 
 // held is the body of an answer for a tenant, whose place it holds.
@@ -204,11 +217,17 @@ func waits(err error, t *turn) bool {
 	return errors.Is(err, context.DeadlineExceeded) && (t.sent.Load() == 0 || t.refused.Load())
 }
 
-// unreachable reports whether nothing of a call got to the upstream.
-func unreachable(err error) bool {
+// unreachable reports whether nothing of a call got to the upstream, as there was no connection for it.
+func unreachable(err error, t *turn) bool {
 	var op *net.OpError
 	var dns *net.DNSError
-	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") || errors.As(err, &dns)
+	switch {
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), errors.As(err, &dns):
+		return true
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled): // which is why there was none
+		return false
+	}
+	return t != nil && t.sent.Load() > 0 && !t.reached.Load() // a certificate that is not trusted, say
 }
 
 // noQuota reports whether an answer says that there is no money or quota. It leaves the answer as it was.

@@ -35,17 +35,23 @@ func copyHeader(dst, src http.Header) {
 // credentials are the fields in which callers send keys.
 var credentials = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
 
-// upgrade returns the protocol that a request asks to change to, or nothing. An offer that may be passed over is: of HTTP/2, which Java's
-// client makes with each first request, and with a body.
+// upgrade returns the protocol that a request asks to change to, or nothing. An offer that may be passed over is: one with a body, and one of
+// HTTP/2, which Java's client makes with each first request, and in which requests would pass that nobody here has seen.
 func upgrade(r *http.Request) string {
 	h := r.Header
-	if r.ContentLength != 0 || strings.EqualFold(h.Get("Upgrade"), "h2c") {
+	if r.ContentLength != 0 {
 		return ""
+	}
+	offer := h.Get("Upgrade")
+	for protocol := range strings.SplitSeq(offer, ",") {
+		if name, _, _ := strings.Cut(textproto.TrimString(protocol), "/"); strings.EqualFold(name, "h2c") {
+			return ""
+		}
 	}
 	for _, f := range h["Connection"] {
 		for name := range strings.SplitSeq(f, ",") {
 			if strings.EqualFold(textproto.TrimString(name), "upgrade") {
-				return h.Get("Upgrade")
+				return offer
 			}
 		}
 	}

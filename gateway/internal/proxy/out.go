@@ -174,6 +174,9 @@ func (o *out) answer(resp *http.Response) error {
 	}
 	h := o.w.Header()
 	copyHeader(h, resp.Header)
+	if len(h["Content-Type"]) == 0 {
+		h["Content-Type"] = nil // or the server guesses one
+	}
 	o.noted(h)
 	announced := len(resp.Trailer)
 	for k := range resp.Trailer {

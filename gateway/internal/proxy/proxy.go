@@ -112,11 +112,7 @@ func New(s *settings.Settings, cfg Config) (*Proxy, error) {
 
 // Use puts another version of the configuration in force. Calls that are there go on with theirs.
 func (p *Proxy) Use(s *settings.Settings) error {
-	book, err := p.tenants.Book(s)
-	if err != nil {
-		return err
-	}
-	t := &table{settings: s, book: book, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}}
+	t := &table{settings: s, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}}
 	if old := p.table.Load(); old != nil && old.memory.most == s.Server.Memory {
 		t.memory = old.memory
 	}
@@ -130,7 +126,12 @@ func (p *Proxy) Use(s *settings.Settings) error {
 			return err
 		}
 		t.upstreams[name] = n
-		t.lends = t.lends || n.keyed && !book.Named() && !s.Open
+		t.lends = t.lends || n.keyed && len(s.Callers) == 0 && !s.Open
+	}
+	// The guards of tenants change in place, so they do when nothing else can fail.
+	var err error
+	if t.book, err = p.tenants.Book(s); err != nil {
+		return err
 	}
 	for i := range s.Routes {
 		r := route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
@@ -324,6 +325,10 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway is called like the upstream itself: it is no forward proxy", Final: true})
 		return false
 	}
+	if r.Method == http.MethodTrace {
+		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: "the gateway hands no TRACE on: the answer would have the upstream's key in it", Final: true})
+		return false
+	}
 	if !clean(r.URL.Path) {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: `the path has "." or ".." in it`, Final: true})
 		return false
@@ -337,10 +342,8 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		var err error
 		s := &c.t.settings.Server
 		if c.body, err = receive(w, r, c.t.memory, s.MaxBody, s.BodyTimeout); err != nil {
-			// The server takes a caller that is slow for one that left.
-			e := bodyError(err, s.MaxBody)
-			c.rec.Err, c.rec.Code = err, e.Kind.Code()
-			c.out.refuse(e)
+			c.rec.Err = err
+			c.refuse(bodyError(err, s.MaxBody))
 			return false
 		}
 		c.rec.Received = c.body.size
@@ -453,11 +456,12 @@ func foreign(h http.Header) bool {
 	return strings.HasPrefix(u.Scheme, "http") && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
-// clean reports whether a path leads nowhere else than it says.
+// clean reports whether a path leads nowhere else than it says. Some servers take a backslash for a slash.
 func clean(path string) bool {
-	if !strings.Contains(path, "/.") {
+	if !strings.Contains(path, "..") && !strings.Contains(path, "/.") {
 		return true
 	}
+	path = strings.ReplaceAll(path, `\`, "/")
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "." || part == ".." {
 			return false
@@ -484,12 +488,11 @@ func bodyError(err error, most int64) *dialect.Error {
 	return e
 }
 
-// refuse tells the caller that the call failed, if it is still there.
+// refuse tells the caller that the call failed. Who is taken for gone is told, too: it may have closed its side of the connection only, and nothing
+// would be an empty answer.
 func (c *call) refuse(e *dialect.Error) {
 	c.rec.Code = e.Kind.Code()
-	if c.r.Context().Err() == nil {
-		c.out.refuse(e)
-	}
+	c.out.refuse(e)
 }
 
 // finish tells of the call.
@@ -569,6 +572,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	e := &dialect.Error{Kind: dialect.BadGateway, Message: "the upstream cannot be reached: " + err.Error()}
 	var rejected *limiter.RejectedError
 	var noKey *limiter.NoKeyError
+	var odd statusError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
 	case errors.As(err, &noKey):
@@ -589,7 +593,11 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		case limiter.ReasonClosed:
 			e.Kind = dialect.Unavailable
 		}
-	case unreachable(err): // a connection that takes too long to open is a DeadlineExceeded, too
+	case errors.Is(err, cache.ErrPanicked):
+		e.Message = "the gateway failed; its log says why"
+	case errors.As(err, &odd):
+		e.Message = odd.Error()
+	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
@@ -614,8 +622,8 @@ func until(at time.Time) time.Duration {
 	return max(time.Until(at), time.Second)
 }
 
-// newRequest returns the request to send to a target.
-func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
+// newRequest returns the request to send to a target in a turn.
+func (j *job) newRequest(t *turn, to *target) *http.Request {
 	r := j.r
 	h := make(http.Header, len(r.Header)+1)
 	copyHeader(h, r.Header)
@@ -635,6 +643,9 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 	}
 	if j.trace.Valid() {
 		h["Traceparent"] = []string{j.trace.Header()}
+		if j.trace.Parent == [8]byte{} {
+			delete(h, "Tracestate") // of another trace than the one that begins here
+		}
 	}
 	if len(h["User-Agent"]) == 0 {
 		h["User-Agent"] = []string{""} // or Go puts in its own
@@ -664,13 +675,14 @@ func (j *job) newRequest(ctx context.Context, to *target) *http.Request {
 	default:
 		setBody(req, j.body)
 	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.reached.Store(true) }}
 	if j.early != nil {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 			j.early(code, http.Header(h))
 			return nil
-		}})
+		}
 	}
-	return req.WithContext(ctx)
+	return req.WithContext(httptrace.WithClientTrace(t, trace))
 }
 
 func setBody(req *http.Request, p *payload) {

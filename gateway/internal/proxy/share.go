@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,7 +210,11 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		h = h.Clone()
 		delete(h, "Set-Cookie") // it is for who started the call
 	}
-	resp := &http.Response{StatusCode: head.Status, Header: h, Body: io.NopCloser(r), ContentLength: head.ContentLength}
+	resp := &http.Response{StatusCode: head.Status, Header: h, ContentLength: head.ContentLength, Trailer: make(http.Header, len(head.Trailer))}
+	for _, k := range head.Trailer {
+		resp.Trailer[k] = nil
+	}
+	resp.Body = &sharedBody{r, resp}
 	if err := c.out.answer(resp); err != nil {
 		c.rec.Err = err
 		var up *upstreamError
@@ -217,6 +223,21 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		}
 	}
 	return false
+}
+
+// sharedBody is the body of an answer that is shared. Like a transport's, it has the trailer set when it is at its end.
+type sharedBody struct {
+	*cache.Reader
+	resp *http.Response
+}
+
+// Read reads from the body.
+func (b *sharedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		b.resp.Trailer = b.Trailer()
+	}
+	return n, err
 }
 
 // produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
@@ -234,7 +255,7 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	if len(j.route.targets) > 1 {
 		resp.Header.Set(UpstreamHeader, j.target.name) // those who share it, or have it from the cache, are told, too
 	}
-	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength})
+	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength, Trailer: slices.Collect(maps.Keys(resp.Trailer))})
 	size := 4 << 10
 	if resp.ContentLength > 0 {
 		size = int(min(resp.ContentLength, 64<<10))
@@ -279,8 +300,12 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	if entry != nil {
 		c.Set(context.WithoutCancel(ctx), p.key, entry)
 	}
+	f.Trailer(resp.Trailer)
 	f.End(nil)
 }
+
+// mostUnpacked is how much is read of an answer that is packed, in bytes.
+const mostUnpacked = 64 << 20
 
 // keepable reports whether an answer that came to its end is a whole one without an error in it, and what would be answered again: a
 // fallback's is not, once the upstream has a place.
@@ -295,17 +320,16 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 	if cache.Varies(h) {
 		return false
 	}
+	plain := io.Reader(bytes.NewReader(body))
 	switch strings.ToLower(h.Get("Content-Encoding")) {
 	case "", "identity":
 	case "gzip":
-		z, err := gzip.NewReader(bytes.NewReader(body))
+		z, err := gzip.NewReader(plain)
 		if err != nil {
 			return false
 		}
-		const most = 64 << 20
-		if body, err = io.ReadAll(io.LimitReader(z, most)); err != nil || len(body) == most {
-			return false
-		}
+		// It is looked at as it comes: a thousand times as much may be in it.
+		plain = io.LimitReader(z, mostUnpacked)
 		h = h.Clone()
 		h.Del("Content-Encoding")
 	default:
@@ -316,10 +340,10 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 		// Without a length, the end of the connection may be that of the upstream.
 		return resp.ContentLength >= 0 || resp.ProtoMajor > 1 || len(resp.TransferEncoding) > 0
 	}
-	w := feedback.NewWatcher(io.NopCloser(bytes.NewReader(body)), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
+	w := feedback.NewWatcher(io.NopCloser(plain), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
 		Status: resp.StatusCode, Header: h, Provider: j.target.provider, Rules: j.target.rules,
 	}})
-	if _, err := io.Copy(io.Discard, w); err != nil {
+	if n, err := io.Copy(io.Discard, w); err != nil || n == mostUnpacked {
 		return false
 	}
 	r := w.Report()

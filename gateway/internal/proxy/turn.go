@@ -23,6 +23,7 @@ type turn struct {
 	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
 	sent    atomic.Int32
 	refused atomic.Bool
+	reached atomic.Bool  // the last one got a connection
 	sentAt  atomic.Int64 // when the first was sent, in nanoseconds since 1970
 
 	mu    sync.Mutex
@@ -153,6 +154,7 @@ func (t *turn) sending() error {
 		t.sentAt.Store(time.Now().UnixNano())
 	}
 	t.refused.Store(false)
+	t.reached.Store(false)
 	if !t.until.Equal(t.all) {
 		t.until = t.all
 		t.timer.Reset(time.Until(t.all))

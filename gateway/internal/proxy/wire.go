@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"sync"
@@ -39,6 +40,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 			t.noRoom()
 		}
 	}
+	if err == nil && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && resp.ProtoMajor == 1 && isStream(resp.Header) && resp.Header.Get("Content-Encoding") == "" {
+		resp.Body = &unframed{ReadCloser: resp.Body}
+	}
 	if err != nil || stall <= 0 || resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
@@ -48,6 +52,28 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections closes those of the base.
 func (w *wire) CloseIdleConnections() { w.base.CloseIdleConnections() }
+
+// unframed is the body of a stream of events that only the end of its connection ends, as an upstream's death does: in the middle of a line
+// it is cut (RFC 9112, 8).
+type unframed struct {
+	io.ReadCloser
+	line []byte // the beginning of the last one
+}
+
+// Read reads from the body.
+func (u *unframed) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	line := p[:n]
+	if i := bytes.LastIndexAny(line, "\r\n"); i >= 0 {
+		u.line, line = u.line[:0], line[i+1:]
+	}
+	const done = "data: [DONE]"
+	u.line = append(u.line, line[:min(len(line), len(done)+1-len(u.line))]...)
+	if err == io.EOF && len(u.line) > 0 && string(u.line) != done && string(u.line) != "data:[DONE]" {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
 
 // stalledError is the error of an upstream that was silent for too long in the middle of an answer.
 type stalledError struct{ after time.Duration }

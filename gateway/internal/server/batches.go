@@ -12,6 +12,7 @@ import (
 
 	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/gateway/internal/batches"
+	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
 	"github.com/flyball-go/flyball/limiter"
 )
@@ -96,19 +97,26 @@ func (s *Server) batchPath(r *http.Request) string {
 
 // serveBatches answers a request of the Batch API, whose path is given.
 func (s *Server) serveBatches(w http.ResponseWriter, r *http.Request, path string) {
-	caller, ok := s.proxy.Admit(w, r)
+	set := s.settings.Load()
+	rc := http.NewResponseController(w)
+	out := &pacedWriter{ResponseWriter: w, rc: rc, stall: set.Server.WriteTimeout}
+	rec := &proxy.Record{Began: time.Now(), Method: r.Method, Path: r.URL.Path}
+	c := r.Clone(r.Context())
+	c.URL.Path, c.URL.RawPath = path, ""
+	body := &paced{ReadCloser: r.Body, rc: rc, pause: set.Server.BodyTimeout, began: rec.Began}
+	defer func() {
+		rec.Status, rec.Bytes, rec.Received, rec.Total = out.status, out.sent, body.got, time.Since(rec.Began)
+		s.logCall(rec)
+	}()
+	caller, ok := s.proxy.Admit(out, r)
 	if !ok {
 		return
 	}
-	set := s.settings.Load()
-	rc := http.NewResponseController(w)
-	c := r.Clone(r.Context())
-	c.URL.Path, c.URL.RawPath = path, ""
+	rec.Caller = caller
 	if r.ContentLength != 0 {
-		// A file may take long, but not stop.
-		c.Body = &paced{ReadCloser: r.Body, rc: rc, pause: set.Server.BodyTimeout, began: time.Now()}
+		c.Body = body // a file may take long, but not stop
 	}
-	s.batches.ServeFor(caller, &pacedWriter{ResponseWriter: w, rc: rc, stall: set.Server.WriteTimeout}, c)
+	s.batches.ServeFor(caller, out, c)
 }
 
 // runBatches sends batches until ctx ends, and calls in flight have; what is left goes on with the next start.
@@ -152,6 +160,15 @@ type pacedWriter struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	stall time.Duration
+
+	status int
+	sent   int64
+}
+
+// WriteHeader notes the status.
+func (p *pacedWriter) WriteHeader(status int) {
+	p.status = status
+	p.ResponseWriter.WriteHeader(status)
 }
 
 // Unwrap is for http.ResponseController.
@@ -160,5 +177,7 @@ func (p *pacedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 // Write writes a part of the answer.
 func (p *pacedWriter) Write(b []byte) (int, error) {
 	_ = p.rc.SetWriteDeadline(time.Now().Add(p.stall))
-	return p.ResponseWriter.Write(b)
+	n, err := p.ResponseWriter.Write(b)
+	p.sent += int64(n)
+	return n, err
 }

@@ -422,3 +422,20 @@ func TestBatchesHostile(t *testing.T) {
 		t.Errorf("a page of another site gets status %d", resp.StatusCode)
 	}
 }
+
+// Who uploads, reads and deletes files is in the log, as who calls an upstream is, and who may not.
+func TestBatchCallsAreLogged(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, "")+"[gateway.batches]\ndir='{dir}/spool'\n"+caller("ann", "a-key-of-ann-that-is-long-enough-0001", ""))
+	ann := batchAPI{t, g.url + "/v1", "a-key-of-ann-that-is-long-enough-0001"}
+	file, id := ann.batch(batchLines(1))
+	ann.results(id)
+	ann.do("DELETE", "/files/"+file, "", nil, nil)
+	batchAPI{t, g.url + "/v1", "nobody"}.do("GET", "/files", "", nil, nil)
+	for _, want := range []string{
+		`"method":"POST","path":"/v1/files","caller":"ann","priority":0,"status":200,`, `"method":"POST","path":"/v1/batches","caller":"ann",`,
+		`"method":"DELETE","path":"/v1/files/` + file + `","caller":"ann","priority":0,"status":200,`, `"method":"GET","path":"/v1/files","status":401,`,
+	} {
+		eventually(t, "the log has the call", func() bool { return strings.Contains(g.logged(), want) })
+	}
+}

@@ -424,3 +424,44 @@ func TestRedis(t *testing.T) {
 		return how(b, name) == "hit"
 	})
 }
+
+// What comes behind the body reaches all who share the answer, whether it was announced or not.
+func TestTrailersAreShared(t *testing.T) {
+	for _, announced := range []bool{true, false} {
+		release := make(chan struct{})
+		s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-release
+			name := "X-Sum"
+			if announced {
+				w.Header().Set("Trailer", name)
+			} else {
+				name = http.TrailerPrefix + name
+			}
+			_, _ = io.WriteString(w, answered)
+			_ = http.NewResponseController(w).Flush()
+			w.Header().Set(name, "42")
+		})
+		g := start(t, table(s, ""))
+		got := make(chan string, 2)
+		for i, c := range []*http.Client{client(t), h2c(t)} {
+			go func() {
+				resp, err := tryPost(context.Background(), c, g.url+"/up/embeddings", chat)
+				if err != nil {
+					got <- err.Error()
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				got <- resp.Header.Get("X-Flyball-Cache") + " " + resp.Trailer.Get("X-Sum")
+			}()
+			eventually(t, "the call is there", func() bool { return g.proxy.Calls() == int64(i)+1 && (i == 0 || g.cache.Counts().Coalesced == 1) })
+		}
+		close(release)
+		for range 2 {
+			if c := <-got; c != "miss 42" && c != "coalesced 42" {
+				t.Errorf("announced %v: the caller got %q", announced, c)
+			}
+		}
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -420,5 +422,28 @@ fallback = [{ upstream = "second" }]
 	release <- true
 	if a, b, c := <-held, <-held, <-third; a+b != "firstsecond" && a+b != "secondfirst" || c != "first" {
 		t.Errorf("%s, %s and %s", a, b, c)
+	}
+}
+
+// An upstream with which no connection comes about cannot be reached, whatever is in the way: nothing of the call got there, so it goes to the
+// fallback.
+func TestFallbackWithoutConnection(t *testing.T) {
+	other := upstreamServer(t, ok)
+	untrusted := httptest.NewTLSServer(http.HandlerFunc(ok))
+	defer untrusted.Close()
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	plain := upstreamServer(t, ok)
+	for name, base := range map[string]string{"certificate": untrusted.URL, "no TLS": strings.Replace(plain.URL, "http:", "https:", 1)} {
+		g := start(t, fmt.Sprintf("[upstream.up]\nbase_url=%q\n[upstream.other]\nbase_url=%q\n[[gateway.route]]\npath='/'\nupstream='up'\nfallback=[{upstream='other'}]\n", base, other.URL))
+		resp := post(t, client(t), g.url+"/chat/completions", chat)
+		if body := read(t, resp); resp.StatusCode != 200 || resp.Header.Get("X-Flyball-Upstream") != "other" {
+			t.Errorf("%s: %s %s, want the fallback's answer", name, resp.Status, body)
+		}
+	}
+	// What got there may have been done, and is sent nowhere else.
+	cut := raw(t, "")
+	g := start(t, cut+fmt.Sprintf("[upstream.other]\nbase_url=%q\n[[gateway.route]]\npath='/'\nupstream='up'\nfallback=[{upstream='other'}]\n", other.URL))
+	if resp := post(t, client(t), g.url+"/chat/completions", chat); resp.StatusCode != 502 {
+		t.Errorf("a call that was cut: %s, want 502", resp.Status)
 	}
 }

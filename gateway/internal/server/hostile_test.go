@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,24 @@ func TestHalfClosedCaller(t *testing.T) {
 		}
 	}
 	g.idle()
+}
+
+// Nor is it told so when the gateway refuses what it sent: it is there, and reads why. Every twentieth got an empty 200.
+func TestHalfClosedCallerThatIsRefused(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, "")+"[upstream.other]\nbase_url='http://127.0.0.1:1'\n"+caller("dify", "fb-dify", ""))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // as the server takes it
+	for path, want := range map[string]int{"/up/models": 401, "/up/../models": 400, "/nowhere/models": 404} {
+		r := httptest.NewRequestWithContext(gone, "GET", path, nil)
+		if want != 401 {
+			r.Header.Set("Authorization", "Bearer fb-dify")
+		}
+		w := httptest.NewRecorder()
+		if g.proxy.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s is answered with %d, want %d", path, w.Code, want)
+		}
+	}
 }
 
 // Who is refused before its body is there holds the connection no longer than a body may take.

@@ -60,20 +60,23 @@ func (s *stats) count(r *proxy.Record) {
 func (s *Server) watch() error {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	now, pools := map[*limiter.Guard]bool{}, map[*limiter.Pool]bool{}
+	now, pools := map[*limiter.Guard]*atomic.Bool{}, map[*limiter.Pool]bool{}
 	views := s.proxy.Upstreams()
 	for _, v := range views {
 		if v.Pool != nil {
 			pools[v.Pool] = true
 		}
 		for _, g := range v.Guards {
-			now[g] = true
+			if now[g] = s.watching[g]; now[g] == nil {
+				now[g] = new(atomic.Bool)
+			}
 		}
 	}
 	// A key that stays has a new guard of the same name in a new pool, so the old ones go first.
-	for g := range s.watching {
-		if !now[g] {
+	for g, live := range s.watching {
+		if now[g] == nil {
 			s.metrics.Unregister(g)
+			live.Store(false)
 		}
 	}
 	for p := range s.pools {
@@ -92,17 +95,24 @@ func (s *Server) watch() error {
 	s.pools = pools
 	for _, v := range views {
 		for _, g := range v.Guards {
-			if s.watching[g] {
+			live := now[g]
+			if live.Load() {
 				continue
 			}
 			if err := s.metrics.Register(g); err != nil {
 				return err
 			}
 			s.page.Watch(g)
-			g.OnDecision(limiter.LogDecisions(s.log, g.Name(), 10))
+			live.Store(true)
+			log := limiter.LogDecisions(s.log, g.Name(), 10)
+			g.OnDecision(func(d limiter.Decision) {
+				if live.Load() { // a guard that comes back gets another listener, and this one stays
+					log(d)
+				}
+			})
 		}
 	}
-	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] })
+	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] != nil })
 	s.watching = now
 	return nil
 }

@@ -12,9 +12,10 @@ import (
 // A call is a span below the caller's, and the upstream's is below that. A collector that is gone holds nobody up.
 func TestSpans(t *testing.T) {
 	checkGoroutines(t)
-	var parent atomic.Value
+	var parent, state atomic.Value
 	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 		parent.Store(r.Header.Get("Traceparent"))
+		state.Store(r.Header.Get("Tracestate"))
 		ok(w, r)
 	})
 	spans := make(chan map[string]any, 10)
@@ -34,13 +35,23 @@ func TestSpans(t *testing.T) {
 	})
 	g := start(t, table(s, "")+"[gateway.trace]\nendpoint='"+collector.URL+"/v1/traces'\n")
 	const trace = "0af7651916cd43dd8448eb211c80319c"
-	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat, "Traceparent", "00-"+trace+"-b7ad6b7169203331-01"))
+	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat, "Traceparent", "00-"+trace+"-b7ad6b7169203331-01", "Tracestate", "a=b"))
 	span := <-spans
 	if span["traceId"] != trace || span["parentSpanId"] != "b7ad6b7169203331" || span["name"] != "POST /up/" {
 		t.Errorf("the span is %v", span)
 	}
 	if want := "00-" + trace + "-" + span["spanId"].(string) + "-01"; parent.Load() != want {
 		t.Errorf("the upstream got the parent %v, want %s", parent.Load(), want)
+	}
+	if state.Load() != "a=b" {
+		t.Errorf("the upstream got the state %v, want the caller's", state.Load())
+	}
+	// A trace that begins here has nothing of a state that goes with another one, or with none that can be read (W3C Trace Context, 4.3).
+	for _, given := range []string{"00-" + trace + "-0000000000000000-01", ""} {
+		_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat, "Traceparent", given, "Tracestate", "a=b"))
+		if span := <-spans; span["traceId"] == trace || state.Load() != "" {
+			t.Errorf("with the parent %q, the trace is %v, and the upstream got the state %q", given, span["traceId"], state.Load())
+		}
 	}
 	// Without a collector, a caller's context passes as it is.
 	g = start(t, table(s, ""))

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
@@ -76,8 +78,24 @@ func (s *Server) handler(next http.Handler) http.Handler {
 			_ = rc.SetReadDeadline(time.Now().Add(s.settings.Load().Server.BodyTimeout))
 		}
 		defer func() { _ = rc.SetWriteDeadline(time.Now().Add(stall)) }()
+		defer func() {
+			// The server would say so, but among what strangers' connections do, which is not for the log.
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v != http.ErrAbortHandler {
+				s.panicked(v, debug.Stack())
+			}
+			panic(http.ErrAbortHandler)
+		}()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// panicked says that a call ended by a mistake of the gateway's own.
+func (s *Server) panicked(v any, stack []byte) {
+	s.log.Error("a call panicked: this is a mistake in the gateway", "panic", fmt.Sprint(v), "stack", string(stack))
 }
 
 // onCall tells of a call that has ended.
@@ -85,6 +103,11 @@ func (s *Server) onCall(r *proxy.Record) {
 	s.stats.count(r)
 	s.tenants.count(r)
 	s.span(r)
+	s.logCall(r)
+}
+
+// logCall writes the line of a call that has ended.
+func (s *Server) logCall(r *proxy.Record) {
 	if !s.settings.Load().Log.Calls {
 		return
 	}

@@ -368,9 +368,7 @@ func TestUpgradeEnds(t *testing.T) {
 		t.Errorf("%q, %v; want the end of the connection", b, err)
 	}
 	g.idle()
-	if l := g.logged(); !strings.Contains(l, "longer than the route allows") {
-		t.Errorf("the log does not say why it ended: %s", l)
-	}
+	eventually(t, "the log says why it ended", func() bool { return strings.Contains(g.logged(), "longer than the route allows") })
 }
 
 // What an upstream says before its answer (103) passes, and leaves nothing in the answer.

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -305,5 +306,83 @@ func TestReloadOfKeys(t *testing.T) {
 	}
 	if l := g.logged(); strings.Contains(l, "sk-") || !strings.Contains(l, "other keys, 1 -> 2") {
 		t.Errorf("the log says %s", l)
+	}
+}
+
+// A file that names a key which cannot be read changes nothing: not the guards, and not what tenants may have.
+func TestReloadWithoutItsKeyChangesNothing(t *testing.T) {
+	s := upstreamServer(t, ok)
+	file := func(limit int, more string) string {
+		return table(s, fmt.Sprintf("law = 'fixed'\ninitial_limit = %d", limit)) + fmt.Sprintf("[gateway.tenant.t]\nmax_in_flight = %d\n", limit) + more
+	}
+	g := start(t, file(8, ""))
+	limits := func() string {
+		var all []int
+		for _, v := range g.proxy.Upstreams() {
+			all = append(all, v.Guards[0].Stats().Limit)
+		}
+		return fmt.Sprint(all)
+	}
+	before := limits()
+	g.write(file(4, "[upstream.new]\nbase_url = \"http://127.0.0.1:1\"\n[[upstream.new.key]]\nenv = \"FLYBALL_NOT_SET\"\n"))
+	g.onReload(g.limits.Reload())
+	if after := limits(); after != before {
+		t.Errorf("the limits of the upstream and of the tenant are %s, were %s", after, before)
+	}
+	if log := g.logged(); !strings.Contains(log, "FLYBALL_NOT_SET") || !strings.Contains(log, "configuration not reloaded") {
+		t.Errorf("the log does not say that nothing changed: %s", log)
+	}
+}
+
+// The guard of an upstream that was gone for a while is the one from before, and each of its decisions is told once, in the log and on the page.
+func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
+	s := upstreamServer(t, ok)
+	file := func(limit int) string {
+		return table(s, "") + fmt.Sprintf("[upstream.b]\nbase_url = %q\nlaw = 'fixed'\ninitial_limit = %d\n", s.URL, limit)
+	}
+	g := start(t, file(8))
+	for _, text := range []string{table(s, ""), file(8), table(s, ""), file(8), file(4)} {
+		g.write(text)
+		g.onReload(g.limits.Reload())
+	}
+	log := g.logged()
+	last := log[strings.LastIndex(log, "b: added"):]
+	if n := strings.Count(last, `"msg":"limit changed","guard":"b"`); n != 1 {
+		t.Errorf("the log tells %d times that the limit changed, want once:\n%s", n, last)
+	}
+}
+
+// A file that is empty, because the disk was full when it was written, say, is not taken for one without any upstream: all calls would be
+// refused, for good, as SDKs are told.
+func TestReloadOfNothing(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	for _, text := range []string{"", "[gateway]\n", "[upstream.up]\n"} {
+		g.write(text)
+		g.onReload(g.limits.Reload())
+		resp := post(t, client(t), g.url+"/up/chat/completions", chat)
+		if body := read(t, resp); resp.StatusCode != 200 {
+			t.Errorf("after %q, a call is answered with %s %s", text, resp.Status, body)
+		}
+	}
+	if n := g.stats.reloadsFailed.Load(); n != 3 || !strings.Contains(g.logged(), "no upstream has a base_url") {
+		t.Errorf("%d reloads failed, want 3, and the log says %s", n, g.logged())
+	}
+}
+
+// What needs a start is what differs from what runs, and not from the file before.
+func TestReloadToldAgainstWhatRuns(t *testing.T) {
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	for _, c := range []struct {
+		more  string
+		wants bool
+	}{{"[gateway.cache]\nmax_bytes = 5\n", true}, {"[gateway.cache]\nmax_bytes = 5\n[gateway.server]\nmax_calls = 7\n", true}, {"", false}} {
+		before := strings.Count(g.logged(), `"key":"gateway.cache"`)
+		g.write(table(s, "") + c.more)
+		g.onReload(g.limits.Reload())
+		if told := strings.Count(g.logged(), `"key":"gateway.cache"`) > before; told != c.wants {
+			t.Errorf("after %q, the log says that the cache needs a start: %v, want %v", c.more, told, c.wants)
+		}
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +40,7 @@ type Options struct {
 type Server struct {
 	opts     Options
 	settings atomic.Pointer[settings.Settings]
+	started  *settings.Settings // of which some need a new start to change
 	limits   *config.Reloader
 	proxy    *proxy.Proxy
 	cache    *cache.Cache
@@ -54,8 +57,8 @@ type Server struct {
 	demo          *demo // nil with a configuration
 	page          *ui.UI
 	metrics       *metrics.Metrics
-	watching      map[*limiter.Guard]bool // under stats.mu
-	pools         map[*limiter.Pool]bool  // under stats.mu
+	watching      map[*limiter.Guard]*atomic.Bool // under stats.mu; true while its listener is the one that counts
+	pools         map[*limiter.Pool]bool          // under stats.mu
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
@@ -78,6 +81,7 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	set := s.settings.Load()
+	s.started = set
 	if s.sink, err = newSink(set.Log.File, s.opts.Log); err != nil {
 		return err
 	}
@@ -117,7 +121,7 @@ func (s *Server) open() (err error) {
 func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
 	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
 		s.log.Warn("the cache goes on without Redis for a while", "error", err)
-	}}
+	}, OnPanic: s.panicked}
 	at := set.Redis
 	if set.RedisEnv != "" {
 		if at = os.Getenv(set.RedisEnv); at == "" {
@@ -178,6 +182,9 @@ func (s *Server) read() (err error) {
 			}
 		}
 		if s.listener != nil {
+			if len(set.Routes) == 0 {
+				return nil, fmt.Errorf("%s: no upstream has a base_url, so calls would have nowhere to go: write one, or end the gateway", name)
+			}
 			// It goes on to listen there, whatever the file says now.
 			live := *set
 			live.Listen = s.Addr()
@@ -188,6 +195,9 @@ func (s *Server) read() (err error) {
 		if s.opts.Admin != "" {
 			set.Admin = s.opts.Admin
 		}
+		if err := readable(set); err != nil {
+			return nil, err
+		}
 		s.parsed.Store(set)
 		return set.Limits, nil
 	})
@@ -197,6 +207,21 @@ func (s *Server) read() (err error) {
 	s.limits.ReplacePools() // proxy.Use asks for them after each reload
 	s.settings.Store(s.parsed.Load())
 	return nil
+}
+
+// readable reports which keys calls would go without. Their pools are made when guards have changed, and a file that fails changes nothing.
+func readable(set *settings.Settings) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(set.Limits.Upstreams)) {
+		if u := set.Limits.Upstreams[name]; u.BaseURL != "" && len(u.Keys.Sources) > 0 {
+			pool, err := u.Pool()
+			if err == nil {
+				err = pool.Check()
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // load reads the file at path as it is.
@@ -340,7 +365,7 @@ func (s *Server) onReload(c config.Changes, err error) {
 		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
 		return
 	}
-	old, set := s.settings.Load(), s.parsed.Load()
+	runs, set := s.started, s.parsed.Load()
 	if err := s.proxy.Use(set); err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
@@ -353,11 +378,11 @@ func (s *Server) onReload(c config.Changes, err error) {
 	s.stats.reloads.Add(1)
 	s.log.Info("configuration reloaded", "file", s.opts.Config, "upstreams", c.Upstreams, "changes", c.Settings, "routes", len(set.Routes))
 	for name, differs := range map[string]bool{
-		"gateway.listen": old.Listen != set.Listen, "gateway.admin": old.Admin != set.Admin, "gateway.tls": old.TLS != set.TLS,
-		"gateway.log": old.Log != set.Log, "gateway.trace": old.Trace != set.Trace, "gateway.cache": old.Cache != set.Cache,
-		"gateway.batches":               old.Batches != set.Batches,
-		"gateway.server.header_timeout": old.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": old.Server.IdleTimeout != set.Server.IdleTimeout,
-		"gateway.server.max_header": old.Server.MaxHeader != set.Server.MaxHeader,
+		"gateway.listen": runs.Listen != set.Listen, "gateway.admin": runs.Admin != set.Admin, "gateway.tls": runs.TLS != set.TLS,
+		"gateway.log": runs.Log.File != set.Log.File || runs.Log.Level != set.Log.Level, "gateway.trace": runs.Trace != set.Trace, "gateway.cache": runs.Cache != set.Cache,
+		"gateway.batches":               runs.Batches != set.Batches,
+		"gateway.server.header_timeout": runs.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": runs.Server.IdleTimeout != set.Server.IdleTimeout,
+		"gateway.server.max_header": runs.Server.MaxHeader != set.Server.MaxHeader,
 	} {
 		if differs {
 			s.log.Warn("a change takes effect when the gateway is started again", "key", name)

@@ -239,9 +239,7 @@ func TestBlackHole(t *testing.T) {
 		t.Errorf("%s %+v", resp.Status, e)
 	}
 	g.idle()
-	if s := g.logged(); !strings.Contains(s, `"code":"timeout"`) {
-		t.Errorf("the log says %s", s)
-	}
+	eventually(t, "the log says so", func() bool { return strings.Contains(g.logged(), `"code":"timeout"`) })
 }
 
 // An upstream that refuses is asked again, with the whole body, and the caller sees nothing of it.

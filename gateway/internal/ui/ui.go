@@ -140,6 +140,7 @@ type watched struct {
 	before limiter.Counts
 	at     time.Time
 	past   []sample
+	gone   bool // under UI.mu: it is not watched any more, and its listener, which stays with the guard, has nothing to tell
 }
 
 type sample struct {
@@ -163,7 +164,8 @@ func (u *UI) Watch(g *limiter.Guard) {
 		}
 	}
 	s := g.Stats()
-	u.guards = append(u.guards, &watched{guard: g, before: s.Counts, at: time.Now()})
+	w := &watched{guard: g, before: s.Counts, at: time.Now()}
+	u.guards = append(u.guards, w)
 	u.mu.Unlock()
 	last := limiter.Decision{}
 	last.Limit = s.Limit
@@ -176,6 +178,9 @@ func (u *UI) Watch(g *limiter.Guard) {
 		}
 		u.mu.Lock()
 		defer u.mu.Unlock()
+		if w.gone {
+			return
+		}
 		u.decided++
 		u.decisions = append(u.decisions, decision{time.Now().UnixMilli(), g.Name(), d.Limit, d.Cause.String(), d.Limit < before.Limit || d.Pace > 0 && d.Pace < before.Pace})
 		if over := len(u.decisions) - keptDecisions; over > 0 {
@@ -192,6 +197,8 @@ func (u *UI) Unwatch(keep func(*limiter.Guard) bool) {
 	for _, w := range u.guards {
 		if keep(w.guard) {
 			kept = append(kept, w)
+		} else {
+			w.gone = true
 		}
 	}
 	clear(u.guards[len(kept):])

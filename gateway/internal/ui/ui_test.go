@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,6 +121,35 @@ func TestEvents(t *testing.T) {
 	}
 	if w := second.Guards[0].Why; !strings.Contains(w, "limit of concurrency binds") {
 		t.Errorf("why: %s", w)
+	}
+}
+
+// A guard that was not watched for a while has its decisions told once, and none of those in between.
+func TestWatchedAgain(t *testing.T) {
+	g, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := New(func() State { return State{} })
+	limit := func(n int) {
+		t.Helper()
+		if err := g.Reload(limiter.Config{Law: adaptive.NewFixed(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.Watch(g)
+	limit(2)
+	u.Unwatch(func(*limiter.Guard) bool { return false })
+	limit(3)
+	u.Watch(g)
+	limit(4)
+	u.look(time.Now(), 0)
+	var told []int
+	for _, d := range u.last.Decisions {
+		told = append(told, d.Limit)
+	}
+	if want := []int{2, 4}; !slices.Equal(told, want) {
+		t.Errorf("the page tells of the limits %v, want %v", told, want)
 	}
 }
 

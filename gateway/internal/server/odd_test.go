@@ -1,0 +1,122 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// raw starts an upstream that sends each caller these bytes, and closes the connection.
+func raw(t *testing.T, answer string) string {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, answer)
+	})
+	return table(s, "")
+}
+
+// What no server may answer, with a status that is none or a change of the protocol that nobody asked for, is told as what it is. The caller got
+// an empty 200, or nothing, and behind the cache a connection that said nothing kept a place for the route's longest.
+func TestAnswersThatAreNone(t *testing.T) {
+	checkGoroutines(t)
+	for _, answer := range []string{
+		"HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: odd\r\n\r\nhello",
+	} {
+		g := start(t, raw(t, answer))
+		for name, c := range map[string]*http.Client{"HTTP/1": client(t), "HTTP/2": h2c(t)} {
+			for _, path := range []string{"chat/completions", "embeddings"} { // alone, and shared
+				resp := post(t, c, g.url+"/up/"+path, chat)
+				if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, fmt.Sprintf("status %s", answer[9:12])) {
+					t.Errorf("%s of %.20q for %s: %s %s, want a 502 that names the status", path, answer, name, resp.Status, body)
+				}
+			}
+		}
+		g.idle()
+	}
+}
+
+// What a caller may not have sent with the upstream's key: a TRACE, which the upstream answers with all that it got, the key too; a change to
+// HTTP/2, behind which the gateway sees no requests; and paths that lead elsewhere than they say.
+func TestRequestsThatAreNotHandedOn(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream-key")
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "message/http")
+		_ = r.Write(w)
+	})
+	g := start(t, table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'"))
+	send := func(head string) string {
+		conn := dial(t, g.Addr())
+		fmt.Fprintf(conn, "%s\r\nHost: localhost\r\nConnection: close\r\n\r\n", head)
+		b, _ := io.ReadAll(conn)
+		return string(b)
+	}
+	for head, want := range map[string]string{
+		"TRACE /up/models HTTP/1.1":                 "HTTP/1.1 400 ",
+		`GET /up/models/%5C..%5Cadmin HTTP/1.1`:     "HTTP/1.1 400 ",
+		`GET /up/models\..\admin HTTP/1.1`:          "HTTP/1.1 400 ",
+		`GET /up/models/a%5Cb..c HTTP/1.1`:          "HTTP/1.1 200 ",
+		`OPTIONS /up/models HTTP/1.1`:               "HTTP/1.1 200 ",
+		`GET /up/models..?a=/../b%5C..%5C HTTP/1.1`: "HTTP/1.1 200 ",
+	} {
+		if got := send(head); !strings.HasPrefix(got, want) {
+			t.Errorf("%s is answered with %.300s, want %s", head, got, want)
+		}
+	}
+	for _, protocol := range []string{"h2c", "websocket, h2c", "h2c/1, other", "other,H2C"} {
+		req, _ := http.NewRequest("GET", g.url+"/up/models", nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", protocol)
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); strings.Contains(got, "Upgrade:") {
+			t.Errorf("the upstream is offered %q:\n%s", protocol, got)
+		}
+	}
+}
+
+// An answer that does not say what it is gets no guess of the gateway's, which a browser would believe.
+func TestNoContentTypeIsGuessed(t *testing.T) {
+	const page = "<html><script>alert(1)</script></html>"
+	g := start(t, raw(t, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(page), page)))
+	for _, path := range []string{"files/1/content", "embeddings"} { // alone, and shared
+		resp := post(t, client(t), g.url+"/up/"+path, chat)
+		if got := read(t, resp); got != page || resp.Header["Content-Type"] != nil {
+			t.Errorf("%s: %q, with the Content-Type %q; the upstream sent none", path, got, resp.Header["Content-Type"])
+		}
+	}
+}
+
+// The end of a connection is the only end of a stream that says neither its length nor its parts, and an upstream that dies ends it, too. In the
+// middle of a line it is cut, like any other.
+func TestStreamThatEndsWithItsConnection(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+	const event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"
+	for last, cut := range map[string]bool{
+		"": false, "data: [DONE]\n\n": false, "data: [DONE]\n": false, "data: [DONE]": false, "data:[DONE]": false, "data: {\"cho": true, "data: [DON": true,
+	} {
+		g := start(t, raw(t, head+event+last))
+		for _, body := range []string{chatStream, strings.Replace(chatStream, "{", `{"temperature":0,`, 1)} { // alone, and shared
+			resp := post(t, client(t), g.url+"/up/chat/completions", body)
+			got := read(t, resp)
+			want := event + last
+			if cut {
+				want = event
+			}
+			if rest, ok := strings.CutPrefix(got, want); !ok || cut != strings.Contains(rest, `"error"`) || !cut && rest != "" {
+				t.Errorf("a stream that ends with %q is handed on as %q", last, got)
+			}
+		}
+		g.idle()
+	}
+}
