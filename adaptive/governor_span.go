@@ -13,6 +13,8 @@ const (
 	spanKnown = 0.125
 	// aboveSame is how many times what passed a pace must be that refuses again for that to say that the quota saves up nothing.
 	aboveSame = 1.08
+	// guessKept is the least share of a guess that a pace is kept for after it was averaged with what was known, which differs by 15 % at most.
+	guessKept = 0.92
 	// mostFlips bounds how often in a row the same pace must have refused to say that a quota saves up nothing: 2 to the power of it.
 	mostFlips = 4
 	// slowPauses is how many pauses there must be in what passed for it to tell whether pauses are time, where the pace may have been too slow to tell.
@@ -41,6 +43,8 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Saves = true
 	}
 	switch soon := dn < soonRefused+u; {
+	case p.Guess > 0 && soon && g.costly(s.At) && p.guessTried():
+		// Few calls pass between two tries of a slow quota, and a faster pace is refused whether the guess holds or not.
 	case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
 		p.Saves = true
 		p.Depth = max(p.Depth, p.Excess)
@@ -135,6 +139,11 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		}
 	}
 	p.Rate = min(p.safe(), p.Rate*0.97)
+}
+
+// guessTried reports whether a guess is kept still, but for what it was averaged with, and was refused at a pace above it.
+func (p *PaceState) guessTried() bool {
+	return p.Rate > climbFrom*float64(p.Guess) && p.Known >= guessKept*float64(p.Guess)
 }
 
 // agrees reports whether as much passed a second, lower, as between the two refusals before, both beside a delay longer than calls: the pace looks unused in
