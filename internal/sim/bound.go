@@ -685,6 +685,10 @@ func (b *bound) never(q *request) bool {
 			if cost > x.most {
 				return true
 			}
+		case *tape:
+			if cost > x.most {
+				return true
+			}
 		}
 	}
 	return false

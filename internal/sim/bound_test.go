@@ -230,6 +230,43 @@ func TestBoundCountsWholeServers(t *testing.T) {
 	}
 }
 
+// A sliding log lets nothing pass before what passed has left it, not even what a bucket of its size would have back by then: the bound is
+// what a run has that asks again each second, also where the limit changes, and where what counts is tokens.
+func TestBoundKeepsALog(t *testing.T) {
+	t.Parallel()
+	limit := Param{Kind: upstream.ParamQuotaLimit}
+	for _, test := range []struct {
+		name    string
+		quota   upstream.Quota
+		changes []Change
+		want    int64 // successes in 150 s
+	}{
+		{"one limit", upstream.Quota{Limit: 60}, nil, 180},
+		{"a window of 40 s", upstream.Quota{Limit: 60, Window: 40 * time.Second}, nil, 160},
+		{"a higher one", upstream.Quota{Limit: 60}, []Change{{At: 90 * time.Second, Param: limit, To: 100}}, 60 + 60 + 40 + 60},
+		{"a lower one", upstream.Quota{Limit: 60}, []Change{{At: 90 * time.Second, Param: limit, To: 20}}, 60 + 60 + 20},
+		{"tokens", upstream.Quota{Limit: 600, Counter: upstream.InputTokens}, nil, 180},
+	} {
+		test.quota.Algorithm = upstream.SlidingLog
+		cfg := Config{
+			Seed: 1, Duration: 150 * time.Second, Step: time.Second, Changes: test.changes,
+			Workload: Workload{Kind: Backlog, Clients: 100, Input: draw.Of(10), Retry: Retry{Attempts: 250, Base: time.Second, Max: time.Second}},
+			Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{test.quota}},
+		}
+		bound, err := Bound(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := Run(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.InTime != test.want || bound.OK != test.want {
+			t.Errorf("%s: %d successes, the bound is %d, want %d", test.name, res.InTime, bound.OK, test.want)
+		}
+	}
+}
+
 // What lowers a limit at the instant at which calls end comes after those that are let in for them, and what a longer queue holds is
 // served beside what later windows allow: the bound is one here, too.
 func TestBoundAtOneInstant(t *testing.T) {

@@ -34,18 +34,22 @@ func boundGate(q *upstream.Quota, share float64) gate {
 	switch q.Algorithm {
 	case upstream.FixedWindow:
 		return &window{length: length, most: perWindow(perMinute, length)}
-	case upstream.SlidingLog, upstream.SlidingCounter:
-		// In a window's length no more than the limit passes, or than twice of it where the count is an estimate: so does a
-		// bucket of that size.
-		n := 1.0
-		if q.Algorithm == upstream.SlidingCounter {
-			n = 2
+	case upstream.SlidingLog:
+		if q.Counter == upstream.Requests || q.Charge != upstream.ChargeAfter {
+			return &tape{length: length, most: perWindow(perMinute, length)}
 		}
-		b := &bucket{window: length, windows: n}
-		b.set(0, perMinute)
-		return b
+		return windows(length, 1, perMinute) // calls in flight are not counted yet
+	case upstream.SlidingCounter:
+		return windows(length, 2, perMinute) // the count is an estimate
 	}
 	return &bucket{perUnit: perUnit(perMinute, q.Counter == upstream.Requests), burst: max(1, q.Burst*share), whole: q.Counter == upstream.Requests}
+}
+
+// windows returns a bucket that lets pass what n windows hold, and as much again in n of them: at least what passes where in none more does.
+func windows(length int64, n, perMinute float64) *bucket {
+	b := &bucket{window: length, windows: n}
+	b.set(0, perMinute)
+	return b
 }
 
 // perUnit returns how many ns a unit takes to come back.
@@ -140,3 +144,50 @@ func (w *window) enter(now int64, cost float64) {
 
 func (w *window) set(_ int64, perMinute float64) { w.most = perWindow(perMinute, w.length) }
 func (w *window) setBurst(int64, float64)        {}
+
+// tape counts what passed in the time of a fixed length before now.
+type tape struct {
+	length int64
+	most   float64
+	used   float64
+	passed []toll // the oldest first
+}
+
+// toll is what a call cost, and when it passed.
+type toll struct {
+	at   int64
+	cost float64
+}
+
+func (t *tape) expire(now int64) {
+	n := 0
+	for n < len(t.passed) && t.passed[n].at+t.length <= now {
+		t.used -= t.passed[n].cost
+		n++
+	}
+	if t.passed = t.passed[n:]; len(t.passed) == 0 {
+		t.used = 0 // of tokens, whatever rounding left
+	}
+}
+
+func (t *tape) earliest(now int64, cost float64) int64 {
+	t.expire(now)
+	if cost > t.most {
+		return never
+	}
+	need := t.used + cost - t.most
+	for i := 0; need > 0 && i < len(t.passed); i++ {
+		need -= t.passed[i].cost
+		now = t.passed[i].at + t.length
+	}
+	return now
+}
+
+func (t *tape) enter(now int64, cost float64) {
+	t.expire(now)
+	t.used += cost
+	t.passed = append(t.passed, toll{now, cost})
+}
+
+func (t *tape) set(_ int64, perMinute float64) { t.most = perWindow(perMinute, t.length) }
+func (t *tape) setBurst(int64, float64)        {}
