@@ -363,16 +363,19 @@ func meanWork(cfg *Config, at int64) float64 {
 	return work / sum
 }
 
-// cutsLast returns the changes of a world as the bound takes them: what lowers a limit counts from the next ns on, because a call that ends at the very
-// instant may have another one let in before.
+// cutsLast returns the changes of a world as the bound takes them: fewer servers count from the next ns on, because a call that ends at the very
+// instant may have another one begin before. So does every lower limit where the next call comes at the instant at which one ends: where it waits for a
+// connection, or where the way takes no time. Else whoever comes at the instant comes after the change.
 func cutsLast(cfg *Config) []Change {
 	u := &cfg.Upstream
-	limits := map[Param]float64{
-		{Kind: upstream.ParamServers}: u.Server.Servers, {Kind: upstream.ParamQueue}: float64(u.Server.Queue), {Kind: upstream.ParamConcurrency}: float64(u.Concurrency.Limit),
-	}
-	for i := range u.Quotas {
-		limits[Param{Kind: upstream.ParamQuotaLimit, Index: i}] = u.Quotas[i].Limit
-		limits[Param{Kind: upstream.ParamQuotaBurst, Index: i}] = u.Quotas[i].Burst
+	limits := map[Param]float64{{Kind: upstream.ParamServers}: u.Server.Servers}
+	timed := func(c Change) bool { return c.Param.Kind == upstream.ParamRTT }
+	if u.Connections.Limit > 0 || cfg.RTT < 2 || slices.ContainsFunc(cfg.Changes, timed) {
+		limits[Param{Kind: upstream.ParamQueue}], limits[Param{Kind: upstream.ParamConcurrency}] = float64(u.Server.Queue), float64(u.Concurrency.Limit)
+		for i := range u.Quotas {
+			limits[Param{Kind: upstream.ParamQuotaLimit, Index: i}] = u.Quotas[i].Limit
+			limits[Param{Kind: upstream.ParamQuotaBurst, Index: i}] = u.Quotas[i].Burst
+		}
 	}
 	var out []Change
 	for i, c := range cfg.Changes {

@@ -230,6 +230,24 @@ func TestBoundCountsWholeServers(t *testing.T) {
 	}
 }
 
+// A window that turns at the instant at which it is lowered is lower from then on: what comes at that instant comes after the change.
+func TestBoundOfALowerWindow(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Seed: 1, Duration: 2 * time.Minute, Step: time.Second, RTT: 40 * time.Millisecond,
+		Workload: Workload{Kind: Backlog, Clients: 100, Retry: Retry{Attempts: 250, Base: time.Second, Max: time.Second}},
+		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{{Limit: 60, Algorithm: upstream.FixedWindow}}},
+		Changes:  []Change{{At: time.Minute, Param: Param{Kind: upstream.ParamQuotaLimit}, To: 30}},
+	}
+	bound, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bound.Exact || bound.OK != 90 {
+		t.Errorf("the bound is %d (exact: %v), want 60 in the first minute and 30 in the second", bound.OK, bound.Exact)
+	}
+}
+
 // A sliding log lets nothing pass before what passed has left it, not even what a bucket of its size would have back by then: the bound is
 // what a run has that asks again each second, also where the limit changes, and where what counts is tokens.
 func TestBoundKeepsALog(t *testing.T) {
