@@ -87,7 +87,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if first {
 			g.tellOthers(p, o)
 		}
-		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, o) {
+		if s.Trial > 0 && first && p.index(s) == paceRequests && g.refuted(n, proven, o) {
 			*p = PaceState{}
 			s.Against = 0
 			s.LastBound, s.Sharp = n, 4

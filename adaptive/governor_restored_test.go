@@ -33,7 +33,7 @@ func TestRestoredHitsCount(t *testing.T) {
 	s.At, s.Limit, s.Done, s.Trial, s.Hits, s.HitsFrom = now, 20, 1000, 20, 1, unbounded
 	g.Restore(now, s)
 	g.s.Done += 100
-	if !g.refuted(20, &Outcome{Class: feedback.Throttled}) {
+	if !g.refuted(20, 0, &Outcome{Class: feedback.Throttled}) {
 		t.Errorf("a second refusal with 20 in flight, 100 calls later, refutes nothing: %d of %d", g.s.Hits, trialHits)
 	}
 }

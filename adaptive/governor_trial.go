@@ -20,9 +20,11 @@ func (g *Governor) try(t time.Duration, n float64, first bool) {
 
 // refuted notes a refusal of a call that saw n in flight while a pace is on trial, and reports whether it is none: a limit on calls refuses
 // at the same number, whatever the pace.
-func (g *Governor) refuted(n float64, o *Outcome) bool {
+func (g *Governor) refuted(n, proven float64, o *Outcome) bool {
 	s := &g.s
 	switch d := n - float64(s.Trial); {
+	case n <= proven && g.spanned(&s.Pace[paceRequests], n):
+		s.Hits = min(s.Hits, 0)
 	case d < -near*float64(s.Trial)-1:
 		g.watch(n, o) // fewer than a limit on calls would refuse
 	case d < -0.02*float64(s.Trial):

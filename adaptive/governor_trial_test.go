@@ -134,7 +134,7 @@ func TestGovernorEvenFlow(t *testing.T) {
 		refuted := false
 		for range 2 * trialHits {
 			s.Done += 200
-			refuted = refuted || g.refuted(test.n, &Outcome{Class: feedback.Throttled, HasRetryAfter: test.delay, RetryAfter: time.Second})
+			refuted = refuted || g.refuted(test.n, s.Proven, &Outcome{Class: feedback.Throttled, HasRetryAfter: test.delay, RetryAfter: time.Second})
 		}
 		if refuted == test.holds {
 			t.Errorf("%s: refuted %v", test.name, refuted)
@@ -176,7 +176,7 @@ func TestGovernorSeenByMany(t *testing.T) {
 			}
 			now = s.At
 			s.Done += 200
-			refuted = refuted || g.refuted(4, &Outcome{Class: feedback.Throttled, HasRetryAfter: test.delay, RetryAfter: time.Second})
+			refuted = refuted || g.refuted(4, s.Proven, &Outcome{Class: feedback.Throttled, HasRetryAfter: test.delay, RetryAfter: time.Second})
 		}
 		if refuted == test.holds {
 			t.Errorf("%s: refuted %v, %d seen at %.2f on their way", test.name, refuted, s.Seen, g.inTransit(4))
@@ -194,7 +194,7 @@ func TestGovernorSeenByManyForgets(t *testing.T) {
 		g, _ := warm(4)
 		s := &g.s
 		s.Mean, s.Trial, s.Top, s.Way, s.Flow, s.Seen, s.Hits = 0.1, 4, 4, 0.02, 20, 20, test.hits
-		if g.refuted(4, delay) || s.Hits != test.want || s.Seen != 0 {
+		if g.refuted(4, s.Proven, delay) || s.Hits != test.want || s.Seen != 0 {
 			t.Errorf("%s: %d after many saw as many, want %d", test.name, s.Hits, test.want)
 		}
 	}
