@@ -125,7 +125,7 @@ func (g *Governor) judge(t time.Duration, b *block) {
 		return
 	}
 	at := float32((t - s.Origin).Seconds())
-	if s.CutLevel > 0 && b.level < 0.8*float64(s.CutLevel) {
+	if s.CutLevel > 0 && s.Places == 0 && b.level < 0.8*float64(s.CutLevel) { // where places were counted, fewer are in flight because of that
 		if g.cfg.Objective == Throughput && b.rate < 0.8*float64(s.CutRate) && b.level > 0.4*s.Limit {
 			// With less in flight less was done: it was no queue, calls take longer now.
 			s.Limit, s.Cause = max(s.Limit, min(0.9*float64(s.CutLevel), g.ceiling())), CauseRecovery

@@ -270,3 +270,27 @@ func TestGovernorFirstBeyondOfFew(t *testing.T) {
 		}
 	}
 }
+
+// TestGovernorCountedPlacesHold: a limit that was lowered because more in flight did no more goes back when less is done with fewer. Where places were counted since, fewer are in flight because of that, and
+// as many as before would be refused. Half of the places of an upstream that names delays were gone, and it went back to where all were
+// taken, for the price of two pauses more.
+func TestGovernorCountedPlacesHold(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		places float32
+		back   bool
+	}{
+		{"fewer do less", 0, true},
+		{"fewer do less where so many places were counted", 60, false},
+	} {
+		g, now := warm(80)
+		g.s.CutLevel, g.s.CutRate = 85, 1700
+		g.s.Limit = 60
+		g.s.Places = test.places
+		limit := g.s.Limit
+		g.judge(now+time.Second, &block{50, 1000, 0.05})
+		if back := g.s.Limit > limit; back != test.back {
+			t.Errorf("%s: the limit goes from %v to %v, want back %v", test.name, limit, g.s.Limit, test.back)
+		}
+	}
+}
