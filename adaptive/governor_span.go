@@ -43,8 +43,8 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Saves = true
 	}
 	switch soon := dn < soonRefused+u; {
-	case p.Guess > 0 && soon && g.costly(s.At) && p.guessTried():
-		// Few calls pass between two tries of a slow quota, and a faster pace is refused whether the guess holds or not.
+	case p.Guess > 0 && soon && g.costly(s.At) && s.Others == 0 && p.guessTried():
+		// Few calls pass between two tries of a slow quota, and a faster pace is refused whether the guess holds or not, if nobody else is served.
 	case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
 		p.Saves = true
 		p.Depth = max(p.Depth, p.Excess)

@@ -112,23 +112,26 @@ func TestGovernorSavesAtTheSamePace(t *testing.T) {
 }
 
 // Of a slow quota few calls pass between two tries, and a pace above a guess is refused, too, where the guess holds: that says nothing of what is saved up. A refusal
-// at the guess does, and so does one after others lowered what is kept, and one without a delay.
+// at the guess does, and so does one after others lowered what is kept, one without a delay, and one where others may have been served.
 func TestGovernorGuessTried(t *testing.T) {
 	for _, test := range []struct {
 		name               string
 		known, guess, pace float64
 		delay              time.Duration
+		others             uint8
 		saves              bool
 	}{
-		{"tried above the guess", 0.15, 0.15, 0.187, time.Second, false},
-		{"averaged with what was known", 0.141, 0.15, 0.187, time.Second, false},
-		{"at the guess", 0.15, 0.15, 0.15, time.Second, true},
-		{"lowered since", 0.11, 0.15, 0.187, time.Second, true},
-		{"no delay", 0.15, 0.15, 0.187, 0, true},
+		{"tried above the guess", 0.15, 0.15, 0.187, time.Second, 0, false},
+		{"averaged with what was known", 0.141, 0.15, 0.187, time.Second, 0, false},
+		{"at the guess", 0.15, 0.15, 0.15, time.Second, 0, true},
+		{"lowered since", 0.11, 0.15, 0.187, time.Second, 0, true},
+		{"no delay", 0.15, 0.15, 0.187, 0, 0, true},
+		{"others may use it", 0.15, 0.15, 0.187, time.Second, 1, true},
 	} {
 		g := New(Config{})
 		s, p := &g.s, &g.s.Pace[paceRequests]
 		s.At, s.Mean, s.LastPause, s.PausedUntil = time.Minute, 0.03, test.delay, time.Minute+test.delay
+		s.Others = test.others
 		*p = PaceState{Rate: test.pace, Known: test.known, Ceiling: test.known, Guess: float32(test.guess), Lowest: float32(0.9 * test.known), Sure: true, Measured: true}
 		g.measure(paceRequests, 18, 140, test.delay.Seconds(), 1, 0)
 		if p.Saves != test.saves {

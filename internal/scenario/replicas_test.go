@@ -9,7 +9,7 @@ import (
 )
 
 // Guards that know nothing of each other share a quota that says when there is room again. They come at once, or one after the other, and always ask for more than there is. What is held is a mean
-// of worlds, as a seed alone says little: each guard learns of the others by some twenty refusals. (Without shared paces: 0.918, 0.033.)
+// of worlds and six seeds, as two differ by 0.003: each guard learns of the others by some twenty refusals. (Without shared paces: 0.918, 0.033.)
 func TestReplicasShareQuotas(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("some dozens of runs")
@@ -54,7 +54,7 @@ service = { dist = "lognormal", mean = %q, sigma = 0.6 }
 					if err != nil {
 						t.Fatal(err)
 					}
-					for seed := range uint64(2) {
+					for seed := range uint64(6) {
 						trial := &Trial{Scenario: s, Settings: &settings, Controller: ours, Seed: 1 + seed}
 						m := &outcome(t, trial).Summary
 						runs++
