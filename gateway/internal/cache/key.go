@@ -60,7 +60,7 @@ func asked(values []string) (elements []string) {
 func Varies(h http.Header) bool {
 	for _, f := range h["Vary"] {
 		for name := range strings.SplitSeq(f, ",") {
-			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "*" || isIdle(name) {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "*" || isIdle(name) || name == "Forwarded" { // of which the key has a part
 				return true
 			}
 		}
