@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// raw starts an upstream that sends each caller these bytes, and closes the connection.
+// raw starts an upstream that sends each caller these bytes, and closes the connection: an answer with a length has to say so, or the next call
+// may be sent on it.
 func raw(t *testing.T, answer string) string {
 	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -28,7 +29,7 @@ func raw(t *testing.T, answer string) string {
 func TestAnswersThatAreNone(t *testing.T) {
 	checkGoroutines(t)
 	for _, answer := range []string{
-		"HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 099 Odd\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: odd\r\n\r\nhello",
 	} {
 		g := start(t, raw(t, answer))
@@ -88,7 +89,7 @@ func TestRequestsThatAreNotHandedOn(t *testing.T) {
 // An answer that does not say what it is gets no guess of the gateway's, which a browser would believe.
 func TestNoContentTypeIsGuessed(t *testing.T) {
 	const page = "<html><script>alert(1)</script></html>"
-	g := start(t, raw(t, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(page), page)))
+	g := start(t, raw(t, fmt.Sprintf("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(page), page)))
 	for _, path := range []string{"files/1/content", "embeddings"} { // alone, and shared
 		resp := post(t, client(t), g.url+"/up/"+path, chat)
 		if got := read(t, resp); got != page || resp.Header["Content-Type"] != nil {
