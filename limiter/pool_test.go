@@ -742,6 +742,63 @@ func TestPoolForbiddenAndThrottled(t *testing.T) {
 	})
 }
 
+// A key that was only throttled is tried again when the other one is forbidden the call, whichever comes first.
+func TestPoolThrottledAndForbidden(t *testing.T) {
+	for _, told := range []Outcome{{Class: feedback.Throttled}, throttledFor(time.Second)} {
+		for _, ignore := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, []int{2, 2}, func(c *PoolConfig) { c.Guard.IgnoreRetryAfter = ignore })
+				first := true
+				var sent []string
+				var at time.Time
+				err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+					sent = append(sent, key.Reveal())
+					switch {
+					case key.Reveal() != credential(0):
+						return FailKey(KeyForbidden, errors.New("403"))
+					case first:
+						first, at = false, time.Now()
+						return Fail(told, errors.New("429"))
+					}
+					if told.HasRetryAfter && time.Since(at) < told.RetryAfter {
+						t.Errorf("sent again after %v", time.Since(at))
+					}
+					return nil
+				})
+				if err != nil {
+					t.Errorf("%v; sent %v", err, sent)
+				}
+			})
+		}
+	}
+}
+
+// A call that a key was forbidden does not go back to it when the next one is found to be out.
+func TestPoolForbiddenThenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1, 1}, nil)
+		a, b, c := takeKey(t, p), takeKey(t, p), takeKey(t, p)
+		wantKey(t, &c, 2)
+		a.Release(okay, KeyFine)
+		b.Release(okay, KeyFine)
+		time.AfterFunc(time.Second, func() { c.Release(okay, KeyFine) })
+		var sent []string
+		err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+			sent = append(sent, key.Reveal())
+			switch key.Reveal() {
+			case credential(0):
+				return FailKey(KeyForbidden, errors.New("403"))
+			case credential(1):
+				return FailKey(KeyUnauthorized, errors.New("401"))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%v; sent %v", err, sent)
+		}
+	})
+}
+
 // It does not wait for longer than a caller may, nor for a key that goes out meanwhile.
 func TestPoolForbiddenGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
