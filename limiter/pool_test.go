@@ -1439,3 +1439,40 @@ func TestPoolForbiddenProbe(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for a key is let in as soon as a share of its budget comes, and when its pause is ended.
+func TestPoolShareComes(t *testing.T) {
+	for _, what := range []string{"a share", "a larger share", "the end of a pause"} {
+		synctest.Test(t, func(t *testing.T) {
+			budget := &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 600}}}
+			p := newPool(t, []int{2}, func(c *PoolConfig) { c.Guard.Budget, c.Guard.MaxWait = budget, 20*time.Second })
+			g := p.Guards()[0]
+			switch what {
+			case "a share":
+				g.ShareBudget([]float64{0})
+			case "a larger share":
+				g.ShareBudget([]float64{0.01})
+				for range 6 {
+					kp := takeKey(t, p)
+					kp.Release(okay, KeyFine)
+				}
+			case "the end of a pause":
+				g.Pause(time.Now().Add(10 * time.Second))
+			}
+			start := time.Now()
+			time.AfterFunc(time.Second, func() {
+				if what == "the end of a pause" {
+					g.Resume()
+				} else {
+					g.ShareBudget([]float64{1})
+				}
+			})
+			kp, err := p.Acquire(context.Background(), Request{})
+			if took := time.Since(start); err != nil || took > 2*time.Second {
+				t.Errorf("a caller that waits for %s: after %v: %v", what, took, err)
+			} else {
+				kp.Release(okay, KeyFine)
+			}
+		})
+	}
+}
