@@ -50,6 +50,7 @@ type Limits struct {
 //   - p(k) is not before k requests have arrived (each is served once at most), and p(k) >= p(k-1);
 //   - at p(k) the quotas allow a request, fewer calls than the cap are inside, and, in a closed loop, fewer than all
 //     clients are waiting for an answer or thinking;
+//   - no more calls pass during an outage than may wait for a connection when it begins;
 //   - b(k) is at p(k) or when a server becomes free, and calls begin in the order in which they passed;
 //   - e(k) = b(k) + s(k), with the same s(k) in every run, as draws belong to the k-th start;
 //   - the cap counts it until e(k) + l(k), with the same l(k) in every run, for the same reason (Concurrency.Lag).
@@ -92,6 +93,9 @@ type bound struct {
 	working times   // when calls at the servers end
 	clients times   // when clients can have their next request at the upstream
 	queue   int     // of the server; -1: no bound
+	lined   int     // how many calls may wait for a connection at most
+	outage  int64   // when the outage ends that was met last
+	late    int     // how many calls that waited for a connection when it began may still pass in it
 	begins  []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
 	fluid   fluid
 	slow    steps
@@ -164,6 +168,14 @@ func newBound(cfg *Config) *bound {
 	b.servers = serversOf(cfg, b.changes, first)
 	if s.Bounded && s.Servers > 0 && s.Kind == upstream.Servers {
 		b.queue = s.Queue
+	}
+	if c := &cfg.Upstream.Connections; c.Limit > 0 {
+		b.lined = c.Backlog
+		for _, x := range cfg.Changes {
+			if x.Param.Kind == upstream.ParamBacklog {
+				b.lined = max(b.lined, int(x.To))
+			}
+		}
 	}
 	b.fluid.init(cfg, &b.size)
 	b.slow = stepsOf(cfg.Changes, Param{Kind: upstream.ParamSlow}, s.Slow)
@@ -648,13 +660,13 @@ func (b *bound) pass(now int64, q *request) int64 {
 		if b.cfg.Workload.Kind.patient() {
 			at = max(at, b.clients.top())
 		}
-		at = max(at, b.outageEnds(at))
+		at = max(at, b.opens(at))
 		for i := range b.quotas {
 			g := &b.quotas[i]
 			at = max(at, g.earliest(now, g.cost(q, b.size.maxOutput)))
 		}
 		if at == now && b.full(now) {
-			at = b.freed()
+			at = b.freed(now)
 		}
 		if at == now {
 			for i := range b.quotas {
@@ -663,6 +675,9 @@ func (b *bound) pass(now int64, q *request) int64 {
 			}
 			if b.cfg.Workload.Kind.patient() {
 				b.clients.pop()
+			}
+			if b.outageEnds(now) > now {
+				b.late--
 			}
 			return now
 		}
@@ -818,13 +833,16 @@ func (b *bound) leave(now int64) {
 }
 
 // freed returns when that may change.
-func (b *bound) freed() int64 {
+func (b *bound) freed(now int64) int64 {
 	at := int64(never)
 	if !b.inside.empty() {
 		at = b.inside.top()
 	}
-	if b.queue >= 0 && !b.working.empty() {
-		at = min(at, b.working.top())
+	if b.queue >= 0 {
+		if !b.working.empty() {
+			at = min(at, b.working.top())
+		}
+		at = min(at, b.servers.next(now)) // the end of a brown-out, say
 	}
 	if len(b.begins) > 0 {
 		at = min(at, b.begins[0])
@@ -849,6 +867,19 @@ func (b *bound) begin(now int64) int64 {
 		now = min(b.working.top(), b.servers.next(now))
 	}
 	return now
+}
+
+// opens returns the first instant from now on at which a call may pass, for all that outages keep out: who waited for a connection when one began
+// passes in it all the same.
+func (b *bound) opens(now int64) int64 {
+	end := b.outageEnds(now)
+	if end > now && end != b.outage {
+		b.outage, b.late = end, b.lined
+	}
+	if end > now && b.late > 0 {
+		return now
+	}
+	return end
 }
 
 func (b *bound) outageEnds(now int64) int64 {

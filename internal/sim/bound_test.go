@@ -337,6 +337,46 @@ func TestBoundAtOneInstant(t *testing.T) {
 	}
 }
 
+// Calls that wait for a connection when an outage begins are let in during it, and a server that comes back from a brown-out takes a call at once
+// where none may wait: the bound is one here, too.
+func TestBoundOfFaults(t *testing.T) {
+	t.Parallel()
+	second := draw.Of(time.Second)
+	for _, test := range []struct {
+		name string
+		u    upstream.Config
+		most int64 // what the bound is at most
+	}{
+		{"an outage", upstream.Config{
+			Server:      upstream.Server{Service: second, Servers: 1, Bounded: true},
+			Connections: upstream.Connections{Limit: 1, Backlog: 9},
+			Faults: []upstream.Fault{
+				{Kind: upstream.Refuse, From: 6500 * time.Millisecond, To: 30 * time.Second}, {Kind: upstream.Refuse, From: 20 * time.Second, To: 40 * time.Second},
+			},
+		}, 7 + 9 + 15},
+		{"the end of a brown-out", upstream.Config{
+			Server: upstream.Server{Service: draw.Of(20 * time.Second), Servers: 2, Bounded: true},
+			Faults: []upstream.Fault{{Kind: upstream.Brownout, Capacity: .5, From: 0, To: 10 * time.Second}},
+		}, 4},
+	} {
+		cfg := Config{
+			Seed: 1, Duration: 55 * time.Second, Step: time.Second, Upstream: test.u,
+			Workload: Workload{Kind: Backlog, Clients: 20, Retry: Retry{Attempts: 200, Base: 500 * time.Millisecond, Max: 500 * time.Millisecond}},
+		}
+		bound, err := Bound(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := Run(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bound.Exact || res.InTime > bound.OK || bound.OK > test.most {
+			t.Errorf("%s: %d successes, the bound is %d (exact: %v), want at most %d", test.name, res.InTime, bound.OK, bound.Exact, test.most)
+		}
+	}
+}
+
 // Where nothing limits, the oracle of sessions is the run: the same conversations, of the same length, with the same prompts, at the same instants.
 func TestBoundMeetsTheSameSessions(t *testing.T) {
 	t.Parallel()

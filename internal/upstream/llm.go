@@ -102,16 +102,36 @@ func (u *Upstream) join(now int64, i int32) {
 func roomOf(c *Call) int64 { return max(1, c.Input) }
 
 // fits reports whether the batch has room for a request that needs so many tokens of the cache.
-func (u *Upstream) fits(room int64) bool {
-	b := &u.batch
-	if b.seqs == 0 {
+func (u *Upstream) fits(room int64) bool { return u.fitsBeside(u.batch.seqs, u.batch.kv, room) }
+
+// fitsBeside is fits for a batch of so many sequences that hold so many tokens.
+func (u *Upstream) fitsBeside(seqs int, kv, room int64) bool {
+	if seqs == 0 {
 		return true // alone, it gets what there is
 	}
+	b := &u.batch
 	limit := float64(b.maxSeqs())
 	if u.capacity != 1 {
 		limit = max(1, math.Floor(limit*u.capacity))
 	}
-	return float64(b.seqs) < limit && b.kv+room <= b.cfg.KV
+	return float64(seqs) < limit && kv+room <= b.cfg.KV
+}
+
+// beyond returns how many requests would wait without room in the batch, beside another one that needs so many tokens of the cache.
+func (u *Upstream) beyond(room int64) int {
+	b := &u.batch
+	seqs, kv, n := b.seqs, b.kv, b.waiting.n+1
+	for i := b.waiting.head; i >= 0; i = u.slots[i].next {
+		s := &u.slots[i]
+		if !u.fitsBeside(seqs, kv, s.room) {
+			return n
+		}
+		seqs, kv, n = seqs+1, kv+s.room, n-1
+	}
+	if u.fitsBeside(seqs, kv, room) {
+		n--
+	}
+	return n
 }
 
 // interrupt lets the run end with the iteration that goes on at now, so that the batch can change; a batch that rests begins.

@@ -26,11 +26,7 @@ func (u *Upstream) full(c *Call) bool {
 	case Sharing:
 		return float64(u.busy) >= u.places()+float64(sv.Queue)
 	case Batch:
-		room := roomOf(c)
-		if u.batch.waiting.n > 0 {
-			room = u.slots[u.batch.waiting.head].room
-		}
-		return u.batch.waiting.n >= sv.Queue && !u.fits(room)
+		return u.batch.waiting.n >= sv.Queue && u.beyond(roomOf(c)) > sv.Queue
 	}
 	return u.line.n >= sv.Queue && (u.line.n > 0 || float64(u.busy) >= u.places())
 }

@@ -152,6 +152,34 @@ func TestMoreConnections(t *testing.T) {
 	}
 }
 
+// Calls that come in the middle of an iteration wait for its end, and all but those that get in then are in the queue.
+func TestBatchRefusesBetweenIterations(t *testing.T) {
+	llm, _ := Profile("tiny-kv")
+	llm.Ingest = 0
+	for _, test := range []struct {
+		kv   int64
+		seqs int
+		most int // how many are there, in the batch and in a queue of 2
+	}{{1 << 20, 4, 4 + 2}, {10_000, 1000, 4 + 2}} { // with what is generated, four are all that such a cache holds
+		llm.KV, llm.MaxSeqs = test.kv, test.seqs
+		u := New(Config{Server: Server{Kind: Batch, LLM: llm, Bounded: true, Queue: 2}})
+		done := 0
+		tell := func(e *Event) {
+			if e.Kind == Done {
+				done++
+			}
+		}
+		for id := range uint64(40) {
+			now := int64(id) * int64(time.Microsecond)
+			u.Advance(now, tell)
+			u.Submit(now, Call{ID: id, Key: id, Input: 2400, Output: 50})
+		}
+		if u.Advance(int64(time.Hour), tell); done != test.most {
+			t.Errorf("with a cache of %d tokens and %d sequences, %d calls of a burst are served, want %d", test.kv, test.seqs, done, test.most)
+		}
+	}
+}
+
 // A batch is full when its cache is, too: then no more calls wait than its queue takes.
 func TestBatchRefusesBeyondItsQueue(t *testing.T) {
 	llm, _ := Profile("tiny-kv")

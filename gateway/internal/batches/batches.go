@@ -50,7 +50,7 @@ type Config struct {
 	// Again is after how long a batch goes on that was stopped by what is not its fault: a key that the upstream does not accept, a
 	// disk that is full. Zero means 1 min.
 	Again time.Duration
-	// Log is told of batches that end; nil means that nobody is.
+	// Log is told of batches that end, and of files that Open removes; nil means that nobody is.
 	Log func(format string, args ...any)
 }
 
@@ -216,7 +216,8 @@ func Open(cfg Config) (_ *Queue, err error) {
 	return q, q.sweep()
 }
 
-// sweep ends what the end of a process has cut: an upload that has data and no name yet, and a deletion of which the name is left.
+// sweep ends what the end of a process has cut: an upload that has data and no name yet, and a deletion of which the name is left. It says what
+// it removes.
 func (q *Queue) sweep() error {
 	results := map[string]bool{} // of batches, which have no name before their batch has ended
 	for _, b := range q.batches {
@@ -235,17 +236,21 @@ func (q *Queue) sweep() error {
 		}
 		data[id] = true
 		if q.files[id] == nil && !results[id] {
-			if err := remove(filepath.Join(dir, e.Name())); err != nil {
+			path := filepath.Join(dir, e.Name())
+			if err := remove(path); err != nil {
 				return err
 			}
+			q.cfg.Log("%s is removed: no upload and no batch names it", path)
 		}
 	}
 	for id := range q.files {
 		if !data[id] {
-			if err := remove(filepath.Join(dir, id+".json")); err != nil {
+			path := filepath.Join(dir, id+".json")
+			if err := remove(path); err != nil {
 				return err
 			}
 			delete(q.files, id)
+			q.cfg.Log("%s is removed: the file that it names is gone", path)
 		}
 	}
 	return nil

@@ -327,6 +327,20 @@ func TestUploadsAndDeletionsThatWereCut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	var told strings.Builder
+	q, err := batches.Open(batches.Config{
+		Dir: dir, Log: func(format string, args ...any) { fmt.Fprintf(&told, format+"\n", args...) },
+		Way: func() (batches.Way, error) { return batches.Way{}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(told.String(), "\n") != 2 || !strings.Contains(told.String(), orphan) || !strings.Contains(told.String(), gone.ID+".json") {
+		t.Errorf("the log tells of %q, want the two files that were removed", told.String())
+	}
 	a = start(t, dir, &upstream{})
 	if _, err := os.Stat(orphan); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what nothing names: %v, want it to be gone", err)
@@ -368,7 +382,7 @@ func TestDeletionThatFails(t *testing.T) {
 	}
 }
 
-// One caller cannot make batches without end: each takes memory until it has ended.
+// One caller cannot have batches without end that are still to be sent.
 func TestMostBatches(t *testing.T) {
 	up := &upstream{hold: make(chan struct{})}
 	guard, err := limiter.New(limiter.Config{})

@@ -73,7 +73,7 @@ func TestStoredByAClockThatIsAhead(t *testing.T) {
 
 func TestVaries(t *testing.T) {
 	for vary, want := range map[string]bool{
-		"": false, "Accept-Encoding, Origin": false, "accept-language": false, "*": true, "Origin, user-agent": true, "X-Forwarded-For": true,
+		"": false, "Accept-Encoding, Origin": false, "accept-language": false, "*": true, "Origin, user-agent": true, "X-Forwarded-For": true, "forwarded": true, "X-Forwarded-Host": false,
 	} {
 		if got := Varies(http.Header{"Vary": {vary}}); got != want {
 			t.Errorf("Varies(%q) = %v", vary, got)

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,11 +42,25 @@ func isIdle(field string) bool {
 	return idle[field] || strings.HasPrefix(field, "X-Stainless-") || strings.HasPrefix(field, "X-Flyball-")
 }
 
+// whose is a pair of Forwarded that says who asked, or through whom.
+var whose = regexp.MustCompile(`^(?i:for|by)=(?:[\w.-]+|"[\w.:\[\]-]+")$`)
+
+// asked returns what Forwarded says (RFC 7239) but for who asked, which would make each caller's request behind a proxy another one.
+func asked(values []string) (elements []string) {
+	for _, v := range values {
+		for e := range strings.SplitSeq(v, ",") {
+			pairs := strings.Split(e, ";")
+			elements = append(elements, strings.Join(slices.DeleteFunc(pairs, func(p string) bool { return whose.MatchString(strings.TrimSpace(p)) }), ";"))
+		}
+	}
+	return elements
+}
+
 // Varies reports whether an answer says that it depends on what is not a part of the key.
 func Varies(h http.Header) bool {
 	for _, f := range h["Vary"] {
 		for name := range strings.SplitSeq(f, ",") {
-			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "*" || isIdle(name) {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name == "*" || isIdle(name) || name == "Forwarded" { // of which the key has a part
 				return true
 			}
 		}
@@ -68,7 +83,11 @@ func KeyOf(r *Request) (k Key, err error) {
 	number(h, len(fields))
 	for _, f := range fields {
 		put(h, f)
-		list(h, r.Header[f])
+		if f == "Forwarded" {
+			list(h, asked(r.Header[f]))
+		} else {
+			list(h, r.Header[f])
+		}
 	}
 	if err := canonical(h, r.Body); err != nil {
 		return Key{}, err

@@ -53,6 +53,11 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s does not change the key", f)
 		}
 	}
+	// What Forwarded says besides, of who asked, is in no link.
+	if a := key(t, "{}", "Forwarded", "for=1.2.3.4;host=a;proto=https, by=_x"); a != key(t, "{}", "Forwarded", `For="[2001:db8::1]:80";host=a;proto=https, for=unknown`) ||
+		a == key(t, "{}", "Forwarded", "for=1.2.3.4;host=b;proto=https, by=_x") || a == key(t, "{}", "Forwarded", "for=1.2.3.4 host=b;host=a;proto=https, by=_x") {
+		t.Error("of Forwarded, who asked changes the key, or the host does not")
+	}
 	// A caller must not have its answer be that of another request by what it puts into one field.
 	if key(t, "{}", "A", "x", "A", "", "A", "B", "A", "c") == key(t, "{}", "A", "x", "B", "c") || key(t, "{}", "A", "x", "A", "") == key(t, "{}", "A", "x") {
 		t.Error("the values of a field stand for other fields")
