@@ -102,4 +102,5 @@ func (g *Guard) ShareBudget(shares []float64) {
 	g.core.ShareBudget(now, shares)
 	g.serve(now, nil)
 	g.unlock()
+	g.mayHaveRoom()
 }

@@ -93,6 +93,7 @@ type shell struct {
 	events    []Decision // not yet told to listeners
 	telling   bool       // a goroutine is telling them
 	listeners []func(Decision)
+	onRoom    func() // when set, is told of room that ShareBudget or Resume made: callers of a pool wait elsewhere
 	budget    retryBudget
 	leaks     leaks
 }
@@ -580,6 +581,14 @@ func (g *Guard) Resume() {
 	g.core.Resume(now)
 	g.serve(now, nil)
 	g.unlock()
+	g.mayHaveRoom()
+}
+
+// mayHaveRoom tells the pool of the guard, if it has one, that callers may start. It is called without the lock.
+func (g *Guard) mayHaveRoom() {
+	if s := g.shell.Load(); s != nil && s.onRoom != nil {
+		s.onRoom()
+	}
 }
 
 // Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called

@@ -237,9 +237,10 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 			k.lane = l
 		}
 		l.relive()
-		// A decision may have made room, and so has a place that was taken back.
+		// A decision may have made room, and so may a share of a budget and the end of a pause, and so has a place that was taken back.
 		g.OnDecision(func(Decision) { p.mayHaveRoom() })
 		g.OnLeak(func(Leak) { p.mayHaveRoom() })
+		g.shell.Load().onRoom = p.mayHaveRoom
 		p.lanes = append(p.lanes, l)
 		return nil
 	}

@@ -85,13 +85,20 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 		if t.faults > most || t.faults == most && (!o.HasRetryAfter || o.RetryAfter <= 0) {
 			return KeyPermit{}, false, nil
 		}
-		return t.more(p.acquire(ctx, t.request, keyChoice{noProbe: true}))
+		return t.next(ctx, keyChoice{noProbe: true})
 	case KeyForbidden:
-		if t.forbidden != nil || len(p.keys) == 1 || !t.affords(o) {
+		if t.forbidden != nil || len(p.keys) == 1 {
+			return KeyPermit{}, false, nil
+		}
+		delay, ok := t.affords(o)
+		if !ok {
 			return KeyPermit{}, false, nil
 		}
 		t.forbidden = t.key
-		return t.another(ctx, t.tried, keyChoice{noProbe: true})
+		if p.hasOther(t.tried) || !p.hasOther([]*poolKey{t.key}) {
+			return t.another(ctx, t.tried, keyChoice{noProbe: true})
+		}
+		return t.after(ctx, delay) // the others were throttled before
 	}
 	if !Retryable(o, t.request.Idempotent || safe) {
 		return KeyPermit{}, false, nil
@@ -116,6 +123,11 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 			return permit, true, nil
 		}
 	}
+	return t.after(ctx, delay)
+}
+
+// after waits for a delay, or longer when keys named one that no guard keeps, and then for a permit.
+func (t *Rotation) after(ctx context.Context, delay time.Duration) (KeyPermit, bool, error) {
 	delay, avoid, ok := t.sitOut(delay)
 	if deadline, has := ctx.Deadline(); !ok || has && time.Until(deadline) < delay {
 		return KeyPermit{}, false, nil
@@ -123,11 +135,16 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 	if err := Sleep(ctx, delay); err != nil {
 		return KeyPermit{}, true, err
 	}
-	choice := keyChoice{avoid: avoid, noProbe: true}
-	if t.forbidden != nil { // which says nothing of the keys that were throttled
-		return t.another(ctx, []*poolKey{t.forbidden}, choice)
+	return t.next(ctx, keyChoice{avoid: avoid, noProbe: true})
+}
+
+// next waits for a permit, and not for one of the key that was forbidden the call while there is another one in service: what became of the
+// call with those says nothing of the first one.
+func (t *Rotation) next(ctx context.Context, c keyChoice) (KeyPermit, bool, error) {
+	if some := []*poolKey{t.forbidden}; t.forbidden != nil && t.pool.hasOther(some) {
+		return t.another(ctx, some, c)
 	}
-	return t.more(p.acquire(ctx, t.request, choice))
+	return t.more(t.pool.acquire(ctx, t.request, c))
 }
 
 // sitOut returns how long a send after a delay has to wait when no guard keeps what keys were told: until the first of them is over. avoid
@@ -156,12 +173,11 @@ func (t *Rotation) sitOut(delay time.Duration) (longer time.Duration, avoid []*p
 	return longer, avoid, true
 }
 
-// affords takes a retry that has no delay from the budget.
-func (t *Rotation) affords(o *Outcome) bool {
+// affords takes a retry from the budget, for which the upstream named no delay.
+func (t *Rotation) affords(o *Outcome) (delay time.Duration, ok bool) {
 	t.attempts++
 	told := Outcome{Class: o.Class}
-	_, ok := t.key.lane.guard.MayRetry(context.Background(), t.attempts, &told)
-	return ok
+	return t.key.lane.guard.MayRetry(context.Background(), t.attempts, &told)
 }
 
 // elsewhere returns a permit of a key that has not been tried and has room now.

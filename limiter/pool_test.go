@@ -742,6 +742,63 @@ func TestPoolForbiddenAndThrottled(t *testing.T) {
 	})
 }
 
+// A key that was only throttled is tried again when the other one is forbidden the call, whichever comes first.
+func TestPoolThrottledAndForbidden(t *testing.T) {
+	for _, told := range []Outcome{{Class: feedback.Throttled}, throttledFor(time.Second)} {
+		for _, ignore := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, []int{2, 2}, func(c *PoolConfig) { c.Guard.IgnoreRetryAfter = ignore })
+				first := true
+				var sent []string
+				var at time.Time
+				err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+					sent = append(sent, key.Reveal())
+					switch {
+					case key.Reveal() != credential(0):
+						return FailKey(KeyForbidden, errors.New("403"))
+					case first:
+						first, at = false, time.Now()
+						return Fail(told, errors.New("429"))
+					}
+					if told.HasRetryAfter && time.Since(at) < told.RetryAfter {
+						t.Errorf("sent again after %v", time.Since(at))
+					}
+					return nil
+				})
+				if err != nil {
+					t.Errorf("%v; sent %v", err, sent)
+				}
+			})
+		}
+	}
+}
+
+// A call that a key was forbidden does not go back to it when the next one is found to be out.
+func TestPoolForbiddenThenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1, 1}, nil)
+		a, b, c := takeKey(t, p), takeKey(t, p), takeKey(t, p)
+		wantKey(t, &c, 2)
+		a.Release(okay, KeyFine)
+		b.Release(okay, KeyFine)
+		time.AfterFunc(time.Second, func() { c.Release(okay, KeyFine) })
+		var sent []string
+		err := p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+			sent = append(sent, key.Reveal())
+			switch key.Reveal() {
+			case credential(0):
+				return FailKey(KeyForbidden, errors.New("403"))
+			case credential(1):
+				return FailKey(KeyUnauthorized, errors.New("401"))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%v; sent %v", err, sent)
+		}
+	})
+}
+
 // It does not wait for longer than a caller may, nor for a key that goes out meanwhile.
 func TestPoolForbiddenGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -1381,4 +1438,41 @@ func TestPoolForbiddenProbe(t *testing.T) {
 			t.Errorf("after five probes that were forbidden: %v, and the next one in %v", k, in)
 		}
 	})
+}
+
+// Who waits for a key is let in as soon as a share of its budget comes, and when its pause is ended.
+func TestPoolShareComes(t *testing.T) {
+	for _, what := range []string{"a share", "a larger share", "the end of a pause"} {
+		synctest.Test(t, func(t *testing.T) {
+			budget := &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 600}}}
+			p := newPool(t, []int{2}, func(c *PoolConfig) { c.Guard.Budget, c.Guard.MaxWait = budget, 20*time.Second })
+			g := p.Guards()[0]
+			switch what {
+			case "a share":
+				g.ShareBudget([]float64{0})
+			case "a larger share":
+				g.ShareBudget([]float64{0.01})
+				for range 6 {
+					kp := takeKey(t, p)
+					kp.Release(okay, KeyFine)
+				}
+			case "the end of a pause":
+				g.Pause(time.Now().Add(10 * time.Second))
+			}
+			start := time.Now()
+			time.AfterFunc(time.Second, func() {
+				if what == "the end of a pause" {
+					g.Resume()
+				} else {
+					g.ShareBudget([]float64{1})
+				}
+			})
+			kp, err := p.Acquire(context.Background(), Request{})
+			if took := time.Since(start); err != nil || took > 2*time.Second {
+				t.Errorf("a caller that waits for %s: after %v: %v", what, took, err)
+			} else {
+				kp.Release(okay, KeyFine)
+			}
+		})
+	}
 }

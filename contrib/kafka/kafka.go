@@ -127,6 +127,7 @@ func (c Config) check() (Config, error) {
 type Source struct {
 	cfg    Config
 	client *kgo.Client
+	out    producer
 
 	mu      sync.Mutex
 	parts   map[place]*partition
@@ -192,6 +193,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
+	s.out.client = s.client
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := s.topics(ctx); err != nil {
@@ -509,10 +511,34 @@ func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, valu
 	for i := 0; i < len(own); i += 2 {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: own[i], Value: []byte(own[i+1])})
 	}
-	if err := s.client.ProduceSync(ctx, r).FirstErr(); err != nil {
-		return fmt.Errorf("kafka: producing to %s: %w", topic, err)
+	if err := s.out.produce(ctx, r); err != nil {
+		return err
 	}
 	return s.Ack(ctx, d)
+}
+
+// producer produces records one by one for many callers.
+type producer struct {
+	client *kgo.Client
+	// alone is held for writing by who has a record go in a batch of its own, and for reading by the others.
+	alone sync.RWMutex
+}
+
+// produce produces a record. Records that come at the same time are a batch, and brokers refuse one that is too large for the topic as a whole,
+// small records and all. So one that was refused goes once more, alone: it is too large only when it is refused again.
+func (p *producer) produce(ctx context.Context, r *kgo.Record) error {
+	p.alone.RLock()
+	err := p.client.ProduceSync(ctx, r).FirstErr()
+	p.alone.RUnlock()
+	if errors.Is(err, kerr.MessageTooLarge) {
+		p.alone.Lock()
+		err = p.client.ProduceSync(ctx, r).FirstErr()
+		p.alone.Unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("kafka: producing to %s: %w", r.Topic, err)
+	}
+	return nil
 }
 
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.
@@ -624,8 +650,8 @@ type ReplyConfig struct {
 // place of one that is too large for the topic is a line without an answer, whose error has the code answer_too_large. Make it with
 // OpenReplies.
 type Replies struct {
-	client *kgo.Client
-	topic  string
+	out   producer
+	topic string
 }
 
 // OpenReplies makes a sink.
@@ -637,25 +663,19 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	return &Replies{client, cfg.Topic}, nil
+	return &Replies{out: producer{client: client}, topic: cfg.Topic}, nil
 }
 
 // Put implements drain.Sink.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
-	err := r.produce(ctx, res.ID, res.AppendJSON(nil))
+	rec := &kgo.Record{Topic: r.topic, Key: []byte(res.ID), Value: res.AppendJSON(nil)}
+	err := r.out.produce(ctx, rec)
 	if errors.Is(err, kerr.MessageTooLarge) {
 		// It will not fit the next time either, and no other job would get by.
-		err = r.produce(ctx, res.ID, tooLarge(res, r.topic))
+		rec.Value = tooLarge(res, r.topic)
+		err = r.out.produce(ctx, rec)
 	}
 	return err
-}
-
-func (r *Replies) produce(ctx context.Context, key string, value []byte) error {
-	rec := &kgo.Record{Topic: r.topic, Key: []byte(key), Value: value}
-	if err := r.client.ProduceSync(ctx, rec).FirstErr(); err != nil {
-		return fmt.Errorf("kafka: producing to %s: %w", r.topic, err)
-	}
-	return nil
 }
 
 // tooLarge returns the line for a result whose answer is larger than a record of the topic may be.
@@ -680,6 +700,6 @@ func tooLarge(res *drain.Result, topic string) []byte {
 
 // Close ends the client.
 func (r *Replies) Close() error {
-	r.client.Close()
+	r.out.client.Close()
 	return nil
 }

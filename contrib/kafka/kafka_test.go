@@ -808,6 +808,49 @@ func TestLargeReply(t *testing.T) {
 	})
 }
 
+// Answers that come at the same time, of which each is small enough for the topic and all together are not, are told all the same.
+func TestSmallRepliesTogether(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("replies")
+		c := admin(t, brokers)
+		req := kmsg.NewPtrCreateTopicsRequest()
+		rt := kmsg.NewCreateTopicsRequestTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, 1, 1
+		most := kmsg.NewCreateTopicsRequestTopicConfig()
+		most.Name, most.Value = "max.message.bytes", kmsg.StringPtr("65536")
+		rt.Configs = append(rt.Configs, most)
+		req.Topics = append(req.Topics, rt)
+		resp, err := req.RequestWith(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
+			t.Fatal(err)
+		}
+		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: topic, Options: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		const n = 20
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() {
+				if err := r.Put(t.Context(), &drain.Result{ID: fmt.Sprint(i), Status: 200, Body: []byte(`"` + strings.Repeat("x", 40<<10) + `"`)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for _, rec := range read(t, brokers, topic, n) {
+			var line struct{ Error json.RawMessage }
+			if err := json.Unmarshal(rec.Value, &line); err != nil || string(line.Error) != "null" {
+				t.Errorf("%s: %.200s", rec.Key, rec.Value)
+			}
+		}
+	})
+}
+
 // A dead letter that somebody copies back is a new job, whatever it went through before; and one that then has to wait goes on from
 // there.
 func TestDeadLetterCopiedBack(t *testing.T) {

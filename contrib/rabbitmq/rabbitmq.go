@@ -393,10 +393,12 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 		if err == nil {
 			s.mu.Lock()
 			s.link = l
-			closed := s.closed
+			closed, fits := s.closed, s.paused == (l.tag == "")
 			s.mu.Unlock()
 			if closed {
 				l.close()
+			} else if !fits { // a pause has begun or ended since it was made
+				_ = l.conn.Close()
 			}
 			continue
 		}

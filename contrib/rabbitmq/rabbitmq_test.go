@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -599,6 +600,65 @@ func TestConsumerEndedByTheBroker(t *testing.T) {
 		t.Fatal("the queue is not made again")
 	}
 	publish(t, admin(t, u), queue, "job")
+	if err := <-came; err != nil {
+		t.Error(err)
+	}
+}
+
+// consumes is a connection that calls back before it lets the request to consume through.
+type consumes struct {
+	net.Conn
+	before func()
+}
+
+func (c *consumes) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte{0, 60, 0, 20}) { // basic.consume
+		c.before()
+	}
+	return c.Conn.Write(b)
+}
+
+// A pause that begins while a lost connection is made again holds for the new one.
+func TestPausedWhileConnecting(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("pausing-%d", time.Now().UnixNano())
+	var src *rabbitmq.Source
+	var first net.Conn
+	var pause sync.Once
+	dials, third := 0, make(chan struct{})
+	src = open(t, rabbitmq.Config{URL: u, Queue: queue, ConsumerTimeout: 3 * time.Second, Dial: func(network, addr string) (net.Conn, error) {
+		raw, err := amqp.DefaultDial(time.Second)(network, addr)
+		if dials++; dials == 1 {
+			first = raw
+			return raw, err
+		}
+		if dials == 3 {
+			close(third)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &consumes{raw, func() { pause.Do(func() { src.Pause(time.Now().Add(time.Hour)) }) }}, nil
+	}})
+	defer src.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	first.Close()
+	came := make(chan error, 1)
+	go func() {
+		ds, err := src.Fetch(ctx, 1)
+		if err == nil && string(ds[0].Body) != "job" {
+			err = fmt.Errorf("%s came", ds[0].Body)
+		}
+		came <- err
+	}()
+	select {
+	case <-third: // the second one was about to consume when the pause began
+	case <-ctx.Done():
+		t.Fatal("it consumes in the pause")
+	}
+	publish(t, admin(t, u), queue, "job")
+	src.Resume()
 	if err := <-came; err != nil {
 		t.Error(err)
 	}
