@@ -46,6 +46,7 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	}
 	n = min(n, s.Limit) // of what it saw beyond, the limit was taken back since
 	g.cut(t, n, CauseTimeout, factor)
+	s.Late = s.Late || s.LateDebt > 1
 	g.crowded(t, c)
 }
 

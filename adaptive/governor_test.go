@@ -352,6 +352,25 @@ func TestGovernorTimeoutsInACrowd(t *testing.T) {
 	}
 }
 
+// TestGovernorTimeoutsInDebt has a call time out while nothing passes. That is an outage, unless timeouts alone came before it, which calls that end well have not made up for: then
+// there are too many.
+func TestGovernorTimeoutsInDebt(t *testing.T) {
+	for _, test := range []struct {
+		debt float32
+		late bool
+	}{{0, false}, {1, false}, {1.5, true}} {
+		g, now := warm(40)
+		g.s.TimeoutDebt = test.debt
+		sent := now
+		now += 30 * time.Second
+		g.Window(sent, Window{Start: sent - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 40, InFlight: 40, Full: true, Waiting: 9})
+		g.Ended(now, Call{SentAt: sent, InFlight: 40, Episode: g.s.Episode}, Outcome{Class: feedback.Timeout})
+		if g.s.Late != test.late {
+			t.Errorf("a debt of %v before: a crowd: %v, want %v", test.debt, g.s.Late, test.late)
+		}
+	}
+}
+
 // While nothing passes at all, calls time out however few they saw when they began: the limit is lowered from what is in flight.
 func TestGovernorTimeoutsInAnOutage(t *testing.T) {
 	for _, test := range []struct {
