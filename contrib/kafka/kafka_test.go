@@ -57,7 +57,7 @@ func each(t *testing.T, f func(t *testing.T, brokers []string)) {
 
 func admin(t *testing.T, brokers []string) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(1<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -674,12 +674,8 @@ func TestRevokedDuringFetch(t *testing.T) {
 func TestLargeDeadLetter(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
 		topic := name("large")
-		create(t, admin(t, brokers), topic, 1)
-		c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(1<<20))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
 		sizes := []int{1<<20 - 120, 1<<20 - 20_000}
 		for _, n := range sizes {
 			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(strings.Repeat("x", n))}).FirstErr(); err != nil {
@@ -717,12 +713,8 @@ func TestLargeDeadLetter(t *testing.T) {
 func TestLargeRetry(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
 		topic := name("large")
-		create(t, admin(t, brokers), topic, 1)
-		c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(1<<20))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
 		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: make([]byte, 1<<20-120)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}

@@ -573,6 +573,19 @@ func TestHandedBackBeforeAPause(t *testing.T) {
 	}
 }
 
+// comes tells whether the next delivery is a body, once there is one.
+func comes(ctx context.Context, src *rabbitmq.Source, body string) <-chan error {
+	came := make(chan error, 1)
+	go func() {
+		ds, err := src.Fetch(ctx, 1)
+		if err == nil && string(ds[0].Body) != body {
+			err = fmt.Errorf("%s came", ds[0].Body)
+		}
+		came <- err
+	}()
+	return came
+}
+
 // A consumer that the broker ends, because its queue was deleted or the node of it is gone, is made again, and its queue with it.
 func TestConsumerEndedByTheBroker(t *testing.T) {
 	u := url(t)
@@ -581,14 +594,7 @@ func TestConsumerEndedByTheBroker(t *testing.T) {
 	defer src.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	came := make(chan error, 1)
-	go func() {
-		ds, err := src.Fetch(ctx, 1)
-		if err == nil && string(ds[0].Body) != "job" {
-			err = fmt.Errorf("%s came", ds[0].Body)
-		}
-		came <- err
-	}()
+	came := comes(ctx, src, "job")
 	if _, err := admin(t, u).QueueDelete(queue, false, false, false); err != nil {
 		t.Fatal(err)
 	}
@@ -644,14 +650,7 @@ func TestPausedWhileConnecting(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	first.Close()
-	came := make(chan error, 1)
-	go func() {
-		ds, err := src.Fetch(ctx, 1)
-		if err == nil && string(ds[0].Body) != "job" {
-			err = fmt.Errorf("%s came", ds[0].Body)
-		}
-		came <- err
-	}()
+	came := comes(ctx, src, "job")
 	select {
 	case <-third: // the second one was about to consume when the pause began
 	case <-ctx.Done():

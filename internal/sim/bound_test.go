@@ -141,6 +141,24 @@ func randomGuard(rng *rand.Rand) *Guard {
 	}
 }
 
+func boundOf(t *testing.T, cfg Config) *Limits {
+	t.Helper()
+	l, err := Bound(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func runOf(t *testing.T, cfg Config) *Result {
+	t.Helper()
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
 // No controller has more successes than the bound, at the end or at the end of any step before it.
 func TestBoundHolds(t *testing.T) {
 	t.Parallel()
@@ -156,10 +174,7 @@ func TestBoundHolds(t *testing.T) {
 	for n := range worlds {
 		rng := rand.New(rand.NewPCG(uint64(n), 1))
 		cfg := randomWorld(rng)
-		bound, err := Bound(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bound := boundOf(t, cfg)
 		cfg.Horizon = bound.Horizon
 		for range 3 {
 			cfg.Guard = randomGuard(rng)
@@ -216,14 +231,7 @@ func TestBoundCountsWholeServers(t *testing.T) {
 			Upstream: upstream.Config{Server: upstream.Server{Servers: test.servers, Service: draw.Of(time.Second)}, Faults: test.faults},
 			Changes:  test.changes,
 		}
-		bound, err := Bound(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := Run(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bound, res := boundOf(t, cfg), runOf(t, cfg)
 		if !bound.Exact || res.InTime > bound.OK || float64(res.InTime) != 60*test.rate || bound.Rate[30] != test.rate {
 			t.Errorf("%s: %d successes, the bound is %d (exact: %v) at %v a second, want %v", test.name, res.InTime, bound.OK, bound.Exact, bound.Rate[30], 60*test.rate)
 		}
@@ -239,10 +247,7 @@ func TestBoundOfALowerWindow(t *testing.T) {
 		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{{Limit: 60, Algorithm: upstream.FixedWindow}}},
 		Changes:  []Change{{At: time.Minute, Param: Param{Kind: upstream.ParamQuotaLimit}, To: 30}},
 	}
-	bound, err := Bound(context.Background(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bound := boundOf(t, cfg)
 	if !bound.Exact || bound.OK != 90 {
 		t.Errorf("the bound is %d (exact: %v), want 60 in the first minute and 30 in the second", bound.OK, bound.Exact)
 	}
@@ -271,14 +276,7 @@ func TestBoundKeepsALog(t *testing.T) {
 			Workload: Workload{Kind: Backlog, Clients: 100, Input: draw.Of(10), Retry: Retry{Attempts: 250, Base: time.Second, Max: time.Second}},
 			Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{test.quota}},
 		}
-		bound, err := Bound(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := Run(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bound, res := boundOf(t, cfg), runOf(t, cfg)
 		if res.InTime != test.want || bound.OK != test.want {
 			t.Errorf("%s: %d successes, the bound is %d, want %d", test.name, res.InTime, bound.OK, test.want)
 		}
@@ -317,19 +315,13 @@ func TestBoundAtOneInstant(t *testing.T) {
 			Change{At: time.Second, Param: Param{Kind: upstream.ParamQueue}, To: 20}, Change{At: time.Minute, Param: Param{Kind: upstream.ParamServers}, To: 100},
 		), 20},
 	} {
-		bound, err := Bound(context.Background(), test.cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bound := boundOf(t, test.cfg)
 		if !bound.Exact || bound.OK > test.most {
 			t.Errorf("%s: the bound is %d (exact: %v), want at most %d", test.name, bound.OK, bound.Exact, test.most)
 		}
 		for _, limit := range []int{5, 10, 20, 100} {
 			test.cfg.Guard = &Guard{NewLaw: func(int) adaptive.Law { return adaptive.NewFixed(limit) }, Queue: 100, MaxWait: time.Hour}
-			res, err := Run(context.Background(), test.cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
+			res := runOf(t, test.cfg)
 			if res.InTime > bound.OK {
 				t.Errorf("%s: a limit of %d has %d successes, the bound is %d", test.name, limit, res.InTime, bound.OK)
 			}
@@ -363,14 +355,7 @@ func TestBoundOfFaults(t *testing.T) {
 			Seed: 1, Duration: 55 * time.Second, Step: time.Second, Upstream: test.u,
 			Workload: Workload{Kind: Backlog, Clients: 20, Retry: Retry{Attempts: 200, Base: 500 * time.Millisecond, Max: 500 * time.Millisecond}},
 		}
-		bound, err := Bound(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := Run(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bound, res := boundOf(t, cfg), runOf(t, cfg)
 		if !bound.Exact || res.InTime > bound.OK || bound.OK > test.most {
 			t.Errorf("%s: %d successes, the bound is %d (exact: %v), want at most %d", test.name, res.InTime, bound.OK, bound.Exact, test.most)
 		}
@@ -388,14 +373,7 @@ func TestBoundMeetsTheSameSessions(t *testing.T) {
 		},
 		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond), InputToken: time.Millisecond, OutputToken: 10 * time.Millisecond}},
 	}
-	bound, err := Bound(context.Background(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := Run(context.Background(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bound, res := boundOf(t, cfg), runOf(t, cfg)
 	if res.InTime != bound.OK || res.TokensInTime != bound.Tokens {
 		t.Errorf("the run has %d successes with %d tokens, the oracle %d with %d", res.InTime, res.TokensInTime, bound.OK, bound.Tokens)
 	}
@@ -486,10 +464,7 @@ func TestBoundCountsLag(t *testing.T) {
 			if test.change != nil {
 				test.change(&test.cfg)
 			}
-			b, err := Bound(context.Background(), test.cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := boundOf(t, test.cfg)
 			if b.Exact != test.exact {
 				t.Errorf("exact is %v, want %v", b.Exact, test.exact)
 			}
@@ -524,20 +499,14 @@ func TestBoundOfLagHolds(t *testing.T) {
 	for seed := range uint64(3) {
 		cfg := lagWorld(draw.Dist{Shape: draw.Lognormal, Mean: 1500e6, Sigma: .7}, draw.Dist{Shape: draw.Uniform, Mean: 250e6, Spread: 250e6})
 		cfg.Seed = seed + 1
-		bound, err := Bound(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bound := boundOf(t, cfg)
 		for limit := 13; limit <= 21; limit++ {
 			who := fmt.Sprintf("a limit of %d", limit)
 			cfg.Guard = &Guard{NewLaw: func(int) adaptive.Law { return adaptive.NewFixed(limit) }, Queue: 1024, MaxWait: time.Hour}
 			if limit == 13 {
 				who, cfg.Guard = "no guard", nil
 			}
-			res, err := Run(context.Background(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
+			res := runOf(t, cfg)
 			share := float64(res.InTime) / float64(bound.OK)
 			t.Logf("seed %d: %s has %.3f of the bound, %.3f 429s per success", cfg.Seed, who, share, float64(res.Rejected)/float64(res.OK))
 			if res.InTime > bound.OK {
