@@ -65,6 +65,16 @@ func admin(t *testing.T, brokers []string) *kgo.Client {
 	return c
 }
 
+// fetch returns the next delivery, once there is one.
+func fetch(t *testing.T, s *kafka.Source) *drain.Delivery {
+	t.Helper()
+	ds, err := s.Fetch(t.Context(), 1)
+	if err != nil || len(ds) != 1 {
+		t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+	}
+	return ds[0]
+}
+
 func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
 	t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
@@ -720,15 +730,7 @@ func TestLargeRetry(t *testing.T) {
 		}
 		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
 		defer func() { s.Close() }()
-		fetch := func() *drain.Delivery {
-			t.Helper()
-			ds, err := s.Fetch(t.Context(), 1)
-			if err != nil || len(ds) != 1 {
-				t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
-			}
-			return ds[0]
-		}
-		d := fetch()
+		d := fetch(t, s)
 		back := make(chan *drain.Delivery, 1)
 		go func() { // what waits for records hears of it
 			ds, err := s.Fetch(t.Context(), 1)
@@ -758,7 +760,7 @@ func TestLargeRetry(t *testing.T) {
 		}
 		s.Close()
 		s = open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
-		if next := fetch(); string(next.Body) != "next" {
+		if next := fetch(t, s); string(next.Body) != "next" {
 			t.Errorf("%s came again, which was acknowledged", next.Where)
 		}
 	})
@@ -859,19 +861,11 @@ func TestDeadLetterCopiedBack(t *testing.T) {
 		}
 		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
 		defer s.Close()
-		fetch := func() *drain.Delivery {
-			t.Helper()
-			ds, err := s.Fetch(t.Context(), 1)
-			if err != nil || len(ds) != 1 {
-				t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
-			}
-			return ds[0]
-		}
 		produce([]kgo.RecordHeader{
 			{Key: "x-flyball-attempts", Value: []byte("7")},
 			{Key: "x-flyball-since", Value: fmt.Append(nil, time.Now().Add(-25*time.Hour).UnixMilli())},
 		})
-		d := fetch()
+		d := fetch(t, s)
 		if d.Attempts != 7 || time.Since(d.Since) < 24*time.Hour {
 			t.Fatalf("a job that was tried before has %d attempts, since %v", d.Attempts, d.Since)
 		}
@@ -883,14 +877,14 @@ func TestDeadLetterCopiedBack(t *testing.T) {
 			t.Fatalf("there are %d dead letters", len(letters))
 		}
 		produce(letters[0].Headers)
-		d = fetch()
+		d = fetch(t, s)
 		if d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
 			t.Errorf("copied back it has %d attempts, %d retries, since %v; want a new job", d.Attempts, d.Retries, d.Since)
 		}
 		if err := s.Retry(t.Context(), d, time.Second, "refused"); err != nil {
 			t.Fatal(err)
 		}
-		if again := fetch(); again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(time.UnixMilli(d.Since.UnixMilli())) {
+		if again := fetch(t, s); again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(time.UnixMilli(d.Since.UnixMilli())) {
 			t.Errorf("tried again it has %d attempts, %d retries, since %v; want 1, 1, %v", again.Attempts, again.Retries, again.Since, d.Since)
 		}
 	})
