@@ -150,8 +150,8 @@ func TestGroupMemory(t *testing.T) {
 	learned := float64(heap()-before) / n
 	t.Logf("%.0f B a guard at rest, %.0f B with what it learned", atRest, learned)
 	// The slice and the map of keys are counted, too.
-	if atRest > 400 || learned > 4096 {
-		t.Errorf("%.0f B at rest and %.0f B after a refusal, want at most 400 and 4096", atRest, learned)
+	if atRest > 256 || learned > 4096 {
+		t.Errorf("%.0f B at rest and %.0f B after a refusal, want at most 256 and 4096", atRest, learned)
 	}
 	runtime.KeepAlive(p)
 }

@@ -84,9 +84,8 @@ type Core struct {
 
 	// What follows needs the lock.
 
-	ended  uint64  // calls that ended well and were collected from the meter
-	state  *state  // nil until it is needed
-	resets *resets // of quotas of which answers tell; nil until one does
+	ended uint64 // calls that ended well and were collected from the meter
+	state *state // nil until it is needed
 }
 
 // state is the part of a Core that needs the lock.
@@ -113,6 +112,7 @@ type state struct {
 	spread     time.Duration // after a pause: the time that its spreading takes
 	tokens     pacer
 	freed      *freed        // places whose calls have ended and that are not free yet
+	resets     *resets       // of quotas of which answers tell; nil until one does
 	latency    time.Duration // mean latency of the last window that timed a call
 	quickest   time.Duration // smallest latency so far; 0 when unknown
 
@@ -286,7 +286,7 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	if now-s.window.Start < idle || s.budget.Limited() {
 		return false
 	}
-	c.state, c.resets = nil, nil
+	c.state = nil
 	c.slots.classed.Store(0)
 	c.apply(now, &c.cfg.First)
 	c.slots.setHeld(false)
@@ -1001,11 +1001,11 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 	}
 	for i := range o.Windows {
 		w := &o.Windows[i]
-		if c.resets == nil && w.Reset > 0 {
-			c.resets = new(resets)
+		if s.resets == nil && w.Reset > 0 {
+			s.resets = new(resets)
 		}
-		if c.resets != nil {
-			c.resets.note(sent, now, w)
+		if s.resets != nil {
+			s.resets.note(sent, now, w)
 		}
 		c.decide(now, s.law.Hint(now, *w))
 	}

@@ -164,7 +164,7 @@ func (it *queueItem) cost() int64 { return min(max(it.Cost, 1), maxCost) }
 type queue struct {
 	cfg     *QueueConfig
 	n       int
-	apart   int    // of those, how many could not be in a plainLine
+	apart   int32  // of those, how many could not be in a plainLine
 	waiting uint8  // bit c: class c has waiters
 	seq     uint64 // pushes
 	starts  uint64

@@ -64,5 +64,6 @@ func (r *resets) ends(o *adaptive.Outcome) bool {
 
 // Heeds reports whether the delay that o names is to be waited for: not one that is only told by when a quota that refills is full again. It needs the lock.
 func (c *Core) Heeds(o *adaptive.Outcome) bool {
-	return o.HasRetryAfter && (!o.UntilReset || c.resets == nil || c.resets.ends(o))
+	s := c.state
+	return o.HasRetryAfter && (!o.UntilReset || s == nil || s.resets == nil || s.resets.ends(o))
 }

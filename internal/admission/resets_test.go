@@ -129,7 +129,7 @@ func TestResetsToldByStreams(t *testing.T) {
 // TestHeedsWithoutWindow: a reset of no window that is told is not known to move.
 func TestHeedsWithoutWindow(t *testing.T) {
 	reset := &adaptive.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Minute, UntilReset: true}
-	if c := (&Core{resets: new(resets)}); !c.Heeds(reset) {
+	if c := (&Core{state: &state{resets: new(resets)}}); !c.Heeds(reset) {
 		t.Errorf("a reset of no window is not waited for")
 	}
 }
