@@ -53,8 +53,8 @@ func (e *env) commands() []*cli.Command {
 }
 
 // usageError makes a wrong flag a misuse without printing the whole help.
-func usageError(_ *cli.Context, err error, _ bool) error {
-	return misuse(fmt.Errorf("%w; see gateway --help", err))
+func usageError(c *cli.Context, err error, _ bool) error {
+	return misuse(fmt.Errorf("%w; see %s --help", err, c.Command.HelpName))
 }
 
 // exit prints an error and returns the exit code for it.

@@ -83,7 +83,9 @@ func TestMisuse(t *testing.T) {
 		want []string
 	}{
 		{"gateway serve", []string{`there is no command "serve"`}},
+		{"gateway limits.toml", []string{`there is no command "limits.toml"`, "gateway --config limits.toml"}},
 		{"gateway --port 3", []string{"see gateway --help"}},
+		{"gateway check --config " + bad, []string{"see gateway check --help"}},
 		{"gateway --config " + dir + "/none.toml", []string{"none.toml cannot be read"}},
 		{"gateway --config " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown", "did you mean listen?", `limits.toml:5:1: gateway.route[0].upstream is "opneai"`, `did you mean "openai"?`}},
 		{"gateway check " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown"}},

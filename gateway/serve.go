@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,8 +20,10 @@ func serveFlags() []cli.Flag {
 
 // serveAction serves until the context ends.
 func (e *env) serveAction(c *cli.Context) error {
-	if c.Args().Present() {
-		return misuse(fmt.Errorf("there is no command %q; see gateway --help", c.Args().First()))
+	if name := c.Args().First(); strings.HasSuffix(name, ".toml") {
+		return misuse(fmt.Errorf("there is no command %q; a file comes after --config: gateway --config %s", name, name))
+	} else if c.Args().Present() {
+		return misuse(fmt.Errorf("there is no command %q; see gateway --help", name))
 	}
 	log, _ := e.stderr.(*os.File)
 	s, err := server.New(server.Options{Config: c.String("config"), Listen: c.String("listen"), Admin: c.String("admin"), Log: log})
