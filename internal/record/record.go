@@ -182,7 +182,8 @@ func (v *visit) Close() error {
 func (v *visit) end() {
 	v.once.Do(func() {
 		r := &v.row
-		r.End = time.Since(v.proxy.began)
+		r.End = min(time.Since(v.proxy.began), r.At+trace.MaxLatency) // no trace has a longer one
+		r.First = min(r.First, r.End)
 		if v.watch != nil {
 			if u := v.watch.Report().Usage; u.Known {
 				r.In, r.Out, r.Cached = bounded(u.Input), bounded(u.Output), min(bounded(u.CachedInput), bounded(u.Input))

@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flyball-go/flyball/internal/draw"
@@ -135,6 +137,39 @@ func TestFullDisk(t *testing.T) {
 	if _, _, _, err := p.Counts(); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("%v", err)
 	}
+}
+
+// roundTrip is an upstream without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// body is the body of an answer.
+type body func(b []byte) (int, error)
+
+func (f body) Read(b []byte) (int, error) { return f(b) }
+func (f body) Close() error               { return nil }
+
+// Whatever an upstream answers, and however long it takes, the trace can be read: one row that cannot would cost all of them.
+func TestOddAnswersAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		target, _ := url.Parse("http://upstream.invalid")
+		p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+			status, _ := strconv.Atoi(r.URL.Path[1:])
+			return &http.Response{StatusCode: status, Header: http.Header{}, Body: body(func([]byte) (int, error) {
+				time.Sleep(25 * time.Hour)
+				return 1, io.EOF
+			})}, nil
+		}))
+		for _, path := range []string{"/200", "/999", "/600"} {
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+		}
+		tr, err := trace.Read("out", &out, trace.Options{})
+		if err != nil || len(tr.Rows) != 3 || tr.Rows[0].Latency() != trace.MaxLatency || tr.Rows[1].Status != 999 {
+			t.Errorf("%+v, %v", tr, err)
+		}
+	})
 }
 
 // An upstream that is not there is a 502, and a request without a status.
