@@ -118,7 +118,9 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	// What is under way may end; what takes longer is cut off, and written down so.
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	cut := 0
 	if web.Shutdown(end) != nil {
+		_, _, cut, _ = proxy.Counts()
 		_ = web.Close()
 		for range 100 {
 			if _, _, open, _ := proxy.Counts(); open == 0 {
@@ -127,7 +129,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	rows, refused, open, err := proxy.Counts()
+	rows, refused, _, err := proxy.Counts()
 	if err != nil {
 		return internal(fmt.Errorf("the trace could not be written: %w; what came before is in %s (read it with --sort)", err, out))
 	}
@@ -138,7 +140,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	if err := sorted(out); err != nil {
 		return internal(fmt.Errorf("the trace is complete, but could not be sorted: %w; read it with --sort", err))
 	}
-	fmt.Fprintf(e.stderr, "simulate: wrote %d requests to %s, %d of them refused; %d were cut off\n", rows, out, refused, open)
+	fmt.Fprintf(e.stderr, "simulate: wrote %d requests to %s, %d of them refused; %d were cut off\n", rows, out, refused, cut)
 	return nil
 }
 

@@ -156,6 +156,7 @@ type visit struct {
 	sent   atomic.Int64 // bytes of the request's body
 	watch  *feedback.Watcher
 	header http.Header
+	whole  bool // the body was read to its end
 	once   sync.Once
 }
 
@@ -166,6 +167,7 @@ func (v *visit) Read(b []byte) (int, error) {
 		v.row.First = time.Since(v.proxy.began)
 	}
 	if err != nil {
+		v.whole = err == io.EOF
 		v.end()
 	}
 	return n, err
@@ -178,19 +180,23 @@ func (v *visit) Close() error {
 	return err
 }
 
-// end writes the request down, once.
+// end writes the request down, once. A success that was cut off, by the caller or the upstream, or that has an error in its body, is none.
 func (v *visit) end() {
 	v.once.Do(func() {
 		r := &v.row
 		r.End = min(time.Since(v.proxy.began), r.At+trace.MaxLatency) // no trace has a longer one
 		r.First = min(r.First, r.End)
 		if v.watch != nil {
-			if u := v.watch.Report().Usage; u.Known {
+			report := v.watch.Report()
+			if u := report.Usage; u.Known {
 				r.In, r.Out, r.Cached = bounded(u.Input), bounded(u.Output), min(bounded(u.CachedInput), bounded(u.Input))
 			}
 			s := feedback.Parse(feedback.Answer{Status: r.Status, Header: v.header, Now: time.Now()})
 			if s.HasRetryAfter && s.RetryAfter >= 0 && s.RetryAfter <= 31*24*time.Hour {
 				r.RetryAfter = s.RetryAfter
+			}
+			if r.Status < 400 && (report.Refused || !v.whole && !report.Complete) {
+				r.Status = 0 // what there is of it is no answer, and took no answer's time
 			}
 		}
 		if n := v.sent.Load(); r.In == 0 && n > 0 {

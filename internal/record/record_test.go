@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -170,6 +171,50 @@ func TestOddAnswersAreRead(t *testing.T) {
 			t.Errorf("%+v, %v", tr, err)
 		}
 	})
+}
+
+// A success that is cut off, by either side, or that has an error in its body, is none: it took no answer's time. A refusal stays one, and so
+// does a stream whose caller leaves after its last event.
+func TestCutOff(t *testing.T) {
+	for _, c := range []struct {
+		name, kind, text string
+		status           int
+		end              error // of the body; nil is that the caller leaves
+		want             int
+	}{
+		{"whole", "application/json", `{"a":1}`, 200, io.EOF, 200},
+		{"no JSON", "text/plain", "all of it", 200, io.EOF, 200},
+		{"cut by the upstream", "text/plain", "half of", 200, io.ErrUnexpectedEOF, 0},
+		{"left by the caller", "text/event-stream", "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n", 200, nil, 0},
+		{"left after the end", "text/event-stream", "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n", 200, nil, 200},
+		{"an error in a stream", "text/event-stream", "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n", 200, io.EOF, 0},
+		{"a refusal that is cut", "text/plain", "wa", 429, io.ErrUnexpectedEOF, 429},
+	} {
+		var out bytes.Buffer
+		target, _ := url.Parse("http://upstream.invalid")
+		ctx, leave := context.WithCancel(t.Context())
+		text := c.text
+		p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: c.status, Header: http.Header{"Content-Type": {c.kind}}, Body: body(func(b []byte) (int, error) {
+				n := copy(b, text)
+				text = text[n:]
+				switch {
+				case n > 0:
+					return n, nil
+				case c.end == nil:
+					leave()
+					return 0, context.Canceled
+				}
+				return 0, c.end
+			})}, nil
+		}))
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+		leave()
+		tr, err := trace.Read("out", &out, trace.Options{})
+		if err != nil || len(tr.Rows) != 1 || tr.Rows[0].Status != c.want || !tr.Rows[0].Seen {
+			t.Errorf("%s: %+v, %v, want status %d", c.name, tr, err, c.want)
+		}
+	}
 }
 
 // An upstream that is not there is a 502, and a request without a status.
