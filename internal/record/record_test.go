@@ -113,6 +113,38 @@ func waitFor(t *testing.T, p *Proxy, n int64) {
 	t.Fatal("the requests are not written down")
 }
 
+// A disk that is full in the middle of a line leaves the lines before it.
+func TestHalfALine(t *testing.T) {
+	out := &half{room: 100}
+	target, _ := url.Parse("http://upstream.invalid")
+	p := New(target, out, roundTrip(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody}, nil
+	}))
+	for range 9 {
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+	tr, err := trace.Read("out", &out.Buffer, trace.Options{Sort: true})
+	if err != nil || len(tr.Rows) < 1 || len(tr.Rows) > 5 {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
+// half takes so many bytes.
+type half struct {
+	bytes.Buffer
+	room int
+}
+
+func (h *half) Write(p []byte) (int, error) {
+	n, _ := h.Buffer.Write(p[:min(len(p), h.room-h.Len())])
+	if n < len(p) {
+		return n, errors.New("no space left on device")
+	}
+	return n, nil
+}
+
+func (h *half) Truncate(size int64) error { h.Buffer.Truncate(int(size)); return nil }
+
 type full struct{ left int }
 
 func (f *full) Write(p []byte) (int, error) {
