@@ -78,13 +78,20 @@ func (p *Proxy) Counts() (rows, refused int64, open int, err error) {
 	return p.rows, p.refused, p.open, p.err
 }
 
+// maxText is how much of a refusal is read, in bytes: what feedback.Parse looks at.
+const maxText = 64 << 10
+
 // key returns the label of a request's credential.
-func (p *Proxy) key(h http.Header) string {
+func (p *Proxy) key(r *http.Request) string {
+	h := r.Header
 	secret := h.Get("X-Api-Key")
 	for _, name := range []string{"Api-Key", "X-Goog-Api-Key", "Authorization"} {
 		if secret == "" {
 			secret = h.Get(name)
 		}
+	}
+	if secret == "" {
+		secret = r.URL.Query().Get("key") // Gemini
 	}
 	if secret == "" {
 		return ""
@@ -112,7 +119,7 @@ type wire struct {
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := w.proxy
-	v := &visit{proxy: p, row: trace.Row{At: time.Since(p.began), Key: p.key(req.Header), Seen: true, RetryAfter: -1}}
+	v := &visit{proxy: p, row: trace.Row{At: time.Since(p.began), Key: p.key(req), Seen: true, RetryAfter: -1}}
 	v.row.Sent = v.row.At
 	p.mu.Lock()
 	p.open++
@@ -157,7 +164,8 @@ type visit struct {
 	sent   atomic.Int64 // bytes of the request's body
 	watch  *feedback.Watcher
 	header http.Header
-	whole  bool // the body was read to its end
+	text   []byte // of a refusal, the beginning, which may name a delay
+	whole  bool   // the body was read to its end
 	once   sync.Once
 }
 
@@ -166,6 +174,9 @@ func (v *visit) Read(b []byte) (int, error) {
 	n, err := v.watch.Read(b)
 	if n > 0 && v.row.First == 0 {
 		v.row.First = time.Since(v.proxy.began)
+	}
+	if v.row.Status >= 400 {
+		v.text = append(v.text, b[:min(n, maxText-len(v.text))]...)
 	}
 	if err != nil {
 		v.whole = err == io.EOF
@@ -192,7 +203,7 @@ func (v *visit) end() {
 			if u := report.Usage; u.Known {
 				r.In, r.Out, r.Cached = bounded(u.Input), bounded(u.Output), min(bounded(u.CachedInput), bounded(u.Input))
 			}
-			s := feedback.Parse(feedback.Answer{Status: r.Status, Header: v.header, Now: time.Now()})
+			s := feedback.Parse(feedback.Answer{Status: r.Status, Header: v.header, Body: v.text, Now: time.Now()})
 			if s.HasRetryAfter && s.RetryAfter >= 0 && s.RetryAfter <= 31*24*time.Hour {
 				r.RetryAfter = s.RetryAfter
 			}

@@ -113,6 +113,30 @@ func waitFor(t *testing.T, p *Proxy, n int64) {
 	t.Fatal("the requests are not written down")
 }
 
+// Gemini has its key in the URL and its delays in the body.
+func TestGemini(t *testing.T) {
+	var out bytes.Buffer
+	target, _ := url.Parse("http://upstream.invalid")
+	p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+		const text = `{"error":{"code":429,"message":"Quota exceeded.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34s"}]}}`
+		return &http.Response{StatusCode: 429, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text))}, nil
+	}))
+	for _, key := range []string{"the-secret-a", "the-secret-b", "the-secret-a"} {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest("POST", "/v1beta/models/m:generateContent?key="+key, strings.NewReader("{}")))
+		if !strings.Contains(w.Body.String(), "retryDelay") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if strings.Contains(out.String(), "secret") {
+		t.Errorf("a key is written:\n%s", out.String())
+	}
+	tr, err := trace.Read("out", &out, trace.Options{})
+	if err != nil || len(tr.Rows) != 3 || tr.Rows[0].Key != "key-1" || tr.Rows[1].Key != "key-2" || tr.Rows[2].Key != "key-1" || tr.Rows[0].RetryAfter != 34*time.Second {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
 // A disk that is full in the middle of a line leaves the lines before it.
 func TestHalfALine(t *testing.T) {
 	out := &half{room: 100}
