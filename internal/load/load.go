@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,7 +122,8 @@ func (c *Config) Check() error {
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("load: %q is no URL to send to: write one such as http://127.0.0.1:8080/", c.URL)
+		plain, _, _ := strings.Cut(c.URL, "?") // what follows may be a secret
+		return fmt.Errorf("load: %q is no URL to send to: write one such as http://127.0.0.1:8080/", plain)
 	case c.Duration <= 0 || c.Drain < 0 || c.Timeout < 0 || c.Think < 0 || c.MaxOpen < 0:
 		return fmt.Errorf("load: Duration %v, Drain %v, Timeout %v, Think %v, MaxOpen %d: out of range", c.Duration, c.Drain, c.Timeout, c.Think, c.MaxOpen)
 	case c.Rate == 0 && c.Clients == 0:
