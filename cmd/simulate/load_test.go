@@ -26,8 +26,8 @@ func TestLoad(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls.Add(1)
 		defer in.Add(-1)
-		if r.Header.Get("Authorization") != "Bearer secret-1" || r.Method != "POST" {
-			t.Errorf("%s %v", r.Method, r.Header)
+		if r.Header.Get("Authorization") != "Bearer secret-1" || r.Method != "POST" || r.Host != "upstream.invalid" {
+			t.Errorf("%s %s %v", r.Method, r.Host, r.Header)
 		}
 		if in.Add(1) > 2 {
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -42,7 +42,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := simulate(t.Context(), "", "load", "--rate", "200", "--duration", "500ms", "--drain", "3s", "--rest", "10ms",
-		"--controllers", "none,sdk-default,fixed-2", "--header", "Authorization: Bearer secret-1", "--body", body, "--html", page, strings.Replace(web.URL, "//", "//secret-1@", 1)+"/x?key=secret-1")
+		"--controllers", "none,sdk-default,fixed-2", "--header", "Authorization: Bearer secret-1", "--header", "host: upstream.invalid", "--body", body, "--html", page, strings.Replace(web.URL, "//", "//secret-1@", 1)+"/x?key=secret-1")
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s%s", code, out, errs)
 	}

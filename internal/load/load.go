@@ -363,6 +363,9 @@ func (l *runner) attempt(ctx context.Context, n int) (after time.Duration, err e
 	for name, values := range l.cfg.Header {
 		req.Header[name] = values
 	}
+	if host := l.cfg.Header.Get("Host"); host != "" {
+		req.Host = host // net/http does not send the field
+	}
 	if l.cfg.Prepare != nil {
 		l.cfg.Prepare(n, req)
 	}
