@@ -151,13 +151,10 @@ func Fit(t *trace.Trace) (*Result, error) {
 	half := len(calls) / 2
 	train, test := calls[:half], calls[half:]
 	m := fitted(train)
+	m.Limit.follow(stated(t.Rows, test[0].sent), train) // as what is written does, so that it is judged
 	r := &Result{Fitted: m.judge(train, nil), HeldOut: m.judge(test, train)}
 	all := fitted(calls)
-	told := stated(t.Rows)
-	if told != nil {
-		all.Limit.follow(told)
-		r.Notes = append(r.Notes, told.note())
-	}
+	r.Notes = all.Limit.follow(stated(t.Rows, math.Inf(1)), calls)
 	all.Duration = time.Duration((calls[len(calls)-1].sent - calls[0].sent) * 1e9)
 	all.Rate = float64(len(t.Rows)-1) / max(1e-9, t.Span().Seconds())
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })

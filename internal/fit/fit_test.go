@@ -194,6 +194,36 @@ func TestFitFollowsHeaders(t *testing.T) {
 	}
 }
 
+// What answers say is left alone where it cannot be a limit a minute, as what was refused shows, and where something else refused.
+func TestFitDoubtsHeaders(t *testing.T) {
+	for _, c := range []struct {
+		name, says, note string
+		cfg              upstream.Config
+		check            func(l *Limit) bool
+	}{
+		{"a day", "14400", "wrong about", upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 120, Burst: 5}}}, func(l *Limit) bool {
+			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
+		}},
+		{"a second", "20", "wrong about", upstream.Config{}, func(l *Limit) bool { return l.Kind == None }},
+		{"another limit", "120", "not what refused", upstream.Config{Concurrency: upstream.Concurrency{Limit: 2}}, func(l *Limit) bool {
+			return l.Kind == InFlight && l.Most == 2
+		}},
+	} {
+		c.cfg.Server = upstream.Server{Service: draw.Of(500 * time.Millisecond)}
+		tr := recorded(c.cfg, 4, 400*time.Second, false)
+		for i := range tr.Rows {
+			tr.Rows[i].Header = map[string]string{"x-ratelimit-limit-requests": c.says}
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !c.check(&r.Model.Limit) || len(r.Notes) == 0 || !strings.Contains(r.Notes[0], c.note) || r.HeldOut.Verdict() != Good {
+			t.Errorf("%s: %+v, %q, %+v", c.name, r.Model.Limit, r.Notes, r.HeldOut)
+		}
+	}
+}
+
 func TestFitRefuses(t *testing.T) {
 	few := recorded(upstream.Config{}, 1, 10*time.Second, false)
 	if _, err := Fit(few); err == nil || !strings.Contains(err.Error(), "at least 40 are needed") {
