@@ -163,6 +163,11 @@ func Fit(t *trace.Trace) (*Result, error) {
 	r.Model = *all
 	if n := r.Fitted.Timed + r.HeldOut.Timed; n < least {
 		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests were served: the latency is a guess", n))
+	} else if n := r.HeldOut.Timed; n < least/2 {
+		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests of the held-out half were served: the verdict says little of the latency", n))
+	}
+	if len(calls) > mostCalls {
+		r.Notes = append(r.Notes, fmt.Sprintf("the limit is that of the first %d requests, until %v: the search looks at no more", mostCalls, time.Duration(calls[mostCalls-1].sent*1e9).Round(time.Second)))
 	}
 	if all.Limit.Kind == None && r.Fitted.Refused+r.HeldOut.Refused == 0 {
 		r.Notes = append(r.Notes, "no attempt was refused, so the upstream's limit was never met and is not known")

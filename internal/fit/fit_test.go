@@ -224,6 +224,23 @@ func TestFitDoubtsHeaders(t *testing.T) {
 	}
 }
 
+// A verdict that rests on nothing says so.
+func TestFitNotes(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)}}, 50, 600*time.Second, false)
+	for i := range tr.Rows {
+		if i > len(tr.Rows)/2+5 {
+			tr.Rows[i].Status = 500
+		}
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "only 6 requests of the held-out half were served") || !strings.Contains(notes, "first 20000 requests, until 6m") {
+		t.Errorf("%d requests: %s", len(tr.Rows), notes)
+	}
+}
+
 func TestFitRefuses(t *testing.T) {
 	few := recorded(upstream.Config{}, 1, 10*time.Second, false)
 	if _, err := Fit(few); err == nil || !strings.Contains(err.Error(), "at least 40 are needed") {
