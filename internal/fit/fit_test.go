@@ -175,6 +175,24 @@ func TestFitFindsTheUpstream(t *testing.T) {
 	}
 }
 
+// A heavy tail is chance, and neither a batching server that is too slow nor a crowd.
+func TestFitHeavyTail(t *testing.T) {
+	for _, sigma := range []float64{0.8, 1.2} {
+		tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Dist{Shape: draw.Lognormal, Mean: 1.5e9, Sigma: sigma}}}, 3, 600*time.Second, false)
+		for i := range tr.Rows {
+			tr.Rows[i].In, tr.Rows[i].Out = 20, 100
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &r.Model.Latency
+		if r.Model.Batch.Profile != "" || l.Scale != 0 || l.Servers != 0 || !near(l.Service, 1.5, 0.1) || !near(l.Sigma, sigma, 0.1) || r.HeldOut.Verdict() != Good {
+			t.Errorf("sigma %v: %+v, %+v, %+v", sigma, l, r.Model.Batch, r.HeldOut)
+		}
+	}
+}
+
 // What answers say goes before what was guessed.
 func TestFitFollowsHeaders(t *testing.T) {
 	cfg := upstream.Config{
