@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -35,6 +36,8 @@ type Proxy struct {
 	rows    int64
 	refused int64
 	open    int
+	tokens  float64 // of the prompts of which an answer told
+	bytes   float64 // of their requests
 	keys    map[[sha256.Size]byte]string
 }
 
@@ -211,19 +214,32 @@ func (v *visit) end() {
 				r.Status = 0 // what there is of it is no answer, and took no answer's time
 			}
 		}
-		if n := v.sent.Load(); r.In == 0 && n > 0 {
-			r.In = bounded(max(1, n/4)) // nobody said; a token is some four bytes
-		}
-		v.proxy.write(r)
+		v.proxy.write(r, v.sent.Load())
 	})
 }
 
 func bounded(n int64) int64 { return min(max(n, 0), trace.MaxTokens) }
 
-// write writes a row.
-func (p *Proxy) write(r *trace.Row) {
+// prompt returns the tokens of a request of so many bytes, of which its answer told in or nothing: then it has as many for a byte as those of which one
+// did, so that refused prompts are no longer than others; until there are any, one for four. The caller holds mu.
+func (p *Proxy) prompt(in, sent int64) int64 {
+	switch {
+	case sent <= 0:
+	case in > 0:
+		p.tokens, p.bytes = p.tokens+float64(in), p.bytes+float64(sent)
+	case p.bytes > 0:
+		return bounded(int64(max(1, math.Round(float64(sent)*p.tokens/p.bytes))))
+	default:
+		return bounded(max(1, sent/4))
+	}
+	return in
+}
+
+// write writes a row, of a request of so many bytes.
+func (p *Proxy) write(r *trace.Row, sent int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	r.In = p.prompt(r.In, sent)
 	p.open--
 	p.rows++
 	if r.Status == http.StatusTooManyRequests {

@@ -137,6 +137,30 @@ func TestGemini(t *testing.T) {
 	}
 }
 
+// The prompts of refusals are measured by those of which answers tell: JSON around a text is no token.
+func TestPromptsOfRefusals(t *testing.T) {
+	var out bytes.Buffer
+	target, _ := url.Parse("http://upstream.invalid")
+	p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		status, text := 200, `{"usage":{"prompt_tokens":10,"completion_tokens":1}}`
+		if r.URL.Path == "/no" {
+			status, text = 429, "{}"
+		}
+		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text))}, nil
+	}))
+	for _, c := range []struct {
+		path  string
+		bytes int
+	}{{"/no", 200}, {"/yes", 200}, {"/no", 200}, {"/no", 1000}} {
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", c.path, strings.NewReader(strings.Repeat("x", c.bytes))))
+	}
+	tr, err := trace.Read("out", &out, trace.Options{})
+	if err != nil || len(tr.Rows) != 4 || tr.Rows[0].In != 50 || tr.Rows[1].In != 10 || tr.Rows[2].In != 10 || tr.Rows[3].In != 50 {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
 // A disk that is full in the middle of a line leaves the lines before it.
 func TestHalfALine(t *testing.T) {
 	out := &half{room: 100}
