@@ -109,7 +109,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	fmt.Fprintf(e.stdout, "http://%s\n", listener.Addr())
-	fmt.Fprintf(e.stderr, "simulate: http://%s passes to %s; Ctrl-C ends it\n", listener.Addr(), target.Redacted())
+	fmt.Fprintf(e.stderr, "simulate: http://%s passes to %s://%s%s; Ctrl-C ends it\n", listener.Addr(), target.Scheme, target.Host, target.Path) // a query may be a key
 	select {
 	case err = <-served:
 		return internal(fmt.Errorf("the proxy ended: %w", err))

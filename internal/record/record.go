@@ -63,7 +63,7 @@ func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if !errors.Is(err, context.Canceled) {
-				http.Error(w, "simulate record: the upstream does not answer", http.StatusBadGateway)
+				http.Error(w, "simulate record: the upstream does not answer: "+err.Error(), http.StatusBadGateway)
 			}
 		},
 	}

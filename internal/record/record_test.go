@@ -304,8 +304,8 @@ func TestNobody(t *testing.T) {
 	p := New(target, &out, nil)
 	w := httptest.NewRecorder()
 	p.ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
-	if w.Code != 502 {
-		t.Errorf("%d", w.Code)
+	if w.Code != 502 || !strings.Contains(w.Body.String(), "connection refused") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	tr, err := trace.Read("out", &out, trace.Options{})
 	if err != nil || len(tr.Rows) != 1 || tr.Rows[0].Status != 0 || !tr.Rows[0].Seen {
