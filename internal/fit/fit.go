@@ -169,6 +169,9 @@ func Fit(t *trace.Trace) (*Result, error) {
 	if len(calls) > mostCalls {
 		r.Notes = append(r.Notes, fmt.Sprintf("the limit is that of the first %d requests, until %v: the search looks at no more", mostCalls, time.Duration(calls[mostCalls-1].sent*1e9).Round(time.Second)))
 	}
+	if all.Limit.Kind == Noise {
+		r.Notes = append(r.Notes, "no limit explains what was refused: the model refuses at random, however many are sent, so what it says of sending less is a guess")
+	}
 	if all.Limit.Kind == None && r.Fitted.Refused+r.HeldOut.Refused == 0 {
 		r.Notes = append(r.Notes, "no attempt was refused, so the upstream's limit was never met and is not known")
 	}

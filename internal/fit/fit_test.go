@@ -126,6 +126,12 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"tokens of prompts", upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Limit: 120_000, Burst: 20_000}}}, 6, true, nil, func(m *Model) string {
+			if m.Limit.Kind != Bucket || !m.Limit.Tokens || !near(m.Limit.Rate, 2000, 0.05) || !near(m.Limit.Burst, 20_000, 0.2) {
+				return "want a bucket of 2000 tokens a second and 20000 at once"
+			}
+			return ""
+		}},
 		{"noise", upstream.Config{Server: lognormal, Noise: upstream.Noise{Share: 0.1}}, 6, false, nil, func(m *Model) string {
 			if m.Limit.Kind != Noise || math.Abs(m.Limit.Share-0.1) > 0.02 {
 				return "want a tenth at random"
@@ -154,9 +160,19 @@ func TestFitFindsTheUpstream(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := Fit(recorded(c.cfg, c.rate, 600*time.Second, c.tokens, c.changes...))
+			tr := recorded(c.cfg, c.rate, 600*time.Second, c.tokens, c.changes...)
+			if c.name == "tokens of prompts" { // a log may have no others
+				for i := range tr.Rows {
+					r := &tr.Rows[i]
+					r.In, r.Out = r.In+r.Out, 0
+				}
+			}
+			r, err := Fit(tr)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if noise := r.Model.Limit.Kind == Noise; noise != strings.Contains(strings.Join(r.Notes, "\n"), "at random") {
+				t.Errorf("%q", r.Notes)
 			}
 			if wrong := c.check(&r.Model); wrong != "" {
 				t.Errorf("%s; got %+v %+v %+v", wrong, r.Model.Limit, r.Model.Latency, r.Model.Batch)
