@@ -65,6 +65,9 @@ func (e *env) convert(c *cli.Context, from, out string) error {
 	if err != nil {
 		return misuse(err)
 	}
+	if t.Format != trace.Flyball { // whose keys are numbered already
+		numberKeys(t.Rows)
+	}
 	f, err := create(out)
 	if err != nil {
 		return misuse(err)
@@ -78,6 +81,18 @@ func (e *env) convert(c *cli.Context, from, out string) error {
 	}
 	fmt.Fprintf(e.stderr, "simulate: wrote %d requests in %v to %s\n", len(t.Rows), t.Span().Round(time.Millisecond), out)
 	return nil
+}
+
+// numberKeys gives keys the names that a recording gives them: a log may have credentials there.
+func numberKeys(rows []trace.Row) {
+	names := map[string]string{"": ""}
+	for i := range rows {
+		r := &rows[i]
+		if _, ok := names[r.Key]; !ok {
+			names[r.Key] = fmt.Sprintf("key-%d", len(names))
+		}
+		r.Key = names[r.Key]
+	}
 }
 
 // create makes a file that must not exist: a recording is not lightly lost.
