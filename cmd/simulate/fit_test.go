@@ -15,7 +15,7 @@ import (
 func TestFitWritesScenarios(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(40, 120).Draw(t, "n")
-		gap := rapid.SampledFrom([]time.Duration{time.Microsecond, time.Millisecond, 100 * time.Millisecond, time.Minute}).Draw(t, "gap")
+		gap := rapid.SampledFrom([]time.Duration{time.Microsecond, time.Millisecond, 100 * time.Millisecond, time.Minute, 10 * time.Hour}).Draw(t, "gap")
 		tokens := rapid.SampledFrom([]int64{0, 1, 1000, trace.MaxTokens}).Draw(t, "tokens")
 		refusals := rapid.IntRange(0, 100).Draw(t, "refusals")
 		tr := &trace.Trace{Name: "odd \x00\n\"name"}

@@ -210,7 +210,7 @@ func (p *loadPlan) run(ctx context.Context, ctl scenario.Controller) (*load.Resu
 	return load.Run(ctx, cfg)
 }
 
-// loadLine returns the command that was run, without header fields, which may hold a secret.
+// loadLine returns the command that was run, without what may hold a secret: header fields, and the user and the query of the URL.
 func loadLine(c *cli.Context) string {
 	words := []string{"go run ./cmd/simulate load"}
 	for _, name := range []string{"config", "upstream", "controllers", "rate", "constant", "clients", "think", "duration", "drain", "timeout", "rest", "method", "body", "seed"} {
@@ -227,9 +227,13 @@ func loadLine(c *cli.Context) string {
 	if len(c.StringSlice("header")) > 0 {
 		words = append(words, "--header …")
 	}
-	u := c.Args().First()
+	u, query, _ := strings.Cut(c.Args().First(), "?")
 	if parsed, err := url.Parse(u); err == nil {
-		u = parsed.Redacted()
+		parsed.User = nil
+		u = parsed.String()
+	}
+	if query != "" {
+		u += "?…"
 	}
 	return strings.Join(append(words, quote(u)), " ")
 }

@@ -20,14 +20,14 @@ func simulate(ctx context.Context, stdin string, args ...string) (stdout, stderr
 	return out.String(), errs.String(), code
 }
 
-// load sends what it is told to, each controller in turn, and reports like a simulation. No header field is in the report.
+// load sends what it is told to, each controller in turn, and reports like a simulation. No header field, user or query is in the report.
 func TestLoad(t *testing.T) {
 	var in, calls atomic.Int64
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls.Add(1)
 		defer in.Add(-1)
-		if r.Header.Get("Authorization") != "Bearer secret-1" || r.Method != "POST" {
-			t.Errorf("%s %v", r.Method, r.Header)
+		if r.Header.Get("Authorization") != "Bearer secret-1" || r.Method != "POST" || r.Host != "upstream.invalid" {
+			t.Errorf("%s %s %v", r.Method, r.Host, r.Header)
 		}
 		if in.Add(1) > 2 {
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -42,7 +42,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := simulate(t.Context(), "", "load", "--rate", "200", "--duration", "500ms", "--drain", "3s", "--rest", "10ms",
-		"--controllers", "none,sdk-default,fixed-2", "--header", "Authorization: Bearer secret-1", "--body", body, "--html", page, web.URL+"/x")
+		"--controllers", "none,sdk-default,fixed-2", "--header", "Authorization: Bearer secret-1", "--header", "host: upstream.invalid", "--body", body, "--html", page, strings.Replace(web.URL, "//", "//secret-1@", 1)+"/x?key=secret-1")
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s%s", code, out, errs)
 	}
@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("the report: %d bytes, %v", len(html), err)
 	}
 	if strings.Contains(out+errs+string(html), "secret-1") {
-		t.Error("a header field is in the output")
+		t.Error("a header field, a user or a query is in the output")
 	}
 	if !strings.Contains(errs, "fixed-2: statuses map[200:") || calls.Load() < 250 {
 		t.Errorf("%d calls\n%s", calls.Load(), errs)
@@ -66,7 +66,7 @@ func TestLoad(t *testing.T) {
 func TestLoadMisuse(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"load", "must be one URL"},
-		{"load --rate 5 nowhere", "is no URL"},
+		{"load --rate 5 nowhere?key=secret-2", "is no URL"},
 		{"load http://127.0.0.1:1/", "add --rate 10"},
 		{"load --rate 5 --header secret-2 http://127.0.0.1:1/", "--header has no name"},
 		{"load --rate 5 --body /nowhere/x http://127.0.0.1:1/", "--body:"},

@@ -65,6 +65,9 @@ func (e *env) convert(c *cli.Context, from, out string) error {
 	if err != nil {
 		return misuse(err)
 	}
+	if t.Format != trace.Flyball { // whose keys are numbered already
+		numberKeys(t.Rows)
+	}
 	f, err := create(out)
 	if err != nil {
 		return misuse(err)
@@ -78,6 +81,18 @@ func (e *env) convert(c *cli.Context, from, out string) error {
 	}
 	fmt.Fprintf(e.stderr, "simulate: wrote %d requests in %v to %s\n", len(t.Rows), t.Span().Round(time.Millisecond), out)
 	return nil
+}
+
+// numberKeys gives keys the names that a recording gives them: a log may have credentials there.
+func numberKeys(rows []trace.Row) {
+	names := map[string]string{"": ""}
+	for i := range rows {
+		r := &rows[i]
+		if _, ok := names[r.Key]; !ok {
+			names[r.Key] = fmt.Sprintf("key-%d", len(names))
+		}
+		r.Key = names[r.Key]
+	}
 }
 
 // create makes a file that must not exist: a recording is not lightly lost.
@@ -109,7 +124,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	fmt.Fprintf(e.stdout, "http://%s\n", listener.Addr())
-	fmt.Fprintf(e.stderr, "simulate: http://%s passes to %s; Ctrl-C ends it\n", listener.Addr(), target.Redacted())
+	fmt.Fprintf(e.stderr, "simulate: http://%s passes to %s://%s%s; Ctrl-C ends it\n", listener.Addr(), target.Scheme, target.Host, target.Path) // a query may be a key
 	select {
 	case err = <-served:
 		return internal(fmt.Errorf("the proxy ended: %w", err))
@@ -118,7 +133,9 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	// What is under way may end; what takes longer is cut off, and written down so.
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	cut := 0
 	if web.Shutdown(end) != nil {
+		_, _, cut, _ = proxy.Counts()
 		_ = web.Close()
 		for range 100 {
 			if _, _, open, _ := proxy.Counts(); open == 0 {
@@ -127,7 +144,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	rows, refused, open, err := proxy.Counts()
+	rows, refused, _, err := proxy.Counts()
 	if err != nil {
 		return internal(fmt.Errorf("the trace could not be written: %w; what came before is in %s (read it with --sort)", err, out))
 	}
@@ -138,7 +155,7 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	if err := sorted(out); err != nil {
 		return internal(fmt.Errorf("the trace is complete, but could not be sorted: %w; read it with --sort", err))
 	}
-	fmt.Fprintf(e.stderr, "simulate: wrote %d requests to %s, %d of them refused; %d were cut off\n", rows, out, refused, open)
+	fmt.Fprintf(e.stderr, "simulate: wrote %d requests to %s, %d of them refused; %d were cut off\n", rows, out, refused, cut)
 	return nil
 }
 

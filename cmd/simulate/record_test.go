@@ -114,4 +114,11 @@ func TestConvert(t *testing.T) {
 	if text, _ := os.ReadFile(out); string(text) != "{\"t\":0,\"in\":100,\"out\":10}\n{\"t\":1,\"in\":101,\"out\":11}\n{\"t\":2,\"in\":102,\"out\":12}\n" {
 		t.Errorf("%s", text)
 	}
+	logged := filepath.Join(t.TempDir(), "l.jsonl")
+	if _, errs, code := simulate(t.Context(), "ts,who\n0,sk-a\n1,\n2,sk-b\n3,sk-a\n", "record", "--from", "-", "--columns", "t=ts,key=who", "--out", logged); code != exitOK {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	if text, _ := os.ReadFile(logged); string(text) != "{\"t\":0,\"key\":\"key-1\"}\n{\"t\":1}\n{\"t\":2,\"key\":\"key-2\"}\n{\"t\":3,\"key\":\"key-1\"}\n" {
+		t.Errorf("%s", text)
+	}
 }

@@ -49,21 +49,6 @@ func (b *Batch) times(calls, before []call) []float64 {
 	return out
 }
 
-// distance is the mean squared relative error of foretold times.
-func distance(calls []call, foretold []float64) float64 {
-	sum, n := 0.0, 0
-	for i := range calls {
-		if c := &calls[i]; c.served && c.took > 0 && foretold[i] > 0 {
-			d := (c.took - foretold[i]) / foretold[i]
-			sum, n = sum+d*d, n+1
-		}
-	}
-	if n == 0 {
-		return math.Inf(1)
-	}
-	return sum / float64(n)
-}
-
 // fitBatch finds the batching server that foretells calls best, when it foretells them clearly better than the error of another model; all calls
 // must have tokens.
 func fitBatch(calls []call, other float64) Batch {
@@ -99,7 +84,11 @@ func fitBatch(calls []call, other float64) Batch {
 					foretold[i] += b.Before
 				}
 			}
-			e := distance(served, foretold)
+			var err deviation
+			for i := range served {
+				err.add(served[i].took, foretold[i])
+			}
+			e := err.squares / err.n // with its mean: slow is what makes it 0
 			if e < value {
 				best, value = b, e
 			}

@@ -151,13 +151,10 @@ func Fit(t *trace.Trace) (*Result, error) {
 	half := len(calls) / 2
 	train, test := calls[:half], calls[half:]
 	m := fitted(train)
+	m.Limit.follow(stated(t.Rows, test[0].sent), train) // as what is written does, so that it is judged
 	r := &Result{Fitted: m.judge(train, nil), HeldOut: m.judge(test, train)}
 	all := fitted(calls)
-	told := stated(t.Rows)
-	if told != nil {
-		all.Limit.follow(told)
-		r.Notes = append(r.Notes, told.note())
-	}
+	r.Notes = all.Limit.follow(stated(t.Rows, math.Inf(1)), calls)
 	all.Duration = time.Duration((calls[len(calls)-1].sent - calls[0].sent) * 1e9)
 	all.Rate = float64(len(t.Rows)-1) / max(1e-9, t.Span().Seconds())
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })
@@ -166,6 +163,14 @@ func Fit(t *trace.Trace) (*Result, error) {
 	r.Model = *all
 	if n := r.Fitted.Timed + r.HeldOut.Timed; n < least {
 		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests were served: the latency is a guess", n))
+	} else if n := r.HeldOut.Timed; n < least/2 {
+		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests of the held-out half were served: the verdict says little of the latency", n))
+	}
+	if len(calls) > mostCalls {
+		r.Notes = append(r.Notes, fmt.Sprintf("the limit is that of the first %d requests, until %v: the search looks at no more", mostCalls, time.Duration(calls[mostCalls-1].sent*1e9).Round(time.Second)))
+	}
+	if all.Limit.Kind == Noise {
+		r.Notes = append(r.Notes, "no limit explains what was refused: the model refuses at random, however many are sent, so what it says of sending less is a guess")
 	}
 	if all.Limit.Kind == None && r.Fitted.Refused+r.HeldOut.Refused == 0 {
 		r.Notes = append(r.Notes, "no attempt was refused, so the upstream's limit was never met and is not known")

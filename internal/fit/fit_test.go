@@ -126,6 +126,12 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"tokens of prompts", upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Limit: 120_000, Burst: 20_000}}}, 6, true, nil, func(m *Model) string {
+			if m.Limit.Kind != Bucket || !m.Limit.Tokens || !near(m.Limit.Rate, 2000, 0.05) || !near(m.Limit.Burst, 20_000, 0.2) {
+				return "want a bucket of 2000 tokens a second and 20000 at once"
+			}
+			return ""
+		}},
 		{"noise", upstream.Config{Server: lognormal, Noise: upstream.Noise{Share: 0.1}}, 6, false, nil, func(m *Model) string {
 			if m.Limit.Kind != Noise || math.Abs(m.Limit.Share-0.1) > 0.02 {
 				return "want a tenth at random"
@@ -154,9 +160,19 @@ func TestFitFindsTheUpstream(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := Fit(recorded(c.cfg, c.rate, 600*time.Second, c.tokens, c.changes...))
+			tr := recorded(c.cfg, c.rate, 600*time.Second, c.tokens, c.changes...)
+			if c.name == "tokens of prompts" { // a log may have no others
+				for i := range tr.Rows {
+					r := &tr.Rows[i]
+					r.In, r.Out = r.In+r.Out, 0
+				}
+			}
+			r, err := Fit(tr)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if noise := r.Model.Limit.Kind == Noise; noise != strings.Contains(strings.Join(r.Notes, "\n"), "at random") {
+				t.Errorf("%q", r.Notes)
 			}
 			if wrong := c.check(&r.Model); wrong != "" {
 				t.Errorf("%s; got %+v %+v %+v", wrong, r.Model.Limit, r.Model.Latency, r.Model.Batch)
@@ -172,6 +188,24 @@ func TestFitFindsTheUpstream(t *testing.T) {
 				t.Errorf("%s: %+v", v, r.HeldOut)
 			}
 		})
+	}
+}
+
+// A heavy tail is chance, and neither a batching server that is too slow nor a crowd.
+func TestFitHeavyTail(t *testing.T) {
+	for _, sigma := range []float64{0.8, 1.2} {
+		tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Dist{Shape: draw.Lognormal, Mean: 1.5e9, Sigma: sigma}}}, 3, 600*time.Second, false)
+		for i := range tr.Rows {
+			tr.Rows[i].In, tr.Rows[i].Out = 20, 100
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &r.Model.Latency
+		if r.Model.Batch.Profile != "" || l.Scale != 0 || l.Servers != 0 || !near(l.Service, 1.5, 0.1) || !near(l.Sigma, sigma, 0.1) || r.HeldOut.Verdict() != Good {
+			t.Errorf("sigma %v: %+v, %+v, %+v", sigma, l, r.Model.Batch, r.HeldOut)
+		}
 	}
 }
 
@@ -191,6 +225,53 @@ func TestFitFollowsHeaders(t *testing.T) {
 	}
 	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "6000 requests, from 1m40s on 3000") {
 		t.Errorf("%q", r.Notes)
+	}
+}
+
+// What answers say is left alone where it cannot be a limit a minute, as what was refused shows, and where something else refused.
+func TestFitDoubtsHeaders(t *testing.T) {
+	for _, c := range []struct {
+		name, says, note string
+		cfg              upstream.Config
+		check            func(l *Limit) bool
+	}{
+		{"a day", "14400", "wrong about", upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 120, Burst: 5}}}, func(l *Limit) bool {
+			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
+		}},
+		{"a second", "20", "wrong about", upstream.Config{}, func(l *Limit) bool { return l.Kind == None }},
+		{"another limit", "120", "not what refused", upstream.Config{Concurrency: upstream.Concurrency{Limit: 2}}, func(l *Limit) bool {
+			return l.Kind == InFlight && l.Most == 2
+		}},
+	} {
+		c.cfg.Server = upstream.Server{Service: draw.Of(500 * time.Millisecond)}
+		tr := recorded(c.cfg, 4, 400*time.Second, false)
+		for i := range tr.Rows {
+			tr.Rows[i].Header = map[string]string{"x-ratelimit-limit-requests": c.says}
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !c.check(&r.Model.Limit) || len(r.Notes) == 0 || !strings.Contains(r.Notes[0], c.note) || r.HeldOut.Verdict() != Good {
+			t.Errorf("%s: %+v, %q, %+v", c.name, r.Model.Limit, r.Notes, r.HeldOut)
+		}
+	}
+}
+
+// A verdict that rests on nothing says so.
+func TestFitNotes(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)}}, 50, 600*time.Second, false)
+	for i := range tr.Rows {
+		if i > len(tr.Rows)/2+5 {
+			tr.Rows[i].Status = 500
+		}
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "only 6 requests of the held-out half were served") || !strings.Contains(notes, "first 20000 requests, until 6m") {
+		t.Errorf("%d requests: %s", len(tr.Rows), notes)
 	}
 }
 

@@ -39,7 +39,7 @@ func (l *Latency) draw(c *call, i int) float64 {
 }
 
 // fitLatency fits by least squares of relative errors: for each factor for calls in flight the rest is linear.
-// It returns the mean squared relative error, too.
+// It returns the mean squared error of the logarithm, too.
 func fitLatency(calls []call) (Latency, float64) {
 	var served []call
 	most := 1
@@ -81,8 +81,9 @@ func fitLatency(calls []call) (Latency, float64) {
 		for n := 1; n < most; n = max(n+1, n*21/20) {
 			try(Latency{Servers: float64(n)})
 		}
-		// Calls in flight must explain something to be part of the model.
-		if least > 0.97*alone {
+		// Calls in flight must explain something to be part of the model, and more than chance does: of few calls some are always slow when many
+		// others are in flight.
+		if least > (1-max(0.03, 8/float64(len(served))))*alone {
 			best = Latency{}
 			least = best.linear(served)
 		}
@@ -91,14 +92,13 @@ func fitLatency(calls []call) (Latency, float64) {
 	return best, least
 }
 
-// linear fits Service, Input and Output for the given factors and returns the mean squared relative error.
+// linear fits Service, Input and Output for the given factors and returns the mean squared error of the logarithm.
 func (l *Latency) linear(calls []call) float64 {
 	use := [3]bool{true, false, false}
 	for i := range calls {
 		use[1] = use[1] || calls[i].in != calls[0].in
 		use[2] = use[2] || calls[i].out != calls[0].out
 	}
-	err := 0.0
 	for again := true; again; {
 		again = false
 		l.Service, l.Input, l.Output = 0, 0, 0
@@ -141,12 +141,31 @@ func (l *Latency) linear(calls []call) float64 {
 			}
 		}
 	}
+	var err deviation
 	for i := range calls {
-		m := l.mean(&calls[i])
-		d := (calls[i].took - m) / max(m, 1e-9)
-		err += d * d / float64(len(calls))
+		err.add(calls[i].took, l.mean(&calls[i]))
 	}
-	return err
+	return err.square()
+}
+
+// deviation is how far times are from foretold ones, by their logarithms and beside their mean: models are compared by it. Of a squared relative
+// error the long times of a heavy tail are nearly all, so that a model that foretells everything too long is best (what took nothing of
+// what was foretold is wrong by 1), and the few longest decide what explains them.
+type deviation struct{ n, sum, squares float64 }
+
+func (v *deviation) add(took, foretold float64) {
+	// What is twenty times as short is something else, such as an answer from a cache, and how much shorter says nothing.
+	d := max(-3, min(math.Log(took/max(foretold, 1e-9)), 3))
+	v.n, v.sum, v.squares = v.n+1, v.sum+d, v.squares+d*d
+}
+
+// square returns the mean squared deviation; infinity when there is none.
+func (v *deviation) square() float64 {
+	if v.n == 0 {
+		return math.Inf(1)
+	}
+	mean := v.sum / v.n
+	return v.squares/v.n - mean*mean
 }
 
 // solve solves three linear equations for the variables that are used; the others are 0.

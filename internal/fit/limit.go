@@ -250,7 +250,7 @@ func fitLimit(calls []call) Limit {
 }
 
 // comparable returns the calls with tokens that a refusal does not give away: of a refused call nobody knows the output, and often
-// not the input. When none of the refused has an output, all of them have the mean of the others.
+// not the input. When none of the refused has an output, and others have, all of them have the mean of the others.
 func comparable(calls []call) []call {
 	var in, out, n float64
 	for i := range calls {
@@ -260,9 +260,12 @@ func comparable(calls []call) []call {
 			return calls
 		}
 	}
+	if out == 0 {
+		return calls // nobody's is known, and prompts are counted alike
+	}
 	calls = slices.Clone(calls)
 	for i := range calls {
-		if c := &calls[i]; c.refused && n > 0 {
+		if c := &calls[i]; c.refused {
 			c.in, c.out = in/n, out/n
 		}
 	}
@@ -558,12 +561,12 @@ type told struct {
 	changes []Change // the first one at the start
 }
 
-// stated returns what the recorded header fields say of the limits of requests or tokens per minute; nil when nothing.
-func stated(rows []trace.Row) *told {
+// stated returns what the recorded header fields of rows that were sent before an instant (s) say of the limits of requests or tokens per minute.
+func stated(rows []trace.Row, before float64) []*told {
 	byKind := map[feedback.Scope]*told{}
 	for i := range rows {
 		r := &rows[i]
-		if len(r.Header) == 0 {
+		if len(r.Header) == 0 || r.Sent.Seconds() >= before {
 			continue
 		}
 		h := make(map[string][]string, len(r.Header))
@@ -585,37 +588,58 @@ func stated(rows []trace.Row) *told {
 			}
 		}
 	}
+	var all []*told
 	for _, k := range []feedback.Scope{feedback.ScopeRequests, feedback.ScopeTokens} {
 		if t := byKind[k]; t != nil && len(t.changes) < 100 {
-			return t
+			all = append(all, t)
 		}
 	}
-	return nil
+	return all
 }
 
-func (t *told) note() string {
+// String says what was told.
+func (t *told) String() string {
 	s := fmt.Sprintf("answers tell of a limit of %.0f %v", t.changes[0].Value, t.kind)
 	for _, c := range t.changes[1:] {
 		s += fmt.Sprintf(", from %v on %.0f", c.At.Round(time.Second), c.Value)
 	}
-	return s + "; it is taken for one a minute"
+	return s
 }
 
-// follow puts what answers said in place of what was found, where it is about the same thing.
-func (l *Limit) follow(t *told) {
-	tokens := t.kind == feedback.ScopeTokens
-	switch {
-	case l.Kind == None:
-		*l = Limit{Kind: Bucket, Tokens: tokens, Burst: t.changes[0].Value}
-	case l.Kind == Bucket && l.Tokens == tokens:
-		l.Changes = nil
-	case l.Kind == Window && !tokens:
-		l.Changes = nil
-	default:
-		return
+// follow puts what answers said in place of what was found, where it is about the same thing and what was refused does not speak against it: a number
+// for a day or a second is none for a minute. It returns what there is to say of it.
+func (l *Limit) follow(all []*told, calls []call) (notes []string) {
+	refused := 0
+	for i := range calls {
+		if calls[i].refused {
+			refused++
+		}
 	}
-	l.Rate = t.changes[0].Value / 60
-	for _, c := range t.changes[1:] {
-		l.Changes = append(l.Changes, Change{c.At, c.Value / 60})
+	for _, t := range all {
+		next, tokens := *l, t.kind == feedback.ScopeTokens
+		switch {
+		case l.Kind == None:
+			next = Limit{Kind: Bucket, Tokens: tokens, Burst: t.changes[0].Value}
+		case l.Kind == Bucket && l.Tokens == tokens, l.Kind == Window && !tokens:
+			next.Changes = nil
+		default:
+			notes = append(notes, fmt.Sprintf("%v; it is left out, as that is not what refused", t))
+			continue
+		}
+		next.Rate = t.changes[0].Value / 60
+		for _, c := range t.changes[1:] {
+			next.Changes = append(next.Changes, Change{c.At, c.Value / 60})
+		}
+		known := calls
+		if tokens {
+			known = comparable(calls)
+		}
+		if w := next.wrong(known); w*2 > refused && w > worth(calls) {
+			notes = append(notes, fmt.Sprintf("%v; it is left out, as one a minute would be wrong about %.0f %% of the calls", t, 100*float64(w)/float64(len(calls))))
+			continue
+		}
+		*l = next
+		return append(notes, fmt.Sprintf("%v; it is taken for one a minute", t))
 	}
+	return notes
 }

@@ -20,7 +20,7 @@ func (r *Result) TOML(source string) string {
 	}
 	line("name = \"fitted\"")
 	line("intent = \"The upstream that a trace was recorded at, as far as it could be fitted: %s.\"", q.Verdict())
-	whole := max(1, (m.Duration+time.Second-1)/time.Second) * time.Second
+	whole := min(max(1, (m.Duration+time.Second-1)/time.Second)*time.Second, mostDuration)
 	line("duration = %q", whole.String())
 	line("")
 	line("# The mean of the trace. For its own arrivals: simulate replay --upstream FILE TRACE.")
@@ -139,6 +139,9 @@ func (r *Result) TOML(source string) string {
 	}
 	return b.String()
 }
+
+// mostDuration is how long a scenario lasts at most.
+const mostDuration = 1000 * time.Hour
 
 // mostChange is the largest value of a change.
 const mostChange = 1e9

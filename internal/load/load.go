@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +74,8 @@ type Config struct {
 // Result is what happened.
 type Result struct {
 	// Offered is how many requests were meant to start; OK, Failed, Refused and Unfinished add up to it. OK is an answer below
-	// 400 that was read to its end. Refused was turned away by the guard. Unfinished had no answer when the drain ended.
+	// 400 that was read to its end. Refused was turned away by the guard. Unfinished had no answer when the drain ended,
+	// or had not even been started, as all clients were waiting.
 	Offered, OK, Failed, Refused, Unfinished int64
 	// InTime is how many of OK ended within Duration.
 	InTime int64
@@ -120,7 +122,8 @@ func (c *Config) Check() error {
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("load: %q is no URL to send to: write one such as http://127.0.0.1:8080/", c.URL)
+		plain, _, _ := strings.Cut(c.URL, "?") // what follows may be a secret
+		return fmt.Errorf("load: %q is no URL to send to: write one such as http://127.0.0.1:8080/", plain)
 	case c.Duration <= 0 || c.Drain < 0 || c.Timeout < 0 || c.Think < 0 || c.MaxOpen < 0:
 		return fmt.Errorf("load: Duration %v, Drain %v, Timeout %v, Think %v, MaxOpen %d: out of range", c.Duration, c.Drain, c.Timeout, c.Think, c.MaxOpen)
 	case c.Rate == 0 && c.Clients == 0:
@@ -222,15 +225,15 @@ func (l *runner) arrive(ctx context.Context, requests *sync.WaitGroup) {
 	for k, due := 0, gap(); due < l.cfg.Duration; k, due = k+1, due+gap() {
 		l.sleepUntil(ctx, due)
 		if ctx.Err() != nil {
+			if l.missed(due) {
+				continue
+			}
 			return
 		}
 		select {
 		case places <- struct{}{}:
 		case <-ctx.Done():
-			l.mu.Lock()
-			l.r.Offered++
-			l.r.Unfinished++
-			l.mu.Unlock()
+			l.missed(due)
 			continue
 		}
 		requests.Go(func() {
@@ -245,7 +248,7 @@ func (l *runner) closed(ctx context.Context, requests *sync.WaitGroup) {
 	n := l.cfg.Clients
 	for i := range n {
 		requests.Go(func() {
-			for k := 0; ctx.Err() == nil; k++ {
+			for k := 0; ; k++ {
 				var due time.Duration
 				switch {
 				case l.cfg.Rate > 0:
@@ -260,6 +263,9 @@ func (l *runner) closed(ctx context.Context, requests *sync.WaitGroup) {
 				}
 				l.sleepUntil(ctx, due)
 				if ctx.Err() != nil {
+					if l.cfg.Rate > 0 && l.missed(due) {
+						continue
+					}
 					return
 				}
 				if !l.request(ctx, due, -1) && l.cfg.Rate == 0 {
@@ -268,6 +274,18 @@ func (l *runner) closed(ctx context.Context, requests *sync.WaitGroup) {
 			}
 		})
 	}
+}
+
+// missed counts a request that was due before the run ended, and that nobody was free to start; it reports false for one that was not due.
+func (l *runner) missed(due time.Duration) bool {
+	if due > time.Since(l.began) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.r.Offered++
+	l.r.Unfinished++
+	return true
 }
 
 func (l *runner) sleepUntil(ctx context.Context, at time.Duration) {
@@ -344,6 +362,9 @@ func (l *runner) attempt(ctx context.Context, n int) (after time.Duration, err e
 	}
 	for name, values := range l.cfg.Header {
 		req.Header[name] = values
+	}
+	if host := l.cfg.Header.Get("Host"); host != "" {
+		req.Host = host // net/http does not send the field
 	}
 	if l.cfg.Prepare != nil {
 		l.cfg.Prepare(n, req)

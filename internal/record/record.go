@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -31,9 +32,12 @@ type Proxy struct {
 	mu      sync.Mutex
 	out     io.Writer
 	err     error // of out, the first
+	size    int64 // of what is written, in bytes
 	rows    int64
 	refused int64
 	open    int
+	tokens  float64 // of the prompts of which an answer told
+	bytes   float64 // of their requests
 	keys    map[[sha256.Size]byte]string
 }
 
@@ -41,7 +45,7 @@ type Proxy struct {
 const maxKeys = 10_000
 
 // New returns a proxy to target that writes to out, a line for each request when it has ended; so lines are in the order of
-// the ends (see trace.Options.Sort). A nil base is a transport of its own.
+// the ends (see trace.Options.Sort). When a line cannot be written, an out that can be truncated, as a new file can, is left with those before it. A nil base is a transport of its own.
 func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
 	p := &Proxy{began: time.Now(), out: out, keys: map[[sha256.Size]byte]string{}}
 	if base == nil {
@@ -59,7 +63,7 @@ func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if !errors.Is(err, context.Canceled) {
-				http.Error(w, "simulate record: the upstream does not answer", http.StatusBadGateway)
+				http.Error(w, "simulate record: the upstream does not answer: "+err.Error(), http.StatusBadGateway)
 			}
 		},
 	}
@@ -77,13 +81,20 @@ func (p *Proxy) Counts() (rows, refused int64, open int, err error) {
 	return p.rows, p.refused, p.open, p.err
 }
 
+// maxText is how much of a refusal is read, in bytes: what feedback.Parse looks at.
+const maxText = 64 << 10
+
 // key returns the label of a request's credential.
-func (p *Proxy) key(h http.Header) string {
+func (p *Proxy) key(r *http.Request) string {
+	h := r.Header
 	secret := h.Get("X-Api-Key")
 	for _, name := range []string{"Api-Key", "X-Goog-Api-Key", "Authorization"} {
 		if secret == "" {
 			secret = h.Get(name)
 		}
+	}
+	if secret == "" {
+		secret = r.URL.Query().Get("key") // Gemini
 	}
 	if secret == "" {
 		return ""
@@ -111,7 +122,7 @@ type wire struct {
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := w.proxy
-	v := &visit{proxy: p, row: trace.Row{At: time.Since(p.began), Key: p.key(req.Header), Seen: true, RetryAfter: -1}}
+	v := &visit{proxy: p, row: trace.Row{At: time.Since(p.began), Key: p.key(req), Seen: true, RetryAfter: -1}}
 	v.row.Sent = v.row.At
 	p.mu.Lock()
 	p.open++
@@ -156,6 +167,8 @@ type visit struct {
 	sent   atomic.Int64 // bytes of the request's body
 	watch  *feedback.Watcher
 	header http.Header
+	text   []byte // of a refusal, the beginning, which may name a delay
+	whole  bool   // the body was read to its end
 	once   sync.Once
 }
 
@@ -165,7 +178,11 @@ func (v *visit) Read(b []byte) (int, error) {
 	if n > 0 && v.row.First == 0 {
 		v.row.First = time.Since(v.proxy.began)
 	}
+	if v.row.Status >= 400 {
+		v.text = append(v.text, b[:min(n, maxText-len(v.text))]...)
+	}
 	if err != nil {
+		v.whole = err == io.EOF
 		v.end()
 	}
 	return n, err
@@ -178,40 +195,64 @@ func (v *visit) Close() error {
 	return err
 }
 
-// end writes the request down, once.
+// end writes the request down, once. A success that was cut off, by the caller or the upstream, or that has an error in its body, is none.
 func (v *visit) end() {
 	v.once.Do(func() {
 		r := &v.row
-		r.End = time.Since(v.proxy.began)
+		r.End = min(time.Since(v.proxy.began), r.At+trace.MaxLatency) // no trace has a longer one
+		r.First = min(r.First, r.End)
 		if v.watch != nil {
-			if u := v.watch.Report().Usage; u.Known {
+			report := v.watch.Report()
+			if u := report.Usage; u.Known {
 				r.In, r.Out, r.Cached = bounded(u.Input), bounded(u.Output), min(bounded(u.CachedInput), bounded(u.Input))
 			}
-			s := feedback.Parse(feedback.Answer{Status: r.Status, Header: v.header, Now: time.Now()})
+			s := feedback.Parse(feedback.Answer{Status: r.Status, Header: v.header, Body: v.text, Now: time.Now()})
 			if s.HasRetryAfter && s.RetryAfter >= 0 && s.RetryAfter <= 31*24*time.Hour {
 				r.RetryAfter = s.RetryAfter
 			}
+			if r.Status < 400 && (report.Refused || !v.whole && !report.Complete) {
+				r.Status = 0 // what there is of it is no answer, and took no answer's time
+			}
 		}
-		if n := v.sent.Load(); r.In == 0 && n > 0 {
-			r.In = bounded(max(1, n/4)) // nobody said; a token is some four bytes
-		}
-		v.proxy.write(r)
+		v.proxy.write(r, v.sent.Load())
 	})
 }
 
 func bounded(n int64) int64 { return min(max(n, 0), trace.MaxTokens) }
 
-// write writes a row.
-func (p *Proxy) write(r *trace.Row) {
+// prompt returns the tokens of a request of so many bytes, of which its answer told in or nothing: then it has as many for a byte as those of which one
+// did, so that refused prompts are no longer than others; until there are any, one for four. The caller holds mu.
+func (p *Proxy) prompt(in, sent int64) int64 {
+	switch {
+	case sent <= 0:
+	case in > 0:
+		p.tokens, p.bytes = p.tokens+float64(in), p.bytes+float64(sent)
+	case p.bytes > 0:
+		return bounded(int64(max(1, math.Round(float64(sent)*p.tokens/p.bytes))))
+	default:
+		return bounded(max(1, sent/4))
+	}
+	return in
+}
+
+// write writes a row, of a request of so many bytes.
+func (p *Proxy) write(r *trace.Row, sent int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	r.In = p.prompt(r.In, sent)
 	p.open--
 	p.rows++
 	if r.Status == http.StatusTooManyRequests {
 		p.refused++
 	}
-	if p.err == nil {
-		_, p.err = p.out.Write(r.Append(nil))
+	if p.err != nil {
+		return
+	}
+	line := r.Append(nil)
+	if _, p.err = p.out.Write(line); p.err == nil {
+		p.size += int64(len(line))
+	} else if f, ok := p.out.(interface{ Truncate(size int64) error }); ok {
+		_ = f.Truncate(p.size) // half a line would make the rest unreadable
 	}
 }
 

@@ -2,15 +2,18 @@ package record
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flyball-go/flyball/internal/draw"
@@ -110,6 +113,86 @@ func waitFor(t *testing.T, p *Proxy, n int64) {
 	t.Fatal("the requests are not written down")
 }
 
+// Gemini has its key in the URL and its delays in the body.
+func TestGemini(t *testing.T) {
+	var out bytes.Buffer
+	target, _ := url.Parse("http://upstream.invalid")
+	p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+		const text = `{"error":{"code":429,"message":"Quota exceeded.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34s"}]}}`
+		return &http.Response{StatusCode: 429, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text))}, nil
+	}))
+	for _, key := range []string{"the-secret-a", "the-secret-b", "the-secret-a"} {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest("POST", "/v1beta/models/m:generateContent?key="+key, strings.NewReader("{}")))
+		if !strings.Contains(w.Body.String(), "retryDelay") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if strings.Contains(out.String(), "secret") {
+		t.Errorf("a key is written:\n%s", out.String())
+	}
+	tr, err := trace.Read("out", &out, trace.Options{})
+	if err != nil || len(tr.Rows) != 3 || tr.Rows[0].Key != "key-1" || tr.Rows[1].Key != "key-2" || tr.Rows[2].Key != "key-1" || tr.Rows[0].RetryAfter != 34*time.Second {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
+// The prompts of refusals are measured by those of which answers tell: JSON around a text is no token.
+func TestPromptsOfRefusals(t *testing.T) {
+	var out bytes.Buffer
+	target, _ := url.Parse("http://upstream.invalid")
+	p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		status, text := 200, `{"usage":{"prompt_tokens":10,"completion_tokens":1}}`
+		if r.URL.Path == "/no" {
+			status, text = 429, "{}"
+		}
+		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text))}, nil
+	}))
+	for _, c := range []struct {
+		path  string
+		bytes int
+	}{{"/no", 200}, {"/yes", 200}, {"/no", 200}, {"/no", 1000}} {
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", c.path, strings.NewReader(strings.Repeat("x", c.bytes))))
+	}
+	tr, err := trace.Read("out", &out, trace.Options{})
+	if err != nil || len(tr.Rows) != 4 || tr.Rows[0].In != 50 || tr.Rows[1].In != 10 || tr.Rows[2].In != 10 || tr.Rows[3].In != 50 {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
+// A disk that is full in the middle of a line leaves the lines before it.
+func TestHalfALine(t *testing.T) {
+	out := &half{room: 100}
+	target, _ := url.Parse("http://upstream.invalid")
+	p := New(target, out, roundTrip(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody}, nil
+	}))
+	for range 9 {
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+	tr, err := trace.Read("out", &out.Buffer, trace.Options{Sort: true})
+	if err != nil || len(tr.Rows) < 1 || len(tr.Rows) > 5 {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
+// half takes so many bytes.
+type half struct {
+	bytes.Buffer
+	room int
+}
+
+func (h *half) Write(p []byte) (int, error) {
+	n, _ := h.Buffer.Write(p[:min(len(p), h.room-h.Len())])
+	if n < len(p) {
+		return n, errors.New("no space left on device")
+	}
+	return n, nil
+}
+
+func (h *half) Truncate(size int64) error { h.Buffer.Truncate(int(size)); return nil }
+
 type full struct{ left int }
 
 func (f *full) Write(p []byte) (int, error) {
@@ -137,6 +220,83 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// roundTrip is an upstream without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// body is the body of an answer.
+type body func(b []byte) (int, error)
+
+func (f body) Read(b []byte) (int, error) { return f(b) }
+func (f body) Close() error               { return nil }
+
+// Whatever an upstream answers, and however long it takes, the trace can be read: one row that cannot would cost all of them.
+func TestOddAnswersAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		target, _ := url.Parse("http://upstream.invalid")
+		p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+			status, _ := strconv.Atoi(r.URL.Path[1:])
+			return &http.Response{StatusCode: status, Header: http.Header{}, Body: body(func([]byte) (int, error) {
+				time.Sleep(25 * time.Hour)
+				return 1, io.EOF
+			})}, nil
+		}))
+		for _, path := range []string{"/200", "/999", "/600"} {
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+		}
+		tr, err := trace.Read("out", &out, trace.Options{})
+		if err != nil || len(tr.Rows) != 3 || tr.Rows[0].Latency() != trace.MaxLatency || tr.Rows[1].Status != 999 {
+			t.Errorf("%+v, %v", tr, err)
+		}
+	})
+}
+
+// A success that is cut off, by either side, or that has an error in its body, is none: it took no answer's time. A refusal stays one, and so
+// does a stream whose caller leaves after its last event.
+func TestCutOff(t *testing.T) {
+	for _, c := range []struct {
+		name, kind, text string
+		status           int
+		end              error // of the body; nil is that the caller leaves
+		want             int
+	}{
+		{"whole", "application/json", `{"a":1}`, 200, io.EOF, 200},
+		{"no JSON", "text/plain", "all of it", 200, io.EOF, 200},
+		{"cut by the upstream", "text/plain", "half of", 200, io.ErrUnexpectedEOF, 0},
+		{"left by the caller", "text/event-stream", "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n", 200, nil, 0},
+		{"left after the end", "text/event-stream", "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n", 200, nil, 200},
+		{"an error in a stream", "text/event-stream", "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n", 200, io.EOF, 0},
+		{"a refusal that is cut", "text/plain", "wa", 429, io.ErrUnexpectedEOF, 429},
+	} {
+		var out bytes.Buffer
+		target, _ := url.Parse("http://upstream.invalid")
+		ctx, leave := context.WithCancel(t.Context())
+		text := c.text
+		p := New(target, &out, roundTrip(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: c.status, Header: http.Header{"Content-Type": {c.kind}}, Body: body(func(b []byte) (int, error) {
+				n := copy(b, text)
+				text = text[n:]
+				switch {
+				case n > 0:
+					return n, nil
+				case c.end == nil:
+					leave()
+					return 0, context.Canceled
+				}
+				return 0, c.end
+			})}, nil
+		}))
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+		leave()
+		tr, err := trace.Read("out", &out, trace.Options{})
+		if err != nil || len(tr.Rows) != 1 || tr.Rows[0].Status != c.want || !tr.Rows[0].Seen {
+			t.Errorf("%s: %+v, %v, want status %d", c.name, tr, err, c.want)
+		}
+	}
+}
+
 // An upstream that is not there is a 502, and a request without a status.
 func TestNobody(t *testing.T) {
 	var out bytes.Buffer
@@ -144,8 +304,8 @@ func TestNobody(t *testing.T) {
 	p := New(target, &out, nil)
 	w := httptest.NewRecorder()
 	p.ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
-	if w.Code != 502 {
-		t.Errorf("%d", w.Code)
+	if w.Code != 502 || !strings.Contains(w.Body.String(), "connection refused") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	tr, err := trace.Read("out", &out, trace.Options{})
 	if err != nil || len(tr.Rows) != 1 || tr.Rows[0].Status != 0 || !tr.Rows[0].Seen {

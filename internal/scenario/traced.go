@@ -32,15 +32,16 @@ func (s *Scenario) Traced(name string, d *trace.Demand) *Scenario {
 	}
 	tenants := map[string]int{}
 	keys := map[string]int{}
+	input, output := old.Input.Average() > 0, old.Output.Average() > 0
 	for i := range d.Rows {
 		r := &d.Rows[i]
 		q := sim.TraceRequest{
 			At: r.At, Input: r.In, Output: r.Out, Cached: r.Cached, Tenant: -1, Priority: r.Priority, Patience: r.Deadline,
 		}
-		if r.In == 0 && old.Input.Mean > 0 {
+		if r.In == 0 && input {
 			q.Input = old.Input.Int(1, streamTracedInput, uint64(i))
 		}
-		if r.Out == 0 && old.Output.Mean > 0 {
+		if r.Out == 0 && output {
 			q.Output = old.Output.Int(1, streamTracedOutput, uint64(i))
 		}
 		if r.Tenant != "" {

@@ -246,8 +246,8 @@ func (m *maker) seen(r *Row, get func(string) (string, bool), length func(string
 	}
 	if s, ok := get("status"); ok {
 		v, err := strconv.Atoi(s)
-		if err != nil || v != 0 && (v < 100 || v > 599) {
-			return bad("status", "is %q, must be an HTTP status from 100 to 599, or 0 for none", s)
+		if err != nil || v != 0 && (v < 100 || v > 999) { // 999 and its like are sent, although RFC 9110 has none above 599
+			return bad("status", "is %q, must be an HTTP status from 100 to 999, or 0 for none", s)
 		}
 		r.Status = v
 	}

@@ -3,6 +3,7 @@ package trace
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -36,6 +37,10 @@ var otelNames = map[string][]string{
 	"tenant": {"gen_ai.request.model"}, // the convention has no other label of who asked
 	"status": {"http.response.status_code", "http.status_code"},
 }
+
+// otelAround are the operations (gen_ai.operation.name) that are no calls of a model, but go around some, whose spans are there as well: with them
+// each call, and each token, would be there twice.
+var otelAround = map[string]bool{"create_agent": true, "invoke_agent": true, "invoke_workflow": true, "execute_tool": true, "retrieval": true}
 
 // otel reads a line of spans. Spans that are no calls of a language model are left out.
 func (t *Trace) otel(m *maker, n int, line []byte) error {
@@ -85,11 +90,24 @@ func (s *otelSpan) cells() (cells map[string]string, ok bool) {
 	}
 	if cells["status"] == "" {
 		cells["status"] = "200"
-		if code := plainText(s.Status.Code); code == "2" || code == "STATUS_CODE_ERROR" {
-			cells["status"] = "0" // it went wrong, and nobody says how
+		if code := plainText(s.Status.Code); code == "2" || code == "STATUS_CODE_ERROR" || attributes["error.type"] != "" {
+			cells["status"] = failure(attributes["error.type"])
 		}
 	}
-	return cells, ok
+	return cells, ok && !otelAround[attributes["gen_ai.operation.name"]]
+}
+
+// failure returns the status that error.type stands for: most spans of models have no other. It is the provider's code, a status, or the name of an
+// exception, such as RateLimitError of the SDKs of OpenAI and Anthropic; "0" is something else.
+func failure(kind string) string {
+	if n, err := strconv.Atoi(kind); err == nil && n >= 400 && n <= 599 {
+		return kind
+	}
+	word := strings.ReplaceAll(strings.ToLower(kind), "_", "")
+	if strings.Contains(word, "ratelimit") || strings.Contains(word, "toomanyrequests") || strings.Contains(word, "resourceexhausted") {
+		return "429"
+	}
+	return "0"
 }
 
 // plainText is a JSON string or number as text.

@@ -18,7 +18,7 @@
 //	deadline     how long the caller waits, seconds
 //	send         when the (last) attempt was sent
 //	first, end   when the first byte and the last byte of its answer came
-//	status       its HTTP status; 0 or absent: none
+//	status       its HTTP status; 0 or absent: none, or a success that was cut off or has an error in its body
 //	retry_after  the delay that it named, seconds
 //	hdr          its header fields about limits
 package trace
@@ -46,7 +46,7 @@ type Row struct {
 	// Sent, First and End are when its attempt was sent and when the first and the last byte of the answer came. First is
 	// 0 when not known.
 	Sent, First, End time.Duration
-	// Status is the answer's HTTP status; 0 means that there was none.
+	// Status is the answer's HTTP status; 0 means that there was no whole answer.
 	Status int
 	// RetryAfter is the delay that the answer named; -1 means none.
 	RetryAfter time.Duration

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -306,5 +307,27 @@ func TestOTel(t *testing.T) {
 		if _, err := Read("spans.json", strings.NewReader(text), Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v, want %q", text, err, want)
 		}
+	}
+}
+
+// Spans of agents and tools go around those of models and are no calls; a refusal is one also where only the name of an exception tells.
+func TestOTelAgents(t *testing.T) {
+	text := ""
+	for i, c := range []struct{ operation, more string }{
+		{"invoke_agent", ""}, {"chat", ""}, {"execute_tool", ""}, {"retrieval", ""},
+		{"chat", `,{"key":"error.type","value":{"stringValue":"RateLimitError"}}`},
+		{"chat", `,{"key":"error.type","value":{"stringValue":"rate_limit_exceeded"}}`},
+		{"chat", `,{"key":"error.type","value":{"stringValue":"503"}}`},
+		{"embeddings", `,{"key":"error.type","value":{"stringValue":"timeout"}}`},
+	} {
+		text += fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[{"key":"gen_ai.operation.name","value":{"stringValue":"%s"}}%s]}]}]}]}`+"\n",
+			i+1, i+10, c.operation, c.more)
+	}
+	var statuses []int
+	for _, r := range read(t, text, Options{}).Rows {
+		statuses = append(statuses, r.Status)
+	}
+	if want := []int{200, 429, 429, 503, 0}; !slices.Equal(statuses, want) {
+		t.Errorf("%v, want %v", statuses, want)
 	}
 }
