@@ -291,6 +291,29 @@ func TestBaseline(t *testing.T) {
 	if stdout, _, _ := in(t, dir, "", "assert", "--update", "b-suite.toml"); !strings.Contains(stdout, "small ours: goodput") {
 		t.Errorf("the update prints no change: %s", stdout)
 	}
+	shorter, err := os.ReadFile("b-suite.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("b-suite.toml", append([]byte("duration = \"20s\"\n"), shorter...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := in(t, dir, "", "assert", "b-suite.toml"); code != exitMisuse || !strings.Contains(stderr, "has small for 1m0s, and here it lasts 20s") {
+		t.Errorf("with runs of another length: exit code %d, stderr %s", code, stderr)
+	}
+}
+
+// Where it never settles is told, and is not the best; in comparisons, too.
+func TestNeverIsTold(t *testing.T) {
+	dir := workdir(t)
+	stdout, stderr, code := in(t, dir, "", "sweep", "--figure", "settle", "--vary", "guard.max_limit=4,60", "--seeds", "2", "capacity-step")
+	if code != exitOK || !regexp.MustCompile(`(?m)^ +4 +never .*\n +60 +[0-9.]+.s .*best$`).MatchString(stdout) {
+		t.Errorf("exit code %d, stderr %s, stdout\n%s", code, stderr, stdout)
+	}
+	stdout, stderr, code = in(t, dir, "", "compare", "--figures", "settle", "--scenarios", "capacity-step", "--seeds", "2", "fixed-4", "ours")
+	if code != exitOK || !regexp.MustCompile(`settle never → [0-9.]+ s, −∞ s .−∞, −∞., better`).MatchString(stdout) {
+		t.Errorf("exit code %d, stderr %s, stdout\n%s", code, stderr, stdout)
+	}
 }
 
 // Seeds are added until every bound is decided.
