@@ -162,6 +162,15 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 			}
 		}
 	}
+	if needs && baseline != nil && !c.Bool("update") {
+		for _, sc := range scs {
+			for _, was := range baseline.Scenarios {
+				if was.Name == sc.Name && was.Duration != sc.World.Duration {
+					s.fail(fmt.Errorf("the baseline %s has %s for %v, and here it lasts %v: they cannot be compared; make it anew with --update", baselinePath, sc.Name, was.Duration, sc.World.Duration))
+				}
+			}
+		}
+	}
 	if err := s.err(); err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ func main() {
 		// What is alive is some megabytes, so that at the usual 100 the collector would run for each few of them.
 		debug.SetGCPercent(400)
 	}
+	// Whoever reads the table may go away: the files are written all the same.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the program ends by itself, with what is finished; a second one ends it at once.
 	context.AfterFunc(ctx, stop)

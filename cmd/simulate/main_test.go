@@ -111,7 +111,7 @@ func TestTranscripts(t *testing.T) {
 		{"bad-sweep", []string{"sweep", "small.toml"}},
 		{"bad-sweep-range", []string{"sweep", "--vary", "guard.adaptive.backoff=0.9..0.5:5", "--vary", "guard.min_limit=1..4", "small.toml"}},
 		{"bad-sweep-value", []string{"sweep", "--vary", "guard.adaptive.backoff=0.5..2:4", "small.toml"}},
-		{"bad-tune", []string{"tune", "--worst", "2", "--constraint", "goodput", "--held-out", "small.toml", "--seeds", "1", "small.toml"}},
+		{"bad-tune", []string{"tune", "--worst", "2", "--constraint", "goodput", "--constraint", "small: goodput >= 90%", "--held-out", "small.toml", "--seeds", "1", "small.toml"}},
 		{"bad-assert", []string{"assert", "bad-suite.toml"}},
 		{"bad-assert-names", []string{"assert", "bad-names.toml"}},
 		{"bad-assert-none", []string{"assert"}},

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -162,44 +164,71 @@ func fileName(name string) string {
 	return strings.TrimLeft(name, ".")
 }
 
-// writeFile writes a file beside its place and then moves it there, so that a full disk or an interruption leaves the
+// A placed is a file that is written beside its place and then moved there, so that a full disk or an interruption leaves the
 // one of the last run as it is.
-func writeFile(path string, write func(io.Writer) error) (err error) {
-	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return writeTo(path, write) // a device, or a directory, which says so itself
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	err = write(f)
-	if e := f.Chmod(0o644); err == nil && !errors.Is(e, errors.ErrUnsupported) {
-		err = e
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+type placed struct {
+	*os.File
+	path string      // where it goes; empty for one that is written where it is
+	mode fs.FileMode // of it
 }
 
-func writeTo(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+// newPlaced begins a file. What is no regular file, such as a device, and what is named by an open file (/dev/stdout) is written where it is; a symbolic
+// link stays one, and the file that it leads to is replaced.
+func newPlaced(path string) (*placed, error) {
+	b := &placed{path: path, mode: 0o644}
+	var err error
+	if st, e := os.Stat(path); e == nil {
+		abs, _ := filepath.Abs(path)
+		named := strings.HasPrefix(abs, "/dev/") || strings.HasPrefix(abs, "/proc/")
+		if named || !st.Mode().IsRegular() { // a directory says so itself
+			b.path = ""
+			b.File, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			return b, err
+		}
+		b.mode = st.Mode().Perm()
+		if at, err := filepath.EvalSymlinks(path); err == nil {
+			b.path = at
+		}
+	}
+	b.File, err = os.CreateTemp(filepath.Dir(b.path), "."+filepath.Base(b.path)+".*")
+	return b, err
+}
+
+// discard leaves what was there as it is.
+func (b *placed) discard() {
+	_ = b.Close()
+	if b.path != "" {
+		_ = os.Remove(b.Name())
+	}
+}
+
+// finish closes the file and moves it to its place, or discards it after the error err, which it then returns.
+func (b *placed) finish(err error) error {
+	if b.path == "" {
+		return cmp.Or(err, b.Close())
+	}
+	if e := b.Chmod(b.mode); err == nil && !errors.Is(e, errors.ErrUnsupported) {
+		err = e
+	}
+	if e := b.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(b.Name(), b.path)
+	}
+	if err != nil {
+		_ = os.Remove(b.Name())
+	}
+	return err
+}
+
+// writeFile writes a file beside its place and then moves it there.
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := newPlaced(path)
 	if err != nil {
 		return err
 	}
-	err = write(f)
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
+	return f.finish(write(f))
 }
 
 // version names the program as far as the build knows it.

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -182,11 +182,9 @@ func assertExpectations(scs []*scenario.Scenario, r *report.Report) error {
 
 // events is the file of --events, written beside its place and moved there when it is closed.
 type events struct {
-	path string
-	f    *os.File
-	w    *bufio.Writer
-	temp bool
-	err  error
+	f   *placed
+	w   *bufio.Writer
+	err error
 }
 
 // event is one line.
@@ -205,19 +203,11 @@ func newEvents(path string) (*events, error) {
 	if path == "" {
 		return nil, nil
 	}
-	ev := &events{path: path}
-	var err error
-	if st, e := os.Stat(path); e == nil && !st.Mode().IsRegular() {
-		ev.f, err = os.OpenFile(path, os.O_WRONLY, 0)
-	} else {
-		ev.temp = true
-		ev.f, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	}
+	f, err := newPlaced(path)
 	if err != nil {
 		return nil, fmt.Errorf("--events: %s cannot be written: %w", path, errorOf(err))
 	}
-	ev.w = bufio.NewWriterSize(ev.f, 1<<16)
-	return ev, nil
+	return &events{f: f, w: bufio.NewWriterSize(f, 1<<16)}, nil
 }
 
 // add writes the decisions of a run. After an error it writes no more; close reports it, and the runs go on.
@@ -236,34 +226,10 @@ func (ev *events) add(s *scenario.Scenario, sub *lab.Subject, seed uint64, ds []
 }
 
 // discard leaves the file of the last run as it is, when nothing was finished.
-func (ev *events) discard() {
-	_ = ev.f.Close()
-	if ev.temp {
-		_ = os.Remove(ev.f.Name())
-	}
-}
+func (ev *events) discard() { ev.f.discard() }
 
 func (ev *events) close() error {
-	err := ev.err
-	if e := ev.w.Flush(); err == nil {
-		err = e
-	}
-	if ev.temp {
-		ev.f.Chmod(0o644) //nolint:errcheck // not on every system
-	}
-	if e := ev.f.Close(); err == nil {
-		err = e
-	}
-	if !ev.temp {
-		return err
-	}
-	if err == nil {
-		err = os.Rename(ev.f.Name(), ev.path)
-	}
-	if err != nil {
-		os.Remove(ev.f.Name())
-	}
-	return err
+	return ev.f.finish(cmp.Or(ev.err, ev.w.Flush()))
 }
 
 // errorOf returns what went wrong without the operation and the path, which the message has already.

@@ -255,12 +255,15 @@ func (p *sweepPoint) summarize(decides report.Figure) {
 			for i := range bySeed {
 				values = append(values, bySeed[i][k])
 			}
-			if m := stats.Mean(values); !math.IsNaN(m) {
+			if m := stats.UpperMean(values); !math.IsNaN(m) {
 				means = append(means, m)
 			}
 		}
-		p.figures[name] = stats.Mean(means)
-		p.interval[name] = stats.MeanInterval(means, 0.05, p.plan.Seeds.First)
+		p.figures[name] = stats.UpperMean(means)
+		for i := range means {
+			means[i] = stats.Bounded(means[i])
+		}
+		p.interval[name] = stats.MeanInterval(means, 0.05, p.plan.Seeds.First).Unbounded()
 	}
 }
 
@@ -286,7 +289,7 @@ type sweep struct {
 	seeds     lab.Seeds
 }
 
-// best returns the point that is best in the figure that decides, and the most and least of it.
+// best returns the point that is best in the figure that decides, and the least and most of it that is a number.
 func (sw *sweep) best() (at int, low, high float64) {
 	at, low, high = -1, math.Inf(1), math.Inf(-1)
 	for i, p := range sw.points {
@@ -294,7 +297,9 @@ func (sw *sweep) best() (at int, low, high float64) {
 		if math.IsNaN(v) {
 			continue
 		}
-		low, high = min(low, v), max(high, v)
+		if !math.IsInf(v, 0) {
+			low, high = min(low, v), max(high, v)
+		}
 		if at < 0 || v > sw.points[at].figures[sw.figure.Name] != sw.figure.Lower && v != sw.points[at].figures[sw.figure.Name] {
 			at = i
 		}
@@ -326,7 +331,7 @@ func (sw *sweep) writeText(w io.Writer) error {
 			row = append(row, text)
 		}
 		bar := ""
-		if v := p.figures[sw.figure.Name]; high > low && !math.IsNaN(v) {
+		if v := p.figures[sw.figure.Name]; high > low && !math.IsNaN(v) && !math.IsInf(v, 0) {
 			bar = strings.Repeat("█", 1+int(math.Round(19*(v-low)/(high-low))))
 		}
 		mark := "  "
@@ -379,12 +384,7 @@ func (sw *sweep) writeCSV(w io.Writer) error {
 			for _, seed := range s.Runs[0].PerSeed {
 				row := append(append([]string{}, p.values...), s.Name, strconv.FormatUint(seed.Seed, 10))
 				for _, f := range report.Figures() {
-					v := f.Of(&seed.Summary)
-					if v-v != 0 {
-						row = append(row, "")
-						continue
-					}
-					row = append(row, strconv.FormatFloat(v, 'g', 8, 64))
+					row = append(row, report.CellNumber(f.Of(&seed.Summary)))
 				}
 				out.Write(row) //nolint:errcheck
 			}

@@ -98,8 +98,11 @@ func (e *env) tuneAction(c *cli.Context) error {
 	}
 	for _, text := range c.StringSlice("constraint") {
 		b, err := suite.ParseBound("all: " + text)
+		if strings.Contains(text, ":") {
+			err = errors.New("says where: a constraint holds in all scenarios of the search and the proof; write only FIGURE and bound, such as 'rejected_per_ok <= 5%'")
+		}
 		if err != nil {
-			s.fail(fmt.Errorf("--constraint: %q %w", text, err))
+			s.fail(fmt.Errorf("--constraint: %q %s", text, strings.Replace(err.Error(), "rpm-bucket: ", "", 1))) // the example has no place
 			continue
 		}
 		t.bounds = append(t.bounds, b)

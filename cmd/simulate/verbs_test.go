@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -291,6 +292,29 @@ func TestBaseline(t *testing.T) {
 	if stdout, _, _ := in(t, dir, "", "assert", "--update", "b-suite.toml"); !strings.Contains(stdout, "small ours: goodput") {
 		t.Errorf("the update prints no change: %s", stdout)
 	}
+	shorter, err := os.ReadFile("b-suite.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("b-suite.toml", append([]byte("duration = \"20s\"\n"), shorter...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := in(t, dir, "", "assert", "b-suite.toml"); code != exitMisuse || !strings.Contains(stderr, "has small for 1m0s, and here it lasts 20s") {
+		t.Errorf("with runs of another length: exit code %d, stderr %s", code, stderr)
+	}
+}
+
+// Where it never settles is told, and is not the best; in comparisons, too.
+func TestNeverIsTold(t *testing.T) {
+	dir := workdir(t)
+	stdout, stderr, code := in(t, dir, "", "sweep", "--figure", "settle", "--vary", "guard.max_limit=4,60", "--seeds", "2", "capacity-step")
+	if code != exitOK || !regexp.MustCompile(`(?m)^ +4 +never .*\n +60 +[0-9.]+.s .*best$`).MatchString(stdout) {
+		t.Errorf("exit code %d, stderr %s, stdout\n%s", code, stderr, stdout)
+	}
+	stdout, stderr, code = in(t, dir, "", "compare", "--figures", "settle", "--scenarios", "capacity-step", "--seeds", "2", "fixed-4", "ours")
+	if code != exitOK || !regexp.MustCompile(`settle never → [0-9.]+ s, −∞ s .−∞, −∞., better`).MatchString(stdout) {
+		t.Errorf("exit code %d, stderr %s, stdout\n%s", code, stderr, stdout)
+	}
 }
 
 // Seeds are added until every bound is decided.
@@ -540,4 +564,79 @@ func FuzzParseAxis(f *testing.F) {
 			t.Fatalf("%q gives %+v", text, a)
 		}
 	})
+}
+
+// A file that is replaced keeps its place behind a symbolic link, and who may read it; what an open file is called (/dev/stdout) is no place to move a file to.
+func TestFilesStayWhereTheyAre(t *testing.T) {
+	t.Chdir(workdir(t))
+	if err := os.Mkdir("www", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"report.html", "events.jsonl", "open.jsonl"} {
+		if err := os.WriteFile(filepath.Join("www", name), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"r.html", "e.jsonl"} {
+		target := map[string]string{"r.html": "www/report.html", "e.jsonl": "www/events.jsonl"}[name]
+		if err := os.Symlink(target, name); err != nil {
+			t.Skipf("no symbolic links here: %v", err)
+		}
+	}
+	_, errs, code := simulate(t.Context(), "", "run", "--seeds", "1", "--controllers", "ours", "--html", "r.html", "--events", "e.jsonl", "small.toml")
+	if code != exitOK {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	for link, at := range map[string]string{"r.html": "www/report.html", "e.jsonl": "www/events.jsonl"} {
+		if st, err := os.Lstat(link); err != nil || st.Mode()&fs.ModeSymlink == 0 {
+			t.Errorf("%s is no symbolic link any more: %v, %v", link, st.Mode(), err)
+		}
+		if st, err := os.Stat(at); err != nil || st.Size() < 100 || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s has %d bytes and %v, want it replaced, for its owner alone: %v", at, st.Size(), st.Mode(), err)
+		}
+	}
+	open, err := os.OpenFile("www/open.jsonl", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	name := fmt.Sprintf("/dev/fd/%d", open.Fd())
+	if _, err := os.Stat(name); err != nil {
+		t.Skipf("open files have no names here: %v", err)
+	}
+	if _, errs, code := simulate(t.Context(), "", "run", "-q", "--seeds", "1", "--controllers", "ours", "--html", "", "--events", name, "small.toml"); code != exitOK {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	if text, err := os.ReadFile("www/open.jsonl"); err != nil || !bytes.HasPrefix(text, []byte(`old{"scenario":"small"`)) {
+		t.Errorf("the file that is open has %.40q, %v", text, err)
+	}
+}
+
+// Who reads the table goes away before it comes, as in simulate run | head: the files are written all the same.
+func TestReaderGoesAway(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := workdir(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	cmd := exec.Command(self, "run", "--controllers", "ours", "--seeds", "1", "--out", "results", "small.toml")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	var stderr syncBuffer
+	cmd.Stdout, cmd.Stderr = w, &stderr
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != exitInternal || !strings.Contains(stderr.String(), "the table could not be written") {
+		t.Errorf("the program ends with %v, stderr %s", cmd.ProcessState, stderr.String())
+	}
+	for _, name := range []string{"report.html", "report.json", "series.csv"} {
+		if _, err := os.Stat(filepath.Join(dir, "results", name)); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -10,12 +10,13 @@ import (
 
 // CIAD is the concurrency limit of Palantir's dialogue, a limit on the client's side ("cautious increase, aggressive
 // decrease"): it starts at 20; a success raises it by 1/limit when at least 0.9 of the limit was in flight as
-// the call started; a 429, a 503 or a failed connection lowers it to ⌊0.9 · limit⌋, once for each of them.
+// the call started; a 429, a 5xx, a failed connection or a time-out lowers it to ⌊0.9 · limit⌋, once for each of them.
 //
 // Known faults, left as they are: a burst of n refusals cuts n times; no Retry-After is read; there is no slow start, so a
 // limit far above 20 takes long to find; a rate limit is met with a limit on calls in flight.
 //
-// The endpoint's and the host's limiter of the original are one here, as an upstream here has one endpoint.
+// The endpoint's and the host's limiter of the original are one here, as an upstream here has one endpoint: the former is lowered by 429 and 500, the latter
+// by 503, the other 5xx and failed connections.
 type CIAD struct {
 	limit float64
 	d     adaptive.Decision
@@ -51,7 +52,7 @@ func (l *CIAD) Window(_ time.Duration, w adaptive.Window) adaptive.Decision {
 // Ended implements [adaptive.Law].
 func (l *CIAD) Ended(_ time.Duration, _ adaptive.Call, o adaptive.Outcome) adaptive.Decision {
 	switch o.Class {
-	case feedback.Throttled, feedback.Overloaded, feedback.Timeout:
+	case feedback.Throttled, feedback.Overloaded, feedback.Timeout, feedback.ServerError:
 		l.limit = max(1, math.Floor(l.limit*ciadBackoff))
 		apply(&l.d, int(l.limit), 0, causeOf(o.Class))
 	}

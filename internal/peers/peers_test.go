@@ -38,8 +38,11 @@ func TestCIAD(t *testing.T) {
 			t.Errorf("after a 429 %+v, want limit %d", d, want)
 		}
 	}
-	if d := l.Ended(0, adaptive.Call{}, adaptive.Outcome{Class: feedback.ServerError}); d.Limit != 14 {
-		t.Errorf("a 500 moved the limit to %d", d.Limit)
+	if d := l.Ended(0, adaptive.Call{}, adaptive.Outcome{Class: feedback.ServerError}); d.Limit != 12 || d.Cause != adaptive.CauseOverloaded {
+		t.Errorf("after a 500 %+v, want limit 12: the original's limiter of the endpoint counts it as dropped", d)
+	}
+	if d := l.Ended(0, adaptive.Call{}, adaptive.Outcome{Class: feedback.ClientError}); d.Limit != 12 {
+		t.Errorf("a 400 moved the limit to %d", d.Limit)
 	}
 	for range 100 {
 		l.Ended(0, adaptive.Call{}, throttled)

@@ -255,8 +255,8 @@ func (c *Contrast) WriteCSV(w io.Writer) error {
 	for _, s := range c.Scenarios {
 		for _, f := range s.Figures {
 			out.Write([]string{ //nolint:errcheck
-				cellText(s.Name), f.Name, f.Verdict.String(), strconv.Itoa(f.Seeds), cellNumber(f.Baseline), cellNumber(f.Candidate), cellNumber(f.Effect),
-				cellNumber(f.Interval.Low), cellNumber(f.Interval.High), strconv.FormatBool(f.Relative), cellNumber(f.Adjusted),
+				cellText(s.Name), f.Name, f.Verdict.String(), strconv.Itoa(f.Seeds), CellNumber(f.Baseline), CellNumber(f.Candidate), CellNumber(f.Effect),
+				CellNumber(f.Interval.Low), CellNumber(f.Interval.High), strconv.FormatBool(f.Relative), CellNumber(f.Adjusted),
 			})
 		}
 	}

@@ -5,11 +5,12 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 )
 
 // WriteCSV writes one line for each scenario, controller and seed, after a line with the names of the columns: scenario, controller, seed, the
 // counts offered, ok, failed, refused, unfinished, sent, rejected_429, and the figures of [Figures]. A value that is not defined
-// is empty. It returns the first error of w.
+// is empty, a time that never came inf. It returns the first error of w.
 func WriteCSV(w io.Writer, r *Report) error {
 	c := csv.NewWriter(w)
 	head := []string{"scenario", "controller", "seed", "offered", "ok", "failed", "refused", "unfinished", "sent", "rejected_429"}
@@ -20,7 +21,7 @@ func WriteCSV(w io.Writer, r *Report) error {
 			row = append(row, strconv.FormatInt(n, 10))
 		}
 		for _, f := range figures {
-			row = append(row, cellNumber(f.Of(sum)))
+			row = append(row, CellNumber(f.Of(sum)))
 		}
 		c.Write(row) //nolint:errcheck
 	}
@@ -58,10 +59,10 @@ func WriteSeriesCSV(w io.Writer, r *Report) error {
 	}
 	c.Write(head) //nolint:errcheck // Flush keeps the first error
 	at := func(values []float64, i int) string {
-		if i >= len(values) {
+		if i >= len(values) || math.IsInf(values[i], 0) { // there is no limit, or no pace
 			return ""
 		}
-		return cellNumber(values[i])
+		return CellNumber(values[i])
 	}
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
@@ -80,9 +81,13 @@ func WriteSeriesCSV(w io.Writer, r *Report) error {
 	return c.Error()
 }
 
-func cellNumber(v float64) string {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
+// CellNumber is a number in a cell of CSV: nothing for one that is not defined, and inf for one that is infinite, as most that read CSV take it.
+func CellNumber(v float64) string {
+	switch {
+	case math.IsNaN(v):
 		return ""
+	case math.IsInf(v, 0):
+		return strings.TrimPrefix(strings.ToLower(strconv.FormatFloat(v, 'g', -1, 64)), "+")
 	}
 	return strconv.FormatFloat(v, 'g', 8, 64)
 }

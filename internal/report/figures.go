@@ -68,7 +68,12 @@ var figures = []Figure{
 	share("regret_static", "Regret against the best constant limit", func(s *Summary) float64 { return s.RegretStatic }),
 	share("regret_piecewise", "Regret against the best limits that change", func(s *Summary) float64 { return s.RegretPiecewise }),
 	{Measure: stats.Measure{Name: "swing", Lower: true, MinEffect: 0.01}, Title: "Swing of the limit", Unit: "share", Of: func(s *Summary) float64 { return s.Swing }},
-	{Measure: stats.Measure{Name: "limit", Relative: true, MinEffect: 0.01}, Title: "Mean limit", Unit: "requests", Of: func(s *Summary) float64 { return s.MeanLimit }},
+	{Measure: stats.Measure{Name: "limit", Relative: true, MinEffect: 0.01}, Title: "Mean limit", Unit: "requests", Of: func(s *Summary) float64 {
+		if math.IsInf(s.MeanLimit, 0) {
+			return math.NaN() // there is none
+		}
+		return s.MeanLimit
+	}},
 	{Measure: stats.Measure{Name: "in_flight", Relative: true, MinEffect: 0.01}, Title: "Mean in flight", Unit: "requests", Of: func(s *Summary) float64 { return s.MeanInFlight }},
 	{Measure: stats.Measure{Name: "fairness", MinEffect: 0.01}, Title: "Jain's fairness index", Of: func(s *Summary) float64 {
 		if s.Fairness == 0 {

@@ -2,11 +2,13 @@ package report
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"math"
 	"reflect"
 	"regexp"
 	"strings"
@@ -40,6 +42,24 @@ func TestWriteJSONUndefined(t *testing.T) {
 			if bytes.Contains(b.Bytes(), []byte(list)) {
 				t.Errorf("an empty list is null: %s", list)
 			}
+		}
+	}
+}
+
+// A time that never came is not left out of a column: its mean would be one of the good runs.
+func TestWriteCSVNever(t *testing.T) {
+	sum := Summary{Recover: math.Inf(1), MeanLimit: math.Inf(1)}
+	var b strings.Builder
+	if err := WriteCSV(&b, &Report{Scenarios: []Scenario{{Name: "a", Runs: []Run{{Controller: "none", Summary: sum}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := csv.NewReader(strings.NewReader(b.String())).ReadAll()
+	if err != nil || len(lines) != 2 {
+		t.Fatalf("%v in\n%s", err, &b)
+	}
+	for i, name := range lines[0] {
+		if want, ok := map[string]string{"settle": "inf", "recover": "inf", "limit": "", "herd": "0"}[name]; ok && lines[1][i] != want {
+			t.Errorf("%s is %q, want %q", name, lines[1][i], want)
 		}
 	}
 }

@@ -50,12 +50,19 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		w := &t.Wave[i]
 		at := k.At("wave").Index(i)
 		t.checkParam(at, &w.paramTable)
-		if at.At("swing").Sound() && at.At("mean").Sound() && w.Swing > w.Mean {
+		t.checkValue(at.At("mean"), w.Set, w.Mean)
+		if !at.At("swing").Sound() || !at.At("mean").Sound() {
+			continue
+		}
+		if w.Swing > w.Mean {
 			at.At("swing").Errorf("is %v, must be at most %s (%v)", w.Swing, at.At("mean"), w.Mean)
+		} else if most := params[w.Set].most; w.Mean+w.Swing > most && w.Mean <= most {
+			at.At("swing").Errorf("is %v, must be at most %v: %s is at most %v", w.Swing, most-w.Mean, w.Set, most)
 		}
 	}
 	if t.Schedule != "" && k.At("schedule").Sound() {
-		if _, err := readSchedule(t.schedulePath()); err != nil {
+		var err error
+		if t.scheduled, err = t.readSchedule(); err != nil {
 			k.At("schedule").Errorf("cannot be used: %v", err)
 		}
 	}
@@ -163,61 +170,70 @@ func (t *fileTable) checkInstant(k, at strict.Key, d time.Duration) {
 
 // checkParam reports a parameter of something that is not there.
 func (t *fileTable) checkParam(at strict.Key, p *paramTable) {
+	if key, problem := t.wrongParam(p); problem != "" {
+		at.At(key).Errorf("%s", problem)
+	}
+}
+
+// wrongParam returns what is wrong with the name of a parameter, and of which key that is said; empty for nothing.
+func (t *fileTable) wrongParam(p *paramTable) (key, problem string) {
 	u := t.Upstream
-	missing := func(stage string) {
-		at.At("set").Errorf("is %q, but there is no [%s] that could change: add it", p.Set, stage)
+	missing := func(stage string) (string, string) {
+		return "set", fmt.Sprintf("is %q, but there is no [%s] that could change: add it", p.Set, stage)
 	}
 	if p.Quota != nil && !strings.HasPrefix(p.Set, "upstream.quota.") {
-		at.At("quota").Errorf("is for parameters of upstream.quota: remove it")
+		return "quota", "is for parameters of upstream.quota: remove it"
 	}
 	switch {
 	case p.Set == "workload.rate":
 		if slices.Contains([]string{"closed", "backlog"}, t.Workload.Kind) {
-			at.At("set").Errorf("is \"workload.rate\", but a workload of kind %q has no rate", t.Workload.Kind)
+			return "set", fmt.Sprintf("is \"workload.rate\", but a workload of kind %q has no rate", t.Workload.Kind)
 		}
 	case strings.HasPrefix(p.Set, "upstream.quota."):
 		if len(u.Quota) == 0 {
-			missing("[upstream.quota]")
+			return missing("upstream.quota")
 		} else if n := or(p.Quota, 1); n > len(u.Quota) {
-			at.At("quota").Errorf("is %d, but there are %d [[upstream.quota]]", n, len(u.Quota))
+			return "quota", fmt.Sprintf("is %d, but there are %d [[upstream.quota]]", n, len(u.Quota))
 		}
 	case strings.HasPrefix(p.Set, "upstream.slope.") && u.Slope == nil:
-		missing("upstream.slope")
+		return missing("upstream.slope")
 	case strings.HasPrefix(p.Set, "upstream.concurrency.") && u.Concurrency == nil:
-		missing("upstream.concurrency")
+		return missing("upstream.concurrency")
 	case strings.HasPrefix(p.Set, "upstream.connections.") && u.Connections == nil:
-		missing("upstream.connections")
+		return missing("upstream.connections")
 	case p.Set == "upstream.neighbour.load" && u.Neighbour == nil:
-		missing("upstream.neighbour")
+		return missing("upstream.neighbour")
 	case strings.HasPrefix(p.Set, "upstream.autoscaler.") && u.Autoscaler == nil:
-		missing("upstream.autoscaler")
+		return missing("upstream.autoscaler")
 	case p.Set == "upstream.server.servers" && u.Server != nil && u.Server.Servers == 0:
-		at.At("set").Errorf("is %q, but upstream.server.servers is not set at the start: set it", p.Set)
+		return "set", fmt.Sprintf("is %q, but upstream.server.servers is not set at the start: set it", p.Set)
 	case p.Set == "upstream.server.queue" && u.Server != nil && u.Server.Queue == nil:
-		at.At("set").Errorf("is %q, but upstream.server.queue is not set at the start: set it", p.Set)
+		return "set", fmt.Sprintf("is %q, but upstream.server.queue is not set at the start: set it", p.Set)
 	case slices.Contains([]string{"upstream.server.kv", "upstream.server.max_seqs", "upstream.server.chunk"}, p.Set) && u.Server != nil && u.Server.Kind != "batch":
-		at.At("set").Errorf("is %q, but upstream.server.kind is not \"batch\"", p.Set)
+		return "set", fmt.Sprintf("is %q, but upstream.server.kind is not \"batch\"", p.Set)
 	}
+	return "", ""
 }
 
 // checkValue reports a value that its parameter cannot have.
 func (t *fileTable) checkValue(at strict.Key, set string, x float64) {
-	if !at.Sound() {
-		return
+	if problem := wrongValue(set, x); problem != "" && at.Sound() {
+		at.Errorf("%s", problem)
 	}
-	switch set {
-	case "workload.rate", "upstream.neighbour.load", "upstream.server.queue", "upstream.slope.floor", "upstream.network.rtt", "upstream.network.refusal", "upstream.concurrency.lag",
-		"upstream.connections.backlog", "upstream.server.scale", "upstream.server.knee", "upstream.server.rate_scale", "upstream.server.input_token",
-		"upstream.server.output_token", "upstream.server.queue_timeout", "upstream.quota.retry_factor":
-	case "upstream.noise.share", "upstream.server.stall_share", "upstream.quota.retry_missing", "upstream.quota.retry_jitter", "upstream.autoscaler.target":
-		if x > 1 {
-			at.Errorf("is %v, must be 0 to 1", x)
-		}
-	default:
-		if x == 0 {
-			at.Errorf("is 0, must be > 0; for nothing at all use [[upstream.outage]]")
-		}
+}
+
+// wrongValue returns what is wrong with a value for a parameter; empty for nothing.
+func wrongValue(set string, x float64) string {
+	switch p, known := params[set]; {
+	case !known: // which is told of its name
+	case x == 0 && !p.zero:
+		return "is 0, must be > 0; for nothing at all use [[upstream.outage]]"
+	case x > p.most && p.most == 1:
+		return fmt.Sprintf("is %v, must be 0 to 1", x)
+	case x > p.most:
+		return fmt.Sprintf("is %v, must be at most %s, as %s is at the start", x, strconv.FormatFloat(p.most, 'f', -1, 64), set)
 	}
+	return ""
 }
 
 // hasTokens reports whether requests have tokens.
@@ -301,6 +317,14 @@ func (t *guardTable) Check(k strict.Key) {
 func (t *upstreamTable) CheckEagerly(k strict.Key) {
 	if t.Server == nil {
 		k.At("server").Error("is missing", "", exampleServer)
+	}
+	if a, s := t.Autoscaler, t.Server; a != nil && s != nil && k.At("server", "servers").Sound() && k.At("autoscaler", "max").Sound() {
+		switch at := k.At("autoscaler", "max"); {
+		case s.Servers == 0:
+			at.Errorf("needs %s: how many there are at the start", k.At("server", "servers"))
+		case a.Max < s.Servers:
+			at.Errorf("is %v, must be at least %s (%v), which are there at the start", a.Max, k.At("server", "servers"), s.Servers)
+		}
 	}
 	if len(t.Keys) > 0 && !slices.ContainsFunc(t.Keys, func(x keyTable) bool { return !x.Revoked }) {
 		k.At("key").Errorf("are all revoked: nothing would ever pass")

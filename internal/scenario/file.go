@@ -61,7 +61,8 @@ type fileTable struct {
 
 	Expect map[string]expectTable `toml:"expect"`
 
-	path string // of the file
+	path      string       // of the file
+	scheduled []sim.Change // of the file Schedule
 }
 
 type workloadTable struct {

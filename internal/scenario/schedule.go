@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -17,43 +18,50 @@ import (
 	"github.com/flyball-go/flyball/internal/upstream"
 )
 
-// params is what may change while a scenario runs.
-var params = map[string]upstream.ParamKind{
-	"workload.rate":                      0,
-	"upstream.quota.limit":               upstream.ParamQuotaLimit,
-	"upstream.quota.requests_per_minute": upstream.ParamQuotaLimit,
-	"upstream.quota.burst":               upstream.ParamQuotaBurst,
-	"upstream.slope.growth":              upstream.ParamSlopeGrowth,
-	"upstream.concurrency.limit":         upstream.ParamConcurrency,
-	"upstream.connections.limit":         upstream.ParamConnections,
-	"upstream.noise.share":               upstream.ParamNoise,
-	"upstream.neighbour.load":            upstream.ParamNeighbour,
-	"upstream.server.servers":            upstream.ParamServers,
-	"upstream.server.slow":               upstream.ParamSlow,
-	"upstream.server.queue":              upstream.ParamQueue,
-	"upstream.server.service":            upstream.ParamService,
-	"upstream.server.kv":                 upstream.ParamKV,
-	"upstream.slope.floor":               upstream.ParamSlopeFloor,
-	"upstream.network.rtt":               upstream.ParamRTT,
-	"upstream.network.refusal":           upstream.ParamRefusal,
-	"upstream.concurrency.lag":           upstream.ParamLag,
-	"upstream.connections.backlog":       upstream.ParamBacklog,
-	"upstream.server.scale":              upstream.ParamScale,
-	"upstream.server.knee":               upstream.ParamKnee,
-	"upstream.server.knee_base":          upstream.ParamKneeBase,
-	"upstream.server.rate_scale":         upstream.ParamRateScale,
-	"upstream.server.input_token":        upstream.ParamInputToken,
-	"upstream.server.output_token":       upstream.ParamOutputToken,
-	"upstream.server.stall_share":        upstream.ParamStallShare,
-	"upstream.server.queue_timeout":      upstream.ParamQueueTimeout,
-	"upstream.server.max_seqs":           upstream.ParamMaxSeqs,
-	"upstream.server.chunk":              upstream.ParamChunk,
-	"upstream.quota.retry_factor":        upstream.ParamRetryFactor,
-	"upstream.quota.retry_missing":       upstream.ParamRetryMissing,
-	"upstream.quota.retry_jitter":        upstream.ParamRetryJitter,
-	"upstream.autoscaler.max":            upstream.ParamScalerMax,
-	"upstream.autoscaler.target":         upstream.ParamScalerTarget,
+// params is what may change while a scenario runs, with the largest value that it may have, which is the one that it may begin with, and whether that
+// may be 0. Times are in seconds.
+var params = map[string]struct {
+	kind upstream.ParamKind
+	most float64
+	zero bool
+}{
+	"workload.rate":                      {0, 1e6, true},
+	"upstream.quota.limit":               {upstream.ParamQuotaLimit, 1e15, false},
+	"upstream.quota.requests_per_minute": {upstream.ParamQuotaLimit, 1e15, false},
+	"upstream.quota.burst":               {upstream.ParamQuotaBurst, 1e12, false},
+	"upstream.slope.growth":              {upstream.ParamSlopeGrowth, 100, false},
+	"upstream.concurrency.limit":         {upstream.ParamConcurrency, 1e6, false},
+	"upstream.connections.limit":         {upstream.ParamConnections, 1e6, false},
+	"upstream.noise.share":               {upstream.ParamNoise, 1, true},
+	"upstream.neighbour.load":            {upstream.ParamNeighbour, 1e6, true},
+	"upstream.server.servers":            {upstream.ParamServers, 1e6, false},
+	"upstream.server.slow":               {upstream.ParamSlow, 1000, false},
+	"upstream.server.queue":              {upstream.ParamQueue, 1e6, true},
+	"upstream.server.service":            {upstream.ParamService, aDay, false},
+	"upstream.server.kv":                 {upstream.ParamKV, 1e12, false},
+	"upstream.slope.floor":               {upstream.ParamSlopeFloor, 1e6, true},
+	"upstream.network.rtt":               {upstream.ParamRTT, 60, true},
+	"upstream.network.refusal":           {upstream.ParamRefusal, aDay, true},
+	"upstream.concurrency.lag":           {upstream.ParamLag, aDay, true},
+	"upstream.connections.backlog":       {upstream.ParamBacklog, 1e6, true},
+	"upstream.server.scale":              {upstream.ParamScale, 1000, true},
+	"upstream.server.knee":               {upstream.ParamKnee, 1e6, true},
+	"upstream.server.knee_base":          {upstream.ParamKneeBase, 100, false},
+	"upstream.server.rate_scale":         {upstream.ParamRateScale, 1000, true},
+	"upstream.server.input_token":        {upstream.ParamInputToken, 1, true},
+	"upstream.server.output_token":       {upstream.ParamOutputToken, 60, true},
+	"upstream.server.stall_share":        {upstream.ParamStallShare, 1, true},
+	"upstream.server.queue_timeout":      {upstream.ParamQueueTimeout, aDay, true},
+	"upstream.server.max_seqs":           {upstream.ParamMaxSeqs, 1e6, false},
+	"upstream.server.chunk":              {upstream.ParamChunk, 1e6, false},
+	"upstream.quota.retry_factor":        {upstream.ParamRetryFactor, 1000, true},
+	"upstream.quota.retry_missing":       {upstream.ParamRetryMissing, 1, true},
+	"upstream.quota.retry_jitter":        {upstream.ParamRetryJitter, 1, true},
+	"upstream.autoscaler.max":            {upstream.ParamScalerMax, 1e6, false},
+	"upstream.autoscaler.target":         {upstream.ParamScalerTarget, 1, true},
 }
+
+const aDay = 24 * 60 * 60
 
 // paramTable names a parameter.
 type paramTable struct {
@@ -96,7 +104,7 @@ const (
 )
 
 func (t *paramTable) param() sim.Param {
-	p := sim.Param{Kind: params[t.Set]}
+	p := sim.Param{Kind: params[t.Set].kind}
 	if strings.HasPrefix(t.Set, "upstream.quota.") {
 		p.Index = or(t.Quota, 1) - 1
 	}
@@ -116,11 +124,7 @@ func (t *fileTable) changes() []sim.Change {
 	for i := range t.Wave {
 		cs = append(cs, t.Wave[i].changes(t.Duration)...)
 	}
-	if t.Schedule != "" {
-		more, _ := readSchedule(t.schedulePath())
-		cs = append(cs, more...)
-	}
-	return sorted(cs)
+	return sorted(append(cs, t.scheduled...))
 }
 
 func (t *rampTable) changes() []sim.Change {
@@ -158,8 +162,9 @@ type scheduleLine struct {
 	Value *float64 `json:"value"`
 }
 
-// readSchedule reads a schedule file: a line of JSON for each step, with t (s), key (as set), value, and quota where there are several.
-func readSchedule(path string) ([]sim.Change, error) {
+// readSchedule reads the schedule file: a line of JSON for each step, with t (s), key (as set), value, and quota where there are several.
+func (t *fileTable) readSchedule() ([]sim.Change, error) {
+	path := t.schedulePath()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -180,10 +185,14 @@ func readSchedule(path string) ([]sim.Change, error) {
 		var l scheduleLine
 		dec := json.NewDecoder(bytes.NewReader(text))
 		dec.DisallowUnknownFields()
-		if err := dec.Decode(&l); err != nil {
+		err := dec.Decode(&l)
+		if err == nil && dec.More() {
+			err = errors.New("more comes after it: write one object a line")
+		}
+		if err != nil {
 			return bad("is no line like {\"t\": 60, \"key\": \"upstream.concurrency.limit\", \"value\": 10}: %v", err)
 		}
-		kind, known := params[l.Key]
+		_, known := params[l.Key]
 		switch {
 		case !known:
 			return bad("key is %q, must be one of %s", l.Key, strings.Join(paramNames(), ", "))
@@ -194,11 +203,17 @@ func readSchedule(path string) ([]sim.Change, error) {
 		case l.Quota < 0 || l.Quota > 16:
 			return bad("quota is %d, must be 1 to 16", l.Quota)
 		}
-		p := sim.Param{Kind: kind}
-		if strings.HasPrefix(l.Key, "upstream.quota.") {
-			p.Index = max(0, l.Quota-1)
+		p := paramTable{Set: l.Key}
+		if l.Quota > 0 {
+			p.Quota = &l.Quota
 		}
-		cs = append(cs, sim.Change{At: time.Duration(*l.T * 1e9), Param: p, To: *l.Value})
+		if name, problem := t.wrongParam(&p); problem != "" {
+			return bad("%s %s", strings.Replace(name, "set", "key", 1), problem)
+		}
+		if problem := wrongValue(l.Key, *l.Value); problem != "" {
+			return bad("value %s", problem)
+		}
+		cs = append(cs, sim.Change{At: time.Duration(*l.T * 1e9), Param: p.param(), To: *l.Value})
 	}
 	if err := scan.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

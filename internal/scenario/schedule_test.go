@@ -122,6 +122,13 @@ func TestScheduleFile(t *testing.T) {
 		`{"t": 1, "key": "upstream.concurrency.limit", "value": 1e99}`: "value is missing or out of range",
 		`{"t": 1, "k": "upstream.concurrency.limit", "value": 1}`:      "unknown field",
 		`nonsense`: "is no line like",
+		`{"t": 1, "key": "upstream.concurrency.limit", "value": 1} {"t": 2}`:    "more comes after it",
+		`{"t": 1, "key": "upstream.concurrency.limit", "value": 0}`:             "value is 0, must be > 0",
+		`{"t": 1, "key": "upstream.concurrency.limit", "quota": 1, "value": 1}`: "quota is for parameters of upstream.quota",
+		`{"t": 1, "key": "upstream.quota.limit", "quota": 3, "value": 60}`:      "quota is 3, but there are 2",
+		`{"t": 1, "key": "upstream.autoscaler.max", "value": 3}`:                "key is \"upstream.autoscaler.max\", but there is no [upstream.autoscaler]",
+		`{"t": 1, "key": "upstream.server.kv", "value": 3}`:                     "key is \"upstream.server.kv\", but upstream.server.kind is not \"batch\"",
+		`{"t": 1, "key": "workload.rate", "value": 1e15}`:                       "value is 1e+15, must be at most 1000000",
 	} {
 		write(`{"t": 30, "key": "upstream.concurrency.limit", "value": 5}` + "\n" + bad)
 		if _, err := Parse(name, text); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "capacity.jsonl:2") || !strings.Contains(err.Error(), "s.toml:5:1") {
@@ -131,6 +138,38 @@ func TestScheduleFile(t *testing.T) {
 	os.Remove(filepath.Join(dir, "capacity.jsonl"))
 	if _, err := Parse(name, text); err == nil || !strings.Contains(err.Error(), "capacity.jsonl") {
 		t.Errorf("a schedule that is not there gives %v", err)
+	}
+}
+
+// A parameter becomes nothing that it could not be at the start: a rate of 1e15 would keep the program for ever, a round trip as long overflows.
+func TestChangesStayInRange(t *testing.T) {
+	world := strings.Replace(plain, `service = { mean = "100ms" }`, "servers = 4\nservice = { mean = \"100ms\" }\n[upstream.autoscaler]\nmax = 8.0", 1)
+	if _, err := Parse("plain.toml", []byte(world)); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []struct{ more, want string }{
+		{"[[change]]\nset = \"workload.rate\"\nat = \"1s\"\nto = 1e15", "change[0].to is 1e+15, must be at most 1000000, as workload.rate is at the start"},
+		{"[[ramp]]\nset = \"upstream.network.rtt\"\nat = \"1s\"\nuntil = \"2s\"\nfrom = 1\nto = 61", "ramp[0].to is 61, must be at most 60"},
+		{"[[wave]]\nset = \"workload.rate\"\nmean = 1e12\nswing = 1\nperiod = \"10s\"", "wave[0].mean is 1e+12, must be at most 1000000"},
+		{"[[wave]]\nset = \"workload.rate\"\nmean = 999999\nswing = 2\nperiod = \"10s\"", "wave[0].swing is 2, must be at most 1: workload.rate is at most 1e+06"},
+		{"[[wave]]\nset = \"upstream.concurrency.limit\"\nmean = 0\nswing = 0\nperiod = \"10s\"", "wave[0].mean is 0, must be > 0"},
+	} {
+		if _, err := Parse("plain.toml", []byte(world+"\n"+bad.more+"\n")); err == nil || !strings.Contains(err.Error(), bad.want) {
+			t.Errorf("%s\ngives %v, want %q", bad.more, err, bad.want)
+		}
+	}
+}
+
+// An autoscaler begins with the servers that there are.
+func TestAutoscalerHasServers(t *testing.T) {
+	for text, want := range map[string]string{
+		"[upstream.autoscaler]\nmax = 8.0":                   "upstream.autoscaler.max needs upstream.server.servers",
+		"servers = 9.5\n[upstream.autoscaler]\nmax = 8.0":    "upstream.autoscaler.max is 8, must be at least upstream.server.servers (9.5)",
+		"servers = \"many\"\n[upstream.autoscaler]\nmax = 8": "upstream.server.servers is",
+	} {
+		if _, err := Parse("plain.toml", []byte(plain+text)); err == nil || strings.Count(err.Error(), "\n") > 0 || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\ngives %v, want %q alone", text, err, want)
+		}
 	}
 }
 

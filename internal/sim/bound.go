@@ -516,7 +516,10 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 	}
 	var turns []turn
 	if w.Kind == Sessions {
-		turns = b.turns()
+		var err error
+		if turns, err = b.turns(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var arrived, pass, begin, last int64
 	var arrivals, dones []int64
@@ -782,8 +785,8 @@ type turn struct {
 	context int64
 }
 
-// turns returns the requests of all sessions, each as early as it can be when nobody waits.
-func (b *bound) turns() []turn {
+// turns returns the requests of all sessions, each as early as it can be when nobody waits. The error is ctx's cause.
+func (b *bound) turns(ctx context.Context) ([]turn, error) {
 	cfg, w := b.cfg, &b.cfg.Workload
 	var all []turn
 	var q request
@@ -794,23 +797,26 @@ func (b *bound) turns() []turn {
 		}
 		key := b.flow.n // as source.open has it
 		n := turnsOf(cfg, key)
-		context := int64(0)
+		said := int64(0) // the context of the next turn
 		for k := range n {
 			q.key = key<<12 | uint64(k)
 			b.size.size(&q, at)
 			if at >= int64(cfg.Duration) {
 				break
 			}
-			all = append(all, turn{at, q.key, context})
-			q.input, q.cached = q.input+context, int64(w.Cached*float64(context))
-			context = q.input + q.output
+			if len(all)%stopEvery == 0 && ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			all = append(all, turn{at, q.key, said})
+			q.input, q.cached = q.input+said, int64(w.Cached*float64(said))
+			said = q.input + q.output
 			alone, _ := b.serve(at, uint64(len(all)), &q)
 			at += alone + 2*b.half + w.Think.Int(cfg.Seed, streamThink, q.key)
 		}
 	}
 	b.ready = 0
 	slices.SortStableFunc(all, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
-	return all
+	return all, nil
 }
 
 // full reports whether the cap, or the server's queue, lets nobody in.

@@ -162,6 +162,11 @@ func TestStop(t *testing.T) {
 	if _, err := Run(ctx, cfg); !errors.Is(err, why) {
 		t.Errorf("Run with an ended context returns %v, want its cause", err)
 	}
+	// The turns of all sessions of 1000 hours are found before the first is served.
+	cfg.Workload = Workload{Kind: Sessions, Rate: 100, Turns: draw.Dist{Mean: 5}, Think: draw.Of(time.Second), Retry: Retry{Attempts: 1}}
+	if turns, err := newBound(&cfg).turns(ctx); !errors.Is(err, why) || len(turns) > 0 {
+		t.Errorf("with an ended context there are %d turns and the error %v, want its cause", len(turns), err)
+	}
 }
 
 func TestRunRefusesNoWorld(t *testing.T) {

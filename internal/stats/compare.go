@@ -65,10 +65,11 @@ type Comparison struct {
 	Measure
 	// Seeds is how many pairs were compared; Undefined were left out, because one of them is no number.
 	Seeds, Undefined int
-	// Baseline and Candidate are means over the seeds.
+	// Baseline and Candidate are means over the seeds; +Inf when one of them is.
 	Baseline, Candidate float64
 	// Effect is the mean of the differences, candidate less baseline; Interval is its 95 % confidence interval, whatever
-	// level the verdict was found at. Both are shares of the baseline's mean when Relative.
+	// level the verdict was found at. Both are shares of the baseline's mean when Relative. Effect and the ends are infinite where
+	// one of a pair is.
 	Effect   float64
 	Interval Interval
 	// P is the p value of the difference, and Adjusted what Holm's procedure makes of it over all figures.
@@ -85,6 +86,7 @@ const shown = 0.05
 // A figure is [Better] or [Worse] when the confidence interval of the mean difference, of level 1-alpha, excludes 0, the p value
 // after Holm's adjustment is at most alpha, and the effect is at least MinEffect. It is [Equivalent] when the interval of level 1-2·alpha lies
 // within ±MinEffect, which is two one-sided tests (Schuirmann 1987). The p value is Wilcoxon's from 8 seeds on, and Student's below.
+// A value of +Inf, a time that never came, is more than any number, and as much as another one.
 func Compare(figures []Pairs, alpha float64, seed uint64) []Comparison {
 	out := make([]Comparison, len(figures))
 	samples := make([]*Resampled, len(figures))
@@ -97,23 +99,22 @@ func Compare(figures []Pairs, alpha float64, seed uint64) []Comparison {
 		c.Measure = f.Measure
 		var a, b []float64
 		for k := range f.Baseline {
-			if finite(f.Baseline[k]) && finite(f.Candidate[k]) {
+			if known(f.Baseline[k]) && known(f.Candidate[k]) {
 				a, b = append(a, f.Baseline[k]), append(b, f.Candidate[k])
 			}
 		}
 		c.Seeds, c.Undefined = len(a), len(f.Baseline)-len(a)
-		c.Baseline, c.Candidate = Mean(a), Mean(b)
+		c.Baseline, c.Candidate = UpperMean(a), UpperMean(b)
+		scale := 1.0
+		if f.Relative {
+			scale = math.Abs(Mean(a))
+		}
 		ds := make([]float64, len(a))
 		for k := range a {
-			ds[k] = b[k] - a[k]
-			if f.Relative {
-				ds[k] /= math.Abs(c.Baseline)
-				if !finite(ds[k]) { // of nothing, any difference is endless, and none is none
-					ds[k] = 0
-					if a[k] != b[k] {
-						ds[k] = math.Copysign(math.MaxFloat32, b[k]-a[k])
-					}
-				}
+			if d := Difference(a[k], b[k]); math.IsInf(d, 0) {
+				ds[k] = Bounded(d)
+			} else if d != 0 { // of nothing, any difference is endless, and none is none
+				ds[k] = Bounded(d / scale)
 			}
 		}
 		samples[i] = Sample(ds, seed)
@@ -144,9 +145,13 @@ func Compare(figures []Pairs, alpha float64, seed uint64) []Comparison {
 				c.Verdict = Better
 			}
 		}
+		c.Effect, c.Interval = unbounded(c.Effect), c.Interval.Unbounded()
 	}
 	return out
 }
+
+// known reports whether a value can be compared: a number, or +Inf.
+func known(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, -1) }
 
 // Decided reports whether no comparison is inconclusive.
 func Decided(cs []Comparison) bool {

@@ -18,6 +18,9 @@ func (i Interval) Within(low, high float64) bool { return i.Known() && i.Low >= 
 // Excludes reports whether v lies outside.
 func (i Interval) Excludes(v float64) bool { return i.Known() && (i.Low > v || i.High < v) }
 
+// Unbounded returns i with infinite ends where they come from values that were [Bounded].
+func (i Interval) Unbounded() Interval { return Interval{unbounded(i.Low), unbounded(i.High)} }
+
 const (
 	// smallSample is from how many values on the bootstrap is believed. Of n values it can only make means between the
 	// smallest and the largest, which for a handful are too close together.

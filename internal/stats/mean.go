@@ -21,6 +21,38 @@ func Mean(xs []float64) float64 {
 	return sum / float64(n)
 }
 
+// UpperMean is Mean where +Inf is more than any number: it is +Inf if one of xs is.
+func UpperMean(xs []float64) float64 {
+	for _, x := range xs {
+		if math.IsInf(x, 1) {
+			return x
+		}
+	}
+	return Mean(xs)
+}
+
+// Difference returns to - from; two infinities of one sign do not differ.
+func Difference(from, to float64) float64 {
+	if from == to {
+		return 0
+	}
+	return to - from
+}
+
+// endless is what arithmetic has in place of an infinity, and less than a 10^6th of it is a number again.
+const endless = math.MaxFloat32
+
+// Bounded returns v, and for an infinity a number that is larger than any other, so that means and intervals can be computed.
+func Bounded(v float64) float64 { return min(max(v, -endless), endless) }
+
+// unbounded is the way back, also from a mean.
+func unbounded(v float64) float64 {
+	if math.Abs(v) > endless/1e6 {
+		return math.Copysign(math.Inf(1), v)
+	}
+	return v
+}
+
 // Deviation returns the standard deviation of xs, all finite, with n-1 in the denominator. It is NaN for fewer than two.
 func Deviation(xs []float64) float64 {
 	n := float64(len(xs))

@@ -247,6 +247,30 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// A time that never came is more than any other, and as much as another one: it is not left out.
+func TestCompareNever(t *testing.T) {
+	settle := Measure{Name: "settle", MinEffect: 1, Lower: true}
+	never := math.Inf(1)
+	for _, c := range []struct {
+		name string
+		a, b []float64
+		want Verdict
+		mean [2]float64
+		more bool // the effect is +Inf
+	}{
+		{"never again", []float64{3, 2, 1, 2}, []float64{never, never, never, never}, Worse, [2]float64{2, never}, true},
+		{"nobody", []float64{never, never, never}, []float64{never, never, never}, Equivalent, [2]float64{never, never}, false},
+		{"better, but for once", []float64{9, 9, 9, 9, 9, 9, 9, 9}, []float64{1, 2, 1, 2, 1, 2, 1, never}, Inconclusive, [2]float64{9, never}, true},
+		{"undefined is left out", []float64{math.NaN(), 9, 9.5, 9.1}, []float64{never, 3, 3.1, 3.2}, Better, [2]float64{9.2, 3.1}, false},
+	} {
+		got := Compare([]Pairs{{settle, c.a, c.b}}, 0.05, 1)[0]
+		same := func(a, b float64) bool { return a == b || near(a, b, 1e-9) }
+		if got.Verdict != c.want || !same(got.Baseline, c.mean[0]) || !same(got.Candidate, c.mean[1]) || math.IsInf(got.Effect, 1) != c.more || math.IsInf(got.Interval.High, 1) != c.more {
+			t.Errorf("%s: %+v, want %v of %v, endless: %v", c.name, got, c.want, c.mean, c.more)
+		}
+	}
+}
+
 // Swapping both sides turns better into worse and leaves the rest.
 func TestCompareIsAntisymmetric(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -107,10 +107,7 @@ func (b *Bound) differences(from, to []float64) []float64 {
 		scale = math.Abs(stats.Mean(from))
 	}
 	for i := range from {
-		switch d := to[i] - from[i]; {
-		case d == 0 || math.IsInf(from[i], 1) && math.IsInf(to[i], 1): // both never: no difference
-			out[i] = 0
-		default:
+		if d := stats.Difference(from[i], to[i]); d != 0 { // both never: no difference
 			out[i] = d / scale
 		}
 	}
@@ -135,22 +132,21 @@ func (res *Result) bounded(values []float64, alpha float64, seed uint64) {
 	case len(known) < len(values):
 		res.Why = fmt.Sprintf("the figure is not defined in %d of %d seeds", len(values)-len(known), len(values))
 	}
-	for _, v := range known {
-		if math.IsInf(v, 0) { // it never came: no mean of any seeds is on the right side, or all are
-			res.Value, res.Interval = v, stats.Interval{Low: v, High: v}
-			res.State = Kept
-			if math.IsInf(v, 1) == b.Upper {
-				res.State = Broken
-			}
-			return
-		}
+	worst := math.Inf(-1)
+	if b.Upper {
+		worst = math.Inf(1)
+	}
+	if slices.Contains(known, worst) { // it never came: no mean of any seeds is on the right side
+		res.Value, res.Interval, res.State = worst, stats.Interval{Low: worst, High: worst}, Broken
+		return
 	}
 	sum := 0.0
-	for _, v := range known {
+	for i, v := range known {
 		sum += v
+		known[i] = stats.Bounded(v)
 	}
 	res.Value = sum / float64(len(known))
-	res.Interval = stats.MeanInterval(known, alpha, seed)
+	res.Interval = stats.MeanInterval(known, alpha, seed).Unbounded()
 	if !res.Interval.Known() {
 		if res.Why == "" {
 			res.Why = "one seed has no interval"

@@ -86,7 +86,7 @@ func TestParseBound(t *testing.T) {
 // reports is a report of scenarios with controllers whose goodput is given seed by seed.
 func reports(goodput map[string]map[string][]float64) *report.Report {
 	r := &report.Report{Seed: 1}
-	for _, name := range []string{"a", "b", "c"} {
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		s := report.Scenario{Name: name}
 		for _, ctl := range []string{"none", "ours"} {
 			values := goodput[name][ctl]
@@ -110,6 +110,8 @@ func TestCheck(t *testing.T) {
 		"a": {"none": {0.7, 0.71, 0.72, 0.7}, "ours": {0.9, 0.91, 0.92, 0.9}},
 		"b": {"none": {0.9, 0.5, 0.99, 0.4}, "ours": {0.6, 0.95, 0.7, 0.99}},
 		"c": {"ours": {0.4, 0.41, 0.42, 0.43}},
+		"d": {"none": {0.4, 0.9, 0.9, 0.9}, "ours": {0.9, 0.4, 0.9, 0.9}},
+		"e": {"none": {0.4, 0.41, 0.4, 0.4}, "ours": {0.9, 0.91, 0.9, 0.9}},
 	})
 	baseline := reports(map[string]map[string][]float64{"a": {"ours": {0.95, 0.96, 0.97, 0.95}}})
 	for _, test := range []struct {
@@ -124,6 +126,12 @@ func TestCheck(t *testing.T) {
 		{"a,b,c: goodput >= 60%", []State{Kept, Inconclusive, Broken}},
 		{"c: settle <= 10s", []State{Broken}}, // it never settles
 		{"a: settle <= 10s", []State{Kept}},
+		{"c: settle >= 10s", []State{Kept}},
+		{"d: settle >= 10s", []State{Inconclusive}},     // it settled three times of four
+		{"d vs none: settle <= 5s", []State{Broken}},    // once it settled where the other did not, and once it was the other way round
+		{"e vs none: settle <= -5s", []State{Kept}},     // only it settled
+		{"e none vs ours: settle >= 5s", []State{Kept}}, // the same from the other side
+		{"d vs none: settle >= -5s", []State{Broken}},
 		{"a: fairness >= 0.9", []State{Inconclusive}}, // not defined
 		{"a vs none: goodput >= 10%", []State{Kept}},
 		{"a vs none: goodput >= 30%", []State{Broken}},
