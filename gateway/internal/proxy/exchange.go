@@ -67,12 +67,17 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 			return nil, t, err
 		}
 	}
+	body := &held{permit: permit}
+	defer func() {
+		if body.ReadCloser == nil { // there is no answer, also because something panicked
+			body.release()
+		}
+	}()
 	resp, t, err := j.targets(ctx)
 	if err != nil {
-		permit.Release(limiter.Outcome{})
 		return nil, t, err
 	}
-	resp.Body = &held{ReadCloser: resp.Body, permit: permit}
+	body.ReadCloser, resp.Body = resp.Body, body
 	return resp, t, nil
 }
 
@@ -190,11 +195,14 @@ type held struct {
 
 // Close closes the body and gives the place back.
 func (h *held) Close() error {
-	err := h.ReadCloser.Close()
+	defer h.release() // also when that panics
+	return h.ReadCloser.Close()
+}
+
+func (h *held) release() {
 	if h.permit.Held() {
 		h.permit.Release(limiter.Outcome{})
 	}
-	return err
 }
 
 // Write is for a connection that changed its protocol.
