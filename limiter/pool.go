@@ -810,7 +810,7 @@ func (p *Pool) enter(ctx context.Context, r Request, c keyChoice) (w *poolWaiter
 	p.room.Ask(now, now+set.maxWait, &w.Waiter)
 	var ahead admission.Prospects
 	if deadline, ok := ctx.Deadline(); ok {
-		w.GiveUp = max(1, deadline.Sub(p.base))
+		w.GiveUp = max(1, instantOf(now, deadline))
 		p.mu.Unlock() // no guard's lock is taken under it
 		var at time.Duration
 		ahead, at = p.prospects(w)
