@@ -160,7 +160,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	resp, err := to.sender.RoundTrip(req)
 	if t.sent.Load() > 0 {
 		if j.sent == 0 {
-			j.wait = time.Unix(0, t.sentAt.Load()).Sub(j.began)
+			j.wait = t.firstSent().Sub(j.began)
 		}
 		j.sent += int(t.sent.Load())
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
@@ -176,6 +177,32 @@ func TestPanicGivesTheTenantsPlaceBack(t *testing.T) {
 		}()
 		if n := guard.Stats().InFlight; n != 0 {
 			t.Fatalf("%s: the tenant has %d calls in flight after a panic, want 0", name, n)
+		}
+	}
+}
+
+// How long a call waited does not depend on the wall clock, which may be set meanwhile: a sum of such waits is a counter, and must not fall.
+func TestWaitIsNoDifferenceOfWallClocks(t *testing.T) {
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		began := time.Now()
+		before := began
+		*(*uint64)(unsafe.Pointer(&began)) -= uint64(by/time.Second) << 30 // the seconds on the wall clock
+		if began.Sub(before) != 0 || before.Round(0).Sub(began.Round(0)) != by {
+			t.Fatal("a time.Time is not what this test takes it for")
+		}
+		j := &job{
+			t: &table{}, r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{guarded(t, func(*http.Request) (*http.Response, error) { return answer(200, ""), nil })}},
+			began: began, until: before.Add(time.Minute),
+		}
+		resp, turn, err := j.targets(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		turn.end()
+		if j.wait < 0 || j.wait > time.Minute {
+			t.Errorf("the clock is set by %v: the call waited %v, want less than a minute", by, j.wait)
 		}
 	}
 }
