@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,6 +26,13 @@ func (e *env) serveAction(c *cli.Context) error {
 		return misuse(fmt.Errorf("there is no command %q; a file comes after --config: gateway --config %s", name, name))
 	} else if c.Args().Present() {
 		return misuse(fmt.Errorf("there is no command %q; see gateway --help", name))
+	}
+	if c.String("config") != "" {
+		// A SIGHUP reads the file again. One that comes before the server asks for them, or while calls end, has nothing to read, and must not
+		// end the program.
+		hangup := make(chan os.Signal, 1)
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
 	}
 	log, _ := e.stderr.(*os.File)
 	s, err := server.New(server.Options{Config: c.String("config"), Listen: c.String("listen"), Admin: c.String("admin"), Log: log})

@@ -151,7 +151,7 @@ func (g *Guard) Explain(most int) Explanation {
 	now := g.now()
 	at := func(t time.Duration) (at time.Time) {
 		if t != never {
-			at = g.base.Add(t).Round(0)
+			at = wallAt(now, t)
 		}
 		return at
 	}

@@ -375,11 +375,11 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 		g.mu.Unlock()
 	}
 	w := s.waiter(r)
+	now := g.now()
 	if deadline, ok := ctx.Deadline(); ok {
-		w.GiveUp = max(1, deadline.Sub(g.base))
+		w.GiveUp = max(1, instantOf(now, deadline))
 	}
 	done := ctx.Done()
-	now := g.now()
 	g.lock()
 	switch entered, free := g.core.Enter(now, &w.Waiter); {
 	case w.State == admission.Refused:
@@ -569,7 +569,7 @@ func (g *Guard) ended(now time.Duration, t admission.Ticket, e admission.Ending)
 func (g *Guard) Pause(until time.Time) {
 	g.lock()
 	now := g.now()
-	g.core.Pause(now, until.Sub(g.base))
+	g.core.Pause(now, instantOf(now, until))
 	g.serve(now, nil)
 	g.unlock()
 }
@@ -632,7 +632,7 @@ func (g *Guard) rejected(w *admission.Waiter, now time.Duration) *RejectedError 
 		Waited: now - w.Since,
 	}
 	if w.RetryAt > 0 && w.RetryAt != never {
-		e.RetryAt = g.base.Add(w.RetryAt).Round(0)
+		e.RetryAt = wallAt(now, w.RetryAt)
 	}
 	return e
 }

@@ -321,7 +321,7 @@ func (p *Pool) now() time.Duration { return time.Since(p.base) }
 
 // Acquire waits until some key lets the call start, and returns its permit, which the caller must release
 // exactly once. It takes the key with most room: the one with the most free places for its limit, those that
-// are paused last, and by turns when several have the same. While none has room, callers wait for whichever key has
+// are paused or fail last, and by turns when several have the same. While none has room, callers wait for whichever key has
 // room first, in the order that Config.Room says.
 //
 // Now and then a key that is out is due for a probe; the next caller then gets it, and its permit says so. A
@@ -481,6 +481,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			if notBefore > 0 && !paused {
 				l.notBefore.CompareAndSwap(int64(notBefore), 0)
 			}
+			paused = paused || len(l.keys) == 1 && l.keys[0].failing(clock)
 			free := limit - inFlight
 			if best < 0 || bestPaused && !paused || bestPaused == paused && free*bestLimit > bestFree*limit {
 				best, bestFree, bestLimit, bestPaused = i, free, limit, paused
@@ -493,7 +494,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 		tried[best/64] |= 1 << (best % 64)
 		permit, why, got := l.guard.tryFor(r)
 		if got {
-			k := l.pick(c)
+			k := l.pick(c, clock)
 			if k == nil {
 				// It went out meanwhile. The call by which it did is about to end, and has the queue served again.
 				permit.Abandon()
@@ -594,24 +595,25 @@ func (c keyChoice) avoids(k *poolKey) bool {
 	return false
 }
 
-// pick returns the key of l that is in service and has fewest calls in flight, by turns; nil when there is
+// pick returns the key of l that is in service and has fewest calls in flight, by turns, and one that fails last; nil when there is
 // none.
-func (l *lane) pick(c keyChoice) *poolKey {
+func (l *lane) pick(c keyChoice, clock func() time.Duration) *poolKey {
 	var best *poolKey
 	n := len(l.keys)
 	first := 0
 	if n > 1 {
 		first = int(l.turn.Load()) % n
 	}
-	fewest, at := int32(0), 0
+	fewest, at, fails := int32(0), 0, false
 	for j := range n {
 		i := (first + j) % n
 		k := l.keys[i]
 		if !k.live.Load() || c.avoids(k) {
 			continue
 		}
-		if f := k.inFlight.Load(); best == nil || f < fewest {
-			best, fewest, at = k, f, i
+		f, failing := k.inFlight.Load(), k.failing(clock)
+		if best == nil || fails && !failing || fails == failing && f < fewest {
+			best, fewest, at, fails = k, f, i, failing
 		}
 	}
 	if best == nil {
@@ -808,7 +810,7 @@ func (p *Pool) enter(ctx context.Context, r Request, c keyChoice) (w *poolWaiter
 	p.room.Ask(now, now+set.maxWait, &w.Waiter)
 	var ahead admission.Prospects
 	if deadline, ok := ctx.Deadline(); ok {
-		w.GiveUp = max(1, deadline.Sub(p.base))
+		w.GiveUp = max(1, instantOf(now, deadline))
 		p.mu.Unlock() // no guard's lock is taken under it
 		var at time.Duration
 		ahead, at = p.prospects(w)

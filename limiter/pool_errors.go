@@ -80,7 +80,7 @@ func instant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.00
 func (p *Pool) rejected(reason Reason, out bool, waited, retryAt time.Duration) *NoKeyError {
 	e := &NoKeyError{Pool: p.name, Reason: reason, Out: out, Waiting: int(p.waiting.Load()), Waited: waited, Keys: p.Keys()}
 	if retryAt > 0 {
-		e.RetryAt = p.base.Add(retryAt).Round(0)
+		e.RetryAt = wallAt(p.now(), retryAt)
 	}
 	return e
 }

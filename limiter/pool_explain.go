@@ -97,7 +97,7 @@ func (p *Pool) Explain(most int) PoolExplanation {
 			}
 		}
 		if at != never {
-			wait.Expected = p.base.Add(at).Round(0)
+			wait.Expected = wallAt(now, at)
 		}
 		e.Waits = append(e.Waits, wait)
 	})

@@ -55,6 +55,11 @@ const (
 	// longestOutage is the longest delay that is believed of a key without quota: a month's plan may be paid for before its end, and
 	// a delay of years is a mistake. A probe a day is not much.
 	longestOutage = 24 * time.Hour
+	// failuresMost is after how many calls in a row that failed a key comes last, failingFirst for how long, and failingMost for how long at
+	// the most. A key that fails at once would always have most room, and draw the calls from those that work.
+	failuresMost = 3
+	failingFirst = time.Second
+	failingMost  = 30 * time.Second
 	// probeJitter is how much is added to an interval at random, at most, as a ratio.
 	probeJitter = 0.1
 
@@ -98,6 +103,8 @@ type poolKey struct {
 	inFlight atomic.Int32
 	served   atomic.Uint64
 	suspects atomic.Int32
+	failures atomic.Int32 // calls in a row that failed
+	lastTill atomic.Int64 // until when it comes last because they did
 	outage   outage
 	faults   uint64 // the pool's lock protects it and probes
 	probes   uint64
@@ -136,15 +143,41 @@ func (l *lane) relive() {
 	l.live.Store(n)
 }
 
+// failing reports whether k comes last because calls with it failed. Others may do nothing about that, and a caller's own request may be what
+// fails, so no key is out for it.
+func (k *poolKey) failing(clock func() time.Duration) bool {
+	till := time.Duration(k.lastTill.Load())
+	return till > 0 && till > clock()
+}
+
+// failed counts a call that failed.
+func (k *poolKey) failed(now time.Duration) {
+	if n := k.failures.Add(1); n >= failuresMost {
+		k.lastTill.Store(int64(now + min(failingFirst<<min(n-failuresMost, 10), failingMost)))
+	}
+}
+
+// worked says that a call ended well.
+func (k *poolKey) worked() {
+	k.served.Add(1)
+	if k.suspects.Load() != 0 {
+		k.suspects.Store(0)
+	}
+	if k.failures.Load() != 0 {
+		k.failures.Store(0)
+		k.lastTill.Store(0)
+	}
+}
+
 // judge learns of a key from a call that ended. It is called before the call's place is given back, so that nobody
 // starts with a key that is out.
 func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
 	fault := faultOf(o, f)
-	if o.Class == feedback.OK && fault == KeyFine {
-		k.served.Add(1)
-		if k.suspects.Load() != 0 {
-			k.suspects.Store(0)
-		}
+	switch {
+	case o.Class == feedback.OK && fault == KeyFine:
+		k.worked()
+	case o.Class == feedback.ServerError:
+		k.failed(p.now())
 	}
 	if !probe && (fault == KeyFine || fault == KeyForbidden) {
 		return // what being forbidden means shows when another key was tried; see Rotation

@@ -123,6 +123,7 @@ func (p *Pool) Keys() []KeyStatus {
 		limit, paused := g.core.Limit(), max(0, g.core.Gate()-g.now())
 		g.mu.Unlock()
 		p.mu.Lock()
+		now := p.now()
 		for _, k := range l.keys {
 			s := KeyStatus{
 				Key: k.secret.Fingerprint(), Limit: limit, Paused: paused,
@@ -130,8 +131,8 @@ func (p *Pool) Keys() []KeyStatus {
 			}
 			if at := k.worst(); at.out() {
 				s.Out, s.Probing = at.fault, at.probing
-				s.Since = p.base.Add(at.since).Round(0)
-				s.ProbeAt = p.base.Add(max(k.outage.until, l.outage.until)).Round(0)
+				s.Since = wallAt(now, at.since)
+				s.ProbeAt = wallAt(now, max(k.outage.until, l.outage.until))
 			}
 			all = append(all, s)
 		}

@@ -1476,3 +1476,80 @@ func TestPoolShareComes(t *testing.T) {
 		})
 	}
 }
+
+// A key that fails each call at once has most room at any time, and does not draw the calls from those that work; it is tried now and then,
+// and is back once it works.
+func TestPoolPassesOverAKeyThatFails(t *testing.T) {
+	for _, scope := range []LimitScope{LimitKey, LimitAccount} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, []int{10, 10, 10}, func(c *PoolConfig) {
+				if c.Limit = scope; scope == LimitAccount {
+					c.NewLaw = fixedLimits(30)
+				}
+			})
+			var repaired atomic.Bool
+			var good, failed, back atomic.Int32
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer stop()
+			time.AfterFunc(time.Minute, func() { repaired.Store(true) })
+			var all sync.WaitGroup
+			for range 6 {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						kp := takeKey(t, p)
+						switch {
+						case which(&kp) != 1:
+							good.Add(1)
+						case repaired.Load():
+							back.Add(1)
+						default:
+							time.Sleep(5 * time.Millisecond)
+							failed.Add(1)
+							kp.Release(Outcome{Class: feedback.ServerError}, KeyFine)
+							continue
+						}
+						time.Sleep(time.Second)
+						kp.Release(okay, KeyFine)
+					}
+				})
+			}
+			all.Wait()
+			if n := failed.Load(); n < 4 || n > 30 {
+				t.Errorf("limits of the %v: %d calls failed with a key that fails at once, and %d went well; want 4 to 30", scope, n, good.Load())
+			}
+			if n := back.Load(); n < 30 {
+				t.Errorf("limits of the %v: once it works, the key has %d calls in a minute, want 30 or more", scope, n)
+			}
+		})
+	}
+}
+
+// While all others are full, or fail as well, a key that fails is used: nobody waits for better times.
+func TestPoolUsesKeysThatFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, nil)
+		fail := func() {
+			for range 4 {
+				time.Sleep(time.Millisecond)
+				kp := takeKey(t, p)
+				kp.Release(Outcome{Class: feedback.ServerError}, KeyFine)
+			}
+		}
+		good := takeKey(t, p)
+		fail()
+		bad := takeKey(t, p)
+		if which(&bad) == which(&good) {
+			t.Fatal("one key has two calls")
+		}
+		good.Release(okay, KeyFine)
+		bad.Release(okay, KeyFine)
+		fail()
+		fail()
+		a, b := takeKey(t, p), takeKey(t, p)
+		if time.Sleep(time.Millisecond); which(&a) == which(&b) {
+			t.Error("one key has two calls")
+		}
+		a.Release(okay, KeyFine)
+		b.Release(okay, KeyFine)
+	})
+}

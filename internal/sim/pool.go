@@ -46,6 +46,8 @@ type lane struct {
 	step      int64             // the interval that until was made from; 0 before the first
 	probe     *admission.Waiter // the call that is the probe; nil: none is in flight
 	served    bool              // a call with it went well
+	failures  int               // calls in a row that failed
+	lastTill  int64             // until when it comes last because they did
 	notBefore int64             // an instant before which the guard refused to start a call
 	tried     bool
 }
@@ -57,6 +59,10 @@ const (
 	probeRecheck = probeFirst / 20
 	// longestOutage is the longest delay that is believed of a key without quota.
 	longestOutage = 24 * time.Hour
+	// After failuresMost calls in a row that failed a key comes last, for failingFirst at first and failingMost at the most.
+	failuresMost = 3
+	failingFirst = time.Second
+	failingMost  = 30 * time.Second
 )
 
 // missed is why no key had room.
@@ -196,7 +202,14 @@ func (p *pool) released(now time.Duration, k int, w *admission.Waiter, cost int6
 // judge learns of a key from a call that ended.
 func (p *pool) judge(now time.Duration, l *lane, w *admission.Waiter, o *adaptive.Outcome, revoked bool) {
 	fault := revoked || o.Class == feedback.QuotaExhausted
-	l.served = l.served || o.Class == feedback.OK
+	switch o.Class {
+	case feedback.OK:
+		l.served, l.failures, l.lastTill = true, 0, 0
+	case feedback.ServerError:
+		if l.failures++; l.failures >= failuresMost {
+			l.lastTill = int64(now + min(failingFirst<<min(l.failures-failuresMost, 10), failingMost))
+		}
+	}
 	probe := l.probe == w
 	if probe {
 		l.probe = nil
@@ -303,6 +316,7 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 			if !paused {
 				l.notBefore = 0
 			}
+			paused = paused || l.lastTill > int64(now)
 			free := limit - inFlight
 			if best < 0 || bestPaused && !paused || bestPaused == paused && free*bestLimit > bestFree*limit {
 				best, bestFree, bestLimit, bestPaused = i, free, limit, paused

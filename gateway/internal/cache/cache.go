@@ -64,8 +64,8 @@ type Cache struct {
 	cfg    Config
 	memory *otter.Cache[Key, *Entry] // nil without memory
 	closed atomic.Bool
-	// away is until when the store is left alone, in nanoseconds since 1970.
-	away atomic.Int64
+	born   time.Time
+	away   atomic.Int64 // until when the store is left alone, in nanoseconds since born
 
 	mu      sync.Mutex
 	flights map[Key]*Flight
@@ -86,7 +86,7 @@ const leastComing = 16 << 20
 
 // New returns an empty cache.
 func New(cfg Config) *Cache {
-	c := &Cache{cfg: cfg, flights: map[Key]*Flight{}, coming: memory{most: max(cfg.MaxBytes, leastComing)}}
+	c := &Cache{cfg: cfg, born: time.Now(), flights: map[Key]*Flight{}, coming: memory{most: max(cfg.MaxBytes, leastComing)}}
 	if cfg.MaxBytes > 0 {
 		c.memory = otter.Must(&otter.Options[Key, *Entry]{
 			MaximumWeight:    uint64(cfg.MaxBytes),
@@ -157,7 +157,7 @@ func (c *Cache) Set(ctx context.Context, k Key, e *Entry) {
 }
 
 func (c *Cache) mayAsk() bool {
-	return c.cfg.Store != nil && time.Now().UnixNano() >= c.away.Load()
+	return c.cfg.Store != nil && int64(time.Since(c.born)) >= c.away.Load()
 }
 
 // failed notes that the store failed, and leaves it alone for a while.
@@ -166,8 +166,9 @@ func (c *Cache) failed(err error) bool {
 		return false
 	}
 	c.storeErrors.Add(1)
-	was := c.away.Swap(time.Now().Add(storeAway).UnixNano())
-	if c.cfg.OnStoreError != nil && time.Now().UnixNano() >= was {
+	now := time.Since(c.born)
+	was := c.away.Swap(int64(now + storeAway))
+	if c.cfg.OnStoreError != nil && int64(now) >= was {
 		c.cfg.OnStoreError(err)
 	}
 	return true

@@ -67,12 +67,17 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 			return nil, t, err
 		}
 	}
+	body := &held{permit: permit}
+	defer func() {
+		if body.ReadCloser == nil { // there is no answer, also because something panicked
+			body.release()
+		}
+	}()
 	resp, t, err := j.targets(ctx)
 	if err != nil {
-		permit.Release(limiter.Outcome{})
 		return nil, t, err
 	}
-	resp.Body = &held{ReadCloser: resp.Body, permit: permit}
+	body.ReadCloser, resp.Body = resp.Body, body
 	return resp, t, nil
 }
 
@@ -155,7 +160,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	resp, err := to.sender.RoundTrip(req)
 	if t.sent.Load() > 0 {
 		if j.sent == 0 {
-			j.wait = time.Unix(0, t.sentAt.Load()).Sub(j.began)
+			j.wait = t.firstSent().Sub(j.began)
 		}
 		j.sent += int(t.sent.Load())
 	}
@@ -190,11 +195,14 @@ type held struct {
 
 // Close closes the body and gives the place back.
 func (h *held) Close() error {
-	err := h.ReadCloser.Close()
+	defer h.release() // also when that panics
+	return h.ReadCloser.Close()
+}
+
+func (h *held) release() {
 	if h.permit.Held() {
 		h.permit.Release(limiter.Outcome{})
 	}
-	return err
 }
 
 // Write is for a connection that changed its protocol.

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
+	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
 	"github.com/flyball-go/flyball/limiter"
@@ -135,6 +137,74 @@ func TestLastUpstreamIsWaitedFor(t *testing.T) {
 			t.Errorf("the last upstream asks for 20 s: status %d after %d calls, want 200 after 2", resp.StatusCode, calls)
 		}
 	})
+}
+
+// closes is the body of an answer that is closed by a function.
+type closes struct {
+	io.Reader
+	close func() error
+}
+
+func (c closes) Close() error { return c.close() }
+
+// A mistake that ends a call by a panic, before its answer or when that is closed, does not keep the tenant's place: with one place,
+// the tenant would have none until the gateway is started again.
+func TestPanicGivesTheTenantsPlaceBack(t *testing.T) {
+	p, _ := proxyOf(t, two(1)+"[gateway.tenant.t]\nmax_in_flight=1\n")
+	guard := p.table.Load().book.Guard("t")
+	for name, f := range map[string]sender{
+		"no answer": func(*http.Request) (*http.Response, error) { panic("a mistake") },
+		"its end": func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: closes{strings.NewReader(""), func() error { panic("a mistake") }}}, nil
+		},
+	} {
+		j := &job{
+			t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: f, classes: &classes{}}}}},
+			who:   callers.Who{Tenant: "t"}, began: time.Now(), until: time.Now().Add(time.Hour),
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: nothing panics", name)
+				}
+			}()
+			resp, turn, err := j.exchange(t.Context())
+			if err == nil {
+				defer turn.end()
+				_ = resp.Body.Close()
+			}
+		}()
+		if n := guard.Stats().InFlight; n != 0 {
+			t.Fatalf("%s: the tenant has %d calls in flight after a panic, want 0", name, n)
+		}
+	}
+}
+
+// How long a call waited does not depend on the wall clock, which may be set meanwhile: a sum of such waits is a counter, and must not fall.
+func TestWaitIsNoDifferenceOfWallClocks(t *testing.T) {
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		began := time.Now()
+		before := began
+		*(*uint64)(unsafe.Pointer(&began)) -= uint64(by/time.Second) << 30 // the seconds on the wall clock
+		if began.Sub(before) != 0 || before.Round(0).Sub(began.Round(0)) != by {
+			t.Fatal("a time.Time is not what this test takes it for")
+		}
+		j := &job{
+			t: &table{}, r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{guarded(t, func(*http.Request) (*http.Response, error) { return answer(200, ""), nil })}},
+			began: began, until: before.Add(time.Minute),
+		}
+		resp, turn, err := j.targets(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		turn.end()
+		if j.wait < 0 || j.wait > time.Minute {
+			t.Errorf("the clock is set by %v: the call waited %v, want less than a minute", by, j.wait)
+		}
+	}
 }
 
 // guarded returns a target behind a guard that is answered by f.

@@ -23,10 +23,10 @@ type turn struct {
 	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
 	sent    atomic.Int32
 	refused atomic.Bool
-	reached atomic.Bool  // the last one got a connection
-	sentAt  atomic.Int64 // when the first was sent, in nanoseconds since 1970
+	reached atomic.Bool // the last one got a connection
 
 	mu    sync.Mutex
+	first time.Time     // when the first was sent
 	until time.Time     // zero: no bound
 	all   time.Time     // what until is once a request was sent
 	place time.Duration // how long it may wait for a place; zero: until all
@@ -151,7 +151,7 @@ func (t *turn) sending() error {
 		return errRaised
 	}
 	if t.sent.Add(1) == 1 {
-		t.sentAt.Store(time.Now().UnixNano())
+		t.first = time.Now()
 	}
 	t.refused.Store(false)
 	t.reached.Store(false)
@@ -160,6 +160,13 @@ func (t *turn) sending() error {
 		t.timer.Reset(time.Until(t.all))
 	}
 	return nil
+}
+
+// firstSent returns when the first request was sent.
+func (t *turn) firstSent() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.first
 }
 
 // answered says that the answer has begun, which may take so much longer. It reports whether there was still time.

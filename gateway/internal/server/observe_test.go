@@ -3,9 +3,12 @@ package server
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -145,5 +148,35 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s is not declared", name)
 			}
 		}
+	}
+}
+
+// noFiles is a listener of a process that has too many open files, and then is closed.
+type noFiles struct {
+	net.Listener
+	left int
+}
+
+func (l *noFiles) Accept() (net.Conn, error) {
+	if l.left--; l.left < 0 {
+		return nil, net.ErrClosed
+	}
+	return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+}
+
+func (*noFiles) Close() error { return nil }
+
+// That no more connections can be taken is in the log, whatever its level; what strangers send is not.
+func TestNoMoreConnectionsIsLogged(t *testing.T) {
+	g := start(t, "")
+	srv, err := g.httpServer(http.NotFoundHandler(), g.settings.Load())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = srv.Serve(&noFiles{left: 2})
+	srv.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+	log := g.logged()
+	if !strings.Contains(log, `"level":"ERROR","msg":"http: Accept error: accept: accept4: too many open files`) || strings.Contains(log, "192.0.2.1") {
+		t.Errorf("the log says %s", log)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -346,7 +347,7 @@ func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Serve
 		IdleTimeout:       set.Server.IdleTimeout,
 		MaxHeaderBytes:    int(set.Server.MaxHeader),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: set.Server.IdleTimeout, PingTimeout: 15 * time.Second, WriteByteTimeout: set.Server.WriteTimeout},
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(serverLog{s.log}, "", 0),
 	}
 	if set.TLS.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(set.TLS.Cert, set.TLS.Key)
