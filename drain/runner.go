@@ -35,6 +35,8 @@ type Runner struct {
 
 	freed chan struct{} // takes a token when a job was answered or settled
 	jobs  sync.WaitGroup
+	// failing is how many results and dead letters could not be made durable and are tried again.
+	failing atomic.Int32
 
 	// Goroutines end one task after another, so that their stacks grow once. hands is taken from by those that have none; over ends
 	// them, and workers waits for it.
@@ -255,7 +257,7 @@ func (r *Runner) room() int {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.unsaved >= mostUnsaved {
+	if r.unsaved >= mostUnsaved || r.failing.Load() > 0 {
 		return 0
 	}
 	n := window - r.inHand

@@ -648,6 +648,28 @@ func TestStoreThatFails(t *testing.T) {
 	}
 }
 
+// While results cannot be made durable, nothing more is sent: it would be paid for in vain when that goes on.
+func TestNothingIsSentThatCannotBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		store := &failing{until: time.Now().Add(30*time.Second + time.Millisecond)}
+		w.cfg.Store = store
+		w.up.takes = time.Second
+		w.src.Publish(jobs(60)...)
+		w.src.Finish()
+		time.AfterFunc(30*time.Second, func() {
+			w.up.mu.Lock()
+			defer w.up.mu.Unlock()
+			if n := len(w.up.order); n != 4 {
+				t.Errorf("%d jobs were sent whose results cannot be made durable, want the 4 that were in flight", n)
+			}
+		})
+		if p, err := w.run(t); err != nil || p.Done != 60 || len(w.up.order) != 60 {
+			t.Errorf("%v, %+v, %d sent", err, p, len(w.up.order))
+		}
+	})
+}
+
 // A reply is sent again when nobody knows whether it was; the job is not.
 func TestReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -17,11 +17,19 @@ const (
 	retryLeast   = time.Second // a job that goes back to its source stays there for so long
 	saveFirst    = 50 * time.Millisecond
 	saveMost     = 5 * time.Second
+	savePause    = time.Second // how often it is asked whether what failed can be made durable again
 )
 
 // work sends a job until it has come to an end.
 func (r *Runner) work(t *task) {
 	for {
+		// Whatever is sent while nothing can be made durable is paid for in vain when that goes on.
+		if r.failing.Load() > 0 {
+			if !r.sitOut(t, savePause, "results cannot be made durable") {
+				return
+			}
+			continue
+		}
 		permit, again, fault := r.admit(t)
 		if fault != nil {
 			r.bury(t, *fault)
@@ -41,6 +49,10 @@ func (r *Runner) work(t *task) {
 			permit.abandon()
 			end(r, t)
 			return
+		}
+		if r.failing.Load() > 0 {
+			permit.abandon()
+			continue
 		}
 		r.sending.Add(1)
 		a := r.send(t, &permit)
@@ -381,7 +393,7 @@ func (r *Runner) put(s Sink, res *Result) bool {
 	return true
 }
 
-// insist calls save until it succeeds or says that the delivery is lost, for as long as Config.Patience.
+// insist calls save until it succeeds or says that the delivery is lost, for as long as Config.Patience. Nothing is sent meanwhile.
 func (r *Runner) insist(save func() error) error {
 	var since time.Time
 	for wait := saveFirst; ; wait = min(2*wait, saveMost) {
@@ -392,6 +404,8 @@ func (r *Runner) insist(save func() error) error {
 		r.count(&r.unsavedErrors)
 		if since.IsZero() {
 			since = time.Now()
+			r.failing.Add(1)
+			defer r.failing.Add(-1)
 		}
 		if time.Since(since) >= r.cfg.Patience || limiter.Sleep(r.settling, wait) != nil {
 			return err

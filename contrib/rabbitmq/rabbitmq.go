@@ -78,7 +78,10 @@ const (
 	// (ra 2.2.0: names.dets, auto_save) half a second after the last change. A queue that is not on it when the broker is killed comes back
 	// empty, what was confirmed is gone, and it never elects a leader: "leader not known" in the broker's log, and whoever publishes to it is
 	// stuck. Four queues of which the last one was made just before a kill -9: three came back with their messages, the last one like that.
-	registerTime   = time.Second
+	registerTime = time.Second
+	// mostMoving is how many messages are on their way to another queue at a time. RabbitMQ (3.10.8: rabbit_fifo_client) keeps acknowledgements
+	// back while 32 are not yet written down, and forgets those when the channel ends: the messages would be in both queues.
+	mostMoving     = 8
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
 	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
@@ -184,6 +187,7 @@ type link struct {
 	tag     string         // of the consumer; empty while there is none
 	pumps   sync.WaitGroup // goroutines that hand messages from consumers to Source.came; they end with their consumer
 	retries map[string]bool
+	moving  chan struct{} // has a token for each message on its way to another queue
 }
 
 // handle is what a delivery is settled with.
@@ -250,10 +254,15 @@ type connection struct {
 // closeTime is how long a broker may take to say farewell.
 const closeTime = 3 * time.Second
 
+// hurry ends the connection without the broker, unless done is called in time.
+func (c *connection) hurry() (done func()) {
+	t := time.AfterFunc(closeTime, func() { _ = c.raw.Close() })
+	return func() { t.Stop() }
+}
+
 // Close ends the connection in order, or without the broker when that takes too long.
 func (c *connection) Close() error {
-	t := time.AfterFunc(closeTime, func() { _ = c.raw.Close() })
-	defer t.Stop()
+	defer c.hurry()()
 	return c.Connection.Close()
 }
 
@@ -268,7 +277,7 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
 	}
-	l := &link{conn: conn, retries: map[string]bool{}}
+	l := &link{conn: conn, retries: map[string]bool{}, moving: make(chan struct{}, mostMoving)}
 	fail := func(what string, err error) (*link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
@@ -535,9 +544,19 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	return h.lost(h.link.jobs.Ack(h.msg.DeliveryTag, false))
 }
 
-// Release implements drain.Source: the broker has the message back, where it was, and counts a delivery.
-func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
+// Release implements drain.Source: the broker has the message back, where it was, and counts a delivery. One that was counted before goes to
+// the end of the queue as a copy, which carries on what was counted: a consumer that is started again and again, with a key that the upstream
+// does not accept for instance, would else make poison of jobs that it never sent. Where KeyHeader is set, order comes first.
+func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 	h := d.Handle.(*handle)
+	if d.Attempts > d.Retries && s.cfg.KeyHeader == "" {
+		ctx, cancel := context.WithTimeout(ctx, confirmTime) // nobody waits at the end for a broker that takes no messages
+		defer cancel()
+		err := s.move(ctx, h, s.cfg.Queue, func(p *amqp.Publishing) { counted(p, d.Attempts+1, d.Retries+1) })
+		if err == nil || errors.Is(err, drain.ErrLost) {
+			return err
+		}
+	}
 	return h.lost(h.link.jobs.Nack(h.msg.DeliveryTag, false, true))
 }
 
@@ -684,6 +703,12 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 	if err := s.young.wait(ctx, queue); err != nil {
 		return h.lost(err)
 	}
+	select {
+	case h.link.moving <- struct{}{}:
+		defer func() { <-h.link.moving }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	if err := h.link.out.publish(ctx, queue, p); err != nil {
 		return h.lost(err)
 	}
@@ -707,22 +732,32 @@ func (s *Source) Pause(until time.Time) {
 	if tag == "" || l.dead() {
 		return
 	}
-	if err := l.jobs.Cancel(tag, false); err != nil {
+	came, err := s.rest(l, tag)
+	if err != nil {
 		return // the connection is lost, and is made again without a consumer
 	}
-	l.pumps.Wait() // everything that was sent has come
-	s.mu.Lock()
-	came := s.came
-	s.came = nil
-	s.mu.Unlock()
-	for i := range came {
-		d := s.delivery(l, &came[i])
+	for _, d := range came {
 		err := s.delay(context.Background(), d.Handle.(*handle), left, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
 		if err != nil {
 			s.cfg.Log("rabbitmq: handing back before a pause: %v", err)
 			return // it stays out, and comes again with the next connection
 		}
 	}
+}
+
+// rest ends a consumer, and returns what came and was not fetched.
+func (s *Source) rest(l *link, tag string) (came []*drain.Delivery, err error) {
+	if err := l.jobs.Cancel(tag, false); err != nil {
+		return nil, err
+	}
+	l.pumps.Wait() // everything that was sent has come
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.came {
+		came = append(came, s.delivery(l, &s.came[i]))
+	}
+	s.came = nil
+	return came, nil
 }
 
 // Resume implements drain.Pauser.
@@ -741,14 +776,38 @@ func (s *Source) Resume() {
 	}
 }
 
+// release hands back what came, was counted before and was not fetched; the rest is the broker's when the connection has ended. To end the
+// consumer first is also what has the broker write down the acknowledgements that it keeps back (see mostMoving).
+func (s *Source) release(l *link, tag string) {
+	done := l.conn.hurry()
+	came, err := s.rest(l, tag)
+	done()
+	if err != nil {
+		return
+	}
+	var all sync.WaitGroup
+	for _, d := range came {
+		if d.Attempts > d.Retries {
+			all.Go(func() { _ = s.Release(context.Background(), d) }) // it stays out, if anything, and comes again
+		}
+	}
+	all.Wait()
+}
+
 // Close ends the consumer. The broker has back what was not settled.
 func (s *Source) Close() error {
 	s.mu.Lock()
-	l := s.link
-	s.closed, s.link, s.came = true, nil, nil
+	l, tag := s.link, ""
+	s.closed, s.link = true, nil
+	if l != nil {
+		tag = l.tag
+	}
 	s.mu.Unlock()
 	if l == nil {
 		return nil
+	}
+	if tag != "" && !l.dead() {
+		s.release(l, tag)
 	}
 	err := l.conn.Close()
 	l.pumps.Wait()

@@ -526,6 +526,105 @@ func TestDeadLetterMovedBack(t *testing.T) {
 	}
 }
 
+// fetch fetches n jobs.
+func fetch(t *testing.T, src *rabbitmq.Source, n int) (ds []*drain.Delivery) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for len(ds) < n {
+		more, err := src.Fetch(ctx, n-len(ds))
+		if err != nil {
+			t.Fatalf("after %d of %d jobs: %v", len(ds), n, err)
+		}
+		ds = append(ds, more...)
+	}
+	return ds
+}
+
+// together settles deliveries at the same time.
+func together(t *testing.T, ds []*drain.Delivery, settle func(*drain.Delivery) error) {
+	t.Helper()
+	var all sync.WaitGroup
+	for _, d := range ds {
+		all.Go(func() {
+			if err := settle(d); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// What was acknowledged just before the end does not come again, however much of it.
+func TestAcknowledgedAtTheEnd(t *testing.T) {
+	u := url(t)
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("ends-%d", time.Now().UnixNano())}
+	src := open(t, cfg)
+	ch := admin(t, u)
+	var bodies []string
+	for i := range 250 {
+		bodies = append(bodies, fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
+	}
+	publish(t, ch, cfg.Queue, bodies...)
+	together(t, fetch(t, src, len(bodies)), func(d *drain.Delivery) error { return src.Ack(t.Context(), d) })
+	if err := src.Close(); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, ch, cfg.Queue, "last") // what comes again is at the head
+	src = open(t, cfg)
+	defer src.Close()
+	again := 0
+	for string(fetch(t, src, 1)[0].Body) != "last" {
+		again++
+	}
+	if again > 0 {
+		t.Errorf("%d of %d jobs that were acknowledged come again", again, len(bodies))
+	}
+}
+
+// A consumer that is started and ended again and again, because of a key that the upstream does not accept for instance, makes no poison of
+// what it was given and has not sent.
+func TestHandedBackIsNoPoison(t *testing.T) {
+	u := url(t)
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("again-%d", time.Now().UnixNano())}
+	open(t, cfg).Close() // makes the queue
+	ch := admin(t, u)
+	const jobs, starts = 20, 12
+	for i := range jobs {
+		publish(t, ch, cfg.Queue, fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
+	}
+	for range starts {
+		src := open(t, cfg)
+		// The others have come as well, and are not fetched.
+		together(t, fetch(t, src, jobs/2), func(d *drain.Delivery) error { return src.Release(t.Context(), d) })
+		if err := src.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	src := open(t, cfg)
+	defer src.Close()
+	bodies := map[string]bool{}
+	for _, d := range fetch(t, src, jobs) {
+		bodies[string(d.Body)] = true
+		if n := d.Attempts - d.Retries; n > 2 {
+			t.Errorf("%s has come to nothing %d times in %d starts, and was never sent", d.Body, n, starts)
+		}
+		if err := src.Ack(t.Context(), d); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(bodies) != jobs {
+		t.Errorf("%d jobs are left of %d", len(bodies), jobs)
+	}
+	// The source goes on after a run that has ended.
+	publish(t, ch, cfg.Queue, `{"custom_id":"last","url":"/x","body":{}}`)
+	for range 2 {
+		if err := src.Release(t.Context(), fetch(t, src, 1)[0]); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What is handed back before a long pause comes again with what was counted of it: a job that takes its process with it is found out.
 func TestHandedBackBeforeAPause(t *testing.T) {
 	u := url(t)

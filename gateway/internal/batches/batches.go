@@ -80,7 +80,7 @@ type Queue struct {
 type running struct {
 	cancel context.CancelCauseFunc
 	runner *drain.Runner // nil until it is made
-	before int64         // how many requests had been put aside when it was
+	before Counts        // what was done when it was
 }
 
 // File is a file as the API shows it.
@@ -429,32 +429,57 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 		counts, err = q.send(call, b.ID, input, output, failures, endpoint)
 	}
 	if ctx.Err() != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errExpired) && err != nil {
-		q.mu.Lock()
-		delete(q.running, b.ID)
-		q.mu.Unlock()
+		q.leave(b)
 		return // the process ends; the batch does not
 	}
+	for {
+		saving := q.end(b, counts, err)
+		if saving == nil {
+			return
+		}
+		// The disk is full, most likely. Nobody must hear of an end that the next start does not know of: it would send again what was fetched and
+		// deleted meanwhile.
+		q.cfg.Log("batch %s: %v; again in %v", b.ID, saving, q.cfg.Again)
+		if limiter.Sleep(ctx, q.cfg.Again) != nil {
+			q.leave(b)
+			return
+		}
+	}
+}
+
+// leave has a batch go on with the next start.
+func (q *Queue) leave(b *Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.running, b.ID)
-	b.Counts = counts
-	b.FinalizingAt = now()
+}
+
+// end ends a batch, with err, once that is on the disk.
+func (q *Queue) end(b *Batch, counts Counts, err error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := *b
+	out.Counts = counts
+	out.FinalizingAt = now()
 	switch {
 	case err == nil:
-		b.Status, b.CompletedAt = completed, now()
+		out.Status, out.CompletedAt = completed, now()
 	case errors.Is(err, errCancelled):
-		b.Status, b.CancelledAt = cancelled, now()
+		out.Status, out.CancelledAt = cancelled, now()
 	case errors.Is(err, errExpired):
-		b.Status, b.ExpiredAt = expired, now()
+		out.Status, out.ExpiredAt = expired, now()
 	default:
-		b.Status, b.FailedAt = failed, now()
-		b.Errors = &Errors{Object: "list", Data: []Error{{Code: "run_stopped", Message: err.Error()}}}
+		out.Status, out.FailedAt = failed, now()
+		out.Errors = &Errors{Object: "list", Data: []Error{{Code: "run_stopped", Message: err.Error()}}}
 	}
+	if err := q.saveBatch(&out); err != nil {
+		return err
+	}
+	*b = out
+	delete(q.running, b.ID)
 	q.record(b)
-	if err := q.saveBatch(b); err != nil {
-		q.cfg.Log("%v", err)
-	}
 	q.cfg.Log("batch %s: %s, %d of %d done, %d failed", b.ID, b.Status, b.Counts.Completed, b.Counts.Total, b.Counts.Failed)
+	return nil
 }
 
 // record makes files of what a batch that has ended came to. It needs the lock.
@@ -479,12 +504,19 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		return c, passing(err)
 	}
 	defer src.Close()
-	before := src.DeadBefore()
+	c.Failed = src.DeadBefore()
 	store, err := drain.OpenFile(q.data(output))
 	if err != nil {
 		return c, passing(err)
 	}
 	defer store.Close()
+	c.Completed = int64(store.Len())
+	if c.Total, _ = src.Total(); c.Total < 0 {
+		c.Total = 0
+	}
+	if err := q.writable(); err != nil {
+		return c, fmt.Errorf("%w: %w", errStopped, err)
+	}
 	way, err := q.cfg.Way()
 	if err != nil {
 		return c, fmt.Errorf("%w: %w", errStopped, err)
@@ -504,13 +536,36 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		return c, err
 	}
 	q.mu.Lock()
-	q.running[id].runner, q.running[id].before = r, before
+	q.running[id].runner, q.running[id].before = r, c
 	q.mu.Unlock()
 	if err = r.Run(ctx); err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %w", errStopped, err)
 	}
-	p := r.Progress()
-	return Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + before}, err
+	return c.after(r.Progress()), err
+}
+
+// after returns the counts that a run began with as they are now. Those that it has not come to yet are done all the same.
+func (c Counts) after(p drain.Progress) Counts {
+	return Counts{Total: c.Total, Completed: max(p.Known, c.Completed) + p.Done, Failed: p.Dead + c.Failed}
+}
+
+// room is how much must fit on the disk for a batch to be sent.
+const room = 1 << 20
+
+// writable reports why what comes of a batch could not be kept. It would be paid for in vain.
+func (q *Queue) writable() error {
+	tmp, err := os.CreateTemp(filepath.Join(q.cfg.Dir, "files"), "tmp-")
+	if err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	_, err = tmp.Write(make([]byte, room))
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name())); err != nil {
+		return fmt.Errorf("batches: %w", err)
+	}
+	return nil
 }
 
 // passing is err as what stopped a batch for now, when it comes from the system: too many open files, a disk that is full or does not
@@ -565,8 +620,7 @@ func (o onlyKeyed) SendWith(ctx context.Context, j *drain.Job, key limiter.Secre
 func (q *Queue) show(b *Batch) Batch {
 	out := *b
 	if r := q.running[b.ID]; r != nil && r.runner != nil {
-		p := r.runner.Progress()
-		out.Counts = Counts{Total: max(0, p.Total), Completed: p.Known + p.Done, Failed: p.Dead + r.before}
+		out.Counts = r.before.after(r.runner.Progress())
 	}
 	for _, id := range []**string{&out.OutputFileID, &out.ErrorFileID} {
 		if *id != nil && q.files[**id] == nil {

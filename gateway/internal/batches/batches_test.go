@@ -590,23 +590,24 @@ func TestKeyThatIsRefused(t *testing.T) {
 	}
 }
 
-// runs runs a queue that asks again soon, whose log goes to log.
+// runs runs a queue that asks again soon and cuts off calls at its end, whose log goes to log.
 func runs(t *testing.T, dir string, up drain.Upstream, log func(format string, args ...any)) *api {
 	t.Helper()
 	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Log: log})
+	q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Again: 20 * time.Millisecond, Grace: time.Millisecond, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(q)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- q.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended; srv.Close() })
-	return &api{t: t, url: srv.URL, q: q}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = q.Run(ctx) }()
+	stop := func() { cancel(); <-ended; srv.Close() }
+	t.Cleanup(stop)
+	return &api{t, srv.URL, q, stop}
 }
 
 // A file that cannot be opened for now is not the batch's fault, either.
@@ -664,6 +665,67 @@ func TestCountsGoOn(t *testing.T) {
 	}
 	close(up.hold)
 	if got := a.until(b.ID, "completed").Counts; got != (batches.Counts{Total: 2, Completed: 1, Failed: 1}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Nobody hears of the end of a batch, or that it is to be cancelled, before that is on the disk: the next start would send again what was fetched
+// and deleted meanwhile.
+func TestEndThatIsNotOnTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	said := make(chan string, 1000)
+	up := &upstream{hold: make(chan struct{})}
+	a := runs(t, dir, up, func(format string, args ...any) { said <- fmt.Sprintf(format, args...) })
+	b := a.create(a.upload(requests(4)).ID)
+	eventually(t, func() bool { return up.sent.Load() == 4 })
+	kept := filepath.Join(dir, "batches")
+	if err := os.Rename(kept, kept+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	if code := a.do("POST", "/v1/batches/"+b.ID+"/cancel", "", nil, nil); code != 500 {
+		t.Errorf("cancelling what cannot be saved: %d", code)
+	}
+	close(up.hold)
+	if line := <-said; !strings.Contains(line, "no such file") || !strings.Contains(line, "again in") {
+		t.Errorf("the log says %q, want that the end cannot be saved", line)
+	}
+	if a.do("GET", "/v1/batches/"+b.ID, "", nil, &b); b.Status != "in_progress" || b.Counts.Completed != 4 {
+		t.Errorf("it is not on the disk, and the batch is %s with %+v", b.Status, b.Counts)
+	}
+	if code := a.do("DELETE", "/v1/files/"+b.InputFileID, "", nil, nil); code != 409 {
+		t.Errorf("deleting what the next start will ask for: %d", code)
+	}
+	if err := os.Rename(kept+"-gone", kept); err != nil {
+		t.Fatal(err)
+	}
+	a.until(b.ID, "completed")
+	if text, err := os.ReadFile(filepath.Join(kept, b.ID+".json")); err != nil || !strings.Contains(string(text), `"status":"completed"`) || up.sent.Load() != 4 {
+		t.Errorf("on the disk it is %s, %v; %d sent", text, err, up.sent.Load())
+	}
+}
+
+// What was done before a restart counts, also in a batch that is cancelled before it comes to all of it.
+func TestCountsOfACancelledBatch(t *testing.T) {
+	dir := t.TempDir()
+	up := &upstream{hold: make(chan struct{})}
+	a := runs(t, dir, up, t.Logf)
+	b := a.create(a.upload(requests(10)).ID)
+	for range 3 {
+		up.hold <- struct{}{}
+	}
+	eventually(t, func() bool { a.do("GET", "/v1/batches/"+b.ID, "", nil, &b); return b.Counts.Completed == 3 })
+	a.stop()
+	file := filepath.Join(dir, "batches", b.ID+".json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As when the process dies right after it was cancelled.
+	if err := os.WriteFile(file, bytes.Replace(text, []byte("in_progress"), []byte("cancelling"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a = runs(t, dir, up, t.Logf)
+	if got := a.until(b.ID, "cancelled"); got.Counts != (batches.Counts{Total: 10, Completed: 3}) || got.OutputFileID == nil {
 		t.Errorf("%+v", got)
 	}
 }

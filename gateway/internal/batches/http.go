@@ -425,11 +425,13 @@ func (q *Queue) cancel(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 409, "the batch has ended: "+b.Status)
 		return
 	}
-	b.Status, b.CancellingAt = cancelling, now()
-	if err := q.saveBatch(b); err != nil {
+	out := *b
+	out.Status, out.CancellingAt = cancelling, now()
+	if err := q.saveBatch(&out); err != nil {
 		refuse(w, 500, err.Error())
 		return
 	}
+	*b = out
 	if r := q.running[b.ID]; r != nil {
 		r.cancel(errCancelled)
 	}
