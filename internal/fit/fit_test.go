@@ -239,6 +239,9 @@ func TestFitDoubtsHeaders(t *testing.T) {
 			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
 		}},
 		{"a second", "20", "wrong about", upstream.Config{}, func(l *Limit) bool { return l.Kind == None }},
+		{"a quarter more", "150", "wrong about", upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 120, Burst: 5}}}, func(l *Limit) bool {
+			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
+		}},
 		{"another limit", "120", "not what refused", upstream.Config{Concurrency: upstream.Concurrency{Limit: 2}}, func(l *Limit) bool {
 			return l.Kind == InFlight && l.Most == 2
 		}},
