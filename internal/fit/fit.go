@@ -169,6 +169,9 @@ func Fit(t *trace.Trace) (*Result, error) {
 	if len(calls) > mostCalls {
 		r.Notes = append(r.Notes, fmt.Sprintf("the limit is that of the first %d requests, until %v: the search looks at no more", mostCalls, time.Duration(calls[mostCalls-1].sent*1e9).Round(time.Second)))
 	}
+	if n := keysOf(t.Rows); n > 1 && r.Fitted.Refused+r.HeldOut.Refused > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("requests came with %d keys, and the model has one limit for all of them: where each has its own, fit the trace of one", n))
+	}
 	if all.Limit.Kind == Noise {
 		r.Notes = append(r.Notes, "no limit explains what was refused: the model refuses at random, however many are sent, so what it says of sending less is a guess")
 	}
@@ -176,6 +179,17 @@ func Fit(t *trace.Trace) (*Result, error) {
 		r.Notes = append(r.Notes, "no attempt was refused, so the upstream's limit was never met and is not known")
 	}
 	return r, nil
+}
+
+// keysOf returns how many keys were used.
+func keysOf(rows []trace.Row) int {
+	keys := map[string]bool{}
+	for i := range rows {
+		if k := rows[i].Key; k != "" {
+			keys[k] = true
+		}
+	}
+	return len(keys)
 }
 
 // named returns what refusals say about when to come back; see Model.RetryAfter.

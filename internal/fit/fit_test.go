@@ -239,6 +239,9 @@ func TestFitDoubtsHeaders(t *testing.T) {
 			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
 		}},
 		{"a second", "20", "wrong about", upstream.Config{}, func(l *Limit) bool { return l.Kind == None }},
+		{"a quarter more", "150", "wrong about", upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 120, Burst: 5}}}, func(l *Limit) bool {
+			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
+		}},
 		{"another limit", "120", "not what refused", upstream.Config{Concurrency: upstream.Concurrency{Limit: 2}}, func(l *Limit) bool {
 			return l.Kind == InFlight && l.Most == 2
 		}},
@@ -270,8 +273,22 @@ func TestFitNotes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "only 6 requests of the held-out half were served") || !strings.Contains(notes, "first 20000 requests, until 6m") {
+	if notes := strings.Join(r.Notes, "\n"); strings.Contains(notes, "keys") || !strings.Contains(notes, "only 6 requests of the held-out half were served") || !strings.Contains(notes, "first 20000 requests, until 6m") {
 		t.Errorf("%d requests: %s", len(tr.Rows), notes)
+	}
+}
+
+// Of several keys each may have a limit of its own, which no model here has.
+func TestFitKeys(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(500 * time.Millisecond)}, Concurrency: upstream.Concurrency{Limit: 2}}, 5, 60*time.Second, false)
+	for _, keys := range []int{1, 3} {
+		for i := range tr.Rows {
+			tr.Rows[i].Key = string(rune('a' + i%keys))
+		}
+		r, err := Fit(tr)
+		if err != nil || strings.Contains(strings.Join(r.Notes, "\n"), "with 3 keys") != (keys > 1) {
+			t.Errorf("%d keys: %q, %v", keys, r.Notes, err)
+		}
 	}
 }
 

@@ -607,7 +607,7 @@ func (t *told) String() string {
 }
 
 // follow puts what answers said in place of what was found, where it is about the same thing and what was refused does not speak against it: a number
-// for a day or a second is none for a minute. It returns what there is to say of it.
+// for a day or a second is none for a minute, nor does a trace know what was reserved of a quota of tokens. It returns what there is to say of it.
 func (l *Limit) follow(all []*told, calls []call) (notes []string) {
 	refused := 0
 	for i := range calls {
@@ -634,7 +634,7 @@ func (l *Limit) follow(all []*told, calls []call) (notes []string) {
 		if tokens {
 			known = comparable(calls)
 		}
-		if w := next.wrong(known); w*2 > refused && w > worth(calls) {
+		if w := next.wrong(known); w > l.wrong(known)+max(worth(calls), refused/10) {
 			notes = append(notes, fmt.Sprintf("%v; it is left out, as one a minute would be wrong about %.0f %% of the calls", t, 100*float64(w)/float64(len(calls))))
 			continue
 		}

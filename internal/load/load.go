@@ -220,7 +220,7 @@ func (l *runner) arrive(ctx context.Context, requests *sync.WaitGroup) {
 		if !l.cfg.Constant {
 			g *= random.ExpFloat64()
 		}
-		return time.Duration(g * float64(time.Second))
+		return seconds(g)
 	}
 	for k, due := 0, gap(); due < l.cfg.Duration; k, due = k+1, due+gap() {
 		l.sleepUntil(ctx, due)
@@ -243,6 +243,9 @@ func (l *runner) arrive(ctx context.Context, requests *sync.WaitGroup) {
 	}
 }
 
+// seconds returns s as a duration, or the longest one that can be added to another: what is beyond it would be in the past, and due at once.
+func seconds(s float64) time.Duration { return time.Duration(min(s*float64(time.Second), 1<<62)) }
+
 // closed lets clients ask.
 func (l *runner) closed(ctx context.Context, requests *sync.WaitGroup) {
 	n := l.cfg.Clients
@@ -252,7 +255,7 @@ func (l *runner) closed(ctx context.Context, requests *sync.WaitGroup) {
 				var due time.Duration
 				switch {
 				case l.cfg.Rate > 0:
-					due = time.Duration(float64(i+k*n) / l.cfg.Rate * float64(time.Second))
+					due = seconds(float64(i+k*n) / l.cfg.Rate)
 				case k == 0: // not all at once
 					due = time.Duration(i) * min(l.cfg.Think, time.Second) / time.Duration(n)
 				default:

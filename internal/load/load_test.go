@@ -97,6 +97,16 @@ func TestNeverStarted(t *testing.T) {
 	}
 }
 
+// A rate of one request in three centuries is none for now, and not as many as the processor can make.
+func TestHardlyEver(t *testing.T) {
+	for _, cfg := range []Config{{Rate: 1e-10}, {Rate: 1e-10, Constant: true}, {Rate: 1e-10, Clients: 2}, {Rate: 5e-324}} {
+		cfg.URL, cfg.Duration, cfg.Base = "http://x", 50*time.Millisecond, slow(time.Millisecond) // by the clock, as one that stands still would wait for ever
+		if r := run(t, cfg); r.Offered > 1 {
+			t.Errorf("rate %v: %d offered", cfg.Rate, r.Offered)
+		}
+	}
+}
+
 // A guard keeps its limit on the wire, and the report has what was measured.
 func TestGuarded(t *testing.T) {
 	var in, most atomic.Int64

@@ -33,6 +33,12 @@ func Read(name string, from io.Reader, opt Options) (*Trace, error) {
 	if bom, _ := in.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
 		_, _ = in.Discard(3)
 	}
+	head, _ := in.Peek(4)
+	for magic, what := range encodings {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return nil, &RowError{File: name, Row: 1, Text: "is " + what, Fix: "write it to another file as plain UTF-8, or into a pipe, and read that (- is stdin)"}
+		}
+	}
 	format := opt.Format
 	if format == "" {
 		format = Auto
@@ -82,6 +88,11 @@ func Read(name string, from io.Reader, opt Options) (*Trace, error) {
 		t.spread()
 	}
 	return t, nil
+}
+
+// encodings are what files begin with that are no plain text.
+var encodings = map[string]string{
+	"\x1f\x8b": "compressed with gzip", "\x28\xb5\x2f\xfd": "compressed with zstd", "\xff\xfe": "UTF-16, as PowerShell writes it", "\xfe\xff": "UTF-16",
 }
 
 // detect tells a format by the first line.

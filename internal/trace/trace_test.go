@@ -104,6 +104,8 @@ func TestRefusals(t *testing.T) {
 		{"1,2\n1,2\n", Options{Columns: Columns{"t": {Name: "#3"}}}, 1, `no column "#3"`},
 		{"1,x\n", Options{Columns: Columns{"t": {Name: "#1"}, "in": {Name: "#2"}}}, 1, "no number of tokens"},
 		{"t,in\n", Options{}, 1, "has no request"},
+		{"\x1f\x8b\x08\x00\x00", Options{}, 1, "is compressed with gzip"},
+		{"\xff\xfet\x00,\x00", Options{}, 1, "is UTF-16"},
 		{`{"t":0}` + "\n\n" + `{"t":1`, Options{}, 3, "is no JSON object"},
 		{`{"x":0}`, Options{}, 1, "t is missing"},
 		{`{"t":null}`, Options{}, 1, "t is missing"},
