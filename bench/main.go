@@ -108,8 +108,18 @@ examples:
 		return exitMisuse
 	}
 	want, err := regexp.Compile(*filter)
-	if err != nil || f.NArg() > 0 {
-		fmt.Fprintf(stderr, "bench: bad -filter or argument: %v %v\n", err, f.Args())
+	switch matches := func(s section) bool { return want.MatchString(s.name) }; {
+	case f.NArg() > 0:
+		err = fmt.Errorf("there are no arguments, and %q is one", f.Args())
+	case err != nil:
+		err = fmt.Errorf("-filter: %w", err)
+	case !slices.ContainsFunc(sections, matches): // with -check, nothing measured would be nothing missed
+		err = fmt.Errorf("-filter: %q matches none of %s", *filter, sectionNames())
+	case *total < 0:
+		err = fmt.Errorf("-time is %v, must be longer than 0", *total)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
 		return exitMisuse
 	}
 	document := ""
@@ -159,20 +169,24 @@ examples:
 	}
 	b.report.Seconds = time.Since(start).Seconds()
 
+	var text strings.Builder
 	switch {
 	case *update != "":
-		var text strings.Builder
 		b.report.writeMarkdown(&text)
 		document, err = replaceSection(document, text.String())
 		if err == nil {
 			err = os.WriteFile(*update, []byte(document), 0o644)
 		}
+		text.Reset()
 	case *asJSON:
-		err = b.report.writeJSON(stdout)
+		err = b.report.writeJSON(&text)
 	case *markdown:
-		b.report.writeMarkdown(stdout)
+		b.report.writeMarkdown(&text)
 	default:
-		b.report.writeText(stdout)
+		b.report.writeText(&text)
+	}
+	if err == nil {
+		_, err = io.WriteString(stdout, text.String())
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)

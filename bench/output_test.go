@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,10 +140,11 @@ func TestCommandLine(t *testing.T) {
 		out  string // what stdout, or else stderr, contains
 	}{
 		{"-help", 0, "examples:"},
-		{"-filter (", exitMisuse, "bad -filter"},
+		{"-filter (", exitMisuse, "-filter: error parsing regexp"},
 		{"-nonsense", exitMisuse, "not defined"},
 		{"everything", exitMisuse, "everything"},
-		{"-filter nothing", 0, "measured in"},
+		{"-check -filter refused", exitMisuse, "\"refused\" matches none of pair,"},
+		{"-time -5s -filter refuse", exitMisuse, "-time is -5s"},
 		{"-time 100ms -filter refuse -markdown", 0, "| refusal | <= 1.50 A |"},
 		{"-update no/such/file", exitFailed, "no such file"},
 		{"-time 100ms -filter refuse -update " + document, 0, ""},
@@ -151,7 +154,14 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("bench %s: exit code %d, want %d and %q in:\n%s%s", tt.args, code, tt.code, tt.out, out.String(), words.String())
 		}
 	}
+	if code := run([]string{"-time", "100ms", "-filter", "refuse"}, brokenWriter{}, io.Discard); code != exitFailed {
+		t.Errorf("on a full disk: exit code %d, want %d", code, exitFailed)
+	}
 	if text, _ := os.ReadFile(document); !strings.Contains(string(text), "| refusal |") || !strings.HasSuffix(string(text), "after\n") {
 		t.Errorf("the document is\n%s", text)
 	}
 }
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space left") }

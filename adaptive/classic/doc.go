@@ -7,7 +7,10 @@
 // [adaptive.Law], so that a guard of ours or the simulator can run them. They are there to
 // be compared with. The library's code decides, unchanged; the adapter hands it one sample
 // for each call, with the instants that it is told, and the library's DefaultLimiter, which
-// reads the clock, has no part in it. Nothing is logged, and no metric is registered.
+// reads the clock, has no part in it. That one gives the library a sample a second at most,
+// of more than 100 successes, with the least of their latencies, and dropped if one call
+// was: AIMD and Vegas then cut once where they cut for each call here, and wait for
+// 100 successes with each step. Nothing is logged, and no metric is registered.
 //
 // A call that ended well is a sample with its latency. A call that was throttled, refused
 // for overload, or timed out is a sample that was dropped. All other calls are not told:

@@ -76,7 +76,7 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 	return e.write(func(w io.Writer) error {
 		var b strings.Builder
 		fmt.Fprintf(&b, "# Leaderboard\n\nMade by `go run ./cmd/simulate leaderboard --seed %d --seeds %d --draws %d --draw-seed %d` with %s; "+
-			"the same command gives the same numbers on any machine.\n\n", c.Uint64("seed"), seeds, draws, c.Uint64("draw-seed"), runtime.Version())
+			"the same command gives the same numbers on any machine with a processor of the same architecture (%s).\n\n", c.Uint64("seed"), seeds, draws, c.Uint64("draw-seed"), runtime.Version(), runtime.GOARCH)
 		writeBoard(&b, r, sets)
 		writeSettling(&b, r, sets)
 		if draws > 0 {
@@ -93,13 +93,13 @@ func leaderboardInterrupted() error {
 }
 
 // score is the composite of one run: the share of the oracle's goodput, less a tenth for each 429 in a hundred successes
-// (e^(-10 R), R being 429s an attempt).
+// (e^(-10 R), R being 429s as a share of 429s and successes).
 func score(s *report.Summary) float64 {
-	attempts := s.RejectedPerOK / (1 + s.RejectedPerOK)
+	rejected := s.RejectedPerOK / (1 + s.RejectedPerOK)
 	if math.IsInf(s.RejectedPerOK, 1) {
-		attempts = 1
+		rejected = 1
 	}
-	return min(max(s.Goodput, 0), 1) * math.Exp(-10*attempts)
+	return min(max(s.Goodput, 0), 1) * math.Exp(-10*rejected)
 }
 
 // standing is a controller over all scenarios of a set.
@@ -150,7 +150,7 @@ func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
 		}
 		slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(by[b].suite(), by[a].suite()) })
 		fmt.Fprintf(w, "## The %s set: %d scenarios\n\n", set, len(by[order[0]].scores))
-		fmt.Fprintf(w, "Goodput is a share of the oracle's. A scenario's score is goodput x e^(-10 R), R being the share of attempts that were answered with 429; the suite's is half the geometric mean of "+
+		fmt.Fprintf(w, "Goodput is a share of the oracle's. A scenario's score is goodput x e^(-10 R), R being 429s as a share of 429s and successes; the suite's is half the geometric mean of "+
 			"the scores, three tenths their mean, two tenths the smallest.\n\n")
 		fmt.Fprintln(w, "| Controller | Suite | Score median | Goodput median | Goodput worst | 429s per success, median | 429s per success, worst |")
 		fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- |")
@@ -187,7 +187,7 @@ func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
 
 func writeDrawBoard(w io.Writer, groups []drawGroup, n int) {
 	fmt.Fprintf(w, "## %d drawn worlds\n\nLimits of 2 to 2,000 in flight, service times of 20 ms to 60 s, quotas of 10 to 10,000 requests a minute, and in half of them a change half-way "+
-		"(capacity halved or doubled, or an outage). Nobody tuned on this seed. Steady is the last third of a run, and with a change the third before it. Settling, until a change, and recovery from it are measured as above.\n\n", n)
+		"(capacity halved or doubled, or an outage). Nobody tuned on this seed. Steady is the last third of a run, and with a change the third before it. Settling, until a change, and recovery from it are measured as above; p50 is of the draws in which they came.\n\n", n)
 	fmt.Fprintln(w, "| Kind | Controller | Draws | Goodput p5 | p25 | p50 | 429s per success p50 | p95 | Steady p50 | p95 | Settle p50, round trips | Never settled | Recover p50, s | Never recovered |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, g := range groups {

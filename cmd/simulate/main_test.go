@@ -68,6 +68,7 @@ func TestTranscripts(t *testing.T) {
 		{"out", []string{"run", "--controllers", "fixed-4,gcl-aimd", "--seeds", "3", "--out", "results", "-q", "small.toml"}},
 		{"csv", []string{"run", "--controllers", "fixed-4", "--seeds", "2", "--html", "", "--csv", "small.toml"}},
 		{"set", []string{"run", "--controllers", "fixed-4", "--seeds", "1", "--html", "", "--set", "upstream.concurrency.limit=2", "--duration", "30s", "small.toml"}},
+		{"assert-nothing", []string{"run", "--controllers", "fixed-4", "--seeds", "1", "--html", "", "--duration", "20s", "--assert", "small.toml"}},
 		{"assert-expectations", []string{"run", "--controllers", "none,fixed-4", "--html", "", "--assert", "small.toml"}},
 		{"compare", []string{"compare", "--scenarios", "small.toml", "--seeds", "8", "none", "fixed-4"}},
 		{"compare-figures", []string{"compare", "--scenarios", "small.toml", "--seeds", "4", "--figures", "p99,settle", "gcl-aimd", "fixed-4"}},

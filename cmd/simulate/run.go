@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -135,9 +136,19 @@ func (e *env) run(c *cli.Context, words []string) error {
 	case err != nil:
 		return err
 	case c.Bool("assert"):
+		if !expects(plan.Scenarios, cs) {
+			e.say(c, "--assert: none of these scenarios expects anything of these controllers, so nothing was checked; a --duration leaves out what is expected of the whole")
+		}
 		return assertExpectations(plan.Scenarios, r)
 	}
 	return nil
+}
+
+// expects reports whether a scenario expects anything of a controller.
+func expects(scs []*scenario.Scenario, cs []scenario.Controller) bool {
+	return slices.ContainsFunc(scs, func(s *scenario.Scenario) bool {
+		return slices.ContainsFunc(cs, func(c scenario.Controller) bool { _, ok := s.Expect[c.Name]; return ok })
+	})
 }
 
 // table runs a plan with progress. An interruption comes back as an exitError with the code for it, beside what was finished.

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/openai/openai-go/v3"
@@ -31,9 +32,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "openai:", err)
 		os.Exit(1)
 	}
@@ -48,6 +49,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	concurrency := flags.Int("concurrency", 64, "how many goroutines make them")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *calls < 1 || *concurrency < 1 || flags.NArg() > 0 {
+		return fmt.Errorf("--calls is %d, --concurrency %d, must be at least 1; arguments are %q, must be none", *calls, *concurrency, flags.Args())
 	}
 	file := config.Default()
 	if *path != "" {
@@ -83,11 +87,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 	var wg sync.WaitGroup
 	var next, ok atomic.Int64
-	var failed errorList
+	var failed failures
 	start := time.Now()
 	for range *concurrency {
 		wg.Go(func() {
-			for next.Add(1) <= int64(*calls) {
+			for ctx.Err() == nil && next.Add(1) <= int64(*calls) {
 				_, err := client.Chat.Completions.New(ctx, openai.ChatCompletionNewParams{
 					Model:    *model,
 					Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("Say hello.")},
@@ -114,20 +118,26 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return failed.err()
 }
 
-// errorList collects errors from many goroutines.
-type errorList struct {
-	mu   sync.Mutex
-	list []error
+// failures counts the calls that failed and keeps the first error.
+type failures struct {
+	mu    sync.Mutex
+	n     int
+	first error
 }
 
-func (l *errorList) add(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.list = append(l.list, err)
+func (f *failures) add(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n++; f.first == nil {
+		f.first = err
+	}
 }
 
-func (l *errorList) err() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return errors.Join(l.list...)
+func (f *failures) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d calls failed; the first: %w", f.n, f.first)
 }
