@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -24,8 +25,10 @@ type Reloader struct {
 	parse func(name string, data []byte) (*File, error)
 	// turn has room for one: whoever reads the file and puts it in force.
 	turn chan struct{}
-	// seen is what was read last, as digest writes it. Whoever has the turn may touch it.
-	seen string
+	// seen is what was read last, as digest writes it, and blank says that nothing is in the file that is in force. Whoever has the turn may
+	// touch them.
+	seen  string
+	blank bool
 
 	// mu guards what follows. It is held for memory only.
 	mu     sync.Mutex
@@ -74,7 +77,7 @@ func NewReloaderFunc(path string, parse func(name string, data []byte) (*File, e
 		return nil, err
 	}
 	return &Reloader{
-		path: path, parse: parse, turn: make(chan struct{}, 1), seen: digest(data, nil),
+		path: path, parse: parse, turn: make(chan struct{}, 1), seen: digest(data, nil), blank: blank(data),
 		file: f, guards: map[string]*liveGuard{}, pools: map[string]*livePool{},
 	}, nil
 }
@@ -145,7 +148,8 @@ func (r *Reloader) ReplacePools() {
 // what a law has learned while its own settings stay; only in a pool, a law other than flyball's own starts
 // again with any change.
 //
-// A bad file changes nothing, and the error is that of [Load]. Neither does a file that names other keys for a pool that
+// A bad file changes nothing, and the error is that of [Load]. Neither does one that is empty and was not, which is what a full disk leaves of it,
+// nor a file that names other keys for a pool that
 // is in use, or changes whose the limits are: that needs a new pool (see ReplacePools).
 //
 // Reload must not be called by a listener of one of the guards.
@@ -166,11 +170,17 @@ func digest(data []byte, err error) string {
 	return string(sum[:])
 }
 
+// blank reports whether there is nothing in a file.
+func blank(data []byte) bool { return len(bytes.TrimSpace(data)) == 0 }
+
 // apply puts data in force, unless err says that it could not be read. It needs the turn.
 func (r *Reloader) apply(data []byte, err error) (Changes, error) {
 	var f *File
 	if err == nil {
 		f, err = r.parse(r.path, data)
+	}
+	if err == nil && blank(data) && !r.blank {
+		err = fmt.Errorf("config: %s is empty, as a file is that could not be written to a full disk: for all defaults, write a comment into it", r.path)
 	}
 	if err != nil {
 		return Changes{}, err
@@ -186,7 +196,7 @@ func (r *Reloader) apply(data []byte, err error) (Changes, error) {
 	r.mu.Lock()
 	changes, steps, err := r.plan(f, fresh)
 	if err == nil {
-		r.file = f
+		r.file, r.blank = f, blank(data)
 	}
 	r.mu.Unlock()
 	if err != nil {

@@ -285,7 +285,7 @@ func TestReloadOfPool(t *testing.T) {
 	if c, err = r.Reload(); err != nil || !slices.Equal(c.Settings, []string{"a.key_header: Authorization -> X-Key", `a.key_probe: "10m" -> "5m"`, "a.key_prefix: changed"}) {
 		t.Errorf("Reload: %q, %v", c, err)
 	}
-	for _, bad := range []string{strings.Replace(src("4"), "TWO", "ONE2", 1), src("4") + "limit = 'account'", ""} {
+	for _, bad := range []string{strings.Replace(src("4"), "TWO", "ONE2", 1), src("4") + "limit = 'account'", "# nothing"} {
 		write(t, path, bad)
 		if _, err = r.Reload(); err == nil || !strings.Contains(err.Error(), "upstream.a has other keys") {
 			t.Errorf("Reload of other keys: %v", err)
@@ -404,6 +404,12 @@ func TestRunSeesChanges(t *testing.T) {
 		expect("half-written", 44, 0, false)
 		time.Sleep(10 * time.Second)
 		expect("half-written for long", 44, 1, true)
+		write(t, path, "\n")
+		time.Sleep(10 * time.Second)
+		expect("empty, as the disk is full", 44, 1, true)
+		write(t, path, "[guard]\nlaw = 'fixed'\ninitial_lim")
+		time.Sleep(10 * time.Second)
+		expect("half-written again", 44, 1, true)
 		time.Sleep(10 * time.Second)
 		expect("the same error", 44, 0, true)
 		os.Remove(path)

@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -49,7 +51,7 @@ Examples:
 			&cli.BoolFlag{Name: "idempotent", Usage: "send again also after time-outs and server errors, and tell the upstream by Idempotency-Key that it is the same request"},
 			&cli.BoolFlag{Name: "ordered", Usage: "send requests of one key one after another (Kafka's record key, or key_header)"},
 			&cli.StringFlag{Name: "price", Usage: "what a million tokens cost: `INPUT,OUTPUT` or INPUT,CACHED,OUTPUT"},
-			&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "how `LONG` calls in flight may take to end after SIGINT or SIGTERM"},
+			&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "how `LONG` calls in flight may take to end after SIGINT, SIGTERM or SIGHUP"},
 			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "how `LONG` one call may take"},
 			&cli.DurationFlag{Name: "quota-pause", Usage: "wait so `LONG`, again and again, when the upstream says that money or a quota is used up; by default the run stops"},
 			&cli.BoolFlag{Name: "progress", Usage: "show progress although standard error is no terminal"},
@@ -112,7 +114,15 @@ func (e *env) drainAction(c *cli.Context) error {
 	if err != nil {
 		return misuse(err)
 	}
-	err = r.Run(c.Context)
+	defer survive(syscall.SIGPIPE)()
+	ctx := c.Context
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		// A terminal that is closed ends the run as Ctrl-C does, and not the calls in flight, which are paid for.
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
+	err = r.Run(ctx)
 	p := r.Progress()
 	bar.end()
 	fmt.Fprintln(e.stderr, summary(p))

@@ -20,6 +20,14 @@ func main() {
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
+// survive has a signal not end the program until stop is called: SIGPIPE does when whoever reads its log or its progress has gone, a collector that
+// is started again, and calls would go with it.
+func survive(s os.Signal) (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, s)
+	return func() { signal.Stop(c) }
+}
+
 // Exit codes.
 const (
 	exitOK       = 0

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 
@@ -27,12 +26,10 @@ func (e *env) serveAction(c *cli.Context) error {
 	} else if c.Args().Present() {
 		return misuse(fmt.Errorf("there is no command %q; see gateway --help", name))
 	}
+	defer survive(syscall.SIGPIPE)()
 	if c.String("config") != "" {
-		// A SIGHUP reads the file again. One that comes before the server asks for them, or while calls end, has nothing to read, and must not
-		// end the program.
-		hangup := make(chan os.Signal, 1)
-		signal.Notify(hangup, syscall.SIGHUP)
-		defer signal.Stop(hangup)
+		// It reads the file again. One that comes before the server asks for it, or while calls end, has nothing to read.
+		defer survive(syscall.SIGHUP)()
 	}
 	log, _ := e.stderr.(*os.File)
 	s, err := server.New(server.Options{Config: c.String("config"), Listen: c.String("listen"), Admin: c.String("admin"), Log: log})

@@ -3,11 +3,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,6 +17,95 @@ import (
 	"testing"
 	"time"
 )
+
+// A test that needs a process of its own runs this one again.
+func TestMain(m *testing.M) {
+	if os.Getenv("FLYBALL_TEST_GATEWAY") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// Whoever reads the log may go away, as a collector does that is started again. What cannot be written then is counted, as on a full disk, and calls
+// go on.
+func TestLogWithoutReader(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(file, []byte("[upstream.up]\nbase_url = 'http://127.0.0.1:1'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "--config", file, "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "FLYBALL_TEST_GATEWAY=1")
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	addr := ""
+	for r := bufio.NewScanner(log); addr == "" && r.Scan(); {
+		if m := regexp.MustCompile(`"gateway started","listen":"([^"]+)"`).FindStringSubmatch(r.Text()); m != nil {
+			addr = m[1]
+		}
+	}
+	_ = log.Close()
+	get := func(path string) string {
+		resp, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return string(b)
+	}
+	lost := false
+	for range 1000 {
+		get("/x") // a call, which is in the log a moment later
+		if lost = !strings.Contains(get("/metrics"), "flyball_gateway_log_lines_lost_total 0\n"); lost {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if !lost {
+		t.Error("no line was lost")
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the gateway ends with %v", err)
+	}
+}
+
+// A terminal that is closed ends a run as Ctrl-C does: calls in flight end, and their answers are there.
+func TestDrainWhoseTerminalIsClosed(t *testing.T) {
+	called, release := make(chan bool), make(chan bool)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		called <- true
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"object":"chat.completion","choices":[]}`)
+	}))
+	defer up.Close()
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.jsonl")
+	var stderr lines
+	code := make(chan int, 1)
+	go func() {
+		code <- run(t.Context(), []string{"gateway", "drain", requests(t, dir, 1), "--out", out, "--base-url", up.URL}, strings.NewReader(""), io.Discard, &stderr)
+	}()
+	<-called
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	<-code
+	if b, _ := os.ReadFile(out); !strings.Contains(string(b), "chat.completion") {
+		t.Errorf("the results are %q: %s", b, stderr.String())
+	}
+}
 
 // A SIGHUP that comes while calls end, from what rotates keys or renews files, cuts none of them.
 func TestHangupWhileCallsEnd(t *testing.T) {

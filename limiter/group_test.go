@@ -49,6 +49,23 @@ func TestGroup(t *testing.T) {
 	})
 }
 
+// A guard that was closed refuses callers for good, however long it is idle.
+func TestGroupGuardStaysClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewGroup(GroupConfig{Idle: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := p.Guard("a")
+		g.Close()
+		time.Sleep(2 * time.Minute)
+		p.Sweep()
+		if _, err := g.Acquire(t.Context(), Request{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("Acquire: %v, want %v", err, ErrClosed)
+		}
+	})
+}
+
 // lowered reports whether a refusal made a guard more careful than it was: fewer at once, or a lower pace.
 func lowered(after, before Stats) bool {
 	return after.Limit < before.Limit || after.Pace > 0 && (before.Pace == 0 || after.Pace < before.Pace)

@@ -272,11 +272,11 @@ func (c *Core) idle() *adaptive.Decision {
 }
 
 // Rest drops the state of a Core without a Law of its own that has been idle: nobody in flight or waiting, nothing
-// counted for a time of idle, no pause. What it counted stays in part: successes do, the rest is forgotten. It reports
+// counted for a time of idle, no pause, and not closed. What it counted stays in part: successes do, the rest is forgotten. It reports
 // whether it did. It needs the lock.
 func (c *Core) Rest(now, idle time.Duration) bool {
 	s := c.state
-	if s == nil || c.cfg.Law != nil || c.slots.InFlight() > 0 || c.slots.Waiting() > 0 || now < s.gate {
+	if s == nil || c.cfg.Law != nil || c.slots.InFlight() > 0 || c.slots.Waiting() > 0 || now < s.gate || s.closed {
 		return false
 	}
 	if c.meter.count(&c.slots) > 0 || s.window.OK > 0 {

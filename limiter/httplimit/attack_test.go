@@ -178,6 +178,29 @@ func TestBodiesThatPanic(t *testing.T) {
 	}
 }
 
+// Nor does a GetBody that panics keep the permit of the attempt that it is for.
+func TestGetBodyPanics(t *testing.T) {
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return answer(429, ""), nil })
+	tr := newTransport(t, 1, base, func(c *limiter.Config) { c.Retry.BaseDelay = time.Millisecond })
+	pool := newPool(t, nil, "a", "b")
+	for _, rt := range []http.RoundTripper{tr, NewPool(base, pool, PoolConfig{})} {
+		req, _ := http.NewRequest("POST", "https://upstream.test/", strings.NewReader("x"))
+		req.GetBody = func() (io.ReadCloser, error) { panic("no body") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("nothing panics")
+				}
+			}()
+			_, _ = rt.RoundTrip(req)
+		}()
+	}
+	wantInFlight(t, tr, 0)
+	if s := pool.Stats(); s.InFlight != 0 {
+		t.Errorf("the pool has %d calls in flight, want 0", s.InFlight)
+	}
+}
+
 // A request body that fails is the caller's matter: it is not sent again, and the permit comes back.
 func TestRequestBodyFails(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -105,8 +105,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		drain(f.resp)
 		permit = next
-		if send, err = again(req); err != nil {
-			permit.Abandon()
+		if send, err = again(req, permit.Abandon); err != nil {
 			return nil, err
 		}
 	}

@@ -154,9 +154,8 @@ func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, bega
 			return nil, err
 		}
 		drain(f.resp)
-		send, err := again(req)
+		send, err := again(req, permit.Abandon)
 		if err != nil {
-			permit.Abandon()
 			return nil, err
 		}
 		h := held{permit: permit}
@@ -370,15 +369,22 @@ func repeatable(req *http.Request) bool {
 	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
 }
 
-// again returns a copy of the request with a fresh body.
-func again(req *http.Request) (*http.Request, error) {
+// again returns a copy of the request with a fresh body. Without one it calls abandon, also when GetBody panics.
+func again(req *http.Request, abandon func()) (*http.Request, error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req, nil
 	}
+	there := false
+	defer func() {
+		if !there {
+			abandon()
+		}
+	}()
 	body, err := req.GetBody()
 	if err != nil {
 		return nil, err
 	}
+	there = true
 	c := *req
 	c.Body = body
 	return &c, nil
