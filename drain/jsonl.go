@@ -213,6 +213,9 @@ func (s *JSONL) Fetch(ctx context.Context, n int) ([]*Delivery, error) {
 	}
 }
 
+// mostAhead is how many bytes are read for one Fetch, beside a last line.
+const mostAhead = 16 << 20
+
 // ready returns what can be delivered now. When there is nothing, it returns how long until something handed back is due, 0 when
 // that is up to those who hold deliveries.
 func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
@@ -225,7 +228,8 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 	s.out += len(ds)
 	eof := s.eof
 	s.mu.Unlock()
-	for !eof && len(ds) < n && (s.total >= 0 || len(ds) == 0 || s.whole()) {
+	ahead := 0
+	for !eof && len(ds) < n && ahead < mostAhead && (s.total >= 0 || len(ds) == 0 || s.whole()) {
 		d, err := s.next()
 		if err == io.EOF {
 			eof = true
@@ -236,6 +240,7 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 		}
 		if d != nil {
 			ds = append(ds, d)
+			ahead += len(d.Body)
 		}
 	}
 	s.mu.Lock()

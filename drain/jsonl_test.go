@@ -158,3 +158,24 @@ func TestJSONLPipe(t *testing.T) {
 		}
 	})
 }
+
+// A file is not read ahead by more bytes than that, whatever the number of jobs that are asked for.
+func TestJSONLLargeLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "large.jsonl")
+	line := `{"url":"/x","body":{"pad":"` + strings.Repeat("x", 1<<20) + "\"}}\n"
+	if err := os.WriteFile(path, []byte(strings.Repeat(line, 40)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := drain.OpenJSONL(path, drain.JSONLConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for total := 0; total < 40; {
+		ds, err := s.Fetch(t.Context(), 1000)
+		if err != nil || len(ds) > 16 {
+			t.Fatalf("Fetch returned %d jobs of a MiB and %v, want 16 at the most", len(ds), err)
+		}
+		total += len(ds)
+	}
+}

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"strconv"
@@ -29,14 +30,21 @@ type Result struct {
 const resultPrefix = "batch_req_"
 
 // AppendJSON appends the result as a line of the batch format's output, without the end of the line. A body that is JSON is
-// in it as JSON, any other as a string. The line's "id" holds the hash.
+// in it as JSON, another one that is text as a string, and one that is no text, such as audio, in "body_base64". The line's "id" holds the hash.
 func (r *Result) AppendJSON(b []byte) []byte {
 	b = append(b, `{"id":"`+resultPrefix...)
 	b = appendHex(b, r.Hash)
 	b = append(b, `","custom_id":`...)
 	b = appendString(b, r.ID)
 	b = append(b, `,"response":`...)
-	b = appendResponse(b, r.Status, r.RequestID, r.Body)
+	if utf8.Valid(r.Body) || json.Valid(r.Body) {
+		b = appendResponse(b, r.Status, r.RequestID, r.Body)
+	} else {
+		b = appendHead(b, r.Status, r.RequestID)
+		b = append(b, `,"body_base64":"`...)
+		b = base64.StdEncoding.AppendEncode(b, r.Body)
+		b = append(b, `"}`...)
+	}
 	return append(b, `,"error":null}`...)
 }
 
@@ -48,18 +56,27 @@ func appendHex(b []byte, h Hash) []byte {
 	return b
 }
 
-func appendResponse(b []byte, status int, requestID string, body []byte) []byte {
+// appendHead appends what a response has before its body.
+func appendHead(b []byte, status int, requestID string) []byte {
 	b = append(b, `{"status_code":`...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, `,"request_id":`...)
-	b = appendString(b, requestID)
+	return appendString(b, requestID)
+}
+
+func appendResponse(b []byte, status int, requestID string, body []byte) []byte {
+	b = appendHead(b, status, requestID)
 	b = append(b, `,"body":`...)
 	b = appendBody(b, body)
 	return append(b, '}')
 }
 
-// appendBody appends a body as JSON on one line. One that is nested so deep that nothing could read the line again is a string in it.
+// appendBody appends a body as JSON on one line. One that is nested so deep that nothing could read the line again is a string in it. JSON that
+// has in its strings what is no text has U+FFFD there instead: a file with such a line could not be read as text at all.
 func appendBody(b, body []byte) []byte {
+	if !utf8.Valid(body) {
+		body = bytes.ToValidUTF8(body, []byte("\ufffd"))
+	}
 	switch ok, spaced := valid(body, nesting-wrapping); {
 	case !ok:
 		return appendString(b, string(body))
@@ -93,6 +110,7 @@ type resultLine struct {
 		Status    int             `json:"status_code"`
 		RequestID string          `json:"request_id"`
 		Body      json.RawMessage `json:"body"`
+		Bytes     []byte          `json:"body_base64"`
 	} `json:"response"`
 }
 

@@ -37,6 +37,8 @@ type Runner struct {
 	jobs  sync.WaitGroup
 	// failing is how many results and dead letters could not be made durable and are tried again.
 	failing atomic.Int32
+	// held is how many bytes the jobs in hand have that are not being sent, and the answers that are not settled.
+	held atomic.Int64
 
 	// Goroutines end one task after another, so that their stacks grow once. hands is taken from by those that have none; over ends
 	// them, and workers waits for it.
@@ -69,6 +71,8 @@ type task struct {
 	last     Answer    // of the last attempt; its Body only where it failed
 	same     []*Delivery
 	lane     *lane
+	held     int // of Runner.held
+	sameHeld int // of Runner.held, for same; guarded by Runner.mu
 }
 
 // start is a task and how it goes on its way.
@@ -257,7 +261,7 @@ func (r *Runner) room() int {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.unsaved >= mostUnsaved || r.failing.Load() > 0 {
+	if r.unsaved >= mostUnsaved || r.held.Load() >= mostHeld || r.failing.Load() > 0 {
 		return 0
 	}
 	n := window - r.inHand
@@ -275,6 +279,7 @@ func (r *Runner) take(d *Delivery) {
 	if !d.Since.IsZero() && d.Since.Before(now) {
 		t.since = d.Since
 	}
+	r.hold(t, len(d.Body))
 	job, fault := r.read(d)
 	t.job = job
 	if fault != nil {
@@ -287,6 +292,7 @@ func (r *Runner) take(d *Delivery) {
 		if other.job.Hash == job.Hash {
 			// The same job twice at a time: one is sent, and both end as it does.
 			other.same = append(other.same, d)
+			other.sameHeld += t.held
 			r.mu.Unlock()
 			return
 		}
@@ -373,6 +379,7 @@ func (r *Runner) leave(t *task) (next *task) {
 	} else {
 		r.inHand--
 	}
+	r.held.Add(-int64(t.held + t.sameHeld))
 	if l := t.lane; l != nil {
 		if len(l.wait) > 0 {
 			next, l.wait = l.wait[0], l.wait[1:]
@@ -385,8 +392,18 @@ func (r *Runner) leave(t *task) (next *task) {
 	return next
 }
 
+// hold notes how many bytes a task holds.
+func (r *Runner) hold(t *task, n int) {
+	now := r.held.Add(int64(n - t.held))
+	if was := now - int64(n-t.held); was >= mostHeld && now < mostHeld {
+		r.wake()
+	}
+	t.held = n
+}
+
 // answer counts a task as answered, so that another one can be fetched while it is made durable.
-func (r *Runner) answer(t *task) {
+func (r *Runner) answer(t *task, body []byte) {
+	r.hold(t, len(body))
 	r.mu.Lock()
 	r.inHand--
 	r.unsaved++

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -668,6 +669,58 @@ func TestNothingIsSentThatCannotBeKept(t *testing.T) {
 			t.Errorf("%v, %+v, %d sent", err, p, len(w.up.order))
 		}
 	})
+}
+
+// large is a source of large jobs without an end, one at a time.
+type large struct {
+	draintest.Memory
+	id      func(n int) string
+	fetched atomic.Int64
+}
+
+func (l *large) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
+	i := int(l.fetched.Add(1))
+	if i > 300 {
+		return nil, errors.New("far too many jobs are fetched")
+	}
+	l.Publish(&drain.Delivery{Body: fmt.Appendf(nil, `{"custom_id":%q,"url":"/x","body":{"pad":"%s"}}`, l.id(i), strings.Repeat("x", 1<<20))})
+	return l.Memory.Fetch(ctx, 1)
+}
+
+// What waits is bounded by its bytes, too, however many calls the guard would let be in flight, and also when it is one job again and again.
+func TestLargeJobs(t *testing.T) {
+	for name, id := range map[string]func(int) string{
+		"each its own": strconv.Itoa,
+		"all the same": func(int) string { return "same" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 40)
+				src := &large{id: id}
+				w.cfg.Source, w.cfg.InHand = src, 1000
+				w.guard.Pause(time.Now().Add(time.Minute))
+				w.up.takes = time.Second
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(59*time.Second, func() {
+					if n := src.fetched.Load(); n < 60 || n > 70 {
+						t.Errorf("%d jobs of a MiB each wait in a pause, want about 64", n)
+					}
+					if id(1) == id(2) {
+						cancel() // else one would be sent, and the others known as fast as they come
+					}
+				})
+				time.AfterFunc(65*time.Second, func() {
+					if n := src.fetched.Load(); ctx.Err() == nil && n < 200 {
+						t.Errorf("%d jobs were fetched 5 s after the pause, want 40 a second", n)
+					}
+					cancel()
+				})
+				if _, err := w.runFor(t, ctx); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // A reply is sent again when nobody knows whether it was; the job is not.

@@ -268,7 +268,11 @@ func (f *File) Get(_ context.Context, id string) (*Result, error) {
 	if err := json.Unmarshal(line, &in); err != nil {
 		return nil, fmt.Errorf("drain: %s at %d: %w", f.log.path, e.at, err)
 	}
-	return &Result{ID: id, Hash: e.hash, Status: in.Response.Status, RequestID: in.Response.RequestID, Body: in.Response.Body}, nil
+	body := []byte(in.Response.Body)
+	if in.Response.Bytes != nil {
+		body = in.Response.Bytes
+	}
+	return &Result{ID: id, Hash: e.hash, Status: in.Response.Status, RequestID: in.Response.RequestID, Body: body}, nil
 }
 
 // Close closes the file. Nothing is lost: what Put has returned for is on the disk.

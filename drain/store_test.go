@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/flyball-go/flyball/drain"
 )
@@ -82,6 +83,37 @@ func TestFile(t *testing.T) {
 	if f.Len() != 100 || f.Torn() != "" {
 		t.Errorf("%d results, torn %q", f.Len(), f.Torn())
 	}
+}
+
+// An answer that is no text, such as audio, is kept byte by byte, and no line has in it what cannot be read as text.
+func TestFileOfBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	f := openFile(t, path)
+	for body, want := range map[string]string{
+		"\xff\xfb\x90\x00ID3":   "\xff\xfb\x90\x00ID3",
+		"plain text":            `"plain text"`,
+		"{\"a\": \"\xe4\xbd\"}": "{\"a\":\"\ufffd\"}",
+		"":                      `""`,
+	} {
+		if err := f.Put(t.Context(), &drain.Result{ID: fmt.Sprintf("%q", body), Status: 200, Body: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.Get(t.Context(), fmt.Sprintf("%q", body))
+		if err != nil || string(got.Body) != want {
+			t.Errorf("the answer %q is kept as %q, %v, want %q", body, got.Body, err, want)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || !utf8.Valid(text) {
+		t.Errorf("the file is no text: %q, %v", text, err)
+	}
+	if f = openFile(t, path); f.Len() != 4 || f.Damaged() != 0 {
+		t.Errorf("%d results, %d damaged", f.Len(), f.Damaged())
+	}
+	_ = f.Close()
 }
 
 // However a crash left the end of the file, what is whole stays, what is not is put beside, and the next line is whole.

@@ -54,6 +54,8 @@ func (r *Runner) work(t *task) {
 			permit.abandon()
 			continue
 		}
+		waits := t.held
+		r.hold(t, 0)
 		r.sending.Add(1)
 		a := r.send(t, &permit)
 		r.sending.Add(-1)
@@ -62,6 +64,7 @@ func (r *Runner) work(t *task) {
 			r.save(t, &a)
 			return
 		}
+		r.hold(t, waits)
 		wait, done := r.judge(t, &a)
 		if done || !r.sitOut(t, wait, "refused: "+a.Class.String()) {
 			return
@@ -344,7 +347,7 @@ func (a *Answer) describe() string {
 
 // save makes a job's result durable and then says that it is done.
 func (r *Runner) save(t *task, a *Answer) {
-	r.answer(t)
+	r.answer(t, a.Body)
 	r.mu.Lock()
 	r.straight = 0
 	r.mu.Unlock()
