@@ -98,6 +98,18 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"bucket of which four times as much is asked", upstream.Config{Server: lognormal, Quotas: requests(upstream.Refill, 120, 20, 0)}, 8, false, nil, func(m *Model) string {
+			if m.Limit.Kind != Bucket || !near(m.Limit.Rate, 2, 0.01) || !near(m.Limit.Burst, 20, 0.11) || len(m.Limit.Changes) > 0 {
+				return "want a bucket of 2 a second and 20 at once"
+			}
+			return ""
+		}},
+		{"bucket that is seldom empty", upstream.Config{Server: lognormal, Quotas: requests(upstream.Refill, 120, 20, 0)}, 2.2, false, nil, func(m *Model) string {
+			if m.Limit.Kind != Bucket || !near(m.Limit.Rate, 2, 0.01) || !near(m.Limit.Burst, 20, 0.11) || len(m.Limit.Changes) > 0 {
+				return "want a bucket of 2 a second and 20 at once"
+			}
+			return ""
+		}},
 		{"bucket that changes", upstream.Config{Server: lognormal, Quotas: requests(upstream.Refill, 240, 10, 0)}, 8, false,
 			[]change{{200 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 120}, {400 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 360}},
 			func(m *Model) string {
@@ -239,8 +251,8 @@ func TestFitDoubtsHeaders(t *testing.T) {
 			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
 		}},
 		{"a second", "20", "wrong about", upstream.Config{}, func(l *Limit) bool { return l.Kind == None }},
-		{"a quarter more", "150", "wrong about", upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 120, Burst: 5}}}, func(l *Limit) bool {
-			return l.Kind == Bucket && near(l.Rate, 2, 0.05)
+		{"less than passes", "50", "wrong about", upstream.Config{Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 60, Burst: 5}}}, func(l *Limit) bool {
+			return l.Kind == Bucket && near(l.Rate, 1, 0.05)
 		}},
 		{"another limit", "120", "not what refused", upstream.Config{Concurrency: upstream.Concurrency{Limit: 2}}, func(l *Limit) bool {
 			return l.Kind == InFlight && l.Most == 2

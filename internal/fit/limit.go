@@ -324,9 +324,32 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 			best, least = l, w
 		}
 	}
-	// What passed is at most burst + rate·t, and nearly that while calls are refused: it passed at the mean rate or faster.
+	// Until the last refusal at most burst + rate·t passed, and nearly that when calls were refused all the time: a rate that is a hundredth
+	// away is wrong about half of them then, as the bucket is soon full, or empty, for good.
+	until, spent := 0.0, 0.0
+	sum := 0.0
+	for i := range calls {
+		if c := &calls[i]; c.refused {
+			until, spent = c.sent-calls[0].sent, sum
+		} else {
+			sum += l.cost(c)
+		}
+	}
+	exact := func(burst float64) {
+		for _, left := range []float64{0, 0.5, 1} {
+			if rate := (spent + left*unit - burst) / until; rate > 0 && until > 0 {
+				try(rate, burst)
+			}
+		}
+	}
+	// It passed at the mean rate or faster.
 	mean := passed / span
 	bursts := []float64{1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500}
+	for _, b := range bursts {
+		if b*unit <= passed {
+			exact(b * unit)
+		}
+	}
 	for f := 0.5; f <= 8; f *= 1.08 {
 		for _, b := range bursts {
 			if b*unit <= passed {
@@ -338,7 +361,7 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 		return l, least
 	}
 	refine := func() {
-		for step := 1.04; step > 1.0005; step = math.Sqrt(step) {
+		for step := 1.04; step > 1.00001; step = math.Sqrt(step) { // which over thousands of calls is a part of one
 			for moved := true; moved; {
 				before := least
 				r, b := best.Rate, best.Burst
@@ -352,6 +375,13 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 						try(r*f, b-1)
 					}
 				}
+				if tokens {
+					exact(b * step)
+					exact(b / step)
+				} else {
+					exact(b + 1)
+					exact(max(1, b-1))
+				}
 				moved = least < before
 			}
 		}
@@ -359,8 +389,9 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 	refine()
 	// A burst that shows only at the start is lost in the noise of a rate that is not exact: once more, with one that is.
 	rate := best.Rate
-	for b := 1.0; b*unit <= passed && b <= 1000; b = math.Ceil(b * 1.15) {
+	for b := 1.0; b*unit <= passed && b <= 1000; b = math.Ceil(b * 1.01) {
 		try(rate, b*unit)
+		exact(b * unit)
 	}
 	refine()
 	return best, least
