@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -564,6 +565,56 @@ func FuzzParseAxis(f *testing.F) {
 			t.Fatalf("%q gives %+v", text, a)
 		}
 	})
+}
+
+// A scenario from stdin is the same for every point of a sweep, over the guard or over the world.
+func TestSweepOfStdin(t *testing.T) {
+	dir := workdir(t)
+	text, err := os.ReadFile(filepath.Join(dir, "small.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, axis := range []string{"guard.adaptive.backoff=0.5,0.7", "upstream.concurrency.limit=2,4"} {
+		var want string
+		for _, name := range []string{"small.toml", "-"} {
+			stdout, stderr, code := in(t, dir, string(text), "sweep", "--seeds", "1", "--csv", "--vary", axis, name)
+			if code != exitOK || strings.Count(stdout, "\n") != 3 {
+				t.Errorf("%s of %s: exit code %d, stderr %s, stdout\n%s", axis, name, code, stderr, stdout)
+			}
+			if want == "" {
+				want = stdout
+			} else if stdout != want {
+				t.Errorf("%s of stdin gives\n%s\nof the file\n%s", axis, stdout, want)
+			}
+		}
+	}
+}
+
+// A sweep keeps the figures of a point, and neither its series nor its worlds: a grid of a thousand points of all scenarios took 46 GB.
+func TestSweepForgets(t *testing.T) {
+	if raceDetector {
+		t.Skip("memory is not measured with the race detector")
+	}
+	dir := workdir(t)
+	for _, axis := range []string{"guard.adaptive.backoff=0.3..0.9:60", "upstream.concurrency.limit=1..60:60"} {
+		heap := map[int]uint64{}
+		watch = func(done, _ int) {
+			if done == 10 || done == 60 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				heap[done] = m.HeapAlloc
+			}
+		}
+		_, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--cpus", "1", "--vary", axis, "small.toml")
+		watch = nil
+		if code != exitOK || heap[60] == 0 {
+			t.Fatalf("exit code %d, stderr %s, heaps %v", code, stderr, heap)
+		}
+		if most := heap[10] + 50*10_000; heap[60] > most {
+			t.Errorf("%s: with 10 points there are %d bytes, with 60 %d, want at most %d", axis, heap[10], heap[60], most)
+		}
+	}
 }
 
 // A file that is replaced keeps its place behind a symbolic link, and who may read it; what an open file is called (/dev/stdout) is no place to move a file to.
