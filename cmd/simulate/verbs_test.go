@@ -248,6 +248,22 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || strings.Count(stdout, "\nsmall,fixed-4,") != 4 || strings.Count(stdout, "\nsmall,fixed-4 (changed),") != 4 {
 		t.Errorf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
 	}
+	// So do two whose files have one name.
+	for _, wait := range []string{"1s", "2s"} {
+		text, stderr, code := in(t, dir, "", "run", "--controllers", "fixed-4", "--seeds", "4", "--html", "", "--json", "--set", "guard.max_wait="+wait, "small.toml")
+		if err := os.MkdirAll(wait, 0o755); err != nil || code != exitOK {
+			t.Fatal(err, stderr)
+		}
+		if err := os.WriteFile(filepath.Join(wait, "after.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stdout, stderr, code = in(t, dir, "", "report", "--csv", "--html", "", "1.json", "1s/after.json", "2s/after.json")
+	for _, name := range []string{"fixed-4", "fixed-4 (1s/after.json)", "fixed-4 (2s/after.json)"} {
+		if code != exitOK || strings.Count(stdout, "\nsmall,"+name+",") != 4 {
+			t.Errorf("exit code %d, stderr %s, not four lines of %s in\n%s", code, stderr, name, stdout)
+		}
+	}
 	stdout, stderr, code = in(t, dir, "", "compare", "--controller", "fixed-4", "1.json", "1.json")
 	if code != exitOK || !strings.Contains(stdout, "equivalent in 1") {
 		t.Errorf("compared: exit code %d, %s%s", code, stdout, stderr)
