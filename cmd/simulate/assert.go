@@ -368,10 +368,11 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 	}
 	if path := c.String("html"); path != "" {
 		var parts []*report.Report
+		var paths []string
 		for _, a := range all {
-			parts = append(parts, a.report)
+			parts, paths = append(parts, a.report), append(paths, a.path)
 		}
-		r, err := report.Join(parts...)
+		r, err := joined(parts, paths) // suites may have configurations of their own
 		if err == nil {
 			err = writeReport(path, r)
 		}

@@ -334,6 +334,25 @@ func TestNeverIsTold(t *testing.T) {
 	}
 }
 
+// Suites may run the same scenario with configurations of their own; the page of both has both.
+func TestAssertPageOfSuites(t *testing.T) {
+	dir := workdir(t)
+	for name, text := range map[string]string{
+		"one.toml":   "name = \"one\"\nassert = [\"small.toml none: goodput >= 1%\"]\n",
+		"two.toml":   "name = \"two\"\nconfig = \"quick.toml\"\nassert = [\"small.toml none: goodput >= 1%\"]\n",
+		"quick.toml": "[guard.retry]\nmax_attempts = 1\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stdout, stderr, code := in(t, dir, "", "assert", "--html", "both.html", "one.toml", "two.toml")
+	page, err := os.ReadFile("both.html")
+	if code != exitOK || err != nil || !bytes.Contains(page, []byte("none (two.toml)")) {
+		t.Errorf("exit code %d, %v, stderr %s, stdout %s", code, err, stderr, stdout)
+	}
+}
+
 // Seeds are added until every bound is decided.
 func TestAssertAuto(t *testing.T) {
 	dir := workdir(t)
