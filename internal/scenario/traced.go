@@ -30,6 +30,7 @@ func (s *Scenario) Traced(name string, d *trace.Demand) *Scenario {
 	if w.Workload.Patience == 0 {
 		w.Workload.Patience = defaultPatience
 	}
+	input, output := old.Input.Average() > 0, old.Output.Average() > 0 // a table or a mixture has no mean of its own
 	tenants := map[string]int{}
 	keys := map[string]int{}
 	for i := range d.Rows {
@@ -37,10 +38,11 @@ func (s *Scenario) Traced(name string, d *trace.Demand) *Scenario {
 		q := sim.TraceRequest{
 			At: r.At, Input: r.In, Output: r.Out, Cached: r.Cached, Tenant: -1, Priority: r.Priority, Patience: r.Deadline,
 		}
-		if r.In == 0 && old.Input.Mean > 0 {
+		if r.In == 0 && input {
 			q.Input = old.Input.Int(1, streamTracedInput, uint64(i))
+			q.Cached = int64(old.Cached * float64(q.Input))
 		}
-		if r.Out == 0 && old.Output.Mean > 0 {
+		if r.Out == 0 && output {
 			q.Output = old.Output.Int(1, streamTracedOutput, uint64(i))
 		}
 		if r.Tenant != "" {
