@@ -297,7 +297,11 @@ func TestBaseline(t *testing.T) {
 		t.Fatalf("the same runs: exit code %d, %s", code, stdout)
 	}
 	suite("1")
-	stdout, _, code := in(t, dir, "", "assert", "--json", "--junit", "junit.xml", "b-suite.toml")
+	t.Setenv("GITHUB_ACTIONS", "true")
+	stdout, stderr, code := in(t, dir, "", "assert", "--json", "--junit", "junit.xml", "b-suite.toml")
+	if !strings.Contains(stderr, "::error file=b-suite.toml") {
+		t.Errorf("there is no annotation: %s", stderr)
+	}
 	var results struct{ Results []struct{ State string } }
 	if err := json.Unmarshal([]byte(stdout), &results); err != nil || code != exitAssertion || len(results.Results) != 1 || results.Results[0].State != "broken" {
 		t.Errorf("other runs: exit code %d, %v, %s", code, err, stdout)
@@ -308,6 +312,9 @@ func TestBaseline(t *testing.T) {
 	}
 	if stdout, _, _ := in(t, dir, "", "assert", "--update", "b-suite.toml"); !strings.Contains(stdout, "small ours: goodput") {
 		t.Errorf("the update prints no change: %s", stdout)
+	}
+	if stdout, stderr, _ := in(t, dir, "", "assert", "--update", "--json", "b-suite.toml"); !json.Valid([]byte(stdout)) || !strings.Contains(stderr, "the baseline is as it was") {
+		t.Errorf("an update as JSON prints %s, and on stderr %s", stdout, stderr)
 	}
 	shorter, err := os.ReadFile("b-suite.toml")
 	if err != nil {
