@@ -247,7 +247,7 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		return nil
 	}
 	if baseline != nil {
-		if err := e.changes(baseline, a.report); err != nil {
+		if err := e.changes(c, baseline, a.report); err != nil {
 			return internal(err)
 		}
 	}
@@ -288,8 +288,8 @@ func readBaseline(path string) (*report.Report, error) {
 }
 
 // changes prints how a new baseline differs from the old one, controller by controller.
-func (e *env) changes(before, after *report.Report) error {
-	return e.write(func(w io.Writer) error {
+func (e *env) changes(c *cli.Context, before, after *report.Report) error {
+	return e.aside(c, func(w io.Writer) error {
 		n := 0
 		for i := range after.Scenarios {
 			s := &after.Scenarios[i]
@@ -356,7 +356,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 		return internal(fmt.Errorf("the results could not be written: %w", err))
 	}
 	if c.Bool("github") || os.Getenv("GITHUB_ACTIONS") == "true" {
-		if err := e.annotate(all); err != nil {
+		if err := e.annotate(c, all); err != nil {
 			return internal(err)
 		}
 	}
@@ -368,10 +368,11 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 	}
 	if path := c.String("html"); path != "" {
 		var parts []*report.Report
+		var paths []string
 		for _, a := range all {
-			parts = append(parts, a.report)
+			parts, paths = append(parts, a.report), append(paths, a.path)
 		}
-		r, err := report.Join(parts...)
+		r, err := joined(parts, paths) // suites may have configurations of their own
 		if err == nil {
 			err = writeReport(path, r)
 		}
@@ -390,10 +391,10 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 }
 
 // annotate prints what is not kept in the form of GitHub's workflow commands.
-func (e *env) annotate(all []asserted) error {
+func (e *env) annotate(c *cli.Context, all []asserted) error {
 	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
-	return e.write(func(w io.Writer) error {
+	return e.aside(c, func(w io.Writer) error {
 		for _, a := range all {
 			for _, r := range a.results {
 				level := map[suite.State]string{suite.Broken: "error", suite.Inconclusive: "warning"}[r.State]

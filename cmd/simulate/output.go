@@ -110,12 +110,22 @@ func writeReport(path string, r *report.Report) error {
 }
 
 // write writes to stdout in one piece.
-func (e *env) write(write func(io.Writer) error) error {
+func (e *env) write(write func(io.Writer) error) error { return inOnePiece(e.stdout, write) }
+
+// aside writes words to stdout in one piece, and with --json, which has stdout for itself, to stderr.
+func (e *env) aside(c *cli.Context, write func(io.Writer) error) error {
+	if c.Bool("json") {
+		return inOnePiece(e.stderr, write)
+	}
+	return e.write(write)
+}
+
+func inOnePiece(w io.Writer, write func(io.Writer) error) error {
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
 		return err
 	}
-	_, err := e.stdout.Write(b.Bytes())
+	_, err := w.Write(b.Bytes())
 	return err
 }
 

@@ -82,6 +82,7 @@ type setup struct {
 	guards, worlds []strict.Override
 	// lasts replaces the duration of the scenarios; 0 for not.
 	lasts time.Duration
+	stdin *[]byte // what was there; nil before it is read
 }
 
 // newSetup reads --set.
@@ -356,11 +357,14 @@ func (s *setup) named(word string) ([]*scenario.Scenario, error) {
 		}
 		return out, nil
 	case word == "-":
-		data, err := io.ReadAll(io.LimitReader(s.e.stdin, strict.MaxSize+1))
-		if err != nil {
-			return nil, fmt.Errorf("stdin cannot be read: %w", err)
+		if s.stdin == nil { // a sweep reads its scenarios for each point
+			data, err := io.ReadAll(io.LimitReader(s.e.stdin, strict.MaxSize+1))
+			if err != nil {
+				return nil, fmt.Errorf("stdin cannot be read: %w", err)
+			}
+			s.stdin = &data
 		}
-		return s.one(scenario.Parse("stdin", data))
+		return s.one(scenario.Parse("stdin", *s.stdin))
 	case isFile(word):
 		data, err := readFile(word)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -73,6 +74,7 @@ func (e *env) reportAction(c *cli.Context) error {
 // joined joins reports. A controller that has other figures in a later file stays apart, with the name of the file: "ours (after)".
 func joined(all []*report.Report, paths []string) (*report.Report, error) {
 	apart := map[string]bool{}
+	names := fileNames(paths)
 	for {
 		r, err := report.Join(all...)
 		var differs *report.DiffersError
@@ -81,18 +83,33 @@ func joined(all []*report.Report, paths []string) (*report.Report, error) {
 		}
 		apart[differs.Controller] = true
 		for i := 1; i < len(all); i++ {
-			name := strings.TrimSuffix(filepath.Base(paths[i]), ".json")
-			if paths[i] == "-" {
-				name = "stdin"
-			}
 			for k := range all[i].Scenarios {
 				for n := range all[i].Scenarios[k].Runs {
 					if run := &all[i].Scenarios[k].Runs[n]; run.Controller == differs.Controller {
-						run.Controller += fmt.Sprintf(" (%s)", name)
+						run.Controller += fmt.Sprintf(" (%s)", names[i])
 						run.Ours = false // the verdict is about one
 					}
 				}
 			}
 		}
 	}
+}
+
+// fileNames returns what files are called in a report: their names, and their paths where two have one name.
+func fileNames(paths []string) []string {
+	base := func(path string) string {
+		if path == "-" {
+			return "stdin"
+		}
+		return strings.TrimSuffix(filepath.Base(path), ".json")
+	}
+	names := make([]string, len(paths))
+	for i, path := range paths {
+		names[i] = base(path)
+		same := func(other string) bool { return other != path && base(other) == names[i] }
+		if slices.ContainsFunc(paths, same) {
+			names[i] = path
+		}
+	}
+	return names
 }

@@ -177,13 +177,19 @@ func (e *env) sweepAction(c *cli.Context) error {
 				s.worlds = append(s.worlds, o)
 			}
 		}
-		p.plan = lab.Plan{Scenarios: s.scenarios(words), Subjects: lab.Subjects([]scenario.Controller{ctl}, s.settings("")), Seeds: seeds}
+		p.plan = lab.Plan{Subjects: lab.Subjects([]scenario.Controller{ctl}, s.settings("")), Seeds: seeds}
+		if i == 0 || len(s.worlds) > len(worlds) {
+			p.plan.Scenarios = s.scenarios(words)
+		} else { // the worlds are those of the other points
+			p.plan.Scenarios = points[0].plan.Scenarios
+		}
 		points = append(points, p)
 		if err := s.err(); err != nil {
 			return misuse(errors.New(strings.ReplaceAll(err.Error(), "--set: ", "--vary: ")))
 		}
 	}
 	scs := points[0].plan.Scenarios
+	own := len(points) > 1 && &scs[0] != &points[1].plan.Scenarios[0] // each point has worlds of its own
 	l := e.newLab(c)
 	progress := e.progress(c, "runs")
 	total := grid * len(scs) * seeds.N
@@ -201,8 +207,12 @@ func (e *env) sweepAction(c *cli.Context) error {
 			progress.clear()
 			return internal(err)
 		}
-		p.report = r
+		p.report = slim(r) // with the series of a thousand points no memory would do
 		p.summarize(fig)
+		if own {
+			p.plan.Scenarios = nil
+			l.Forget()
+		}
 	}
 	progress.clear()
 	var finished []*sweepPoint

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -247,6 +248,22 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || strings.Count(stdout, "\nsmall,fixed-4,") != 4 || strings.Count(stdout, "\nsmall,fixed-4 (changed),") != 4 {
 		t.Errorf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
 	}
+	// So do two whose files have one name.
+	for _, wait := range []string{"1s", "2s"} {
+		text, stderr, code := in(t, dir, "", "run", "--controllers", "fixed-4", "--seeds", "4", "--html", "", "--json", "--set", "guard.max_wait="+wait, "small.toml")
+		if err := os.MkdirAll(wait, 0o755); err != nil || code != exitOK {
+			t.Fatal(err, stderr)
+		}
+		if err := os.WriteFile(filepath.Join(wait, "after.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stdout, stderr, code = in(t, dir, "", "report", "--csv", "--html", "", "1.json", "1s/after.json", "2s/after.json")
+	for _, name := range []string{"fixed-4", "fixed-4 (1s/after.json)", "fixed-4 (2s/after.json)"} {
+		if code != exitOK || strings.Count(stdout, "\nsmall,"+name+",") != 4 {
+			t.Errorf("exit code %d, stderr %s, not four lines of %s in\n%s", code, stderr, name, stdout)
+		}
+	}
 	stdout, stderr, code = in(t, dir, "", "compare", "--controller", "fixed-4", "1.json", "1.json")
 	if code != exitOK || !strings.Contains(stdout, "equivalent in 1") {
 		t.Errorf("compared: exit code %d, %s%s", code, stdout, stderr)
@@ -280,7 +297,11 @@ func TestBaseline(t *testing.T) {
 		t.Fatalf("the same runs: exit code %d, %s", code, stdout)
 	}
 	suite("1")
-	stdout, _, code := in(t, dir, "", "assert", "--json", "--junit", "junit.xml", "b-suite.toml")
+	t.Setenv("GITHUB_ACTIONS", "true")
+	stdout, stderr, code := in(t, dir, "", "assert", "--json", "--junit", "junit.xml", "b-suite.toml")
+	if !strings.Contains(stderr, "::error file=b-suite.toml") {
+		t.Errorf("there is no annotation: %s", stderr)
+	}
 	var results struct{ Results []struct{ State string } }
 	if err := json.Unmarshal([]byte(stdout), &results); err != nil || code != exitAssertion || len(results.Results) != 1 || results.Results[0].State != "broken" {
 		t.Errorf("other runs: exit code %d, %v, %s", code, err, stdout)
@@ -291,6 +312,9 @@ func TestBaseline(t *testing.T) {
 	}
 	if stdout, _, _ := in(t, dir, "", "assert", "--update", "b-suite.toml"); !strings.Contains(stdout, "small ours: goodput") {
 		t.Errorf("the update prints no change: %s", stdout)
+	}
+	if stdout, stderr, _ := in(t, dir, "", "assert", "--update", "--json", "b-suite.toml"); !json.Valid([]byte(stdout)) || !strings.Contains(stderr, "the baseline is as it was") {
+		t.Errorf("an update as JSON prints %s, and on stderr %s", stdout, stderr)
 	}
 	shorter, err := os.ReadFile("b-suite.toml")
 	if err != nil {
@@ -314,6 +338,25 @@ func TestNeverIsTold(t *testing.T) {
 	stdout, stderr, code = in(t, dir, "", "compare", "--figures", "settle", "--scenarios", "capacity-step", "--seeds", "2", "fixed-4", "ours")
 	if code != exitOK || !regexp.MustCompile(`settle never → [0-9.]+ s, −∞ s .−∞, −∞., better`).MatchString(stdout) {
 		t.Errorf("exit code %d, stderr %s, stdout\n%s", code, stderr, stdout)
+	}
+}
+
+// Suites may run the same scenario with configurations of their own; the page of both has both.
+func TestAssertPageOfSuites(t *testing.T) {
+	dir := workdir(t)
+	for name, text := range map[string]string{
+		"one.toml":   "name = \"one\"\nassert = [\"small.toml none: goodput >= 1%\"]\n",
+		"two.toml":   "name = \"two\"\nconfig = \"quick.toml\"\nassert = [\"small.toml none: goodput >= 1%\"]\n",
+		"quick.toml": "[guard.retry]\nmax_attempts = 1\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stdout, stderr, code := in(t, dir, "", "assert", "--html", "both.html", "one.toml", "two.toml")
+	page, err := os.ReadFile("both.html")
+	if code != exitOK || err != nil || !bytes.Contains(page, []byte("none (two.toml)")) {
+		t.Errorf("exit code %d, %v, stderr %s, stdout %s", code, err, stderr, stdout)
 	}
 }
 
@@ -564,6 +607,56 @@ func FuzzParseAxis(f *testing.F) {
 			t.Fatalf("%q gives %+v", text, a)
 		}
 	})
+}
+
+// A scenario from stdin is the same for every point of a sweep, over the guard or over the world.
+func TestSweepOfStdin(t *testing.T) {
+	dir := workdir(t)
+	text, err := os.ReadFile(filepath.Join(dir, "small.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, axis := range []string{"guard.adaptive.backoff=0.5,0.7", "upstream.concurrency.limit=2,4"} {
+		var want string
+		for _, name := range []string{"small.toml", "-"} {
+			stdout, stderr, code := in(t, dir, string(text), "sweep", "--seeds", "1", "--csv", "--vary", axis, name)
+			if code != exitOK || strings.Count(stdout, "\n") != 3 {
+				t.Errorf("%s of %s: exit code %d, stderr %s, stdout\n%s", axis, name, code, stderr, stdout)
+			}
+			if want == "" {
+				want = stdout
+			} else if stdout != want {
+				t.Errorf("%s of stdin gives\n%s\nof the file\n%s", axis, stdout, want)
+			}
+		}
+	}
+}
+
+// A sweep keeps the figures of a point, and neither its series nor its worlds: a grid of a thousand points of all scenarios took 46 GB.
+func TestSweepForgets(t *testing.T) {
+	if raceDetector {
+		t.Skip("memory is not measured with the race detector")
+	}
+	dir := workdir(t)
+	for _, axis := range []string{"guard.adaptive.backoff=0.3..0.9:60", "upstream.concurrency.limit=1..60:60"} {
+		heap := map[int]uint64{}
+		watch = func(done, _ int) {
+			if done == 10 || done == 60 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				heap[done] = m.HeapAlloc
+			}
+		}
+		_, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--cpus", "1", "--vary", axis, "small.toml")
+		watch = nil
+		if code != exitOK || heap[60] == 0 {
+			t.Fatalf("exit code %d, stderr %s, heaps %v", code, stderr, heap)
+		}
+		if most := heap[10] + 50*10_000; heap[60] > most {
+			t.Errorf("%s: with 10 points there are %d bytes, with 60 %d, want at most %d", axis, heap[10], heap[60], most)
+		}
+	}
 }
 
 // A file that is replaced keeps its place behind a symbolic link, and who may read it; what an open file is called (/dev/stdout) is no place to move a file to.

@@ -146,7 +146,7 @@ func (d *Dist) Check() error {
 // Sample returns the n-th number of a stream: never negative, and at most 2^60.
 func (d *Dist) Sample(seed uint64, s Stream, n uint64) float64 {
 	if d.Shape == Constant {
-		return d.Mean + d.Offset
+		return d.clamp(d.Mean) + d.Offset
 	}
 	return min(d.clamp(d.from(Bits(seed, s, n)))+d.Offset, 1<<60)
 }
@@ -256,7 +256,7 @@ func (d *Dist) average() float64 {
 	cut := d.Min > 0 || d.Max > 0
 	switch {
 	case d.Shape == Constant:
-		return d.Mean
+		return d.clamp(d.Mean)
 	case d.Shape == Table:
 		return d.tableAverage()
 	case d.Shape == Pareto && d.Min <= d.Mean && d.Max > d.Mean:

@@ -97,8 +97,10 @@ func TestSamples(t *testing.T) {
 			t.Errorf("%v with bounds: Average is %.2f, the samples have %.2f", d.Shape, got, want)
 		}
 	}
-	if d := (Dist{Mean: 1e9}); d.Int(1, 2, 1) != 1e9 {
-		t.Error("constant is not")
+	for _, d := range []Dist{{Mean: 1e9}, {Mean: 7e9, Max: 1e9}, {Mean: 1, Min: 1e9}, {Mean: 5e9, Max: 4e8, Offset: 6e8}} {
+		if d.Int(1, 2, 1) != 1e9 || d.Average() != 1e9 {
+			t.Errorf("%+v is constant, and gives %d, %v on average", d, d.Int(1, 2, 1), d.Average())
+		}
 	}
 }
 

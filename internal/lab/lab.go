@@ -72,6 +72,9 @@ func (l *Lab) Run(ctx context.Context, trials []scenario.Trial) ([]*scenario.Out
 	return outcomes, err
 }
 
+// Forget drops what is known of the scenarios that were run, for one that will not run them again.
+func (l *Lab) Forget() { l.bounds, l.long = nil, nil }
+
 // longestFirst returns the order in which trials are run: as they are, and of one seed those that are known to be long first, so that at the end
 // no processor waits for another one's long trial. An interrupted list still has whole seeds.
 func (l *Lab) longestFirst(trials []scenario.Trial) []int {

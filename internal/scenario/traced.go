@@ -30,9 +30,9 @@ func (s *Scenario) Traced(name string, d *trace.Demand) *Scenario {
 	if w.Workload.Patience == 0 {
 		w.Workload.Patience = defaultPatience
 	}
+	input, output := old.Input.Average() > 0, old.Output.Average() > 0 // a table or a mixture has no mean of its own
 	tenants := map[string]int{}
 	keys := map[string]int{}
-	input, output := old.Input.Average() > 0, old.Output.Average() > 0
 	for i := range d.Rows {
 		r := &d.Rows[i]
 		q := sim.TraceRequest{
@@ -40,6 +40,7 @@ func (s *Scenario) Traced(name string, d *trace.Demand) *Scenario {
 		}
 		if r.In == 0 && input {
 			q.Input = old.Input.Int(1, streamTracedInput, uint64(i))
+			q.Cached = int64(old.Cached * float64(q.Input))
 		}
 		if r.Out == 0 && output {
 			q.Output = old.Output.Int(1, streamTracedOutput, uint64(i))

@@ -5,30 +5,36 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/internal/trace"
+	"github.com/flyball-go/flyball/scenarios"
 )
 
-// A request of a trace without tokens, such as one that was refused, has the scenario's, however they are written.
+// What a trace does not tell of tokens is the scenario's, whatever the shape of its distributions is: a lognormal one, a table, a mixture.
 func TestTracedTokens(t *testing.T) {
-	for _, tokens := range []string{
-		`{ mean = 100.0 }`, `{ dist = "lognormal", median = 100.0, sigma = 0.5 }`, `{ dist = "table", quantiles = [[0.0, 100.0], [1.0, 200.0]] }`,
-	} {
-		s, err := Parse("x.toml", []byte(`name = "x"
-intent = "Tokens."
-duration = "1m"
-[workload]
-kind = "poisson"
-rate = 1.0
-input = `+tokens+`
-output = `+tokens+`
-[upstream.server]
-service = { mean = "1s" }
-`))
+	demand := &trace.Demand{Duration: time.Minute}
+	for i := range 200 {
+		demand.Rows = append(demand.Rows, trace.Row{At: time.Duration(i) * 100 * time.Millisecond})
+	}
+	demand.Rows[0].In, demand.Rows[0].Out, demand.Rows[0].Cached = 77, 7, 5
+	for _, name := range []string{"anthropic-input", "chat-70b", "code-bursts"} {
+		text, _ := scenarios.Read(name)
+		s, err := Parse(name, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := s.Traced("y", &trace.Demand{Rows: []trace.Row{{}, {In: 7, Out: 8}}, Duration: time.Minute}).World.Workload.Requests
-		if got[0].Input < 10 || got[0].Output < 10 || got[1].Input != 7 || got[1].Output != 8 {
-			t.Errorf("%s: %+v", tokens, got)
+		qs := s.Traced("t", demand).World.Workload.Requests
+		if q := qs[0]; q.Input != 77 || q.Output != 7 || q.Cached != 5 {
+			t.Errorf("%s: of what the trace tells became %+v", name, q)
+		}
+		var in, out, cached float64
+		for _, q := range qs[1:] {
+			in, out, cached = in+float64(q.Input), out+float64(q.Output), cached+float64(q.Cached)
+		}
+		w := &s.World.Workload
+		n := float64(len(qs) - 1)
+		near := func(got, want float64) bool { return got > want/2 && got < 2*want }
+		if !near(in/n, w.Input.Average()) || !near(out/n, w.Output.Average()) || cached < in*w.Cached-n || cached > in*w.Cached {
+			t.Errorf("%s: requests have %.0f and %.0f tokens on average, the scenario's %.0f and %.0f; %.2f of them are cached, want %.2f",
+				name, in/n, out/n, w.Input.Average(), w.Output.Average(), cached/in, w.Cached)
 		}
 	}
 }
