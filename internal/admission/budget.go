@@ -302,7 +302,11 @@ func (b *Budget) end(now time.Duration, r *Reservation, used amount) bool {
 			w.advance(now)
 			w.take(now, more)
 		case more < 0:
-			w.advance(now)
+			// What a continuous limit was refilled with since the last step comes after: a part of a unit would count for a whole one here, and what
+			// is beyond the depth is lost in either order.
+			if w.given.Fixed {
+				w.advance(now)
+			}
 			w.giveBack(-more, r.seq)
 		}
 		if b.inFlight == 0 {

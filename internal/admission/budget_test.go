@@ -134,6 +134,21 @@ func TestBudgetRefundForgotten(t *testing.T) {
 	left(t, b, 70*time.Second, 60)
 }
 
+// A refund is whole, also when a part of a unit was refilled meanwhile: with one call a minute, a call that never ran would cost a minute.
+func TestBudgetRefundIsWhole(t *testing.T) {
+	for _, l := range []BudgetLimit{
+		{Kind: feedback.ScopeRequests, Limit: 2},
+		{Kind: feedback.ScopeRequests, Limit: 60, Burst: 2},
+		{Kind: feedback.ScopeRequests, Limit: 2, Fixed: true},
+	} {
+		b := newBudget(l)
+		x, y := reserve(t, b, time.Second, Cost{}), reserve(t, b, time.Second, Cost{})
+		b.Refund(1001*time.Millisecond, x)
+		b.Refund(1002*time.Millisecond, y)
+		left(t, b, 1003*time.Millisecond, 2)
+	}
+}
+
 func TestBudgetFixed(t *testing.T) {
 	const s = time.Second
 	b := newBudget(BudgetLimit{Kind: feedback.ScopeRequests, Limit: 2, Fixed: true})

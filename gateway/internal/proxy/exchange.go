@@ -75,6 +75,9 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 	}()
 	resp, t, err := j.targets(ctx)
 	if err != nil {
+		if j.sent == 0 {
+			body.permit.Abandon() // no upstream got it, so it is none of the tenant's calls a minute
+		}
 		return nil, t, err
 	}
 	body.ReadCloser, resp.Body = resp.Body, body

@@ -181,6 +181,44 @@ func TestPanicGivesTheTenantsPlaceBack(t *testing.T) {
 	}
 }
 
+// A call that no upstream got is none of those that its tenant may make a minute.
+func TestCallThatWasNotSentDoesNotCount(t *testing.T) {
+	p, _ := proxyOf(t, two(1)+"[gateway.tenant.t]\ncalls_per_minute=1\n")
+	closed, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	sent := 0
+	for _, to := range []http.RoundTripper{
+		httplimit.New(&wire{}, closed, httplimit.Config{}),
+		httplimit.New(&wire{}, closed, httplimit.Config{}),
+		sender(func(req *http.Request) (*http.Response, error) {
+			sent++
+			return answer(200, ""), turnOf(req.Context()).sending()
+		}),
+	} {
+		j := &job{
+			t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: to, classes: &classes{}}}}},
+			who:   callers.Who{Tenant: "t"}, began: time.Now(), until: time.Now().Add(10 * time.Second),
+		}
+		resp, turn, err := j.exchange(t.Context())
+		if err == nil {
+			_ = resp.Body.Close()
+		} else if !errors.Is(err, limiter.ErrClosed) {
+			t.Errorf("a call of the tenant: %v", err)
+		}
+		turn.end()
+	}
+	if sent != 1 {
+		t.Errorf("%d calls were sent, want 1", sent)
+	}
+	if left := p.table.Load().book.Guard("t").Explain(1).Budgets[0].Left; left != 0 {
+		t.Errorf("the tenant has %d calls left, want 0", left)
+	}
+}
+
 // How long a call waited does not depend on the wall clock, which may be set meanwhile: a sum of such waits is a counter, and must not fall.
 func TestWaitIsNoDifferenceOfWallClocks(t *testing.T) {
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {

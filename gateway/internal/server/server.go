@@ -350,11 +350,11 @@ func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Serve
 		ErrorLog:          log.New(serverLog{s.log}, "", 0),
 	}
 	if set.TLS.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(set.TLS.Cert, set.TLS.Key)
+		cert, err := newCertificate(set.TLS, s.log)
 		if err != nil {
-			return nil, fmt.Errorf("gateway.tls: %w", err)
+			return nil, err
 		}
-		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		srv.TLSConfig = &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12}
 	}
 	return srv, nil
 }

@@ -1,12 +1,23 @@
 package server
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/settings"
 )
 
 // writePair writes a certificate and its key to files.
@@ -25,4 +36,57 @@ func writePair(t *testing.T, c tls.Certificate) (cert, key string) {
 		return path
 	}
 	return write("cert.pem", "CERTIFICATE", c.Certificate[0]), write("key.pem", "PRIVATE KEY", der)
+}
+
+// A certificate that is renewed in place is shown a minute later at the latest. One that is half written is not, and the log says so.
+func TestCertificateIsRenewed(t *testing.T) {
+	pair := func(serial int64) (cert, key string) {
+		secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial)}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, &secret.PublicKey, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return writePair(t, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: secret})
+	}
+	copyOver := func(to, from string) {
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, key := pair(1)
+	newCert, newKey := pair(2)
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c, err := newCertificate(settings.TLS{Cert: cert, Key: key}, slog.New(slog.NewJSONHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := func(want int64) {
+			t.Helper()
+			time.Sleep(certificateAge)
+			got, err := c.get(nil)
+			if err != nil || got.Leaf.SerialNumber.Int64() != want {
+				t.Errorf("shown is the certificate %v, %v; want %d", got.Leaf.SerialNumber, err, want)
+			}
+		}
+		shown(1)
+		copyOver(cert, newCert) // and the key is the old one still
+		shown(1)
+		if !strings.Contains(log.String(), "private key does not match") {
+			t.Errorf("the log does not say why: %s", log.String())
+		}
+		copyOver(key, newKey)
+		shown(2)
+	})
+	if _, err := newCertificate(settings.TLS{Cert: cert, Key: cert}, slog.Default()); err == nil {
+		t.Error("a start without a key is no error")
+	}
 }
