@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -580,6 +582,67 @@ func TestAcknowledgedAtTheEnd(t *testing.T) {
 	if again > 0 {
 		t.Errorf("%d of %d jobs that were acknowledged come again", again, len(bodies))
 	}
+}
+
+// plugged is a connection to a broker that does not read, as its memory is short, while it is plugged.
+type plugged struct {
+	net.Conn
+	plug  *atomic.Bool
+	ended chan struct{}
+	once  *sync.Once
+}
+
+func (p plugged) Write(b []byte) (int, error) {
+	if p.plug.Load() {
+		<-p.ended
+		return 0, net.ErrClosed
+	}
+	return p.Conn.Write(b)
+}
+
+func (p plugged) Close() error {
+	p.once.Do(func() { close(p.ended) })
+	return p.Conn.Close()
+}
+
+// A broker that takes no messages does not keep a run from its end, which hands back what it has.
+func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
+	u := url(t)
+	var plug atomic.Bool
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("alarm-%d", time.Now().UnixNano()), Dial: func(network, address string) (net.Conn, error) {
+		c, err := amqp.DefaultDial(10*time.Second)(network, address)
+		return plugged{c, &plug, make(chan struct{}), new(sync.Once)}, err
+	}}
+	src := open(t, cfg)
+	publish(t, admin(t, u), cfg.Queue, "1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
+	release := func(d *drain.Delivery) error { return src.Release(t.Context(), d) }
+	together(t, fetch(t, src, 10), release)
+	ds := fetch(t, src, 10) // counted once, so they go back as copies
+	plug.Store(true)
+	over := make(chan bool)
+	go func() {
+		defer close(over)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		together(t, ds, func(d *drain.Delivery) error {
+			if err := src.Release(ctx, d); !errors.Is(err, drain.ErrLost) {
+				return fmt.Errorf("Release: %w, want %w", err, drain.ErrLost)
+			}
+			return nil
+		})
+		src.Close()
+	}()
+	select {
+	case <-over:
+	case <-time.After(30 * time.Second):
+		t.Error("the end waits for the broker")
+		plug.Store(false)
+		_ = src.Close()
+	}
+	plug.Store(false)
+	src = open(t, cfg)
+	defer src.Close()
+	fetch(t, src, 10) // they come again
 }
 
 // A consumer that is started and ended again and again, because of a key that the upstream does not accept for instance, makes no poison of
