@@ -557,30 +557,36 @@ func together(t *testing.T, ds []*drain.Delivery, settle func(*drain.Delivery) e
 	all.Wait()
 }
 
-// What was acknowledged just before the end does not come again, however much of it.
+// What was acknowledged just before the end does not come again, however much of it, also when the run ends in a long pause.
 func TestAcknowledgedAtTheEnd(t *testing.T) {
 	u := url(t)
-	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("ends-%d", time.Now().UnixNano())}
-	src := open(t, cfg)
-	ch := admin(t, u)
-	var bodies []string
-	for i := range 250 {
-		bodies = append(bodies, fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
-	}
-	publish(t, ch, cfg.Queue, bodies...)
-	together(t, fetch(t, src, len(bodies)), func(d *drain.Delivery) error { return src.Ack(t.Context(), d) })
-	if err := src.Close(); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, ch, cfg.Queue, "last") // what comes again is at the head
-	src = open(t, cfg)
-	defer src.Close()
-	again := 0
-	for string(fetch(t, src, 1)[0].Body) != "last" {
-		again++
-	}
-	if again > 0 {
-		t.Errorf("%d of %d jobs that were acknowledged come again", again, len(bodies))
+	for _, paused := range []bool{false, true} {
+		cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("ends-%d", time.Now().UnixNano())}
+		src := open(t, cfg)
+		ch := admin(t, u)
+		var bodies []string
+		for i := range 250 {
+			bodies = append(bodies, fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
+		}
+		publish(t, ch, cfg.Queue, bodies...)
+		ds := fetch(t, src, len(bodies))
+		if paused {
+			src.Pause(time.Now().Add(time.Hour))
+		}
+		together(t, ds, func(d *drain.Delivery) error { return src.Ack(t.Context(), d) })
+		if err := src.Close(); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, ch, cfg.Queue, "last") // what comes again is at the head
+		src = open(t, cfg)
+		again := 0
+		for string(fetch(t, src, 1)[0].Body) != "last" {
+			again++
+		}
+		if again > 0 {
+			t.Errorf("paused: %t: %d of %d jobs that were acknowledged come again", paused, again, len(bodies))
+		}
+		src.Close()
 	}
 }
 
