@@ -31,8 +31,10 @@ type publisher struct {
 	ch    *amqp.Channel
 	stuck atomic.Bool // the broker does not confirm; the connection is of no use any more
 
+	turn chan struct{} // has a token of who writes a message
+	seq  int64         // of the last message; whoever has the turn may touch it
+
 	mu       sync.Mutex
-	seq      int64
 	returned map[int64]string // messages for which there was no queue
 	returns  chan amqp.Return
 }
@@ -45,7 +47,7 @@ func newPublisher(conn *connection) (*publisher, error) {
 	if err := ch.Confirm(false); err != nil {
 		return nil, err
 	}
-	p := &publisher{conn: conn, ch: ch, returned: map[int64]string{}}
+	p := &publisher{conn: conn, ch: ch, turn: make(chan struct{}, 1), returned: map[int64]string{}}
 	p.returns = ch.NotifyReturn(make(chan amqp.Return, 1<<12))
 	return p, nil
 }
@@ -53,15 +55,31 @@ func newPublisher(conn *connection) (*publisher, error) {
 // dead reports whether nothing can be published any more.
 func (p *publisher) dead() bool { return p.stuck.Load() || p.ch.IsClosed() }
 
+// write writes a message and returns its number. A broker whose memory or disk is short does not read what comes, and a write lasts for as long as
+// that. Once ctx has ended it may take closeTime, and then costs the connection, with which nothing else could be done, either.
+func (p *publisher) write(ctx context.Context, queue string, m amqp.Publishing) (seq int64, c *amqp.DeferredConfirmation, err error) {
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return 0, nil, context.Cause(ctx)
+	}
+	written := make(chan struct{})
+	defer close(written)
+	defer context.AfterFunc(ctx, func() {
+		defer p.conn.hurry()()
+		<-written
+	})()
+	p.seq++
+	m.Headers[headerSeq] = p.seq
+	// Confirmations are numbered in the order of publishing.
+	c, err = p.ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, m)
+	return p.seq, c, err
+}
+
 // publish publishes a message to a queue.
 func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing) error {
-	p.mu.Lock()
-	p.seq++
-	seq := p.seq
-	m.Headers[headerSeq] = seq
-	// Confirmations are numbered in the order of publishing.
-	c, err := p.ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, m)
-	p.mu.Unlock()
+	seq, c, err := p.write(ctx, queue, m)
 	if err != nil {
 		return err
 	}

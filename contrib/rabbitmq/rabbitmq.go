@@ -777,10 +777,21 @@ func (s *Source) Resume() {
 }
 
 // release hands back what came, was counted before and was not fetched; the rest is the broker's when the connection has ended. To end the
-// consumer first is also what has the broker write down the acknowledgements that it keeps back (see mostMoving).
+// consumer first is also what has the broker write down the acknowledgements that it keeps back (see mostMoving). Where a pause has ended it
+// before, there is one more, of one message at the most, to be ended.
 func (s *Source) release(l *link, tag string) {
 	done := l.conn.hurry()
-	came, err := s.rest(l, tag)
+	var err error
+	if tag == "" {
+		if err = l.jobs.Qos(1, 0, false); err == nil {
+			err = s.consume(l)
+		}
+		tag = l.tag
+	}
+	var came []*drain.Delivery
+	if err == nil {
+		came, err = s.rest(l, tag)
+	}
 	done()
 	if err != nil {
 		return
@@ -806,7 +817,7 @@ func (s *Source) Close() error {
 	if l == nil {
 		return nil
 	}
-	if tag != "" && !l.dead() {
+	if !l.dead() {
 		s.release(l, tag)
 	}
 	err := l.conn.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -555,31 +557,98 @@ func together(t *testing.T, ds []*drain.Delivery, settle func(*drain.Delivery) e
 	all.Wait()
 }
 
-// What was acknowledged just before the end does not come again, however much of it.
+// What was acknowledged just before the end does not come again, however much of it, also when the run ends in a long pause.
 func TestAcknowledgedAtTheEnd(t *testing.T) {
 	u := url(t)
-	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("ends-%d", time.Now().UnixNano())}
+	for _, paused := range []bool{false, true} {
+		cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("ends-%d", time.Now().UnixNano())}
+		src := open(t, cfg)
+		ch := admin(t, u)
+		var bodies []string
+		for i := range 250 {
+			bodies = append(bodies, fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
+		}
+		publish(t, ch, cfg.Queue, bodies...)
+		ds := fetch(t, src, len(bodies))
+		if paused {
+			src.Pause(time.Now().Add(time.Hour))
+		}
+		together(t, ds, func(d *drain.Delivery) error { return src.Ack(t.Context(), d) })
+		if err := src.Close(); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, ch, cfg.Queue, "last") // what comes again is at the head
+		src = open(t, cfg)
+		again := 0
+		for string(fetch(t, src, 1)[0].Body) != "last" {
+			again++
+		}
+		if again > 0 {
+			t.Errorf("paused: %t: %d of %d jobs that were acknowledged come again", paused, again, len(bodies))
+		}
+		src.Close()
+	}
+}
+
+// plugged is a connection to a broker that does not read, as its memory is short, while it is plugged.
+type plugged struct {
+	net.Conn
+	plug  *atomic.Bool
+	ended chan struct{}
+	once  *sync.Once
+}
+
+func (p plugged) Write(b []byte) (int, error) {
+	if p.plug.Load() {
+		<-p.ended
+		return 0, net.ErrClosed
+	}
+	return p.Conn.Write(b)
+}
+
+func (p plugged) Close() error {
+	p.once.Do(func() { close(p.ended) })
+	return p.Conn.Close()
+}
+
+// A broker that takes no messages does not keep a run from its end, which hands back what it has.
+func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
+	u := url(t)
+	var plug atomic.Bool
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("alarm-%d", time.Now().UnixNano()), Dial: func(network, address string) (net.Conn, error) {
+		c, err := amqp.DefaultDial(10*time.Second)(network, address)
+		return plugged{c, &plug, make(chan struct{}), new(sync.Once)}, err
+	}}
 	src := open(t, cfg)
-	ch := admin(t, u)
-	var bodies []string
-	for i := range 250 {
-		bodies = append(bodies, fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
+	publish(t, admin(t, u), cfg.Queue, "1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
+	release := func(d *drain.Delivery) error { return src.Release(t.Context(), d) }
+	together(t, fetch(t, src, 10), release)
+	ds := fetch(t, src, 10) // counted once, so they go back as copies
+	plug.Store(true)
+	over := make(chan bool)
+	go func() {
+		defer close(over)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		together(t, ds, func(d *drain.Delivery) error {
+			if err := src.Release(ctx, d); !errors.Is(err, drain.ErrLost) {
+				return fmt.Errorf("Release: %w, want %w", err, drain.ErrLost)
+			}
+			return nil
+		})
+		src.Close()
+	}()
+	select {
+	case <-over:
+	case <-time.After(30 * time.Second):
+		t.Error("the end waits for the broker")
+		plug.Store(false)
+		_ = src.Close()
 	}
-	publish(t, ch, cfg.Queue, bodies...)
-	together(t, fetch(t, src, len(bodies)), func(d *drain.Delivery) error { return src.Ack(t.Context(), d) })
-	if err := src.Close(); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, ch, cfg.Queue, "last") // what comes again is at the head
+	plug.Store(false)
 	src = open(t, cfg)
 	defer src.Close()
-	again := 0
-	for string(fetch(t, src, 1)[0].Body) != "last" {
-		again++
-	}
-	if again > 0 {
-		t.Errorf("%d of %d jobs that were acknowledged come again", again, len(bodies))
-	}
+	fetch(t, src, 10) // they come again
 }
 
 // A consumer that is started and ended again and again, because of a key that the upstream does not accept for instance, makes no poison of

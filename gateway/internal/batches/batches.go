@@ -428,6 +428,9 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 		}
 		counts, err = q.send(call, b.ID, input, output, failures, endpoint)
 	}
+	if errors.Is(err, errStopped) {
+		err = context.Cause(call) // what stopped it for now is no longer why it ends
+	}
 	if ctx.Err() != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errExpired) && err != nil {
 		q.leave(b)
 		return // the process ends; the batch does not

@@ -3,9 +3,13 @@
 package batches_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -16,28 +20,68 @@ func TestFullDisk(t *testing.T) {
 	up := &upstream{}
 	a := runs(t, t.TempDir(), up, func(format string, args ...any) { said <- fmt.Sprintf(format, args...) })
 	f := a.upload(requests(30))
-	// No file may become larger than this from now on, which is all of a full disk that can be had without one.
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	signal.Ignore(syscall.SIGXFSZ)
-	defer signal.Reset(syscall.SIGXFSZ)
-	full := before
-	full.Cur = 64 << 10
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
-		t.Fatal(err)
-	}
+	end := fill(t)
 	b := a.create(f.ID)
 	line := <-said
 	sent := up.sent.Load()
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
+	end()
 	if !strings.Contains(line, "file too large; again in") || sent != 0 {
 		t.Errorf("%d calls with a full disk, and the log says %q", sent, line)
 	}
 	if got := a.until(b.ID, "completed"); got.Counts.Completed != 30 {
 		t.Errorf("%+v", got.Counts)
+	}
+}
+
+// fill has no file become larger than 64 KiB until end is called, which is all of a full disk that can be had without one.
+func fill(t *testing.T) (end func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	full := before
+	full.Cur = 64 << 10
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	return sync.OnceFunc(func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+			t.Error(err)
+		}
+		signal.Reset(syscall.SIGXFSZ)
+	})
+}
+
+// A batch that was cancelled, or whose time is over, ends as that with a full disk, too.
+func TestCancelledOnAFullDisk(t *testing.T) {
+	for _, want := range []string{"cancelled", "expired"} {
+		dir := t.TempDir()
+		up := &upstream{hold: make(chan struct{})}
+		a := runs(t, dir, up, t.Logf)
+		b := a.create(a.upload(requests(10)).ID)
+		eventually(t, func() bool { return up.sent.Load() == 4 })
+		a.stop()
+		file := filepath.Join(dir, "batches", b.ID+".json")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == "cancelled" {
+			text = bytes.Replace(text, []byte("in_progress"), []byte("cancelling"), 1)
+		} else {
+			text = bytes.Replace(text, fmt.Appendf(nil, `"expires_at":%d`, b.ExpiresAt), []byte(`"expires_at":1`), 1)
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		end := fill(t)
+		defer end()
+		a = runs(t, dir, up, t.Logf)
+		if got := a.until(b.ID, want); got.Errors != nil {
+			t.Errorf("%s, and its errors are %+v", want, got.Errors)
+		}
+		end()
 	}
 }
