@@ -77,6 +77,10 @@ const (
 	commitEvery = time.Second
 	fetchWait   = time.Second
 	maxBatch    = 1 << 20 // the brokers' default
+	// produceTime is how long brokers may take to take a record.
+	produceTime = 30 * time.Second
+	// closeTime is how long brokers may take to take note of the end.
+	closeTime = 10 * time.Second
 )
 
 // letterHeaders are those that only dead letters have.
@@ -186,10 +190,9 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
-		kgo.ProducerBatchMaxBytes(maxBatch), // a copy of a record has more headers than the record
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
-	}, cfg.Options...)...)
+	}, producing(cfg.Options)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -201,6 +204,14 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// producing returns the options of a client that produces, and then others.
+func producing(others []kgo.Opt) []kgo.Opt {
+	return append([]kgo.Opt{
+		kgo.ProducerBatchMaxBytes(maxBatch),      // a copy of a record has more headers than the record
+		kgo.AllowIdempotentProduceCancellation(), // a record may be there twice, but nobody waits for ever for brokers that are gone
+	}, others...)
 }
 
 // topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
@@ -434,8 +445,9 @@ func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 	return nil
 }
 
-// Retry implements drain.Source: the record goes to the topic of retries. One that is too large for it, with the headers, waits here: its
-// partition is not committed beyond it meanwhile, and when it goes, the record comes again to whoever has the partition next.
+// Retry implements drain.Source: the record goes to the topic of retries. One that is too large for it, with the headers, or that the brokers
+// do not take for now, waits here: its partition is not committed beyond it meanwhile, and when it goes, the record comes again to whoever has
+// the partition next.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
 	h := d.Handle.(*handle)
 	until := time.Now().Add(after)
@@ -444,7 +456,7 @@ func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Durati
 		headerSince, strconv.FormatInt(d.Since.UnixMilli(), 10),
 		headerNotBefore, strconv.FormatInt(until.UnixMilli()+1, 10),
 		headerReason, reason)
-	if !errors.Is(err, kerr.MessageTooLarge) {
+	if !errors.Is(err, kerr.MessageTooLarge) && !errors.Is(err, errLate) {
 		return err
 	}
 	again := *d
@@ -528,17 +540,35 @@ type producer struct {
 // small records and all. So one that was refused goes once more, alone: it is too large only when it is refused again.
 func (p *producer) produce(ctx context.Context, r *kgo.Record) error {
 	p.alone.RLock()
-	err := p.client.ProduceSync(ctx, r).FirstErr()
+	err := p.once(ctx, r)
 	p.alone.RUnlock()
 	if errors.Is(err, kerr.MessageTooLarge) {
 		p.alone.Lock()
-		err = p.client.ProduceSync(ctx, r).FirstErr()
+		err = p.once(ctx, r)
 		p.alone.Unlock()
 	}
 	if err != nil {
 		return fmt.Errorf("kafka: producing to %s: %w", r.Topic, err)
 	}
 	return nil
+}
+
+// errLate is that it is not known whether a record was produced.
+var errLate = fmt.Errorf("the brokers did not take the record within %v", produceTime)
+
+// once produces a record. The client itself would wait for brokers that do not answer, for as long as it takes.
+func (p *producer) once(ctx context.Context, r *kgo.Record) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, produceTime, errLate)
+	defer cancel()
+	r.Context = ctx // and not that of a time before
+	produced := make(chan error, 1)
+	p.client.Produce(ctx, r, func(_ *kgo.Record, err error) { produced <- err })
+	select {
+	case err := <-produced:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.
@@ -573,7 +603,7 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	}
 	// Nobody marks any more from here on, so what is committed is all that will be.
 	s.forget(parts)
-	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
 	if err := s.client.CommitMarkedOffsets(commit); err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
@@ -632,7 +662,18 @@ func (s *Source) Close() error {
 	s.closed = true
 	s.change()
 	s.mu.Unlock()
-	s.client.CloseAllowingRebalance()
+	left := make(chan struct{})
+	go func() { // ends when the client has given up brokers that do not answer, which takes minutes
+		defer close(left)
+		s.client.CloseAllowingRebalance()
+	}()
+	late := time.NewTimer(closeTime)
+	defer late.Stop()
+	select {
+	case <-left:
+	case <-late.C:
+		s.cfg.Log("kafka: the brokers did not take note of the end within %v; what was not committed comes again", closeTime)
+	}
 	return nil
 }
 
@@ -659,7 +700,7 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
 		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ProducerBatchMaxBytes(maxBatch)}, cfg.Options...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, producing(cfg.Options)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}

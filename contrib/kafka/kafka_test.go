@@ -889,3 +889,40 @@ func TestDeadLetterCopiedBack(t *testing.T) {
 		}
 	})
 }
+
+// Nobody waits for brokers that do not answer longer than he wants to.
+func TestBrokersThatDoNotAnswer(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "replies"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	t.Cleanup(func() { close(answer) })
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		once.Do(func() { close(asked) })
+		<-answer
+		return nil, nil, false
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	ended := make(chan error, 1)
+	go func() { ended <- r.Put(ctx, &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}) }()
+	<-asked
+	cancel(enough)
+	select {
+	case err := <-ended:
+		if !errors.Is(err, enough) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Put waits for brokers that do not answer although its context has ended")
+	}
+}

@@ -341,6 +341,31 @@ func TestPauseReachesTheOthers(t *testing.T) {
 	}
 }
 
+// A server whose clock goes back, as when a replica takes over, makes no pause longer, and nobody gets more than he had.
+func TestClockGoesBack(t *testing.T) {
+	s := start(t)
+	c := client(t, s.addr())
+	a, b := newReplica(t, c, redisbudget.Config{}), newReplica(t, c, redisbudget.Config{})
+	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+	keys, err := c.Keys(t.Context(), "flyball:*").Result()
+	if err != nil || len(keys) != 1 {
+		t.Fatal(keys, err)
+	}
+	// What the hash would have in it if the clock had been an hour ahead until now, in a pause that has ended.
+	ahead := time.Now().Add(time.Hour).UnixMilli()
+	if err := c.HSet(t.Context(), keys[0], "at", ahead, "born", ahead-60_000, "gate", ahead-1, "m:gone", fmt.Sprint(ahead, " 1000 requests 0.9 1 tokens 0.9 1")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var most float64
+	until(t, "agreement", func() bool {
+		most = max(most, shares([]*replica{a, b}, 0))
+		return a.shared.State().Members == 2 && b.shared.State().Members == 2 && c.HGet(t.Context(), keys[0], "gate").Err() == redis.Nil
+	})
+	if x, y := a.guard.Stats().Paused, b.guard.Stats().Paused; x > 0 || y > 0 || most > 1.001 {
+		t.Errorf("the guards pause for %v and %v, and had %v of the budget together", x, y, most)
+	}
+}
+
 // Who ends a pause in a process has ended it there: it does not come back with the next exchange.
 func TestResumeStays(t *testing.T) {
 	s := start(t)

@@ -1,4 +1,4 @@
--- Agrees on the shares of one budget. KEYS[1] is a hash with a field for each member, "m:" .. id, and "born".
+-- Agrees on the shares of one budget. KEYS[1] is a hash with a field for each member, "m:" .. id, "born", "gate", and "at", the time of the last call.
 -- ARGV: id, time to live in ms, what is left of the member's pause in ms, its learned limit, and for each limit of the budget its name,
 -- the part (0 to 1) that the member keeps to now and the part that it could use.
 -- Returns what is left of the pause in ms, the number of members, the mean of the others' learned limits, and the parts that it may keep to.
@@ -8,6 +8,12 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 local born, gate, others, gone = nil, 0, {}, {}
+-- When the server's clock has gone back, as with a replica that takes over, instants of before are too far away: a pause would last longer by
+-- that, and who is gone would stay. The hash begins anew; who is there tells it.
+local at = tonumber(redis.call('HGET', key, 'at'))
+if at and at > now + ttl then
+	redis.call('DEL', key)
+end
 local all = redis.call('HGETALL', key)
 for i = 1, #all, 2 do
 	local name, value = all[i], all[i + 1]
@@ -15,7 +21,7 @@ for i = 1, #all, 2 do
 		born = tonumber(value)
 	elseif name == 'gate' then
 		gate = tonumber(value)
-	else
+	elseif name ~= 'at' then
 		local till, limit, rest = string.match(value, '^(%S+) (%S+)(.*)$')
 		if not till or tonumber(till) < now then
 			gone[#gone + 1] = name
@@ -91,6 +97,6 @@ for j = 1, k do
 	entry[#entry + 1] = want
 	reply[#reply + 1] = tostring(grant)
 end
-redis.call('HSET', key, 'm:' .. id, table.concat(entry, ' '))
+redis.call('HSET', key, 'm:' .. id, table.concat(entry, ' '), 'at', now)
 redis.call('PEXPIRE', key, math.max(60000, 20 * ttl))
 return reply
