@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -51,7 +50,6 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if g := c.Duration("grace"); g < time.Millisecond {
 		return misuse(fmt.Errorf("--grace is %v, must be 1ms or more", g)) // with less, every batch would fail
 	}
-	defer survive(syscall.SIGPIPE)()
 	up, err := drainUpstream(c)
 	if err != nil {
 		return misuse(err)

@@ -17,11 +17,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal calls may end; a second one ends the program at once.
 	context.AfterFunc(ctx, stop)
+	survive(syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // survive has a signal not end the program until stop is called: SIGPIPE does when whoever reads its log or its progress has gone, a collector that
-// is started again, and calls would go with it.
+// is started again, and calls would go with it, or its exit code.
 func survive(s os.Signal) (stop func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, s)
