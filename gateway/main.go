@@ -29,6 +29,15 @@ func survive(s os.Signal) (stop func()) {
 	return func() { signal.Stop(c) }
 }
 
+// untilHangup returns ctx, which ends as by Ctrl-C when the terminal is closed, too: calls in flight may end, which are paid for. The shell may tell of
+// it once more while they do. A program that is to outlive its terminal (nohup) does.
+func untilHangup(ctx context.Context) (context.Context, context.CancelFunc) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return ctx, func() {}
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
+}
+
 // Exit codes.
 const (
 	exitOK       = 0
