@@ -31,7 +31,7 @@ type Config struct {
 
 	// InHand is how many jobs may be fetched and not yet answered (1 to 1,000,000). Zero means twice the guard's limit
 	// and 16 more, and never more than 10,000: enough that a job is there whenever a place becomes free. Smaller holds fewer
-	// deliveries back from other consumers. Nothing is fetched, either, while those that wait for a place have 64 MiB.
+	// deliveries back from other consumers. Nothing is fetched, either, while those that wait for a place or for the Store have 64 MiB.
 	InHand int
 	// Ordered sends jobs of one Delivery.Key one after another, each once the one before is settled. A job that waits is then
 	// held, and not handed back for others to overtake it.
@@ -88,7 +88,8 @@ const (
 	inHandMost  = 10_000
 	// mostUnsaved is how many answers may wait for the Store before nothing more is fetched.
 	mostUnsaved = 4096
-	// mostHeld is how many bytes of jobs that wait and of answers that are not settled there may be before nothing more is fetched.
+	// mostHeld is how many bytes of jobs that wait, and of those that were answered and are not settled, with their answers, there may be before
+	// nothing more is fetched.
 	mostHeld = 64 << 20
 )
 

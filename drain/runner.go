@@ -37,7 +37,7 @@ type Runner struct {
 	jobs  sync.WaitGroup
 	// failing is how many results and dead letters could not be made durable and are tried again.
 	failing atomic.Int32
-	// held is how many bytes the jobs in hand have that are not being sent, and the answers that are not settled.
+	// held is how many bytes the jobs have that are not being sent and not settled, with their answers.
 	held atomic.Int64
 
 	// Goroutines end one task after another, so that their stacks grow once. hands is taken from by those that have none; over ends
@@ -403,7 +403,7 @@ func (r *Runner) hold(t *task, n int) {
 
 // answer counts a task as answered, so that another one can be fetched while it is made durable.
 func (r *Runner) answer(t *task, body []byte) {
-	r.hold(t, len(body))
+	r.hold(t, len(t.d.Body)+len(body))
 	r.mu.Lock()
 	r.inHand--
 	r.unsaved++

@@ -723,6 +723,42 @@ func TestLargeJobs(t *testing.T) {
 	}
 }
 
+// slowly is a Store that takes its time.
+type slowly struct {
+	drain.Store
+	takes time.Duration
+}
+
+func (s slowly) Put(ctx context.Context, res *drain.Result) error {
+	time.Sleep(s.takes)
+	return s.Store.Put(ctx, res)
+}
+
+// A job is held until its answer is durable, and counts for as long, however small its answer is.
+func TestLargeJobsOnASlowDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 40)
+		src := &large{id: strconv.Itoa}
+		w.cfg.Source, w.cfg.InHand, w.cfg.Store = src, 1000, slowly{w.cfg.Store, time.Minute}
+		w.up.takes = time.Second
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(59*time.Second, func() {
+			if n := src.fetched.Load(); n < 60 || n > 110 {
+				t.Errorf("%d jobs of a MiB each are held, want about 64 and the 40 that were in flight", n)
+			}
+		})
+		time.AfterFunc(65*time.Second, func() {
+			if n := src.fetched.Load(); n < 120 {
+				t.Errorf("%d jobs were fetched 5 s after the first answers were durable, want more", n)
+			}
+			cancel()
+		})
+		if _, err := w.runFor(t, ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
 // A reply is sent again when nobody knows whether it was; the job is not.
 func TestReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,7 +36,7 @@ Examples:
 			&cli.StringFlag{Name: "base-url", Usage: "the `URL` of the upstream, without --config"},
 			&cli.StringFlag{Name: "key-env", Usage: "the environment `VARIABLE` with its key, without --config"},
 			&cli.BoolFlag{Name: "idempotent", Usage: "send again also after time-outs and server errors, and tell the upstream by Idempotency-Key that it is the same request"},
-			&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "how `LONG` calls in flight may take to end after SIGINT or SIGTERM"},
+			&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "how `LONG` calls in flight may take to end after SIGINT, SIGTERM or SIGHUP"},
 			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "how `LONG` one call may take"},
 		},
 		Action: e.batchesAction,
@@ -51,7 +50,8 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if g := c.Duration("grace"); g < time.Millisecond {
 		return misuse(fmt.Errorf("--grace is %v, must be 1ms or more", g)) // with less, every batch would fail
 	}
-	defer survive(syscall.SIGPIPE)()
+	told, stop := untilHangup(c.Context)
+	defer stop()
 	up, err := drainUpstream(c)
 	if err != nil {
 		return misuse(err)
@@ -85,7 +85,7 @@ func (e *env) batchesAction(c *cli.Context) error {
 	fmt.Fprintf(e.stdout, "http://%s/v1/batches\n", l.Addr())
 	srv := &http.Server{Handler: ownName(q, token != ""), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	served := make(chan error, 1)
-	ctx, cancel := context.WithCancelCause(c.Context)
+	ctx, cancel := context.WithCancelCause(told)
 	go func() {
 		err := srv.Serve(l)
 		cancel(err)
@@ -96,7 +96,7 @@ func (e *env) batchesAction(c *cli.Context) error {
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
 		return serveErr
 	}
-	if c.Context.Err() != nil {
+	if told.Err() != nil {
 		return nil
 	}
 	return err

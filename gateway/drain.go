@@ -8,11 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -74,6 +72,8 @@ func (e *env) drainAction(c *cli.Context) error {
 	if (c.String("from") == "") == (c.NArg() == 0) {
 		return misuse(errors.New("give a FILE of requests or --from a queue, one of the two"))
 	}
+	ctx, stop := untilHangup(c.Context)
+	defer stop() // after the queue was closed
 	up, err := drainUpstream(c)
 	if err != nil {
 		return misuse(err)
@@ -113,14 +113,6 @@ func (e *env) drainAction(c *cli.Context) error {
 	})
 	if err != nil {
 		return misuse(err)
-	}
-	defer survive(syscall.SIGPIPE)()
-	ctx := c.Context
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
-		// A terminal that is closed ends the run as Ctrl-C does, and not the calls in flight, which are paid for.
-		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
-		defer stop()
 	}
 	err = r.Run(ctx)
 	p := r.Progress()

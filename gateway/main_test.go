@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -185,8 +186,23 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// Calls of a batch that do not end have --grace to, and no more.
+// Calls of a batch that do not end have --grace to, and no more, also when it is the terminal that was closed.
 func TestBatchesGrace(t *testing.T) {
+	testBatchesGrace(t, func(cancel func()) error { cancel(); return nil })
+	if runtime.GOOS == "windows" {
+		return
+	}
+	testBatchesGrace(t, func(func()) error {
+		this, err := os.FindProcess(os.Getpid())
+		if err != nil {
+			return err
+		}
+		return this.Signal(syscall.SIGHUP)
+	})
+}
+
+func testBatchesGrace(t *testing.T, end func(cancel func()) error) {
+	t.Helper()
 	called := make(chan bool, 1)
 	up := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -224,7 +240,9 @@ func TestBatchesGrace(t *testing.T) {
 		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n{\"custom_id\":\"a\",\"url\":\"/v1/x\",\"body\":{}}\n\r\n--x--\r\n")
 	send("/batches", "application/json", fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/x","completion_window":"24h"}`, file.ID))
 	<-called
-	cancel()
+	if err := end(cancel); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case c := <-code:
 		if c != exitOK {

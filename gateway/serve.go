@@ -26,7 +26,6 @@ func (e *env) serveAction(c *cli.Context) error {
 	} else if c.Args().Present() {
 		return misuse(fmt.Errorf("there is no command %q; see gateway --help", name))
 	}
-	defer survive(syscall.SIGPIPE)()
 	if c.String("config") != "" {
 		// It reads the file again. One that comes before the server asks for it, or while calls end, has nothing to read.
 		defer survive(syscall.SIGHUP)()

@@ -78,6 +78,28 @@ func TestLogWithoutReader(t *testing.T) {
 	}
 }
 
+// A command whose standard error has no reader any more ends with its own exit code, which is what a supervisor goes by.
+func TestExitCodeWithoutReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		_ = r.Close()
+		rw.WriteHeader(401)
+	}))
+	defer up.Close()
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0], "drain", requests(t, dir, 1), "--out", filepath.Join(dir, "out.jsonl"), "--base-url", up.URL)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "FLYBALL_TEST_GATEWAY=1"), w
+	_ = cmd.Run()
+	_ = w.Close()
+	if code := cmd.ProcessState.ExitCode(); code != exitInternal {
+		t.Errorf("it ends with %v, want exit code %d", cmd.ProcessState, exitInternal)
+	}
+}
+
 // A terminal that is closed ends a run as Ctrl-C does: calls in flight end, and their answers are there.
 func TestDrainWhoseTerminalIsClosed(t *testing.T) {
 	called, release := make(chan bool), make(chan bool)

@@ -150,8 +150,11 @@ func (k *poolKey) failing(clock func() time.Duration) bool {
 	return till > 0 && till > clock()
 }
 
-// failed counts a call that failed.
+// failed counts a call that failed, unless the key comes last already: all that are on one connection fail with it.
 func (k *poolKey) failed(now time.Duration) {
+	if k.lastTill.Load() > int64(now) {
+		return
+	}
 	if n := k.failures.Add(1); n >= failuresMost {
 		k.lastTill.Store(int64(now + min(failingFirst<<min(n-failuresMost, 10), failingMost)))
 	}

@@ -1524,6 +1524,39 @@ func TestPoolPassesOverAKeyThatFails(t *testing.T) {
 	}
 }
 
+// However many calls fail with one connection, the key comes last for a second.
+func TestPoolPassesOverAKeyForASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{40, 40}, func(c *PoolConfig) { c.NewLaw = fixedLimits(40) })
+		end := func(kp *KeyPermit) {
+			if o := okay; which(kp) == 0 {
+				o.Class = feedback.ServerError
+				kp.Release(o, KeyFine)
+				return
+			}
+			kp.Release(okay, KeyFine)
+		}
+		var together []KeyPermit
+		for range 40 {
+			together = append(together, takeKey(t, p))
+		}
+		time.Sleep(time.Millisecond)
+		for i := range together {
+			end(&together[i])
+		}
+		for began := time.Now(); ; {
+			kp := takeKey(t, p)
+			time.Sleep(10 * time.Millisecond)
+			if end(&kp); which(&kp) == 0 {
+				if d := time.Since(began); d < time.Second || d > 1100*time.Millisecond {
+					t.Errorf("after 20 calls that failed together the key is used after %v, want a second", d)
+				}
+				return
+			}
+		}
+	})
+}
+
 // While all others are full, or fail as well, a key that fails is used: nobody waits for better times.
 func TestPoolUsesKeysThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -109,6 +109,10 @@ func waits(p *page, s *sample) { p.waits(s.label, &s.Counts.Waits, s.Counts.Wait
 
 func waitsFor(p *page, s *sample) { p.waitsFor(s.label, &s.Counts.WaitedFor) }
 
+// seconds is a sum of waits. A thousand callers who wait at a time have 292 years together in 106 days, and the sum is negative from then on.
+// Taken for a number without a sign it grows for as long again and begins anew at 0, which is how a counter may.
+func seconds(sum time.Duration) float64 { return float64(uint64(sum)) / float64(time.Second) }
+
 // waits writes the histogram of waits. Stats counts a wait of exactly 2^i ms with the longer ones;
 // a bucket here should hold it, but nobody can see the difference.
 func (p *page) waits(label string, buckets *[limiter.WaitBuckets]uint64, sum time.Duration) {
@@ -117,7 +121,7 @@ func (p *page) waits(label string, buckets *[limiter.WaitBuckets]uint64, sum tim
 		n += c
 		p.series(label, "_bucket", "le", waitBounds[i]).uint(n)
 	}
-	p.series(label, "_sum", "", "").float(sum.Seconds())
+	p.series(label, "_sum", "", "").float(seconds(sum))
 	p.series(label, "_count", "", "").uint(n)
 }
 
@@ -134,7 +138,7 @@ func (p *page) waitsFor(label string, waitedFor *[limiter.NumWhys]limiter.Waits)
 				p.series2(label, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(n)
 			}
 		}
-		p.series(label, "_sum", "why", why.String()).float(w.Sum.Seconds())
+		p.series(label, "_sum", "why", why.String()).float(seconds(w.Sum))
 		p.series(label, "_count", "why", why.String()).uint(n)
 	}
 }

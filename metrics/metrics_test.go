@@ -496,6 +496,25 @@ func TestFloats(t *testing.T) {
 	}
 }
 
+// Sums of waits do not fall before they begin anew at 0: 1,000 callers at a time wait 292 years in 106 days.
+func TestLongSums(t *testing.T) {
+	const years = 200 * 365 * 24 * time.Hour
+	var s sample
+	s.label = `guard="x"`
+	var p page
+	for range 2 { // the sum wraps
+		s.Counts.WaitSum += years
+		s.Counts.WaitedFor[limiter.WhyLimit].Sum += years
+	}
+	waits(&p, &s)
+	waitsFor(&p, &s)
+	for _, want := range []string{`{guard="x"} 1.26144e+10`, `{guard="x",why="limit"} 1.26144e+10`} {
+		if !strings.Contains(string(p.b), "_sum"+want+"\n") {
+			t.Errorf("there is no line _sum%s in\n%s", want, p.b)
+		}
+	}
+}
+
 func BenchmarkRead(b *testing.B) {
 	m := New()
 	for i := range 100 {

@@ -206,6 +206,9 @@ func (p *pool) judge(now time.Duration, l *lane, w *admission.Waiter, o *adaptiv
 	case feedback.OK:
 		l.served, l.failures, l.lastTill = true, 0, 0
 	case feedback.ServerError:
+		if l.lastTill > int64(now) {
+			break // it comes last already
+		}
 		if l.failures++; l.failures >= failuresMost {
 			l.lastTill = int64(now + min(failingFirst<<min(l.failures-failuresMost, 10), failingMost))
 		}

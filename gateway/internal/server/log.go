@@ -150,7 +150,7 @@ type serverLog struct{ log *slog.Logger }
 // Write takes a line.
 func (l serverLog) Write(p []byte) (int, error) {
 	level := slog.LevelDebug
-	if bytes.Contains(p, []byte("Accept error")) {
+	if bytes.HasPrefix(p, []byte("http: Accept error")) { // a stranger's own words may be further on
 		level = slog.LevelError
 	}
 	l.log.Log(context.Background(), level, string(bytes.TrimSpace(p)))

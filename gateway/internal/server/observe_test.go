@@ -179,6 +179,7 @@ func TestNoMoreConnectionsIsLogged(t *testing.T) {
 	}
 	_ = srv.Serve(&noFiles{left: 2})
 	srv.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+	srv.ErrorLog.Print(`http: TLS handshake error from 192.0.2.1:1: tls: client requested unsupported application protocols (["Accept error"])`)
 	log := g.logged()
 	if !strings.Contains(log, `"level":"ERROR","msg":"http: Accept error: accept: accept4: too many open files`) || strings.Contains(log, "192.0.2.1") {
 		t.Errorf("the log says %s", log)
