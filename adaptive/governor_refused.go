@@ -116,7 +116,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		case !first && s.Open && n <= max(1, nothingPasses*float64(s.Memory)) && p.index(s) == paceRequests:
 			// Hardly any are left in flight, and nothing passes: so refuses no limit on calls, nor did one refuse those before it.
 			g.quotaRefused(t, float64(s.Memory), first)
-		case s.Open && n >= 0.8*s.Bound:
+		case n > 1 && s.Open && n >= 0.8*s.Bound:
 			// And on with that.
 			g.capRefused(t, n)
 		case first && p.Measured && p.StatedKind == feedback.ScopeNone && p.index(s) == paceRequests && g.contradicted(p, n, proven, o):
@@ -141,7 +141,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 				p.Ceiling = max(p.Rate, p.Known)
 			}
 			s.Episode++
-		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
+		case n > 1 && (s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit):
 			if first && p.Measured && p.StatedKind == feedback.ScopeNone && p.Rate > p.Known && p.index(s) == paceRequests {
 				// The limit is in use, but what was tried is the pace.
 				p.Rate = max(paceMargin*p.Known, leastPace)
