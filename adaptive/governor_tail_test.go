@@ -46,3 +46,40 @@ func TestGovernorLeastInRows(t *testing.T) {
 		}
 	}
 }
+
+// What refuses two calls beside a bucket is mostly the bucket. Two went well lately, so they are tried once a dozen have ended well alone, whatever may be spent; three after four times as many.
+// Not where no more ever went well, where a pause forbids it, or where three are allowed: there it is what can be afforded that counts.
+func TestGovernorFewAgain(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		limit float64
+		lower func(s *GovernorState)
+		after int // calls that end well; 0: not tried
+	}{
+		{"one", 1, nil, 12},
+		{"two", 2, nil, 48},
+		{"three", 3, nil, 0},
+		{"no more went well lately", 1, func(s *GovernorState) { s.Peak = 1 }, 0},
+		{"a pause forbids it", 1, func(s *GovernorState) { s.ProbeAt = time.Hour }, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g, now := bounded(test.limit, test.limit+1)
+			s := &g.s
+			s.Peak, s.Credit, s.LastPause, s.Pauses = float32(test.limit+1), 0.1, 0, 0
+			if test.lower != nil {
+				test.lower(s)
+			}
+			tried := 0
+			for i := 1; i <= 120 && tried == 0; i++ {
+				now += 50 * time.Millisecond
+				s.Credit = 0.1
+				if g.Window(now, Window{Start: now - 50*time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: int(test.limit), InFlight: int(test.limit) - 1, Waiting: 9, Full: true}); s.Limit > test.limit {
+					tried = i
+				}
+			}
+			if tried != test.after {
+				t.Errorf("tried after %d calls, want %d", tried, test.after)
+			}
+		})
+	}
+}
