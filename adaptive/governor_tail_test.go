@@ -83,3 +83,32 @@ func TestGovernorFewAgain(t *testing.T) {
 		})
 	}
 }
+
+// A quota that was measured beside a limit that is what holds back is not asked for more by a faster pace, but where a step of the limit starts many at once: they are refused, which lowers
+// the limit. So a pace counts no further than what the quota gives.
+func TestGovernorPaceWhereLimitHolds(t *testing.T) {
+	for _, test := range []struct {
+		name               string
+		limit, bound, flow float64
+		change             func(p *PaceState)
+		want               float64
+	}{
+		{"the limit holds back", 876, 939, 20, nil, 35},
+		{"the pace does", 876, 939, 34, nil, 47},
+		{"no limit is known", 876, 0, 20, nil, 47},
+		{"of few calls", 100, 110, 20, nil, 47},
+		{"what the quota gives was not measured", 876, 939, 20, func(p *PaceState) { p.Measured = false }, 47},
+		{"what headers say is left lasts", 876, 939, 20, func(p *PaceState) { p.StatedKind, p.StatedEnd = feedback.ScopeRequests, time.Hour }, 47},
+	} {
+		g, _ := bounded(test.limit, test.bound)
+		s := &g.s
+		s.Flow = test.flow
+		s.Pace[paceRequests] = PaceState{Rate: 47, Known: 35, Ceiling: 50, Measured: true, Use: 1}
+		if test.change != nil {
+			test.change(&s.Pace[paceRequests])
+		}
+		if got := g.Decision().Pace; got != test.want {
+			t.Errorf("%s: the pace is %v, want %v", test.name, got, test.want)
+		}
+	}
+}
