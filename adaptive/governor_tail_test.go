@@ -112,3 +112,42 @@ func TestGovernorPaceWhereLimitHolds(t *testing.T) {
 		}
 	}
 }
+
+// A quota refuses a call with fewer in flight than many saw that were accepted. By itself such a refusal may mean nothing; when the next call is refused as well, it began a row, and what it would
+// have said counts: with half as many in flight no limit refuses. At the boundary it would only say what is known, and before there is one the row tells what it is, as ever.
+func TestGovernorRowAfterNoise(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		n      int
+		bound  float64
+		passed int64 // between the two
+		want   bool  // evidence for a quota
+	}{
+		{"with half as many in flight", 40, 100, 0, true},
+		{"many passed in between", 40, 100, 300, false},
+		{"at the boundary", 100, 100, 0, false},
+		{"before any boundary was met", 40, 0, 0, false},
+	} {
+		g, now := warm(100)
+		s := &g.s
+		s.Limit, s.SlowStart, s.Top, s.Proven, s.Peak, s.RetestAt, s.Credit, s.RefusalTime, s.Test = 110, false, 100, 100, 100, 0, 3, 0.01, 3
+		s.Bound, s.LastBound, s.Refused, s.Done, s.Flow = test.bound, test.bound, 5, 10000, 1
+		s.RefusedCount, s.Recovering, s.Open, s.Mean, s.MeanOf = g.accepted()-500, false, false, 0.2, 32
+		refuseOne := func() {
+			now += 20 * time.Millisecond
+			s.InFlight = test.n
+			g.Ended(now, Call{SentAt: now - 10*time.Millisecond, InFlight: test.n, Episode: s.Episode}, refused(feedback.ScopeUnknown))
+		}
+		refuseOne()
+		if !s.Waived {
+			t.Fatalf("%s: the first refusal after 500 calls means something", test.name)
+		}
+		s.Done += test.passed
+		before := s.Against
+		same := s.Same
+		refuseOne()
+		if got := s.Against > before || s.Pace[paceRequests].Rate > 0; got != test.want || s.Same != same {
+			t.Errorf("%s: evidence %v after %v, refusals at the same number %d after %d", test.name, s.Against, before, s.Same, same)
+		}
+	}
+}
