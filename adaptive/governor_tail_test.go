@@ -151,3 +151,40 @@ func TestGovernorRowAfterNoise(t *testing.T) {
 		}
 	}
 }
+
+// A window that allows a little less at each refusal is none: of two calls in each second, unevenly asked for, twelve in ten seconds were taken for one, and fewer and fewer of them. One that falls to a half at
+// once goes on.
+func TestGovernorSlideDrifts(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		counts []float64 // accepted in the window before each refusal
+		known  bool
+	}{
+		{"little by little", []float64{95, 91, 87, 83, 79, 76, 73, 70}, false},
+		{"as it was", []float64{100, 99, 100, 98, 100, 100}, true},
+		{"to a half at once", []float64{50, 50, 49, 50, 50, 49}, true},
+	} {
+		g, now := warm(40)
+		s := &g.s
+		const tenSeconds = 3
+		s.Slide = SlideState{Of: tenSeconds + 1, Allows: 100, Before: 100, Ask: 1, N: 16}
+		s.Slide.Mean[tenSeconds] = 100
+		s.Pace[paceRequests] = PaceState{Rate: 10, Known: 10, Ceiling: 10, Sure: true, Measured: true, Use: 1}
+		s.RefusalTime, s.Flow, s.InFlight = 0, 0, 0
+		for _, n := range test.counts {
+			now += 20 * time.Second
+			g.note(now)
+			s.Done += int64(n)
+			g.note(now + 2*time.Second)
+			now += 3 * time.Second
+			g.note(now)
+			s.Slide.Debt = min(s.Slide.Debt, 1)
+			if g.slideKnown(now, &Call{SentAt: now, Episode: s.Episode, InFlight: 1}, true); s.Slide.Of == 0 {
+				break
+			}
+		}
+		if got := s.Slide.Of > 0; got != test.known {
+			t.Errorf("%s: known %v, which allows %v", test.name, got, s.Slide.Allows)
+		}
+	}
+}
