@@ -459,8 +459,8 @@ func (r *run) forget(q *request) {
 func (r *run) backoff(q *request, after time.Duration, has bool) int64 {
 	p := &r.cfg.Workload.Retry
 	most := p.Max
-	if n := q.attempts - 1; n < 30 {
-		most = min(p.Max, p.Base<<n)
+	if n := q.attempts - 1; n < 40 && p.Base < most>>n {
+		most = p.Base << n
 	}
 	if has && after > 0 {
 		after = min(after, 1<<60)

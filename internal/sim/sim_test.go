@@ -266,3 +266,18 @@ func BenchmarkEvents(b *testing.B) {
 		})
 	}
 }
+
+// However often a back-off was doubled, it is between 0 and the longest.
+func TestLongBackoffs(t *testing.T) {
+	for _, base := range []time.Duration{time.Millisecond, time.Minute, time.Hour} {
+		r := newRun(&Config{Seed: 1, Duration: time.Second, Workload: Workload{Rate: 1, Retry: Retry{Attempts: 100, Base: base, Max: time.Hour, Steady: 1}}})
+		was := base
+		for attempts := 1; attempts <= 100; attempts++ {
+			rest := time.Duration(r.backoff(&request{attempts: attempts}, 0, false))
+			if want := min(was, time.Hour); rest != want {
+				t.Errorf("%v doubled %d times is %v, want %v", base, attempts-1, rest, want)
+			}
+			was = min(2*was, time.Hour)
+		}
+	}
+}
