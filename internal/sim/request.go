@@ -313,7 +313,12 @@ func (r *run) answer(q *request) {
 		r.forget(q)
 		return
 	}
-	retry := sig.retry || r.cfg.Workload.Repeatable && sig.outcome.Class == feedback.ServerError
+	retry := sig.retry
+	switch sig.outcome.Class { // as limiter.Retryable: what was not refused may have been done
+	case feedback.Throttled, feedback.Overloaded:
+	default:
+		retry = retry && r.cfg.Workload.Repeatable
+	}
 	r.failed(q, sig, retry)
 }
 

@@ -281,3 +281,26 @@ func TestLongBackoffs(t *testing.T) {
 		}
 	}
 }
+
+// A request that met a server's error, or that a server gave up, is sent again only when it may be repeated.
+func TestErrorsAreRepeatedWhenTheyMay(t *testing.T) {
+	for _, c := range []struct {
+		status            int
+		once, whenItMayBe int64 // attempts of a request
+	}{{429, 3, 3}, {503, 3, 3}, {500, 1, 3}, {502, 1, 3}, {504, 1, 3}, {400, 1, 1}, {401, 1, 1}} {
+		for _, repeatable := range []bool{false, true} {
+			r := runOf(t, Config{
+				Seed: 1, Duration: 10 * time.Second, Drain: time.Minute,
+				Workload: Workload{Rate: 1, Repeatable: repeatable, Retry: Retry{Attempts: 3, Base: time.Millisecond, Max: time.Millisecond}},
+				Upstream: upstream.Config{Noise: upstream.Noise{Share: 1, Answer: upstream.Answer{Status: c.status}}},
+			})
+			want := c.once
+			if repeatable {
+				want = c.whenItMayBe
+			}
+			if r.Offered == 0 || r.Sent != want*r.Offered {
+				t.Errorf("status %d, repeatable %t: %d requests are sent %d times, want %d each", c.status, repeatable, r.Offered, r.Sent, want)
+			}
+		}
+	}
+}
