@@ -512,7 +512,11 @@ func (u *Upstream) admit(now int64, i int32) {
 	if stage != StageNone {
 		for q := range acc.counters {
 			c := &acc.counters[q]
-			c.refuse(now, c.before(&s.call))
+			n := c.before(&s.call)
+			c.refuse(now, n)
+			if until != never && c.q.ChargeRefused { // the refusal itself makes the wait longer
+				until = max(until, c.earliest(now, n))
+			}
 		}
 		u.refuse(now, i, stage, index, answer, until, cost)
 		u.disconnect(now)
