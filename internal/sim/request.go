@@ -126,7 +126,7 @@ func (r *run) arrive(client int) {
 	if q.deadline > 0 {
 		q.patience = r.queue.PushLane(laneGiveUp, q.deadline, event.Ref(onGiveUp, q.index))
 	}
-	r.tally.arrived++
+	r.tally.came(r, q)
 	r.tally.in[unused]++
 	if r.guarded {
 		w := &q.waiter
