@@ -346,3 +346,21 @@ func TestExactDelayIsEnough(t *testing.T) {
 		}
 	}
 }
+
+// No dialect says that a quota is full again before it is.
+func TestResetIsNotTooSoon(t *testing.T) {
+	for _, d := range []Dialect{OpenAI, Anthropic} {
+		for now := int64(1e6); now < 2e9; now += 137e6 {
+			u := New(Config{Dialect: d, Quotas: []Quota{{Limit: 24, Burst: 1}}})
+			u.Submit(0, Call{Key: 1})
+			r := only(t, u, now, Call{Key: 2})
+			told := time.Duration(-1)
+			for _, w := range read(r, u.date(now)).Windows {
+				told = max(told, w.Reset)
+			}
+			if truth := 2500*time.Millisecond - time.Duration(now); told < truth || told > truth+time.Second {
+				t.Errorf("%v: at %v full in %v, told %v: %v", d, time.Duration(now), truth, told, r.Header)
+			}
+		}
+	}
+}
