@@ -203,3 +203,42 @@ func TestBatchRefusesBeyondItsQueue(t *testing.T) {
 		}
 	}
 }
+
+// A call that no server began used no tokens; one that was refused after it had queued uses up quota only when that is charged, and one whose
+// caller hung up has made its request.
+func TestQuotaOfCallsThatNoServerBegan(t *testing.T) {
+	const input, output, most = 100, 50, 300
+	for alg := range Algorithm(numAlgorithms) {
+		for charge := range Charge(numCharges) {
+			for _, charged := range []bool{false, true} {
+				for _, hangsUp := range []bool{false, true} {
+					u := New(Config{
+						Quotas: []Quota{
+							{Counter: Requests, Limit: 10, Burst: 10, Algorithm: alg, ChargeRefused: charged},
+							{Counter: Tokens, Limit: 10_000, Burst: 10_000, Algorithm: alg, Charge: charge, ChargeRefused: charged},
+						},
+						Server: Server{Servers: 1, Service: draw.Of(time.Hour), QueueTimeout: 10 * time.Millisecond, KnowsHangups: true},
+					})
+					left := func(i int) float64 { return math.Round(u.accounts[0].counters[i].remaining(10e6)) }
+					u.Submit(0, Call{Key: 1, Input: input, Output: output, MaxOutput: most})
+					requests, tokens := left(0), left(1)
+					h := u.Submit(1, Call{Key: 2, Input: input, Output: output, MaxOutput: most})
+					if hangsUp {
+						u.Cancel(2, h)
+					}
+					u.Advance(11e6, func(*Event) {})
+					wantRequests, wantTokens := 0.0, 0.0
+					if charged || hangsUp {
+						wantRequests = 1
+						if charge == ChargeBefore || charged && !hangsUp && charge == ChargeSettled {
+							wantTokens = input + most
+						}
+					}
+					if r, k := requests-left(0), tokens-left(1); r != wantRequests || k != wantTokens {
+						t.Errorf("%v, charged %v, refused ones %t, hangs up %t: %v requests and %v tokens are gone, want %v and %v", alg, charge, charged, hangsUp, r, k, wantRequests, wantTokens)
+					}
+				}
+			}
+		}
+	}
+}

@@ -572,7 +572,11 @@ func (u *Upstream) leave(now int64, i int32) {
 	s := &u.slots[i]
 	acc := &u.accounts[s.call.Account]
 	for q := range acc.counters {
-		acc.counters[q].settle(now, s.admitted, &s.call)
+		if c := &acc.counters[q]; s.start == unstarted {
+			c.unserved(now, s.admitted, &s.call, s.state != queued)
+		} else {
+			c.settle(now, s.admitted, &s.call)
+		}
 	}
 	if d := u.lag(s); d > 0 {
 		u.events.Push(now+d, event.Ref(onLag, s.call.Account))
