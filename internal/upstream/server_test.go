@@ -242,3 +242,28 @@ func TestQuotaOfCallsThatNoServerBegan(t *testing.T) {
 		}
 	}
 }
+
+// A request that waited behind one that is gone, and for which there is room, begins with the next iteration.
+func TestBatchGoesOnBehindWhoLeft(t *testing.T) {
+	for _, hangsUp := range []bool{false, true} {
+		u := New(Config{Server: Server{
+			Kind: Batch, LLM: LLM{Step: 10 * time.Millisecond, KV: 10_000, MaxSeqs: 8, Chunk: 2048}, KnowsHangups: true, QueueTimeout: time.Second,
+		}})
+		u.Submit(0, Call{ID: 1, Input: 100, Output: 3000})
+		h := u.Submit(100e6, Call{ID: 2, Input: 9950, Output: 10}) // no room
+		u.Submit(500e6, Call{ID: 3, Input: 50, Output: 10})
+		if hangsUp {
+			u.Advance(1100e6-1, func(*Event) {})
+			u.Cancel(1100e6-1, h)
+		}
+		var done int64
+		u.Advance(60e9, func(e *Event) {
+			if e.Kind == Done && e.ID == 3 {
+				done = e.At
+			}
+		})
+		if done < 1100e6 || done > 1300e6 {
+			t.Errorf("the one in front hangs up: %t: it is done at %v, want some 12 iterations of 10 ms after 1.1 s", hangsUp, time.Duration(done))
+		}
+	}
+}

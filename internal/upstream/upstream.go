@@ -366,7 +366,7 @@ func (u *Upstream) happen(now int64, e event.Event) {
 		}
 	case onTimeout:
 		if s := &u.slots[i]; s.state == queued && s.timeout == e.Seq {
-			u.unqueue(int32(i))
+			u.unqueue(now, int32(i))
 			u.refuse(now, int32(i), StageServer, 0, &u.cfg.Server.Answer, never, 0)
 			u.leave(now, int32(i))
 		}
@@ -628,7 +628,7 @@ func (u *Upstream) Cancel(now int64, h Handle) {
 	}
 	switch {
 	case s.state == queued:
-		u.unqueue(i)
+		u.unqueue(now, i)
 	case u.cfg.Server.Kind == Sharing:
 		u.occupy(now, -1)
 		u.unshare(now, i)
