@@ -198,6 +198,12 @@ func (g *Governor) grow(w *Window, n int) {
 			// As many were never refused: the pause that began the trouble left open whether they are too many.
 			step = g.tryUntried(room)
 			s.Wins = 0
+		case !g.mayProbe() && g.moreWentWell():
+			// It cannot be afforded, and would be half of the limit and more.
+			if w := math.Floor(s.Limit + limitSlack); s.Good < fewTry*w*w {
+				return
+			}
+			step = 1
 		case !g.mayProbe():
 			// A refusal cannot be afforded now: the limit stays.
 		case s.Wins > 0 && float64(s.RefusalTime) > slowRefusal*s.Mean && s.Top < math.Floor(s.Limit+limitSlack):

@@ -41,6 +41,8 @@ const (
 	spreadFactor = 1.5
 	// spreadTest is the same while it is not known what refused.
 	spreadTest, spreadLast = 1.2, 1.06
+	// heldBelow is the share of what a quota gives below which what passes is held back by something else.
+	heldBelow = 0.9
 	// slowStartGain is by how much each call that ends well raises the limit in slow start.
 	slowStartGain = 2.0
 	// guessRequests is where a pace begins of which nothing is known, calls a second, and guessUntil is how many calls must have passed to know
@@ -62,6 +64,10 @@ const (
 func (g *Governor) pace() float64 {
 	s := &g.s
 	if r := s.Pace[paceRequests].inForce(s.At); r > 0 {
+		if p := &s.Pace[paceRequests]; p.Measured && p.StatedKind == feedback.ScopeNone && s.Bound > 0 && s.Limit >= 4*firstStep && s.Flow < heldBelow*p.Known {
+			// The limit is what holds back, and a faster pace would be none but for what a step of the limit starts at once.
+			r = min(r, p.Known)
+		}
 		return min(r, fastest)
 	}
 	if s.RetestAt > 0 {
@@ -199,8 +205,8 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	if i == paceRequests {
-		if noted {
-			s.Gives.Most = 0
+		if noted || !first && passed-s.RefusedCount >= 1 && s.Sharing < soonCounts {
+			s.Gives.Most = 0 // in a row, too, if something passed since the refusal before, that others did not cause: at a slower pace, and it refused all the same
 		}
 		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least && s.Turn.Period == 0 {
 			p.Rate, p.Known = paceMargin*least, max(p.Known, least)

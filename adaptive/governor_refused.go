@@ -64,7 +64,12 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	if s.Refused == 1 {
 		proven = s.Top // how long a refusal takes was not known before, so of those that counted as accepted others may be refused yet
 	}
+	goesOn := s.Waived && gained < 1
 	if g.meaningless(n, gap, o) {
+		if !goesOn {
+			s.Excused = 0
+		}
+		s.Excused += float32(max(0, gained))
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
 		if s.Paid {
@@ -116,7 +121,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		case !first && s.Open && n <= max(1, nothingPasses*float64(s.Memory)) && p.index(s) == paceRequests:
 			// Hardly any are left in flight, and nothing passes: so refuses no limit on calls, nor did one refuse those before it.
 			g.quotaRefused(t, float64(s.Memory), first)
-		case s.Open && n >= 0.8*s.Bound:
+		case n > 1 && s.Open && n >= 0.8*s.Bound:
 			// And on with that.
 			g.capRefused(t, n)
 		case first && p.Measured && p.StatedKind == feedback.ScopeNone && p.index(s) == paceRequests && g.contradicted(p, n, proven, o):
@@ -141,7 +146,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 				p.Ceiling = max(p.Rate, p.Known)
 			}
 			s.Episode++
-		case s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit:
+		case n > 1 && (s.Bound > 0 && n >= 0.85*s.Bound || n >= 0.9*s.Limit):
 			if first && p.Measured && p.StatedKind == feedback.ScopeNone && p.Rate > p.Known && p.index(s) == paceRequests {
 				// The limit is in use, but what was tried is the pace.
 				p.Rate = max(paceMargin*p.Known, leastPace)
@@ -154,6 +159,10 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 			g.paceRefused(t, p.index(s), first)
 		}
 		return
+	}
+	if goesOn && s.LastBound > 0 && (s.Open || math.Abs(n-s.LastBound) > boundSlack(s.LastBound)) {
+		// The one before, which meant nothing by itself, began a row: what it would have said counts now. At the boundary a limit does that each time that it is tried, and in the first trouble of all the row tells.
+		gained, gap = gained+float64(s.Excused), gap+float64(s.Excused)
 	}
 	if g.costly(t) && !s.Varied && s.Places > 0 && n >= watchFrom && gained >= 1 && !g.sooner(n, gap) {
 		s.Against = max(0, s.Against-0.5)

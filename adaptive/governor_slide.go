@@ -40,7 +40,7 @@ const (
 	// slideNearSecond, or slideNearCalls, is the same of a second, in which it is not known exactly when calls came, and slideSpanSecond in how many s there must have been
 	// refusals.
 	slideNearSecond, slideNearCalls, slideSpanSecond = 0.05, 1.5, 30
-	// slideSunk is the share of what a second allowed when it was learned below which it is none.
+	// slideSunk is the share of what a window allowed when it was learned below which it is none, if it came there little by little; a second however it came there.
 	slideSunk = 0.8
 	// slideCoarse is the share of a window's calls above which those of a second are too many to know when they left the window.
 	slideCoarse = 0.25
@@ -452,9 +452,12 @@ func (g *Governor) slideKnown(t time.Duration, c *Call, first bool) bool {
 	case low:
 		w.Before = 0
 		w.Allows = min(w.Allows, float32(max(leastSlide, n)))
+		if i != slideSecond && i < slideTokens {
+			w.Mean[i] = w.Allows // it has fallen at once, as windows do
+		}
 	}
-	if i == slideSecond && w.Allows < slideSunk*w.Mean[i] {
-		g.slideDrop() // a bucket that is met in bursts gives less and less
+	if (i == slideSecond || first && !low && i < slideTokens) && w.Allows < slideSunk*w.Mean[i] {
+		g.slideDrop() // a bucket that is met in bursts, or a shorter window, gives less and less
 		return false
 	}
 	g.slideFull(t)

@@ -84,6 +84,7 @@ type GovernorState struct {
 	CapAt    float32 // where those were
 	CapRate  float32 // the pace at the last of them
 	CapShare float32 // share of calls that see about as many in flight
+	Excused  float32 // accepted calls before the last refusal that meant nothing, since the one before it
 
 	// The retest, while it is not known what refuses.
 
@@ -326,7 +327,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	}
 	for _, f := range [...]*float32{
 		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.QuickFrom, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
-		&s.TokensPerCall, &s.CutRate,
+		&s.TokensPerCall, &s.CutRate, &s.Excused,
 	} {
 		*f = float32(between(float64(*f), 0, unbounded))
 	}

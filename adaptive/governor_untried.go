@@ -8,6 +8,19 @@ import (
 // A pause counts how many places there are at least, and the refusal before it says how many are too many. Between the two lies what was never refused: a call that was on
 // its way then is in flight here and has no place there. Of few places one is much of what can be had, so what lies between is tried, call by call.
 
+const (
+	// fewest is the limit below which one call more, that went well lately, is tried although no refusal can be afforded, once fewTry times the square of the limit have ended well:
+	// it is half of the limit, or as much again. From three on that is more calls than earn a refusal.
+	fewest, fewTry = 3.0, 12.0
+)
+
+// moreWentWell reports whether the limit is so low that one call more is much of it, and as many went well lately: what refused then was hardly that limit.
+func (g *Governor) moreWentWell() bool {
+	s := &g.s
+	w := math.Floor(s.Limit + limitSlack)
+	return w < fewest && float64(s.Peak) > w+0.5 && s.At >= s.ProbeAt
+}
+
 // untried returns how many calls more than the limit allows were never refused, where few places were counted; 0: none, or all places are known to have been taken.
 func (g *Governor) untried() float64 {
 	s := &g.s

@@ -55,8 +55,7 @@ func newPublisher(conn *connection) (*publisher, error) {
 // dead reports whether nothing can be published any more.
 func (p *publisher) dead() bool { return p.stuck.Load() || p.ch.IsClosed() }
 
-// write writes a message and returns its number. A broker whose memory or disk is short does not read what comes, and a write lasts for as long as
-// that. Once ctx has ended it may take closeTime, and then costs the connection, with which nothing else could be done, either.
+// write writes a message and returns its number.
 func (p *publisher) write(ctx context.Context, queue string, m amqp.Publishing) (seq int64, c *amqp.DeferredConfirmation, err error) {
 	select {
 	case p.turn <- struct{}{}:
@@ -64,12 +63,7 @@ func (p *publisher) write(ctx context.Context, queue string, m amqp.Publishing) 
 	case <-ctx.Done():
 		return 0, nil, context.Cause(ctx)
 	}
-	written := make(chan struct{})
-	defer close(written)
-	defer context.AfterFunc(ctx, func() {
-		defer p.conn.hurry()()
-		<-written
-	})()
+	defer p.conn.within(ctx)()
 	p.seq++
 	m.Headers[headerSeq] = p.seq
 	// Confirmations are numbered in the order of publishing.

@@ -260,6 +260,20 @@ func (c *connection) hurry() (done func()) {
 	return func() { t.Stop() }
 }
 
+// within has what is done from now on until done is called cost the connection when it lasts for closeTime after ctx has ended. A broker whose memory
+// or disk is short does not read what comes, and a write or a question lasts for as long as that; nothing else can be done meanwhile, either.
+func (c *connection) within(ctx context.Context) (done func()) {
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer c.hurry()()
+		<-over
+	})
+	return func() {
+		stop()
+		close(over)
+	}
+}
+
 // Close ends the connection in order, or without the broker when that takes too long.
 func (c *connection) Close() error {
 	defer c.hurry()()
@@ -587,13 +601,13 @@ func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, chan
 		rung *= 2
 	}
 	queue := fmt.Sprintf("%s.retry.%d", s.cfg.Queue, int(rung.Seconds()))
-	if err := s.declareRetry(h.link, queue, rung); err != nil {
+	if err := s.declareRetry(ctx, h.link, queue, rung); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, queue, change)
 }
 
-func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
+func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl time.Duration) error {
 	s.declaring.Lock()
 	defer s.declaring.Unlock()
 	s.mu.Lock()
@@ -602,6 +616,7 @@ func (s *Source) declareRetry(l *link, queue string, ttl time.Duration) error {
 	if known {
 		return nil
 	}
+	defer l.conn.within(ctx)()
 	made, err := declare(l.conn, queue, amqp.Table{
 		"x-message-ttl": ttl.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.Queue,
 		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",

@@ -601,7 +601,7 @@ type plugged struct {
 func (p plugged) Write(b []byte) (int, error) {
 	if p.plug.Load() {
 		<-p.ended
-		return 0, net.ErrClosed
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: net.ErrClosed}
 	}
 	return p.Conn.Write(b)
 }
@@ -614,6 +614,18 @@ func (p plugged) Close() error {
 // A broker that takes no messages does not keep a run from its end, which hands back what it has.
 func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
 	u := url(t)
+	for name, settle := range map[string]func(*rabbitmq.Source, context.Context, *drain.Delivery) error{
+		"Release": (*rabbitmq.Source).Release,
+		"Retry": func(s *rabbitmq.Source, ctx context.Context, d *drain.Delivery) error {
+			return s.Retry(ctx, d, time.Minute, "") // to a queue that is not there yet
+		},
+	} {
+		t.Run(name, func(t *testing.T) { handBack(t, u, settle) })
+	}
+}
+
+func handBack(t *testing.T, u string, settle func(*rabbitmq.Source, context.Context, *drain.Delivery) error) {
+	t.Helper()
 	var plug atomic.Bool
 	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("alarm-%d", time.Now().UnixNano()), Dial: func(network, address string) (net.Conn, error) {
 		c, err := amqp.DefaultDial(10*time.Second)(network, address)
@@ -631,8 +643,8 @@ func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		together(t, ds, func(d *drain.Delivery) error {
-			if err := src.Release(ctx, d); !errors.Is(err, drain.ErrLost) {
-				return fmt.Errorf("Release: %w, want %w", err, drain.ErrLost)
+			if err := settle(src, ctx, d); !errors.Is(err, drain.ErrLost) {
+				return fmt.Errorf("%w, want %w", err, drain.ErrLost)
 			}
 			return nil
 		})
@@ -640,7 +652,7 @@ func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
 	}()
 	select {
 	case <-over:
-	case <-time.After(30 * time.Second):
+	case <-time.After(12 * time.Second): // the broker misses a heartbeat after 20 s
 		t.Error("the end waits for the broker")
 		plug.Store(false)
 		_ = src.Close()
