@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"strings"
 
@@ -180,6 +181,7 @@ type placed struct {
 	*os.File
 	path string      // where it goes; empty for one that is written where it is
 	mode fs.FileMode // of it
+	ours bool        // it is stdout or stderr, which stays open
 }
 
 // newPlaced begins a file. What is no regular file, such as a device, and what is named by an open file (/dev/stdout) is written where it is; a symbolic
@@ -189,9 +191,16 @@ func newPlaced(path string) (*placed, error) {
 	var err error
 	if st, e := os.Stat(path); e == nil {
 		abs, _ := filepath.Abs(path)
-		named := strings.HasPrefix(abs, "/dev/") || strings.HasPrefix(abs, "/proc/")
+		named := openName.MatchString(abs)
 		if named || !st.Mode().IsRegular() { // a directory says so itself
 			b.path = ""
+			for _, f := range []*os.File{os.Stdout, os.Stderr} {
+				// Opened anew, a file that both lead to would have two ends, and what is printed would be written over what is in it.
+				if own, e := f.Stat(); e == nil && named && os.SameFile(own, st) {
+					b.File, b.ours = f, true
+					return b, nil
+				}
+			}
 			b.File, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 			return b, err
 		}
@@ -202,6 +211,17 @@ func newPlaced(path string) (*placed, error) {
 	}
 	b.File, err = os.CreateTemp(filepath.Dir(b.path), "."+filepath.Base(b.path)+".*")
 	return b, err
+}
+
+// openName is what names an open file.
+var openName = regexp.MustCompile(`^/(dev/(stdin|stdout|stderr|fd/.*)|proc/.*)$`)
+
+// Close closes the file, unless it is stdout or stderr.
+func (b *placed) Close() error {
+	if b.ours {
+		return nil
+	}
+	return b.File.Close()
 }
 
 // discard leaves what was there as it is.

@@ -705,6 +705,53 @@ func TestFilesStayWhereTheyAre(t *testing.T) {
 	}
 }
 
+// Only the names of open files are written where they are: a file in memory is under /dev, too, and was made longer by each run.
+func TestFilesInMemory(t *testing.T) {
+	memory, err := os.MkdirTemp("/dev/shm", "simulate")
+	if err != nil {
+		t.Skipf("no files in memory here: %v", err)
+	}
+	defer os.RemoveAll(memory)
+	t.Chdir(workdir(t))
+	page := filepath.Join(memory, "r.html")
+	for range 2 {
+		if _, errs, code := simulate(t.Context(), "", "run", "-q", "--seeds", "1", "--controllers", "ours", "--html", page, "small.toml"); code != exitOK {
+			t.Fatalf("exit code %d, %s", code, errs)
+		}
+	}
+	if text, err := os.ReadFile(page); err != nil || bytes.Count(text, []byte("</html>")) != 1 {
+		t.Errorf("the page is there %d times, %v", bytes.Count(text, []byte("</html>")), err)
+	}
+}
+
+// Events and the table go to one file, and neither is written over the other.
+func TestEventsBesideTheTable(t *testing.T) {
+	if _, err := os.Stat("/dev/stdout"); err != nil {
+		t.Skipf("open files have no names here: %v", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := workdir(t)
+	out, err := os.Create(filepath.Join(dir, "both"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(self, "run", "-q", "--seeds", "1", "--controllers", "ours", "--html", "", "--events", "/dev/stdout", "small.toml")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Stdout = out
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil || !bytes.HasPrefix(text, []byte(`{"scenario":"small"`)) || !bytes.Contains(text, []byte("\nsmall  60 s\n")) {
+		t.Errorf("%v, the file begins with\n%.300s", err, text)
+	}
+}
+
 // Who reads the table goes away before it comes, as in simulate run | head: the files are written all the same.
 func TestReaderGoesAway(t *testing.T) {
 	self, err := os.Executable()

@@ -221,6 +221,31 @@ func TestFitHeavyTail(t *testing.T) {
 	}
 }
 
+// Where nobody has an output, a refusal of which no prompt is known has that of the others: it is not free.
+func TestFitPromptsOfRefusals(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	tr := &trace.Trace{Name: "embeddings"}
+	at, left := 0.0, 40_000.0
+	for range 3000 {
+		gap := random.ExpFloat64() / 6
+		at, left = at+gap, min(40_000, left+2000*gap)
+		sent := time.Duration(at * 1e9)
+		r := trace.Row{At: sent, Sent: sent, Seen: true, RetryAfter: -1, Status: 429, End: sent + time.Millisecond}
+		if in := 50 + math.Floor(math.Exp(6+0.3*random.NormFloat64())); left >= in {
+			left -= in
+			r.Status, r.In, r.End = 200, int64(in), sent+200*time.Millisecond
+		}
+		tr.Rows = append(tr.Rows, r)
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := &r.Model.Limit; l.Kind != Bucket || !l.Tokens || !near(l.Rate, 2000, 0.02) || !near(l.Burst, 40_000, 0.05) {
+		t.Errorf("%+v, want a bucket of 2000 tokens a second and 40000 at once", l)
+	}
+}
+
 // What answers say goes before what was guessed.
 func TestFitFollowsHeaders(t *testing.T) {
 	cfg := upstream.Config{

@@ -250,7 +250,8 @@ func fitLimit(calls []call) Limit {
 }
 
 // comparable returns the calls with tokens that a refusal does not give away: of a refused call nobody knows the output, and often
-// not the input. When none of the refused has an output, and others have, all of them have the mean of the others.
+// not the input. When none of the refused has an output, and others have, all of them have the mean of the others; where nobody has one, only those without
+// an input have it.
 func comparable(calls []call) []call {
 	var in, out, n float64
 	for i := range calls {
@@ -260,12 +261,12 @@ func comparable(calls []call) []call {
 			return calls
 		}
 	}
-	if out == 0 {
-		return calls // nobody's is known, and prompts are counted alike
+	if n == 0 {
+		return calls
 	}
 	calls = slices.Clone(calls)
 	for i := range calls {
-		if c := &calls[i]; c.refused {
+		if c := &calls[i]; c.refused && (out > 0 || c.in == 0) {
 			c.in, c.out = in/n, out/n
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/flyball-go/flyball/internal/draw"
 	"github.com/flyball-go/flyball/internal/upstream"
 )
 
@@ -922,7 +923,8 @@ func (b *bound) levels() {
 	u, s := &cfg.Upstream, &cfg.Upstream.Server
 	in, out := meanTokens(cfg, &b.size)
 	rtt := float64(2 * b.half)
-	service := (s.Service.Average()*meanWork(cfg, -1) + float64(s.InputToken)*in*(1-cfg.Workload.Cached) + float64(s.OutputToken)*out) * b.fluid.stretch
+	begun := s.Service.Average()
+	service := (begun*meanWork(cfg, -1) + float64(s.InputToken)*in*(1-cfg.Workload.Cached) + float64(s.OutputToken)*out) * b.fluid.stretch
 	if s.Kind == upstream.Batch {
 		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
 	}
@@ -933,21 +935,25 @@ func (b *bound) levels() {
 		quotas = append(quotas, stepsOf(cfg.Changes, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
 	}
 	limits := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
+	serviceAt, lagAt := averages(s.Service), averages(u.Concurrency.Lag)
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
 		took := service
 		if len(b.service.when) > 1 && s.Kind != upstream.Batch {
-			took += (b.service.at(at)*1e9 - s.Service.Mean) * b.fluid.stretch
+			took += (serviceAt(b.service.at(at)*1e9) - begun) * b.fluid.stretch
 		}
 		if b.size.come && s.Kind != upstream.Batch {
-			took += s.Service.Average() * (meanWork(cfg, at) - meanWork(cfg, -1)) * b.fluid.stretch
+			took += begun * (meanWork(cfg, at) - meanWork(cfg, -1)) * b.fluid.stretch
 		}
 		took *= b.slowAt(at)
 		res.RoundTrip = append(res.RoundTrip, time.Duration(rtt+took))
 		slots, counted := math.Inf(1), math.Inf(1) // counted: calls a second that the cap lets through
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
 			slots = max(1, n*b.share-b.taken.calls)
-			counted = slots / (took + max(0, lag+b.lag.at(at)*1e9-u.Concurrency.Lag.Mean)) * 1e9
+			if len(b.lag.when) > 1 {
+				lag = lagAt(b.lag.at(at) * 1e9)
+			}
+			counted = slots / (took + lag) * 1e9
 		}
 		if n := b.servers.at(at); n > 0 {
 			slots = min(slots, n)
@@ -986,6 +992,19 @@ func (b *bound) levels() {
 		}
 		res.Rate = append(res.Rate, rate)
 		res.Limit = append(res.Limit, math.Round(limit))
+	}
+}
+
+// averages returns what the average of d is when its mean is changed, which is not as much as that where Min and Max cut off some.
+func averages(d draw.Dist) func(mean float64) float64 {
+	last := math.NaN()
+	var average float64
+	return func(mean float64) float64 {
+		if mean != last {
+			last, d.Mean = mean, max(1e-3, mean) // nothing at all has no Pareto distribution
+			average = d.Average()
+		}
+		return average
 	}
 }
 

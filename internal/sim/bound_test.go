@@ -430,6 +430,30 @@ func lagWorld(service, lag draw.Dist) Config {
 	}
 }
 
+// A mean that changes is not the mean of what min and max leave: a service that never takes more than 200 ms took less than nothing when its mean of
+// 700 ms fell to 100 ms.
+func TestBoundOfChangesWithinBounds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		service, lag draw.Dist
+		param        upstream.ParamKind
+		to           float64
+		rates        [2]float64
+	}{
+		{draw.Dist{Mean: 700e6, Max: 200e6}, draw.Dist{}, upstream.ParamService, 0.1, [2]float64{20 / 0.2, 20 / 0.1}},
+		{draw.Dist{Mean: 100e6}, draw.Dist{Mean: 700e6, Max: 200e6}, upstream.ParamLag, 0.1, [2]float64{20 / 0.3, 20 / 0.2}},
+	} {
+		cfg := lagWorld(c.service, c.lag)
+		cfg.Changes = []Change{{At: 150 * time.Second, Param: Param{Kind: c.param}, To: c.to}}
+		b := boundOf(t, cfg)
+		for half, want := range c.rates {
+			if got := b.Capacity[len(b.Capacity)*(1+2*half)/4]; math.Abs(got/want-1) > 1e-6 {
+				t.Errorf("%v of %+v: %v calls a second in part %d, want %v", c.param, c.service, got, half, want)
+			}
+		}
+	}
+}
+
 // The lag is time that a place is taken: a cap lets limit / (service + lag) calls a second through.
 func TestBoundCountsLag(t *testing.T) {
 	t.Parallel()

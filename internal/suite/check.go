@@ -132,10 +132,7 @@ func (res *Result) bounded(values []float64, alpha float64, seed uint64) {
 	case len(known) < len(values):
 		res.Why = fmt.Sprintf("the figure is not defined in %d of %d seeds", len(values)-len(known), len(values))
 	}
-	worst := math.Inf(-1)
-	if b.Upper {
-		worst = math.Inf(1)
-	}
+	worst := b.worst()
 	if slices.Contains(known, worst) { // it never came: no mean of any seeds is on the right side
 		res.Value, res.Interval, res.State = worst, stats.Interval{Low: worst, High: worst}, Broken
 		return
@@ -164,6 +161,14 @@ func (res *Result) bounded(values []float64, alpha float64, seed uint64) {
 	if res.Why != "" && res.State == Kept {
 		res.State = Inconclusive // of the seeds that are left out nothing is known
 	}
+}
+
+// worst is the value that is furthest on the wrong side.
+func (b *Bound) worst() float64 {
+	if b.Upper {
+		return math.Inf(1)
+	}
+	return math.Inf(-1)
 }
 
 // verdict compares the verdict of goodput, 429s and score with the bound's word.
@@ -247,21 +252,25 @@ func (b *Bound) over(values []float64) float64 {
 		return math.NaN()
 	}
 	sort.Float64s(list)
-	switch b.Aggregate {
+	var v float64
+	switch n := len(list); b.Aggregate {
 	case Worst:
+		v = list[0]
 		if b.Upper {
-			return list[len(list)-1]
+			v = list[n-1]
 		}
-		return list[0]
 	case Median:
-		n := len(list)
-		return (list[(n-1)/2] + list[n/2]) / 2
+		v = (list[(n-1)/2] + list[n/2]) / 2
+	default:
+		for _, x := range list {
+			v += x
+		}
+		v /= float64(n)
 	}
-	var sum float64
-	for _, v := range list {
-		sum += v
+	if math.IsNaN(v) { // one never came, and in another scenario the other's: no mean of both is on the right side
+		return b.worst()
 	}
-	return sum / float64(len(list))
+	return v
 }
 
 // Format writes the value of a result with its interval.

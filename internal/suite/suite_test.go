@@ -86,7 +86,7 @@ func TestParseBound(t *testing.T) {
 // reports is a report of scenarios with controllers whose goodput is given seed by seed.
 func reports(goodput map[string]map[string][]float64) *report.Report {
 	r := &report.Report{Seed: 1}
-	for _, name := range []string{"a", "b", "c", "d", "e"} {
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
 		s := report.Scenario{Name: name}
 		for _, ctl := range []string{"none", "ours"} {
 			values := goodput[name][ctl]
@@ -112,6 +112,7 @@ func TestCheck(t *testing.T) {
 		"c": {"ours": {0.4, 0.41, 0.42, 0.43}},
 		"d": {"none": {0.4, 0.9, 0.9, 0.9}, "ours": {0.9, 0.4, 0.9, 0.9}},
 		"e": {"none": {0.4, 0.41, 0.4, 0.4}, "ours": {0.9, 0.91, 0.9, 0.9}},
+		"f": {"none": {0.9, 0.91, 0.9, 0.9}, "ours": {0.4, 0.41, 0.4, 0.4}},
 	})
 	baseline := reports(map[string]map[string][]float64{"a": {"ours": {0.95, 0.96, 0.97, 0.95}}})
 	for _, test := range []struct {
@@ -148,6 +149,9 @@ func TestCheck(t *testing.T) {
 		{"median(a,b,c): goodput >= 50%", []State{Kept}},
 		{"mean(a,c): goodput >= 60%", []State{Kept}},
 		{"mean(a,c) vs none: goodput >= 60%", []State{Inconclusive}},
+		{"mean(e,f) vs none: settle <= 5s", []State{Broken}}, // in e only it settled, in f only the other
+		{"median(e,f) vs none: settle <= 5s", []State{Broken}},
+		{"mean(e,f) vs none: settle >= -5s", []State{Broken}},
 	} {
 		b, err := ParseBound(test.text)
 		if err != nil {
