@@ -607,6 +607,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 			e.Kind = dialect.TimedOut
 			e.Message = fmt.Sprintf("the upstream began no answer within %v, which is what the route %s/ lets the call take", waited, c.route.Path)
 		}
+	case t != nil && t.reached.Load():
+		e.Message = "the upstream broke off before it answered, and may have done the call: " + err.Error()
 	}
 	return e
 }

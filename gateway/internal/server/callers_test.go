@@ -448,7 +448,8 @@ func TestFallbackWithoutConnection(t *testing.T) {
 	// What got there may have been done, and is sent nowhere else.
 	cut := raw(t, "")
 	g := start(t, cut+fmt.Sprintf("[upstream.other]\nbase_url=%q\n[[gateway.route]]\npath='/'\nupstream='up'\nfallback=[{upstream='other'}]\n", other.URL))
-	if resp := post(t, client(t), g.url+"/chat/completions", chat); resp.StatusCode != 502 {
-		t.Errorf("a call that was cut: %s, want 502", resp.Status)
+	resp := post(t, client(t), g.url+"/chat/completions", chat)
+	if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, "broke off before it answered") || strings.Contains(body, "cannot be reached") {
+		t.Errorf("a call that was cut: %s %s, want 502 and what happened", resp.Status, body)
 	}
 }
