@@ -573,6 +573,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	var rejected *limiter.RejectedError
 	var noKey *limiter.NoKeyError
 	var odd statusError
+	var keys *keysError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
 	case errors.As(err, &noKey):
@@ -597,6 +598,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Message = "the gateway failed; its log says why"
 	case errors.As(err, &odd):
 		e.Message = odd.Error()
+	case errors.As(err, &keys):
+		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.Unavailable, keys.Error(), true, until(keys.retryAt())
 	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
