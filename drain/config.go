@@ -57,7 +57,8 @@ type Config struct {
 	// (1 s or more). Zero means that the run stops with ErrQuota; jobs stay with their source.
 	QuotaPause time.Duration
 	// StopAfter is how many jobs in a row, without one that ended well, may be refused by the upstream for what they are (400,
-	// 403, 404) before the run stops with ErrRefused: a wrong model or path makes a dead letter of each job (1 or more). Zero
+	// 403, 404) before the run stops with ErrRefused: a wrong model or path makes a dead letter of each job (1 or more). Those
+	// count, too, that become dead letters because they failed (500, a time-out, a broken connection); then it is ErrFailing. Zero
 	// means 100; -1 means any number.
 	StopAfter int
 	// Grace is how long calls in flight may take to end when the run is stopped (1 ms or more). Zero means 30 s.

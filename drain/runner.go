@@ -20,6 +20,9 @@ var ErrUnauthorized = errors.New("drain: the upstream does not accept the key")
 // ErrRefused is why a run stopped: the upstream refused Config.StopAfter jobs in a row for what they are.
 var ErrRefused = errors.New("drain: the upstream refuses every job")
 
+// ErrFailing is why a run stopped: Config.StopAfter jobs in a row failed, and became dead letters.
+var ErrFailing = errors.New("drain: the upstream fails every job")
+
 // Runner drains one source. Make it with New; Run it once.
 type Runner struct {
 	cfg   Config
@@ -53,7 +56,7 @@ type Runner struct {
 	active   map[string]*task
 	lanes    map[string]*lane
 	unburied map[string]ended // by id; see remember
-	straight int              // refused in a row for what they are
+	straight int              // dead letters in a row by what the upstream answered
 	ran      bool
 }
 

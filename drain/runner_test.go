@@ -528,6 +528,8 @@ func TestStops(t *testing.T) {
 		{"money", failed(429, feedback.QuotaExhausted), nil, drain.ErrQuota, 8},
 		{"key", failed(401, feedback.ClientError), nil, drain.ErrUnauthorized, 8},
 		{"model", failed(404, feedback.ClientError), func(c *drain.Config) { c.StopAfter = 10 }, drain.ErrRefused, 18},
+		{"outage", failed(500, feedback.ServerError), func(c *drain.Config) { c.StopAfter = 10 }, drain.ErrFailing, 18},
+		{"outage, repeated", failed(500, feedback.ServerError), func(c *drain.Config) { c.StopAfter, c.Idempotent, c.MaxAttempts = 10, true, 2 }, drain.ErrFailing, 60},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

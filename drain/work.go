@@ -247,7 +247,18 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	default:
 		return r.backoff(t, a), false
 	}
+	if r.tooMany() { // an outage must not take the whole queue
+		r.stop(fmt.Errorf("%w: %d in a row, the last with %s", ErrFailing, r.cfg.StopAfter, a.describe()))
+	}
 	return 0, true
+}
+
+// tooMany counts a job that came to nothing, and reports whether more than Config.StopAfter did so since one ended well.
+func (r *Runner) tooMany() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.straight++
+	return r.cfg.StopAfter > 0 && r.straight > r.cfg.StopAfter
 }
 
 // refused ends a job that the upstream refuses for what it is. It stops the run when that is the run's fault, most likely.
@@ -263,11 +274,7 @@ func (r *Runner) refused(t *task, a *Answer) bool {
 		r.giveBack(t)
 		return true
 	}
-	r.mu.Lock()
-	r.straight++
-	straight := r.straight
-	r.mu.Unlock()
-	if r.cfg.StopAfter > 0 && straight > r.cfg.StopAfter {
+	if r.tooMany() {
 		r.stop(fmt.Errorf("%w: %d in a row, the last with %s", ErrRefused, r.cfg.StopAfter, a.describe()))
 		r.giveBack(t)
 		return true

@@ -5,11 +5,14 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
 )
 
 // LogDecisions returns a function for Guard.OnDecision that logs decisions with their cause and numbers, at
 // level Info, at most perSecond (>= 1) of them a second on average and in bursts; how many were left out
-// is said with the next one. A nil logger means slog.Default().
+// is said with the next one. Growth, of which there is most (slow start, probes, recovery), leaves almost half of them to what people look for:
+// cuts, pauses and other changes. A nil logger means slog.Default().
 func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decision) {
 	if logger == nil {
 		logger = slog.Default()
@@ -25,7 +28,12 @@ func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decisio
 		mu.Lock()
 		left = min(float64(perSecond), left+max(0, d.At-last).Seconds()*float64(perSecond))
 		last = max(last, d.At)
-		if left < 1 {
+		least := 1.0
+		switch d.Cause {
+		case adaptive.CauseSlowStart, adaptive.CauseProbe, adaptive.CauseRecovery:
+			least += float64((perSecond - 1) / 2)
+		}
+		if left < least {
 			skipped++
 			mu.Unlock()
 			return

@@ -212,6 +212,25 @@ level=INFO msg="limit changed" guard=openai cause=throttled limit=5 pace=2.5 bin
 	}
 }
 
+// What is cut is logged although the limit grew many times just before.
+func TestCutsAreLoggedAmongGrowth(t *testing.T) {
+	var b strings.Builder
+	log := LogDecisions(slog.New(slog.NewTextHandler(&b, nil)), "openai", 10)
+	for i := range 1000 { // 100 a second
+		d := Decision{At: time.Duration(i) * 10 * time.Millisecond, Decision: adaptive.Decision{Limit: 5, Pace: float64(i), Cause: adaptive.CauseProbe}}
+		if i%100 == 50 {
+			d.Cause = adaptive.CauseThrottled
+		}
+		log(d)
+	}
+	if n := strings.Count(b.String(), "cause=throttled"); n != 10 {
+		t.Errorf("%d of 10 cuts are in the log:\n%s", n, b.String())
+	}
+	if n := strings.Count(b.String(), "\n"); n < 90 || n > 110 {
+		t.Errorf("%d lines in 10 s, want about 100", n)
+	}
+}
+
 func TestTimeOneIn(t *testing.T) {
 	g := newGuard(t, 8, func(c *Config) { c.TimeOneIn = 16 })
 	for range 10_000 {

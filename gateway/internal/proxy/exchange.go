@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -117,7 +119,7 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 			if full < 0 && !time.Now().After(j.until) {
 				full = i
 			}
-		case err != nil && (last && full < 0 || !unreachable(err, t)):
+		case err != nil && (last && full < 0 || !unreachable(err, t) && !errors.As(err, new(*keysError))):
 			return nil, t, err
 		}
 		if resp != nil {
@@ -175,6 +177,12 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 		_ = resp.Body.Close()
 		err = statusError(resp.StatusCode)
 	}
+	if err == nil && resp.StatusCode == http.StatusUnauthorized && to.pool != nil {
+		if none := noneAccepted(to.pool); none != nil {
+			_ = resp.Body.Close()
+			err = none
+		}
+	}
 	if err != nil {
 		t.end()
 		return nil, t, err
@@ -188,6 +196,44 @@ type statusError int
 
 func (e statusError) Error() string {
 	return fmt.Sprintf("the upstream answered with the status %03d, which is no answer to this call", int(e))
+}
+
+// A keysError says that the upstream accepts none of the gateway's own keys. Its answer is not for the caller, whose key is another one.
+type keysError struct {
+	upstream string
+	keys     []limiter.KeyStatus
+}
+
+func (e *keysError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the upstream %s accepts none of the gateway's keys: ", e.upstream)
+	for i, k := range e.keys {
+		if i == 5 {
+			fmt.Fprintf(&b, ", and %d more", len(e.keys)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(k.String())
+	}
+	return b.String()
+}
+
+// retryAt returns when the first of the keys is probed.
+func (e *keysError) retryAt() time.Time {
+	return slices.MinFunc(e.keys, func(a, b limiter.KeyStatus) int { return a.ProbeAt.Compare(b.ProbeAt) }).ProbeAt
+}
+
+// noneAccepted returns an error when every key of p is out; else an answer that says so is about the request.
+func noneAccepted(p *limiter.Pool) error {
+	keys := p.Stats().Keys
+	for i := range keys {
+		if keys[i].Out == limiter.KeyFine {
+			return nil
+		}
+	}
+	return &keysError{p.Name(), keys}
 }
 
 // held is the body of an answer for a tenant, whose place it holds.

@@ -573,6 +573,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	var rejected *limiter.RejectedError
 	var noKey *limiter.NoKeyError
 	var odd statusError
+	var keys *keysError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
 	case errors.As(err, &noKey):
@@ -597,6 +598,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Message = "the gateway failed; its log says why"
 	case errors.As(err, &odd):
 		e.Message = odd.Error()
+	case errors.As(err, &keys):
+		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.Unavailable, keys.Error(), true, until(keys.retryAt())
 	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
@@ -607,6 +610,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 			e.Kind = dialect.TimedOut
 			e.Message = fmt.Sprintf("the upstream began no answer within %v, which is what the route %s/ lets the call take", waited, c.route.Path)
 		}
+	case t != nil && t.reached.Load():
+		e.Message = "the upstream broke off before it answered, and may have done the call: " + err.Error()
 	}
 	return e
 }

@@ -430,6 +430,41 @@ fallback = [{ upstream = "second" }]
 	}
 }
 
+// That the upstream does not accept the gateway's key is no matter of the caller's key: it is told so, or gets the fallback's answer. What a 401 says
+// of the request, while there is a key that works, is handed on.
+func TestKeysNotAccepted(t *testing.T) {
+	t.Setenv("FLYBALL_TEST_KEY", "sk-upstream")
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		code := "invalid_api_key"
+		if r.Header.Get("Openai-Organization") != "" {
+			code = "mismatched_organization"
+		}
+		w.WriteHeader(401)
+		_, _ = fmt.Fprintf(w, `{"error":{"message":"Incorrect API key provided: sk-upstream","code":%q}}`, code)
+	})
+	other := upstreamServer(t, ok)
+	const routes = "[[gateway.route]]\npath='/a'\nupstream='up'\nwait='1s'\n[[gateway.route]]\npath='/b'\nupstream='up'\nwait='1s'\nfallback=[{upstream='other'}]\n"
+	file := table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY'") + fmt.Sprintf("[upstream.other]\nbase_url=%q\n", other.URL) + routes
+	g := start(t, file)
+	resp := post(t, client(t), g.url+"/a/chat/completions", chat, "OpenAI-Organization", "org-x")
+	if body := read(t, resp); resp.StatusCode != 401 || !strings.Contains(body, "mismatched_organization") {
+		t.Errorf("the caller's mistake: %s %s, want the upstream's own answer", resp.Status, body)
+	}
+	for _, path := range []string{"/a", "/a"} { // by the call that finds out, and by one after it
+		resp := post(t, client(t), g.url+path+"/chat/completions", chat)
+		if e := errorOf(t, read(t, resp)); resp.StatusCode != 503 || e.Code != "service_unavailable" || !strings.Contains(e.Message, "unauthorized") || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s %+v, want a 503 that says why", path, resp.Status, e)
+		}
+	}
+	g = start(t, file)
+	for range 2 {
+		resp := post(t, client(t), g.url+"/b/chat/completions", chat)
+		if body := read(t, resp); resp.StatusCode != 200 || resp.Header.Get("X-Flyball-Upstream") != "other" {
+			t.Errorf("%s %s, want the fallback's answer", resp.Status, body)
+		}
+	}
+}
+
 // An upstream with which no connection comes about cannot be reached, whatever is in the way: nothing of the call got there, so it goes to the
 // fallback.
 func TestFallbackWithoutConnection(t *testing.T) {
@@ -448,7 +483,8 @@ func TestFallbackWithoutConnection(t *testing.T) {
 	// What got there may have been done, and is sent nowhere else.
 	cut := raw(t, "")
 	g := start(t, cut+fmt.Sprintf("[upstream.other]\nbase_url=%q\n[[gateway.route]]\npath='/'\nupstream='up'\nfallback=[{upstream='other'}]\n", other.URL))
-	if resp := post(t, client(t), g.url+"/chat/completions", chat); resp.StatusCode != 502 {
-		t.Errorf("a call that was cut: %s, want 502", resp.Status)
+	resp := post(t, client(t), g.url+"/chat/completions", chat)
+	if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, "broke off before it answered") || strings.Contains(body, "cannot be reached") {
+		t.Errorf("a call that was cut: %s %s, want 502 and what happened", resp.Status, body)
 	}
 }
