@@ -894,18 +894,7 @@ func (b *bound) opens(now int64) int64 {
 	return end
 }
 
-func (b *bound) outageEnds(now int64) int64 {
-	for again := true; again; {
-		again = false
-		for i := range b.cfg.Upstream.Faults {
-			o := &b.cfg.Upstream.Faults[i]
-			if o.Kind != upstream.Brownout && (o.Share == 0 || o.Share == 1) && now >= int64(o.From) && now < int64(o.To) {
-				now, again = int64(o.To), true
-			}
-		}
-	}
-	return now
-}
+func (b *bound) outageEnds(now int64) int64 { return upstream.Faultless(b.cfg.Upstream.Faults, now) }
 
 // down reports whether calls fail at an instant, all or a share of them.
 func (b *bound) down(at int64) bool {

@@ -254,3 +254,18 @@ func TestJainTenantsCountsTheRefused(t *testing.T) {
 		t.Errorf("Jain's index of the tenants is %v, want %v", m.JainTenants, want)
 	}
 }
+
+// A way that becomes longer while a call is on it does not put its first byte behind its end.
+func TestFirstByteOnALongerWay(t *testing.T) {
+	r := runOf(t, Config{
+		Seed: 1, Duration: 20 * time.Second, Drain: time.Minute, RTT: 100 * time.Millisecond, Samples: true,
+		Workload: Workload{Rate: 5, Streams: true, Input: draw.Dist{Mean: 10}, Output: draw.Dist{Mean: 11}, Retry: Retry{Attempts: 1}},
+		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second), OutputToken: 10 * time.Millisecond}},
+		Changes:  []Change{{At: 10 * time.Second, Param: Param{Kind: upstream.ParamRTT}, To: 4}},
+	})
+	for i, each := range r.PerToken {
+		if first := r.Latencies[i] - r.FirstBytes[i]; each != 11*time.Millisecond || first != 110*time.Millisecond {
+			t.Fatalf("the first byte of call %d comes %v before its end, %v a token, want 110 ms and 11 ms", i, first, each)
+		}
+	}
+}

@@ -34,6 +34,7 @@ type request struct {
 	waited   int64  // how long it has waited there, all attempts together
 	deadline int64  // when its caller gives up; 0: never
 	sent     int64  // when its attempt was sent
+	reached  int64  // when it reached the upstream
 	client   int    // or worker, or session; -1 for open loops
 	guard    int    // replica·keys + key
 	rep      int    // replica
@@ -56,7 +57,7 @@ type request struct {
 	reply  *upstream.Reply
 	served bool
 	start  int64 // number of its start at the server
-	first  int64 // from when the attempt reached the upstream to its first byte
+	first  int64 // when its first byte reaches the caller
 }
 
 // requests is a slab of requests. They do not move: the guard keeps pointers to their waiters.
@@ -245,7 +246,7 @@ func (r *run) send(q *request) {
 
 // reach hands the attempt of q to the upstream.
 func (r *run) reach(q *request) {
-	q.flight = 0
+	q.flight, q.reached = 0, r.now
 	q.handle = r.up.Submit(r.now, upstream.Call{
 		ID: uint64(q.index), Key: q.key<<8 | uint64(q.attempts), Account: r.account(q),
 		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.maxOutput, Work: q.work,
@@ -272,7 +273,7 @@ func (r *run) told(e *upstream.Event) {
 	q.handle = -1
 	q.reply, q.served = e.Reply, e.Kind == upstream.Done
 	if q.served {
-		q.start, q.first = e.Start, e.First
+		q.start, q.first = e.Start, q.reached+e.First+r.half
 	}
 	if r.half > 0 {
 		q.flight = r.queue.PushLane(laneAnswer, r.now+r.half, event.Ref(onAnswer, q.index))
@@ -302,7 +303,7 @@ func (r *run) answer(q *request) {
 			o := sig.outcome
 			o.InputTokens, o.OutputTokens, o.CachedTokens = q.input, q.output, q.cached
 			if r.cfg.Workload.Streams {
-				o.FirstByte = time.Duration(q.first + 2*r.half)
+				o.FirstByte = time.Duration(q.first - q.sent)
 			}
 			r.ended(q, sig, &o)
 		}

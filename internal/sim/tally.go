@@ -258,10 +258,9 @@ func (t *tally) succeeded(r *run, q *request) {
 	if t.samples {
 		r.res.Waits = append(r.res.Waits, time.Duration(q.waited))
 		if t.streams {
-			first := q.sent + q.first + 2*r.half
-			r.res.FirstBytes = append(r.res.FirstBytes, time.Duration(first-q.due))
+			r.res.FirstBytes = append(r.res.FirstBytes, time.Duration(q.first-q.due))
 			if q.output > 1 {
-				r.res.PerToken = append(r.res.PerToken, time.Duration((r.now-first)/(q.output-1)))
+				r.res.PerToken = append(r.res.PerToken, time.Duration((r.now-q.first)/(q.output-1)))
 			}
 		}
 	}

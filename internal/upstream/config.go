@@ -265,6 +265,20 @@ func (k FaultKind) String() string { return faultNames[min(int(k), numFaults-1)]
 // ParseFault returns the kind that is written as name.
 func ParseFault(name string) (FaultKind, bool) { return parse[FaultKind](faultNames[:], name) }
 
+// Faultless returns the first instant from at on, in ns, at which none of some faults keeps all calls out.
+func Faultless(faults []Fault, at int64) int64 {
+	for again := true; again; {
+		again = false
+		for i := range faults {
+			f := &faults[i]
+			if f.Kind != Brownout && (f.Share == 0 || f.Share == 1) && at >= int64(f.From) && at < int64(f.To) {
+				at, again = int64(f.To), true
+			}
+		}
+	}
+	return at
+}
+
 // Noise refuses a share of the calls for no reason.
 type Noise struct {
 	Share  float64 // 0 to 1

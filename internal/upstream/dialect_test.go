@@ -364,3 +364,16 @@ func TestResetIsNotTooSoon(t *testing.T) {
 		}
 	}
 }
+
+// An outage that another one follows at once is not over at its end.
+func TestDelayOfOutagesThatMeet(t *testing.T) {
+	answer := Answer{RetryAfter: RetryAfter{Mode: RetryExact}}
+	u := New(Config{Faults: []Fault{
+		{From: 30 * time.Second, To: 40 * time.Second, Kind: BlackHole}, {From: 10 * time.Second, To: 20 * time.Second, Answer: answer},
+		{From: 15 * time.Second, To: 30 * time.Second, Answer: answer}, {From: 40 * time.Second, To: time.Minute, Kind: Brownout, Slow: 2},
+		{From: 40 * time.Second, To: time.Minute, Share: .1, Answer: answer},
+	}})
+	if s := read(only(t, u, 12e9, Call{}), u.date(12e9)); s.RetryAfter != 28*time.Second {
+		t.Errorf("at 12 s a caller is told to wait %v, want 28s", s.RetryAfter)
+	}
+}

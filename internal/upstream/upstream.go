@@ -453,7 +453,7 @@ func (u *Upstream) enter(now int64, i int32) {
 			s.seq = u.events.Push(now, event.Ref(onRefused, int(i)))
 			return
 		}
-		u.refuse(now, i, StageFault, f, &cfg.Answer, int64(cfg.To), 0)
+		u.refuse(now, i, StageFault, f, &cfg.Answer, Faultless(u.cfg.Faults, int64(cfg.To)), 0)
 		return
 	}
 	if p := u.cfg.Noise.Share; p > 0 && draw.U(u.cfg.Seed, streamNoise, s.call.Key) < p {
