@@ -69,6 +69,16 @@ func byStatus(status int) verdict {
 	return v
 }
 
+// vague is the type that OpenAI, and who follows it, gives to whatever is not the caller's fault, also to "That model is currently overloaded with
+// other requests". It says less than a status that refuses.
+const vague = "server_error"
+
+// refuses reports whether a status says that a request was turned away, so that it was not done.
+func refuses(status int) bool {
+	c := byStatus(status).class
+	return c == Throttled || c == Overloaded
+}
+
 func statusText(status int) string { return strconv.Itoa(status) }
 
 // byCode returns what the codes mean: the first specific one, else the first generic one.
@@ -149,6 +159,8 @@ func (e *evidence) byRule(r *rule) verdict {
 func (e *evidence) decide() verdict {
 	v, hasCode := e.byCode()
 	switch {
+	case hasCode && v.code == vague && refuses(e.status):
+		v = byStatus(e.status)
 	case hasCode:
 	case e.inOK && e.status == 0:
 		v = e.statesError()

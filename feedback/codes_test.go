@@ -36,7 +36,7 @@ func carry(place Place, code string) Answer {
 }
 
 // TestEveryCode tests every row of the table: the code in its place, in any letter case,
-// has its meaning whatever the status; a number elsewhere has none.
+// has its meaning whatever the status, but for server_error; a number elsewhere has none.
 func TestEveryCode(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range Codes() {
@@ -69,8 +69,12 @@ func TestEveryCode(t *testing.T) {
 					if a.Status == 200 {
 						break
 					}
-					if a.Status = status; Parse(a).Class != c.Class {
-						t.Errorf("status %d with %s gives %s, want %v", status, a.Body, short(Parse(a)), c.Class)
+					want := c.Class
+					if c.Code == "server_error" && (status == 429 || status == 503) { // as OpenAI says of an overloaded model
+						want = byStatus(status).class
+					}
+					if a.Status = status; Parse(a).Class != want {
+						t.Errorf("status %d with %s gives %s, want %v", status, a.Body, short(Parse(a)), want)
 					}
 				}
 			}

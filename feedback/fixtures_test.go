@@ -120,8 +120,8 @@ func describe(s Signal) string {
 
 func TestFixtures(t *testing.T) {
 	list := fixtures(t)
-	if len(list) != 270 {
-		t.Errorf("testdata/responses.jsonl has %d cases, want 270", len(list))
+	if len(list) != 272 {
+		t.Errorf("testdata/responses.jsonl has %d cases, want 272", len(list))
 	}
 	for _, f := range list {
 		t.Run(f.Name, func(t *testing.T) {

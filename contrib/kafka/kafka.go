@@ -565,10 +565,15 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 	p.client.Produce(ctx, r, func(_ *kgo.Record, err error) { produced <- err })
 	select {
 	case err := <-produced:
-		return err
+		switch {
+		case !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+			return err
+		case ctx.Err() == nil: // another one of its partition was given up, and with it all that were there
+			return errLate
+		}
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	return context.Cause(ctx)
 }
 
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.

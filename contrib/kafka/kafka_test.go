@@ -926,3 +926,48 @@ func TestBrokersThatDoNotAnswer(t *testing.T) {
 		t.Error("Put waits for brokers that do not answer although its context has ended")
 	}
 }
+
+// buffered is told of each record that is to be produced.
+type buffered chan struct{}
+
+func (b buffered) OnProduceRecordBuffered(*kgo.Record) { b <- struct{}{} }
+
+// When one job that goes back is given up, so are those that wait for the same partition: they wait here, and the run goes on.
+func TestRetryWhenAnotherIsGivenUp(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for range 2 {
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := make(buffered, 2)
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.WithHooks(there)}})
+	defer s.Close()
+	ds := []*drain.Delivery{fetch(t, s), fetch(t, s)}
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		asked <- struct{}{}
+		<-answer
+		return nil, nil, false
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone, here := make(chan error, 1), make(chan error, 1)
+	go func() { gone <- s.Retry(ctx, ds[0], time.Hour, "refused") }()
+	<-there
+	<-asked
+	go func() { here <- s.Retry(t.Context(), ds[1], time.Hour, "refused") }()
+	<-there
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("Retry of the one that is given up returned %v", err)
+	}
+	if err := <-here; err != nil {
+		t.Errorf("Retry of the other one returned %v", err)
+	}
+	close(answer)
+}

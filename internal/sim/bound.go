@@ -63,7 +63,8 @@ type Limits struct {
 // patience. Refused calls that are charged only make things worse for the other run.
 //
 // Patience bounds the sum, too: whoever succeeds after an instant t arrived after t - patience. So there
-// are never more successes than the bound until t and the arrivals after t - patience together, for any t.
+// are never more successes than the bound until t and the arrivals after t - patience together, for any t. (Of a list of requests, with the
+// longest patience of any.)
 //
 // The argument needs calls whose time does not depend on which request is served k-th, and not on how many are served beside it. Where
 // work belongs to requests (tokens), or servers are shared, batch, slow down under load, or come and go, the same procedure with requests
@@ -627,8 +628,12 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 	}
 	if w.Patience > 0 {
+		longest := w.Patience
+		for i := range w.Requests {
+			longest = max(longest, w.Requests[i].Patience)
+		}
 		slices.Sort(dones)
-		res.OK = min(res.OK, patient(arrivals, dones, int64(w.Patience)))
+		res.OK = min(res.OK, patient(arrivals, dones, int64(longest)))
 	}
 	b.levels()
 	return res, nil

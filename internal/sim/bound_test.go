@@ -547,3 +547,19 @@ func TestBoundOfLagHolds(t *testing.T) {
 func describe(cfg Config) string {
 	return fmt.Sprintf("workload %+v\nupstream %+v\nchanges %+v\nguard %+v", cfg.Workload, cfg.Upstream, cfg.Changes, cfg.Guard)
 }
+
+// A request of a list that waits longer than the others may succeed late.
+func TestBoundOfOwnPatience(t *testing.T) {
+	requests := make([]TraceRequest, 30)
+	for i := range requests {
+		requests[i] = TraceRequest{At: time.Duration(i) * 10 * time.Millisecond, Tenant: -1, Patience: time.Minute}
+	}
+	cfg := Config{
+		Seed: 1, Duration: time.Minute,
+		Workload: Workload{Kind: Traced, Requests: requests, Patience: 5 * time.Second, Retry: Retry{Attempts: 1}},
+		Upstream: upstream.Config{Server: upstream.Server{Servers: 1, Service: draw.Of(time.Second)}},
+	}
+	if l, r := boundOf(t, cfg), runOf(t, cfg); r.InTime != 30 || l.OK != 30 {
+		t.Errorf("%d succeed, and %d at most: both should be 30", r.InTime, l.OK)
+	}
+}

@@ -235,3 +235,22 @@ func TestJainWindowsCountsTheStarved(t *testing.T) {
 		t.Errorf("Jain's index over windows is %v, want %v: one of two, and then of three, gets nothing", m.JainWindows, want)
 	}
 }
+
+// A tenant whose requests are refused in the guard got less of what it asked for.
+func TestJainTenantsCountsTheRefused(t *testing.T) {
+	cfg := Config{
+		Seed: 1, Duration: time.Minute, Drain: 10 * time.Second, Step: time.Second,
+		Workload: Workload{Rate: 40, Retry: Retry{Attempts: 1}, Tenants: []Tenant{{Name: "low", Weight: 1}, {Name: "high", Weight: 1, Priority: 7}}},
+		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}},
+		Guard:    &Guard{Law: adaptive.NewFixed(20), Queue: 1024, MaxWait: 10 * time.Second, MaxPause: time.Minute},
+	}
+	r := runOf(t, cfg)
+	low, high := &r.Tenants[0], &r.Tenants[1]
+	if low.Offered+high.Offered != r.Offered || low.OK > low.Offered/4 || high.OK < 3*high.Offered/4 {
+		t.Fatalf("of %d requests, low has %d of %d and high %d of %d", r.Offered, low.OK, low.Offered, high.OK, high.Offered)
+	}
+	want := JainIndex([]float64{float64(low.OK) / float64(low.Offered), float64(high.OK) / float64(high.Offered)})
+	if m := Measure(r, boundOf(t, cfg)); m.JainTenants != want || want > .75 {
+		t.Errorf("Jain's index of the tenants is %v, want %v", m.JainTenants, want)
+	}
+}

@@ -126,7 +126,7 @@ func (r *run) arrive(client int) {
 	if q.deadline > 0 {
 		q.patience = r.queue.PushLane(laneGiveUp, q.deadline, event.Ref(onGiveUp, q.index))
 	}
-	r.tally.arrived++
+	r.tally.came(r, q)
 	r.tally.in[unused]++
 	if r.guarded {
 		w := &q.waiter
@@ -313,7 +313,12 @@ func (r *run) answer(q *request) {
 		r.forget(q)
 		return
 	}
-	retry := sig.retry || r.cfg.Workload.Repeatable && sig.outcome.Class == feedback.ServerError
+	retry := sig.retry
+	switch sig.outcome.Class { // as limiter.Retryable: what was not refused may have been done
+	case feedback.Throttled, feedback.Overloaded:
+	default:
+		retry = retry && r.cfg.Workload.Repeatable
+	}
 	r.failed(q, sig, retry)
 }
 
@@ -459,8 +464,8 @@ func (r *run) forget(q *request) {
 func (r *run) backoff(q *request, after time.Duration, has bool) int64 {
 	p := &r.cfg.Workload.Retry
 	most := p.Max
-	if n := q.attempts - 1; n < 30 {
-		most = min(p.Max, p.Base<<n)
+	if n := q.attempts - 1; n < 40 && p.Base < most>>n {
+		most = p.Base << n
 	}
 	if has && after > 0 {
 		after = min(after, 1<<60)

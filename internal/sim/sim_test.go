@@ -266,3 +266,41 @@ func BenchmarkEvents(b *testing.B) {
 		})
 	}
 }
+
+// However often a back-off was doubled, it is between 0 and the longest.
+func TestLongBackoffs(t *testing.T) {
+	for _, base := range []time.Duration{time.Millisecond, time.Minute, time.Hour} {
+		r := newRun(&Config{Seed: 1, Duration: time.Second, Workload: Workload{Rate: 1, Retry: Retry{Attempts: 100, Base: base, Max: time.Hour, Steady: 1}}})
+		was := base
+		for attempts := 1; attempts <= 100; attempts++ {
+			rest := time.Duration(r.backoff(&request{attempts: attempts}, 0, false))
+			if want := min(was, time.Hour); rest != want {
+				t.Errorf("%v doubled %d times is %v, want %v", base, attempts-1, rest, want)
+			}
+			was = min(2*was, time.Hour)
+		}
+	}
+}
+
+// A request that met a server's error, or that a server gave up, is sent again only when it may be repeated.
+func TestErrorsAreRepeatedWhenTheyMay(t *testing.T) {
+	for _, c := range []struct {
+		status            int
+		once, whenItMayBe int64 // attempts of a request
+	}{{429, 3, 3}, {503, 3, 3}, {500, 1, 3}, {502, 1, 3}, {504, 1, 3}, {400, 1, 1}, {401, 1, 1}} {
+		for _, repeatable := range []bool{false, true} {
+			r := runOf(t, Config{
+				Seed: 1, Duration: 10 * time.Second, Drain: time.Minute,
+				Workload: Workload{Rate: 1, Repeatable: repeatable, Retry: Retry{Attempts: 3, Base: time.Millisecond, Max: time.Millisecond}},
+				Upstream: upstream.Config{Noise: upstream.Noise{Share: 1, Answer: upstream.Answer{Status: c.status}}},
+			})
+			want := c.once
+			if repeatable {
+				want = c.whenItMayBe
+			}
+			if r.Offered == 0 || r.Sent != want*r.Offered {
+				t.Errorf("status %d, repeatable %t: %d requests are sent %d times, want %d each", c.status, repeatable, r.Offered, r.Sent, want)
+			}
+		}
+	}
+}

@@ -231,7 +231,12 @@ func (t *tally) sending(r *run, q *request) {
 	if t.release >= 0 && r.now >= t.release {
 		t.releases(r)
 	}
-	if t.several && q.attempts == 1 {
+}
+
+// came counts a request that has arrived.
+func (t *tally) came(r *run, q *request) {
+	t.arrived++
+	if t.several {
 		t.shares(r, q, func(s *Share) { s.Offered++ })
 	}
 }

@@ -209,12 +209,25 @@ func (c *counter) settle(now, came int64, k *Call) {
 	if c.q.Counter == Requests || c.q.Charge == ChargeBefore {
 		return
 	}
-	before, after := c.before(k), c.after(k)
+	c.correct(now, came, c.before(k), c.after(k))
+}
+
+// unserved corrects what a call was charged for that came at an instant and that no server began: it used no tokens, and nothing at all
+// when it was refused, unless that is charged.
+func (c *counter) unserved(now, came int64, k *Call, refused bool) {
+	switch {
+	case refused && !c.q.ChargeRefused, !refused && c.q.Counter != Requests && c.q.Charge == ChargeSettled:
+		c.correct(now, came, c.before(k), 0)
+	}
+}
+
+// correct charges a call that came at an instant for an amount in place of the one before.
+func (c *counter) correct(now, came int64, before, after float64) {
 	if before == after {
 		return
 	}
 	switch {
-	case c.q.Charge == ChargeAfter, after > before:
+	case after > before:
 		c.take(now, after-before)
 	case c.q.Algorithm == Refill:
 		c.full -= span(before-after, c.perUnit)

@@ -175,7 +175,8 @@ func anthropicWindows(u *Upstream, r *Reply, now int64, a *account) {
 		}
 		r.field(w.limit, whole(r.room(), w.c.perMinute()))
 		r.field(w.remaining, whole(r.room(), w.c.remaining(now)))
-		r.field(w.reset, u.date(now+w.c.reset(now)).UTC().AppendFormat(r.room(), time.RFC3339))
+		at := u.date(now + w.c.reset(now) + int64(time.Second) - 1) // whole seconds, and not before it is true
+		r.field(w.reset, at.UTC().AppendFormat(r.room(), time.RFC3339))
 	}
 }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -294,6 +295,71 @@ func TestRefusalsTellTheKeysOwnLimit(t *testing.T) {
 		for key, want := range []string{"60", "30"} {
 			if body := string(only(t, u, 0, Call{Key: uint64(key), Account: key}).Body); !strings.Contains(body, want) {
 				t.Errorf("%v: key %d is told %s, want its limit of %s", d, key, body, want)
+			}
+		}
+	}
+}
+
+// Whoever is told the exact delay, and is alone, passes after it, also where a refusal itself uses up quota.
+func TestExactDelayIsEnough(t *testing.T) {
+	for seed := range uint64(600) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		quotas := make([]Quota, 1+rng.IntN(2))
+		for i := range quotas {
+			q := Quota{
+				Counter: Counter(rng.IntN(numCounters)), Limit: float64(30 + rng.IntN(600)), Burst: float64(1 + rng.IntN(20)),
+				Algorithm: Algorithm(rng.IntN(numAlgorithms)), Charge: Charge(rng.IntN(numCharges)), ChargeRefused: rng.IntN(2) == 0,
+				Answer: Answer{RetryAfter: RetryAfter{Mode: RetryExact, Form: FormMillis}},
+			}
+			if rng.IntN(2) == 0 {
+				q.Window = time.Duration(1+rng.IntN(20)) * time.Second
+			}
+			if q.Counter != Requests {
+				q.Limit, q.Burst = 100*q.Limit, 3000
+			}
+			quotas[i] = q
+		}
+		u := New(Config{Quotas: quotas})
+		now, told := int64(0), false
+		var c Call
+		for i := range uint64(100) {
+			if !told {
+				now += rng.Int64N(int64(time.Second))
+				c = Call{Key: i, Input: 1 + rng.Int64N(500), Output: 1 + rng.Int64N(300), MaxOutput: 400}
+			}
+			u.Advance(now, func(*Event) {})
+			u.Submit(now, c)
+			var r *Reply
+			u.Advance(now, func(e *Event) {
+				if e.Kind == Refused {
+					r = e.Reply
+				}
+			})
+			if r != nil && told {
+				t.Fatalf("seed %d: refused at %v, after the delay that was told: %v; %+v", seed, time.Duration(now), r.Header, quotas)
+			}
+			if told = false; r != nil {
+				if s := read(r, u.date(now)); s.HasRetryAfter {
+					now, told = now+int64(s.RetryAfter), true
+				}
+			}
+		}
+	}
+}
+
+// No dialect says that a quota is full again before it is.
+func TestResetIsNotTooSoon(t *testing.T) {
+	for _, d := range []Dialect{OpenAI, Anthropic} {
+		for now := int64(1e6); now < 2e9; now += 137e6 {
+			u := New(Config{Dialect: d, Quotas: []Quota{{Limit: 24, Burst: 1}}})
+			u.Submit(0, Call{Key: 1})
+			r := only(t, u, now, Call{Key: 2})
+			told := time.Duration(-1)
+			for _, w := range read(r, u.date(now)).Windows {
+				told = max(told, w.Reset)
+			}
+			if truth := 2500*time.Millisecond - time.Duration(now); told < truth || told > truth+time.Second {
+				t.Errorf("%v: at %v full in %v, told %v: %v", d, time.Duration(now), truth, told, r.Header)
 			}
 		}
 	}

@@ -61,10 +61,14 @@ func (u *Upstream) toServer(now int64, i int32) {
 }
 
 // unqueue takes a call out of the queue that it is in.
-func (u *Upstream) unqueue(i int32) {
+func (u *Upstream) unqueue(now int64, i int32) {
 	if u.cfg.Server.Kind == Batch {
+		b := &u.batch
 		if s := &u.slots[i]; s.prompt > 0 {
-			u.remove(&u.batch.waiting, i)
+			u.remove(&b.waiting, i)
+		}
+		if b.waiting.n > 0 && u.fits(u.slots[b.waiting.head].room) { // it waited behind the one that is gone
+			u.interrupt(now)
 		}
 		return
 	}

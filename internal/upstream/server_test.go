@@ -203,3 +203,67 @@ func TestBatchRefusesBeyondItsQueue(t *testing.T) {
 		}
 	}
 }
+
+// A call that no server began used no tokens; one that was refused after it had queued uses up quota only when that is charged, and one whose
+// caller hung up has made its request.
+func TestQuotaOfCallsThatNoServerBegan(t *testing.T) {
+	const input, output, most = 100, 50, 300
+	for alg := range Algorithm(numAlgorithms) {
+		for charge := range Charge(numCharges) {
+			for _, charged := range []bool{false, true} {
+				for _, hangsUp := range []bool{false, true} {
+					u := New(Config{
+						Quotas: []Quota{
+							{Counter: Requests, Limit: 10, Burst: 10, Algorithm: alg, ChargeRefused: charged},
+							{Counter: Tokens, Limit: 10_000, Burst: 10_000, Algorithm: alg, Charge: charge, ChargeRefused: charged},
+						},
+						Server: Server{Servers: 1, Service: draw.Of(time.Hour), QueueTimeout: 10 * time.Millisecond, KnowsHangups: true},
+					})
+					left := func(i int) float64 { return math.Round(u.accounts[0].counters[i].remaining(10e6)) }
+					u.Submit(0, Call{Key: 1, Input: input, Output: output, MaxOutput: most})
+					requests, tokens := left(0), left(1)
+					h := u.Submit(1, Call{Key: 2, Input: input, Output: output, MaxOutput: most})
+					if hangsUp {
+						u.Cancel(2, h)
+					}
+					u.Advance(11e6, func(*Event) {})
+					wantRequests, wantTokens := 0.0, 0.0
+					if charged || hangsUp {
+						wantRequests = 1
+						if charge == ChargeBefore || charged && !hangsUp && charge == ChargeSettled {
+							wantTokens = input + most
+						}
+					}
+					if r, k := requests-left(0), tokens-left(1); r != wantRequests || k != wantTokens {
+						t.Errorf("%v, charged %v, refused ones %t, hangs up %t: %v requests and %v tokens are gone, want %v and %v", alg, charge, charged, hangsUp, r, k, wantRequests, wantTokens)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A request that waited behind one that is gone, and for which there is room, begins with the next iteration.
+func TestBatchGoesOnBehindWhoLeft(t *testing.T) {
+	for _, hangsUp := range []bool{false, true} {
+		u := New(Config{Server: Server{
+			Kind: Batch, LLM: LLM{Step: 10 * time.Millisecond, KV: 10_000, MaxSeqs: 8, Chunk: 2048}, KnowsHangups: true, QueueTimeout: time.Second,
+		}})
+		u.Submit(0, Call{ID: 1, Input: 100, Output: 3000})
+		h := u.Submit(100e6, Call{ID: 2, Input: 9950, Output: 10}) // no room
+		u.Submit(500e6, Call{ID: 3, Input: 50, Output: 10})
+		if hangsUp {
+			u.Advance(1100e6-1, func(*Event) {})
+			u.Cancel(1100e6-1, h)
+		}
+		var done int64
+		u.Advance(60e9, func(e *Event) {
+			if e.Kind == Done && e.ID == 3 {
+				done = e.At
+			}
+		})
+		if done < 1100e6 || done > 1300e6 {
+			t.Errorf("the one in front hangs up: %t: it is done at %v, want some 12 iterations of 10 ms after 1.1 s", hangsUp, time.Duration(done))
+		}
+	}
+}

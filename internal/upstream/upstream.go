@@ -366,7 +366,7 @@ func (u *Upstream) happen(now int64, e event.Event) {
 		}
 	case onTimeout:
 		if s := &u.slots[i]; s.state == queued && s.timeout == e.Seq {
-			u.unqueue(int32(i))
+			u.unqueue(now, int32(i))
 			u.refuse(now, int32(i), StageServer, 0, &u.cfg.Server.Answer, never, 0)
 			u.leave(now, int32(i))
 		}
@@ -512,7 +512,11 @@ func (u *Upstream) admit(now int64, i int32) {
 	if stage != StageNone {
 		for q := range acc.counters {
 			c := &acc.counters[q]
-			c.refuse(now, c.before(&s.call))
+			n := c.before(&s.call)
+			c.refuse(now, n)
+			if until != never && c.q.ChargeRefused { // the refusal itself makes the wait longer
+				until = max(until, c.earliest(now, n))
+			}
 		}
 		u.refuse(now, i, stage, index, answer, until, cost)
 		u.disconnect(now)
@@ -568,7 +572,11 @@ func (u *Upstream) leave(now int64, i int32) {
 	s := &u.slots[i]
 	acc := &u.accounts[s.call.Account]
 	for q := range acc.counters {
-		acc.counters[q].settle(now, s.admitted, &s.call)
+		if c := &acc.counters[q]; s.start == unstarted {
+			c.unserved(now, s.admitted, &s.call, s.state != queued)
+		} else {
+			c.settle(now, s.admitted, &s.call)
+		}
 	}
 	if d := u.lag(s); d > 0 {
 		u.events.Push(now+d, event.Ref(onLag, s.call.Account))
@@ -620,7 +628,7 @@ func (u *Upstream) Cancel(now int64, h Handle) {
 	}
 	switch {
 	case s.state == queued:
-		u.unqueue(i)
+		u.unqueue(now, i)
 	case u.cfg.Server.Kind == Sharing:
 		u.occupy(now, -1)
 		u.unshare(now, i)

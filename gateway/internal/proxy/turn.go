@@ -143,6 +143,16 @@ func (t *turn) noRoom() {
 	t.waitForPlace()
 }
 
+// noWay says that there was no connection for what was to be sent. A call that may go elsewhere is not tried again here: its time is as good as over
+// for who asks, which is not the timer.
+func (t *turn) noWay() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.place > 0 {
+		t.until = time.Now().Add(time.Millisecond)
+	}
+}
+
 // sending says that a request is about to be sent. The error is why it must not be.
 func (t *turn) sending() error {
 	t.mu.Lock()

@@ -34,6 +34,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := w.base.RoundTrip(req)
+	if t != nil && err != nil && unreachable(err, t) {
+		t.noWay()
+	}
 	if t != nil && err == nil {
 		switch resp.StatusCode {
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable, 529:

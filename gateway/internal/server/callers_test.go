@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/feedback"
 )
 
 func caller(name, key, more string) string {
@@ -404,6 +406,9 @@ fallback = [{ upstream = "second" }]
 	}
 	if got := try("/b/x", other); got != "second" || models.Load() != other {
 		t.Errorf("the first is away, and the answer is %s to %v", got, models.Load())
+	}
+	if to, _ := g.proxy.Target("away"); to.Guard.Stats().Counts.Outcomes[feedback.Overloaded] != 1 {
+		t.Errorf("an upstream that is away was tried more than once, although there is a fallback: %v", to.Guard.Stats().Counts.Outcomes)
 	}
 	held := make(chan string, 2)
 	go func() { held <- try("/a/x", other, "X-Do", "hold") }()

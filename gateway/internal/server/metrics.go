@@ -3,7 +3,9 @@ package server
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -91,6 +93,7 @@ func (s *Server) watch() error {
 		if err := s.metrics.RegisterPool(p); err != nil {
 			return err
 		}
+		p.OnKey(s.logKeys(p))
 	}
 	s.pools = pools
 	for _, v := range views {
@@ -115,6 +118,32 @@ func (s *Server) watch() error {
 	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] != nil })
 	s.watching = now
 	return nil
+}
+
+// logKeys returns a listener that says when one of an upstream's keys goes out and when it comes back. Calls go on with the other keys, so nothing
+// else in the log would tell, until the last one is out.
+func (s *Server) logKeys(p *limiter.Pool) func(limiter.KeyEvent) {
+	upstream, keys, out := p.Name(), p.Len(), map[string]bool{}
+	return func(e limiter.KeyEvent) { // one at a time
+		s.stats.mu.Lock()
+		live := s.pools[p]
+		s.stats.mu.Unlock()
+		if !live {
+			return // its last calls end, and others have other keys
+		}
+		if e.Fault == limiter.KeyFine {
+			delete(out, e.Key)
+			s.log.Info("a key is back in service", "upstream", upstream, "key", e.Key, "in_service", keys-len(out), "keys", keys)
+			return
+		}
+		out[e.Key] = true
+		level := slog.LevelWarn
+		if len(out) == keys {
+			level = slog.LevelError
+		}
+		s.log.Log(context.Background(), level, "a key is out of service", "upstream", upstream, "key", e.Key, "why", e.Fault.String(),
+			"probe", time.Now().Add(e.ProbeAt-e.At).UTC().Format(time.RFC3339), "in_service", keys-len(out), "keys", keys)
+	}
 }
 
 // serveMetrics answers with the guards' metrics and the gateway's own.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -151,6 +152,45 @@ func TestMetrics(t *testing.T) {
 			if !declared[name] && !declared[line[:strings.IndexAny(line, "{ ")]] {
 				t.Errorf("%s is not declared", name)
 			}
+		}
+	}
+}
+
+// The log says when a key goes out of service and when it comes back, and how many are left.
+func TestKeysAreLogged(t *testing.T) {
+	var bad sync.Map
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, out := bad.Load(r.Header.Get("Authorization")); out {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		ok(w, r)
+	})
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	g := start(t, table(s, "key_probe='1s'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_B'"))
+	c := client(t)
+	call := func() int {
+		resp := post(t, c, g.url+"/v1/chat/completions", `{"model":"m"}`)
+		read(t, resp)
+		return resp.StatusCode
+	}
+	bad.Store("Bearer sk-a", nil)
+	for range 3 {
+		if status := call(); status != 200 {
+			t.Fatalf("status %d with a key left", status)
+		}
+	}
+	bad.Store("Bearer sk-b", nil)
+	eventually(t, "the last key is out", func() bool { call(); return strings.Contains(g.logged(), `"in_service":0,"keys":2`) })
+	bad.Clear()
+	eventually(t, "a key is back", func() bool { call(); return strings.Contains(g.logged(), "a key is back in service") })
+	for _, want := range []string{
+		`"level":"WARN","msg":"a key is out of service","upstream":"up","key":"key:`, `"why":"unauthorized","probe":"`, `"in_service":1,"keys":2}`,
+		`"level":"ERROR","msg":"a key is out of service"`, `"level":"INFO","msg":"a key is back in service","upstream":"up","key":"key:`,
+	} {
+		if log := g.logged(); !strings.Contains(log, want) || strings.Contains(log, "sk-a") {
+			t.Errorf("the log has no %s:\n%s", want, log)
 		}
 	}
 }

@@ -110,6 +110,7 @@ type history struct {
 	Waiting  []int     `json:"waiting"`
 	OK       []float64 `json:"ok"`
 	Refused  []float64 `json:"refused"`
+	Failed   []float64 `json:"failed"`
 }
 
 const (
@@ -146,7 +147,7 @@ type watched struct {
 type sample struct {
 	at                       int64
 	limit, inFlight, waiting int
-	ok, refused              float64
+	ok, refused, failed      float64
 }
 
 // New returns a page that shows state.
@@ -257,7 +258,7 @@ func (u *UI) look(now time.Time, seen uint64) uint64 {
 			g.Waits = append(g.Waits, wait.String())
 		}
 		e.Guards = append(e.Guards, g)
-		samples[i] = sample{e.At, g.Limit, g.InFlight, g.Waiting, g.OK, g.Refused}
+		samples[i] = sample{e.At, g.Limit, g.InFlight, g.Waiting, g.OK, g.Refused, g.Failed}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -417,7 +418,7 @@ func (u *UI) next(first bool) (*event, <-chan struct{}, bool) {
 		var h history
 		for _, s := range w.past {
 			h.At, h.Limit, h.InFlight, h.Waiting = append(h.At, s.at), append(h.Limit, s.limit), append(h.InFlight, s.inFlight), append(h.Waiting, s.waiting)
-			h.OK, h.Refused = append(h.OK, s.ok), append(h.Refused, s.refused)
+			h.OK, h.Refused, h.Failed = append(h.OK, s.ok), append(h.Refused, s.refused), append(h.Failed, s.failed)
 		}
 		e.History[w.guard.Name()] = h
 	}

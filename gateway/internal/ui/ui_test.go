@@ -113,7 +113,7 @@ func TestEvents(t *testing.T) {
 		t.Fatalf("%d events: %v", len(events), r.Err())
 	}
 	first, second := events[0], events[1]
-	if h := first.History[g.Name()]; len(h.At) == 0 || len(h.Limit) != len(h.At) || len(first.Guards) != 1 || second.History != nil {
+	if h := first.History[g.Name()]; len(h.At) == 0 || len(h.Limit) != len(h.At) || len(h.Failed) != len(h.At) || len(first.Guards) != 1 || second.History != nil {
 		t.Errorf("the first event is %+v, the second has %d pasts", first, len(second.History))
 	}
 	if len(first.Decisions)+len(second.Decisions) == 0 {
@@ -195,7 +195,7 @@ func TestBrowserDrawsThePage(t *testing.T) {
 	}
 	dom, _, _ := strings.Cut(page, "<script>")
 	for _, want := range []string{
-		`data-drawn="`, `class="s limit"`, `class="area"`, "key:1a2b3c4d", "out: exhausted", "cache: 3 of 7 found",
+		`data-drawn="`, `class="s limit"`, `class="s fail"`, "failed / s", `class="area"`, "key:1a2b3c4d", "out: exhausted", "cache: 3 of 7 found",
 		`&lt;script&gt;document.title="owned"&lt;/script&gt;`, "limit of concurrency binds",
 	} {
 		if !strings.Contains(dom, want) {
