@@ -208,6 +208,11 @@ func newPlaced(path string) (*placed, error) {
 		if at, err := filepath.EvalSymlinks(path); err == nil {
 			b.path = at
 		}
+	} else if to, bad := os.Readlink(path); bad == nil && errors.Is(e, fs.ErrNotExist) { // of a link that leads to no file yet
+		if !filepath.IsAbs(to) {
+			to = filepath.Dir(path) + string(filepath.Separator) + to
+		}
+		return newPlaced(to)
 	}
 	b.File, err = os.CreateTemp(filepath.Dir(b.path), "."+filepath.Base(b.path)+".*")
 	return b, err

@@ -688,6 +688,16 @@ func TestFilesStayWhereTheyAre(t *testing.T) {
 			t.Errorf("%s has %d bytes and %v, want it replaced, for its owner alone: %v", at, st.Size(), st.Mode(), err)
 		}
 	}
+	// A link may be there before its file.
+	if err := os.Remove("www/events.jsonl"); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := simulate(t.Context(), "", "run", "-q", "--seeds", "1", "--controllers", "ours", "--html", "", "--events", "e.jsonl", "small.toml"); code != exitOK {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	if st, err := os.Lstat("www/events.jsonl"); err != nil || !st.Mode().IsRegular() {
+		t.Errorf("the file that the link leads to: %v", err)
+	}
 	open, err := os.OpenFile("www/open.jsonl", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

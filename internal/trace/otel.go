@@ -104,7 +104,8 @@ func failure(kind string) string {
 		return kind
 	}
 	word := strings.ReplaceAll(strings.ToLower(kind), "_", "")
-	if strings.Contains(word, "ratelimit") || strings.Contains(word, "toomanyrequests") || strings.Contains(word, "resourceexhausted") {
+	if strings.Contains(word, "ratelimit") || strings.Contains(word, "toomanyrequests") || strings.Contains(word, "resourceexhausted") ||
+		strings.Contains(word, "throttl") { // Bedrock's ThrottlingException
 		return "429"
 	}
 	return "0"

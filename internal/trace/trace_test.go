@@ -319,6 +319,7 @@ func TestOTelAgents(t *testing.T) {
 		{"invoke_agent", ""}, {"chat", ""}, {"execute_tool", ""}, {"retrieval", ""},
 		{"chat", `,{"key":"error.type","value":{"stringValue":"RateLimitError"}}`},
 		{"chat", `,{"key":"error.type","value":{"stringValue":"rate_limit_exceeded"}}`},
+		{"chat", `,{"key":"error.type","value":{"stringValue":"ThrottlingException"}}`},
 		{"chat", `,{"key":"error.type","value":{"stringValue":"503"}}`},
 		{"embeddings", `,{"key":"error.type","value":{"stringValue":"timeout"}}`},
 	} {
@@ -329,7 +330,7 @@ func TestOTelAgents(t *testing.T) {
 	for _, r := range read(t, text, Options{}).Rows {
 		statuses = append(statuses, r.Status)
 	}
-	if want := []int{200, 429, 429, 503, 0}; !slices.Equal(statuses, want) {
+	if want := []int{200, 429, 429, 429, 503, 0}; !slices.Equal(statuses, want) {
 		t.Errorf("%v, want %v", statuses, want)
 	}
 }
