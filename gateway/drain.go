@@ -73,7 +73,7 @@ func (e *env) drainAction(c *cli.Context) error {
 		return misuse(errors.New("give a FILE of requests or --from a queue, one of the two"))
 	}
 	ctx, stop := untilHangup(c.Context)
-	defer stop() // after the queue was closed
+	defer stop()
 	up, err := drainUpstream(c)
 	if err != nil {
 		return misuse(err)

@@ -21,13 +21,9 @@ func main() {
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// survive has a signal not end the program until stop is called: SIGPIPE does when whoever reads its log or its progress has gone, a collector that
-// is started again, and calls would go with it, or its exit code.
-func survive(s os.Signal) (stop func()) {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, s)
-	return func() { signal.Stop(c) }
-}
+// survive has a signal not end the program any more: SIGPIPE does when whoever reads its log or its progress has gone, a collector that is started
+// again, and calls would go with it, or its exit code.
+func survive(s os.Signal) { signal.Notify(make(chan os.Signal, 1), s) }
 
 // untilHangup returns ctx, which ends as by Ctrl-C when the terminal is closed, too: calls in flight may end, which are paid for. The shell may tell of
 // it once more while they do. A program that is to outlive its terminal (nohup) does.
@@ -35,6 +31,7 @@ func untilHangup(ctx context.Context) (context.Context, context.CancelFunc) {
 	if signal.Ignored(syscall.SIGHUP) {
 		return ctx, func() {}
 	}
+	survive(syscall.SIGHUP) // also once the run is over: who started it goes by its exit code
 	return signal.NotifyContext(ctx, syscall.SIGHUP)
 }
 

@@ -28,7 +28,7 @@ func (e *env) serveAction(c *cli.Context) error {
 	}
 	if c.String("config") != "" {
 		// It reads the file again. One that comes before the server asks for it, or while calls end, has nothing to read.
-		defer survive(syscall.SIGHUP)()
+		survive(syscall.SIGHUP)
 	}
 	log, _ := e.stderr.(*os.File)
 	s, err := server.New(server.Options{Config: c.String("config"), Listen: c.String("listen"), Admin: c.String("admin"), Log: log})

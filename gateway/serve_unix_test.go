@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,18 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	os.Exit(m.Run())
+}
+
+// start starts the gateway as a process of its own, which has its signals to itself.
+func start(t *testing.T, stderr io.Writer, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "FLYBALL_TEST_GATEWAY=1"), stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd
 }
 
 // Whoever reads the log may go away, as a collector does that is started again. What cannot be written then is counted, as on a full disk, and calls
@@ -114,16 +125,13 @@ func TestDrainWhoseTerminalIsClosed(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.jsonl")
 	var stderr lines
-	code := make(chan int, 1)
-	go func() {
-		code <- run(t.Context(), []string{"gateway", "drain", requests(t, dir, 1), "--out", out, "--base-url", up.URL}, strings.NewReader(""), io.Discard, &stderr)
-	}()
+	cmd := start(t, &stderr, "drain", requests(t, dir, 1), "--out", out, "--base-url", up.URL)
 	<-called
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	close(release)
-	<-code
+	_ = cmd.Wait()
 	if b, _ := os.ReadFile(out); !strings.Contains(string(b), "chat.completion") {
 		t.Errorf("the results are %q: %s", b, stderr.String())
 	}
@@ -143,8 +151,6 @@ func TestHangupWhileCallsEnd(t *testing.T) {
 	if err := os.WriteFile(file, []byte("[upstream.up]\nbase_url = '"+up.URL+"'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	var stderr lines
 	logged := func(pattern string) string {
 		for range 2000 {
@@ -156,16 +162,7 @@ func TestHangupWhileCallsEnd(t *testing.T) {
 		t.Fatalf("the log does not say %s: %s", pattern, stderr.String())
 		return ""
 	}
-	r, w, err := os.Pipe() // the log is a file
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := make(chan bool)
-	go func() { defer close(copied); _, _ = io.Copy(&stderr, r) }()
-	code := make(chan int, 1)
-	go func() {
-		code <- run(ctx, []string{"gateway", "--config", file, "--listen", "127.0.0.1:0"}, strings.NewReader(""), io.Discard, w)
-	}()
+	cmd := start(t, &stderr, "--config", file, "--listen", "127.0.0.1:0")
 	addr := logged(`"gateway started","listen":"([^"]+)"`)
 	answer := make(chan string, 1)
 	go func() {
@@ -179,19 +176,18 @@ func TestHangupWhileCallsEnd(t *testing.T) {
 		answer <- string(b)
 	}()
 	<-called
-	cancel() // as SIGTERM does
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	logged(`"(gateway ends)"`)
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	close(release)
 	if got := <-answer; got != "whole" {
 		t.Errorf("the call got %q, want its answer", got)
 	}
-	if c := <-code; c != exitOK {
-		t.Errorf("exit code %d", c)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the gateway ends with %v", err)
 	}
-	_ = w.Close()
-	<-copied
-	_ = r.Close()
 }

@@ -255,8 +255,8 @@ type connection struct {
 const closeTime = 3 * time.Second
 
 // hurry ends the connection without the broker, unless done is called in time.
-func (c *connection) hurry() (done func()) {
-	t := time.AfterFunc(closeTime, func() { _ = c.raw.Close() })
+func (c *connection) hurry(most time.Duration) (done func()) {
+	t := time.AfterFunc(most, func() { _ = c.raw.Close() })
 	return func() { t.Stop() }
 }
 
@@ -265,7 +265,7 @@ func (c *connection) hurry() (done func()) {
 func (c *connection) within(ctx context.Context) (done func()) {
 	over := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer c.hurry()()
+		defer c.hurry(closeTime)()
 		<-over
 	})
 	return func() {
@@ -276,7 +276,7 @@ func (c *connection) within(ctx context.Context) (done func()) {
 
 // Close ends the connection in order, or without the broker when that takes too long.
 func (c *connection) Close() error {
-	defer c.hurry()()
+	defer c.hurry(closeTime)()
 	return c.Connection.Close()
 }
 
@@ -747,12 +747,17 @@ func (s *Source) Pause(until time.Time) {
 	if tag == "" || l.dead() {
 		return
 	}
+	// A run that is to end waits for this, and the broker may not read for hours.
+	done := l.conn.hurry(confirmTime)
 	came, err := s.rest(l, tag)
+	done()
 	if err != nil {
 		return // the connection is lost, and is made again without a consumer
 	}
 	for _, d := range came {
-		err := s.delay(context.Background(), d.Handle.(*handle), left, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
+		ctx, cancel := context.WithTimeout(context.Background(), 2*confirmTime)
+		err := s.delay(ctx, d.Handle.(*handle), left, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
+		cancel()
 		if err != nil {
 			s.cfg.Log("rabbitmq: handing back before a pause: %v", err)
 			return // it stays out, and comes again with the next connection
@@ -785,6 +790,7 @@ func (s *Source) Resume() {
 	if !was || l == nil || l.dead() {
 		return
 	}
+	defer l.conn.hurry(confirmTime)()
 	if err := s.consume(l); err != nil {
 		s.cfg.Log("rabbitmq: consuming again: %v", err)
 		_ = l.conn.Close() // Fetch makes it again
@@ -795,7 +801,7 @@ func (s *Source) Resume() {
 // consumer first is also what has the broker write down the acknowledgements that it keeps back (see mostMoving). Where a pause has ended it
 // before, there is one more, of one message at the most, to be ended.
 func (s *Source) release(l *link, tag string) {
-	done := l.conn.hurry()
+	done := l.conn.hurry(closeTime)
 	var err error
 	if tag == "" {
 		if err = l.jobs.Qos(1, 0, false); err == nil {

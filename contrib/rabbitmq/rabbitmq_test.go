@@ -611,6 +611,15 @@ func (p plugged) Close() error {
 	return p.Conn.Close()
 }
 
+// pluggable returns a configuration for a queue of its own, and what plugs its connections.
+func pluggable(u string) (rabbitmq.Config, *atomic.Bool) {
+	plug := new(atomic.Bool)
+	return rabbitmq.Config{URL: u, Queue: fmt.Sprintf("alarm-%d", rand.Uint64()), Dial: func(network, address string) (net.Conn, error) {
+		c, err := amqp.DefaultDial(10*time.Second)(network, address)
+		return plugged{c, plug, make(chan struct{}), new(sync.Once)}, err
+	}}, plug
+}
+
 // A broker that takes no messages does not keep a run from its end, which hands back what it has.
 func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
 	u := url(t)
@@ -626,11 +635,7 @@ func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
 
 func handBack(t *testing.T, u string, settle func(*rabbitmq.Source, context.Context, *drain.Delivery) error) {
 	t.Helper()
-	var plug atomic.Bool
-	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("alarm-%d", time.Now().UnixNano()), Dial: func(network, address string) (net.Conn, error) {
-		c, err := amqp.DefaultDial(10*time.Second)(network, address)
-		return plugged{c, &plug, make(chan struct{}), new(sync.Once)}, err
-	}}
+	cfg, plug := pluggable(u)
 	src := open(t, cfg)
 	publish(t, admin(t, u), cfg.Queue, "1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 	release := func(d *drain.Delivery) error { return src.Release(t.Context(), d) }
@@ -661,6 +666,41 @@ func handBack(t *testing.T, u string, settle func(*rabbitmq.Source, context.Cont
 	src = open(t, cfg)
 	defer src.Close()
 	fetch(t, src, 10) // they come again
+}
+
+// Nor does it when a long pause begins or ends meanwhile, which the run waits for.
+func TestPauseAtABrokerThatDoesNotRead(t *testing.T) {
+	u := url(t)
+	var all sync.WaitGroup
+	for name, do := range map[string]func(*rabbitmq.Source, *atomic.Bool){
+		"Pause": func(s *rabbitmq.Source, plug *atomic.Bool) {
+			plug.Store(true)
+			s.Pause(time.Now().Add(time.Hour))
+		},
+		"Resume": func(s *rabbitmq.Source, plug *atomic.Bool) {
+			s.Pause(time.Now().Add(time.Hour))
+			plug.Store(true)
+			s.Resume()
+		},
+	} {
+		cfg, plug := pluggable(u)
+		src := open(t, cfg)
+		all.Go(func() {
+			over := make(chan bool)
+			go func() {
+				defer close(over)
+				do(src, plug)
+			}()
+			select {
+			case <-over:
+			case <-time.After(12 * time.Second): // the broker misses a heartbeat after 20 s
+				t.Errorf("%s waits for the broker", name)
+			}
+			_ = src.Close()
+			<-over
+		})
+	}
+	all.Wait()
 }
 
 // A consumer that is started and ended again and again, because of a key that the upstream does not accept for instance, makes no poison of

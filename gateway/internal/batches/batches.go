@@ -422,11 +422,9 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 	counts, err := q.send(call, b.ID, input, output, failures, endpoint)
 	for errors.Is(err, errStopped) && call.Err() == nil {
 		q.cfg.Log("batch %s: %v; again in %v", b.ID, err, q.cfg.Again)
-		if limiter.Sleep(call, q.cfg.Again) != nil {
-			err = context.Cause(call)
-			break
+		if limiter.Sleep(call, q.cfg.Again) == nil {
+			counts, err = q.send(call, b.ID, input, output, failures, endpoint)
 		}
-		counts, err = q.send(call, b.ID, input, output, failures, endpoint)
 	}
 	if errors.Is(err, errStopped) {
 		err = context.Cause(call) // what stopped it for now is no longer why it ends
