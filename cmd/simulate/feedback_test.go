@@ -28,13 +28,13 @@ const (
 func TestFeedbackFixtures(t *testing.T) {
 	for _, args := range [][]string{{"feedback", "--check", fixtureFile}, {"feedback", fixtureFile, "--check"}} {
 		stdout, stderr, code := in(t, ".", "", args...)
-		if code != exitOK || stdout != "" || stderr != "simulate: "+fixtureFile+": 270 answers, all as expected\n" {
+		if code != exitOK || stdout != "" || stderr != "simulate: "+fixtureFile+": 272 answers, all as expected\n" {
 			t.Errorf("simulate %v: exit code %d, stdout %s, stderr %s", args, code, stdout, stderr)
 		}
 	}
 	stdout, stderr, code := in(t, ".", "", "feedback", fixtureFile)
-	if n := strings.Count(stdout, "\n"); code != exitOK || n != 270 || stderr != "" {
-		t.Errorf("exit code %d, %d lines, want 270; stderr %s", code, n, stderr)
+	if n := strings.Count(stdout, "\n"); code != exitOK || n != 272 || stderr != "" {
+		t.Errorf("exit code %d, %d lines, want 272; stderr %s", code, n, stderr)
 	}
 	first, _, _ := strings.Cut(stdout, "\n")
 	const want = `{"name":"openai-ok-all-headers","class":"ok","retryable":false,"retry_after_ms":null,"scope":"none",` +
