@@ -57,6 +57,7 @@ type Runner struct {
 	lanes    map[string]*lane
 	unburied map[string]ended // by id; see remember
 	straight int              // dead letters in a row by what the upstream answered
+	firstBad time.Time        // when the first of them was answered
 	ran      bool
 }
 
@@ -67,6 +68,7 @@ type task struct {
 	first    time.Time // when it was fetched
 	since    time.Time // when it was first delivered
 	attempts int       // how many times it was sent
+	sent     time.Time // the last time
 	failed   int       // how many of these may have had their effect
 	key      string    // the fingerprint of the key of the last attempt, of a pool
 	barred   string    // the fingerprint of a key that was forbidden the job, so that another one is to be tried

@@ -557,6 +557,28 @@ func TestStops(t *testing.T) {
 	}
 }
 
+// A connection that breaks fails all that are on their way at once. That is no upstream that fails every job.
+func TestBreakDoesNotStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 100)
+		w.cfg.StopAfter = 10
+		w.up.takes = time.Second
+		began := time.Now()
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			if time.Since(began) < 1500*time.Millisecond {
+				return failed(500, feedback.ServerError)
+			}
+			return served
+		}
+		w.src.Publish(jobs(300)...)
+		w.src.Finish()
+		p, err := w.run(t)
+		if err != nil || p.Done+p.Dead != 300 || p.Dead < 50 {
+			t.Fatalf("%v, %+v", err, p)
+		}
+	})
+}
+
 // A quota that comes back is waited for when the run may.
 func TestQuotaPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

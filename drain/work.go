@@ -57,6 +57,7 @@ func (r *Runner) work(t *task) {
 		waits := t.held
 		r.hold(t, 0)
 		r.sending.Add(1)
+		t.sent = time.Now()
 		a := r.send(t, &permit)
 		r.sending.Add(-1)
 		t.attempts++
@@ -247,16 +248,23 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	default:
 		return r.backoff(t, a), false
 	}
-	if r.tooMany() { // an outage must not take the whole queue
+	if r.tooMany(t.sent) { // an outage must not take the whole queue
 		r.stop(fmt.Errorf("%w: %d in a row, the last with %s", ErrFailing, r.cfg.StopAfter, a.describe()))
 	}
 	return 0, true
 }
 
-// tooMany counts a job that came to nothing, and reports whether more than Config.StopAfter did so since one ended well.
-func (r *Runner) tooMany() bool {
+// tooMany counts a job that came to nothing, and reports whether more than Config.StopAfter did so since one ended well. What was sent before
+// the first of them came to nothing does not count: all that is on its way fails at once where a connection breaks. A refusal counts whenever it was sent (zero).
+func (r *Runner) tooMany(sent time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	switch {
+	case r.straight == 0:
+		r.firstBad = time.Now()
+	case !sent.IsZero() && sent.Before(r.firstBad):
+		return false
+	}
 	r.straight++
 	return r.cfg.StopAfter > 0 && r.straight > r.cfg.StopAfter
 }
@@ -274,7 +282,7 @@ func (r *Runner) refused(t *task, a *Answer) bool {
 		r.giveBack(t)
 		return true
 	}
-	if r.tooMany() {
+	if r.tooMany(time.Time{}) {
 		r.stop(fmt.Errorf("%w: %d in a row, the last with %s", ErrRefused, r.cfg.StopAfter, a.describe()))
 		r.giveBack(t)
 		return true
