@@ -347,6 +347,8 @@ func (s *Shared) exchange(ctx context.Context) {
 		if until := now.Add(left); until.After(s.lifted.Add(100 * time.Millisecond)) {
 			s.guard.Pause(until)
 		}
+	} else {
+		s.pause = time.Time{} // one that is still on is told again: Redis has come back empty, say
 	}
 	s.put(n[3:], func(state *State) {
 		state.Members, state.PeerLimit = int(n[1]), n[2]

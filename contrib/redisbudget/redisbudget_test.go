@@ -341,6 +341,26 @@ func TestPauseReachesTheOthers(t *testing.T) {
 	}
 }
 
+// A pause outlasts what Redis has forgotten of it: who joins then is told as well.
+func TestPauseOutlastsRedis(t *testing.T) {
+	s := start(t)
+	c := client(t, s.addr())
+	a := newReplica(t, c, redisbudget.Config{})
+	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
+	end := time.Now().Add(time.Hour)
+	a.guard.Pause(end)
+	until(t, "pause in Redis", func() bool { return c.HExists(t.Context(), "flyball:{test}", "gate").Val() })
+	time.Sleep(time.Second) // the first one has heard of its own pause
+	if err := c.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b := newReplica(t, c, redisbudget.Config{})
+	until(t, "pause of the one that joins", func() bool { return b.guard.Stats().Paused > 0 })
+	if d := time.Until(end) - b.guard.Stats().Paused; d.Abs() > time.Second {
+		t.Errorf("its pause ends %v before it should", d)
+	}
+}
+
 // A server whose clock goes back, as when a replica takes over, makes no pause longer, and nobody gets more than he had.
 func TestClockGoesBack(t *testing.T) {
 	s := start(t)
