@@ -340,6 +340,9 @@ func (s *Shared) exchange(ctx context.Context) {
 		s.lost(err)
 		return
 	}
+	if end := now.Add(st.Asked); st.Asked > 0 && end.After(s.lifted) && s.guard.Stats().Asked == 0 {
+		s.lifted = end // it was ended meanwhile
+	}
 	if left := time.Duration(n[0]) * time.Millisecond; left > 0 {
 		if until := now.Add(left); until.After(s.pause) {
 			s.pause = until

@@ -409,6 +409,45 @@ func TestResumeStays(t *testing.T) {
 	until(t, "a longer pause", func() bool { return a.guard.Stats().Paused > time.Hour })
 }
 
+// within calls something once a command has been answered.
+type within struct{ do atomic.Pointer[func()] }
+
+func (*within) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*within) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (w *within) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if do := w.do.Swap(nil); do != nil {
+			(*do)()
+		}
+		return err
+	}
+}
+
+// It does not come back either with an exchange that is on its way.
+func TestResumeDuringAnExchange(t *testing.T) {
+	s := start(t)
+	c := client(t, s.addr())
+	w := &within{}
+	c.AddHook(w)
+	a := newReplica(t, c, redisbudget.Config{})
+	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
+	a.guard.Pause(time.Now().Add(time.Hour))
+	time.Sleep(time.Second) // it has heard of its own pause
+	resumed := make(chan bool)
+	resume := func() { a.guard.Resume(); close(resumed) }
+	w.do.Store(&resume)
+	<-resumed
+	time.Sleep(time.Second) // some exchanges
+	if p := a.guard.Stats().Paused; p != 0 {
+		t.Errorf("a second after Resume the guard pauses for %v", p)
+	}
+}
+
 // holding is a law that holds everything back for a while, because of what it alone has seen.
 type holding struct {
 	*adaptive.Fixed
