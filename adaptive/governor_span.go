@@ -44,9 +44,10 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if saved := s.Burst.saved(lower); !p.Measured && s.Chance < noiseTrial && !s.Limiting && i == paceRequests && paused < 0.5*dt && saved >= burstSaves && saved >= burstSpan*lower && saved <= mostBurstSpan*lower {
 		p.Saves = true
 	}
-	slow := i == paceRequests && g.slow(p.Known)
+	slow := i == paceRequests && s.Sharing == 0 && g.slow(p.Known)
 	if slow && !p.Saves && !s.countsTokens() {
 		// What had come back for the next call is lost at a refusal, if nothing is saved up: anything from none to all of a call, which is much of the few that passed.
+		// Others who use the quota, too, would have had it.
 		lower = max(lower, min(p.Rate, (dn+refusedLoses*refused)/dt))
 	}
 	switch soon := dn < soonRefused+u; {

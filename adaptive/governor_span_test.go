@@ -142,26 +142,33 @@ func TestGovernorGuessTried(t *testing.T) {
 }
 
 // A quota that saves up nothing loses what had come back for a call that it refuses: half a call on average, which is much of the few that pass between two refusals of a slow one.
-// Not more than the pace at which it refuses; one that saves up loses nothing, and of a fast one it is next to nothing.
+// Not more than the pace at which it refuses; one that saves up loses nothing, of a fast one it is next to nothing, and others have it where they use the quota, too.
 func TestGovernorRefusalsLose(t *testing.T) {
 	for _, test := range []struct {
 		name                         string
 		i                            int
 		known, pace, passed, refused float64
-		saves                        bool
+		set                          func(*GovernorState)
 		want                         float64
 	}{
-		{"slow", paceRequests, 0.25, 0.4, 5, 2, false, 0.24},
-		{"more refusals", paceRequests, 0.25, 0.4, 5, 4, false, 0.28},
-		{"no more than the pace", paceRequests, 0.25, 0.25, 5, 4, false, 0.25},
-		{"it saves up", paceRequests, 0.25, 0.4, 5, 2, true, 0.2},
-		{"fast", paceRequests, 2, 3, 40, 2, false, 1.6},
-		{"tokens", paceTokens, 0.25, 0.4, 5, 2, false, 0.2},
+		{"slow", paceRequests, 0.25, 0.4, 5, 2, nil, 0.24},
+		{"more refusals", paceRequests, 0.25, 0.4, 5, 4, nil, 0.28},
+		{"no more than the pace", paceRequests, 0.25, 0.25, 5, 4, nil, 0.25},
+		{"it saves up", paceRequests, 0.25, 0.4, 5, 2, func(s *GovernorState) { s.Pace[paceRequests].Saves = true }, 0.2},
+		{"fast", paceRequests, 2, 3, 40, 2, nil, 1.6},
+		{"tokens", paceTokens, 0.25, 0.4, 5, 2, nil, 0.2},
+		{"tokens may be what counts", paceRequests, 0.25, 0.4, 5, 2, func(s *GovernorState) {
+			s.Told[toldInput].Of, s.Spent.Mean, s.LastPause = toldMemory, 1000, 10*time.Second
+		}, 0.2},
+		{"others may use it", paceRequests, 0.25, 0.4, 5, 2, func(s *GovernorState) { s.Sharing = 0.5 }, 0.2},
 	} {
 		g := New(Config{})
 		p := &g.s.Pace[test.i]
 		g.s.At, g.s.TokensPerCall = time.Minute, 1
-		*p = PaceState{Rate: test.pace, Known: test.known, Ceiling: test.known, Lowest: float32(test.pace), Saves: test.saves}
+		*p = PaceState{Rate: test.pace, Known: test.known, Ceiling: test.known, Lowest: float32(test.pace)}
+		if test.set != nil {
+			test.set(&g.s)
+		}
 		g.measure(test.i, test.passed, 25, 0, test.refused, 0)
 		if math.Abs(p.Known-test.want) > 1e-6 {
 			t.Errorf("%s: %v a second, want %v", test.name, p.Known, test.want)
