@@ -45,9 +45,9 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Saves = true
 	}
 	slow := i == paceRequests && s.Sharing == 0 && g.slow(p.Known)
-	if slow && !p.Saves && !s.countsTokens() {
+	if slow && !p.Saves && s.LastPause == 0 {
 		// What had come back for the next call is lost at a refusal, if nothing is saved up: anything from none to all of a call, which is much of the few that passed.
-		// Others who use the quota, too, would have had it.
+		// Beside a delay the next one comes when there is all of it, and others who use the quota, too, would have had it.
 		lower = max(lower, min(p.Rate, (dn+refusedLoses*refused)/dt))
 	}
 	switch soon := dn < soonRefused+u; {
