@@ -13,6 +13,8 @@ const (
 	spanKnown = 0.125
 	// aboveSame is how many times what passed a pace must be that refuses again for that to say that the quota saves up nothing.
 	aboveSame = 1.08
+	// refusedLoses is how many calls of what a slow quota gives that saves up nothing are lost by each that it refuses, on average.
+	refusedLoses = 0.5
 	// guessKept is the least share of a guess that a pace is kept for after it was averaged with what was known, which differs by 15 % at most.
 	guessKept = 0.92
 	// mostFlips bounds how often in a row the same pace must have refused to say that a quota saves up nothing: 2 to the power of it.
@@ -42,8 +44,14 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	if saved := s.Burst.saved(lower); !p.Measured && s.Chance < noiseTrial && !s.Limiting && i == paceRequests && paused < 0.5*dt && saved >= burstSaves && saved >= burstSpan*lower && saved <= mostBurstSpan*lower {
 		p.Saves = true
 	}
+	slow := i == paceRequests && s.Sharing == 0 && g.slow(p.Known)
+	if slow && !p.Saves && s.LastPause == 0 {
+		// What had come back for the next call is lost at a refusal, if nothing is saved up: anything from none to all of a call, which is much of the few that passed.
+		// Beside a delay the next one comes when there is all of it, and others who use the quota, too, would have had it.
+		lower = max(lower, min(p.Rate, (dn+refusedLoses*refused)/dt))
+	}
 	switch soon := dn < soonRefused+u; {
-	case p.Guess > 0 && soon && g.costly(s.At) && s.Others == 0 && p.guessTried():
+	case p.Guess > 0 && soon && (slow || g.costly(s.At)) && s.Others == 0 && p.guessTried():
 		// Few calls pass between two tries of a slow quota, and a faster pace is refused whether the guess holds or not, if nobody else is served.
 	case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
 		p.Saves = true
@@ -58,12 +66,12 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		// At the same pace again, however long it was kept below: it may save up hardly anything. A limit on calls does that, too.
 		p.Saves, p.Alike, p.Flips = false, 0, min(p.Flips+1, mostFlips)
 	}
-	slow := !p.Saves && p.slow(dn, dt, paused)
+	low := !p.Saves && p.slow(dn, dt, paused)
 	off := g.spanOff(p, dn, u)
 	if s.Charged && s.Chance < noiseTrial {
 		off += max(0, refused-1) // each of them may have been charged
 	}
-	fits := p.fits(dn, dt, paused, off, slow || s.SpanSlow, s.LastPause.Seconds())
+	fits := p.fits(dn, dt, paused, off, low || s.SpanSlow, s.LastPause.Seconds())
 	if fits && p.SpanCalls >= spanCalls && p.Met > 0 && !again {
 		// A bucket that is tried after as long a time refuses at the same pace, too, so the more often it was another one, the less one that comes again says.
 		p.Saves, p.Alike, p.Flips = true, 0, min(p.Flips+1, mostFlips)
@@ -77,7 +85,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Excess = float32(max(0, dn-p.Known*dt))
 	}
 	if i == paceRequests {
-		s.SpanSlow = fits && s.SpanSlow || slow
+		s.SpanSlow = fits && s.SpanSlow || low
 	}
 	p.addSpan(fits, dn, dt, paused)
 

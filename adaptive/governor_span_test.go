@@ -112,7 +112,7 @@ func TestGovernorSavesAtTheSamePace(t *testing.T) {
 }
 
 // Of a slow quota few calls pass between two tries, and a pace above a guess is refused, too, where the guess holds: that says nothing of what is saved up. A refusal
-// at the guess does, and so does one after others lowered what is kept, one without a delay, and one where others may have been served.
+// at the guess does, and so does one after others lowered what is kept, one of a quota that is not slow without a delay, and one where others may have been served.
 func TestGovernorGuessTried(t *testing.T) {
 	for _, test := range []struct {
 		name               string
@@ -125,7 +125,8 @@ func TestGovernorGuessTried(t *testing.T) {
 		{"averaged with what was known", 0.141, 0.15, 0.187, time.Second, 0, false},
 		{"at the guess", 0.15, 0.15, 0.15, time.Second, 0, true},
 		{"lowered since", 0.11, 0.15, 0.187, time.Second, 0, true},
-		{"no delay", 0.15, 0.15, 0.187, 0, 0, true},
+		{"no delay", 0.15, 0.15, 0.187, 0, 0, false},
+		{"no delay, not slow", 1.7, 1.7, 2.1, 0, 0, true},
 		{"others may use it", 0.15, 0.15, 0.187, time.Second, 1, true},
 	} {
 		g := New(Config{})
@@ -136,6 +137,40 @@ func TestGovernorGuessTried(t *testing.T) {
 		g.measure(paceRequests, 18, 140, test.delay.Seconds(), 1, 0)
 		if p.Saves != test.saves {
 			t.Errorf("%s: saves up: %v, want %v", test.name, p.Saves, test.saves)
+		}
+	}
+}
+
+// A quota that saves up nothing loses what had come back for a call that it refuses: half a call on average, which is much of the few that pass between two refusals of a slow one.
+// Not more than the pace at which it refuses; one that saves up loses nothing, of a fast one it is next to nothing, beside a delay the next call comes when there is all of it,
+// and others have it where they use the quota, too.
+func TestGovernorRefusalsLose(t *testing.T) {
+	for _, test := range []struct {
+		name                         string
+		i                            int
+		known, pace, passed, refused float64
+		set                          func(*GovernorState)
+		want                         float64
+	}{
+		{"slow", paceRequests, 0.25, 0.4, 5, 2, nil, 0.24},
+		{"more refusals", paceRequests, 0.25, 0.4, 5, 4, nil, 0.28},
+		{"no more than the pace", paceRequests, 0.25, 0.25, 5, 4, nil, 0.25},
+		{"it saves up", paceRequests, 0.25, 0.4, 5, 2, func(s *GovernorState) { s.Pace[paceRequests].Saves = true }, 0.2},
+		{"fast", paceRequests, 2, 3, 40, 2, nil, 1.6},
+		{"tokens", paceTokens, 0.25, 0.4, 5, 2, nil, 0.2},
+		{"a delay was named", paceRequests, 0.25, 0.4, 5, 2, func(s *GovernorState) { s.LastPause = 10 * time.Second }, 0.2},
+		{"others may use it", paceRequests, 0.25, 0.4, 5, 2, func(s *GovernorState) { s.Sharing = 0.5 }, 0.2},
+	} {
+		g := New(Config{})
+		p := &g.s.Pace[test.i]
+		g.s.At, g.s.TokensPerCall = time.Minute, 1
+		*p = PaceState{Rate: test.pace, Known: test.known, Ceiling: test.known, Lowest: float32(test.pace)}
+		if test.set != nil {
+			test.set(&g.s)
+		}
+		g.measure(test.i, test.passed, 25, 0, test.refused, 0)
+		if math.Abs(p.Known-test.want) > 1e-6 {
+			t.Errorf("%s: %v a second, want %v", test.name, p.Known, test.want)
 		}
 	}
 }
