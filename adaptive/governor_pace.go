@@ -205,8 +205,8 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = t, passed, s.PausedSum, s.Refused
 	}
 	if i == paceRequests {
-		if noted || !first && passed-s.RefusedCount >= 1 && s.Sharing < soonCounts {
-			s.Gives.Most = 0 // in a row, too, if something passed since the refusal before, that others did not cause: at a slower pace, and it refused all the same
+		if noted || !first && passed-s.RefusedCount >= 1 && s.Sharing < soonCounts && s.Chance <= 0 {
+			s.Gives.Most = 0 // in a row, too, if something passed since the refusal before, that neither others caused nor chance: at a slower pace, and it refused all the same
 		}
 		if least := float64(s.Gives.Gives); first && p.Rate < paceMargin*least && s.Turn.Period == 0 {
 			p.Rate, p.Known = paceMargin*least, max(p.Known, least)

@@ -24,17 +24,18 @@ func TestGovernorAloneBesidePace(t *testing.T) {
 }
 
 // A row of refusals at slower and slower paces, between which calls pass, is of a quota that gives less than it did: the pace does not go back to what that was. One between which
-// nothing passes may be of a window that is used up, and says nothing of what it gives, and so it is where others may fill a limit.
+// nothing passes may be of a window that is used up, and says nothing of what it gives, and so it is where others may fill a limit, or refusals may mean nothing.
 func TestGovernorLeastInRows(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		passed  int
 		sharing float32
+		chance  float32
 		known   bool
-	}{{"calls pass", 1, 0, false}, {"nothing passes", 0, 0, true}, {"others refuse them", 1, soonCounts, true}} {
+	}{{"calls pass", 1, 0, 0, false}, {"nothing passes", 0, 0, 0, true}, {"others refuse them", 1, soonCounts, 0, true}, {"chance", 1, 0, 0.5, true}} {
 		g := boundedAndPaced(0, 12, 0)
 		s := &g.s
-		s.Limit, s.Streak, s.Sharing = 30, 1, test.sharing
+		s.Limit, s.Streak, s.Sharing, s.Chance = 30, 1, test.sharing, test.chance
 		s.Gives = LeastState{Gives: 163, Most: 167}
 		s.Pace[paceRequests] = PaceState{Rate: 150, Known: 164, Ceiling: 164, Sure: true, Measured: true, Use: 1, AnchorAt: s.At, AnchorCount: g.accepted()}
 		for range 3 {
