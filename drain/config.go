@@ -58,8 +58,8 @@ type Config struct {
 	QuotaPause time.Duration
 	// StopAfter is how many jobs in a row, without one that ended well, may be refused by the upstream for what they are (400,
 	// 403, 404) before the run stops with ErrRefused: a wrong model or path makes a dead letter of each job (1 or more). Those
-	// count, too, that become dead letters because they failed (500, a time-out, a broken connection), but for those that were on their way
-	// when the first of them did; then it is ErrFailing. Zero
+	// count, too, that become dead letters because they failed (500, a time-out, a broken connection), if half as many were sent after
+	// the first of them did: what is on its way may fail at once. Then it is ErrFailing. Zero
 	// means 100; -1 means any number.
 	StopAfter int
 	// Grace is how long calls in flight may take to end when the run is stopped (1 ms or more). Zero means 30 s.

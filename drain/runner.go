@@ -58,6 +58,7 @@ type Runner struct {
 	unburied map[string]ended // by id; see remember
 	straight int              // dead letters in a row by what the upstream answered
 	firstBad time.Time        // when the first of them was answered
+	later    int              // of them, how many were sent after that, or refused
 	ran      bool
 }
 

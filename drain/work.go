@@ -254,19 +254,19 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 	return 0, true
 }
 
-// tooMany counts a job that came to nothing, and reports whether more than Config.StopAfter did so since one ended well. What was sent before
-// the first of them came to nothing does not count: all that is on its way fails at once where a connection breaks. A refusal counts whenever it was sent (zero).
+// tooMany counts a job that came to nothing, and reports whether more than Config.StopAfter did so since one ended well. All that is on its way
+// fails at once where a connection breaks, so half as many must have been sent after the first of them was answered. A refusal counts for that whenever it was sent (zero).
 func (r *Runner) tooMany(sent time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.straight == 0:
-		r.firstBad = time.Now()
-	case !sent.IsZero() && sent.Before(r.firstBad):
-		return false
+	if r.straight == 0 {
+		r.firstBad, r.later = time.Now(), 0
 	}
 	r.straight++
-	return r.cfg.StopAfter > 0 && r.straight > r.cfg.StopAfter
+	if sent.IsZero() || !sent.Before(r.firstBad) {
+		r.later++
+	}
+	return r.cfg.StopAfter > 0 && r.straight > r.cfg.StopAfter && 2*r.later >= r.cfg.StopAfter
 }
 
 // refused ends a job that the upstream refuses for what it is. It stops the run when that is the run's fault, most likely.
