@@ -111,17 +111,23 @@ func TestExitCodeWithoutReader(t *testing.T) {
 	}
 }
 
-// A terminal that is closed ends a run as Ctrl-C does: calls in flight end, and their answers are there.
-func TestDrainWhoseTerminalIsClosed(t *testing.T) {
-	called, release := make(chan bool), make(chan bool)
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// holding is an upstream that says when it has a call, and answers it when release is closed.
+func holding(t *testing.T, answer string) (up *httptest.Server, called <-chan bool, release chan bool) {
+	calls, release := make(chan bool), make(chan bool)
+	up = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		called <- true
+		calls <- true
 		<-release
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"object":"chat.completion","choices":[]}`)
+		_, _ = io.WriteString(w, answer)
 	}))
-	defer up.Close()
+	t.Cleanup(up.Close)
+	return up, calls, release
+}
+
+// A terminal that is closed ends a run as Ctrl-C does: calls in flight end, and their answers are there.
+func TestDrainWhoseTerminalIsClosed(t *testing.T) {
+	up, called, release := holding(t, `{"object":"chat.completion","choices":[]}`)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.jsonl")
 	var stderr lines
@@ -139,14 +145,7 @@ func TestDrainWhoseTerminalIsClosed(t *testing.T) {
 
 // A SIGHUP that comes while calls end, from what rotates keys or renews files, cuts none of them.
 func TestHangupWhileCallsEnd(t *testing.T) {
-	called, release := make(chan bool), make(chan bool)
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		called <- true
-		<-release
-		_, _ = io.WriteString(w, "whole")
-	}))
-	defer up.Close()
+	up, called, release := holding(t, `{"whole":true}`)
 	file := filepath.Join(t.TempDir(), "limits.toml")
 	if err := os.WriteFile(file, []byte("[upstream.up]\nbase_url = '"+up.URL+"'\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -184,7 +183,7 @@ func TestHangupWhileCallsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(release)
-	if got := <-answer; got != "whole" {
+	if got := <-answer; got != `{"whole":true}` {
 		t.Errorf("the call got %q, want its answer", got)
 	}
 	if err := cmd.Wait(); err != nil {
