@@ -288,6 +288,8 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			var e *kerr.Error
 			switch {
 			case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			case putOut(err):
+				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
 			default:
@@ -310,6 +312,12 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			return nil, fatal
 		}
 	}
+}
+
+// putOut reports whether an error says that the brokers no longer count on this member, as after a silence that was longer than the session's
+// time-out. The client joins again by itself, and what it had was lost.
+func putOut(err error) bool {
+	return errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress)
 }
 
 // due returns deliveries whose time has come, and when the next one is due; wake ends the wait for others when that changes.
