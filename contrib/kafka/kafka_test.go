@@ -548,7 +548,8 @@ func putOut(t *testing.T, c *kgo.Client, group string) {
 	}
 }
 
-// Who was silent for longer than the session's time-out, because of the network or a process that was stopped, joins again.
+// Who was silent for longer than the session's time-out, because of the network or a process that was stopped, joins again. What comes again, as it
+// was not committed, is not sent again, also where it has become a dead letter.
 func TestPutOutOfTheGroup(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
 		const n = 600
@@ -556,6 +557,9 @@ func TestPutOutOfTheGroup(t *testing.T) {
 		f.up.takes = 50 * time.Millisecond
 		var rs []*kgo.Record
 		for i := range n {
+			if i%10 == 0 {
+				rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i / 10 % 2), Value: line(fmt.Sprint("bad-", i), i)})
+			}
 			rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)})
 		}
 		if err := c.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
@@ -567,6 +571,11 @@ func TestPutOutOfTheGroup(t *testing.T) {
 		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == n })
 		if err := a.stop(); err != nil {
 			t.Error(err)
+		}
+		for id, times := range f.up.sent {
+			if times != 1 {
+				t.Errorf("%s was sent %d times", id, times)
+			}
 		}
 		if len(f.up.wrong) > 0 {
 			t.Errorf("%d jobs were sent although their results were durable, such as %s", len(f.up.wrong), f.up.wrong[0])

@@ -499,6 +499,7 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	}
 	// A dead letter that somebody moved back is a new job: what was counted before is why it was dead.
 	if _, dead := m.Headers[headerReason]; !dead {
+		d.Again = m.Redelivered
 		d.Attempts += int(number(m.Headers[headerAttempts]))
 		d.Retries = int(number(m.Headers[headerRetries]))
 		if ms := number(m.Headers[headerSince]); ms > 0 {

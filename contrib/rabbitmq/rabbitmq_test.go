@@ -517,7 +517,7 @@ func TestDeadLetterMovedBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = fetch()
-	if d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
+	if d.Again || d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
 		t.Errorf("moved back it has %d attempts, %d retries, since %v; want a new job", d.Attempts, d.Retries, d.Since)
 	}
 	if err := src.Retry(t.Context(), d, time.Second, "refused"); err != nil {
@@ -525,6 +525,23 @@ func TestDeadLetterMovedBack(t *testing.T) {
 	}
 	if again := fetch(); again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(time.UnixMilli(d.Since.UnixMilli())) {
 		t.Errorf("tried again it has %d attempts, %d retries, since %v; want 1, 1, %v", again.Attempts, again.Retries, again.Since, d.Since)
+	}
+}
+
+// A message that comes again because the connection was lost is known as such.
+func TestDeliveredAgain(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("again-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	publish(t, admin(t, u), queue, `{"custom_id":"a","url":"/x","body":{}}`)
+	if fetch(t, src, 1)[0].Again {
+		t.Error("the first time it was handed out before")
+	}
+	src.Close()
+	src = open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	if !fetch(t, src, 1)[0].Again {
+		t.Error("the second time it was not handed out before")
 	}
 }
 
