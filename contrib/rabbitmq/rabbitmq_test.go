@@ -637,6 +637,51 @@ func pluggable(u string) (rabbitmq.Config, *atomic.Bool) {
 	}}, plug
 }
 
+// What listens in the broker's place and says nothing holds up neither the end of a run nor the next attempt.
+func TestConnectingToWhoSaysNothing(t *testing.T) {
+	t.Parallel()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	var mu sync.Mutex
+	var conns []net.Conn
+	cfg := rabbitmq.Config{URL: url(t), Queue: fmt.Sprintf("mute-%d", rand.Uint64()), Dial: func(network, address string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := len(conns); n == 1 || n == 2 {
+			address = mute.Addr().String()
+		}
+		c, err := net.Dial(network, address)
+		conns = append(conns, c)
+		return c, err
+	}}
+	src := open(t, cfg)
+	defer src.Close()
+	mu.Lock()
+	conns[0].Close()
+	mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if ds, err := src.Fetch(ctx, 1); err == nil {
+			t.Errorf("Fetch returned %d deliveries", len(ds))
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(9 * time.Second):
+		t.Fatal("the end of a run waits for who says nothing")
+	}
+	publish(t, admin(t, cfg.URL), cfg.Queue, "a")
+	if err := <-comes(t.Context(), src, "a"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A broker that takes no messages does not keep a run from its end, which hands back what it has.
 func TestHandingBackToABrokerThatDoesNotRead(t *testing.T) {
 	u := url(t)
