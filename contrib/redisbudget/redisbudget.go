@@ -203,6 +203,12 @@ func (s *Shared) Close() error {
 	s.guard.ShareBudget(make([]float64, s.cfg.Limits))
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeout)
 	defer cancel()
+	if s.late != nil { // it would take the part again if it came after what follows
+		select {
+		case <-s.late:
+		case <-ctx.Done():
+		}
+	}
 	// Nothing is lost when Redis does not hear of it: the part is free after TTL.
 	if err := s.client.HDel(ctx, s.key(), "m:"+s.id).Err(); err != nil {
 		return fmt.Errorf("redisbudget: %w", err)
@@ -384,6 +390,7 @@ func (s *Shared) ask(ctx context.Context, args []any) ([]string, error) {
 	go func() { // ends when the client returns
 		reply, err := script.Run(call, s.client, []string{s.key()}, args...).StringSlice()
 		came <- answer{reply, err}
+		close(came)
 	}()
 	select {
 	case a := <-came:

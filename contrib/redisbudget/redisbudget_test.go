@@ -602,6 +602,53 @@ func TestLateExchange(t *testing.T) {
 	notMore(t, []*replica{a, other}, time.Second)
 }
 
+// slow holds exchanges back until they are given up and a little longer.
+type slow struct{ held atomic.Pointer[chan struct{}] }
+
+func (*slow) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if held := s.held.Load(); held != nil && cmd.Name() == "evalsha" {
+			s.held.Store(nil)
+			close(*held)
+			<-ctx.Done()
+			time.Sleep(50 * time.Millisecond)
+			return next(context.WithoutCancel(ctx), cmd)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// The part is given back also when an exchange is on its way just then.
+func TestCloseDuringAnExchange(t *testing.T) {
+	s := start(t)
+	c, h := client(t, s.addr()), &slow{}
+	c.AddHook(h)
+	a := newReplica(t, c, redisbudget.Config{Timeout: 10 * time.Second})
+	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
+	held := make(chan struct{})
+	h.held.Store(&held)
+	<-held
+	if err := a.shared.Close(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	fields, err := c.HKeys(t.Context(), "flyball:{test}").Result()
+	if err != nil || len(fields) == 0 {
+		t.Fatal(fields, err)
+	}
+	for _, f := range fields {
+		if strings.HasPrefix(f, "m:") {
+			t.Errorf("who has gone still has a part: %v", fields)
+		}
+	}
+}
+
 // A client that does not heed that a context ends, which is go-redis' default, does not keep a guard from starting nothing.
 func TestClientThatWaits(t *testing.T) {
 	s := start(t)
