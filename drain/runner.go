@@ -56,6 +56,7 @@ type Runner struct {
 	active   map[string]*task
 	lanes    map[string]*lane
 	unburied map[string]ended // by id; see remember
+	letters  letters          // see remember
 	straight int              // dead letters in a row by what the upstream answered
 	firstBad time.Time        // when the first of them was answered
 	later    int              // of them, how many were sent after that, or refused
@@ -91,6 +92,35 @@ type start struct {
 type ended struct {
 	task  *task
 	fault Fault
+}
+
+// letters knows the jobs that were sent and are dead letters; of many, the last ones.
+type letters struct{ now, before map[string]Hash }
+
+// mostLetters is how many of them are known at least.
+const mostLetters = 50_000
+
+func (l *letters) add(job *Job) {
+	if len(l.now) >= mostLetters {
+		l.now, l.before = nil, l.now
+	}
+	if l.now == nil {
+		l.now = map[string]Hash{}
+	}
+	l.now[job.ID] = job.Hash
+}
+
+func (l *letters) remove(job *Job) {
+	delete(l.now, job.ID)
+	delete(l.before, job.ID)
+}
+
+func (l *letters) has(job *Job) bool {
+	h, ok := l.now[job.ID]
+	if !ok {
+		h, ok = l.before[job.ID]
+	}
+	return ok && h == job.Hash
 }
 
 // lane is the jobs of one key; the first of them is on its way.
@@ -310,6 +340,13 @@ func (r *Runner) take(d *Delivery) {
 	if end := r.finished(job); end != nil {
 		r.mu.Unlock()
 		r.start(t, end)
+		return
+	}
+	if !d.Again {
+		r.letters.remove(job) // somebody wants it done after all
+	} else if r.letters.has(job) {
+		r.mu.Unlock()
+		r.start(t, func(r *Runner, t *task) { r.settle(t, r.cfg.Source.Ack) })
 		return
 	}
 	r.active[job.ID] = t

@@ -1096,6 +1096,45 @@ func TestDeadLetterOfALostDelivery(t *testing.T) {
 	}
 }
 
+// unheard is one to which nothing arrives of a dead letter but the letter itself, until it has lost its connection.
+type unheard struct{ *reconnecting }
+
+func (s unheard) Dead(ctx context.Context, d *drain.Delivery, l *drain.DeadLetter) error {
+	if s.gone(d) || len(s.Letters()) > 0 {
+		return s.reconnecting.Dead(ctx, d, l)
+	}
+	again := *d
+	if err := s.Memory.Dead(ctx, d, l); err != nil {
+		return err
+	}
+	again.Again = true
+	time.AfterFunc(time.Second, func() { s.Publish(&again) })
+	return nil
+}
+
+// A job is delivered again although its dead letter is there, because what was settled did not arrive. It is not sent again; one that
+// somebody has put there anew is.
+func TestDeadLetterThatIsDeliveredAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.cfg.Source = unheard{&reconnecting{Memory: w.src, lost: map[*drain.Delivery]bool{}}}
+		w.up.answer = func(*drain.Job, int) drain.Answer { return failed(500, feedback.ServerError) }
+		w.src.Publish(jobs(1)...)
+		var before int
+		time.AfterFunc(10*time.Second, func() { before = w.up.times("job-0"); w.src.Publish(jobs(1)...) })
+		time.AfterFunc(20*time.Second, w.src.Finish)
+		if _, err := w.run(t); err != nil {
+			t.Error(err)
+		}
+		if after := w.up.times("job-0"); before != 1 || after != 2 {
+			t.Errorf("it was sent %d times, want once, and %d times with what was put there anew, want twice", before, after)
+		}
+		if n := len(w.src.Letters()); n != 2 {
+			t.Errorf("%d dead letters, want one of each", n)
+		}
+	})
+}
+
 // keeping is one that knows what it has lost.
 type keeping struct{ *reconnecting }
 

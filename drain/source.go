@@ -71,6 +71,9 @@ type Delivery struct {
 	Attempts int
 	// Retries is how many of these attempts ended with Source.Retry: they say nothing against the job.
 	Retries int
+	// Again says that this very message was handed out before, as the source knows: its settling did not arrive. One that somebody has put
+	// there anew, a dead letter above all, is another message. The runner does not send a job again then whose dead letter is there.
+	Again bool
 	// Since is when the job was first delivered, as far as the source knows; zero means now.
 	Since time.Time
 	// HoldUntil is until when the job may be held without being settled; zero means as long as it takes.

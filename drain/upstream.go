@@ -109,6 +109,8 @@ func NewHTTP(h HTTP) (*HTTP, error) {
 	if h.Base == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1<<16
+		// Else a connection whose other end is gone without a word takes all jobs, until the kernel gives it up after a quarter of an hour.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
 		h.Base = t
 	}
 	h.Header = h.Header.Clone()

@@ -464,12 +464,14 @@ func (r *Runner) bury(t *task, f Fault) {
 }
 
 // remember keeps why a job that was sent is dead for as long as its source has no dead letter of it: when it is delivered again, it is
-// put aside and not sent again.
+// put aside and not sent again. Once there is a dead letter, it is only known that there is one: whether the source will deliver the job again
+// because what was settled did not arrive there, as with a connection that is cut or offsets that were not committed, nobody knows.
 func (r *Runner) remember(t *task, f Fault, buried bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if buried {
 		delete(r.unburied, t.job.ID)
+		r.letters.add(t.job)
 	} else {
 		r.unburied[t.job.ID] = ended{t, f}
 	}

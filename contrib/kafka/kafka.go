@@ -135,6 +135,7 @@ type Source struct {
 
 	mu      sync.Mutex
 	parts   map[place]*partition
+	ahead   map[place]int64    // the offset after the last one that was handed out, also of partitions that are gone
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
 	paused  bool
@@ -177,7 +178,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -288,6 +289,8 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			var e *kerr.Error
 			switch {
 			case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			case putOut(err):
+				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
 			default:
@@ -310,6 +313,12 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			return nil, fatal
 		}
 	}
+}
+
+// putOut reports whether an error says that the brokers no longer count on this member, as after a silence that was longer than the session's
+// time-out. The client joins again by itself, and what it had was lost.
+func putOut(err error) bool {
+	return errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress)
 }
 
 // due returns deliveries whose time has come, and when the next one is due; wake ends the wait for others when that changes.
@@ -348,12 +357,16 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	h := &handle{part: p, record: r}
 	d := &drain.Delivery{
 		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
+		Again: r.Offset < s.ahead[at],
 	}
+	s.ahead[at] = max(s.ahead[at], r.Offset+1)
 	if d.ID == "" {
 		d.ID = d.Where
 	}
 	// A dead letter that somebody copied back is a new job: what was counted before is why it was dead.
-	if header(r, headerAt) == "" {
+	if header(r, headerAt) != "" {
+		d.Again = false
+	} else {
 		if n, err := strconv.Atoi(header(r, headerAttempts)); err == nil && n > 0 {
 			d.Attempts, d.Retries = n, n
 		}

@@ -523,6 +523,66 @@ func TestPauseLongerThanTheSession(t *testing.T) {
 	})
 }
 
+// putOut has the brokers forget all members of a group, as after a silence that was longer than the session's time-out.
+func putOut(t *testing.T, c *kgo.Client, group string) {
+	t.Helper()
+	ask := kmsg.NewPtrDescribeGroupsRequest()
+	ask.Groups = []string{group}
+	groups, err := ask.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group = group
+	for _, m := range groups.Groups[0].Members {
+		member := kmsg.NewLeaveGroupRequestMember()
+		member.MemberID = m.MemberID
+		leave.Members = append(leave.Members, member)
+	}
+	resp, err := leave.RequestWith(t.Context(), c)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil || len(leave.Members) == 0 {
+		t.Fatalf("%d members are put out: %v", len(leave.Members), err)
+	}
+}
+
+// Who was silent for longer than the session's time-out, because of the network or a process that was stopped, joins again. What comes again, as it
+// was not committed, is not sent again, also where it has become a dead letter.
+func TestPutOutOfTheGroup(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 600
+		f, c := newFleet(t, brokers, 2)
+		f.up.takes = 50 * time.Millisecond
+		var rs []*kgo.Record
+		for i := range n {
+			if i%10 == 0 {
+				rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i / 10 % 2), Value: line(fmt.Sprint("bad-", i), i)})
+			}
+			rs = append(rs, &kgo.Record{Topic: f.topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)})
+		}
+		if err := c.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		a := f.join(nil)
+		f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 50 })
+		putOut(t, c, f.topic)
+		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == n })
+		if err := a.stop(); err != nil {
+			t.Error(err)
+		}
+		for id, times := range f.up.sent {
+			if times != 1 {
+				t.Errorf("%s was sent %d times", id, times)
+			}
+		}
+		if len(f.up.wrong) > 0 {
+			t.Errorf("%d jobs were sent although their results were durable, such as %s", len(f.up.wrong), f.up.wrong[0])
+		}
+	})
+}
+
 // Jobs of one key are sent in their order, also when one of them is refused.
 func TestOrdered(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {

@@ -125,7 +125,7 @@ type ReplyConfig struct {
 	URL string
 	// Queue gets the results. It is made when it is not there, as a quorum queue.
 	Queue string
-	// Dial connects; nil means TCP with a time-out of 10 s.
+	// Dial connects; nil means TCP with a time-out of 10 s. The handshake may take as long again.
 	Dial func(network, address string) (net.Conn, error)
 	// Log is told when the broker takes no messages, and when it does again. nil tells nobody.
 	Log func(format string, args ...any)
@@ -174,10 +174,11 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 		_ = r.conn.Close()
 		r.conn = nil
 	}
-	conn, err := connect(r.cfg.URL, r.cfg.Dial, r.cfg.Log)
+	conn, err := connect(ctx, r.cfg.URL, r.cfg.Dial, r.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
+	defer conn.within(ctx)()
 	if again && limiter.Sleep(ctx, bootTime) != nil {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)

@@ -51,7 +51,7 @@ type Config struct {
 	DeliveryLimit int
 	// KeyHeader is the header that holds a job's drain.Delivery.Key. Empty means none.
 	KeyHeader string
-	// Dial connects; nil means TCP with a time-out of 10 s.
+	// Dial connects; nil means TCP with a time-out of 10 s. The handshake may take as long again.
 	Dial func(network, address string) (net.Conn, error)
 	// Log is told of lost connections; nil means that nobody is.
 	Log func(format string, args ...any)
@@ -213,17 +213,27 @@ func Open(cfg Config) (*Source, error) {
 
 func (c *Config) deadQueue() string { return c.Queue + ".dead" }
 
+// dialTime is how long connecting may take, and the handshake after it.
+const dialTime = 10 * time.Second
+
 // connect makes a connection.
-func connect(url string, dial func(network, address string) (net.Conn, error), log func(string, ...any)) (*connection, error) {
+func connect(ctx context.Context, url string, dial func(network, address string) (net.Conn, error), log func(string, ...any)) (*connection, error) {
 	if dial == nil {
-		dial = amqp.DefaultDial(10 * time.Second)
+		dial = amqp.DefaultDial(dialTime)
 	}
-	c := &connection{}
+	c, shaken := &connection{}, func() {}
 	conn, err := amqp.DialConfig(url, amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US", Dial: func(network, address string) (net.Conn, error) {
 		raw, err := dial(network, address)
+		if err != nil {
+			return nil, err
+		}
 		c.raw = raw
-		return raw, err
+		// There are no heartbeats yet.
+		inTime, within := c.hurry(dialTime), c.within(ctx)
+		shaken = func() { inTime(); within() }
+		return raw, nil
 	}})
+	shaken()
 	if err != nil {
 		return nil, fmt.Errorf("rabbitmq: connecting: %w", err)
 	}
@@ -283,10 +293,11 @@ func (c *connection) Close() error {
 // dial connects, makes what queues are missing, and begins to consume unless it is paused. After a lost connection it lets the broker come
 // to itself first.
 func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
-	conn, err := connect(s.cfg.URL, s.cfg.Dial, s.cfg.Log)
+	conn, err := connect(ctx, s.cfg.URL, s.cfg.Dial, s.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
+	defer conn.within(ctx)()
 	if lost && limiter.Sleep(ctx, bootTime) != nil {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
@@ -499,6 +510,7 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	}
 	// A dead letter that somebody moved back is a new job: what was counted before is why it was dead.
 	if _, dead := m.Headers[headerReason]; !dead {
+		d.Again = m.Redelivered
 		d.Attempts += int(number(m.Headers[headerAttempts]))
 		d.Retries = int(number(m.Headers[headerRetries]))
 		if ms := number(m.Headers[headerSince]); ms > 0 {

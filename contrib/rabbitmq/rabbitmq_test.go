@@ -517,7 +517,7 @@ func TestDeadLetterMovedBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = fetch()
-	if d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
+	if d.Again || d.Attempts != 0 || d.Retries != 0 || time.Since(d.Since) > time.Minute {
 		t.Errorf("moved back it has %d attempts, %d retries, since %v; want a new job", d.Attempts, d.Retries, d.Since)
 	}
 	if err := src.Retry(t.Context(), d, time.Second, "refused"); err != nil {
@@ -525,6 +525,23 @@ func TestDeadLetterMovedBack(t *testing.T) {
 	}
 	if again := fetch(); again.Attempts != 1 || again.Retries != 1 || !again.Since.Equal(time.UnixMilli(d.Since.UnixMilli())) {
 		t.Errorf("tried again it has %d attempts, %d retries, since %v; want 1, 1, %v", again.Attempts, again.Retries, again.Since, d.Since)
+	}
+}
+
+// A message that comes again because the connection was lost is known as such.
+func TestDeliveredAgain(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("again-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	publish(t, admin(t, u), queue, `{"custom_id":"a","url":"/x","body":{}}`)
+	if fetch(t, src, 1)[0].Again {
+		t.Error("the first time it was handed out before")
+	}
+	src.Close()
+	src = open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	if !fetch(t, src, 1)[0].Again {
+		t.Error("the second time it was not handed out before")
 	}
 }
 
@@ -618,6 +635,51 @@ func pluggable(u string) (rabbitmq.Config, *atomic.Bool) {
 		c, err := amqp.DefaultDial(10*time.Second)(network, address)
 		return plugged{c, plug, make(chan struct{}), new(sync.Once)}, err
 	}}, plug
+}
+
+// What listens in the broker's place and says nothing holds up neither the end of a run nor the next attempt.
+func TestConnectingToWhoSaysNothing(t *testing.T) {
+	t.Parallel()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	var mu sync.Mutex
+	var conns []net.Conn
+	cfg := rabbitmq.Config{URL: url(t), Queue: fmt.Sprintf("mute-%d", rand.Uint64()), Dial: func(network, address string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := len(conns); n == 1 || n == 2 {
+			address = mute.Addr().String()
+		}
+		c, err := net.Dial(network, address)
+		conns = append(conns, c)
+		return c, err
+	}}
+	src := open(t, cfg)
+	defer src.Close()
+	mu.Lock()
+	conns[0].Close()
+	mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if ds, err := src.Fetch(ctx, 1); err == nil {
+			t.Errorf("Fetch returned %d deliveries", len(ds))
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(9 * time.Second):
+		t.Fatal("the end of a run waits for who says nothing")
+	}
+	publish(t, admin(t, cfg.URL), cfg.Queue, "a")
+	if err := <-comes(t.Context(), src, "a"); err != nil {
+		t.Error(err)
+	}
 }
 
 // A broker that takes no messages does not keep a run from its end, which hands back what it has.

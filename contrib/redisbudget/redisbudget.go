@@ -14,7 +14,7 @@
 // A call never waits for Redis: it spends the guard's own part, which is on its own side. When Redis is slow or gone, the guard goes on
 // with its last part at once, because that is what it has been doing; Config.Lost says what becomes of it after Config.TTL. As nobody can
 // get a larger part either, the sum stays within the budget. It joins again by itself when Redis is back. A Redis that comes back
-// empty gives nobody more than he has for one TTL, until all have come.
+// empty, or that nobody reached for half a TTL, gives nobody more than he has for one TTL, until all have come.
 //
 // A pause that an upstream asks for reaches the other guards with the next exchange. Guard.Resume ends it in its own process, and does
 // not reach the others. The mean of the limits that the others have learned is
@@ -107,12 +107,14 @@ type Shared struct {
 	reached time.Time
 
 	// Of the goroutine that exchanges.
-	started uint64    // calls when it last looked
-	looked  time.Time //
-	names   []string  // of the limits, as State.Shares and rates have them
-	rates   []float64 // demand, smoothed
-	pause   time.Time // the end of the last pause that came from others
-	lifted  time.Time // the end of the last one of those that Guard.Resume ended here
+	started uint64      // calls when it last looked
+	looked  time.Time   //
+	names   []string    // of the limits, as State.Shares and rates have them
+	rates   []float64   // demand, smoothed
+	pause   time.Time   // the end of the last pause that came from others
+	lifted  time.Time   // the end of the last one of those that Guard.Resume ended here
+	turn    uint64      // exchanges begun
+	late    chan answer // of an exchange that was not waited for; nil when there is none
 }
 
 //go:embed share.lua
@@ -201,6 +203,12 @@ func (s *Shared) Close() error {
 	s.guard.ShareBudget(make([]float64, s.cfg.Limits))
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeout)
 	defer cancel()
+	if s.late != nil { // it would take the part again if it came after what follows
+		select {
+		case <-s.late:
+		case <-ctx.Done():
+		}
+	}
 	// Nothing is lost when Redis does not hear of it: the part is free after TTL.
 	if err := s.client.HDel(ctx, s.key(), "m:"+s.id).Err(); err != nil {
 		return fmt.Errorf("redisbudget: %w", err)
@@ -322,13 +330,12 @@ func (s *Shared) exchange(ctx context.Context) {
 	if st.Asked == 0 && s.pause.After(now) {
 		s.lifted = s.pause
 	}
-	args := []any{s.id, s.cfg.TTL.Milliseconds(), pause.Milliseconds(), st.Limit}
+	s.turn++
+	args := []any{s.id, s.cfg.TTL.Milliseconds(), pause.Milliseconds(), st.Limit, s.turn}
 	for i, share := range s.state.Shares { // written by this goroutine only
 		args = append(args, s.names[i], share, wants[i])
 	}
-	call, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	reply, err := script.Run(call, s.client, []string{s.key()}, args...).StringSlice()
+	reply, err := s.ask(ctx, args)
 	var n []float64
 	if err == nil {
 		n, err = numbers(reply, 3+s.cfg.Limits)
@@ -358,6 +365,40 @@ func (s *Shared) exchange(ctx context.Context) {
 		state.Lost, state.Err = false, nil
 		s.reached = now
 	})
+}
+
+// answer is what the client returned.
+type answer struct {
+	reply []string
+	err   error
+}
+
+// ask runs the script, and waits for Config.Timeout at most. A client without ContextTimeoutEnabled takes longer when Redis does not answer;
+// exchanges fail until it has returned.
+func (s *Shared) ask(ctx context.Context, args []any) ([]string, error) {
+	call, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	if s.late != nil {
+		select {
+		case <-s.late:
+			s.late = nil
+		case <-call.Done():
+			return nil, call.Err()
+		}
+	}
+	came := make(chan answer, 1)
+	go func() { // ends when the client returns
+		reply, err := script.Run(call, s.client, []string{s.key()}, args...).StringSlice()
+		came <- answer{reply, err}
+		close(came)
+	}()
+	select {
+	case a := <-came:
+		return a.reply, a.err
+	case <-call.Done():
+		s.late = came
+		return nil, call.Err()
+	}
 }
 
 // numbers reads a reply.

@@ -2,6 +2,7 @@ package redisbudget_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -520,6 +521,148 @@ func TestMemberDies(t *testing.T) {
 	until(t, "all of it", func() bool { return a.shared.State().Shares[0] > 0.99 })
 	if d := time.Since(began); d < 1500*time.Millisecond {
 		t.Errorf("its share was taken after %v, before the time to live of 2 s", d)
+	}
+}
+
+// line is a client's way to Redis: it can be cut, and keeps the last command that passed.
+type line struct {
+	cut  atomic.Bool
+	last atomic.Pointer[[]any]
+}
+
+func (*line) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*line) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *line) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if l.cut.Load() {
+			return errors.New("cut")
+		}
+		args := cmd.Args()
+		l.last.Store(&args)
+		return next(ctx, cmd)
+	}
+}
+
+// behind returns a replica behind a line.
+func behind(t *testing.T, s *server, cfg redisbudget.Config) (*replica, *line) {
+	c, l := client(t, s.addr()), &line{}
+	c.AddHook(l)
+	return newReplica(t, c, cfg), l
+}
+
+// notMore asks for a while that the parts of a budget are not more than all of it.
+func notMore(t *testing.T, rs []*replica, d time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if total := shares(rs, 0); total > 1.001 {
+			t.Fatalf("the parts are %v together, want 1 at most", total)
+		}
+	}
+}
+
+// When nobody has reached Redis for a while, the first one that does finds it without the others, who keep to their parts.
+func TestBackOneByOne(t *testing.T) {
+	s := start(t)
+	cfg := redisbudget.Config{TTL: time.Second}
+	a, la := behind(t, s, cfg)
+	b, lb := behind(t, s, cfg)
+	both := []*replica{a, b}
+	until(t, "agreement", func() bool { return agreed(both) })
+	la.cut.Store(true)
+	lb.cut.Store(true)
+	notMore(t, both, 2*time.Second)
+	la.cut.Store(false)
+	until(t, "the first one back", func() bool { return !a.shared.State().Lost })
+	notMore(t, both, 500*time.Millisecond)
+	lb.cut.Store(false)
+	notMore(t, both, 2*time.Second)
+	until(t, "agreement", func() bool { return agreed(both) })
+}
+
+// An exchange that was held up on its way, and comes after later ones, says that its process has less than it has.
+func TestLateExchange(t *testing.T) {
+	s := start(t)
+	cfg := redisbudget.Config{TTL: 10 * time.Second}
+	a, la := behind(t, s, cfg)
+	b, _ := behind(t, s, cfg)
+	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+	late := *la.last.Load()
+	b.shared.Close()
+	until(t, "all of it", func() bool { return a.shared.State().Shares[0] > 0.99 })
+	la.cut.Store(true)
+	other, _ := behind(t, s, cfg)
+	until(t, "another one", func() bool { return other.shared.State().Members == 2 })
+	if err := client(t, s.addr()).Do(t.Context(), late...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	notMore(t, []*replica{a, other}, time.Second)
+}
+
+// slow holds exchanges back until they are given up and a little longer.
+type slow struct{ held atomic.Pointer[chan struct{}] }
+
+func (*slow) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if held := s.held.Load(); held != nil && cmd.Name() == "evalsha" {
+			s.held.Store(nil)
+			close(*held)
+			<-ctx.Done()
+			time.Sleep(50 * time.Millisecond)
+			return next(context.WithoutCancel(ctx), cmd)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// The part is given back also when an exchange is on its way just then.
+func TestCloseDuringAnExchange(t *testing.T) {
+	s := start(t)
+	c, h := client(t, s.addr()), &slow{}
+	c.AddHook(h)
+	a := newReplica(t, c, redisbudget.Config{Timeout: 10 * time.Second})
+	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
+	held := make(chan struct{})
+	h.held.Store(&held)
+	<-held
+	if err := a.shared.Close(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	fields, err := c.HKeys(t.Context(), "flyball:{test}").Result()
+	if err != nil || len(fields) == 0 {
+		t.Fatal(fields, err)
+	}
+	for _, f := range fields {
+		if strings.HasPrefix(f, "m:") {
+			t.Errorf("who has gone still has a part: %v", fields)
+		}
+	}
+}
+
+// A client that does not heed that a context ends, which is go-redis' default, does not keep a guard from starting nothing.
+func TestClientThatWaits(t *testing.T) {
+	s := start(t)
+	c := redis.NewClient(&redis.Options{Addr: s.addr(), ReadTimeout: 20 * time.Second})
+	defer c.Close()
+	a := newReplica(t, c, redisbudget.Config{Lost: redisbudget.Closed, TTL: 600 * time.Millisecond})
+	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	until(t, "end of its part", func() bool { return a.shared.State().Shares[0] == 0 })
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it kept to its part for %v, want 0.6 s and a little", d)
 	}
 }
 

@@ -180,6 +180,7 @@ func (m *Memory) Crash() {
 	for d := range m.out {
 		again := *d
 		again.Attempts++
+		again.Again = true
 		m.ready = append(m.ready, &again)
 	}
 	m.out = nil

@@ -24,8 +24,7 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 	if b.Dir == "" {
 		return nil, nil
 	}
-	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.MaxIdleConns, base.MaxIdleConnsPerHost = 0, 1<<14
+	var base http.RoundTripper // that of the first way, for all
 	cfg := batches.Config{
 		Dir: b.Dir, MaxFile: b.MaxFile, Idempotent: b.Idempotent,
 		Grace: max(set.Server.DrainTimeout, time.Millisecond), // as those of callers; 0 would be the default
@@ -36,9 +35,11 @@ func (s *Server) newBatches(set *settings.Settings) (*batches.Queue, error) {
 		Way: func() (batches.Way, error) { return s.batchWay(b, base) },
 		Log: func(format string, args ...any) { s.log.Info(fmt.Sprintf(format, args...)) },
 	}
-	if _, err := cfg.Way(); err != nil {
+	way, err := cfg.Way()
+	if err != nil {
 		return nil, err
 	}
+	base = way.Upstream.(*drain.HTTP).Base
 	q, err := batches.Open(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("gateway.batches: %w", err)

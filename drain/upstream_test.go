@@ -1,0 +1,89 @@
+package drain_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// pipes is a listener of connections in memory. What is written to those that are there is swallowed once they are dead.
+type pipes struct {
+	conns chan net.Conn
+	now   *atomic.Bool // of the last one
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	c, ok := <-p.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (p *pipes) Close() error   { return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	here, there := net.Pipe()
+	p.now = &atomic.Bool{}
+	p.conns <- there
+	return &hole{here, p.now}, nil
+}
+
+// hole is a connection that may lead nowhere.
+type hole struct {
+	net.Conn
+	dead *atomic.Bool
+}
+
+func (h *hole) Write(b []byte) (int, error) {
+	if h.dead.Load() {
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
+}
+
+// A connection of HTTP/2 whose other end is gone without a word, as behind a load balancer that was taken away, costs the jobs that are on it, and
+// not all that follow: unlike one of HTTP/1, it is used again after a time-out.
+func TestConnectionThatLeadsNowhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipes{conns: make(chan net.Conn, 1)}
+		h2c := new(http.Protocols)
+		h2c.SetUnencryptedHTTP2(true)
+		srv := &http.Server{Protocols: h2c, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, `{}`)
+		})}
+		go func() { _ = srv.Serve(p) }()
+		up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://up.example"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := up.Base.(*http.Transport)
+		transport.DialContext, transport.Protocols, transport.Proxy = p.dial, h2c, nil
+		job, err := drain.ParseJob([]byte(`{"custom_id":"a","url":"/v1/x","body":{}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := up.Send(t.Context(), job); a.Class != feedback.OK {
+			t.Fatalf("the first one ends with %+v", a)
+		}
+		p.now.Store(true)
+		began := time.Now()
+		if a := up.Send(t.Context(), job); a.Class == feedback.OK || a.Unsent || time.Since(began) > time.Minute {
+			t.Errorf("after %v the second one, which may have been done, ends with %+v", time.Since(began), a)
+		}
+		if a := up.Send(t.Context(), job); a.Class != feedback.OK {
+			t.Errorf("the third one, %v later, ends with %+v", time.Since(began), a)
+		}
+		transport.CloseIdleConnections()
+		close(p.conns)
+		_ = srv.Close()
+	})
+}
