@@ -199,8 +199,19 @@ func event(name string, data []byte) []byte {
 	return append(append([]byte("data: "), data...), "\n\n"...)
 }
 
-// KeepAlive is the event that says nothing, as a frame of its own: Dify passes over frames that begin with a colon.
-var KeepAlive = []byte(": waiting\n\n")
+// KeepAlive returns the event that says nothing, as a frame of its own: Dify passes over frames that begin with a colon. Google's SDKs
+// for Python and Go take such a frame for an answer that cannot be read, and pass over an empty one.
+func (d Dialect) KeepAlive() []byte {
+	if d == Gemini {
+		return emptyFrame
+	}
+	return comment
+}
+
+var (
+	comment    = []byte(": waiting\n\n")
+	emptyFrame = []byte("\n\n")
+)
 
 // object is a JSON object in the order in which its keys are read by people.
 type object []struct {
