@@ -342,6 +342,7 @@ func TestEndsOfAJob(t *testing.T) {
 	}{
 		{"served", string(line("a", 1)), served, false, "", 1},
 		{"not JSON", `{"custom_id":"a"`, served, false, drain.ReasonBadJSON, 0},
+		{"another encoding", "{\"custom_id\":\"caf\xe9\",\"url\":\"/x\",\"body\":{}}", served, false, drain.ReasonBadJSON, 0},
 		{"no object", `[1]`, served, false, drain.ReasonInvalid, 0},
 		{"no url", `{"custom_id":"a","body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"no body", `{"custom_id":"a","url":"/x"}`, served, false, drain.ReasonInvalid, 0},
