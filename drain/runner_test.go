@@ -392,6 +392,31 @@ func TestEndsOfAJob(t *testing.T) {
 	}
 }
 
+// A run that waits for an upstream that cannot be reached, or refuses everything, tells why for as long as nothing gets through.
+func TestProgressTellsOfTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		away := time.Now().Add(5 * time.Minute)
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			if time.Now().Before(away) {
+				return drain.Answer{Unsent: true, Err: errors.New("connection refused"), Outcome: limiter.Outcome{Class: feedback.Overloaded}}
+			}
+			return served
+		}
+		told := 0
+		w.cfg.OnProgress = func(p drain.Progress) {
+			if strings.Contains(p.Trouble, "connection refused") {
+				told++
+			}
+		}
+		w.src.Publish(jobs(3)...)
+		w.src.Finish()
+		if p, err := w.run(t); err != nil || p.Done != 3 || p.Trouble != "" || told < 250 {
+			t.Errorf("%v, told %d times of 300, and at the end %+v", err, told, p)
+		}
+	})
+}
+
 // What has a result is not sent: in this run, in the next, and when it is delivered twice at a time.
 func TestNothingTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
