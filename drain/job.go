@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // Hash is the content of a job: the first half of the SHA-256 of method, url and body, the body without the white space
@@ -84,6 +85,9 @@ func ParseJob(line []byte) (*Job, error) {
 		}
 	})
 	switch {
+	case !utf8.Valid(line):
+		// Strings that differ in such bytes alone would be read as one: jobs with ids in another encoding would be one job.
+		return nil, &Fault{ReasonBadJSON, "it is not UTF-8, as JSON is; save the file as UTF-8"}
 	case end != len(line):
 		var v any
 		if err := json.Unmarshal(line, &v); err != nil {

@@ -15,9 +15,11 @@ type Progress struct {
 	// how many became dead letters, Retried how many went back to the source for another time, Released how many went back
 	// because the run stopped, Lost how many deliveries the source will make again because it lost its connection.
 	Fetched, Known, Done, Dead, Retried, Released, Lost int64
-	// Throttled is how many attempts were refused (429, 503, 529), Failed how many failed after which the job may have had its
+	// Throttled is how many attempts were refused (429, 503, 529) or found no connection, Failed how many failed after which the job may have had its
 	// effect, Unsaved how many times a result could not be made durable at first.
 	Throttled, Failed, Unsaved int64
+	// Trouble is what became of the last attempt after which a job waits to be sent again; empty once a job has ended well after it.
+	Trouble string
 	// InFlight is how many calls are in flight, Limit how many may be, Paused how much longer nothing starts.
 	InFlight, Limit int
 	Paused          time.Duration
@@ -38,6 +40,7 @@ type progress struct {
 	throttled, failed, unsavedErrors, sending           atomic.Int64
 	input, cached, output                               atomic.Int64
 	cost                                                atomic.Uint64 // in 1e-9
+	trouble                                             atomic.Pointer[string]
 
 	began atomic.Pointer[time.Time]
 	marks atomic.Pointer[[]mark]
@@ -65,6 +68,9 @@ func (p *progress) begin(r *Runner) {
 // spent counts a job that ended well, with what it used.
 func (r *Runner) spent(j *Job, a *Answer) {
 	r.done.Add(1)
+	if r.trouble.Load() != nil {
+		r.trouble.Store(nil)
+	}
 	u := &a.Usage
 	if !u.Known {
 		return
@@ -109,6 +115,9 @@ func (r *Runner) Progress() Progress {
 		ETA:  -1,
 	}
 	p.Limit, p.Paused = r.limit(), r.paused()
+	if said := r.trouble.Load(); said != nil {
+		p.Trouble = *said
+	}
 	if c, ok := r.cfg.Source.(Counter); ok {
 		if n, ok := c.Total(); ok {
 			p.Total = n

@@ -342,6 +342,7 @@ func TestEndsOfAJob(t *testing.T) {
 	}{
 		{"served", string(line("a", 1)), served, false, "", 1},
 		{"not JSON", `{"custom_id":"a"`, served, false, drain.ReasonBadJSON, 0},
+		{"another encoding", "{\"custom_id\":\"caf\xe9\",\"url\":\"/x\",\"body\":{}}", served, false, drain.ReasonBadJSON, 0},
 		{"no object", `[1]`, served, false, drain.ReasonInvalid, 0},
 		{"no url", `{"custom_id":"a","body":{}}`, served, false, drain.ReasonInvalid, 0},
 		{"no body", `{"custom_id":"a","url":"/x"}`, served, false, drain.ReasonInvalid, 0},
@@ -389,6 +390,31 @@ func TestEndsOfAJob(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A run that waits for an upstream that cannot be reached, or refuses everything, tells why for as long as nothing gets through.
+func TestProgressTellsOfTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		away := time.Now().Add(5 * time.Minute)
+		w.up.answer = func(*drain.Job, int) drain.Answer {
+			if time.Now().Before(away) {
+				return drain.Answer{Unsent: true, Err: errors.New("connection refused"), Outcome: limiter.Outcome{Class: feedback.Overloaded}}
+			}
+			return served
+		}
+		told := 0
+		w.cfg.OnProgress = func(p drain.Progress) {
+			if strings.Contains(p.Trouble, "connection refused") {
+				told++
+			}
+		}
+		w.src.Publish(jobs(3)...)
+		w.src.Finish()
+		if p, err := w.run(t); err != nil || p.Done != 3 || p.Trouble != "" || told < 250 {
+			t.Errorf("%v, told %d times of 300, and at the end %+v", err, told, p)
+		}
+	})
 }
 
 // What has a result is not sent: in this run, in the next, and when it is delivered twice at a time.

@@ -305,6 +305,8 @@ func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
 	if r.cfg.Pool != nil { // which keeps the key out, and probes it
 		return time.Millisecond, false
 	}
+	said := a.describe()
+	r.trouble.Store(&said)
 	r.cfg.Guard.Pause(time.Now().Add(pause))
 	if !r.pauses() {
 		return pause, false
@@ -315,6 +317,8 @@ func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
 // backoff returns how long a job waits that is to be sent again: with full jitter, and not before the upstream said. For a named
 // delay the guard keeps everybody back, and lets them go one after another, unless it holds nothing back.
 func (r *Runner) backoff(t *task, a *Answer) time.Duration {
+	said := a.describe()
+	r.trouble.Store(&said)
 	if a.HasRetryAfter && a.RetryAfter > 0 {
 		if a.Scope != feedback.ScopeConcurrency && (a.Class == feedback.Throttled || a.Class == feedback.Overloaded) && r.pauses() {
 			return time.Millisecond

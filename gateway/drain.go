@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -40,7 +41,7 @@ Examples:
 			&cli.StringFlag{Name: "from", Usage: "take requests from a `QUEUE`: amqp://host/vhost?queue=NAME&prefetch=N&key_header=NAME or kafka://host:port,host:port/TOPIC?group=NAME"},
 			&cli.StringFlag{Name: "out", Usage: "the `FILE` of results, which is also the memory of what is done"},
 			&cli.StringFlag{Name: "reply", Usage: "send each result to a `QUEUE`, too: amqp://host/vhost?queue=NAME or kafka://host:port/TOPIC"},
-			&cli.StringFlag{Name: "dead", Usage: "the `FILE` of dead letters, for a FILE of requests; requests.dead.jsonl by default"},
+			&cli.StringFlag{Name: "dead", Usage: "the `FILE` of dead letters, for a FILE of requests; requests.dead.jsonl by default, and needed with -"},
 			&cli.BoolFlag{Name: "retry-dead", Usage: "try again what an earlier run put aside"},
 			&cli.StringFlag{Name: "config", Usage: "the `FILE` with upstreams and guards, such as limits.toml"},
 			&cli.StringFlag{Name: "upstream", Usage: "the `NAME` of the upstream in it; not needed when there is one only"},
@@ -71,6 +72,9 @@ func (e *env) drainAction(c *cli.Context) error {
 	}
 	if (c.String("from") == "") == (c.NArg() == 0) {
 		return misuse(errors.New("give a FILE of requests or --from a queue, one of the two"))
+	}
+	if c.Args().First() == "-" && c.String("dead") == "" {
+		return misuse(errors.New("standard input has no name by which to call the file of dead letters: give it, --dead requests.dead.jsonl"))
 	}
 	ctx, stop := untilHangup(c.Context)
 	defer stop()
@@ -386,14 +390,40 @@ func terminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// bar is a line of progress that is written over and over.
+// bar is a line of progress that is written over and over. Where nobody looks at it, it says when nothing gets through.
 type bar struct {
 	w    io.Writer
 	on   bool
 	last int
+
+	done  int64         // at the last change
+	stuck time.Duration // how long the run had taken then
+	told  bool
+}
+
+// patience is how long nothing may get through before somebody is told.
+const patience = time.Minute
+
+// warn says, once, that nothing gets through, which may go on for a day, and why.
+func (b *bar) warn(p drain.Progress) {
+	switch {
+	case p.Trouble == "" || p.Done != b.done:
+		b.done, b.stuck, b.told = p.Done, p.Elapsed, false
+	case !b.told && p.Elapsed-b.stuck >= patience:
+		b.told = true
+		b.end()
+		b.last = 0
+		fmt.Fprintf(b.w, "nothing got through for %v, and it is tried again; the last attempt: %s\n", (p.Elapsed - b.stuck).Round(time.Second), oneLine(p.Trouble))
+	}
+}
+
+// oneLine returns what an upstream said without what would move a terminal's cursor.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == ' ' }), " ")
 }
 
 func (b *bar) show(p drain.Progress) {
+	b.warn(p)
 	if !b.on {
 		return
 	}
@@ -442,8 +472,11 @@ func progressLine(p drain.Progress) string {
 
 // summary is what a run came to.
 func summary(p drain.Progress) string {
-	s := fmt.Sprintf("%d done in %v, %d known from before, %d dead, %d handed back; %d refusals (429, 503)",
+	s := fmt.Sprintf("%d done in %v, %d known from before, %d dead, %d handed back; %d refusals (429, 503, no connection)",
 		p.Done, p.Elapsed.Round(time.Millisecond), p.Known, p.Dead, p.Retried+p.Released, p.Throttled)
+	if p.Trouble != "" {
+		s += ", the last: " + oneLine(p.Trouble)
+	}
 	if p.Input+p.Output > 0 {
 		s += fmt.Sprintf("; %d input tokens (%d cached), %d output tokens", p.Input, p.CachedInput, p.Output)
 	}

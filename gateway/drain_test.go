@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/internal/draw"
 	"github.com/flyball-go/flyball/internal/modelserver"
 	"github.com/flyball-go/flyball/internal/upstream"
@@ -208,5 +209,38 @@ func TestDrainWithSeveralKeys(t *testing.T) {
 	}
 	if a.Load() == 0 || b.Load() == 0 || a.Load()+b.Load() != 50 || other.Load() > 0 {
 		t.Errorf("%d with one key, %d with the other, %d without; want 50 together", a.Load(), b.Load(), other.Load())
+	}
+}
+
+// Who sends to an address where nobody listens is told so, once, and need not wait for a day to find out.
+func TestDrainSaysThatNothingGetsThrough(t *testing.T) {
+	var out bytes.Buffer
+	b := &bar{w: &out}
+	refused := "overloaded: connect:\n\x1b[2Jconnection refused"
+	for second := range 300 {
+		b.show(drain.Progress{Elapsed: time.Duration(second) * time.Second, Trouble: refused})
+	}
+	if got, want := out.String(), "nothing got through for 1m0s, and it is tried again; the last attempt: overloaded: connect: [2Jconnection refused\n"; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	if s := summary(drain.Progress{Throttled: 3, Trouble: refused}); !strings.Contains(s, "3 refusals (429, 503, no connection), the last: overloaded: connect: [2Jconnection refused") {
+		t.Errorf("the summary is %q", s)
+	}
+	out.Reset()
+	b = &bar{w: &out}
+	for second := range 300 { // a job a second ends well, between refusals
+		b.show(drain.Progress{Elapsed: time.Duration(second) * time.Second, Done: int64(second), Trouble: refused})
+	}
+	if out.Len() > 0 {
+		t.Errorf("it says %q, although jobs end well", out.String())
+	}
+}
+
+// Standard input has no name from which that of the dead letters could be made.
+func TestDrainOfStandardInputNeedsDead(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	code, _, stderr := drainRun(t, "-", "--out", out, "--base-url", "http://127.0.0.1:1")
+	if _, err := os.Stat(out); code != exitMisuse || !strings.Contains(stderr, "--dead") || err == nil {
+		t.Errorf("exit code %d, %q; the file of results: %v", code, stderr, err)
 	}
 }

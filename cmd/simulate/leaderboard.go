@@ -34,6 +34,9 @@ func (e *env) leaderboardCommand() *cli.Command {
 }
 
 func (e *env) leaderboardAction(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return misuse(fmt.Errorf("leaderboard takes no arguments, there is %q: it runs all scenarios, and simulate run those that are named", c.Args().First()))
+	}
 	controllers := scenario.Controllers()
 	if c.IsSet("controllers") {
 		var err error

@@ -132,6 +132,7 @@ func TestTranscripts(t *testing.T) {
 		{"show-wide", []string{"scenarios", "show", "wide-7-3"}},
 		{"bad-draws-kinds", []string{"draws", "--n", "3", "--kinds", "queue"}},
 		{"bad-bench", []string{"bench", "--time", "0s"}},
+		{"bad-leaderboard", []string{"leaderboard", "small.toml"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			small, err := os.ReadFile(filepath.Join(here, "testdata", "small.toml"))

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,6 +174,27 @@ func TestBatch(t *testing.T) {
 	if a.do("GET", "/v1/batches?limit=1", "", nil, &all); len(all.Data) != 1 || all.Data[0].ID != b.ID || all.HasMore {
 		t.Errorf("%+v", all)
 	}
+	files := func(query string) []string {
+		var page struct{ Data []batches.File }
+		if code := a.do("GET", "/v1/files?"+query, "", nil, &page); code != 200 {
+			t.Errorf("%s: %d", query, code)
+		}
+		ids := []string{}
+		for _, f := range page.Data {
+			ids = append(ids, f.ID)
+		}
+		return ids
+	}
+	// Who cleans up deletes what is listed: results are not among what was uploaded.
+	for query, want := range map[string][]string{"purpose=batch": {f.ID}, "purpose=batch&limit=10000": {f.ID}, "purpose=other": {}, "purpose=batch&after=" + f.ID: {}} {
+		if got := files(query); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+	newest, oldest := files("order=desc"), files("order=asc")
+	if slices.Reverse(oldest); len(newest) != 3 || !slices.Equal(newest, oldest) {
+		t.Errorf("%q from the newest to the oldest, and %q", newest, oldest)
+	}
 	if code := a.do("DELETE", "/v1/files/"+f.ID, "", nil, nil); code != 200 {
 		t.Errorf("deleting: %d", code)
 	}
@@ -259,6 +281,8 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/batches", `{"input_file_id":"` + f.ID + `","endpoint":"https://evil.example","completion_window":"24h"}`, 400},
 		{"POST", "/v1/batches", `{"input_file_id":"` + f.ID + `","endpoint":"/v1/x","completion_window":"1h"}`, 400},
 		{"GET", "/v1/batches?limit=x", "", 400},
+		{"GET", "/v1/files?after=file-x", "", 400},
+		{"GET", "/v1/files?order=x", "", 400},
 		{"GET", "/v1/batches/batch_x", "", 404},
 		{"GET", "/v1/models", "", 404},
 	} {

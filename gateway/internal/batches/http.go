@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -250,26 +251,35 @@ func (q *Queue) deleteFile(w http.ResponseWriter, r *http.Request) {
 func (q *Queue) listFiles(w http.ResponseWriter, r *http.Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list(w, r, sorted(q.files, func(f *File) bool { return f.Owner == owner(r) }, func(f *File) (int64, string) { return f.CreatedAt, f.ID }), func(f *File) (string, any) { return f.ID, f })
+	purpose := r.URL.Query().Get("purpose")
+	mine := func(f *File) bool { return f.Owner == owner(r) && (purpose == "" || f.Purpose == purpose) }
+	list(w, r, 10_000, 10_000, sorted(q.files, mine, func(f *File) (int64, string) { return f.CreatedAt, f.ID }), func(f *File) (string, any) { return f.ID, f })
 }
 
 func (q *Queue) listBatches(w http.ResponseWriter, r *http.Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list(w, r, sorted(q.batches, func(b *Batch) bool { return b.Owner == owner(r) }, func(b *Batch) (int64, string) { return b.CreatedAt, b.ID }), func(b *Batch) (string, any) { return b.ID, q.show(b) })
+	list(w, r, 20, 100, sorted(q.batches, func(b *Batch) bool { return b.Owner == owner(r) }, func(b *Batch) (int64, string) { return b.CreatedAt, b.ID }), func(b *Batch) (string, any) { return b.ID, q.show(b) })
 }
 
-// list answers with a page of a list.
-func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (id string, v any)) {
+// list answers with a page of a list, of limit entries when the request does not say otherwise; most is what it may say.
+func list[T any](w http.ResponseWriter, r *http.Request, limit, most int, all []T, show func(T) (id string, v any)) {
 	query := r.URL.Query() // and not r.FormValue, which would read a body, and keep it on the disk
-	limit := 20
 	if s := query.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > 100 {
-			refuse(w, 400, "limit must be 1 to 100")
+		if err != nil || n < 1 || n > most {
+			refuse(w, 400, fmt.Sprintf("limit must be 1 to %d", most))
 			return
 		}
 		limit = n
+	}
+	switch query.Get("order") {
+	case "", "desc":
+	case "asc":
+		slices.Reverse(all)
+	default:
+		refuse(w, 400, "order must be asc or desc")
+		return
 	}
 	after := query.Get("after")
 	page := []any{}
@@ -292,6 +302,10 @@ func list[T any](w http.ResponseWriter, r *http.Request, all []T, show func(T) (
 		}
 		last = id
 		page = append(page, shown)
+	}
+	if after != "" { // an empty page would be the end of the list
+		refuse(w, 400, fmt.Sprintf("after names nothing in this list, or what was deleted meanwhile: %.100q", after))
+		return
 	}
 	answer(w, 200, map[string]any{"object": "list", "data": page, "first_id": first, "last_id": last, "has_more": more})
 }

@@ -121,21 +121,38 @@ func (d Dialect) Event(e *Error) []byte {
 		return event("error", d.Body(e))
 	case Responses:
 		n := names[e.Kind]
-		return event("error", marshal(object{{"type", "error"}, {"code", n.code}, {"message", e.Message}, {"param", nil}, {"sequence_number", 0}}))
+		return failure(object{{"type", n.typ}, {"code", n.code}, {"message", e.Message}, {"param", nil}}, n.code, e.Message)
 	}
 	return event("", d.Body(e))
+}
+
+// failure returns the event of a stream of OpenAI's responses that has failed. OpenAI documents code and message at the top, and sends them within
+// error: its SDKs raise an exception for that form, and pass the other one on among the events of an answer.
+func failure(within, code any, message string) []byte {
+	return event("error", marshal(object{{"type", "error"}, {"code", code}, {"message", message}, {"param", nil}, {"sequence_number", 0}, {"error", within}}))
 }
 
 // Wrap returns the event that tells, in a stream that has begun, what an upstream answered that is no stream: body is JSON, or a sentence.
 func (d Dialect) Wrap(status int, body []byte) []byte {
 	if v := json.RawMessage(body); len(body) > 0 && json.Valid(v) {
 		compact := marshal(v)
-		switch failed := has(compact, "error"); {
+		switch failed := member(compact, "error") != nil; {
 		case compact[0] != '{':
 		case failed && d == Anthropic:
 			return event("error", compact)
 		case failed && d != Responses, status < 300:
 			return event("", compact)
+		case failed:
+			var said struct {
+				Error struct { // what is not of its type is left out
+					Code    *string
+					Message string
+				}
+			}
+			_ = json.Unmarshal(compact, &said)
+			if within := member(compact, "error"); within[0] == '{' {
+				return failure(json.RawMessage(within), said.Error.Code, said.Error.Message)
+			}
 		}
 	}
 	said := strings.TrimSpace(string(body))
@@ -164,10 +181,15 @@ func kindOf(status int) Kind {
 	return BadGateway
 }
 
-func has(object []byte, key string) bool {
-	found := false
-	Scan(object, func(k string, _ []byte, _ int) bool { found = found || k == key; return !found })
-	return found
+// member returns the value of a key in a JSON object; nil when it has none.
+func member(object []byte, key string) (value []byte) {
+	Scan(object, func(k string, v []byte, _ int) bool {
+		if k == key {
+			value = v
+		}
+		return value == nil
+	})
+	return value
 }
 
 func event(name string, data []byte) []byte {
@@ -177,8 +199,19 @@ func event(name string, data []byte) []byte {
 	return append(append([]byte("data: "), data...), "\n\n"...)
 }
 
-// KeepAlive is the event that says nothing, as a frame of its own: Dify passes over frames that begin with a colon.
-var KeepAlive = []byte(": waiting\n\n")
+// KeepAlive returns the event that says nothing, as a frame of its own: Dify passes over frames that begin with a colon. Google's SDKs
+// for Python and Go take such a frame for an answer that cannot be read, and pass over an empty one.
+func (d Dialect) KeepAlive() []byte {
+	if d == Gemini {
+		return emptyFrame
+	}
+	return comment
+}
+
+var (
+	comment    = []byte(": waiting\n\n")
+	emptyFrame = []byte("\n\n")
+)
 
 // object is a JSON object in the order in which its keys are read by people.
 type object []struct {

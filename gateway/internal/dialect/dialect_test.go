@@ -47,6 +47,11 @@ func TestErrorsAreWellFormed(t *testing.T) {
 			if !strings.HasSuffix(frame, "\n\n") || strings.Count(frame, "\n\n") != 1 || strings.Count(frame, "data: ") != 1 {
 				t.Errorf("dialect %d, kind %d: %q is not one frame", d, k, frame)
 			}
+			// The SDKs of OpenAI take an event for a failure when it has an error, and for a part of the answer otherwise.
+			var said struct{ Error json.RawMessage }
+			if _, data, _ := strings.Cut(frame, "data: "); json.Unmarshal([]byte(data), &said) != nil || said.Error == nil {
+				t.Errorf("dialect %d, kind %d: SDKs would not see the error in %q", d, k, frame)
+			}
 			if d == OpenAI && (!strings.HasPrefix(frame, `data: {"error":`) || strings.Contains(frame, "choices")) {
 				t.Errorf("Dify would not see %q", frame)
 			}
@@ -70,6 +75,13 @@ func TestWrap(t *testing.T) {
 		{OpenAI, 429, "{\n \"error\": {\"message\": \"slow down\"}\n}", "data: {\"error\":{\"message\":\"slow down\"}}\n\n"},
 		{OpenAI, 200, "{\n\"choices\": []}", "data: {\"choices\":[]}\n\n"},
 		{Anthropic, 529, `{"type":"error","error":{"type":"overloaded_error"}}`, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n"},
+		{Responses, 429, `{"error": {"message": "slow down", "type": "tokens", "code": "rate_limit_exceeded"}}`, "event: error\ndata: " +
+			`{"type":"error","code":"rate_limit_exceeded","message":"slow down","param":null,"sequence_number":0,"error":{"message":"slow down","type":"tokens","code":"rate_limit_exceeded"}}` + "\n\n"},
+		{Responses, 400, `{"error": {"message": "no", "code": null}}`, "event: error\ndata: " +
+			`{"type":"error","code":null,"message":"no","param":null,"sequence_number":0,"error":{"message":"no","code":null}}` + "\n\n"},
+		{Responses, 503, `{"error": "busy"}`, "event: error\ndata: " +
+			`{"type":"error","code":"service_unavailable","message":"the upstream answered with status 503: {\"error\": \"busy\"}","param":null,"sequence_number":0,` +
+			`"error":{"type":"server_error","code":"service_unavailable","message":"the upstream answered with status 503: {\"error\": \"busy\"}","param":null}}` + "\n\n"},
 		{OpenAI, 502, "<html>\n\nbad</html>", `data: {"error":{"message":"the upstream answered with status 502: \u003chtml\u003e\n\nbad\u003c/html\u003e","type":"server_error","param":null,"code":"bad_gateway"}}` + "\n\n"},
 		{OpenAI, 400, "[]", `data: {"error":{"message":"the upstream answered with status 400: []","type":"invalid_request_error","param":null,"code":"invalid_request"}}` + "\n\n"},
 		{OpenAI, 200, "", `data: {"error":{"message":"the upstream answered with status 200: ","type":"server_error","param":null,"code":"bad_gateway"}}` + "\n\n"},

@@ -77,7 +77,7 @@ func (o *out) beat() {
 		h.Set("X-Accel-Buffering", "no")
 		o.w.WriteHeader(http.StatusOK)
 	}
-	if o.write(dialect.KeepAlive) == nil && o.flush() == nil {
+	if o.write(o.dialect.KeepAlive()) == nil && o.flush() == nil {
 		o.timer.Reset(o.every)
 	} // else the caller has left, and the server says so
 }

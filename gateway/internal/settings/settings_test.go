@@ -23,13 +23,17 @@ func TestLimitsFileIsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Parse("limits.toml", data)
+	const upstream = "\n[upstream.up]\nbase_url = \"https://api.example.com/v1\"\n" // for which the gateway has defaults of its own
+	got, err := Parse("limits.toml", append(data, upstream...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := Parse("limits.toml", nil)
+	want, err := Parse("limits.toml", []byte(upstream))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := got.Limits.Upstreams["up"], want.Limits.Upstreams["up"]; got.Queue != want.Queue || got.MaxWait != want.MaxWait {
+		t.Errorf("with limits.toml an upstream has the queue %d and the longest wait %v, want %d and %v", got.Queue, got.MaxWait, want.Queue, want.MaxWait)
 	}
 	got.Limits, want.Limits = nil, nil // package config's test
 	if !reflect.DeepEqual(got, want) {
