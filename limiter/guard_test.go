@@ -544,3 +544,37 @@ func TestLinksOnlyTheStandardLibrary(t *testing.T) {
 		}
 	}
 }
+
+// Callers who may not use the places that are free are refused, too, when a guard is closed.
+func TestCloseWithReservedPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 2, func(c *Config) { c.Room = &Room{ReservedShare: 0.5, ReservedFor: 5} })
+		full := []Permit{mustAcquire(t, g)}
+		errs := make(chan error, 2)
+		wait := func() {
+			go func() {
+				_, err := g.Acquire(context.Background(), Request{})
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		wait()
+		urgent, err := g.Acquire(context.Background(), Request{Priority: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		full = append(full, urgent)
+		wait()
+		start := time.Now()
+		g.Close()
+		for range 2 {
+			if err := <-errs; !errors.Is(err, ErrClosed) || time.Since(start) > 0 {
+				t.Errorf("a waiter got %v after %v, want ErrClosed at once", err, time.Since(start))
+			}
+		}
+		for i := range full {
+			full[i].Release(Outcome{})
+		}
+		wantIdle(t, g)
+	})
+}

@@ -529,7 +529,10 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		w.Since = since
 		return w
 	}
-	if s.gate <= now && !s.closed && c.slots.InFlight() >= c.slots.Limit() {
+	if s.closed { // nobody starts, so no place is reserved
+		return c.reject(now, s.queue.next(now, 0).waiter, ReasonClosed, 0)
+	}
+	if s.gate <= now && c.slots.InFlight() >= c.slots.Limit() {
 		// Most often nothing has changed but that one place was taken.
 		c.slots.touchFull()
 		if it := s.queue.expired(now); it != nil {
