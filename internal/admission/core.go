@@ -658,7 +658,13 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 			at, ok = d.Until, true
 		}
 	} else {
-		if it := s.queue.next(now, c.lowest()); it != nil {
+		lowest := c.lowest()
+		if lowest > 0 && s.freed.places() > 0 { // a place that is held makes others reserved
+			if open := s.freed.opens(1); !ok || open < at {
+				at, ok = open, true
+			}
+		}
+		if it := s.queue.next(now, lowest); it != nil {
 			start, _ := c.earliest(now, it.waiter)
 			if until := s.decision.Until; until > now && !s.decision.UntilFull && until < start {
 				start = until // one that is over changed nothing: the law has been asked since
