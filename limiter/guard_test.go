@@ -578,3 +578,51 @@ func TestCloseWithReservedPlaces(t *testing.T) {
 		wantIdle(t, g)
 	})
 }
+
+// Who waits for long takes turns with more urgent callers from the instant on at which it has aged, also when nothing happens then.
+func TestAgedCallerStarts(t *testing.T) {
+	budget := &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Minute}}}
+	for name, acquire := range map[string]func(testing.TB) func(context.Context, Request) error{
+		"guard": func(t testing.TB) func(context.Context, Request) error {
+			g := newGuard(t, 9, func(c *Config) {
+				c.Room, c.Budget, c.MaxWait = &Room{Aging: 5 * time.Second}, budget, time.Hour
+			})
+			return func(ctx context.Context, r Request) error {
+				_, err := g.Acquire(ctx, r)
+				return err
+			}
+		},
+		"pool": func(t testing.TB) func(context.Context, Request) error {
+			p := newPool(t, []int{9}, func(c *PoolConfig) {
+				c.Guard.Room, c.Guard.Budget, c.Guard.MaxWait = &Room{Aging: 5 * time.Second}, budget, time.Hour
+			})
+			return func(ctx context.Context, r Request) error {
+				_, err := p.Acquire(ctx, r)
+				return err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				acquire := acquire(t)
+				ctx, cancel := context.WithCancel(context.Background())
+				for _, tokens := range []int64{1000, 10} { // the second waits, and so its priority has had its turn
+					if err := acquire(ctx, Request{Tokens: tokens, Priority: 1}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				go acquire(ctx, Request{Tokens: 1000, Priority: 1}) // the budget is full in a minute
+				synctest.Wait()
+				start := time.Now()
+				if err := acquire(ctx, Request{Tokens: 1}); err != nil {
+					t.Fatal(err)
+				}
+				if d := time.Since(start); d != 5*time.Second {
+					t.Errorf("the less urgent caller started after %v, want 5s", d)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
+}

@@ -663,7 +663,8 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		next := p.room.Next(now, set.room.Lowest(p.places()))
+		lowest := set.room.Lowest(p.places())
+		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
 			first.Why = WhyReserved
 			if !p.expire(now) {
@@ -707,7 +708,11 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		p.wakeAt(min(p.nextExpiry(), m.at))
+		at := min(p.nextExpiry(), m.at)
+		if age, ages := p.room.Ages(now, lowest); ages { // then it is another one's turn
+			at = min(at, age)
+		}
+		p.wakeAt(at)
 		p.mu.Unlock()
 		return
 	}

@@ -664,6 +664,9 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 				at, ok = open, true
 			}
 		}
+		if age, ages := s.queue.ages(now, lowest); ages && (!ok || age < at) {
+			at, ok = age, true
+		}
 		if it := s.queue.next(now, lowest); it != nil {
 			start, _ := c.earliest(now, it.waiter)
 			if until := s.decision.Until; until > now && !s.decision.UntilFull && until < start {
