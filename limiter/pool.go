@@ -140,6 +140,7 @@ type Pool struct {
 	room      admission.Room
 	free      *poolWaiter // waiters for use again
 	seq       uint64
+	probes    uint64
 	timer     *time.Timer
 	timerAt   time.Duration
 	timerSet  bool
@@ -532,7 +533,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 // tryProbe starts the probe that is due, if it still is and its guard lets it.
 func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit, ok bool) {
 	p.mu.Lock()
-	k := p.startProbe(now)
+	k, probe := p.startProbe(now)
 	p.mu.Unlock()
 	if k == nil {
 		return KeyPermit{}, false
@@ -540,13 +541,13 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	permit, why, ok := k.lane.guard.tryFor(r)
 	if ok {
 		permit = k.lane.guard.followProbe(permit)
-		permit.onReclaim(func() { p.probeLost(k) })
+		permit.onReclaim(func() { p.probeLost(k, probe) })
 		permit.countIn(&k.inFlight)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !ok {
-		p.dropProbe(p.now(), why.in, k)
+		p.dropProbe(p.now(), why.in, k, probe)
 		m.closed = m.closed || why.reason == ReasonClosed
 		if why.in > 0 {
 			m.at = min(m.at, p.now()+why.in)
@@ -557,7 +558,7 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	}
 	k.probes++
 	k.lane.turn.Store(uint32(k.index + 1))
-	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: true}, true
+	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: probe}, true
 }
 
 // anyLive reports whether a key is in service.

@@ -130,7 +130,7 @@ func (p *Pool) Keys() []KeyStatus {
 				InFlight: int(k.inFlight.Load()), Served: k.served.Load(), Faults: k.faults, Probes: k.probes,
 			}
 			if at := k.worst(); at.out() {
-				s.Out, s.Probing = at.fault, at.probing
+				s.Out, s.Probing = at.fault, at.probing != 0
 				s.Since = wallAt(now, at.since)
 				s.ProbeAt = wallAt(now, max(k.outage.until, l.outage.until))
 			}

@@ -962,6 +962,35 @@ func TestPoolReclaim(t *testing.T) {
 	})
 }
 
+// A probe of a key says nothing of an outage of the account that began after it, and does not end the probe of that.
+func TestPoolProbesOfKeyAndAccount(t *testing.T) {
+	for _, end := range []Outcome{okay, {Class: feedback.Timeout}} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, []int{9, 9}, func(c *PoolConfig) { c.Limit, c.Probe = LimitAccount, time.Second })
+			first, second := takeKey(t, p), takeKey(t, p)
+			first.Release(unauthorized, KeyUnauthorized)
+			time.Sleep(2 * time.Second)
+			ofKey := takeKey(t, p)
+			second.Release(broke, KeyFine)
+			time.Sleep(2 * time.Second)
+			ofAccount := takeKey(t, p)
+			if !ofKey.Probe() || !ofAccount.Probe() || ofKey.Key() == ofAccount.Key() {
+				t.Fatalf("probes: %v of %s, %v of %s", ofKey.Probe(), ofKey.Key(), ofAccount.Probe(), ofAccount.Key())
+			}
+			ofKey.Release(end, KeyFine)
+			time.Sleep(2 * time.Second)
+			if kp, ok := p.TryAcquire(Request{}); ok || p.Stats().InService > 0 {
+				t.Errorf("after the probe of a key ended (%v) a call started: %v, with %+v; want nothing until the account is probed", end.Class, ok, p.Stats().Keys)
+				kp.Release(okay, KeyFine)
+			}
+			ofAccount.Release(okay, KeyFine)
+			if n := p.Stats().InService; n == 0 {
+				t.Error("the account was probed, and no key is in service")
+			}
+		})
+	}
+}
+
 // A key whose probe never ends, because its permit is lost, is probed again once the watchdog has taken the place back.
 func TestPoolReclaimsProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
