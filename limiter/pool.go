@@ -165,9 +165,13 @@ type poolSettings struct {
 
 // settings returns those of c, which has its defaults.
 func (c *PoolConfig) settings() *poolSettings {
+	room := c.Guard.Room.config()
+	if c.Guard.Observe { // reserved places hold nobody back, either
+		room.ReservedShare, room.ReservedFor = 0, 0
+	}
 	return &poolSettings{
 		max(0, c.Guard.Queue), c.Guard.MaxWait, c.Guard.MaxPause, c.Probe, c.ProbeMax,
-		c.Guard.Room.config(), c.Guard.Budget.estimate(), c.Guard.Budget != nil,
+		room, c.Guard.Budget.estimate(), c.Guard.Budget != nil,
 	}
 }
 

@@ -1063,10 +1063,12 @@ func TestPoolCountsWithoutReclaimed(t *testing.T) {
 
 // "nothing is held back"
 func TestPoolObserves(t *testing.T) {
-	p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe = true })
-	for range 5 {
-		if _, ok := p.TryAcquire(Request{}); !ok {
-			t.Fatal("a call was held back")
+	for _, room := range []*Room{nil, {ReservedShare: 0.5, ReservedFor: 5}} {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe, c.Guard.Room = true, room })
+		for range 5 {
+			if _, ok := p.TryAcquire(Request{}); !ok {
+				t.Fatalf("a call was held back, with %+v", room)
+			}
 		}
 	}
 }
