@@ -406,7 +406,9 @@ func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
 		<-w.answered // it was answered at the same time; the token is there
 		granted = w.permit
 	}
-	p.counts.Canceled++
+	if w.Reason == reasonNone { // else it is counted as refused
+		p.counts.Canceled++
+	}
 	p.recycle(w)
 	p.mu.Unlock()
 	if granted.Held() {
