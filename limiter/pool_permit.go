@@ -75,12 +75,17 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 		panic("limiter: Release of a permit that is not held")
 	}
 	kp.pool = nil
+	defer kp.end(p, &o) // also when a listener panics
 	p.judge(kp.key, kp.probe, &o, f)
+}
+
+// end ends the call once its key was judged.
+func (kp *KeyPermit) end(p *Pool, o *Outcome) {
 	kp.permit.uncount(&kp.key.inFlight)
 	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.cost > 0 {
-		p.settle(&kp.call, &o)
+		p.settle(&kp.call, o)
 	}
-	kp.permit.Release(o)
+	kp.permit.Release(*o)
 	p.mayHaveRoom()
 }
 

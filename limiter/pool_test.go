@@ -962,6 +962,45 @@ func TestPoolReclaim(t *testing.T) {
 	})
 }
 
+// A listener that panics costs no place, and the pool goes on.
+func TestPoolListenerPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) { c.Probe = time.Second })
+		panics, told := 2, 0
+		listen := func() {
+			if panics > 0 {
+				panics--
+				panic("a listener")
+			}
+		}
+		p.OnKey(func(KeyEvent) { listen() })
+		p.OnKey(func(KeyEvent) { told++ })
+		recovered := func(f func()) (ok bool) {
+			defer func() { ok = recover() != nil }()
+			f()
+			return
+		}
+		kp := takeKey(t, p)
+		if !recovered(func() { kp.Release(unauthorized, KeyUnauthorized) }) {
+			t.Fatal("no panic")
+		}
+		if s := p.Stats(); s.InFlight != 0 || p.Guards()[0].Stats().InFlight != 0 {
+			t.Errorf("in flight after the release: %+v", s)
+		}
+		time.Sleep(2 * time.Second)
+		kp = takeKey(t, p)
+		if !recovered(func() { kp.Accepted() }) {
+			t.Fatal("no panic")
+		}
+		kp.Release(okay, KeyFine)
+		kp = takeKey(t, p)
+		kp.Release(unauthorized, KeyUnauthorized)
+		if told != 1 {
+			t.Errorf("the other listener was told %d times, want once", told)
+		}
+	})
+}
+
 // A probe of a key says nothing of an outage of the account that began after it, and does not end the probe of that.
 func TestPoolProbesOfKeyAndAccount(t *testing.T) {
 	for _, end := range []Outcome{okay, {Class: feedback.Timeout}} {
