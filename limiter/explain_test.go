@@ -387,3 +387,25 @@ func TestNobodyKnowsWhen(t *testing.T) {
 		}
 	})
 }
+
+// What a caller waits for is told as it is now, whatever was told before.
+func TestExplainReservedAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 2, func(c *Config) { c.Room = &Room{ReservedShare: 0.5, ReservedFor: 5} })
+		p := mustAcquire(t, g)
+		ctx, cancel := context.WithCancel(context.Background())
+		go g.Acquire(ctx, Request{})
+		synctest.Wait()
+		g.Pause(time.Now().Add(time.Second))
+		for _, want := range []string{"pause", "reserved"} {
+			if e := g.Explain(1); len(e.Waits) != 1 || e.Waits[0].Why != want {
+				t.Errorf("Explain: %+v, want one who waits for %q", e.Waits, want)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		cancel()
+		synctest.Wait()
+		p.Release(Outcome{})
+		wantIdle(t, g)
+	})
+}

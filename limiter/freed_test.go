@@ -60,3 +60,20 @@ func TestHeldPlaceWakes(t *testing.T) {
 		})
 	}
 }
+
+// A place that is held after its call leaves only reserved ones. Who may not use those is woken when it is free.
+func TestHeldPlaceWakesWhoMayNotUseReservedOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 2, func(c *Config) {
+			c.Law = &holdingLaw{adaptive.Decision{Limit: 2, FreeAfter: 400 * time.Millisecond, AskAgain: time.Hour}}
+			c.Room = &Room{ReservedShare: 0.5, ReservedFor: 5}
+		})
+		mustAcquireAndRelease(t, g)
+		start := time.Now()
+		mustAcquireAndRelease(t, g)
+		if took := time.Since(start); took < 400*time.Millisecond || took > 413*time.Millisecond {
+			t.Errorf("woken after %v, want 400 ms and at most a 32nd more", took)
+		}
+		wantIdle(t, g)
+	})
+}

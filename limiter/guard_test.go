@@ -544,3 +544,85 @@ func TestLinksOnlyTheStandardLibrary(t *testing.T) {
 		}
 	}
 }
+
+// Callers who may not use the places that are free are refused, too, when a guard is closed.
+func TestCloseWithReservedPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 2, func(c *Config) { c.Room = &Room{ReservedShare: 0.5, ReservedFor: 5} })
+		full := []Permit{mustAcquire(t, g)}
+		errs := make(chan error, 2)
+		wait := func() {
+			go func() {
+				_, err := g.Acquire(context.Background(), Request{})
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		wait()
+		urgent, err := g.Acquire(context.Background(), Request{Priority: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		full = append(full, urgent)
+		wait()
+		start := time.Now()
+		g.Close()
+		for range 2 {
+			if err := <-errs; !errors.Is(err, ErrClosed) || time.Since(start) > 0 {
+				t.Errorf("a waiter got %v after %v, want ErrClosed at once", err, time.Since(start))
+			}
+		}
+		for i := range full {
+			full[i].Release(Outcome{})
+		}
+		wantIdle(t, g)
+	})
+}
+
+// Who waits for long takes turns with more urgent callers from the instant on at which it has aged, also when nothing happens then.
+func TestAgedCallerStarts(t *testing.T) {
+	budget := &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Minute}}}
+	for name, acquire := range map[string]func(testing.TB) func(context.Context, Request) error{
+		"guard": func(t testing.TB) func(context.Context, Request) error {
+			g := newGuard(t, 9, func(c *Config) {
+				c.Room, c.Budget, c.MaxWait = &Room{Aging: 5 * time.Second}, budget, time.Hour
+			})
+			return func(ctx context.Context, r Request) error {
+				_, err := g.Acquire(ctx, r)
+				return err
+			}
+		},
+		"pool": func(t testing.TB) func(context.Context, Request) error {
+			p := newPool(t, []int{9}, func(c *PoolConfig) {
+				c.Guard.Room, c.Guard.Budget, c.Guard.MaxWait = &Room{Aging: 5 * time.Second}, budget, time.Hour
+			})
+			return func(ctx context.Context, r Request) error {
+				_, err := p.Acquire(ctx, r)
+				return err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				acquire := acquire(t)
+				ctx, cancel := context.WithCancel(context.Background())
+				for _, tokens := range []int64{1000, 10} { // the second waits, and so its priority has had its turn
+					if err := acquire(ctx, Request{Tokens: tokens, Priority: 1}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				go acquire(ctx, Request{Tokens: 1000, Priority: 1}) // the budget is full in a minute
+				synctest.Wait()
+				start := time.Now()
+				if err := acquire(ctx, Request{Tokens: 1}); err != nil {
+					t.Fatal(err)
+				}
+				if d := time.Since(start); d != 5*time.Second {
+					t.Errorf("the less urgent caller started after %v, want 5s", d)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
+}

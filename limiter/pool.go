@@ -140,6 +140,7 @@ type Pool struct {
 	room      admission.Room
 	free      *poolWaiter // waiters for use again
 	seq       uint64
+	probes    uint64
 	timer     *time.Timer
 	timerAt   time.Duration
 	timerSet  bool
@@ -164,9 +165,13 @@ type poolSettings struct {
 
 // settings returns those of c, which has its defaults.
 func (c *PoolConfig) settings() *poolSettings {
+	room := c.Guard.Room.config()
+	if c.Guard.Observe { // reserved places hold nobody back, either
+		room.ReservedShare, room.ReservedFor = 0, 0
+	}
 	return &poolSettings{
 		max(0, c.Guard.Queue), c.Guard.MaxWait, c.Guard.MaxPause, c.Probe, c.ProbeMax,
-		c.Guard.Room.config(), c.Guard.Budget.estimate(), c.Guard.Budget != nil,
+		room, c.Guard.Budget.estimate(), c.Guard.Budget != nil,
 	}
 }
 
@@ -401,7 +406,9 @@ func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
 		<-w.answered // it was answered at the same time; the token is there
 		granted = w.permit
 	}
-	p.counts.Canceled++
+	if w.Reason == reasonNone { // else it is counted as refused
+		p.counts.Canceled++
+	}
 	p.recycle(w)
 	p.mu.Unlock()
 	if granted.Held() {
@@ -532,7 +539,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 // tryProbe starts the probe that is due, if it still is and its guard lets it.
 func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit, ok bool) {
 	p.mu.Lock()
-	k := p.startProbe(now)
+	k, probe := p.startProbe(now)
 	p.mu.Unlock()
 	if k == nil {
 		return KeyPermit{}, false
@@ -540,13 +547,13 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	permit, why, ok := k.lane.guard.tryFor(r)
 	if ok {
 		permit = k.lane.guard.followProbe(permit)
-		permit.onReclaim(func() { p.probeLost(k) })
+		permit.onReclaim(func() { p.probeLost(k, probe) })
 		permit.countIn(&k.inFlight)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !ok {
-		p.dropProbe(p.now(), why.in, k)
+		p.dropProbe(p.now(), why.in, k, probe)
 		m.closed = m.closed || why.reason == ReasonClosed
 		if why.in > 0 {
 			m.at = min(m.at, p.now()+why.in)
@@ -557,7 +564,7 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	}
 	k.probes++
 	k.lane.turn.Store(uint32(k.index + 1))
-	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: true}, true
+	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: probe}, true
 }
 
 // anyLive reports whether a key is in service.
@@ -663,7 +670,8 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		next := p.room.Next(now, set.room.Lowest(p.places()))
+		lowest := set.room.Lowest(p.places())
+		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
 			first.Why = WhyReserved
 			if !p.expire(now) {
@@ -707,7 +715,11 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		p.wakeAt(min(p.nextExpiry(), m.at))
+		at := min(p.nextExpiry(), m.at)
+		if age, ages := p.room.Ages(now, lowest); ages { // then it is another one's turn
+			at = min(at, age)
+		}
+		p.wakeAt(at)
 		p.mu.Unlock()
 		return
 	}

@@ -72,14 +72,14 @@ type outage struct {
 	since   time.Duration // when it went out
 	until   time.Duration // when the next probe may start
 	step    time.Duration // the interval that until was made from; 0 before the first
-	probing bool
+	probing uint64        // the number of the probe that is in flight; 0: none is
 }
 
 func (o *outage) out() bool { return o.fault != KeyFine }
 
 // due reports whether a probe may start. What is in service needs none.
 func (o *outage) due(now time.Duration) bool {
-	return !o.out() || !o.probing && o.until <= now
+	return !o.out() || o.probing == 0 && o.until <= now
 }
 
 // lane is a guard with the keys that share it.
@@ -172,9 +172,9 @@ func (k *poolKey) worked() {
 	}
 }
 
-// judge learns of a key from a call that ended. It is called before the call's place is given back, so that nobody
+// judge learns of a key from a call that ended; probe is the number of the probe that it was, or 0. It is called before the call's place is given back, so that nobody
 // starts with a key that is out.
-func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
+func (p *Pool) judge(k *poolKey, probe uint64, o *Outcome, f KeyFault) {
 	fault := faultOf(o, f)
 	switch {
 	case o.Class == feedback.OK && fault == KeyFine:
@@ -182,7 +182,7 @@ func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
 	case o.Class == feedback.ServerError:
 		k.failed(p.now())
 	}
-	if !probe && (fault == KeyFine || fault == KeyForbidden) {
+	if probe == 0 && (fault == KeyFine || fault == KeyForbidden) {
 		return // what being forbidden means shows when another key was tried; see Rotation
 	}
 	p.mu.Lock()
@@ -201,30 +201,32 @@ func (p *Pool) judge(k *poolKey, probe bool, o *Outcome, f KeyFault) {
 		k.faults++
 	}
 	switch {
-	case probe && at == nil && o.Class == feedback.OK:
-		p.restore(now, k)
-	case probe:
+	case probe != 0 && at == nil && o.Class == feedback.OK:
+		p.restore(now, k, probe)
+	case probe != 0:
 		for _, x := range []*outage{&k.outage, &k.lane.outage} {
-			if x != at && x.probing {
-				x.probing = false
+			if x != at && x.probing == probe {
+				x.probing = 0
 				if at == nil {
 					x.until = now + p.jittered(p.set.Load().probe/recheck) // it told nothing
 				}
 			}
 		}
 		if at != nil {
-			p.takeOut(now, k, at, fault, o, true)
+			p.takeOut(now, k, at, fault, o, probe)
 		}
 	case !at.out():
-		p.takeOut(now, k, at, fault, o, false)
+		p.takeOut(now, k, at, fault, o, 0)
 	}
 	p.reprobe()
 }
 
 // takeOut takes a key, or its lane, out of service for a fault. Calls that had started before learn of
-// the same fault; only a probe makes the interval longer. It needs the lock.
-func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault, o *Outcome, probe bool) {
-	at.probing = false
+// the same fault; only a probe, whose number is given then, makes the interval longer. It needs the lock.
+func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault, o *Outcome, probe uint64) {
+	if at.probing == probe {
+		at.probing = 0
+	}
 	if !at.out() {
 		at.since = now
 	}
@@ -233,13 +235,13 @@ func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault
 	case fault == KeyExhausted && o.HasRetryAfter && o.RetryAfter > 0:
 		// The upstream knows better than an interval. The guard pauses for it, too.
 		at.until = now + min(o.RetryAfter, longestOutage)
-	case fault != KeyExhausted && !probe && k.served.Load() > 0:
+	case fault != KeyExhausted && probe == 0 && k.served.Load() > 0:
 		at.until = now + p.jittered(p.set.Load().probe/recheck)
 	case at.step == 0:
 		at.step = p.set.Load().probe
 		at.until = now + p.jittered(at.step)
 	default:
-		if probe {
+		if probe != 0 {
 			at.step = min(2*at.step, p.set.Load().probeMax)
 		}
 		at.until = now + p.jittered(at.step)
@@ -252,14 +254,14 @@ func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault
 	}
 }
 
-// restore puts a key whose probe succeeded, and its lane, into service. It needs the lock.
-func (p *Pool) restore(now time.Duration, k *poolKey) {
+// restore puts a key whose probe succeeded, and its lane, into service, as far as the probe was of them. It needs the lock.
+func (p *Pool) restore(now time.Duration, k *poolKey, probe uint64) {
 	was := make([]bool, len(k.lane.keys))
 	for i, x := range k.lane.keys {
 		was[i] = x.live.Load()
 	}
 	for _, x := range []*outage{&k.outage, &k.lane.outage} {
-		if x.probing { // what began after the probe did is not ended by it
+		if x.probing == probe { // what began after the probe did is not ended by it
 			*x = outage{}
 		}
 	}
@@ -294,13 +296,13 @@ func (p *Pool) suspect(k *poolKey) {
 	k.suspects.Store(0)
 	if !k.outage.out() {
 		k.faults++
-		p.takeOut(p.now(), k, &k.outage, KeyForbidden, &Outcome{}, false)
+		p.takeOut(p.now(), k, &k.outage, KeyForbidden, &Outcome{}, 0)
 		p.reprobe()
 	}
 }
 
-// startProbe returns a key that is out and may be probed now, nil when there is none. It needs the lock.
-func (p *Pool) startProbe(now time.Duration) *poolKey {
+// startProbe returns a key that is out and may be probed now, nil when there is none, and the number of the probe. It needs the lock.
+func (p *Pool) startProbe(now time.Duration) (k *poolKey, probe uint64) {
 	for _, l := range p.lanes {
 		if !l.outage.due(now) {
 			continue
@@ -310,19 +312,24 @@ func (p *Pool) startProbe(now time.Duration) *poolKey {
 			if !k.outage.due(now) || !k.outage.out() && !l.outage.out() {
 				continue
 			}
-			k.outage.probing, l.outage.probing = k.outage.out(), l.outage.out()
+			p.probes++
+			for _, x := range []*outage{&k.outage, &l.outage} {
+				if x.out() {
+					x.probing = p.probes
+				}
+			}
 			p.reprobe()
-			return k
+			return k, p.probes
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // dropProbe takes back a probe of k that was not made; it may be made in a while from now. It needs the lock.
-func (p *Pool) dropProbe(now, in time.Duration, k *poolKey) {
+func (p *Pool) dropProbe(now, in time.Duration, k *poolKey, probe uint64) {
 	for _, x := range []*outage{&k.outage, &k.lane.outage} {
-		if x.probing {
-			x.probing = false
+		if x.probing == probe {
+			x.probing = 0
 			x.until = max(x.until, now+in)
 		}
 	}
@@ -330,10 +337,10 @@ func (p *Pool) dropProbe(now, in time.Duration, k *poolKey) {
 }
 
 // probeLost ends a probe of k whose permit was never released: it told nothing.
-func (p *Pool) probeLost(k *poolKey) {
+func (p *Pool) probeLost(k *poolKey, probe uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dropProbe(p.now(), p.jittered(p.set.Load().probe/recheck), k)
+	p.dropProbe(p.now(), p.jittered(p.set.Load().probe/recheck), k, probe)
 }
 
 // reprobe finds out when the next probe may start. It needs the lock.
@@ -344,7 +351,7 @@ func (p *Pool) reprobe() {
 			if k.live.Load() {
 				continue
 			}
-			if k.outage.probing || l.outage.probing {
+			if k.outage.probing != 0 || l.outage.probing != 0 {
 				probing = true
 				continue
 			}

@@ -9,7 +9,7 @@ type KeyPermit struct {
 	pool   *Pool
 	key    *poolKey
 	permit Permit
-	probe  bool
+	probe  uint64 // its number, when it is one
 	call   poolCall
 }
 
@@ -33,7 +33,7 @@ func (kp *KeyPermit) Secret() Secret { return kp.key.secret }
 func (kp *KeyPermit) Key() string { return kp.key.secret.Fingerprint() }
 
 // Probe reports whether the key is out, and this call is to show whether it works again.
-func (kp *KeyPermit) Probe() bool { return kp.probe }
+func (kp *KeyPermit) Probe() bool { return kp.probe != 0 }
 
 // Held reports whether the permit was acquired and not yet released.
 func (kp *KeyPermit) Held() bool { return kp.pool != nil }
@@ -45,13 +45,14 @@ func (kp *KeyPermit) Accepted() {
 	if p == nil {
 		panic("limiter: Accepted for a permit that is not held")
 	}
-	if !kp.probe {
+	probe := kp.probe
+	if probe == 0 {
 		return
 	}
-	kp.probe = false
+	kp.probe = 0
 	kp.permit.onReclaim(nil)
 	p.mu.Lock()
-	p.restore(p.now(), kp.key)
+	p.restore(p.now(), kp.key, probe)
 	p.unlock()
 	p.mayHaveRoom()
 }
@@ -74,12 +75,17 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 		panic("limiter: Release of a permit that is not held")
 	}
 	kp.pool = nil
+	defer kp.end(p, &o) // also when a listener panics
 	p.judge(kp.key, kp.probe, &o, f)
+}
+
+// end ends the call once its key was judged.
+func (kp *KeyPermit) end(p *Pool, o *Outcome) {
 	kp.permit.uncount(&kp.key.inFlight)
 	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.cost > 0 {
-		p.settle(&kp.call, &o)
+		p.settle(&kp.call, o)
 	}
-	kp.permit.Release(o)
+	kp.permit.Release(*o)
 	p.mayHaveRoom()
 }
 
@@ -115,10 +121,10 @@ func (kp *KeyPermit) undo() {
 	p := kp.pool
 	kp.pool = nil
 	kp.permit.uncount(&kp.key.inFlight)
-	if kp.probe || kp.call.queued {
+	if kp.probe != 0 || kp.call.queued {
 		p.mu.Lock()
-		if kp.probe {
-			p.dropProbe(p.now(), 0, kp.key)
+		if kp.probe != 0 {
+			p.dropProbe(p.now(), 0, kp.key, kp.probe)
 		}
 		if kp.call.queued {
 			p.room.Undo(kp.call.tenant, kp.call.priority, kp.call.cost)

@@ -130,7 +130,7 @@ func (p *Pool) Keys() []KeyStatus {
 				InFlight: int(k.inFlight.Load()), Served: k.served.Load(), Faults: k.faults, Probes: k.probes,
 			}
 			if at := k.worst(); at.out() {
-				s.Out, s.Probing = at.fault, at.probing
+				s.Out, s.Probing = at.fault, at.probing != 0
 				s.Since = wallAt(now, at.since)
 				s.ProbeAt = wallAt(now, max(k.outage.until, l.outage.until))
 			}
@@ -158,7 +158,8 @@ func (p *Pool) refused(reason Reason, out bool) {
 }
 
 // OnKey has f called when a key goes out of service and when it comes back, in their order, one at a time and after
-// the pool's lock was released. f must be quick and must not wait for a permit of the pool. OnKey panics when f is nil.
+// the pool's lock was released. f must be quick, must not wait for a permit of the pool, and must not panic: a panic surfaces in a caller of
+// the pool. OnKey panics when f is nil.
 func (p *Pool) OnKey(f func(KeyEvent)) {
 	if f == nil {
 		panic("limiter: OnKey with a nil function")
@@ -182,17 +183,21 @@ func (p *Pool) unlock() {
 		return
 	}
 	p.telling = true
+	defer p.mu.Unlock() // also when a listener panics
+	defer func() { p.telling = false }()
 	for len(p.events) > 0 {
 		events, listeners := p.events, p.listeners
 		p.events = nil
-		p.mu.Unlock()
-		for _, e := range events {
-			for _, f := range listeners {
-				f(e)
-			}
-		}
-		p.mu.Lock()
+		p.tellUnlocked(events, listeners)
 	}
-	p.telling = false
+}
+
+func (p *Pool) tellUnlocked(events []KeyEvent, listeners []func(KeyEvent)) {
 	p.mu.Unlock()
+	defer p.mu.Lock() // also when a listener panics
+	for _, e := range events {
+		for _, f := range listeners {
+			f(e)
+		}
+	}
 }

@@ -962,6 +962,74 @@ func TestPoolReclaim(t *testing.T) {
 	})
 }
 
+// A listener that panics costs no place, and the pool goes on.
+func TestPoolListenerPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1}, func(c *PoolConfig) { c.Probe = time.Second })
+		panics, told := 2, 0
+		listen := func() {
+			if panics > 0 {
+				panics--
+				panic("a listener")
+			}
+		}
+		p.OnKey(func(KeyEvent) { listen() })
+		p.OnKey(func(KeyEvent) { told++ })
+		recovered := func(f func()) (ok bool) {
+			defer func() { ok = recover() != nil }()
+			f()
+			return
+		}
+		kp := takeKey(t, p)
+		if !recovered(func() { kp.Release(unauthorized, KeyUnauthorized) }) {
+			t.Fatal("no panic")
+		}
+		if s := p.Stats(); s.InFlight != 0 || p.Guards()[0].Stats().InFlight != 0 {
+			t.Errorf("in flight after the release: %+v", s)
+		}
+		time.Sleep(2 * time.Second)
+		kp = takeKey(t, p)
+		if !recovered(func() { kp.Accepted() }) {
+			t.Fatal("no panic")
+		}
+		kp.Release(okay, KeyFine)
+		kp = takeKey(t, p)
+		kp.Release(unauthorized, KeyUnauthorized)
+		if told != 1 {
+			t.Errorf("the other listener was told %d times, want once", told)
+		}
+	})
+}
+
+// A probe of a key says nothing of an outage of the account that began after it, and does not end the probe of that.
+func TestPoolProbesOfKeyAndAccount(t *testing.T) {
+	for _, end := range []Outcome{okay, {Class: feedback.Timeout}} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, []int{9, 9}, func(c *PoolConfig) { c.Limit, c.Probe = LimitAccount, time.Second })
+			first, second := takeKey(t, p), takeKey(t, p)
+			first.Release(unauthorized, KeyUnauthorized)
+			time.Sleep(2 * time.Second)
+			ofKey := takeKey(t, p)
+			second.Release(broke, KeyFine)
+			time.Sleep(2 * time.Second)
+			ofAccount := takeKey(t, p)
+			if !ofKey.Probe() || !ofAccount.Probe() || ofKey.Key() == ofAccount.Key() {
+				t.Fatalf("probes: %v of %s, %v of %s", ofKey.Probe(), ofKey.Key(), ofAccount.Probe(), ofAccount.Key())
+			}
+			ofKey.Release(end, KeyFine)
+			time.Sleep(2 * time.Second)
+			if kp, ok := p.TryAcquire(Request{}); ok || p.Stats().InService > 0 {
+				t.Errorf("after the probe of a key ended (%v) a call started: %v, with %+v; want nothing until the account is probed", end.Class, ok, p.Stats().Keys)
+				kp.Release(okay, KeyFine)
+			}
+			ofAccount.Release(okay, KeyFine)
+			if n := p.Stats().InService; n == 0 {
+				t.Error("the account was probed, and no key is in service")
+			}
+		})
+	}
+}
+
 // A key whose probe never ends, because its permit is lost, is probed again once the watchdog has taken the place back.
 func TestPoolReclaimsProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -1034,10 +1102,12 @@ func TestPoolCountsWithoutReclaimed(t *testing.T) {
 
 // "nothing is held back"
 func TestPoolObserves(t *testing.T) {
-	p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe = true })
-	for range 5 {
-		if _, ok := p.TryAcquire(Request{}); !ok {
-			t.Fatal("a call was held back")
+	for _, room := range []*Room{nil, {ReservedShare: 0.5, ReservedFor: 5}} {
+		p := newPool(t, []int{1, 1}, func(c *PoolConfig) { c.Guard.Observe, c.Guard.Room = true, room })
+		for range 5 {
+			if _, ok := p.TryAcquire(Request{}); !ok {
+				t.Fatalf("a call was held back, with %+v", room)
+			}
 		}
 	}
 }

@@ -529,7 +529,10 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		w.Since = since
 		return w
 	}
-	if s.gate <= now && !s.closed && c.slots.InFlight() >= c.slots.Limit() {
+	if s.closed { // nobody starts, so no place is reserved
+		return c.reject(now, s.queue.next(now, 0).waiter, ReasonClosed, 0)
+	}
+	if s.gate <= now && c.slots.InFlight() >= c.slots.Limit() {
 		// Most often nothing has changed but that one place was taken.
 		c.slots.touchFull()
 		if it := s.queue.expired(now); it != nil {
@@ -655,7 +658,16 @@ func (c *Core) Wake(now time.Duration) (at time.Duration, ok bool) {
 			at, ok = d.Until, true
 		}
 	} else {
-		if it := s.queue.next(now, c.lowest()); it != nil {
+		lowest := c.lowest()
+		if lowest > 0 && s.freed.places() > 0 { // a place that is held makes others reserved
+			if open := s.freed.opens(1); !ok || open < at {
+				at, ok = open, true
+			}
+		}
+		if age, ages := s.queue.ages(now, lowest); ages && (!ok || age < at) {
+			at, ok = age, true
+		}
+		if it := s.queue.next(now, lowest); it != nil {
 			start, _ := c.earliest(now, it.waiter)
 			if until := s.decision.Until; until > now && !s.decision.UntilFull && until < start {
 				start = until // one that is over changed nothing: the law has been asked since

@@ -75,9 +75,12 @@ func (c *Core) Waits(now time.Duration, most int, tell func(w *Waiter, ahead int
 	for i, p := range first(append(all, s.queue.standings()...), most) {
 		w := p.w
 		at, why := c.earliest(now, w)
-		if why != WhyNone {
+		switch {
+		case why != WhyNone:
 			w.Why = why
-		} else if w.Why != WhyReserved {
+		case w.Priority < c.lowest() && c.slots.InFlight() < c.slots.Limit():
+			w.Why = WhyReserved
+		default:
 			w.Why = WhyLimit
 		}
 		expected := time.Duration(0)

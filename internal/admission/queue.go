@@ -245,13 +245,34 @@ func (q *queue) next(now time.Duration, priority uint8) *queueItem {
 		for ; rest != 0; rest &^= 1 << (bits.Len8(rest) - 1) {
 			i := bits.Len8(rest) - 1
 			c := q.classes[i]
-			rise := min(q.cfg.Aging, never/NumPriorities) * time.Duration(highest-i)
-			if now-c.oldest.Since >= rise && c.turn < best.turn {
+			if now-c.oldest.Since >= q.rise(highest-i) && c.turn < best.turn {
 				best = c
 			}
 		}
 	}
 	return best.active.top().head(q.cfg.Aging)
+}
+
+// ages returns when next may name somebody else of those with at least the given priority although nobody came or went, because a
+// class has aged; ok is false when it will not.
+func (q *queue) ages(now time.Duration, priority uint8) (at time.Duration, ok bool) {
+	mask := q.waiting >> priority << priority
+	if q.cfg.Aging <= 0 || mask == 0 {
+		return 0, false
+	}
+	highest := bits.Len8(mask) - 1
+	for rest := mask &^ (1 << highest); rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros8(rest)
+		if t := q.classes[i].oldest.Since + q.rise(highest-i); t > now && (!ok || t < at) {
+			at, ok = t, true
+		}
+	}
+	return at, ok
+}
+
+// rise is how long somebody must have waited for a class to rise by so many.
+func (q *queue) rise(classes int) time.Duration {
+	return min(q.cfg.Aging, never/NumPriorities) * time.Duration(classes)
 }
 
 // start takes it out because it starts, and counts its cost against its tenant.

@@ -80,6 +80,11 @@ func (r *Room) Expired(now time.Duration) *Waiter {
 	return nil
 }
 
+// Ages returns when Next may name somebody else although nobody came or went; ok is false when it will not.
+func (r *Room) Ages(now time.Duration, priority uint8) (at time.Duration, ok bool) {
+	return r.queue.ages(now, priority)
+}
+
 // NextExpiry returns the earliest deadline; ok is false when nobody waits.
 func (r *Room) NextExpiry() (at time.Duration, ok bool) { return r.queue.nextExpiry() }
 

@@ -253,10 +253,15 @@ func (p *pool) places() (inFlight, limit int) {
 
 // mayUse reports whether a caller of a priority may take the next place; not when what is free is reserved.
 func (p *pool) mayUse(priority uint8) bool {
-	if p.cfg.Room.ReservedFor <= priority {
-		return true
+	return p.cfg.Room.ReservedFor <= priority || priority >= p.lowest()
+}
+
+// lowest returns the lowest priority that may take the next place. Nobody is held back where the guards observe.
+func (p *pool) lowest() uint8 {
+	if p.cfg.Observe {
+		return 0
 	}
-	return priority >= p.cfg.Room.Lowest(p.places())
+	return p.cfg.Room.Lowest(p.places())
 }
 
 func (p *pool) prospects(now time.Duration, w *admission.Waiter) (all admission.Prospects, at time.Duration) {
@@ -420,7 +425,8 @@ func (p *pool) serve(now time.Duration) {
 			p.answer(w, admission.ReasonClosed)
 			continue
 		}
-		next := p.room.Next(now, p.cfg.Room.Lowest(p.places()))
+		lowest := p.lowest()
+		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
 			if !p.expire(now) {
 				p.timer(p.nextExpiry())
@@ -442,7 +448,11 @@ func (p *pool) serve(now time.Duration) {
 		if e := p.room.Expiring(); e != nil && p.choice(next) == anyKey && p.refuseHopeless(now, e, m) {
 			continue
 		}
-		p.timer(min(p.nextExpiry(), m.at))
+		at := min(p.nextExpiry(), m.at)
+		if age, ages := p.room.Ages(now, lowest); ages {
+			at = min(at, age)
+		}
+		p.timer(at)
 		return
 	}
 }

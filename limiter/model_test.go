@@ -1,0 +1,588 @@
+package limiter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// TestModel runs random histories of a guard in virtual time, with every setting and every method in any order, and holds
+// them against what a caller may rely on:
+//
+//   - no more calls are in flight than the limit, and Stats counts those and those who wait exactly;
+//   - nothing starts while a pause is in force that somebody asked for;
+//   - nobody waits while nothing holds him back, or longer than MaxWait and his deadline; who gives up leaves nothing;
+//   - first in, first out for callers of one tenant and priority, and the more urgent ones first where priorities do not age;
+//   - a budget of requests is never exceeded; a call that was not made counts as never made;
+//   - a permit is released once, whatever its owner does;
+//   - everybody is answered in the end, each is counted once, and no timer is left.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		cfgs := rapid.SliceOfN(rapid.Custom(drawModelConfig), 1, 3).Draw(rt, "configurations")
+		steps := rapid.SliceOfN(rapid.Custom(drawModelStep), rapid.SampledFrom([]int{1, 30, 100}).Draw(rt, "least"), 150).Draw(rt, "steps")
+		var m *model
+		synctest.Test(t, func(t *testing.T) { m = runModel(t, cfgs, steps) })
+		if m.fail != "" {
+			rt.Fatalf("%s\n%s", m.fail, strings.Join(m.story, "\n"))
+		}
+	})
+}
+
+// modelConfig is a configuration with what the model must know of it.
+type modelConfig struct {
+	Config
+	limit int // of its law; 0 when the law adapts
+}
+
+// modelLaw never changes its mind.
+type modelLaw struct {
+	*adaptive.Fixed
+	d adaptive.Decision
+}
+
+func (l *modelLaw) Window(time.Duration, adaptive.Window) adaptive.Decision { return l.d }
+
+func (l *modelLaw) Ended(time.Duration, adaptive.Call, Outcome) adaptive.Decision { return l.d }
+
+func (l *modelLaw) Hint(time.Duration, feedback.Window) adaptive.Decision { return l.d }
+
+func (l *modelLaw) Decision() adaptive.Decision { return l.d }
+
+func (c modelConfig) String() string {
+	s := fmt.Sprintf("limit %d, queue %d, max wait %v, observe %v, hold %v, reclaim %v, timed %d", c.limit, c.Queue, c.MaxWait, c.Observe, c.MaxHold, c.Reclaim, c.TimeOneIn)
+	if l, ok := c.Law.(*modelLaw); ok {
+		s += fmt.Sprintf(", pace %v, of tokens %v, free after %v", l.d.Pace, l.d.TokenPace, l.d.FreeAfter)
+	}
+	if c.Room != nil {
+		s += fmt.Sprintf(", room %+v", *c.Room)
+	}
+	if c.Budget != nil {
+		s += fmt.Sprintf(", budget %+v", *c.Budget)
+	}
+	return s
+}
+
+func drawModelConfig(rt *rapid.T) modelConfig {
+	one := func(name string, of ...int) int { return rapid.SampledFrom(of).Draw(rt, name) }
+	c := modelConfig{Config: Config{
+		Queue:       one("queue", 0, 0, 0, -1, 1, 3),
+		MaxWait:     time.Duration(one("wait", 60, 60, 1, 600)) * time.Second,
+		PauseJitter: float64(one("jitter", -1, -1, 1)) * 0.05,
+		Observe:     one("observe", 0, 0, 0, 0, 0, 0, 0, 1) == 1,
+		TimeOneIn:   one("timed", 1, 1, 16),
+		MaxHold:     time.Duration(one("hold", 0, 0, 0, 90)) * time.Second,
+		Reclaim:     one("reclaim", 0, 1) == 1,
+		Seed:        1,
+	}}
+	if c.limit = one("limit", 0, 1, 1, 2, 3, 7); c.limit > 0 {
+		l := &modelLaw{Fixed: adaptive.NewFixed(c.limit)}
+		l.d = l.Fixed.Decision()
+		l.d.Pace = float64(one("pace", 0, 0, 0, 2, 100))
+		l.d.TokenPace = float64(one("token pace", 0, 0, 0, 200))
+		l.d.FreeAfter = time.Duration(one("free after", 0, 0, 0, 700)) * time.Millisecond
+		c.Law = l
+	} else {
+		c.Adaptive = adaptive.Config{Initial: one("initial", 1, 4), Max: one("max", 4, 9)}
+	}
+	if one("room", 0, 1) == 1 {
+		c.Room = &Room{
+			Aging:   time.Duration(one("aging", 0, 0, 5)) * time.Second,
+			Weights: map[string]float64{"a": 3},
+			Drop:    Drop(one("drop", 0, 1, 2, 3)),
+		}
+		if one("reserve", 0, 0, 1) == 1 {
+			c.Room.ReservedShare, c.Room.ReservedFor = 0.5, 2
+		}
+	}
+	if one("budget", 0, 0, 1) == 1 {
+		c.Budget = &Budget{Limits: []BudgetLimit{{
+			Kind: feedback.ScopeRequests, Limit: int64(one("rate", 3, 10)), Period: time.Duration(one("period", 1, 30)) * time.Second, Fixed: one("fixed", 0, 1) == 1,
+		}}}
+		if one("tokens", 0, 1) == 1 {
+			c.Budget.Oversize = Oversize(one("oversize", 0, 1))
+			c.Budget.Limits = append(c.Budget.Limits, BudgetLimit{Kind: feedback.ScopeTokens, Limit: 1000, Period: 10 * time.Second})
+		}
+	}
+	return c
+}
+
+// modelStep is something that happens after a while.
+type modelStep struct {
+	after time.Duration
+	op    int
+	n     int // whom it happens to, and how
+}
+
+func drawModelStep(rt *rapid.T) modelStep {
+	return modelStep{
+		time.Duration(rapid.SampledFrom([]int{0, 0, 0, 1, 10, 300, 1000, 7000, 40000}).Draw(rt, "after")) * time.Millisecond,
+		rapid.IntRange(0, 19).Draw(rt, "op"), rapid.IntRange(0, 1<<16).Draw(rt, "n"),
+	}
+}
+
+type model struct {
+	g     *Guard
+	cfg   modelConfig
+	fail  string
+	story []string
+	begun time.Time
+
+	mu        sync.Mutex // guards what callers write
+	reclaimed uint64
+
+	told    []*modelCaller // all of them
+	waiting []*modelCaller
+	flying  []*modelCaller
+	starts  []time.Time // that count for the budget
+	since   time.Time   // when the configuration in force came
+	paused  time.Time   // until when nothing may start
+	closed  bool
+	taught  bool // an answer told of the budget
+	loose   bool // calls were let in that a smaller limit does not allow
+
+	refused, gaveUp, released uint64
+}
+
+type modelCaller struct {
+	id       int
+	r        Request
+	asked    time.Time
+	latest   time.Time // when it must have been answered
+	deadline time.Time // of its context
+	cancel   context.CancelFunc
+	canceled time.Time
+	tried    bool
+	permit   Permit
+	err      error
+	done     bool
+	at       time.Time
+	lost     bool
+}
+
+func (m *model) logf(format string, a ...any) {
+	m.story = append(m.story, fmt.Sprintf("%12v ", time.Since(m.begun))+fmt.Sprintf(format, a...))
+}
+
+func (m *model) failf(format string, a ...any) {
+	if m.fail == "" {
+		m.fail = fmt.Sprintf(format, a...)
+		m.logf("FAIL %s", m.fail)
+	}
+}
+
+func runModel(t *testing.T, cfgs []modelConfig, steps []modelStep) *model {
+	m := &model{begun: time.Now(), cfg: cfgs[0]}
+	m.logf("%v", m.cfg)
+	g, err := New(m.cfg.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.g = g
+	g.OnLeak(func(l Leak) {
+		if l.Reclaimed {
+			m.mu.Lock()
+			m.reclaimed++
+			m.mu.Unlock()
+		}
+	})
+	for i, s := range steps {
+		if m.fail != "" {
+			break
+		}
+		// No two things happen in the same instant.
+		m.pass(s.after + time.Duration(i+1)*time.Nanosecond)
+		m.step(s, cfgs)
+		m.settle()
+	}
+	m.end()
+	return m
+}
+
+// pass lets time go by, and looks at who was answered whenever somebody can have been.
+func (m *model) pass(d time.Duration) {
+	until := time.Now().Add(d)
+	for m.fail == "" {
+		left := time.Until(until)
+		if left <= 0 {
+			return
+		}
+		m.g.mu.Lock()
+		if s := m.g.shell.Load(); s != nil && s.timerSet {
+			if in := s.timerAt - m.g.now(); in < left {
+				left = max(in, 1)
+			}
+		}
+		m.g.mu.Unlock()
+		time.Sleep(left)
+		m.settle()
+	}
+}
+
+func (m *model) step(s modelStep, cfgs []modelConfig) {
+	pick := func(of []*modelCaller) *modelCaller { return of[s.n%len(of)] }
+	switch s.op {
+	default: // a caller comes
+		c := &modelCaller{id: len(m.told), asked: time.Now()}
+		n := s.n
+		draw := func(of int) int { x := n % of; n /= of; return x }
+		c.r = Request{Tenant: []string{"", "", "a", "b"}[draw(4)], Priority: []uint8{0, 0, 2, 7}[draw(4)], Tokens: []int64{0, 0, 10, 400, 3000}[draw(5)], Retry: draw(8) == 0, Class: uint8(draw(3))}
+		c.r.Output = c.r.Tokens / 2
+		m.told = append(m.told, c)
+		ctx, cancel := context.WithCancel(context.Background())
+		c.cancel = cancel
+		c.latest = c.asked.Add(m.cfg.MaxWait)
+		if m.cfg.MaxWait == 0 {
+			c.latest = c.asked.Add(time.Minute)
+		}
+		switch draw(4) {
+		case 0:
+			d := []time.Duration{time.Millisecond, time.Second, 20 * time.Second}[draw(3)]
+			c.deadline = c.asked.Add(d)
+			ctx, cancel = context.WithDeadline(ctx, c.deadline)
+			c.cancel = cancel
+		case 1:
+			c.tried = s.op == 0
+		}
+		m.logf("caller %d asks: %+v, deadline %v, tries %v", c.id, c.r, c.deadline.Sub(m.begun), c.tried)
+		m.waiting = append(m.waiting, c)
+		go func() {
+			defer cancel()
+			if c.tried {
+				p, ok := m.g.TryAcquire(c.r)
+				if c.permit = p; !ok {
+					c.err = &RejectedError{Reason: ReasonLimit}
+				}
+			} else {
+				c.permit, c.err = m.g.Acquire(ctx, c.r)
+			}
+			m.mu.Lock()
+			c.done, c.at = true, time.Now()
+			m.mu.Unlock()
+		}()
+	case 8, 9, 10, 11: // a call ends
+		if len(m.flying) > 0 {
+			m.release(pick(m.flying), s.n)
+		}
+	case 12: // a call is not made
+		if len(m.flying) > 0 {
+			c := pick(m.flying)
+			m.logf("call %d is abandoned", c.id)
+			m.take(c)
+			if !c.lost {
+				i := slices.IndexFunc(m.starts, func(t time.Time) bool { return t.Equal(c.at) })
+				if i >= 0 {
+					m.starts = slices.Delete(m.starts, i, i+1)
+				}
+			}
+			c.permit.Abandon()
+			m.twice(c)
+		}
+	case 13, 14: // a caller gives up
+		if len(m.waiting) > 0 {
+			c := pick(m.waiting)
+			m.logf("caller %d gives up", c.id)
+			c.canceled = time.Now()
+			c.cancel()
+		}
+	case 15:
+		cfg := cfgs[s.n%len(cfgs)]
+		m.logf("reload: %v", cfg)
+		if err := m.g.Reload(cfg.Config); err != nil {
+			m.failf("Reload: %v", err)
+		}
+		m.cfg, m.loose = cfg, true
+		m.since, m.starts = time.Now(), nil
+		for _, c := range m.waiting {
+			if l := time.Now().Add(cfg.MaxWait); l.Before(c.latest) {
+				c.latest = l
+			}
+		}
+	case 16:
+		until := time.Now().Add(time.Duration(s.n%50) * time.Second)
+		m.logf("pause until %v", until.Sub(m.begun))
+		m.g.Pause(until)
+		m.pause(until)
+	case 17:
+		if s.n%3 == 0 {
+			m.logf("resume")
+			m.g.Resume()
+			m.paused = time.Time{}
+		}
+	case 18:
+		if len(m.flying) > 0 {
+			c := pick(m.flying)
+			m.logf("call %d begins to be answered", c.id)
+			c.permit.Began()
+		}
+	case 19:
+		switch {
+		case s.n%16 == 0:
+			m.logf("close")
+			m.g.Close()
+			m.closed = true
+		case s.n%4 == 1 && m.cfg.Budget != nil:
+			share := float64(s.n%5) / 4
+			m.logf("share %v", share)
+			m.g.ShareBudget([]float64{share, share})
+		default:
+			_ = m.g.Explain(s.n % 5).String()
+		}
+	}
+}
+
+func (m *model) pause(until time.Time) {
+	if until.After(m.paused) {
+		m.paused = until
+	}
+}
+
+// take takes a call out of those in flight.
+func (m *model) take(c *modelCaller) {
+	m.flying = slices.DeleteFunc(m.flying, func(o *modelCaller) bool { return o == c })
+	c.lost = c.permit.more != nil && c.permit.more.hold != nil && c.permit.more.hold.taken
+}
+
+func (m *model) release(c *modelCaller, n int) {
+	o := Outcome{}
+	switch n % 12 {
+	case 0:
+		o.Class, o.HasRetryAfter, o.RetryAfter = feedback.Throttled, true, time.Duration(n/12%20)*time.Second
+	case 1:
+		o.Class = feedback.Throttled
+	case 2:
+		o.Class, o.Scope = feedback.Overloaded, feedback.ScopeConcurrency
+		o.HasRetryAfter, o.RetryAfter = true, time.Second
+	case 3:
+		o.Class = feedback.ServerError
+	case 4:
+		o.Class = feedback.Timeout
+	case 5:
+		o.Class = feedback.Canceled
+	case 6:
+		o.Class, o.HasRetryAfter, o.RetryAfter = feedback.QuotaExhausted, true, time.Minute
+	case 7:
+		o.InputTokens, o.OutputTokens = 5, int64(n%1000)
+	case 8:
+		o.Windows = []feedback.Window{{Kind: feedback.ScopeRequests, Limit: int64(3 + n%3*1000), Remaining: int64(n / 12 % 4), Reset: time.Second}}
+		m.taught = true
+	}
+	m.logf("call %d ends: %v %v", c.id, o.Class, o.RetryAfter)
+	m.take(c)
+	if !c.lost {
+		m.released++
+		if o.RetryAfter > 0 && o.Scope != feedback.ScopeConcurrency {
+			m.pause(time.Now().Add(o.RetryAfter))
+		}
+	}
+	c.permit.Release(o)
+	m.twice(c)
+}
+
+// twice releases a permit once more.
+func (m *model) twice(c *modelCaller) {
+	before := m.g.Stats()
+	defer func() {
+		if recover() == nil {
+			m.failf("call %d: a second release does not panic", c.id)
+		}
+		if after := m.g.Stats(); after.InFlight != before.InFlight {
+			m.failf("call %d: a second release changed in flight from %d to %d", c.id, before.InFlight, after.InFlight)
+		}
+	}()
+	c.permit.Release(Outcome{})
+}
+
+// settle looks at who was answered, and at those who were not.
+func (m *model) settle() {
+	synctest.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	var started []*modelCaller
+	left := m.waiting[:0:0]
+	for _, c := range m.waiting {
+		switch {
+		case !c.done:
+			left = append(left, c)
+		case c.err == nil:
+			started = append(started, c)
+		default:
+			m.logf("caller %d: %v", c.id, c.err)
+			if errors.Is(c.err, ErrRejected) {
+				m.refused++
+			} else {
+				m.gaveUp++
+				if c.canceled.IsZero() && (c.deadline.IsZero() || c.at.Before(c.deadline)) {
+					m.failf("caller %d gave up by himself: %v", c.id, c.err)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(started, func(a, b *modelCaller) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
+	m.waiting = left
+	for _, c := range started {
+		m.started(c)
+	}
+	// Those whose place was taken back are in flight no more.
+	m.g.mu.Lock()
+	flying := 0
+	for _, c := range m.flying {
+		if h := c.permit.more; h == nil || h.hold == nil || !h.hold.taken {
+			flying++
+		}
+	}
+	m.g.mu.Unlock()
+	s := m.g.Stats()
+	if s.InFlight != flying || s.Waiting != len(m.waiting) {
+		m.failf("Stats: %d in flight, %d waiting, want %d and %d", s.InFlight, s.Waiting, flying, len(m.waiting))
+	}
+	if m.cfg.limit > 0 && s.Limit != m.cfg.limit {
+		m.failf("limit %d, want %d", s.Limit, m.cfg.limit)
+	}
+	for _, c := range started {
+		if !m.cfg.Observe && len(m.flying) > s.Limit && !m.loose && m.cfg.limit > 0 && c.at.Equal(now) && flying > s.Limit {
+			m.failf("call %d started with %d in flight, limit %d", c.id, flying, s.Limit)
+		}
+	}
+	if flying <= s.Limit {
+		m.loose = m.cfg.Observe
+	}
+	for _, c := range m.waiting {
+		if late := now.Sub(c.latest); late > 0 {
+			m.failf("caller %d still waits %v after it may", c.id, late)
+		}
+		if !c.deadline.IsZero() && now.After(c.deadline) {
+			m.failf("caller %d still waits %v after its deadline", c.id, now.Sub(c.deadline))
+		}
+		if !c.canceled.IsZero() && now.Sub(c.canceled) > 34*time.Millisecond {
+			m.failf("caller %d still waits %v after it gave up", c.id, now.Sub(c.canceled))
+		}
+		if m.closed {
+			m.failf("caller %d waits at a closed guard", c.id)
+		}
+	}
+	m.lively(s)
+}
+
+// started looks at a call that has started.
+func (m *model) started(c *modelCaller) {
+	m.logf("call %d starts, asked at %v", c.id, c.asked.Sub(m.begun))
+	m.flying = append(m.flying, c)
+	if m.cfg.Observe {
+		return
+	}
+	if c.at.Before(m.paused) {
+		m.failf("call %d started %v before the end of a pause", c.id, m.paused.Sub(c.at))
+	}
+	if m.closed {
+		m.failf("call %d started at a closed guard", c.id)
+	}
+	for _, o := range m.waiting {
+		if o.asked.Before(m.since) || c.asked.Before(m.since) || !o.canceled.IsZero() {
+			continue
+		}
+		same := o.r.Tenant == c.r.Tenant && o.r.Priority == c.r.Priority && o.r.Retry == c.r.Retry
+		urgent := (m.cfg.Room == nil || m.cfg.Room.Aging == 0) && o.r.Priority > c.r.Priority
+		if same && o.asked.Before(c.asked) || urgent && o.asked.Before(c.at) {
+			m.failf("call %d started before caller %d", c.id, o.id)
+		}
+	}
+	m.starts = append(m.starts, c.at)
+	if b := m.cfg.Budget; b != nil && !m.taught && !c.at.Before(m.since) {
+		l := b.Limits[0]
+		for i, first := range m.starts {
+			n := int64(len(m.starts) - i)
+			may := l.Limit + int64(float64(l.Limit)*float64(c.at.Sub(first))/float64(l.Period)) + 1
+			if l.Fixed {
+				may = l.Limit * (int64(c.at.Sub(first)/l.Period) + 2)
+			}
+			if n > may {
+				m.failf("%d calls started in %v, of %d in %v", n, c.at.Sub(first), l.Limit, l.Period)
+			}
+		}
+	}
+}
+
+// lively looks whether somebody waits for nothing.
+func (m *model) lively(s Stats) {
+	if len(m.waiting) == 0 || m.fail != "" {
+		return
+	}
+	e := m.g.Explain(len(m.waiting))
+	if len(e.Waits) != len(m.waiting) {
+		m.failf("%d wait, and %d are explained", len(m.waiting), len(e.Waits))
+	}
+	limit := 0
+	for _, w := range e.Waits {
+		if w.Why == "limit" {
+			limit++
+		}
+	}
+	if limit == len(e.Waits) && s.InFlight < s.Limit && s.Paused == 0 {
+		m.failf("%d wait for a place, and %d of %d are taken", limit, s.InFlight, s.Limit)
+	}
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
+	sh := m.g.shell.Load()
+	if sh == nil || !sh.timerSet {
+		m.failf("%d wait, and no timer is set", len(m.waiting))
+		return
+	}
+	if at, ok := m.g.core.Wake(m.g.now()); ok && at < sh.timerAt {
+		m.failf("%d wait, somebody may be answered at %v, and the timer is set to %v", len(m.waiting), at, sh.timerAt)
+	}
+}
+
+func (m *model) end() {
+	for i := 0; i < 1000 && m.fail == "" && len(m.waiting)+len(m.flying) > 0; i++ {
+		for len(m.flying) > 0 {
+			m.release(m.flying[0], 11)
+		}
+		m.settle()
+		m.pass(time.Second)
+	}
+	if m.fail == "" && len(m.waiting) > 0 {
+		m.failf("%d wait for ever", len(m.waiting))
+	}
+	for _, c := range m.told {
+		c.cancel()
+	}
+	m.g.Close()
+	m.g.Resume()
+	synctest.Wait()
+	if m.fail != "" {
+		return
+	}
+	s := m.g.Stats()
+	var ended, refused uint64
+	for _, n := range s.Counts.Outcomes {
+		ended += n
+	}
+	for _, n := range s.Counts.Refused {
+		refused += n
+	}
+	if s.InFlight != 0 || s.Waiting != 0 {
+		m.failf("in the end %d in flight, %d waiting", s.InFlight, s.Waiting)
+	}
+	// Who is refused in the instant in which he gives up is told the one or the other.
+	if gone := refused + s.Counts.Canceled; ended != m.released+m.reclaimed || refused < m.refused || gone != m.refused+m.gaveUp {
+		m.failf("counted %d ended, %d refused, %d canceled; want %d, %d, %d", ended, refused, s.Counts.Canceled, m.released+m.reclaimed, m.refused, m.gaveUp)
+	}
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
+	if sh := m.g.shell.Load(); sh != nil && (sh.timerSet || sh.wake != nil || sh.leaks.head != nil) {
+		m.failf("something is left of calls that have ended")
+	}
+}
