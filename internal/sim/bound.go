@@ -66,7 +66,7 @@ type Limits struct {
 // Who passes is the first to have arrived of those whose callers wait still. The other run may be taken to do the same: where it serves a later
 // one first, the two may change places, as the earlier one gives up earlier, too. Then by the same induction its k-th call did not arrive before the
 // k-th here, so that there is one for each call here. Where s and l are always the same, a call that fails may be left out of the other run, so that
-// here nobody passes either who would give up before the end. (Of a list of requests, all have the longest patience of any.)
+// here nobody passes either who would give up before the end.
 //
 // Patience bounds the sum, too: whoever succeeds after an instant t arrived after t - patience. So there
 // are never more successes than the bound until t and the arrivals after t - patience together, for any t.
@@ -74,7 +74,7 @@ type Limits struct {
 // The argument needs calls whose time does not depend on which request is served k-th, and not on how many are served beside it. Where
 // work belongs to requests (tokens), or servers are shared, batch, slow down under load, or come and go, the same procedure with requests
 // in the order of arrival, and with what a fluid server could do, gives an estimate, and Exact is false. So it is for
-// sessions, several keys and neighbours, and where service or lag change with time. What only makes things worse (random refusals, a limit on
+// sessions, several keys and neighbours, where service or lag change with time, and where some wait longer than others. What only makes things worse (random refusals, a limit on
 // the slope, a timeout of attempts) is left out of both.
 //
 // The error is ctx's cause when that ended first, or names what in cfg makes no world.
@@ -204,6 +204,7 @@ func exact(cfg *Config, size *source) bool {
 	case s.Kind != upstream.Servers, s.Scale > 0, s.Knee > 0, s.RateScale > 0, s.StallShare > 0, s.KnowsHangups, s.Slow > 0 && s.Slow != 1,
 		size.tokens && (s.InputToken > 0 || s.OutputToken > 0), slices.ContainsFunc(cfg.Workload.Tenants, func(t Tenant) bool { return t.Work > 0 && t.Work != 1 }), u.Autoscaler.Max > 0, u.Neighbour.Rate > 0 || u.Neighbour.Busy > 0,
 		len(u.Keys) > 1, cfg.Workload.Kind == Sessions, cfg.Workload.Kind.patient() && (len(cfg.Replicas) > 1 || cfg.Workload.Timeout > 0),
+		cfg.Workload.patiences(),
 		cfg.Workload.Timeout > 0 && cfg.Workload.Repeatable: // a request could be served twice, and skip a long time
 		return false
 	}
@@ -536,19 +537,19 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 	}
 	var arrived, pass, begin, last int64
-	var arrivals, dones []int64
+	var deadlines, dones []int64
 	var q request
 	nevers := 0
 	started := uint64(0) // calls
-	patience := longestPatience(w)
 	alike, always := b.alike()
+	anybody := open && (w.Patience > 0 || w.patiences()) // gives up
 	meanIn, meanOut := meanTokens(cfg, &b.size)
 	for k := uint64(0); w.Kind != Backlog || w.Jobs == 0 || k < uint64(w.Jobs); k++ {
 		if k%stopEvery == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		q.key, q.tenant = k, 0
-		latest := int64(never) // to begin
+		latest, patience := int64(never), w.patienceOf(k) // when it may begin at the latest
 		if open {
 			switch w.Kind {
 			case Sessions:
@@ -564,10 +565,13 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 				break
 			}
 			if patience > 0 {
-				arrivals = append(arrivals, arrived)
-				if latest = arrived + patience; alike {
-					latest -= always + b.half
-				}
+				latest = arrived + patience
+			}
+			if anybody {
+				deadlines = append(deadlines, latest)
+			}
+			if alike {
+				latest -= always + b.half
 			}
 			if i := int(arrived / max(1, int64(cfg.Step))); i < len(res.Asked) {
 				res.Asked[i]++
@@ -653,41 +657,44 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			res.Horizon = time.Duration(last)
 		}
 	}
-	if patience > 0 {
+	if anybody {
 		slices.Sort(dones)
-		res.OK = min(res.OK, patient(arrivals, dones, patience))
+		slices.Sort(deadlines)
+		res.OK = min(res.OK, patient(deadlines, dones))
 	}
 	b.levels()
 	return res, nil
 }
 
-// patient returns the smallest sum, over the instants at which the patience of an arrival ends, of the successes until then and
-// the arrivals after that one. Both lists are in order.
-func patient(arrivals, dones []int64, patience int64) int64 {
-	least, n := int64(len(arrivals)), 0
-	for i, a := range arrivals {
-		for n < len(dones) && dones[n] <= a+patience {
+// patient returns the smallest sum, over the instants at which the patience of a request ends, of the successes until then and
+// the requests whose patience ends later. Both lists are in order.
+func patient(deadlines, dones []int64) int64 {
+	least, n := int64(len(deadlines)), 0
+	for i, d := range deadlines {
+		for n < len(dones) && dones[n] <= d {
 			n++
 		}
-		least = min(least, int64(n+len(arrivals)-i-1))
+		least = min(least, int64(n+len(deadlines)-i-1))
 	}
 	return least
 }
 
-// longestPatience returns the longest patience of any request, in ns; 0 when somebody waits for ever.
-func longestPatience(w *Workload) int64 {
-	longest := w.Patience
-	for i := range w.Requests {
-		d := w.Requests[i].Patience
-		if d == 0 {
-			d = w.Patience
-		}
-		if d == 0 {
-			return 0
-		}
-		longest = max(longest, d)
+// patienceOf returns how long the k-th request waits, in ns; 0 is for ever.
+func (w *Workload) patienceOf(k uint64) int64 {
+	if w.Kind == Traced && k < uint64(len(w.Requests)) && w.Requests[k].Patience > 0 {
+		return int64(w.Requests[k].Patience)
 	}
-	return int64(longest)
+	return int64(w.Patience)
+}
+
+// patiences reports whether some requests wait longer than others.
+func (w *Workload) patiences() bool {
+	for k := range w.Requests {
+		if w.patienceOf(uint64(k)) != w.patienceOf(0) {
+			return true
+		}
+	}
+	return false
 }
 
 // alike reports whether all calls take the same time, and the cap counts them for the same time after that; and how long they take.
@@ -732,7 +739,10 @@ func (b *bound) pass(from, latest int64, q *request) int64 {
 		}
 		now = at
 	}
-	return max(from, min(now, latest+1))
+	if now > latest {
+		return max(from, latest+1)
+	}
+	return now
 }
 
 // enter lets a request pass at now.
