@@ -33,7 +33,7 @@ made of parts that are drawn each for itself: servers, caps, quotas that are cou
 tokens, headers, noise, neighbours, replicas, classes, demand, trouble. The same seed gives the same draws.
 
 The table has quantiles over the draws, by kind, or by feature (a wide world counts for each that it has): goodput as a
-share of the oracle's, 429s per success in all and in the steady part, the time to settle within 10 % in round
+share of the oracle's, 429s per success in all and in the steady part, the time to settle in round
 trips, and the time to be back at 95 % after the change. docs/simulator.md says more.
 
 A draw can be looked at by its name, draw-SEED-N or wide-SEED-N, and several by draws:SEED:N or wide:SEED:N:

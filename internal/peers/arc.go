@@ -18,7 +18,8 @@ import (
 //
 // As an [adaptive.Law] it is fed each attempt, which is what a guard in a client library sees. Vector, since 2021, wraps it around
 // the retries, so that it sees a refusal only as a long round trip; [ARC.Sent], [ARC.Succeeded] and [ARC.PushedBack] feed it either way, and the
-// tests hold both against the ranges that Vector publishes.
+// tests hold both against the ranges that Vector publishes. Its latest source has each attempt told again (record_attempt in controller.rs), and there
+// the limit is looked at when a request ends, which holds its place while it rests between attempts.
 //
 // Known faults, left as they are: it takes a longer answer for a longer queue; it grows by one in a round trip at
 // most, from 1; it reads no Retry-After; a limit that was reached once is kept while fewer are in flight, unless

@@ -49,8 +49,9 @@ type Limits struct {
 // at the server, and ends there. In any run:
 //
 //   - p(k) is not before k requests have arrived (each is served once at most), and p(k) >= p(k-1);
-//   - at p(k) the quotas allow a request, fewer calls than the cap are inside, and, in a closed loop, fewer than all
-//     clients are waiting for an answer or thinking;
+//   - its caller waits at p(k) still, and all callers have the same patience;
+//   - at p(k) the quotas allow a request, fewer calls than the cap are inside, fewer than there are connections have not ended, and, in a
+//     closed loop, fewer than all clients are waiting for an answer or thinking;
 //   - no more calls pass during an outage than may wait for a connection when it begins;
 //   - b(k) is at p(k) or when a server becomes free, and calls begin in the order in which they passed;
 //   - e(k) = b(k) + s(k), with the same s(k) in every run, as draws belong to the k-th start;
@@ -62,15 +63,19 @@ type Limits struct {
 // fails although it is served (its caller gave up) is counted here unless s(k) alone exceeds the
 // patience. Refused calls that are charged only make things worse for the other run.
 //
+// Who passes is the first to have arrived of those whose callers wait still. The other run may be taken to do the same: where it serves a later
+// one first, the two may change places, as the earlier one gives up earlier, too. Then by the same induction its k-th call did not arrive before the
+// k-th here, so that there is one for each call here. Where s and l are always the same, a call that fails may be left out of the other run, so that
+// here nobody passes either who would give up before the end.
+//
 // Patience bounds the sum, too: whoever succeeds after an instant t arrived after t - patience. So there
-// are never more successes than the bound until t and the arrivals after t - patience together, for any t. (Of a list of requests, with the
-// longest patience of any.)
+// are never more successes than the bound until t and the arrivals after t - patience together, for any t.
 //
 // The argument needs calls whose time does not depend on which request is served k-th, and not on how many are served beside it. Where
 // work belongs to requests (tokens), or servers are shared, batch, slow down under load, or come and go, the same procedure with requests
 // in the order of arrival, and with what a fluid server could do, gives an estimate, and Exact is false. So it is for
-// sessions, several keys and neighbours, and where service or lag change with time. What only makes things worse (random refusals, a limit on
-// the slope, connections, a timeout of attempts) is left out of both.
+// sessions, several keys and neighbours, where service or lag change with time, and where some wait longer than others. What only makes things worse (random refusals, a limit on
+// the slope, a timeout of attempts) is left out of both.
 //
 // The error is ctx's cause when that ended first, or names what in cfg makes no world.
 func Bound(ctx context.Context, cfg Config) (*Limits, error) {
@@ -93,6 +98,8 @@ type bound struct {
 	servers steps
 	inside  times   // when the cap counts calls no more that passed: their ends, and the lag
 	working times   // when calls at the servers end
+	open    times   // when calls end that have a connection
+	conns   int     // how many connections there are; -1: no limit
 	clients times   // when clients can have their next request at the upstream
 	queue   int     // of the server; -1: no bound
 	lined   int     // how many calls may wait for a connection at most
@@ -135,7 +142,7 @@ func (q *boundQuota) cost(s *request, most int64) float64 {
 }
 
 func newBound(cfg *Config) *bound {
-	b := &bound{cfg: cfg, half: int64(cfg.RTT) / 2, changes: cutsLast(cfg), queue: -1, cap: -1, res: &Limits{}}
+	b := &bound{cfg: cfg, half: int64(cfg.RTT) / 2, changes: cutsLast(cfg), queue: -1, cap: -1, conns: -1, res: &Limits{}}
 	b.flow.init(cfg)
 	b.size.init(cfg)
 	b.share = 0
@@ -172,7 +179,7 @@ func newBound(cfg *Config) *bound {
 		b.queue = s.Queue
 	}
 	if c := &cfg.Upstream.Connections; c.Limit > 0 {
-		b.lined = c.Backlog
+		b.lined, b.conns = c.Backlog, c.Limit
 		for _, x := range cfg.Changes {
 			if x.Param.Kind == upstream.ParamBacklog {
 				b.lined = max(b.lined, int(x.To))
@@ -197,6 +204,7 @@ func exact(cfg *Config, size *source) bool {
 	case s.Kind != upstream.Servers, s.Scale > 0, s.Knee > 0, s.RateScale > 0, s.StallShare > 0, s.KnowsHangups, s.Slow > 0 && s.Slow != 1,
 		size.tokens && (s.InputToken > 0 || s.OutputToken > 0), slices.ContainsFunc(cfg.Workload.Tenants, func(t Tenant) bool { return t.Work > 0 && t.Work != 1 }), u.Autoscaler.Max > 0, u.Neighbour.Rate > 0 || u.Neighbour.Busy > 0,
 		len(u.Keys) > 1, cfg.Workload.Kind == Sessions, cfg.Workload.Kind.patient() && (len(cfg.Replicas) > 1 || cfg.Workload.Timeout > 0),
+		cfg.Workload.patiences(),
 		cfg.Workload.Timeout > 0 && cfg.Workload.Repeatable: // a request could be served twice, and skip a long time
 		return false
 	}
@@ -386,6 +394,7 @@ func cutsLast(cfg *Config) []Change {
 	timed := func(c Change) bool { return c.Param.Kind == upstream.ParamRTT }
 	if u.Connections.Limit > 0 || cfg.RTT < 2 || slices.ContainsFunc(cfg.Changes, timed) {
 		limits[Param{Kind: upstream.ParamQueue}], limits[Param{Kind: upstream.ParamConcurrency}] = float64(u.Server.Queue), float64(u.Concurrency.Limit)
+		limits[Param{Kind: upstream.ParamConnections}] = float64(u.Connections.Limit)
 		for i := range u.Quotas {
 			limits[Param{Kind: upstream.ParamQuotaLimit, Index: i}] = u.Quotas[i].Limit
 			limits[Param{Kind: upstream.ParamQuotaBurst, Index: i}] = u.Quotas[i].Burst
@@ -479,6 +488,10 @@ func (b *bound) apply(now int64) {
 			if b.cap >= 0 {
 				b.cap = b.places(max(1, int(c.To)))
 			}
+		case upstream.ParamConnections:
+			if b.conns >= 0 {
+				b.conns = max(1, int(c.To))
+			}
 		case upstream.ParamQueue:
 			if b.queue >= 0 {
 				b.queue = max(0, int(c.To))
@@ -524,16 +537,19 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 	}
 	var arrived, pass, begin, last int64
-	var arrivals, dones []int64
+	var deadlines, dones []int64
 	var q request
 	nevers := 0
+	started := uint64(0) // calls
+	alike, always := b.alike()
+	anybody := open && (w.Patience > 0 || w.patiences()) // gives up
 	meanIn, meanOut := meanTokens(cfg, &b.size)
 	for k := uint64(0); w.Kind != Backlog || w.Jobs == 0 || k < uint64(w.Jobs); k++ {
 		if k%stopEvery == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		q.key, q.tenant = k, 0
-		patience := int64(w.Patience)
+		latest, patience := int64(never), w.patienceOf(k) // when it may begin at the latest
 		if open {
 			switch w.Kind {
 			case Sessions:
@@ -548,8 +564,14 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			if arrived >= end {
 				break
 			}
-			if w.Patience > 0 {
-				arrivals = append(arrivals, arrived)
+			if patience > 0 {
+				latest = arrived + patience
+			}
+			if anybody {
+				deadlines = append(deadlines, latest)
+			}
+			if alike {
+				latest -= always + b.half
 			}
 			if i := int(arrived / max(1, int64(cfg.Step))); i < len(res.Asked) {
 				res.Asked[i]++
@@ -568,9 +590,6 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		if w.Kind == Traced {
 			t := &w.Requests[k]
 			q.input, q.output, q.cached = t.Input, t.Output, t.Cached
-			if t.Patience > 0 {
-				patience = int64(t.Patience)
-			}
 		}
 		if w.Kind == Sessions {
 			q.input += turns[k].context
@@ -584,7 +603,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 		nevers = 0
 		if pass <= end {
-			pass = b.pass(pass, &q)
+			pass = b.pass(pass, latest, &q)
 		}
 		if pass > end {
 			if open {
@@ -592,14 +611,24 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			}
 			break
 		}
+		if pass > latest {
+			continue // whoever comes next may wait longer
+		}
 		begin = b.begin(max(begin, pass))
 		if begin > end {
 			pass = never
 			continue
 		}
-		s, ended := b.serve(begin, k, &q)
-		b.inside.push(ended + b.lags(ended, k))
+		if alike && begin > latest {
+			continue
+		}
+		b.enter(pass, &q)
+		s, ended := b.serve(begin, started, &q)
+		b.inside.push(ended + b.lags(ended, started))
 		b.working.push(ended)
+		if b.conns >= 0 {
+			b.open.push(ended)
+		}
 		if b.queue >= 0 && begin > pass {
 			b.begins = append(b.begins, begin)
 		}
@@ -607,10 +636,11 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		if !open {
 			next := done + b.half
 			if w.Kind == Closed {
-				next += think(cfg, k)
+				next += think(cfg, started)
 			}
 			b.clients.push(next)
 		}
+		started++
 		if patience > 0 && s+2*b.half > patience {
 			continue
 		}
@@ -627,38 +657,62 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			res.Horizon = time.Duration(last)
 		}
 	}
-	if w.Patience > 0 {
-		longest := w.Patience
-		for i := range w.Requests {
-			longest = max(longest, w.Requests[i].Patience)
-		}
+	if anybody {
 		slices.Sort(dones)
-		res.OK = min(res.OK, patient(arrivals, dones, int64(longest)))
+		slices.Sort(deadlines)
+		res.OK = min(res.OK, patient(deadlines, dones))
 	}
 	b.levels()
 	return res, nil
 }
 
-// patient returns the smallest sum, over the instants at which the patience of an arrival ends, of the successes until then and
-// the arrivals after that one. Both lists are in order.
-func patient(arrivals, dones []int64, patience int64) int64 {
-	least, n := int64(len(arrivals)), 0
-	for i, a := range arrivals {
-		for n < len(dones) && dones[n] <= a+patience {
+// patient returns the smallest sum, over the instants at which the patience of a request ends, of the successes until then and
+// the requests whose patience ends later. Both lists are in order.
+func patient(deadlines, dones []int64) int64 {
+	least, n := int64(len(deadlines)), 0
+	for i, d := range deadlines {
+		for n < len(dones) && dones[n] <= d {
 			n++
 		}
-		least = min(least, int64(n+len(arrivals)-i-1))
+		least = min(least, int64(n+len(deadlines)-i-1))
 	}
 	return least
 }
 
-// pass returns the first instant from now on at which the next request passes the gates, and lets it pass.
-func (b *bound) pass(now int64, q *request) int64 {
-	for now < never {
-		b.apply(now)
-		for !b.inside.empty() && b.inside.top() <= now {
-			b.inside.pop()
+// patienceOf returns how long the k-th request waits, in ns; 0 is for ever.
+func (w *Workload) patienceOf(k uint64) int64 {
+	if w.Kind == Traced && k < uint64(len(w.Requests)) && w.Requests[k].Patience > 0 {
+		return int64(w.Requests[k].Patience)
+	}
+	return int64(w.Patience)
+}
+
+// patiences reports whether some requests wait longer than others.
+func (w *Workload) patiences() bool {
+	for k := range w.Requests {
+		if w.patienceOf(uint64(k)) != w.patienceOf(0) {
+			return true
 		}
+	}
+	return false
+}
+
+// alike reports whether all calls take the same time, and the cap counts them for the same time after that; and how long they take.
+func (b *bound) alike() (alike bool, always int64) {
+	u := &b.cfg.Upstream
+	if !b.res.Exact || u.Server.Service.Shape != draw.Constant || b.cap >= 0 && u.Concurrency.Lag.Shape != draw.Constant {
+		return false, 0
+	}
+	return true, u.Server.Service.Int(0, 0, 0)
+}
+
+// pass returns the first instant from now on at which the next request passes the gates; the one after latest when that comes before.
+func (b *bound) pass(from, latest int64, q *request) int64 {
+	now := from
+	for now <= latest && now < never {
+		b.apply(now)
+		b.inside.until(now)
+		b.open.until(now)
 		if b.queue >= 0 {
 			b.leave(now)
 		}
@@ -678,16 +732,6 @@ func (b *bound) pass(now int64, q *request) int64 {
 			at = b.freed(now)
 		}
 		if at == now {
-			for i := range b.quotas {
-				g := &b.quotas[i]
-				g.enter(now, g.cost(q, b.size.maxOutput))
-			}
-			if b.cfg.Workload.Kind.patient() {
-				b.clients.pop()
-			}
-			if b.outageEnds(now) > now {
-				b.late--
-			}
 			return now
 		}
 		if next := b.nextChange(); next > now {
@@ -695,7 +739,24 @@ func (b *bound) pass(now int64, q *request) int64 {
 		}
 		now = at
 	}
+	if now > latest {
+		return max(from, latest+1)
+	}
 	return now
+}
+
+// enter lets a request pass at now.
+func (b *bound) enter(now int64, q *request) {
+	for i := range b.quotas {
+		g := &b.quotas[i]
+		g.enter(now, g.cost(q, b.size.maxOutput))
+	}
+	if b.cfg.Workload.Kind.patient() {
+		b.clients.pop()
+	}
+	if b.outageEnds(now) > now {
+		b.late--
+	}
 }
 
 // never reports whether a request is larger than a whole quota, so that it never passes.
@@ -827,7 +888,7 @@ func (b *bound) turns(ctx context.Context) ([]turn, error) {
 
 // full reports whether the cap, or the server's queue, lets nobody in.
 func (b *bound) full(now int64) bool {
-	if b.cap >= 0 && b.inside.len() >= b.cap {
+	if b.cap >= 0 && b.inside.len() >= b.cap || b.conns >= 0 && b.open.len() >= b.conns {
 		return true
 	}
 	if b.queue < 0 {
@@ -838,17 +899,16 @@ func (b *bound) full(now int64) bool {
 }
 
 // leave forgets calls that have ended at the servers.
-func (b *bound) leave(now int64) {
-	for !b.working.empty() && b.working.top() <= now {
-		b.working.pop()
-	}
-}
+func (b *bound) leave(now int64) { b.working.until(now) }
 
 // freed returns when that may change.
 func (b *bound) freed(now int64) int64 {
 	at := int64(never)
 	if !b.inside.empty() {
 		at = b.inside.top()
+	}
+	if !b.open.empty() {
+		at = min(at, b.open.top())
 	}
 	if b.queue >= 0 {
 		if !b.working.empty() {
@@ -924,6 +984,7 @@ func (b *bound) levels() {
 		quotas = append(quotas, stepsOf(cfg.Changes, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
 	}
 	limits := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
+	connections := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConnections}, float64(u.Connections.Limit))
 	serviceAt, lagAt := averages(s.Service), averages(u.Concurrency.Lag)
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
@@ -946,6 +1007,9 @@ func (b *bound) levels() {
 		}
 		if n := b.servers.at(at); n > 0 {
 			slots = min(slots, n)
+		}
+		if u.Connections.Limit > 0 {
+			slots = min(slots, connections.at(at))
 		}
 		if b.fluid.places > 0 {
 			slots = min(slots, b.fluid.places)
@@ -1073,6 +1137,13 @@ type times struct{ h []int64 }
 func (t *times) len() int    { return len(t.h) }
 func (t *times) empty() bool { return len(t.h) == 0 }
 func (t *times) top() int64  { return t.h[0] }
+
+// until drops those until now.
+func (t *times) until(now int64) {
+	for !t.empty() && t.top() <= now {
+		t.pop()
+	}
+}
 
 func (t *times) push(at int64) {
 	t.h = append(t.h, at)

@@ -362,6 +362,96 @@ func TestBoundOfFaults(t *testing.T) {
 	}
 }
 
+// Who gives up makes way for who comes later: what a burst leaves when its callers have gone is not served beside the next one. The bound is what a
+// run has whose guard keeps the upstream busy and no more, also in the second minute.
+func TestBoundForgetsWhoGaveUp(t *testing.T) {
+	t.Parallel()
+	burst := func(n int, at ...time.Duration) (list []TraceRequest) {
+		for _, at := range at {
+			for range n {
+				list = append(list, TraceRequest{At: at, Tenant: -1})
+			}
+		}
+		return list
+	}
+	for _, test := range []struct {
+		name     string
+		upstream upstream.Config
+		limit    int // of the guard
+		want     int64
+	}{
+		{"a cap", upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Concurrency: upstream.Concurrency{Limit: 2}}, 2, 3 * 10},
+		{"servers", upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second), Servers: 2}}, 2, 3 * 10},
+		{"a queue", upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second), Servers: 2, Bounded: true, Queue: 3, LIFO: true}}, 2, 3 * 10},
+		{"connections", upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Connections: upstream.Connections{Limit: 2, Backlog: 9}}, 2, 3 * 10},
+		{"a window", upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{{Limit: 60, Window: 2 * time.Second, Algorithm: upstream.FixedWindow}}}, 2, 3 * 6},
+		{"a bucket", upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{{Limit: 60, Burst: 1}}}, 1, 3 * 5},
+	} {
+		test.upstream.Refusal = draw.Of(20 * time.Millisecond)
+		cfg := Config{
+			Seed: 1, Duration: time.Minute, Step: time.Second, Upstream: test.upstream, Guard: &Guard{Law: adaptive.NewFixed(test.limit), Queue: 1000, MaxWait: time.Minute},
+			Workload: Workload{Kind: Traced, Rate: 1, Requests: burst(100, 0, 20*time.Second, 40*time.Second), Patience: 5500 * time.Millisecond, Retry: Retry{Attempts: 250, Base: 10 * time.Millisecond, Max: 10 * time.Millisecond}},
+		}
+		bound, res := boundOf(t, cfg), runOf(t, cfg)
+		if !bound.Exact || bound.OK != test.want || res.InTime > bound.OK || res.InTime < test.want-3 {
+			t.Errorf("%s: %d successes, the bound is %d (exact: %v), want %d", test.name, res.InTime, bound.OK, bound.Exact, test.want)
+		}
+	}
+}
+
+// A call that takes longer than one caller waits may be another one's, who waits longer: what is best in the order of arrival is no bound then.
+func TestBoundOfUnequalPatience(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Duration: time.Minute, Step: time.Second,
+		Workload: Workload{Kind: Traced, Rate: 1, Patience: time.Second, Retry: Retry{Attempts: 9, Base: 400 * time.Millisecond, Max: 400 * time.Millisecond, Steady: 1}, Requests: []TraceRequest{
+			{Tenant: -1, Patience: time.Second}, {At: 200 * time.Millisecond, Tenant: -1, Patience: 30 * time.Second},
+		}},
+		Upstream: upstream.Config{
+			Server: upstream.Server{Service: draw.Dist{Shape: draw.Uniform, Mean: 5e9, Spread: 5e9}},
+			Faults: []upstream.Fault{{To: 100 * time.Millisecond}},
+		},
+	}
+	s := &cfg.Upstream.Server.Service // the first call is long, and the second one short
+	for s.Int(cfg.Seed, upstream.StreamService, 0) < int64(2*time.Second) || s.Int(cfg.Seed, upstream.StreamService, 1) > int64(500*time.Millisecond) {
+		cfg.Seed++
+	}
+	if bound, res := boundOf(t, cfg), runOf(t, cfg); res.InTime != 2 || bound.Exact {
+		t.Errorf("%d successes, the bound is %d (exact: %v), want 2, and an estimate", res.InTime, bound.OK, bound.Exact)
+	}
+	cfg.Workload.Requests[1].Patience = time.Second
+	if bound := boundOf(t, cfg); !bound.Exact {
+		t.Error("with equal patience it is an estimate, too")
+	}
+}
+
+// What a sliding counter lets pass is what a run has that asks again all the time, also where the limit changes.
+func TestBoundKeepsACount(t *testing.T) {
+	t.Parallel()
+	limit := Param{Kind: upstream.ParamQuotaLimit}
+	for _, test := range []struct {
+		name    string
+		counter upstream.Counter
+		changes []Change
+	}{
+		{"one limit", upstream.Requests, nil},
+		{"a higher one", upstream.Requests, []Change{{At: 65 * time.Second, Param: limit, To: 900}}},
+		{"a lower one", upstream.Requests, []Change{{At: 65 * time.Second, Param: limit, To: 150}}},
+		{"tokens", upstream.InputTokens, nil},
+	} {
+		cfg := Config{
+			Seed: 1, Duration: 150 * time.Second, Step: time.Second, Changes: test.changes,
+			Workload: Workload{Kind: Backlog, Clients: 60, Input: draw.Of(10), Retry: Retry{Attempts: 250, Base: 20 * time.Millisecond, Max: 20 * time.Millisecond}},
+			Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}, Quotas: []upstream.Quota{{
+				Limit: 300, Counter: test.counter, Algorithm: upstream.SlidingCounter, Window: 20 * time.Second,
+			}}},
+		}
+		if bound, res := boundOf(t, cfg), runOf(t, cfg); res.InTime > bound.OK || res.InTime < bound.OK-2 {
+			t.Errorf("%s: %d successes, the bound is %d", test.name, res.InTime, bound.OK)
+		}
+	}
+}
+
 // Where nothing limits, the oracle of sessions is the run: the same conversations, of the same length, with the same prompts, at the same instants.
 func TestBoundMeetsTheSameSessions(t *testing.T) {
 	t.Parallel()

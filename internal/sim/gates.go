@@ -40,7 +40,10 @@ func boundGate(q *upstream.Quota, share float64) gate {
 		}
 		return windows(length, 1, perMinute) // calls in flight are not counted yet
 	case upstream.SlidingCounter:
-		return windows(length, 2, perMinute) // the count is an estimate
+		if q.Counter == upstream.Requests || q.Charge != upstream.ChargeAfter {
+			return &window{length: length, most: perWindow(perMinute, length), fades: true}
+		}
+		return windows(length, 2, perMinute)
 	}
 	return &bucket{perUnit: perUnit(perMinute, q.Counter == upstream.Requests), burst: max(1, q.Burst*share), whole: q.Counter == upstream.Requests}
 }
@@ -107,12 +110,15 @@ func (b *bucket) setBurst(now int64, burst float64) {
 	b.full = now + int64(math.Round(max(0, b.burst-had)*b.perUnit))
 }
 
-// window counts in intervals of a fixed length.
+// window counts in intervals of a fixed length. When fades is set, it is a sliding counter: what was counted in the interval before counts in part,
+// less and less. Whatever passed earlier counts as much or less there, too.
 type window struct {
 	length int64
 	most   float64
 	start  int64
 	n      float64
+	before float64 // what was counted in the interval before
+	fades  bool
 }
 
 func perWindow(perMinute float64, length int64) float64 {
@@ -120,10 +126,15 @@ func perWindow(perMinute float64, length int64) float64 {
 }
 
 func (w *window) turn(now int64) {
-	if now >= w.start+w.length {
-		w.start = now - now%w.length
-		w.n = 0
+	if now < w.start+w.length {
+		return
 	}
+	start := now - now%w.length
+	w.before = 0
+	if w.fades && start == w.start+w.length {
+		w.before = w.n
+	}
+	w.start, w.n = start, 0
 }
 
 func (w *window) earliest(now int64, cost float64) int64 {
@@ -132,9 +143,17 @@ func (w *window) earliest(now int64, cost float64) int64 {
 	case cost > w.most:
 		return never
 	case w.n+cost <= w.most:
-		return now
+		return max(now, w.start+w.until(w.before, w.most-cost-w.n))
 	}
-	return w.start + w.length
+	return w.start + w.length + w.until(w.n, w.most-cost)
+}
+
+// until returns how far into an interval the part of what was counted in the one before is no more than room.
+func (w *window) until(amount, room float64) int64 {
+	if !w.fades || amount <= room {
+		return 0
+	}
+	return int64(math.Ceil((1 - room/amount) * float64(w.length)))
 }
 
 func (w *window) enter(now int64, cost float64) {

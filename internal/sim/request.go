@@ -123,7 +123,7 @@ func (r *run) arrive(client int) {
 		r.requests.give(q)
 		return
 	}
-	q.begun, q.attempts, q.waited = r.now, 0, 0
+	q.begun, q.attempts, q.waited, q.patience = r.now, 0, 0, 0 // the end of the patience of who was here before is not over
 	if q.deadline > 0 {
 		q.patience = r.queue.PushLane(laneGiveUp, q.deadline, event.Ref(onGiveUp, q.index))
 	}

@@ -304,3 +304,20 @@ func TestErrorsAreRepeatedWhenTheyMay(t *testing.T) {
 		}
 	}
 }
+
+// Of a list of requests some have patience and others wait for ever: who has none is not given up at the end of that of a request that was
+// answered before.
+func TestPatienceIsOnesOwn(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Seed: 1, Duration: time.Minute, Step: time.Second,
+		Workload: Workload{Kind: Traced, Rate: 1, Retry: Retry{Attempts: 1}, Requests: []TraceRequest{
+			{Tenant: -1, Patience: 5 * time.Second}, {At: 2 * time.Second, Tenant: -1},
+		}},
+		Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)}},
+		Changes:  []Change{{At: time.Second, Param: Param{Kind: upstream.ParamService}, To: 10}},
+	}
+	if res := runOf(t, cfg); res.OK != 2 || res.Failed != 0 {
+		t.Errorf("%d successes, %d failed, want 2 and none", res.OK, res.Failed)
+	}
+}
