@@ -438,3 +438,30 @@ func TestRefusalThatCannotBeInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// What may be repeated is repeated when the upstream gives up a request, over HTTP/2 as over HTTP/1.1.
+func TestAbortedRequestIsSentAgain(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		var calls atomic.Int64
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if calls.Add(1) == 1 {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = io.WriteString(w, r.Proto)
+		}))
+		srv.EnableHTTP2 = http2
+		srv.StartTLS()
+		tr := newTransport(t, 1, srv.Client().Transport, func(c *limiter.Config) { c.Retry.BaseDelay = time.Millisecond })
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Errorf("HTTP/2 %v: %v after %d calls", http2, err, calls.Load())
+		} else {
+			if (resp.ProtoMajor == 2) != http2 || calls.Load() != 2 {
+				t.Errorf("%s after %d calls", resp.Proto, calls.Load())
+			}
+			_ = resp.Body.Close()
+		}
+		srv.Close()
+	}
+}
