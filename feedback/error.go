@@ -34,7 +34,7 @@ import (
 //	anything else                                  server_error   not retryable
 //
 // A caller's deadline alone does not say whether the upstream had its time. Whoever knows when the request was sent
-// can tell more: package httplimit reads some of them as timeout.
+// can tell more: packages httplimit and grpclimit read some of them as timeout.
 //
 // That the same request may succeed does not say that a replay is safe: after a timeout or a
 // reset the upstream may have done the work. A nil error is a success.
