@@ -82,6 +82,10 @@ func (c *call) release(s feedback.Signal) {
 	c.ended = true
 	c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
 	c.outcome.FirstByte = time.Duration(c.first.Load())
+	if s.Source == guardBelow {
+		c.permit.Abandon()
+		return
+	}
 	c.permit.Release(c.outcome)
 }
 

@@ -22,7 +22,7 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 		return feedback.Signal{}
 	}
 	if errors.Is(err, limiter.ErrRejected) {
-		return feedback.Signal{Class: feedback.Canceled, Source: "guard:below"} // nothing was sent
+		return feedback.Signal{Class: feedback.Canceled, Source: guardBelow}
 	}
 	st, ok := status.FromError(err)
 	if !ok {
@@ -48,6 +48,9 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 	}
 	return s
 }
+
+// guardBelow is the source of what a guard below refused, so that nothing was sent.
+const guardBelow = "guard:below"
 
 // callersDeadline is the source of what a caller's deadline ended.
 const callersDeadline = "deadline:caller"

@@ -524,15 +524,24 @@ func TestRefusalBeforeTheRetry(t *testing.T) {
 }
 
 // What a guard below refused, the upstream did not.
+// A call that a guard below refused was not sent: it tells the one above nothing, and costs nothing of its budget.
 func TestTwoGuards(t *testing.T) {
-	inner, outer := newGuard(t, 1, nil), newGuard(t, 1, nil)
+	budget := &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Hour}}}
+	inner, outer := newGuard(t, 1, nil), newGuard(t, 1, func(c *limiter.Config) { c.Budget = budget })
 	inner.Close()
-	u := start(t, "bufconn", &server{}, inner, Config{}, grpc.WithChainUnaryInterceptor(Unary(outer, Config{})))
-	if err := u.check(t.Context()); !errors.Is(err, limiter.ErrClosed) {
-		t.Errorf("error %v, want ErrClosed", err)
+	cfg := Config{Cost: func(string, any) int64 { return 400 }}
+	u := start(t, "bufconn", &server{}, inner, Config{}, grpc.WithChainUnaryInterceptor(Unary(outer, cfg)), grpc.WithChainStreamInterceptor(Stream(outer, cfg)))
+	for range 2 {
+		if err := u.check(t.Context()); !errors.Is(err, limiter.ErrClosed) {
+			t.Errorf("error %v, want ErrClosed", err)
+		}
+		if _, err := healthpb.NewHealthClient(u.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{}); !errors.Is(err, limiter.ErrClosed) {
+			t.Errorf("a stream: error %v, want ErrClosed", err)
+		}
 	}
-	if o := outer.Stats().Counts.Outcomes; o[feedback.Canceled] != 1 {
-		t.Errorf("outcomes %v, want one canceled", o)
+	s, left := outer.Stats(), outer.Explain(0).Budgets[0].Left
+	if s.Counts.Outcomes != [feedback.NumClasses]uint64{} || s.InFlight != 0 || left != 1000 {
+		t.Errorf("outcomes %v, %d in flight, %d tokens left; want none, none and 1000", s.Counts.Outcomes, s.InFlight, left)
 	}
 }
 

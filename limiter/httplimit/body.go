@@ -57,6 +57,14 @@ func (h *held) release(o *limiter.Outcome, f limiter.KeyFault) {
 	}
 }
 
+func (h *held) abandon() {
+	if h.keyed != nil {
+		h.keyed.Abandon()
+	} else {
+		h.permit.Abandon()
+	}
+}
+
 // began tells that the answer has begun.
 func (h *held) began() {
 	if h.keyed != nil {
