@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -483,6 +484,25 @@ func TestPoolErrors(t *testing.T) {
 			t.Errorf("a retry beyond the deadline: %v, %v, want the answer", resp, err)
 		}
 	})
+}
+
+// The caller's field is replaced, however its name is spelled: an upstream that got two would refuse both, and the pool's key be taken for
+// one that is not valid.
+func TestPoolReplacesTheCallersField(t *testing.T) {
+	var got http.Header
+	rt := NewPool(roundTripper(func(r *http.Request) (*http.Response, error) {
+		got = r.Header
+		return answer(200, ""), nil
+	}), newPool(t, nil, "k"), PoolConfig{Header: "api-key"})
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://upstream.test/", nil)
+	req.Header["api-key"], req.Header["API-KEY"], req.Header["Api-Key"] = []string{"mine"}, []string{"mine"}, []string{"mine"}
+	req.Header["accept"] = []string{"*/*"}
+	if _, err := rt.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	if want := (http.Header{"Api-Key": {"k"}, "accept": {"*/*"}}); !reflect.DeepEqual(got, want) || len(req.Header) != 4 {
+		t.Errorf("sent %v, want %v; the caller's is %v", got, want, req.Header)
+	}
 }
 
 // Nothing that a caller can get hold of shows a key.
