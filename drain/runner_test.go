@@ -279,6 +279,29 @@ func TestOverloadedInTheMiddle(t *testing.T) {
 	}
 }
 
+// What a guard in the base of an HTTP upstream refused was not sent, and is sent later.
+func TestGuardInTheBase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		calls := 0
+		up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://h", Base: roundTripper(func(*http.Request) (*http.Response, error) {
+			if calls++; calls < 3 {
+				return nil, &limiter.RejectedError{Guard: "shared", Reason: limiter.ReasonQueueFull}
+			}
+			return &http.Response{StatusCode: 200, ContentLength: 2, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cfg.Upstream = up
+		w.src.Publish(jobs(1)...)
+		w.src.Finish()
+		if _, err := w.run(t); err != nil || calls != 3 || len(w.src.Letters()) != 0 {
+			t.Errorf("%d calls, %d dead letters, %v; want 3 and none", calls, len(w.src.Letters()), err)
+		}
+	})
+}
+
 // A delay of years, beside a limit on calls in flight, is not waited for: the job is tried once more when it is given up.
 func TestDelayOfYears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

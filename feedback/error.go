@@ -26,6 +26,7 @@ import (
 //	the upstream refused the stream (HTTP/2)       overloaded     retryable: nothing was done
 //	the upstream asked for calm (HTTP/2)           throttled      retryable, scope unknown
 //	reset, broken pipe, end in the middle          server_error   retryable: somebody gave up
+//	another reset of the stream (HTTP/2)           server_error   retryable: as above
 //	no route, network down                         server_error   retryable
 //	the name does not exist                        client_error   not retryable
 //	the name could not be resolved now             server_error   retryable
@@ -33,7 +34,7 @@ import (
 //	anything else                                  server_error   not retryable
 //
 // A caller's deadline alone does not say whether the upstream had its time. Whoever knows when the request was sent
-// can tell more: package httplimit reads some of them as timeout.
+// can tell more: packages httplimit and grpclimit read some of them as timeout.
 //
 // That the same request may succeed does not say that a replay is safe: after a timeout or a
 // reset the upstream may have done the work. A nil error is a success.
@@ -111,6 +112,8 @@ func fromText(text string) Signal {
 		// RFC 9113, section 7.
 		{"REFUSED_STREAM", Signal{Class: Overloaded, Retryable: true, Source: "http2:refused_stream"}},
 		{"ENHANCE_YOUR_CALM", Signal{Class: Throttled, Retryable: true, Scope: ScopeUnknown, Source: "http2:enhance_your_calm"}},
+		{"; received from peer", Signal{Class: ServerError, Retryable: true, Source: "http2:reset"}},
+		{"http2: client connection lost", Signal{Class: ServerError, Retryable: true, Source: "conn:reset"}},
 		{"GOAWAY", Signal{Class: ServerError, Retryable: true, Source: "http2:goaway"}},
 		{"server closed idle connection", Signal{Class: ServerError, Retryable: true, Source: "conn:reset"}},
 		{"server closed the connection", Signal{Class: ServerError, Retryable: true, Source: "conn:reset"}},

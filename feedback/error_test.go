@@ -231,6 +231,9 @@ func TestOtherErrors(t *testing.T) {
 		"stream error: stream ID 3; REFUSED_STREAM; received from peer":                                     "overloaded/none retry",
 		"stream error: stream ID 3; ENHANCE_YOUR_CALM; received from peer":                                  "throttled/unknown retry",
 		"http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug=\"\"": "server_error/none retry",
+		"stream error: stream ID 3; INTERNAL_ERROR; received from peer":                                     "server_error/none retry",
+		"stream error: stream ID 3; PROTOCOL_ERROR; malformed response":                                     "server_error/none",
+		"http2: client connection lost":                                                                     "server_error/none retry",
 		"http: server closed idle connection":                                                               "server_error/none retry",
 		"unsupported protocol scheme \"gopher\"":                                                            "server_error/none",
 	} {

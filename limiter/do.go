@@ -12,7 +12,7 @@ import (
 // Config.Retry says. Do returns f's last error, or the reason why f was not called at all.
 //
 // The outcome is read from the error: nil is a success, an error made by [Fail] carries its own,
-// and every other error is read by feedback.FromError. See DoOutcome for calls that know what they used.
+// a refusal by another guard says nothing, and every other error is read by feedback.FromError. See DoOutcome for calls that know what they used.
 func (g *Guard) Do(ctx context.Context, r Request, f func(context.Context) error) error {
 	return g.DoOutcome(ctx, r, func(ctx context.Context, _ *Outcome) error { return f(ctx) })
 }
@@ -102,6 +102,9 @@ func OutcomeOf(ctx context.Context, err error) Outcome {
 	var f *failure
 	if errors.As(err, &f) {
 		return f.outcome
+	}
+	if errors.Is(err, ErrRejected) {
+		return Outcome{Class: feedback.Canceled} // another guard refused, which says nothing about the upstream
 	}
 	return OutcomeFrom(feedback.FromError(ctx, err))
 }

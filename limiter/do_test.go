@@ -147,3 +147,15 @@ func TestMayRetryUntilReset(t *testing.T) {
 		t.Errorf("a delay that was named: %v, %v; want to wait for %v", delay, ok, full.Reset)
 	}
 }
+
+// A refusal by another guard says nothing about the upstream.
+func TestDoThroughTwoGuards(t *testing.T) {
+	inner, outer := budgeted(t), budgeted(t)
+	inner.Close()
+	err := outer.Do(t.Context(), Request{}, func(ctx context.Context) error {
+		return inner.Do(ctx, Request{}, func(context.Context) error { return nil })
+	})
+	if o := outer.Stats().Counts.Outcomes; !errors.Is(err, ErrClosed) || o[feedback.Canceled] != 1 {
+		t.Errorf("outcomes %v, want one canceled; %v", o, err)
+	}
+}

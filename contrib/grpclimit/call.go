@@ -20,6 +20,7 @@ import (
 type call struct {
 	in    *interceptor
 	ctx   context.Context
+	asked time.Time // when the call asked for its first permit
 	start time.Time
 	wire  wire
 	first atomic.Int64 // nanoseconds from start to the first message of a stream; 0 before it
@@ -56,6 +57,21 @@ func (c *call) end(err error, w *wire) {
 	c.release(c.in.read(c.ctx, err, w))
 }
 
+// patience is how long an upstream must have had a call before a caller's deadline can be its fault.
+const patience = time.Second
+
+// endUnary is end for a unary call, which its caller's deadline may have ended. That is a time-out of the upstream when it had most of
+// the time, as in package httplimit. The deadline of a stream is not: one that waits for news is idle, and none begins before there are any.
+func (c *call) endUnary(err error, w *wire) {
+	s := c.in.read(c.ctx, err, w)
+	if deadline, ok := c.ctx.Deadline(); ok && s.Source == callersDeadline && w.sent() {
+		if had := time.Since(c.start); had >= patience && had > deadline.Sub(c.asked)/2 {
+			s.Class = feedback.Timeout
+		}
+	}
+	c.release(s)
+}
+
 // release gives the permit back, once.
 func (c *call) release(s feedback.Signal) {
 	c.mu.Lock()
@@ -66,6 +82,10 @@ func (c *call) release(s feedback.Signal) {
 	c.ended = true
 	c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
 	c.outcome.FirstByte = time.Duration(c.first.Load())
+	if s.Source == guardBelow {
+		c.permit.Abandon()
+		return
+	}
 	c.permit.Release(c.outcome)
 }
 

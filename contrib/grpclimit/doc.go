@@ -33,7 +33,9 @@
 // UNAVAILABLE, but the call may have had its effect, so it counts as a server error and is
 // repeated only when it is idempotent.
 //
-// The end of the caller's context, by cancellation or by its deadline, says nothing about the upstream.
+// The end of the caller's context says nothing about the upstream, but for one case: the deadline of a unary call counts as a time-out of
+// the upstream when the attempt was sent at least 1 s ago and for more than half of the time between the call and the
+// deadline, as in package httplimit.
 //
 // # What is sent again
 //

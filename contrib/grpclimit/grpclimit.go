@@ -35,7 +35,7 @@ func Unary(guard *limiter.Guard, cfg Config) grpc.UnaryClientInterceptor {
 		invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		return in.run(ctx, method, req, func(c *call) error {
 			err := invoke(ctx, method, req, reply, cc, c.wire.options(opts)...)
-			c.end(err, &c.wire)
+			c.endUnary(err, &c.wire)
 			return err
 		})
 	}
@@ -93,6 +93,7 @@ func (in *interceptor) run(ctx context.Context, method string, req any, send fun
 	if in.cfg.Cost != nil {
 		r.Tokens = in.cfg.Cost(method, req)
 	}
+	asked := time.Now()
 	var last error // the refusal that is to be followed by another attempt
 	for attempt := 1; ; attempt++ {
 		permit, err := in.guard.Acquire(ctx, r)
@@ -105,7 +106,7 @@ func (in *interceptor) run(ctx context.Context, method string, req any, send fun
 		default:
 			return refused(err)
 		}
-		c := &call{in: in, ctx: ctx, start: time.Now(), permit: permit}
+		c := &call{in: in, ctx: ctx, asked: asked, start: time.Now(), permit: permit}
 		if err = c.run(send); err == nil {
 			return nil
 		}

@@ -22,7 +22,7 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 		return feedback.Signal{}
 	}
 	if errors.Is(err, limiter.ErrRejected) {
-		return feedback.Signal{Class: feedback.Canceled, Source: "guard:below"} // nothing was sent
+		return feedback.Signal{Class: feedback.Canceled, Source: guardBelow}
 	}
 	st, ok := status.FromError(err)
 	if !ok {
@@ -49,6 +49,12 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 	return s
 }
 
+// guardBelow is the source of what a guard below refused, so that nothing was sent.
+const guardBelow = "guard:below"
+
+// callersDeadline is the source of what a caller's deadline ended.
+const callersDeadline = "deadline:caller"
+
 // ofCaller returns what a status means with which a call ended because the caller's context did.
 func ofCaller(ctx context.Context, code codes.Code) (s feedback.Signal, ok bool) {
 	switch code {
@@ -60,7 +66,7 @@ func ofCaller(ctx context.Context, code codes.Code) (s feedback.Signal, ok bool)
 		// The server knows the deadline, too, and may be a little ahead of our timer.
 		deadline, has := ctx.Deadline()
 		if ctx.Err() != nil || has && time.Until(deadline) <= 0 {
-			return feedback.Signal{Class: feedback.Canceled, Source: "deadline:caller"}, true
+			return feedback.Signal{Class: feedback.Canceled, Source: callersDeadline}, true
 		}
 	}
 	return s, false

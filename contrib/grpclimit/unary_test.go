@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -368,6 +369,58 @@ func TestCallerGivesUp(t *testing.T) {
 	})
 }
 
+// A caller's deadline is the upstream's fault when that had most of the time. Without that, one that hangs would be called as often as one
+// that answers, as gRPC's callers all have deadlines.
+func TestDeadlineTellsOfAStalledUpstream(t *testing.T) {
+	there := peer.Peer{Addr: &net.TCPAddr{}}
+	for _, tt := range []struct {
+		name    string
+		timeout time.Duration
+		queued  time.Duration // how long the call waits for its permit
+		peer    peer.Peer
+		want    feedback.Class
+	}{
+		{"all the time", 10 * time.Second, 0, there, feedback.Timeout},
+		{"more than half of it", 10 * time.Second, 4 * time.Second, there, feedback.Timeout},
+		{"less than half of it", 10 * time.Second, 6 * time.Second, there, feedback.Canceled},
+		{"an impatient caller", 900 * time.Millisecond, 0, there, feedback.Canceled},
+		{"no connection", 10 * time.Second, 0, peer.Peer{}, feedback.Canceled},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuard(t, 1, func(c *limiter.Config) { c.MaxWait = time.Minute })
+				if tt.queued > 0 {
+					p, err := g.Acquire(t.Context(), limiter.Request{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					time.AfterFunc(tt.queued, func() { p.Abandon() })
+				}
+				sent := 0
+				stall := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
+					sent++
+					for _, o := range opts {
+						if o, ok := o.(grpc.PeerCallOption); ok {
+							*o.PeerAddr = tt.peer
+						}
+					}
+					<-ctx.Done()
+					return status.FromContextError(ctx.Err()).Err()
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+				defer cancel()
+				err := Unary(g, Config{Idempotent: func(string) bool { return true }})(ctx, checkMethod, nil, nil, nil, stall)
+				if status.Code(err) != codes.DeadlineExceeded || sent != 1 {
+					t.Errorf("sent %d times, %v; want once, and DEADLINE_EXCEEDED", sent, err)
+				}
+				if s := g.Stats(); s.Counts.Outcomes[tt.want] != 1 || s.InFlight != 0 {
+					t.Errorf("ended as %v, want %v; %d in flight", s.Counts.Outcomes, tt.want, s.InFlight)
+				}
+			})
+		})
+	}
+}
+
 func TestCallerGivesUpWhileItWaits(t *testing.T) {
 	u := start(t, "bufconn", &server{check: func(context.Context) error { return nil }}, newGuard(t, 1, nil), Config{})
 	held, err := u.guard.Acquire(t.Context(), limiter.Request{})
@@ -471,15 +524,24 @@ func TestRefusalBeforeTheRetry(t *testing.T) {
 }
 
 // What a guard below refused, the upstream did not.
+// A call that a guard below refused was not sent: it tells the one above nothing, and costs nothing of its budget.
 func TestTwoGuards(t *testing.T) {
-	inner, outer := newGuard(t, 1, nil), newGuard(t, 1, nil)
+	budget := &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Hour}}}
+	inner, outer := newGuard(t, 1, nil), newGuard(t, 1, func(c *limiter.Config) { c.Budget = budget })
 	inner.Close()
-	u := start(t, "bufconn", &server{}, inner, Config{}, grpc.WithChainUnaryInterceptor(Unary(outer, Config{})))
-	if err := u.check(t.Context()); !errors.Is(err, limiter.ErrClosed) {
-		t.Errorf("error %v, want ErrClosed", err)
+	cfg := Config{Cost: func(string, any) int64 { return 400 }}
+	u := start(t, "bufconn", &server{}, inner, Config{}, grpc.WithChainUnaryInterceptor(Unary(outer, cfg)), grpc.WithChainStreamInterceptor(Stream(outer, cfg)))
+	for range 2 {
+		if err := u.check(t.Context()); !errors.Is(err, limiter.ErrClosed) {
+			t.Errorf("error %v, want ErrClosed", err)
+		}
+		if _, err := healthpb.NewHealthClient(u.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{}); !errors.Is(err, limiter.ErrClosed) {
+			t.Errorf("a stream: error %v, want ErrClosed", err)
+		}
 	}
-	if o := outer.Stats().Counts.Outcomes; o[feedback.Canceled] != 1 {
-		t.Errorf("outcomes %v, want one canceled", o)
+	s, left := outer.Stats(), outer.Explain(0).Budgets[0].Left
+	if s.Counts.Outcomes != [feedback.NumClasses]uint64{} || s.InFlight != 0 || left != 1000 {
+		t.Errorf("outcomes %v, %d in flight, %d tokens left; want none, none and 1000", s.Counts.Outcomes, s.InFlight, left)
 	}
 }
 

@@ -336,11 +336,12 @@ func fail(w http.ResponseWriter, whose api, status int, kind, param, message str
 	_, _ = w.Write(append(data, '\n'))
 }
 
-// models lists the models, as Anthropic does for those who name a version of its API.
+// models lists the models, as Anthropic does for those who name a version of its API, and as Gemini does for those who send a key as
+// its clients do, which call /v1 as well as /v1beta.
 func (s *Server) models(w http.ResponseWriter, r *http.Request, rest string) {
 	whose := openai
 	switch {
-	case strings.Contains(r.URL.Path, "/v1beta/"):
+	case strings.Contains(r.URL.Path, "/v1beta/"), r.Header.Get("X-Goog-Api-Key") != "", r.URL.Query().Has("key"):
 		whose = gemini
 	case r.Header.Get("Anthropic-Version") != "":
 		whose = anthropic

@@ -551,11 +551,14 @@ func TestGemini(t *testing.T) {
 		if w := post(s, "/v1beta/models/m:countTokens?key=k1", `{}`); w.Code != 404 {
 			t.Errorf("another method: %d %s", w.Code, w.Body)
 		}
-		r := httptest.NewRequest("GET", "/v1beta/models?key=k1", nil)
-		list := httptest.NewRecorder()
-		s.ServeHTTP(list, r)
-		if list.Code != 200 || !strings.Contains(list.Body.String(), `"name":"models/`) {
-			t.Errorf("the list: %d %s", list.Code, list.Body)
+		for path, key := range map[string]string{"/v1beta/models": "k1", "/v1/models": "k1", "/v1/models?key=k1": ""} {
+			r := httptest.NewRequest("GET", path, nil)
+			r.Header.Set("X-Goog-Api-Key", key)
+			list := httptest.NewRecorder()
+			s.ServeHTTP(list, r)
+			if list.Code != 200 || !strings.Contains(list.Body.String(), `"name":"models/`) {
+				t.Errorf("the list at %s: %d %s", path, list.Code, list.Body)
+			}
 		}
 	})
 }

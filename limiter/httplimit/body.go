@@ -2,6 +2,7 @@ package httplimit
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -56,6 +57,14 @@ func (h *held) release(o *limiter.Outcome, f limiter.KeyFault) {
 	}
 }
 
+func (h *held) abandon() {
+	if h.keyed != nil {
+		h.keyed.Abandon()
+	} else {
+		h.permit.Abandon()
+	}
+}
+
 // began tells that the answer has begun.
 func (h *held) began() {
 	if h.keyed != nil {
@@ -92,6 +101,14 @@ func (h *held) since(t time.Time) time.Duration {
 type duplex struct {
 	*body
 	io.Writer
+}
+
+// CloseWrite ends what is sent and not what is received, as that of net/http's body does; httputil.ReverseProxy looks for it.
+func (d duplex) CloseWrite() error {
+	if w, ok := d.Writer.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return fmt.Errorf("httplimit: CloseWrite: %w", http.ErrNotSupported)
 }
 
 // hold has the permit h live as long as the body of resp, an answer that was a success so far, and which is looked through as l says. more is

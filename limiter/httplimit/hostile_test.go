@@ -438,3 +438,55 @@ func TestRefusalThatCannotBeInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// What may be repeated is repeated when the upstream gives up a request, over HTTP/2 as over HTTP/1.1.
+func TestAbortedRequestIsSentAgain(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		var calls atomic.Int64
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if calls.Add(1) == 1 {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = io.WriteString(w, r.Proto)
+		}))
+		srv.EnableHTTP2 = http2
+		srv.StartTLS()
+		tr := newTransport(t, 1, srv.Client().Transport, func(c *limiter.Config) { c.Retry.BaseDelay = time.Millisecond })
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Errorf("HTTP/2 %v: %v after %d calls", http2, err, calls.Load())
+		} else {
+			if (resp.ProtoMajor == 2) != http2 || calls.Load() != 2 {
+				t.Errorf("%s after %d calls", resp.Proto, calls.Load())
+			}
+			_ = resp.Body.Close()
+		}
+		srv.Close()
+	}
+}
+
+// A request that a guard below refused was not sent: it tells the one above nothing, and costs nothing of its budget.
+func TestTwoGuards(t *testing.T) {
+	budget := &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Hour}}}
+	inner := newTransport(t, 1, nil, nil)
+	inner.Guard().Close()
+	outer := newTransport(t, 1, nil, func(c *limiter.Config) { c.Budget = budget }).Guard()
+	pool := newPool(t, func(c *limiter.PoolConfig) { c.Guard.Budget = budget }, "a")
+	cfg := Config{Cost: func(*http.Request) int64 { return 400 }}
+	for _, tt := range []struct {
+		rt    http.RoundTripper
+		guard *limiter.Guard
+	}{{New(inner, outer, cfg), outer}, {NewPool(inner, pool, PoolConfig{Config: cfg}), pool.Guards()[0]}} {
+		for range 2 {
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://upstream.test/", nil)
+			if _, err := tt.rt.RoundTrip(req); !errors.Is(err, limiter.ErrClosed) {
+				t.Fatalf("%T: error %v, want ErrClosed", tt.rt, err)
+			}
+		}
+		s, left := tt.guard.Stats(), tt.guard.Explain(0).Budgets[0].Left
+		if s.Counts.Outcomes != [feedback.NumClasses]uint64{} || s.InFlight != 0 || left != 1000 {
+			t.Errorf("%T: outcomes %v, %d in flight, %d tokens left; want none, none and 1000", tt.rt, s.Counts.Outcomes, s.InFlight, left)
+		}
+	}
+}

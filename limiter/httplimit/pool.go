@@ -130,6 +130,11 @@ func (p *PoolTransport) sign(req *http.Request, key limiter.Secret) *http.Reques
 	if c.Header == nil {
 		c.Header = http.Header{}
 	}
+	for name := range c.Header { // what the caller set, also where it did not spell the name as http.Header does
+		if strings.EqualFold(name, p.cfg.Header) {
+			delete(c.Header, name)
+		}
+	}
 	c.Header[p.cfg.Header] = []string{p.cfg.Prefix + key.Reveal()}
 	return &c
 }

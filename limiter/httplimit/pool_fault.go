@@ -1,6 +1,7 @@
 package httplimit
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -66,6 +67,7 @@ func KeyFault(status int, class feedback.Class, body []byte) limiter.KeyFault {
 	default:
 		return limiter.KeyFine
 	}
+	body = errorObject(body)
 	switch {
 	case says(body, invalidKey), refusedInside(body), status == http.StatusUnauthorized && !says(body, notThis) && !lacksScopes(body):
 		return limiter.KeyUnauthorized
@@ -85,6 +87,25 @@ func faultInside(s *feedback.Signal) limiter.KeyFault {
 		return limiter.KeyUnauthorized
 	}
 	return limiter.KeyFine
+}
+
+// errorObject returns the object that tells of an error: the body, or, of a list such as Gemini's stream without alt=sse, the first
+// element that has one, as feedback.Parse reads it.
+func errorObject(body []byte) []byte {
+	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
+	var list []json.RawMessage
+	if json.Unmarshal(body, &list) != nil {
+		return body
+	}
+	for _, one := range list {
+		var e struct {
+			Error json.RawMessage `json:"error"`
+		}
+		if json.Unmarshal(one, &e) == nil && e.Error != nil {
+			return one
+		}
+	}
+	return nil
 }
 
 // refusedInside reports whether a body has one of the codes by which MiniMax refuses a key; see faultInside.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -381,6 +382,11 @@ func TestFault(t *testing.T) {
 		{403, `{"error":{"type":"authentication_error"}}`, limiter.KeyUnauthorized},
 		{400, `{"code":"InvalidApiKey","message":"Invalid API-key provided."}`, limiter.KeyUnauthorized},
 		{400, `{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"API key not valid.","details":[{"@type":"x","reason":"API_KEY_INVALID"}]}}`, limiter.KeyUnauthorized},
+		{400, `[{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"API key not valid.","details":[{"@type":"x","reason":"API_KEY_INVALID"}]}}]`, limiter.KeyUnauthorized},
+		{400, "\xef\xbb\xbf" + `{"code":"InvalidApiKey","message":"Invalid API-key provided."}`, limiter.KeyUnauthorized},
+		{400, `[]`, limiter.KeyFine},
+		{400, `["API_KEY_INVALID"]`, limiter.KeyFine},
+		{401, `[{"error":{"code":"mismatched_project"}}]`, limiter.KeyForbidden},
 		{400, `{"error":{"message":"your prompt is \"invalid_api_key\"","code":"bad_request"}}`, limiter.KeyFine},
 		{400, `{"error":"invalid_api_key"}`, limiter.KeyFine},
 		{404, `{"error":{"code":"model_not_found"}}`, limiter.KeyFine},
@@ -478,6 +484,25 @@ func TestPoolErrors(t *testing.T) {
 			t.Errorf("a retry beyond the deadline: %v, %v, want the answer", resp, err)
 		}
 	})
+}
+
+// The caller's field is replaced, however its name is spelled: an upstream that got two would refuse both, and the pool's key be taken for
+// one that is not valid.
+func TestPoolReplacesTheCallersField(t *testing.T) {
+	var got http.Header
+	rt := NewPool(roundTripper(func(r *http.Request) (*http.Response, error) {
+		got = r.Header
+		return answer(200, ""), nil
+	}), newPool(t, nil, "k"), PoolConfig{Header: "api-key"})
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://upstream.test/", nil)
+	req.Header["api-key"], req.Header["API-KEY"], req.Header["Api-Key"] = []string{"mine"}, []string{"mine"}, []string{"mine"}
+	req.Header["accept"] = []string{"*/*"}
+	if _, err := rt.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	if want := (http.Header{"Api-Key": {"k"}, "accept": {"*/*"}}); !reflect.DeepEqual(got, want) || len(req.Header) != 4 {
+		t.Errorf("sent %v, want %v; the caller's is %v", got, want, req.Header)
+	}
 }
 
 // Nothing that a caller can get hold of shows a key.

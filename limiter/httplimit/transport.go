@@ -206,8 +206,13 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 		}
 	}()
 	resp, err := t.base.RoundTrip(req)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = complete(resp)
+	case errors.Is(err, limiter.ErrRejected): // a guard below refused, and nothing was sent
+		released = true
+		h.abandon()
+		return nil, &failed{Outcome: limiter.Outcome{Class: feedback.Canceled}, err: err, final: true}
 	}
 	var (
 		more *told

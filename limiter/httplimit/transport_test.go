@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -448,6 +450,67 @@ func TestStreamsOverRealConnections(t *testing.T) {
 	}
 	_ = rw.Close()
 	wantInFlight(t, tr, 0)
+}
+
+// Whoever has said all he has to say after a protocol switch can tell so and read on, also through httputil.ReverseProxy.
+func TestHalfCloseAfterAProtocolSwitch(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, _ := http.NewResponseController(w).Hijack()
+		defer c.Close()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_ = rw.Flush()
+		all, _ := io.ReadAll(rw)
+		_, _ = c.Write(all)
+	}))
+	defer srv.Close()
+	tr := newTransport(t, 1, &http.Transport{}, nil)
+	target, _ := url.Parse(srv.URL)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: tr})
+	defer proxy.Close()
+	for _, c := range []struct {
+		name, url string
+		base      http.RoundTripper
+	}{{"alone", srv.URL, tr}, {"proxy", proxy.URL, &http.Transport{}}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		req, _ := http.NewRequestWithContext(ctx, "GET", c.url, nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		resp, err := c.base.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(resp.Body.(io.Writer), "ping")
+		half, ok := resp.Body.(interface{ CloseWrite() error })
+		if !ok {
+			t.Fatalf("%s: a body of type %T cannot be closed for writing", c.name, resp.Body)
+		}
+		if err := half.CloseWrite(); err != nil {
+			t.Fatal(c.name, err)
+		}
+		if got, err := io.ReadAll(resp.Body); string(got) != "ping" || err != nil {
+			t.Errorf("%s: read %q, %v after the half close", c.name, got, err)
+		}
+		_ = resp.Body.Close()
+		cancel()
+	}
+	wantInFlight(t, tr, 0)
+
+	tr = newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+		resp := answer(101, "")
+		resp.Body = struct {
+			io.ReadCloser
+			io.Writer
+		}{resp.Body, io.Discard}
+		return resp, nil
+	}), nil)
+	resp, err := get(t, t.Context(), tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := resp.Body.(interface{ CloseWrite() error }).CloseWrite(); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("CloseWrite of a body that has none is %v", err)
+	}
 }
 
 func fullDuplex(h http.Handler) http.Handler {

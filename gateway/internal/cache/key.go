@@ -125,15 +125,14 @@ var errTwice = errors.New("cache: an object has a key twice")
 func canonical(w io.Writer, body []byte) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	err := value(w, d, 0)
-	switch {
-	case err != nil:
+	if err := value(w, d, 0); err != nil {
 		return err
-	case !utf8.Valid(body), loneSurrogate(body):
-		return errText
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.Token(); err != io.EOF { // before what follows, which reads nothing but JSON
 		return errors.New("cache: there is more than one value in the body")
+	}
+	if !utf8.Valid(body) || loneSurrogate(body) {
+		return errText
 	}
 	return nil
 }
