@@ -90,11 +90,14 @@ func (g *Governor) pace() float64 {
 		switch {
 		case rate == 0:
 			return begin
+		case s.Places > 0 && g.even() && g.evenSafe(float64(s.Places)) > float64(s.Places):
+			if s.Limit >= g.evenSafe(float64(s.Places))+1 {
+				return evenPace * rate // more is tried
+			}
+			return g.evenRate(float64(s.Places))
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
 			return max(spreadFactor*rate, outageReturn*float64(s.FlowBefore))
-		case s.Places > 0 && g.even() && g.evenSafe(float64(s.Places)) > float64(s.Places):
-			return evenPace * rate
 		case s.Places > 0 && !g.resuming():
 			return 0
 		case s.Test == 1 && !g.capTold():

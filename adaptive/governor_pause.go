@@ -87,11 +87,11 @@ func sigmas(k float64) float64 {
 func (g *Governor) safe() float64 {
 	s := &g.s
 	places := float64(s.Places)
-	if places > 0 && g.even() {
-		return g.evenSafe(places)
-	}
 	if places == 0 || g.resuming() {
 		return places
+	}
+	if g.even() {
+		return g.evenSafe(places)
 	}
 	m := g.inTransit(places)
 	n := places + m

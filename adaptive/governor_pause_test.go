@@ -28,6 +28,7 @@ func TestGovernorPauses(t *testing.T) {
 		{"30", func(time.Duration) int { return 30 }, 8, 0.93, 0.97, false},
 		{"300", func(time.Duration) int { return 300 }, 8, 0.93, 0.97, false},
 		{"300, calls that take the same time each", func(time.Duration) int { return 300 }, 8, 1.03, 1.05, true},
+		{"6, calls that take the same time each", func(time.Duration) int { return 6 }, 8, 1.03, 1.05, true},
 		{"30, then 15", func(now time.Duration) int {
 			if now < length/4 {
 				return 30
