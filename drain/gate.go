@@ -22,6 +22,10 @@ func (p *pass) held() bool { return p.permit.Held() || p.keyed.Held() }
 
 // release gives it back with what became of the call.
 func (p *pass) release(a *Answer) {
+	if a.Unsent && errors.Is(a.Err, limiter.ErrRejected) { // by another guard, which tells this one nothing and costs it nothing
+		p.abandon()
+		return
+	}
 	if p.keyed.Held() {
 		p.keyed.Release(a.Outcome, a.Key)
 		return

@@ -299,7 +299,46 @@ func TestGuardInTheBase(t *testing.T) {
 		if _, err := w.run(t); err != nil || calls != 3 || len(w.src.Letters()) != 0 {
 			t.Errorf("%d calls, %d dead letters, %v; want 3 and none", calls, len(w.src.Letters()), err)
 		}
+		if o := w.guard.Stats().Counts.Outcomes; o[feedback.OK] != 1 || o[feedback.Canceled] != 0 {
+			t.Errorf("the run's own guard counts %v, want the call that was sent alone", o)
+		}
 	})
+}
+
+// What such a guard will never let pass is not asked of it for a day.
+func TestGuardInTheBaseThatNeverLetsPass(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		err    error
+		want   error
+		letter drain.Reason
+	}{
+		{"closed", &limiter.RejectedError{Reason: limiter.ReasonClosed}, limiter.ErrClosed, ""},
+		{"too large", &limiter.RejectedError{Reason: limiter.ReasonTooLarge}, nil, drain.ReasonTooLarge},
+		{"no key", &limiter.NoKeyError{Out: true, Keys: []limiter.KeyStatus{{Out: limiter.KeyUnauthorized}}}, drain.ErrUnauthorized, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				calls := 0
+				up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://h", Base: roundTripper(func(*http.Request) (*http.Response, error) {
+					calls++
+					return nil, tt.err
+				})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.cfg.Upstream = up
+				w.src.Publish(jobs(1)...)
+				w.src.Finish()
+				_, err = w.run(t)
+				letters := w.src.Letters()
+				if !errors.Is(err, tt.want) || calls != 1 || (len(letters) == 1) != (tt.letter != "") || len(letters) == 1 && letters[0].Reason != tt.letter {
+					t.Errorf("%d calls, %v, dead letters %+v; want 1, %v, %q", calls, err, letters, tt.want, tt.letter)
+				}
+			})
+		})
+	}
 }
 
 // A delay of years, beside a limit on calls in flight, is not waited for: the job is tried once more when it is given up.

@@ -107,7 +107,14 @@ func NewHTTP(h HTTP) (*HTTP, error) {
 		return nil, fmt.Errorf("drain: HTTP.MaxAnswer is %d, must be 0 (default) or at least 1024 bytes", h.MaxAnswer)
 	}
 	if h.Base == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
+		t := &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			DialContext:     (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+			IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+		}
+		if d, ok := http.DefaultTransport.(*http.Transport); ok { // a program may have put something else there, that traces or counts
+			t = d.Clone()
+		}
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1<<16
 		// Else a connection whose other end is gone without a word takes all jobs, until the kernel gives it up after a quarter of an hour.
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}

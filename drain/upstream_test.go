@@ -50,6 +50,20 @@ func (h *hole) Write(b []byte) (int, error) {
 	return h.Conn.Write(b)
 }
 
+// A program that has replaced http.DefaultTransport by what traces its calls can drain.
+func TestAnotherDefaultTransport(t *testing.T) {
+	was := http.DefaultTransport
+	defer func() { http.DefaultTransport = was }()
+	http.DefaultTransport = roundTripper(nil)
+	up, err := drain.NewHTTP(drain.HTTP{BaseURL: "https://up.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if base := up.Base.(*http.Transport); !base.ForceAttemptHTTP2 || base.Proxy == nil || base.HTTP2 == nil || base.IdleConnTimeout == 0 {
+		t.Errorf("the base is %+v", base)
+	}
+}
+
 // A connection of HTTP/2 whose other end is gone without a word, as behind a load balancer that was taken away, costs the jobs that are on it, and
 // not all that follow: unlike one of HTTP/1, it is used again after a time-out.
 func TestConnectionThatLeadsNowhere(t *testing.T) {

@@ -197,6 +197,11 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 		r.bury(t, Fault{ReasonAnswer, "the answer is larger than it may be; it was most likely paid for"})
 		return 0, true
 	}
+	if a.Unsent && errors.Is(a.Err, limiter.ErrRejected) {
+		if wait, done, ok := r.barred(t, a.Err); ok {
+			return wait, done
+		}
+	}
 	if r.otherKey(t, a) {
 		return 0, false
 	}
@@ -252,6 +257,27 @@ func (r *Runner) judge(t *task, a *Answer) (wait time.Duration, done bool) {
 		r.stop(fmt.Errorf("%w: %d in a row, the last with %s", ErrFailing, r.cfg.StopAfter, a.describe()))
 	}
 	return 0, true
+}
+
+// barred deals with a refusal by a guard in the base of an upstream that asking again does not change, as admit does with one by the run's own. It
+// reports !ok when asking again may help.
+func (r *Runner) barred(t *task, err error) (wait time.Duration, done, ok bool) {
+	if out, left := r.keysOut(err); out {
+		if left == 0 {
+			r.giveBack(t)
+		}
+		return left, left == 0, true
+	}
+	switch reason, _, _ := rejected(err); reason {
+	case limiter.ReasonTooLarge:
+		r.bury(t, Fault{ReasonTooLarge, err.Error()})
+	case limiter.ReasonClosed:
+		r.stop(err)
+		r.giveBack(t)
+	default:
+		return 0, false, false
+	}
+	return 0, true, true
 }
 
 // tooMany counts a job that came to nothing, and reports whether more than Config.StopAfter did so since one ended well. All that is on its way

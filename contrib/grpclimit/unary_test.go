@@ -523,13 +523,12 @@ func TestRefusalBeforeTheRetry(t *testing.T) {
 	}
 }
 
-// What a guard below refused, the upstream did not.
 // A call that a guard below refused was not sent: it tells the one above nothing, and costs nothing of its budget.
 func TestTwoGuards(t *testing.T) {
 	budget := &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Hour}}}
 	inner, outer := newGuard(t, 1, nil), newGuard(t, 1, func(c *limiter.Config) { c.Budget = budget })
 	inner.Close()
-	cfg := Config{Cost: func(string, any) int64 { return 400 }}
+	cfg := Config{Cost: func(string, any) int64 { return 200 }}
 	u := start(t, "bufconn", &server{}, inner, Config{}, grpc.WithChainUnaryInterceptor(Unary(outer, cfg)), grpc.WithChainStreamInterceptor(Stream(outer, cfg)))
 	for range 2 {
 		if err := u.check(t.Context()); !errors.Is(err, limiter.ErrClosed) {

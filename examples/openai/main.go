@@ -75,6 +75,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	defer guard.Close()
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = *concurrency
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second} // else a connection that leads nowhere takes all calls
 	defer base.CloseIdleConnections()
 	client := openai.NewClient(
 		option.WithBaseURL(*baseURL),

@@ -6,6 +6,7 @@ package sdks
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
 	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
@@ -18,10 +19,11 @@ import (
 )
 
 // Transport returns what the clients below send with. It keeps as many connections as may be in use at a
-// time; http.DefaultTransport keeps 2 for each host.
+// time, where http.DefaultTransport keeps 2 for each host, and asks after those of HTTP/2 that are silent.
 func Transport(guard *limiter.Guard) *httplimit.Transport {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 64
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second}
 	return httplimit.New(base, guard, httplimit.Config{})
 }
 

@@ -168,9 +168,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	base := cfg.Base
 	if base == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = cfg.MaxOpen, cfg.MaxOpen
-		t.Proxy = nil // what is measured is the server, and not a proxy on the way
+		t := transport(cfg.MaxOpen)
 		base = t
 		defer t.CloseIdleConnections()
 	}
@@ -209,6 +207,16 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	<-sampled
 	return l.result(), nil
+}
+
+// transport returns what requests are sent with, as many at a time as open.
+func transport(open int) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = open, open
+	t.Proxy = nil // what is measured is the server, and not a proxy on the way
+	// Else a connection that leads nowhere takes all requests, and each that times out counts against the server.
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second}
+	return t
 }
 
 // arrive starts the requests of an open loop.

@@ -15,6 +15,13 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
+// A connection of HTTP/2 that leads nowhere is given up, and the requests of the whole run are not sent into it.
+func TestTransportAsksAfterItsConnections(t *testing.T) {
+	if tr := transport(7); tr.HTTP2 == nil || tr.HTTP2.SendPingTimeout <= 0 || tr.MaxIdleConnsPerHost != 7 || tr.Proxy != nil {
+		t.Errorf("HTTP/2 is %+v, with %d idle connections", tr.HTTP2, tr.MaxIdleConnsPerHost)
+	}
+}
+
 func run(t *testing.T, cfg Config) *Result {
 	t.Helper()
 	r, err := Run(t.Context(), cfg)

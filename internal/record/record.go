@@ -51,6 +51,7 @@ func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
 	if base == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost = 256
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second} // else a connection that leads nowhere takes all requests
 		base = t
 	}
 	p.proxy = &httputil.ReverseProxy{

@@ -37,6 +37,14 @@ func between(t *testing.T, cfg modelserver.Config, out io.Writer) (proxyURL stri
 	return web.URL, p
 }
 
+// A connection of HTTP/2 that leads nowhere is given up, and the requests of all callers are not sent into it.
+func TestTransportAsksAfterItsConnections(t *testing.T) {
+	p := New(&url.URL{Scheme: "https", Host: "upstream.test"}, io.Discard, nil)
+	if c := p.proxy.Transport.(*wire).base.(*http.Transport).HTTP2; c == nil || c.SendPingTimeout <= 0 {
+		t.Errorf("HTTP/2 is %+v", c)
+	}
+}
+
 func ask(t *testing.T, url, key, body string) (int, string) {
 	t.Helper()
 	req, _ := http.NewRequest("POST", url+"/v1/chat/completions", strings.NewReader(body))

@@ -50,6 +50,19 @@ func ExampleNew() {
 	// Output: 200 hello <nil> 2
 }
 
+// A base that finds out when a connection of HTTP/2 leads nowhere, and keeps as many idle ones as there may be calls.
+func ExampleNew_base() {
+	guard, err := limiter.New(limiter.Config{Name: "search"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.MaxIdleConnsPerHost = 64
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second}
+	client := &http.Client{Transport: httplimit.New(base, guard, httplimit.Config{})}
+	defer client.CloseIdleConnections()
+}
+
 // A refusal by the guard arrives through http.Client as any other error of a transport.
 func ExampleTransport_RoundTrip_rejected() {
 	guard, err := limiter.New(limiter.Config{Name: "search"})

@@ -65,6 +65,10 @@ type Transport struct {
 
 // New returns a Transport that sends with base through guard. A nil base means http.DefaultTransport. It
 // panics when guard is nil.
+//
+// http.DefaultTransport sends no pings over HTTP/2. A connection whose other end is gone without a word takes one request after
+// another to its deadline then, which counts against the upstream: as many as it may have streams (100 and more), or until the kernel
+// gives it up after some 15 minutes. A base with HTTP2.SendPingTimeout finds out by itself.
 func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 	if guard == nil {
 		panic("httplimit: New with a nil guard")
@@ -101,7 +105,8 @@ func (t *Transport) CloseIdleConnections() {
 // The caller's deadline, or http.Client.Timeout, says nothing about the upstream when it ends an answer that
 // had begun, or a request that spent most of its time waiting here. It counts as a time-out of the upstream when no
 // answer had begun although the attempt was sent at least 1 s ago and for more than half of the time
-// between the call of RoundTrip and the deadline.
+// between the call of RoundTrip and the deadline. So deadlines that are shorter than an answer usually takes lower the limit for all who share
+// the guard. A caller who gives up early by choice cancels the context, by context.WithCancel and a timer, which says nothing.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	var began time.Time
