@@ -196,6 +196,20 @@ func TestRefusals(t *testing.T) {
 			if d := time.Since(began); d > 2*time.Second {
 				t.Errorf("that took %v", d)
 			}
+			var line struct {
+				Wait float64 `json:"wait_ms"`
+			}
+			eventually(t, "the call is in the log", func() bool {
+				for l := range strings.Lines(g.logged()) {
+					if strings.Contains(l, `"status":429`) {
+						return json.Unmarshal([]byte(l), &line) == nil
+					}
+				}
+				return false
+			})
+			if strings.Contains(c.more, "max_wait") && line.Wait < 50 {
+				t.Errorf("in the log it waited %v ms, want the 50 that it waited in vain", line.Wait)
+			}
 		})
 	}
 }
