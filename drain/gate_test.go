@@ -51,7 +51,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // drainKeys drains so many jobs with the keys a, b and c.
-func drainKeys(t *testing.T, up drain.Upstream, n int) (*draintest.Results, drain.Progress, error) {
+func drainKeys(t *testing.T, up drain.Upstream, n int, set ...func(*drain.Config)) (*draintest.Results, drain.Progress, error) {
 	t.Helper()
 	var keys []limiter.Secret
 	for _, s := range []string{"a", "b", "c"} {
@@ -69,7 +69,11 @@ func drainKeys(t *testing.T, up drain.Upstream, n int) (*draintest.Results, drai
 		src.Publish(d)
 	}
 	src.Finish()
-	r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Pool: pool})
+	cfg := drain.Config{Source: src, Store: store, Upstream: up, Pool: pool}
+	for _, f := range set {
+		f(&cfg)
+	}
+	r, err := drain.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +208,32 @@ func TestPoolWithoutAKey(t *testing.T) {
 			t.Errorf("status %d: %v, %d done and %d dead, want %v and none", c.status, err, p.Done, p.Dead, c.want)
 		}
 	}
+}
+
+// A run that waits for money with several keys tells why, as it does with one.
+func TestPoolTellsOfTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k keyed
+		paid := time.Now().Add(5 * time.Minute)
+		up := k.answers(t, func(string, int) (int, string) {
+			if time.Now().Before(paid) {
+				return 429, noCash
+			}
+			return 200, good
+		})
+		told := 0
+		_, p, err := drainKeys(t, up, 20, func(cfg *drain.Config) {
+			cfg.QuotaPause = time.Minute
+			cfg.OnProgress = func(p drain.Progress) {
+				if strings.Contains(p.Trouble, "You exceeded your current quota") {
+					told++
+				}
+			}
+		})
+		if err != nil || p.Done != 20 || p.Trouble != "" || told < 290 {
+			t.Errorf("%v, told %d times of 300, and at the end %+v", err, told, p)
+		}
+	})
 }
 
 // A job whose url cannot be sent is a dead letter, and does not end the run of the others.

@@ -67,6 +67,10 @@ func (r *Runner) work(t *task) {
 		}
 		r.hold(t, waits)
 		wait, done := r.judge(t, &a)
+		if !done {
+			said := a.describe()
+			r.trouble.Store(&said)
+		}
 		if done || !r.sitOut(t, wait, "refused: "+a.Class.String()) {
 			return
 		}
@@ -331,8 +335,6 @@ func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
 	if r.cfg.Pool != nil { // which keeps the key out, and probes it
 		return time.Millisecond, false
 	}
-	said := a.describe()
-	r.trouble.Store(&said)
 	r.cfg.Guard.Pause(time.Now().Add(pause))
 	if !r.pauses() {
 		return pause, false
@@ -343,8 +345,6 @@ func (r *Runner) exhausted(t *task, a *Answer) (wait time.Duration, done bool) {
 // backoff returns how long a job waits that is to be sent again: with full jitter, and not before the upstream said. For a named
 // delay the guard keeps everybody back, and lets them go one after another, unless it holds nothing back.
 func (r *Runner) backoff(t *task, a *Answer) time.Duration {
-	said := a.describe()
-	r.trouble.Store(&said)
 	if a.HasRetryAfter && a.RetryAfter > 0 {
 		if a.Scope != feedback.ScopeConcurrency && (a.Class == feedback.Throttled || a.Class == feedback.Overloaded) && r.pauses() {
 			return time.Millisecond

@@ -48,6 +48,9 @@ func (e *env) checkCommand() *cli.Command {
 			if len(s.Routes) == 0 {
 				fmt.Fprintln(&out, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")
 			}
+			for _, name := range s.Unreached() {
+				fmt.Fprintf(e.stderr, "gateway.tenant.%s: no caller belongs to the tenant, so its limits and priority hold for no call\n", name)
+			}
 			_, err = io.WriteString(e.stdout, out.String())
 			return err
 		},

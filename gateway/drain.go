@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/flyball-go/flyball/contrib/kafka"
 	"github.com/flyball-go/flyball/contrib/rabbitmq"
 	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/gateway/internal/stuck"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -396,34 +396,15 @@ type bar struct {
 	on   bool
 	last int
 
-	done  int64         // at the last change
-	stuck time.Duration // how long the run had taken then
-	told  bool
-}
-
-// patience is how long nothing may get through before somebody is told.
-const patience = time.Minute
-
-// warn says, once, that nothing gets through, which may go on for a day, and why.
-func (b *bar) warn(p drain.Progress) {
-	switch {
-	case p.Trouble == "" || p.Done != b.done:
-		b.done, b.stuck, b.told = p.Done, p.Elapsed, false
-	case !b.told && p.Elapsed-b.stuck >= patience:
-		b.told = true
-		b.end()
-		b.last = 0
-		fmt.Fprintf(b.w, "nothing got through for %v, and it is tried again; the last attempt: %s\n", (p.Elapsed - b.stuck).Round(time.Second), oneLine(p.Trouble))
-	}
-}
-
-// oneLine returns what an upstream said without what would move a terminal's cursor.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == ' ' }), " ")
+	watch stuck.Watch
 }
 
 func (b *bar) show(p drain.Progress) {
-	b.warn(p)
+	if said := b.watch.Look(p); said != "" {
+		b.end()
+		b.last = 0
+		fmt.Fprintln(b.w, said)
+	}
 	if !b.on {
 		return
 	}
@@ -475,7 +456,7 @@ func summary(p drain.Progress) string {
 	s := fmt.Sprintf("%d done in %v, %d known from before, %d dead, %d handed back; %d refusals (429, 503, no connection)",
 		p.Done, p.Elapsed.Round(time.Millisecond), p.Known, p.Dead, p.Retried+p.Released, p.Throttled)
 	if p.Trouble != "" {
-		s += ", the last: " + oneLine(p.Trouble)
+		s += ", the last: " + stuck.OneLine(p.Trouble)
 	}
 	if p.Input+p.Output > 0 {
 		s += fmt.Sprintf("; %d input tokens (%d cached), %d output tokens", p.Input, p.CachedInput, p.Output)

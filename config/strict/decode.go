@@ -201,7 +201,7 @@ func (d *decoder) text(n *node, name string, t reflect.Type, r rule) (string, bo
 	s, ok := n.value.(string)
 	if !ok || n.kind != scalar {
 		hint := ""
-		if n.kind == scalar && n.text != "" {
+		if n.kind == scalar && n.text != "" && (len(r.choices) == 0 || slices.Contains(r.choices, n.text)) {
 			hint = "write " + last(name) + " = " + strconv.Quote(short(n.text))
 		}
 		d.wrong(n, name, t, r, hint)

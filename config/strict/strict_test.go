@@ -160,6 +160,7 @@ func TestErrors(t *testing.T) {
 		{"array of tables for a table", "[[guard]]\nlaw = 'fixed'", `x.toml:1:3: guard is an array of tables, must be a table; write [guard], once`},
 		{"table for an array of tables", "[world.step]\nat = '1s'", `x.toml:1:8: world.step is a table, must be an array of tables; write [[world.step]]`},
 		{"no name", "[upstream]\nurl = 'x'", `x.toml:2:1: upstream.url is a key of one upstream, must be in a table that has a name; write it under [upstream.<name>]`},
+		{"number for a word", "guard.law = 5", `x.toml:1:7: guard.law is 5, an integer, must be "adaptive" or "fixed"`},
 		{"string", "title = 5", `x.toml:1:1: title is 5, an integer, must be a string; write title = "5"`},
 		{"string length", "upstream.a.url = ''", `x.toml:1:12: upstream.a.url has 0 bytes, must be a string of 1 to 20 bytes`},
 		{"missing", "world.step = [{at='1s'},{}]", `x.toml:1:25: world.step[1].at is missing, must be a duration in quotes, at least 0s`},

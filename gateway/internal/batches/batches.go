@@ -22,6 +22,7 @@ import (
 
 	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/stuck"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -529,9 +530,15 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	if keyed, ok := way.Upstream.(drain.KeyUpstream); ok {
 		up = onlyKeyed{keyed, only{way.Upstream, endpoint}}
 	}
+	var watch stuck.Watch
 	r, err := drain.New(drain.Config{
 		Source: src, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
 		Grace: q.cfg.Grace, QuotaPause: time.Minute, StopAfter: -1,
+		OnProgress: func(p drain.Progress) {
+			if said := watch.Look(p); said != "" {
+				q.cfg.Log("batch %s: %s", id, said)
+			}
+		},
 	})
 	if err != nil {
 		return c, err

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -762,4 +763,51 @@ func eventually(t *testing.T, done func() bool) {
 			t.Fatal("after 20 s, still not")
 		}
 	}
+}
+
+// gone is an upstream that nobody can reach for a while.
+type gone struct {
+	upstream
+	until time.Time
+}
+
+func (u *gone) Send(ctx context.Context, j *drain.Job) drain.Answer {
+	if time.Now().Before(u.until) {
+		return drain.Answer{Unsent: true, Err: errors.New("connection refused"), Outcome: limiter.Outcome{Class: feedback.Overloaded}}
+	}
+	return u.upstream.Send(ctx, j)
+}
+
+// A batch of which nothing gets through says why, and does not only stay in progress for a day.
+func TestBatchThatIsStuck(t *testing.T) {
+	dir := t.TempDir()
+	open := func(up drain.Upstream, log func(format string, args ...any)) *batches.Queue {
+		guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	q := open(&upstream{}, t.Logf)
+	srv := httptest.NewServer(q)
+	a := &api{t: t, url: srv.URL, q: q}
+	a.create(a.upload(requests(3)).ID)
+	srv.Close()
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		q := open(&gone{until: time.Now().Add(time.Hour)}, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer cancel()
+		_ = q.Run(ctx)
+		if len(said) != 2 || !strings.Contains(said[0], "nothing got through for 1m") || !strings.Contains(said[0], "connection refused") || !strings.Contains(said[1], "completed, 3 of 3") {
+			t.Errorf("the log is %q, want why nothing gets through, once, and the end", said)
+		}
+	})
 }

@@ -42,7 +42,7 @@ type job struct {
 
 	target *target // the last that it was sent to
 	sent   int
-	wait   time.Duration // until the first request was sent
+	wait   time.Duration // until the first request was sent, or until it was given up when none was
 }
 
 // exchange sends the call to the route's upstream and returns its answer, with the turn that must be ended when the answer has. With
@@ -51,6 +51,11 @@ type job struct {
 //
 // A tenant's own limit comes first, and once: what another upstream has room for does not change it.
 func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
+	defer func() {
+		if j.sent == 0 {
+			j.wait = time.Since(j.began)
+		}
+	}()
 	guard := j.t.book.Guard(j.who.Tenant)
 	if guard == nil {
 		return j.targets(ctx)

@@ -26,6 +26,7 @@ type out struct {
 	armed   time.Time     // when the deadline of writes was set last
 	perCall bool          // the deadline ends the call, not a write, as over HTTP/2; so it is there while something is written only
 	told    bool          // the caller was told that a stream was cut
+	frame   bool          // what was written of a stream may end within a frame
 	onBegin func()        // called when the stream has begun without an answer
 
 	// mu is held by the timer and by who answers; ResponseWriters are for one goroutine.
@@ -218,7 +219,11 @@ func (o *out) cut(err error, events bool) error {
 		if errors.As(err, &s) || errors.Is(err, errLongest) {
 			kind = dialect.TimedOut
 		}
-		_ = o.write(append([]byte("\n"), o.dialect.Event(&dialect.Error{Kind: kind, Message: "the answer was cut: " + up.Error()})...))
+		said := o.dialect.Event(&dialect.Error{Kind: kind, Message: "the answer was cut: " + up.Error()})
+		if o.frame { // and not otherwise: Google's SDK for Go cannot read a frame that begins with the end of a line
+			said = append([]byte("\n"), said...)
+		}
+		_ = o.write(said)
 		_ = o.flush()
 	}
 	return err
@@ -270,6 +275,7 @@ func (o *out) late(resp *http.Response, stream bool) error {
 // line copies a body that is JSON as one event, as Wrap makes it, but as it comes: a picture is too large to be kept. Line ends are space in
 // JSON, and would end the line of data.
 func (o *out) line(body io.Reader) error {
+	o.frame = true
 	if err := o.write([]byte("data: ")); err != nil {
 		return err
 	}
@@ -359,6 +365,7 @@ func (o *out) events(body io.Reader) error {
 				buf = buf[:cap(buf)]
 			}
 			if whole > 0 {
+				o.frame = !bytes.HasSuffix(all[:whole], []byte("\n\n")) && !bytes.HasSuffix(all[:whole], []byte("\r\n\r\n"))
 				if werr := o.write(all[:whole]); werr != nil {
 					return werr
 				}

@@ -63,7 +63,7 @@ type Record struct {
 	Code string
 	// Sent is how many requests were sent to upstreams.
 	Sent int
-	// Wait is how long the call waited before the first was, First how long until the answer began, and Total until it ended.
+	// Wait is how long the call waited before the first was, or in vain when none was, First how long until the answer began, and Total until it ended.
 	Wait, First, Total time.Duration
 	Received, Bytes    int64
 	Cache              string

@@ -192,7 +192,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	family("flyball_gateway_calls_total", "Calls that ended.", func(r *row) any { return r.n })
-	family("flyball_gateway_wait_seconds_total", "How long they waited before they were sent.", func(r *row) any { return r.wait })
+	family("flyball_gateway_wait_seconds_total", "How long they waited before they were sent, or in vain.", func(r *row) any { return r.wait })
 	family("flyball_gateway_first_seconds_total", "How long it was until their answers began.", func(r *row) any { return r.first })
 	family("flyball_gateway_seconds_total", "How long they took.", func(r *row) any { return r.total })
 	family("flyball_gateway_received_bytes_total", "Bytes of requests' bodies.", func(r *row) any { return r.received })

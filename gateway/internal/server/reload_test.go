@@ -99,6 +99,22 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// A limit that holds for no call is told of, at the start and after a reload.
+func TestTenantOfNobody(t *testing.T) {
+	s := upstreamServer(t, ok)
+	caller := fmt.Sprintf("[[gateway.caller]]\nname='dify'\nsha256='%064d'\n", 1)
+	g := start(t, table(s, "")+caller+"[gateway.tenant.Dify]\nmax_in_flight = 2\n")
+	said := func(name string) int { return strings.Count(g.logged(), `"key":"gateway.tenant.`+name+`"`) }
+	eventually(t, "the log tells of the tenant Dify", func() bool { return said("Dify") == 1 })
+	for _, name := range []string{"dify", "other"} {
+		g.write(table(s, "") + caller + "[gateway.tenant." + name + "]\nmax_in_flight = 2\n")
+		g.onReload(g.limits.Reload())
+	}
+	if said("Dify") != 1 || said("dify") != 0 || said("other") != 1 {
+		t.Errorf("after two reloads the log is %s", g.logged())
+	}
+}
+
 // A gateway that is told to end lets streams end, and takes no new calls.
 func TestEndsInOrder(t *testing.T) {
 	checkGoroutines(t)

@@ -305,6 +305,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}()
 	defer func() { stopSpans(); <-sent }()
 	s.log.Info("gateway started", "listen", s.Addr(), "admin", s.AdminAddr(), "routes", len(set.Routes), "demonstration", s.Demonstration())
+	s.warn(set)
 
 	select {
 	case err = <-failed:
@@ -388,6 +389,14 @@ func (s *Server) onReload(c config.Changes, err error) {
 		if differs {
 			s.log.Warn("a change takes effect when the gateway is started again", "key", name)
 		}
+	}
+	s.warn(set)
+}
+
+// warn says what of the file never counts.
+func (s *Server) warn(set *settings.Settings) {
+	for _, name := range set.Unreached() {
+		s.log.Warn("no caller belongs to the tenant, so its limits and priority hold for no call", "key", "gateway.tenant."+name)
 	}
 }
 

@@ -196,6 +196,20 @@ func TestRefusals(t *testing.T) {
 			if d := time.Since(began); d > 2*time.Second {
 				t.Errorf("that took %v", d)
 			}
+			var line struct {
+				Wait float64 `json:"wait_ms"`
+			}
+			eventually(t, "the call is in the log", func() bool {
+				for l := range strings.Lines(g.logged()) {
+					if strings.Contains(l, `"status":429`) {
+						return json.Unmarshal([]byte(l), &line) == nil
+					}
+				}
+				return false
+			})
+			if strings.Contains(c.more, "max_wait") && line.Wait < 50 {
+				t.Errorf("in the log it waited %v ms, want the 50 that it waited in vain", line.Wait)
+			}
 		})
 	}
 }
@@ -324,7 +338,7 @@ func TestCutStream(t *testing.T) {
 			h = []string{header, "yes"}
 		}
 		all := frames(t, post(t, client(t), g.url+"/chat/completions", chatStream, h...).Body)
-		if len(all) != 2 || all[0] != `data: {"choices":[1]}` || !strings.HasPrefix(strings.TrimPrefix(all[1], "\n"), `data: {"error":{"message":"the answer was cut: `) || !strings.Contains(all[1], want) {
+		if len(all) != 2 || all[0] != `data: {"choices":[1]}` || !strings.HasPrefix(all[1], `data: {"error":{"message":"the answer was cut: `) || !strings.Contains(all[1], want) {
 			t.Errorf("%q: the frames are %q", header, all)
 		}
 		// An answer that is no stream must not look whole either.
@@ -339,6 +353,33 @@ func TestCutStream(t *testing.T) {
 		}
 	}
 	g.idle()
+}
+
+// Google's SDK for Go reads the error from a frame that begins with data: only, whatever ends the upstream's lines; a frame of which the end did not
+// come ends before it.
+func TestCutFrames(t *testing.T) {
+	var sends atomic.Value
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, sends.Load().(string))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	g := start(t, table(s, ""))
+	for sent, want := range map[string]string{
+		"":                                  "",
+		"data: {}\n\ndata: {\"cand":         "data: {}\n\n",
+		"data: {}\r\n\r\ndata: {\"cand":     "data: {}\r\n\r\n",
+		"data: {}\ndata: {\"cand":           "data: {}\n\n",
+		"data: {}\r\n":                      "data: {}\r\n\n",
+		": comment\n\nevent: x\ndata: {}\n": ": comment\n\nevent: x\ndata: {}\n\n",
+	} {
+		sends.Store(sent)
+		all := read(t, post(t, client(t), g.url+"/up/models/g:streamGenerateContent?alt=sse", chatStream))
+		if rest, ok := strings.CutPrefix(all, want); !ok || !strings.HasPrefix(rest, `data: {"error":{"code":502,`) {
+			t.Errorf("after %q the caller has %q", sent, all)
+		}
+	}
 }
 
 // A caller that is slow to send holds nothing that others wait for, and is let go in time.

@@ -183,6 +183,19 @@ func (s *Settings) Exposed() error {
 	return nil
 }
 
+// Unreached returns the tenants of the file that no call can belong to, sorted: what it says of them never counts.
+func (s *Settings) Unreached() (names []string) {
+	if len(s.Callers) == 0 || slices.ContainsFunc(s.Callers, func(c Caller) bool { return c.AnyTenant }) {
+		return nil // whoever may say so in a field of the header belongs to them
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Tenants)) {
+		if !slices.ContainsFunc(s.Callers, func(c Caller) bool { return c.Tenant == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // upstreams returns the names of the upstreams that have a base URL, sorted.
 func upstreams(f *config.File) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Upstreams)), func(name string) bool { return f.Upstreams[name].BaseURL == "" })

@@ -2,10 +2,12 @@ package settings
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,4 +220,32 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%v and %v", s, err)
 		}
 	})
+}
+
+// What a file says of a tenant that no call can belong to is most likely a name that is misspelt.
+func TestUnreachedTenants(t *testing.T) {
+	sum := strings.Repeat("0", 63)
+	caller := func(i int, more string) string {
+		return fmt.Sprintf("[[gateway.caller]]\nname = 'caller-%d'\nsha256 = '%s%d'\n%s\n", i, sum, i, more)
+	}
+	const tenants = "[gateway.tenant.b]\nmax_in_flight = 1\n[gateway.tenant.caller-1]\npriority = 1\n[gateway.tenant.a]\npriority = 1\n"
+	for _, c := range []struct {
+		name, toml string
+		want       []string
+	}{
+		{"no callers: their field says whose a call is", tenants, nil},
+		{"a caller has its name's", caller(1, "") + tenants, []string{"a", "b"}},
+		{"a caller has another one", caller(1, "tenant = 'b'") + tenants, []string{"a", "caller-1"}},
+		{"all have one", caller(1, "") + caller(2, "tenant = 'b'") + caller(3, "tenant = 'a'") + tenants, nil},
+		{"one may say any", caller(1, "") + caller(2, "any_tenant = true") + tenants, nil},
+		{"no tenants", caller(1, ""), nil},
+	} {
+		s, err := Parse("limits.toml", []byte(c.toml))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := s.Unreached(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
 }
