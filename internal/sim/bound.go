@@ -66,7 +66,9 @@ type Limits struct {
 // Who passes is the first to have arrived of those whose callers wait still. The other run may be taken to do the same: where it serves a later
 // one first, the two may change places, as the earlier one gives up earlier, too. Then by the same induction its k-th call did not arrive before the
 // k-th here, so that there is one for each call here. Where s and l are always the same, a call that fails may be left out of the other run, so that
-// here nobody passes either who would give up before the end.
+// here nobody passes either who would give up before the end; but not where a bucket gets back what a call was charged for that timed out in the
+// server's queue. There the k-th call is taken to pass when k requests are first at the server together, in its queue, or have been there: between two
+// instants that number grows by no more than the bucket holds and gains, whatever is given back.
 //
 // Patience bounds the sum, too: whoever succeeds after an instant t arrived after t - patience. So there
 // are never more successes than the bound until t and the arrivals after t - patience together, for any t.
@@ -697,10 +699,20 @@ func (w *Workload) patiences() bool {
 	return false
 }
 
-// alike reports whether all calls take the same time, and the cap counts them for the same time after that; and how long they take.
+// givesBack reports whether a bucket gets back what calls were charged for that time out in the server's queue. It may have filled up since they
+// passed, and then holds more than if they had not come.
+func givesBack(cfg *Config) bool {
+	u := &cfg.Upstream
+	timed := func(c Change) bool { return c.Param.Kind == upstream.ParamQueueTimeout }
+	bucket := func(q upstream.Quota) bool { return q.Algorithm == upstream.Refill && !q.ChargeRefused }
+	return (u.Server.QueueTimeout > 0 || slices.ContainsFunc(cfg.Changes, timed)) && slices.ContainsFunc(u.Quotas, bucket)
+}
+
+// alike reports whether all calls take the same time, and the cap counts them for the same time after that, and one that fails may be left out; and how
+// long they take.
 func (b *bound) alike() (alike bool, always int64) {
 	u := &b.cfg.Upstream
-	if !b.res.Exact || u.Server.Service.Shape != draw.Constant || b.cap >= 0 && u.Concurrency.Lag.Shape != draw.Constant {
+	if !b.res.Exact || u.Server.Service.Shape != draw.Constant || b.cap >= 0 && u.Concurrency.Lag.Shape != draw.Constant || givesBack(b.cfg) {
 		return false, 0
 	}
 	return true, u.Server.Service.Int(0, 0, 0)

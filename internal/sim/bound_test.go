@@ -425,6 +425,26 @@ func TestBoundOfUnequalPatience(t *testing.T) {
 	}
 }
 
+// A call that times out in the server's queue gives back what a bucket had filled up since it passed: then more pass in a run than where it is left
+// out, as where it would end too late.
+func TestBoundOfWhatIsGivenBack(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Seed: 1, Duration: 40 * time.Second, Step: time.Second,
+		Workload: Workload{Kind: Traced, Rate: 1, Patience: 21 * time.Second, Retry: Retry{Attempts: 1}, Requests: []TraceRequest{
+			{Tenant: -1}, {At: 5 * time.Second, Tenant: -1}, {At: 12100 * time.Millisecond, Tenant: -1}, {At: 13 * time.Second, Tenant: -1},
+		}},
+		Upstream: upstream.Config{
+			Server: upstream.Server{Servers: 1, Service: draw.Of(20 * time.Second), QueueTimeout: 7500 * time.Millisecond},
+			Quotas: []upstream.Quota{{Limit: 15, Burst: 1}},
+		},
+		Changes: []Change{{At: 13 * time.Second, Param: Param{Kind: upstream.ParamServers}, To: 3}},
+	}
+	if bound, res := boundOf(t, cfg), runOf(t, cfg); !bound.Exact || res.InTime != 3 || bound.OK < 3 {
+		t.Errorf("%d successes, the bound is %d (exact: %v), want 3", res.InTime, bound.OK, bound.Exact)
+	}
+}
+
 // What a sliding counter lets pass is what a run has that asks again all the time, also where the limit changes.
 func TestBoundKeepsACount(t *testing.T) {
 	t.Parallel()
