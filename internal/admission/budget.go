@@ -159,7 +159,11 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 			b.Share(now, i, share)
 			w.level = min(level, w.depth)
 		case l.Limit > 0:
+			level, depth := w.level, w.depth
 			w.set(min(l.Limit, maxUnits), period)
+			if !fresh {
+				w.forgive(now, level, depth)
+			}
 		case !fresh:
 			w.set(w.limit, period)
 		}

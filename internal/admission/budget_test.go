@@ -510,3 +510,29 @@ func TestBudgetConfigureKeepsADefaultPeriod(t *testing.T) {
 		t.Errorf("%+v, want a full limit after one that the upstream had not told", got)
 	}
 }
+
+// A limit that is made smaller and larger again is no way to spend it twice.
+func TestBudgetConfigureSmallerAndLarger(t *testing.T) {
+	for _, fixed := range []bool{false, true} {
+		whole := BudgetLimit{Kind: feedback.ScopeRequests, Limit: 600, Fixed: fixed}
+		part := whole
+		part.Limit = 60
+		for _, spent := range []int64{20, 400, 600} {
+			b := newBudget(whole)
+			for range spent {
+				reserve(t, b, 0, Cost{})
+			}
+			for range 3 {
+				b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
+				left(t, b, 0, max(0, 60-spent))
+				b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
+				left(t, b, 0, max(0, 60-spent))
+				b.Configure(0, BudgetConfig{Limits: []BudgetLimit{whole}})
+				left(t, b, 0, 600-spent)
+			}
+			b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
+			b.Configure(time.Minute, BudgetConfig{Limits: []BudgetLimit{whole}})
+			left(t, b, time.Minute, 600)
+		}
+	}
+}
