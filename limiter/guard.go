@@ -350,8 +350,8 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 			m.in = max(0, w.RetryAt-now)
 		}
 	}
+	g.unlockFor(w)
 	g.recycle(w)
-	g.unlock()
 	return g.watched(p), m
 }
 
@@ -403,7 +403,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 		}
 	}
 	brisk := w.lookAt != 0
-	g.unlock()
+	g.unlockFor(w)
 	g.ties.Load().watch() // a place that nobody needs any more may be there
 	switch {
 	case done == nil:
@@ -435,7 +435,7 @@ func (g *Guard) answer(w *waiter) (p Permit, err error) {
 	} else {
 		err = g.rejected(&w.Waiter, g.now())
 	}
-	g.unlock()
+	g.unlockFor(w)
 	g.recycle(w)
 	return g.watched(p), err
 }

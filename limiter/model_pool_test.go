@@ -24,7 +24,8 @@ import (
 //   - no more calls are in flight with a key than its limit, and Stats counts those and those who wait exactly;
 //   - nothing starts with a key in its pause, or with one that is out but a single probe that is due;
 //   - nobody waits longer than MaxWait, his deadline or a closed pool; who gives up leaves nothing, and so does who is answered;
-//   - first in, first out for callers of one tenant and priority.
+//   - first in, first out for callers of one tenant and priority;
+//   - the timer fires when somebody may be answered, not again and again.
 func TestPoolModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		cfgs := rapid.SliceOfN(rapid.Custom(drawModelConfig), 1, 3).Draw(rt, "configurations")
@@ -115,10 +116,17 @@ func runPoolModel(t *testing.T, cfgs []modelConfig, keys int, account bool, step
 
 func (m *poolModel) pass(d time.Duration) {
 	until := time.Now().Add(d)
-	for m.fail == "" {
+	waited := len(m.waiting)
+	for vain := 0; m.fail == ""; vain++ {
 		left := time.Until(until)
 		if left <= 0 {
 			return
+		}
+		if len(m.waiting) != waited {
+			vain, waited = 0, len(m.waiting)
+		}
+		if vain > modelVain {
+			m.failf("the timer fired %d times, and nobody was answered", vain)
 		}
 		m.p.mu.Lock()
 		if m.p.timerSet {

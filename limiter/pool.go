@@ -371,11 +371,7 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 	}
 	w, waits := p.enter(ctx, r, c)
 	if waits {
-		// Only now, when whoever makes room sees somebody wait, is the last try made: nothing can be missed.
-		p.kick()
-		for _, l := range p.lanes {
-			l.guard.ties.Load().watch() // a place that nobody needs any more may be there
-		}
+		p.kickFor(w)
 		select {
 		case <-w.answered:
 		case <-ctx.Done():
@@ -396,8 +392,32 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 	return kp, nil
 }
 
+// kickFor serves the queue for w, which has entered it, and which leaves again when a listener panics: its caller never learns of an answer.
+func (p *Pool) kickFor(w *poolWaiter) {
+	kicked := false
+	defer func() {
+		if !kicked {
+			p.giveUp(w)
+			p.mayHaveRoom()
+		}
+	}()
+	// Only now, when whoever makes room sees somebody wait, is the last try made: nothing can be missed.
+	p.kick()
+	for _, l := range p.lanes {
+		l.guard.ties.Load().watch() // a place that nobody needs any more may be there
+	}
+	kicked = true
+}
+
 // abandon takes back a caller whose context ended while it waited.
 func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
+	p.giveUp(w)
+	p.mayHaveRoom() // w may have been the one that others waited behind
+	return context.Cause(ctx)
+}
+
+// giveUp takes w out of the room, or takes back what it was granted.
+func (p *Pool) giveUp(w *poolWaiter) {
 	p.mu.Lock()
 	var granted KeyPermit
 	if w.State == admission.Queued {
@@ -414,8 +434,6 @@ func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
 	if granted.Held() {
 		granted.undo()
 	}
-	p.mayHaveRoom() // w may have been the one that others waited behind
-	return context.Cause(ctx)
 }
 
 // mayUse reports whether a caller of a priority may take the next place; not when what is free is reserved.
@@ -544,7 +562,16 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	if k == nil {
 		return KeyPermit{}, false
 	}
+	asked := false
+	defer func() {
+		if !asked { // a listener has panicked
+			p.mu.Lock()
+			p.dropProbe(now, 0, k, probe)
+			p.mu.Unlock()
+		}
+	}()
 	permit, why, ok := k.lane.guard.tryFor(r)
+	asked = true
 	if ok {
 		permit = k.lane.guard.followProbe(permit)
 		permit.onReclaim(func() { p.probeLost(k, probe) })
@@ -645,10 +672,18 @@ func (p *Pool) kick() {
 	if p.kicks.Add(1) > 1 {
 		return
 	}
+	served := false
+	defer func() {
+		if !served { // a listener has panicked: those that are left are served all the same
+			p.kicks.Store(0)
+			p.kick()
+		}
+	}()
 	for {
 		n := p.kicks.Load()
 		p.serve()
 		if p.kicks.Add(-n) == 0 {
+			served = true
 			return
 		}
 	}

@@ -280,7 +280,6 @@ func (p *Pool) Suspect(fingerprint string) {
 	for _, k := range p.keys {
 		if k.secret.Fingerprint() == fingerprint {
 			p.suspect(k)
-			p.mayHaveRoom() // who waits must not count on a key that may be out now
 			return
 		}
 	}
@@ -291,6 +290,7 @@ func (p *Pool) suspect(k *poolKey) {
 	if k.suspects.Add(1) < suspectsMost {
 		return
 	}
+	defer p.mayHaveRoom() // who waits must not count on a key that may be out now; also when a listener panics
 	p.mu.Lock()
 	defer p.unlock()
 	k.suspects.Store(0)

@@ -51,10 +51,10 @@ func (kp *KeyPermit) Accepted() {
 	}
 	kp.probe = 0
 	kp.permit.onReclaim(nil)
+	defer p.mayHaveRoom() // also when a listener panics
 	p.mu.Lock()
 	p.restore(p.now(), kp.key, probe)
 	p.unlock()
-	p.mayHaveRoom()
 }
 
 // Began says that the answer has begun and is not at its end; see Permit.Began. It panics when the permit is not held.

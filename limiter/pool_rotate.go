@@ -58,9 +58,9 @@ func (t *Rotation) Acquire(ctx context.Context) (KeyPermit, error) {
 func (t *Rotation) Served(permit *KeyPermit) {
 	permit.Accepted()
 	if t.forbidden != nil && t.forbidden != permit.key {
-		t.pool.suspect(t.forbidden)
+		k := t.forbidden
 		t.forbidden = nil
-		t.pool.mayHaveRoom() // who waits must not count on a key that may be out now
+		t.pool.suspect(k)
 	}
 }
 

@@ -89,7 +89,11 @@ func (g *Guard) note(now time.Duration, d adaptive.Decision) {
 
 // unlock gives up the lock, and then tells those who were answered that they were, and listeners what has
 // changed. One goroutine tells listeners at a time, so that they hear of changes in their order.
-func (g *Guard) unlock() {
+func (g *Guard) unlock() { g.unlockFor(nil) }
+
+// unlockFor is unlock for the caller of w, which waits or was granted a place: when a listener panics it never learns of it, and
+// w is given up. w may be nil.
+func (g *Guard) unlockFor(w *waiter) {
 	s := g.shell.Load()
 	if s == nil {
 		g.mu.Unlock()
@@ -102,19 +106,25 @@ func (g *Guard) unlock() {
 		s.telling = true
 	}
 	g.mu.Unlock()
-	for w := wake; w != nil; {
-		next := w.next
-		w.next = nil
-		w.tell <- answered
-		w = next // the waiter is its caller's again
+	for woken := wake; woken != nil; {
+		next := woken.next
+		woken.next = nil
+		woken.tell <- answered
+		woken = next // the waiter is its caller's again
 	}
 	if tell {
-		g.tell(s)
+		g.tell(s, w)
 	}
 }
 
-// tell tells listeners what has changed.
-func (g *Guard) tell(s *shell) {
+// tell tells listeners what has changed, and gives w up when one panics.
+func (g *Guard) tell(s *shell, w *waiter) {
+	told := false
+	defer func() {
+		if !told && w != nil {
+			g.giveUp(w)
+		}
+	}()
 	g.mu.Lock()
 	defer g.mu.Unlock() // also when a listener panics
 	defer func() { s.telling = false }()
@@ -123,6 +133,19 @@ func (g *Guard) tell(s *shell) {
 		s.events = nil
 		g.tellUnlocked(events, listeners)
 	}
+	told = true
+}
+
+// giveUp takes w out of the queue, or takes back what it was granted. It is not used again: somebody may be about to tell it so.
+func (g *Guard) giveUp(w *waiter) {
+	g.lock()
+	defer g.unlock()
+	now := g.now()
+	w.lookAt = 0
+	if !g.core.Cancel(&w.Waiter) && w.State == admission.Granted {
+		g.core.Undo(now, &w.Waiter)
+	}
+	g.serve(now, nil)
 }
 
 func (g *Guard) tellUnlocked(events []Decision, listeners []func(Decision)) {

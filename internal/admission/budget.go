@@ -130,7 +130,7 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 		for j := range old {
 			o := &old[j]
 			// A part of what was stated says nothing of what will be told.
-			if o.given.Kind == l.Kind && o.given.Period == l.Period && o.given.Fixed == l.Fixed && o.limit > 0 && (o.whole == 0 || l.Limit > 0) {
+			if o.given.Kind == l.Kind && samePeriod(&o.given, &l) && o.given.Fixed == l.Fixed && o.limit > 0 && (o.whole == 0 || l.Limit > 0) {
 				*w = *o
 				o.limit = 0 // taken
 				w.advance(now)
@@ -159,11 +159,27 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 			b.Share(now, i, share)
 			w.level = min(level, w.depth)
 		case l.Limit > 0:
+			level, depth := w.level, w.depth
 			w.set(min(l.Limit, maxUnits), period)
+			if !fresh {
+				w.forgive(now, level, depth)
+			}
 		case !fresh:
 			w.set(w.limit, period)
 		}
 	}
+}
+
+// samePeriod reports whether a and b are of one period. A stated limit without one is of a minute; of another the upstream tells.
+func samePeriod(a, b *BudgetLimit) bool {
+	return a.Period == b.Period || a.Limit > 0 && b.Limit > 0 && a.orMinute() == b.orMinute()
+}
+
+func (l *BudgetLimit) orMinute() time.Duration {
+	if l.Period <= 0 {
+		return time.Minute
+	}
+	return l.Period
 }
 
 // shareUnit is by how much a share's limit and period are multiplied where whole units per period would be too coarse.
@@ -179,10 +195,7 @@ func (b *Budget) Share(now time.Duration, i int, share float64) {
 		return
 	}
 	w.advance(now)
-	period := w.given.Period
-	if period <= 0 {
-		period = time.Minute
-	}
+	period := w.given.orMinute()
 	limit, depth := min(w.given.Limit, maxUnits), min(w.given.Limit, maxUnits)
 	if !w.given.Fixed && w.given.Burst > 0 {
 		depth = min(depth, w.given.Burst)

@@ -480,3 +480,59 @@ func BenchmarkBudget(b *testing.B) {
 	run("requests+tokens", rpm, tpm)
 	run("four", rpm, tpm, BudgetLimit{Kind: feedback.ScopeInputTokens, Limit: 1e13}, BudgetLimit{Kind: feedback.ScopeRequests, Limit: 1e13, Period: 24 * time.Hour, Fixed: true})
 }
+
+// A stated limit without a period is one of a minute, also to the configuration after it.
+func TestBudgetConfigureKeepsADefaultPeriod(t *testing.T) {
+	unsaid := BudgetLimit{Kind: feedback.ScopeRequests, Limit: 60}
+	said := unsaid
+	said.Period = time.Minute
+	for _, c := range [][2]BudgetLimit{{unsaid, said}, {said, unsaid}} {
+		for _, share := range []float64{1, 0.5} {
+			b := newBudget(c[0])
+			if share < 1 {
+				b.Share(0, 0, share)
+			}
+			for range 20 {
+				if _, ok := b.Reserve(0, Cost{}); !ok {
+					t.Fatal("a call of a full budget was refused")
+				}
+			}
+			want := b.State(0, 0)
+			b.Configure(0, BudgetConfig{Limits: c[1:]})
+			if got := b.State(0, 0); got != want {
+				t.Errorf("period %v, then %v: %+v, want %+v as before", c[0].Period, c[1].Period, got, want)
+			}
+		}
+	}
+	told := newBudget(BudgetLimit{Kind: feedback.ScopeRequests})
+	told.Configure(0, BudgetConfig{Limits: []BudgetLimit{said}})
+	if got := told.State(0, 0); got.Left != 60 {
+		t.Errorf("%+v, want a full limit after one that the upstream had not told", got)
+	}
+}
+
+// A limit that is made smaller and larger again is no way to spend it twice.
+func TestBudgetConfigureSmallerAndLarger(t *testing.T) {
+	for _, fixed := range []bool{false, true} {
+		whole := BudgetLimit{Kind: feedback.ScopeRequests, Limit: 600, Fixed: fixed}
+		part := whole
+		part.Limit = 60
+		for _, spent := range []int64{20, 400, 600} {
+			b := newBudget(whole)
+			for range spent {
+				reserve(t, b, 0, Cost{})
+			}
+			for range 3 {
+				b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
+				left(t, b, 0, max(0, 60-spent))
+				b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
+				left(t, b, 0, max(0, 60-spent))
+				b.Configure(0, BudgetConfig{Limits: []BudgetLimit{whole}})
+				left(t, b, 0, 600-spent)
+			}
+			b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
+			b.Configure(time.Minute, BudgetConfig{Limits: []BudgetLimit{whole}})
+			left(t, b, time.Minute, 600)
+		}
+	}
+}

@@ -43,6 +43,10 @@ type budgetWindow struct {
 	at   time.Duration
 	open bool // a fixed window: it has begun
 
+	// forgiven is what was spent of a larger limit and made no debt of a smaller one. Until an instant it is none of a larger one's, either.
+	forgiven      int64
+	forgivenUntil time.Duration
+
 	told  uint64 // seq of the newest reservation whose answer moved level
 	guess guess
 	peaks peaks
@@ -62,6 +66,31 @@ func (w *budgetWindow) set(limit int64, period time.Duration) {
 	w.limit, w.depth, w.period = limit, depth, period
 	w.share, w.whole, w.scale, w.none = 0, 0, 0, false
 	w.level, w.rem = level, 0
+}
+
+// forgive is called when a limit was changed at now, with the level and the depth before: it notes what a smaller limit has just forgiven, and
+// takes that away again from what a larger one gives. After a period, or at the end of a fixed window, it would have been refilled.
+func (w *budgetWindow) forgive(now time.Duration, level, depth int64) {
+	more, owed := w.depth-depth, w.owed(now)
+	if forgiven := w.level - level - more; forgiven > 0 {
+		w.forgiven, w.forgivenUntil = owed+forgiven, addTime(now, w.period)
+		if w.given.Fixed && w.open {
+			w.forgivenUntil = w.at
+		}
+		return
+	}
+	taken := min(owed, max(more, 0))
+	w.forgiven = owed - taken
+	w.level -= taken
+	w.peaks.shift(-taken)
+}
+
+// owed returns what is still forgiven at now.
+func (w *budgetWindow) owed(now time.Duration) int64 {
+	if now >= w.forgivenUntil {
+		return 0
+	}
+	return w.forgiven
 }
 
 // cost returns what a counts for in the window's units, rounded up.
