@@ -71,8 +71,9 @@ type Delivery struct {
 	Attempts int
 	// Retries is how many of these attempts ended with Source.Retry: they say nothing against the job.
 	Retries int
-	// Again says that this very message was handed out before, as the source knows: its settling did not arrive. One that somebody has put
-	// there anew, a dead letter above all, is another message. The runner does not send a job again then whose dead letter is there.
+	// Again says that this very message was handed to this run before, as the source knows for sure: its settling did not arrive. One that somebody
+	// has put there anew, a dead letter above all, is another message, also when it was on its way to somebody before. The runner does not send a
+	// job again then whose dead letter is there; it would be lost if the message was another one.
 	Again bool
 	// Since is when the job was first delivered, as far as the source knows; zero means now.
 	Since time.Time

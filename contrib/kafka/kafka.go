@@ -135,7 +135,7 @@ type Source struct {
 
 	mu      sync.Mutex
 	parts   map[place]*partition
-	ahead   map[place]int64    // the offset after the last one that was handed out, also of partitions that are gone
+	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
 	paused  bool
@@ -643,7 +643,13 @@ func (s *Source) forget(parts map[string][]int32) {
 			s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
 		}
 	})
-	s.later = slices.DeleteFunc(s.later, func(d *drain.Delivery) bool { return d.Handle.(*handle).part.gone })
+	s.later = slices.DeleteFunc(s.later, func(d *drain.Delivery) bool {
+		h := d.Handle.(*handle)
+		if h.part.gone && h.part.topic == s.cfg.Retry { // others are there because they were handed out
+			s.ahead[h.part.place] = min(s.ahead[h.part.place], h.record.Offset)
+		}
+		return h.part.gone
+	})
 }
 
 // each calls f with those of the partitions that are known. It needs the lock.

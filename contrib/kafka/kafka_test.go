@@ -583,6 +583,43 @@ func TestPutOutOfTheGroup(t *testing.T) {
 	})
 }
 
+// What waited here for its time when its partition went was not handed out, and may be another job than one whose dead letter is known.
+func TestPutOutWhileAJobWaits(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("waits")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(300 * time.Millisecond)}})
+		defer s.Close()
+		due := time.Now().Add(3 * time.Second)
+		for _, r := range []*kgo.Record{
+			{Topic: topic, Value: []byte("a")},
+			{Topic: topic + ".retry", Value: []byte("b"), Headers: []kgo.RecordHeader{{Key: "x-flyball-not-before", Value: fmt.Append(nil, due.UnixMilli())}}},
+		} {
+			if err := c.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := fetch(t, s); string(d.Body) != "a" || d.Again {
+			t.Fatalf("%s is first, again %t", d.Body, d.Again)
+		}
+		ctx, cancel := context.WithDeadline(t.Context(), due.Add(-time.Second))
+		defer cancel()
+		if ds, err := s.Fetch(ctx, 1); err == nil {
+			t.Fatalf("%s came before its time", ds[0].Body)
+		}
+		putOut(t, c, topic)
+		again := map[string]bool{}
+		for len(again) < 2 {
+			d := fetch(t, s)
+			again[string(d.Body)] = d.Again
+		}
+		if !again["a"] || again["b"] {
+			t.Errorf("handed out before: %v, want a alone", again)
+		}
+	})
+}
+
 // Jobs of one key are sent in their order, also when one of them is refused.
 func TestOrdered(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -140,6 +141,70 @@ type Source struct {
 	closed  bool
 	came    []arrived // not yet fetched; all of link
 	arrival chan struct{}
+	acks    acks
+}
+
+const (
+	// unsureTime is how long the broker may not have heard what was sent when a connection is known to be lost; heartbeats take 20 s for it.
+	unsureTime = time.Minute
+	// againTime is how long what it has not heard may take to come again, with other losses and pauses in between.
+	againTime = time.Hour
+)
+
+// acks knows which messages were acknowledged here and may come again all the same. The broker says no more of a message than that it was handed out
+// before, as it was, too, when it waited for its turn, here or in another process, or was put there anew after it was a dead letter.
+type acks struct {
+	seed   maphash.Seed
+	sent   []ack          // over the connection that there is, in order of time
+	unsure map[uint64]int // over those that were lost: how many of a content
+	lost   time.Time      // when the last of these was
+}
+
+type ack struct {
+	content uint64
+	at      time.Time
+}
+
+func (a *acks) content(m *amqp.Delivery) uint64 {
+	return 31*maphash.String(a.seed, m.MessageId) + maphash.Bytes(a.seed, m.Body)
+}
+
+// note notes an acknowledgement that was sent just now.
+func (a *acks) note(content uint64) {
+	now := time.Now()
+	a.sent = append(a.sent, ack{content, now})
+	for now.Sub(a.sent[0].at) > unsureTime {
+		a.sent = a.sent[1:]
+	}
+}
+
+// drop notes that the connection was lost.
+func (a *acks) drop() {
+	now := time.Now()
+	if a.unsure == nil || now.Sub(a.lost) > againTime {
+		a.unsure = map[uint64]int{}
+	}
+	a.lost = now
+	for _, k := range a.sent {
+		if now.Sub(k.at) <= unsureTime {
+			a.unsure[k.content]++
+		}
+	}
+	a.sent = nil
+}
+
+// again reports whether a message that was handed out before is one of them, and forgets that.
+func (a *acks) again(content uint64) bool {
+	n := a.unsure[content]
+	if n == 0 || time.Since(a.lost) > againTime {
+		return false
+	}
+	if n == 1 {
+		delete(a.unsure, content)
+	} else {
+		a.unsure[content] = n - 1
+	}
+	return true
 }
 
 // young is when queues were made that are not relied on yet (see registerTime). The zero value is none.
@@ -202,7 +267,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1)}
+	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1), acks: acks{seed: maphash.MakeSeed()}}
 	l, err := s.dial(context.Background(), false)
 	if err != nil {
 		return nil, err
@@ -454,6 +519,7 @@ func (s *Source) drop(l *link) {
 	defer s.mu.Unlock()
 	if s.link == l {
 		s.link, s.came = nil, nil
+		s.acks.drop()
 	}
 }
 
@@ -510,7 +576,7 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	}
 	// A dead letter that somebody moved back is a new job: what was counted before is why it was dead.
 	if _, dead := m.Headers[headerReason]; !dead {
-		d.Again = m.Redelivered
+		d.Again = m.Redelivered && s.again(m)
 		d.Attempts += int(number(m.Headers[headerAttempts]))
 		d.Retries = int(number(m.Headers[headerRetries]))
 		if ms := number(m.Headers[headerSince]); ms > 0 {
@@ -523,6 +589,13 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 		}
 	}
 	return d
+}
+
+func (s *Source) again(m *amqp.Delivery) bool {
+	content := s.acks.content(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acks.again(content)
 }
 
 func (s *Source) hold() time.Duration { return s.cfg.ConsumerTimeout / 3 }
@@ -566,8 +639,21 @@ func (s *Source) Lost(d *drain.Delivery) bool { return d.Handle.(*handle).link.d
 
 // Ack implements drain.Source.
 func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
-	h := d.Handle.(*handle)
-	return h.lost(h.link.jobs.Ack(h.msg.DeliveryTag, false))
+	return s.ack(d.Handle.(*handle))
+}
+
+func (s *Source) ack(h *handle) error {
+	if err := h.link.jobs.Ack(h.msg.DeliveryTag, false); err != nil {
+		return h.lost(err)
+	}
+	content := s.acks.content(&h.msg)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acks.note(content)
+	if s.link != h.link {
+		s.acks.drop() // it was lost meanwhile
+	}
+	return nil
 }
 
 // Release implements drain.Source: the broker has the message back, where it was, and counts a delivery. One that was counted before goes to
@@ -739,7 +825,7 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 	if err := h.link.out.publish(ctx, queue, p); err != nil {
 		return h.lost(err)
 	}
-	return h.lost(h.link.jobs.Ack(m.DeliveryTag, false))
+	return s.ack(h)
 }
 
 // Pause implements drain.Pauser. For a pause that is longer than a delivery may be held, nothing more is consumed, and what came
@@ -784,11 +870,12 @@ func (s *Source) rest(l *link, tag string) (came []*drain.Delivery, err error) {
 	}
 	l.pumps.Wait() // everything that was sent has come
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.came {
-		came = append(came, s.delivery(l, &s.came[i]))
-	}
+	left := s.came
 	s.came = nil
+	s.mu.Unlock()
+	for i := range left {
+		came = append(came, s.delivery(l, &left[i]))
+	}
 	return came, nil
 }
 

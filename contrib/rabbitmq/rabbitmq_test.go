@@ -528,20 +528,48 @@ func TestDeadLetterMovedBack(t *testing.T) {
 	}
 }
 
-// A message that comes again because the connection was lost is known as such.
+// deaf is a connection over which nothing reaches the broker any more once it is cut.
+type deaf struct {
+	net.Conn
+	cut *atomic.Bool
+}
+
+func (d deaf) Write(b []byte) (int, error) {
+	if d.cut.Load() {
+		return len(b), nil
+	}
+	return d.Conn.Write(b)
+}
+
+// A message that comes again although it was acknowledged is known as such. One that was only handed out may be what somebody has put there anew, and
+// is not.
 func TestDeliveredAgain(t *testing.T) {
 	u := url(t)
 	queue := fmt.Sprintf("again-%d", time.Now().UnixNano())
-	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
-	publish(t, admin(t, u), queue, `{"custom_id":"a","url":"/x","body":{}}`)
-	if fetch(t, src, 1)[0].Again {
-		t.Error("the first time it was handed out before")
-	}
-	src.Close()
-	src = open(t, rabbitmq.Config{URL: u, Queue: queue})
+	var last deaf
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue, Dial: func(network, address string) (net.Conn, error) {
+		c, err := amqp.DefaultDial(10*time.Second)(network, address)
+		last = deaf{c, new(atomic.Bool)}
+		return last, err
+	}})
 	defer src.Close()
-	if !fetch(t, src, 1)[0].Again {
-		t.Error("the second time it was not handed out before")
+	publish(t, admin(t, u), queue, "acknowledged", "handed out", "waiting")
+	ds := fetch(t, src, 2)
+	last.cut.Store(true)
+	if err := src.Ack(t.Context(), ds[0]); err != nil || ds[0].Again || ds[1].Again {
+		t.Errorf("the first time: %v, %t, %t", err, ds[0].Again, ds[1].Again)
+	}
+	last.Conn.Close()
+	for _, d := range fetch(t, src, 3) {
+		if want := string(d.Body) == "acknowledged"; d.Again != want {
+			t.Errorf("%s: again %t, want %t", d.Body, d.Again, want)
+		}
+	}
+	last.Conn.Close()
+	for _, d := range fetch(t, src, 3) {
+		if d.Again {
+			t.Errorf("%s was not acknowledged", d.Body)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@
 // A call never waits for Redis: it spends the guard's own part, which is on its own side. When Redis is slow or gone, the guard goes on
 // with its last part at once, because that is what it has been doing; Config.Lost says what becomes of it after Config.TTL. As nobody can
 // get a larger part either, the sum stays within the budget. It joins again by itself when Redis is back. A Redis that comes back
-// empty, or that nobody reached for half a TTL, gives nobody more than he has for one TTL, until all have come.
+// empty, or that nobody reached for half a TTL, gives nobody more than he has for one TTL, and 2 s at least, until all have come.
 //
 // A pause that an upstream asks for reaches the other guards with the next exchange. Guard.Resume ends it in its own process, and does
 // not reach the others. The mean of the limits that the others have learned is

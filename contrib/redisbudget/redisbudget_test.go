@@ -565,9 +565,16 @@ func notMore(t *testing.T, rs []*replica, d time.Duration) {
 }
 
 // When nobody has reached Redis for a while, the first one that does finds it without the others, who keep to their parts.
-func TestBackOneByOne(t *testing.T) {
+func TestBackOneByOne(t *testing.T) { backOneByOne(t, time.Second, 500*time.Millisecond) }
+
+// go-redis looks for a server that was gone for long only once a second, which may be later than after a TTL.
+func TestBackASecondApart(t *testing.T) {
+	backOneByOne(t, 600*time.Millisecond, 1200*time.Millisecond)
+}
+
+func backOneByOne(t *testing.T, ttl, apart time.Duration) {
 	s := start(t)
-	cfg := redisbudget.Config{TTL: time.Second}
+	cfg := redisbudget.Config{TTL: ttl}
 	a, la := behind(t, s, cfg)
 	b, lb := behind(t, s, cfg)
 	both := []*replica{a, b}
@@ -577,7 +584,7 @@ func TestBackOneByOne(t *testing.T) {
 	notMore(t, both, 2*time.Second)
 	la.cut.Store(false)
 	until(t, "the first one back", func() bool { return !a.shared.State().Lost })
-	notMore(t, both, 500*time.Millisecond)
+	notMore(t, both, apart)
 	lb.cut.Store(false)
 	notMore(t, both, 2*time.Second)
 	until(t, "agreement", func() bool { return agreed(both) })

@@ -56,8 +56,9 @@ if pause > 0 and now + pause > gate then
 	redis.call('HSET', key, 'gate', gate)
 end
 
--- A hash that is new knows nobody yet who keeps to a share of before. Until they have come, nobody gets more than he has.
-local new = now < born + ttl
+-- A hash that is new knows nobody yet who keeps to a share of before. Until they have come, nobody gets more than he has. After a long time without
+-- Redis they come back up to a second and some apart, as go-redis looks for it only once a second then.
+local new = now < born + math.max(ttl, 2000)
 local n = #others + 1
 local reply = {tostring(math.max(0, gate - now)), tostring(n)}
 local entry = {now + ttl, learned}
