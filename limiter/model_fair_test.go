@@ -142,10 +142,10 @@ func (m *shareModel) run(t *testing.T, pool bool, steps []int) {
 		}
 		m.settle()
 	}
-	m.waiting = slices.Clone(m.waiting)
 	for _, c := range m.waiting {
 		c.cancel()
 	}
+	time.Sleep(time.Second) // while waits are short, who gives up is noticed a little later
 	synctest.Wait()
 	for _, c := range append(m.flying, m.waiting...) {
 		if c.started {
