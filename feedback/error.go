@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // FromError returns what it means that a call ended with an error instead of an answer. ctx
@@ -34,7 +35,7 @@ import (
 //	anything else                                  server_error   not retryable
 //
 // A caller's deadline alone does not say whether the upstream had its time. Whoever knows when the request was sent
-// can tell more: packages httplimit and grpclimit read some of them as timeout.
+// can tell more: see [Overdue].
 //
 // That the same request may succeed does not say that a replay is safe: after a timeout or a
 // reset the upstream may have done the work. A nil error is a success.
@@ -49,6 +50,17 @@ func FromError(ctx context.Context, err error) Signal {
 		return Signal{Class: Canceled, Source: "cancel:caller"}
 	}
 	return fromError(err)
+}
+
+// patience is how long an upstream must have had a call before a caller's deadline can be its fault.
+const patience = time.Second
+
+// Overdue reports whether a caller's deadline, which ended a call at now before an answer had begun, is a time-out of the upstream: it had the
+// attempt, since sent, for at least 1 s and for more than half of the time from asked, when the caller came, to deadline. If not, the
+// caller had little patience, or spent it waiting for his turn.
+func Overdue(asked, sent, deadline, now time.Time) bool {
+	had := now.Sub(sent)
+	return had >= patience && had > deadline.Sub(asked)/2
 }
 
 // impatience reports whether err only says that somebody did not want to wait any longer.

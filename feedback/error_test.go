@@ -246,3 +246,25 @@ func TestOtherErrors(t *testing.T) {
 	wantError(t, noContext, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, Timeout, true, "timeout:dial")
 	wantError(t, noContext, io.EOF, ServerError, true, "conn:eof")
 }
+
+// A caller's deadline tells of the upstream when that had at least 1 s, and more than half of the time.
+func TestOverdue(t *testing.T) {
+	asked := time.Now()
+	for _, c := range []struct {
+		sent, deadline, now time.Duration // after asked
+		want                bool
+	}{
+		{0, 3 * time.Second, 3 * time.Second, true},
+		{1400 * time.Millisecond, 3 * time.Second, 3 * time.Second, true},
+		{1500 * time.Millisecond, 3 * time.Second, 3 * time.Second, false}, // half
+		{0, 999 * time.Millisecond, 999 * time.Millisecond, false},
+		{0, time.Second, time.Second, true},
+		{59 * time.Second, time.Minute, time.Minute, false},
+		{10 * time.Second, time.Minute, 41 * time.Second, true}, // http.Client has ended it a moment before, say
+		{2 * time.Second, time.Second, 2 * time.Second, false},
+	} {
+		if got := Overdue(asked, asked.Add(c.sent), asked.Add(c.deadline), asked.Add(c.now)); got != c.want {
+			t.Errorf("sent after %v, ended after %v of %v: %t", c.sent, c.now, c.deadline, got)
+		}
+	}
+}

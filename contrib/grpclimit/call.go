@@ -57,17 +57,13 @@ func (c *call) end(err error, w *wire) {
 	c.release(c.in.read(c.ctx, err, w))
 }
 
-// patience is how long an upstream must have had a call before a caller's deadline can be its fault.
-const patience = time.Second
-
 // endUnary is end for a unary call, which its caller's deadline may have ended. That is a time-out of the upstream when it had most of
 // the time, as in package httplimit. The deadline of a stream is not: one that waits for news is idle, and none begins before there are any.
 func (c *call) endUnary(err error, w *wire) {
 	s := c.in.read(c.ctx, err, w)
-	if deadline, ok := c.ctx.Deadline(); ok && s.Source == callersDeadline && w.sent() {
-		if had := time.Since(c.start); had >= patience && had > deadline.Sub(c.asked)/2 {
-			s.Class = feedback.Timeout
-		}
+	deadline, ok := c.ctx.Deadline()
+	if ok && s.Source == callersDeadline && w.sent() && feedback.Overdue(c.asked, c.start, deadline, time.Now()) {
+		s.Class = feedback.Timeout
 	}
 	c.release(s)
 }

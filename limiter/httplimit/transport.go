@@ -295,16 +295,11 @@ func (t *Transport) read(req *http.Request, resp *http.Response, err error) *fai
 	return f
 }
 
-// patience is how long an upstream must have had a request before a caller's deadline can be its fault.
-const patience = time.Second
-
 // blame makes an attempt that was sent at start, and that the caller's deadline ended, a time-out of the upstream
 // when that had most of the time; see RoundTrip.
 func (f *failed) blame(ctx context.Context, began, start time.Time) {
-	if deadline, ok := ctx.Deadline(); ok {
-		if had := time.Since(start); had >= patience && had > deadline.Sub(began)/2 {
-			f.Class = feedback.Timeout
-		}
+	if deadline, ok := ctx.Deadline(); ok && feedback.Overdue(began, start, deadline, time.Now()) {
+		f.Class = feedback.Timeout
 	}
 }
 
