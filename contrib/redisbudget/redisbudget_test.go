@@ -610,7 +610,10 @@ func TestLateExchange(t *testing.T) {
 }
 
 // slow holds exchanges back until they are given up and a little longer.
-type slow struct{ held atomic.Pointer[chan struct{}] }
+type slow struct {
+	held atomic.Pointer[chan struct{}] // closed when it is
+	over chan struct{}                 // closed when it has been run
+}
 
 func (*slow) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -624,7 +627,8 @@ func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			s.held.Store(nil)
 			close(*held)
 			<-ctx.Done()
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // time for whoever does not wait for it
+			defer close(s.over)
 			return next(context.WithoutCancel(ctx), cmd)
 		}
 		return next(ctx, cmd)
@@ -634,7 +638,7 @@ func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // The part is given back also when an exchange is on its way just then.
 func TestCloseDuringAnExchange(t *testing.T) {
 	s := start(t)
-	c, h := client(t, s.addr()), &slow{}
+	c, h := client(t, s.addr()), &slow{over: make(chan struct{})}
 	c.AddHook(h)
 	a := newReplica(t, c, redisbudget.Config{Timeout: 10 * time.Second})
 	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
@@ -644,7 +648,7 @@ func TestCloseDuringAnExchange(t *testing.T) {
 	if err := a.shared.Close(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	<-h.over
 	fields, err := c.HKeys(t.Context(), "flyball:{test}").Result()
 	if err != nil || len(fields) == 0 {
 		t.Fatal(fields, err)
