@@ -3,7 +3,6 @@ package limiter
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -48,9 +47,8 @@ type shareModel struct {
 	sizes        []int64
 	charges      bool // there is a budget, and calls use something else than expected
 
-	ask   func(context.Context, Request) (release func(Outcome), err error)
-	fail  string
-	story []string
+	modelStory
+	ask func(context.Context, Request) (release func(Outcome), err error)
 
 	mu      sync.Mutex // guards what callers write
 	asked   int
@@ -92,11 +90,8 @@ func (m *shareModel) weight(tenant string) float64 {
 	return 1
 }
 
-func (m *shareModel) logf(format string, a ...any) {
-	m.story = append(m.story, fmt.Sprintf(format, a...))
-}
-
 func (m *shareModel) run(t *testing.T, pool bool, steps []int) {
+	m.begun = time.Now()
 	cfg := Config{Law: adaptive.NewFixed(m.limit), Queue: m.queue, MaxWait: time.Hour, Room: &Room{Weights: m.weights, Aging: m.aging, Drop: m.drop}}
 	if m.charges {
 		cfg.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1 << 40}}}
@@ -245,9 +240,8 @@ func (m *shareModel) settle() {
 					most = max(most, ga.most+gb.most+g.most)
 				}
 			}
-			if ahead := ga.total - gb.total - from; ahead > most+1e-6 && m.fail == "" {
-				m.fail = fmt.Sprintf("%q of priority %d was given %.3f more for its weight than %q, at most %.3f is fair", a.tenant, a.priority, ahead, b.tenant, most)
-				m.logf("FAIL")
+			if ahead := ga.total - gb.total - from; ahead > most+1e-6 {
+				m.failf("%q of priority %d was given %.3f more for its weight than %q, at most %.3f is fair", a.tenant, a.priority, ahead, b.tenant, most)
 			}
 		}
 	}

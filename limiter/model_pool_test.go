@@ -1,13 +1,8 @@
 package limiter
 
 import (
-	"cmp"
-	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,24 +36,11 @@ func TestPoolModel(t *testing.T) {
 }
 
 type poolModel struct {
-	p     *Pool
-	cfg   modelConfig
-	fail  string
-	story []string
-	begun time.Time
-
-	mu sync.Mutex // guards what callers write
-
-	told     []*poolModelCaller
-	waiting  []*poolModelCaller
-	flying   []*poolModelCaller
-	since    time.Time
+	modelBase[*poolModelCaller]
+	p        *Pool
+	cfg      modelConfig
 	paused   map[*lane]time.Time
-	closed   bool
-	loose    bool
 	observed bool // until since
-
-	refused, gaveUp uint64
 }
 
 type poolModelCaller struct {
@@ -66,17 +48,6 @@ type poolModelCaller struct {
 	permit KeyPermit
 	key    *poolKey
 	probe  bool
-}
-
-func (m *poolModel) logf(format string, a ...any) {
-	m.story = append(m.story, fmt.Sprintf("%12v ", time.Since(m.begun))+fmt.Sprintf(format, a...))
-}
-
-func (m *poolModel) failf(format string, a ...any) {
-	if m.fail == "" {
-		m.fail = fmt.Sprintf(format, a...)
-		m.logf("FAIL %s", m.fail)
-	}
 }
 
 func (c modelConfig) pool(keys int, account bool) PoolConfig {
@@ -95,47 +66,24 @@ func (c modelConfig) pool(keys int, account bool) PoolConfig {
 }
 
 func runPoolModel(t *testing.T, cfgs []modelConfig, keys int, account bool, steps []modelStep) *poolModel {
-	m := &poolModel{begun: time.Now(), cfg: cfgs[0], paused: map[*lane]time.Time{}}
+	m := &poolModel{cfg: cfgs[0], paused: map[*lane]time.Time{}}
+	m.begun = time.Now()
 	m.logf("%d keys, of an account: %v; %v", keys, account, m.cfg)
 	p, err := NewPool(m.cfg.pool(keys, account))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.p = p
-	for i, s := range steps {
-		if m.fail != "" {
-			break
-		}
-		m.pass(s.after + time.Duration(i+1)*time.Nanosecond)
-		m.step(s, cfgs, keys, account)
-		m.settle()
-	}
+	m.run(steps, func(s modelStep) { m.step(s, cfgs, keys, account) }, m.settle, m.timer)
 	m.end()
 	return m
 }
 
-func (m *poolModel) pass(d time.Duration) {
-	until := time.Now().Add(d)
-	waited := len(m.waiting)
-	for vain := 0; m.fail == ""; vain++ {
-		left := time.Until(until)
-		if left <= 0 {
-			return
-		}
-		if len(m.waiting) != waited {
-			vain, waited = 0, len(m.waiting)
-		}
-		if vain > modelVain {
-			m.failf("the timer fired %d times, and nobody was answered", vain)
-		}
-		m.p.mu.Lock()
-		if m.p.timerSet {
-			left = min(left, max(m.p.timerAt-m.p.now(), 1))
-		}
-		m.p.mu.Unlock()
-		time.Sleep(left)
-		m.settle()
-	}
+// timer returns in what time the pool's timer fires.
+func (m *poolModel) timer() (in time.Duration, set bool) {
+	m.p.mu.Lock()
+	defer m.p.mu.Unlock()
+	return m.p.timerAt - m.p.now(), m.p.timerSet
 }
 
 func (m *poolModel) step(s modelStep, cfgs []modelConfig, keys int, account bool) {
@@ -143,27 +91,9 @@ func (m *poolModel) step(s modelStep, cfgs []modelConfig, keys int, account bool
 	switch s.op {
 	default:
 		c := &poolModelCaller{}
-		c.id, c.asked = len(m.told), time.Now()
-		n := s.n
-		draw := func(of int) int { x := n % of; n /= of; return x }
-		c.r = Request{Tenant: []string{"", "", "a", "b"}[draw(4)], Priority: []uint8{0, 0, 2, 7}[draw(4)], Tokens: []int64{0, 0, 10, 400, 3000}[draw(5)], Retry: draw(8) == 0, Class: uint8(draw(3))}
-		c.r.Output = c.r.Tokens / 2
-		m.told = append(m.told, c)
-		ctx, cancel := context.WithCancel(context.Background())
-		c.cancel = cancel
-		c.latest = c.asked.Add(m.cfg.MaxWait)
-		switch draw(4) {
-		case 0:
-			c.deadline = c.asked.Add([]time.Duration{time.Millisecond, time.Second, 20 * time.Second}[draw(3)])
-			ctx, cancel = context.WithDeadline(ctx, c.deadline)
-			c.cancel = cancel
-		case 1:
-			c.tried = s.op == 0
-		}
-		m.logf("caller %d asks: %+v, deadline %v, tries %v", c.id, c.r, c.deadline.Sub(m.begun), c.tried)
-		m.waiting = append(m.waiting, c)
+		ctx := m.comes(c, s, m.cfg.MaxWait)
 		go func() {
-			defer cancel()
+			defer c.cancel()
 			if c.tried {
 				kp, ok := m.p.TryAcquire(c.r)
 				if c.permit = kp; !ok {
@@ -189,12 +119,7 @@ func (m *poolModel) step(s modelStep, cfgs []modelConfig, keys int, account bool
 			m.twice(c)
 		}
 	case 13, 14:
-		if len(m.waiting) > 0 {
-			c := pick(m.waiting)
-			m.logf("caller %d gives up", c.id)
-			c.canceled = time.Now()
-			c.cancel()
-		}
+		m.leaves(s.n)
 	case 15:
 		cfg := cfgs[s.n%len(cfgs)]
 		m.logf("reload: %v", cfg)
@@ -202,12 +127,8 @@ func (m *poolModel) step(s modelStep, cfgs []modelConfig, keys int, account bool
 			m.failf("Reload: %v", err)
 		}
 		m.observed = m.cfg.Observe
-		m.cfg, m.loose, m.since = cfg, true, time.Now()
-		for _, c := range m.waiting {
-			if l := time.Now().Add(cfg.MaxWait); l.Before(c.latest) {
-				c.latest = l
-			}
-		}
+		m.reloaded(cfg)
+		m.cfg = cfg
 	case 16:
 		l := m.p.lanes[s.n%len(m.p.lanes)]
 		until := time.Now().Add(time.Duration(s.n%50) * time.Second)
@@ -258,7 +179,7 @@ func (m *poolModel) pause(l *lane, until time.Time) {
 }
 
 func (m *poolModel) take(c *poolModelCaller) {
-	m.flying = slices.DeleteFunc(m.flying, func(o *poolModelCaller) bool { return o == c })
+	m.lands(c)
 	c.lost = c.reclaimed()
 }
 
@@ -315,32 +236,7 @@ func (m *poolModel) settle() {
 	synctest.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
-	var started []*poolModelCaller
-	left := m.waiting[:0:0]
-	for _, c := range m.waiting {
-		switch {
-		case !c.done:
-			left = append(left, c)
-		case c.err == nil:
-			started = append(started, c)
-		default:
-			m.logf("caller %d: %v", c.id, c.err)
-			switch {
-			case errors.Is(c.err, ErrRejected):
-				if !c.tried { // a pool does not count those
-					m.refused++
-				}
-			default:
-				m.gaveUp++
-				if c.canceled.IsZero() && (c.deadline.IsZero() || c.at.Before(c.deadline)) {
-					m.failf("caller %d gave up by himself: %v", c.id, c.err)
-				}
-			}
-		}
-	}
-	slices.SortStableFunc(started, func(a, b *poolModelCaller) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
-	m.waiting = left
+	started := m.answers(false) // a pool does not count those who try
 	for _, c := range started {
 		m.started(c)
 	}
@@ -379,19 +275,8 @@ func (m *poolModel) settle() {
 			m.failf("key %d has %d in flight, want %d", i, k.InFlight, byKey[m.p.keys[i]])
 		}
 	}
+	m.patient(0)
 	for _, c := range m.waiting {
-		if late := now.Sub(c.latest); late > 0 {
-			m.failf("caller %d still waits %v after it may", c.id, late)
-		}
-		if !c.deadline.IsZero() && now.After(c.deadline) {
-			m.failf("caller %d still waits %v after its deadline", c.id, now.Sub(c.deadline))
-		}
-		if !c.canceled.IsZero() {
-			m.failf("caller %d still waits after it gave up", c.id)
-		}
-		if m.closed {
-			m.failf("caller %d waits at a closed pool", c.id)
-		}
 		if m.cfg.Observe && m.p.anyLive() {
 			m.failf("caller %d waits at a pool that holds nothing back", c.id)
 		}
@@ -425,33 +310,11 @@ func (m *poolModel) started(c *poolModelCaller) {
 	if until := m.paused[c.key.lane]; c.at.Before(until) {
 		m.failf("call %d started %v before the end of its key's pause", c.id, until.Sub(c.at))
 	}
-	for _, o := range m.waiting {
-		if o.asked.Before(m.since) || c.asked.Before(m.since) || !o.canceled.IsZero() {
-			continue
-		}
-		same := o.r.Tenant == c.r.Tenant && o.r.Priority == c.r.Priority && o.r.Retry == c.r.Retry
-		if same && o.asked.Before(c.asked) {
-			m.failf("call %d started before caller %d", c.id, o.id)
-		}
-	}
+	m.first(&c.modelCaller, false)
 }
 
 func (m *poolModel) end() {
-	for i := 0; i < 1000 && m.fail == "" && len(m.waiting)+len(m.flying) > 0; i++ {
-		for len(m.flying) > 0 {
-			m.release(m.flying[0], 11)
-		}
-		m.settle()
-		m.pass(time.Second)
-	}
-	if m.fail == "" && len(m.waiting) > 0 {
-		m.failf("%d wait for ever", len(m.waiting))
-	}
-	for _, c := range m.told {
-		c.cancel()
-	}
-	m.p.Close()
-	synctest.Wait()
+	m.modelBase.end(m.release, m.settle, m.timer, m.p.Close)
 	if m.fail != "" {
 		return
 	}

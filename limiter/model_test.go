@@ -1,13 +1,9 @@
 package limiter
 
 import (
-	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,72 +115,27 @@ func drawModelConfig(rt *rapid.T) modelConfig {
 	return c
 }
 
-// modelStep is something that happens after a while.
-type modelStep struct {
-	after time.Duration
-	op    int
-	n     int // whom it happens to, and how
-}
-
-func drawModelStep(rt *rapid.T) modelStep {
-	return modelStep{
-		time.Duration(rapid.SampledFrom([]int{0, 0, 0, 1, 10, 300, 1000, 7000, 40000}).Draw(rt, "after")) * time.Millisecond,
-		rapid.IntRange(0, 19).Draw(rt, "op"), rapid.IntRange(0, 1<<16).Draw(rt, "n"),
-	}
-}
-
 type model struct {
-	g     *Guard
-	cfg   modelConfig
-	fail  string
-	story []string
-	begun time.Time
+	modelBase[*guardCaller]
+	g   *Guard
+	cfg modelConfig
 
-	mu        sync.Mutex // guards what callers write
-	reclaimed uint64
+	reclaimed uint64      // under mu
+	starts    []time.Time // that count for the budget
+	paused    time.Time   // until when nothing may start
+	taught    bool        // an answer told of the budget
 
-	told    []*modelCaller // all of them
-	waiting []*modelCaller
-	flying  []*modelCaller
-	starts  []time.Time // that count for the budget
-	since   time.Time   // when the configuration in force came
-	paused  time.Time   // until when nothing may start
-	closed  bool
-	taught  bool // an answer told of the budget
-	loose   bool // calls were let in that a smaller limit does not allow
-
-	refused, gaveUp, released uint64
+	released uint64
 }
 
-type modelCaller struct {
-	id       int
-	r        Request
-	asked    time.Time
-	latest   time.Time // when it must have been answered
-	deadline time.Time // of its context
-	cancel   context.CancelFunc
-	canceled time.Time
-	tried    bool
-	permit   Permit
-	err      error
-	done     bool
-	at       time.Time
-	lost     bool
-}
-
-func (m *model) logf(format string, a ...any) {
-	m.story = append(m.story, fmt.Sprintf("%12v ", time.Since(m.begun))+fmt.Sprintf(format, a...))
-}
-
-func (m *model) failf(format string, a ...any) {
-	if m.fail == "" {
-		m.fail = fmt.Sprintf(format, a...)
-		m.logf("FAIL %s", m.fail)
-	}
+type guardCaller struct {
+	modelCaller
+	permit Permit
 }
 
 func runModel(t *testing.T, cfgs []modelConfig, steps []modelStep) *model {
-	m := &model{begun: time.Now(), cfg: cfgs[0]}
+	m := &model{cfg: cfgs[0]}
+	m.begun = time.Now()
 	m.logf("%v", m.cfg)
 	g, err := New(m.cfg.Config)
 	if err != nil {
@@ -198,79 +149,30 @@ func runModel(t *testing.T, cfgs []modelConfig, steps []modelStep) *model {
 			m.mu.Unlock()
 		}
 	})
-	for i, s := range steps {
-		if m.fail != "" {
-			break
-		}
-		// No two things happen in the same instant.
-		m.pass(s.after + time.Duration(i+1)*time.Nanosecond)
-		m.step(s, cfgs)
-		m.settle()
-	}
+	m.run(steps, func(s modelStep) { m.step(s, cfgs) }, m.settle, m.timer)
 	m.end()
 	return m
 }
 
-// modelVain is how often a timer may fire in one step without an answer. A place that is held after its call, a class that ages, a caller
-// who is to look up and a law that wants to be asked are reasons to look.
-const modelVain = 200
-
-// pass lets time go by, and looks at who was answered whenever somebody can have been.
-func (m *model) pass(d time.Duration) {
-	until := time.Now().Add(d)
-	waited := len(m.waiting)
-	for vain := 0; m.fail == ""; vain++ {
-		left := time.Until(until)
-		if left <= 0 {
-			return
-		}
-		if len(m.waiting) != waited {
-			vain, waited = 0, len(m.waiting)
-		}
-		if vain > modelVain {
-			m.failf("the timer fired %d times, and nobody was answered", vain)
-		}
-		m.g.mu.Lock()
-		if s := m.g.shell.Load(); s != nil && s.timerSet {
-			if in := s.timerAt - m.g.now(); in < left {
-				left = max(in, 1)
-			}
-		}
-		m.g.mu.Unlock()
-		time.Sleep(left)
-		m.settle()
+// timer returns in what time the guard's timer fires.
+func (m *model) timer() (in time.Duration, set bool) {
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
+	s := m.g.shell.Load()
+	if s == nil || !s.timerSet {
+		return 0, false
 	}
+	return s.timerAt - m.g.now(), true
 }
 
 func (m *model) step(s modelStep, cfgs []modelConfig) {
-	pick := func(of []*modelCaller) *modelCaller { return of[s.n%len(of)] }
+	pick := func(of []*guardCaller) *guardCaller { return of[s.n%len(of)] }
 	switch s.op {
 	default: // a caller comes
-		c := &modelCaller{id: len(m.told), asked: time.Now()}
-		n := s.n
-		draw := func(of int) int { x := n % of; n /= of; return x }
-		c.r = Request{Tenant: []string{"", "", "a", "b"}[draw(4)], Priority: []uint8{0, 0, 2, 7}[draw(4)], Tokens: []int64{0, 0, 10, 400, 3000}[draw(5)], Retry: draw(8) == 0, Class: uint8(draw(3))}
-		c.r.Output = c.r.Tokens / 2
-		m.told = append(m.told, c)
-		ctx, cancel := context.WithCancel(context.Background())
-		c.cancel = cancel
-		c.latest = c.asked.Add(m.cfg.MaxWait)
-		if m.cfg.MaxWait == 0 {
-			c.latest = c.asked.Add(time.Minute)
-		}
-		switch draw(4) {
-		case 0:
-			d := []time.Duration{time.Millisecond, time.Second, 20 * time.Second}[draw(3)]
-			c.deadline = c.asked.Add(d)
-			ctx, cancel = context.WithDeadline(ctx, c.deadline)
-			c.cancel = cancel
-		case 1:
-			c.tried = s.op == 0
-		}
-		m.logf("caller %d asks: %+v, deadline %v, tries %v", c.id, c.r, c.deadline.Sub(m.begun), c.tried)
-		m.waiting = append(m.waiting, c)
+		c := &guardCaller{}
+		ctx := m.comes(c, s, m.cfg.MaxWait)
 		go func() {
-			defer cancel()
+			defer c.cancel()
 			if c.tried {
 				p, ok := m.g.TryAcquire(c.r)
 				if c.permit = p; !ok {
@@ -302,25 +204,15 @@ func (m *model) step(s modelStep, cfgs []modelConfig) {
 			m.twice(c)
 		}
 	case 13, 14: // a caller gives up
-		if len(m.waiting) > 0 {
-			c := pick(m.waiting)
-			m.logf("caller %d gives up", c.id)
-			c.canceled = time.Now()
-			c.cancel()
-		}
+		m.leaves(s.n)
 	case 15:
 		cfg := cfgs[s.n%len(cfgs)]
 		m.logf("reload: %v", cfg)
 		if err := m.g.Reload(cfg.Config); err != nil {
 			m.failf("Reload: %v", err)
 		}
-		m.cfg, m.loose = cfg, true
-		m.since, m.starts = time.Now(), nil
-		for _, c := range m.waiting {
-			if l := time.Now().Add(cfg.MaxWait); l.Before(c.latest) {
-				c.latest = l
-			}
-		}
+		m.reloaded(cfg)
+		m.cfg, m.starts = cfg, nil
 	case 16:
 		until := time.Now().Add(time.Duration(s.n%50) * time.Second)
 		m.logf("pause until %v", until.Sub(m.begun))
@@ -361,12 +253,12 @@ func (m *model) pause(until time.Time) {
 }
 
 // take takes a call out of those in flight.
-func (m *model) take(c *modelCaller) {
-	m.flying = slices.DeleteFunc(m.flying, func(o *modelCaller) bool { return o == c })
+func (m *model) take(c *guardCaller) {
+	m.lands(c)
 	c.lost = c.permit.more != nil && c.permit.more.hold != nil && c.permit.more.hold.taken
 }
 
-func (m *model) release(c *modelCaller, n int) {
+func (m *model) release(c *guardCaller, n int) {
 	o := Outcome{}
 	switch n % 12 {
 	case 0:
@@ -403,7 +295,7 @@ func (m *model) release(c *modelCaller, n int) {
 }
 
 // twice releases a permit once more.
-func (m *model) twice(c *modelCaller) {
+func (m *model) twice(c *guardCaller) {
 	before := m.g.Stats()
 	defer func() {
 		if recover() == nil {
@@ -422,28 +314,7 @@ func (m *model) settle() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	var started []*modelCaller
-	left := m.waiting[:0:0]
-	for _, c := range m.waiting {
-		switch {
-		case !c.done:
-			left = append(left, c)
-		case c.err == nil:
-			started = append(started, c)
-		default:
-			m.logf("caller %d: %v", c.id, c.err)
-			if errors.Is(c.err, ErrRejected) {
-				m.refused++
-			} else {
-				m.gaveUp++
-				if c.canceled.IsZero() && (c.deadline.IsZero() || c.at.Before(c.deadline)) {
-					m.failf("caller %d gave up by himself: %v", c.id, c.err)
-				}
-			}
-		}
-	}
-	slices.SortStableFunc(started, func(a, b *modelCaller) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
-	m.waiting = left
+	started := m.answers(true)
 	for _, c := range started {
 		m.started(c)
 	}
@@ -471,25 +342,12 @@ func (m *model) settle() {
 	if flying <= s.Limit {
 		m.loose = m.cfg.Observe
 	}
-	for _, c := range m.waiting {
-		if late := now.Sub(c.latest); late > 0 {
-			m.failf("caller %d still waits %v after it may", c.id, late)
-		}
-		if !c.deadline.IsZero() && now.After(c.deadline) {
-			m.failf("caller %d still waits %v after its deadline", c.id, now.Sub(c.deadline))
-		}
-		if !c.canceled.IsZero() && now.Sub(c.canceled) > 34*time.Millisecond {
-			m.failf("caller %d still waits %v after it gave up", c.id, now.Sub(c.canceled))
-		}
-		if m.closed {
-			m.failf("caller %d waits at a closed guard", c.id)
-		}
-	}
+	m.patient(34 * time.Millisecond)
 	m.lively(s)
 }
 
 // started looks at a call that has started.
-func (m *model) started(c *modelCaller) {
+func (m *model) started(c *guardCaller) {
 	m.logf("call %d starts, asked at %v", c.id, c.asked.Sub(m.begun))
 	m.flying = append(m.flying, c)
 	if m.cfg.Observe {
@@ -501,16 +359,7 @@ func (m *model) started(c *modelCaller) {
 	if m.closed {
 		m.failf("call %d started at a closed guard", c.id)
 	}
-	for _, o := range m.waiting {
-		if o.asked.Before(m.since) || c.asked.Before(m.since) || !o.canceled.IsZero() {
-			continue
-		}
-		same := o.r.Tenant == c.r.Tenant && o.r.Priority == c.r.Priority && o.r.Retry == c.r.Retry
-		urgent := (m.cfg.Room == nil || m.cfg.Room.Aging == 0) && o.r.Priority > c.r.Priority
-		if same && o.asked.Before(c.asked) || urgent && o.asked.Before(c.at) {
-			m.failf("call %d started before caller %d", c.id, o.id)
-		}
-	}
+	m.first(&c.modelCaller, m.cfg.Room == nil || m.cfg.Room.Aging == 0)
 	m.starts = append(m.starts, c.at)
 	if b := m.cfg.Budget; b != nil && !m.taught && !c.at.Before(m.since) {
 		l := b.Limits[0]
@@ -558,22 +407,7 @@ func (m *model) lively(s Stats) {
 }
 
 func (m *model) end() {
-	for i := 0; i < 1000 && m.fail == "" && len(m.waiting)+len(m.flying) > 0; i++ {
-		for len(m.flying) > 0 {
-			m.release(m.flying[0], 11)
-		}
-		m.settle()
-		m.pass(time.Second)
-	}
-	if m.fail == "" && len(m.waiting) > 0 {
-		m.failf("%d wait for ever", len(m.waiting))
-	}
-	for _, c := range m.told {
-		c.cancel()
-	}
-	m.g.Close()
-	m.g.Resume()
-	synctest.Wait()
+	m.modelBase.end(m.release, m.settle, m.timer, func() { m.g.Close(); m.g.Resume() })
 	if m.fail != "" {
 		return
 	}
