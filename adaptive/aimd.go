@@ -49,7 +49,7 @@ const (
 	latencyGain = 8
 )
 
-// AIMD is flyball's own law: additive increase, multiplicative decrease, made safe for an
+// AIMD is flyball's simple law, law = "aimd" of limits.toml: additive increase, multiplicative decrease, made safe for an
 // upstream that refuses in bursts. Its only actuator is the limit: it sets no pace and no gate
 // (a guard keeps Retry-After by itself).
 //
@@ -85,7 +85,7 @@ const (
 // below Initial is left alone, because refusals set it. As a law is told nothing while
 // nothing ends, the first calls after an idle time still start under the old limit.
 //
-// AIMD allocates nothing after New, and each event costs constant time. The zero AIMD is
+// AIMD allocates nothing after NewAIMD, and each event costs constant time. The zero AIMD is
 // not usable.
 type AIMD struct {
 	cfg Config // with defaults, in range

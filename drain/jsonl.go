@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,8 +38,9 @@ type JSONL struct {
 	cfg   JSONLConfig
 	line  int
 	total int64 // -1: not known
-	// before is how many dead letters there were.
-	before int64
+	// before is how many dead letters there were, leftOut how many jobs were left out for them.
+	before  int64
+	leftOut atomic.Int64
 
 	mu   sync.Mutex
 	dead *appendLog // nil until it is needed
@@ -176,6 +178,9 @@ func (s *JSONL) Total() (int64, bool) { return s.total, s.total >= 0 }
 // DeadBefore returns how many jobs earlier runs have put aside, as far as the file of dead letters says; this run leaves them out.
 func (s *JSONL) DeadBefore() int64 { return s.before }
 
+// LeftOut returns how many jobs this run has left out so far, because an earlier one put them aside.
+func (s *JSONL) LeftOut() int64 { return s.leftOut.Load() }
+
 // DeadPath returns the file for dead letters.
 func (s *JSONL) DeadPath() string { return s.cfg.Dead }
 
@@ -293,6 +298,7 @@ func (s *JSONL) next() (*Delivery, error) {
 		sum = lineHash(d.Body)
 	}
 	if s.gone[sum] {
+		s.leftOut.Add(1)
 		return nil, nil
 	}
 	s.out++

@@ -15,6 +15,8 @@ type Progress struct {
 	// how many became dead letters, Retried how many went back to the source for another time, Released how many went back
 	// because the run stopped, Lost how many deliveries the source will make again because it lost its connection.
 	Fetched, Known, Done, Dead, Retried, Released, Lost int64
+	// LeftOut is how many jobs a JSONL has left out because they are dead letters of an earlier run.
+	LeftOut int64
 	// Throttled is how many attempts were refused (429, 503, 529) or found no connection, Failed how many failed after which the job may have had its
 	// effect, Unsaved how many times a result could not be made durable at first.
 	Throttled, Failed, Unsaved int64
@@ -118,6 +120,9 @@ func (r *Runner) Progress() Progress {
 	if said := r.trouble.Load(); said != nil {
 		p.Trouble = *said
 	}
+	if s, ok := r.cfg.Source.(*JSONL); ok {
+		p.LeftOut = s.LeftOut()
+	}
 	if c, ok := r.cfg.Source.(Counter); ok {
 		if n, ok := c.Total(); ok {
 			p.Total = n
@@ -134,7 +139,7 @@ func (r *Runner) Progress() Progress {
 		p.Rate = float64(p.Done-first.n) / d.Seconds()
 	}
 	if p.Total >= 0 && p.Rate > 0 {
-		left := max(0, p.Total-p.Known-p.Done-p.Dead)
+		left := max(0, p.Total-p.Known-p.Done-p.Dead-p.LeftOut)
 		p.ETA = time.Duration(float64(left) / p.Rate * float64(time.Second))
 	}
 	return p

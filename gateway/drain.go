@@ -127,8 +127,8 @@ func (e *env) drainAction(c *cli.Context) error {
 		return fmt.Errorf("stopped; the same command goes on where it was")
 	case err != nil:
 		return err
-	case p.Dead > 0:
-		return fmt.Errorf("%d requests are dead letters, with their reasons: %s", p.Dead, dead)
+	case p.Dead+p.LeftOut > 0:
+		return fmt.Errorf("%d requests are dead letters, with their reasons: %s", p.Dead+p.LeftOut, dead)
 	}
 	return nil
 }
@@ -423,7 +423,7 @@ func (b *bar) end() {
 // progressLine is the progress in a line.
 func progressLine(p drain.Progress) string {
 	var b strings.Builder
-	ended := p.Known + p.Done + p.Dead
+	ended := p.Known + p.Done + p.Dead + p.LeftOut
 	if p.Total > 0 {
 		share := float64(min(ended, p.Total)) / float64(p.Total)
 		full := int(share * 20)
@@ -453,8 +453,12 @@ func progressLine(p drain.Progress) string {
 
 // summary is what a run came to.
 func summary(p drain.Progress) string {
-	s := fmt.Sprintf("%d done in %v, %d known from before, %d dead, %d handed back; %d refusals (429, 503, no connection)",
-		p.Done, p.Elapsed.Round(time.Millisecond), p.Known, p.Dead, p.Retried+p.Released, p.Throttled)
+	dead := strconv.FormatInt(p.Dead, 10)
+	if p.LeftOut > 0 {
+		dead += fmt.Sprintf(" and %d from before", p.LeftOut)
+	}
+	s := fmt.Sprintf("%d done in %v, %d known from before, %s dead, %d handed back; %d refusals (429, 503, no connection)",
+		p.Done, p.Elapsed.Round(time.Millisecond), p.Known, dead, p.Retried+p.Released, p.Throttled)
 	if p.Trouble != "" {
 		s += ", the last: " + stuck.OneLine(p.Trouble)
 	}

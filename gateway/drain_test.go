@@ -118,6 +118,16 @@ func TestDrainDeadLetters(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, "1 requests are dead letters") || !strings.Contains(stderr, "requests.dead.jsonl") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
+	// A run that is repeated leaves it out: it has no result all the same.
+	code, _, stderr = drainRun(t, "--out", filepath.Join(dir, "out.jsonl"), "--base-url", url, "--progress", in)
+	for _, want := range []string{"100% 4/4", "0 and 1 from before dead", "1 requests are dead letters"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("a second time: %q without %q", stderr, want)
+		}
+	}
+	if code != 1 {
+		t.Errorf("a second time: exit code %d, want 1", code)
+	}
 }
 
 func TestDrainMisuse(t *testing.T) {
