@@ -797,12 +797,14 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 	p := amqp.Publishing{
 		Headers: amqp.Table{}, ContentType: m.ContentType, ContentEncoding: m.ContentEncoding, DeliveryMode: amqp.Persistent,
 		CorrelationId: m.CorrelationId, ReplyTo: m.ReplyTo, MessageId: m.MessageId, Timestamp: m.Timestamp, Type: m.Type,
-		AppId: m.AppId, Body: m.Body,
+		AppId: m.AppId, Priority: m.Priority, Body: m.Body,
 	}
 	for k, v := range m.Headers {
 		switch k {
 		case headerDelivery, "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason":
 			// The broker's own: a message that was published is a new one to it.
+		case "CC", "BCC":
+			// The other queues that its sender had it go to: they have it, and the queue of jobs may be one of them.
 		default:
 			p.Headers[k] = v
 		}

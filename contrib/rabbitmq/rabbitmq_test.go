@@ -1003,3 +1003,51 @@ func TestDeadLetterOfLargeHeaders(t *testing.T) {
 		}
 	}
 }
+
+// A copy of a message goes to the queue that it is for and to no other, as urgent as it was.
+func TestCopies(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("copies-%d", time.Now().UnixNano())
+	ch := admin(t, u)
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, amqp.Table{"x-max-priority": int32(5)}); err != nil {
+		t.Fatal(err)
+	}
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	// The sender has it go to two queues (sender-selected distribution).
+	if err := ch.Publish("", queue+".other", false, false, amqp.Publishing{
+		DeliveryMode: amqp.Persistent, Body: []byte(`{"custom_id":"a"}`), Priority: 3, Headers: amqp.Table{"CC": []any{queue}, "kept": "yes"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() *drain.Delivery {
+		t.Helper()
+		ds, err := src.Fetch(t.Context(), 1)
+		if err != nil || len(ds) != 1 {
+			t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+		}
+		return ds[0]
+	}
+	if err := src.Retry(t.Context(), fetch(), time.Second, "refused"); err != nil {
+		t.Fatal(err)
+	}
+	d := fetch()
+	if d.Attempts != 1 {
+		t.Errorf("the job has %d attempts, want 1: it came twice", d.Attempts)
+	}
+	if err := src.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	m, ok, err := ch.Get(queue+".dead", true)
+	if err != nil || !ok {
+		t.Fatalf("there is no dead letter: %v", err)
+	}
+	if m.Priority != 3 || m.Headers["kept"] != "yes" || m.Headers["CC"] != nil {
+		t.Errorf("the dead letter has the priority %d and the headers %v", m.Priority, m.Headers)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if ds, err := src.Fetch(ctx, 1); err == nil {
+		t.Errorf("the job is there again: %s", ds[0].Where)
+	}
+}
