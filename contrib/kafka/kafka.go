@@ -86,6 +86,9 @@ const (
 	produceTime = 30 * time.Second
 	// closeTime is how long brokers may take to take note of the end.
 	closeTime = 10 * time.Second
+	// goneTime is how long brokers may not know a topic before it counts as deleted, and quietTime after how long without a word of that they know it.
+	goneTime  = 20 * time.Second
+	quietTime = 5 * time.Second
 )
 
 // letterHeaders are those that only dead letters have.
@@ -143,6 +146,7 @@ type Source struct {
 	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
+	missing map[string]span    // topics that the brokers do not know now
 	paused  bool
 	closed  bool
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
@@ -170,6 +174,9 @@ type slot struct {
 	done   bool
 }
 
+// span is from the first to the last time that something was so.
+type span struct{ first, last time.Time }
+
 // handle is what a delivery is settled with.
 type handle struct {
 	part      *partition
@@ -183,7 +190,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -306,6 +313,10 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 			case putOut(err):
 				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
+			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
+				if gone := s.gone(topic, err); gone != nil && fatal == nil {
+					fatal = gone
+				}
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
 			default:
@@ -328,6 +339,25 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			return nil, fatal
 		}
 	}
+}
+
+// gone returns err as what ends the run when the brokers have not known a topic for so long that it was deleted. The client waits for it for ever,
+// also when there is another one of its name, whose offsets are others.
+func (s *Source) gone(topic string, err error) error {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.missing[topic]
+	if !ok || now.Sub(m.last) > quietTime {
+		m.first = now
+		s.cfg.Log("kafka: %s: %v", topic, err)
+	}
+	m.last = now
+	s.missing[topic] = m
+	if now.Sub(m.first) < goneTime {
+		return nil
+	}
+	return fmt.Errorf("kafka: the topic %s was deleted, and perhaps made again: open it anew: %w", topic, err)
 }
 
 // putOut reports whether an error says that the brokers no longer count on this member, as after a silence that was longer than the session's

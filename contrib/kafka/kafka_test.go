@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -959,6 +960,49 @@ func TestLargerThanTheDefault(t *testing.T) {
 		}
 		if got := read(t, brokers, replies, 1); len(got) != 1 || len(got[0].Value) < 3<<20 {
 			t.Errorf("%d replies, the first is %.200s", len(got), got[0].Value)
+		}
+	})
+}
+
+// A topic that is deleted ends the run, also when there is another one of its name: nothing of that would come, for ever.
+func TestTopicDeleted(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("deleted")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		var lines atomic.Int64
+		s, err := kafka.Open(kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(string, ...any) { lines.Add(1) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("1")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		req := kmsg.NewPtrDeleteTopicsRequest()
+		dt := kmsg.NewDeleteTopicsRequestTopic()
+		dt.Topic = &topic
+		req.Topics, req.TopicNames = append(req.Topics, dt), append(req.TopicNames, topic)
+		if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].ErrorCode != 0 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if ds, err := s.Fetch(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("in the first second there are %d deliveries, and %v", len(ds), err)
+		}
+		create(t, admin(t, brokers), topic, 1)
+		late, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		ds, err := s.Fetch(late, 1)
+		if err == nil || !strings.Contains(err.Error(), "was deleted") {
+			t.Errorf("there are %d deliveries, and %v", len(ds), err)
+		}
+		if n := lines.Load(); n > 10 {
+			t.Errorf("%d lines are logged of it", n)
 		}
 	})
 }
