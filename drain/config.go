@@ -65,8 +65,8 @@ type Config struct {
 	// Grace is how long calls in flight may take to end when the run is stopped (1 ms or more). Zero means 30 s.
 	// Calls that are cut off then are ambiguous; see Idempotent.
 	Grace time.Duration
-	// Patience is how long a result or a dead letter is tried to be made durable while the Store, Reply or Source.Dead fails, a
-	// full disk for instance (1 ms or more), before the run stops. Nothing is sent meanwhile. Zero means 1 min.
+	// Patience is how long a result, a dead letter or a job that is to wait is tried to be made durable while the Store, Reply, Source.Dead or
+	// Source.Retry fails, a full disk for instance (1 ms or more), before the run stops. Nothing is sent meanwhile. Zero means 1 min.
 	Patience time.Duration
 	// PauseAfter is how long a pause of the guard must have to go for a Source that is a Pauser to be told (1 ms or more). Zero
 	// means 5 s.

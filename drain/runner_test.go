@@ -1318,6 +1318,37 @@ func (s *full) Dead(ctx context.Context, d *drain.Delivery, l *drain.DeadLetter)
 	return s.Memory.Dead(ctx, d, l)
 }
 
+func (s *full) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, reason string) error {
+	if time.Now().Before(s.until) {
+		return errors.New("the broker takes no messages for now")
+	}
+	return s.Memory.Retry(ctx, d, after, reason)
+}
+
+// A broker that takes nothing for some seconds does not end a run of hours because a job has to wait longer than it may be held.
+func TestRetryWaitsForTheSource(t *testing.T) {
+	for d, ends := range map[time.Duration]bool{20 * time.Second: false, 5 * time.Minute: true} {
+		t.Run(d.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 4)
+				w.cfg.Source, w.cfg.MaxHold = &full{w.src, time.Now().Add(d)}, time.Millisecond
+				w.up.answer = func(_ *drain.Job, n int) drain.Answer {
+					if n == 1 {
+						return failed(429, feedback.Throttled)
+					}
+					return served
+				}
+				w.src.Publish(jobs(1)...)
+				w.src.Finish()
+				p, err := w.run(t)
+				if ended := err != nil; ended != ends || !ends && p.Done != 1 {
+					t.Errorf("the run ended with %v, %d jobs done", err, p.Done)
+				}
+			})
+		})
+	}
+}
+
 // A job that may have been paid for would be sent again by the next run if a full disk ended this one.
 func TestDeadLetterWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -365,7 +365,7 @@ func (r *Runner) sitOut(t *task, wait time.Duration, why string) bool {
 	if until := r.holdUntil(t); !until.IsZero() && time.Now().Add(wait).After(until) {
 		r.count(&r.retried)
 		r.settle(t, func(ctx context.Context, d *Delivery) error {
-			return r.cfg.Source.Retry(ctx, d, max(wait, retryLeast), why)
+			return r.insist(func() error { return r.cfg.Source.Retry(ctx, d, max(wait, retryLeast), why) })
 		})
 		return false
 	}

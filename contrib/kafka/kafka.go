@@ -12,7 +12,8 @@
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
-// replace counts as done. The two topics are made when they are not there. A job that is too large for the topic of retries waits here.
+// replace counts as done. The two topics are made when they are not there, and take records as large as that of jobs does. A job that is
+// too large for the topic of retries waits here.
 //
 // While the guard is paused, so is fetching, by topic and not by partition: partitions that come with a rebalance meanwhile are paused,
 // too, and all of them go on when the pause ends. When partitions are taken away, jobs of theirs that are in flight have
@@ -30,6 +31,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -76,11 +78,17 @@ const (
 
 	commitEvery = time.Second
 	fetchWait   = time.Second
-	maxBatch    = 1 << 20 // the brokers' default
+	maxBatch    = 1 << 20 // the brokers' default; topics may take more
+	configSize  = "max.message.bytes"
+	// sizeTime is how long brokers may take to say how large records may be.
+	sizeTime = 5 * time.Second
 	// produceTime is how long brokers may take to take a record.
 	produceTime = 30 * time.Second
 	// closeTime is how long brokers may take to take note of the end.
 	closeTime = 10 * time.Second
+	// goneTime is how long brokers may not know a topic before it counts as deleted, and quietTime after how long without a word of that they know it.
+	goneTime  = 20 * time.Second
+	quietTime = 5 * time.Second
 )
 
 // letterHeaders are those that only dead letters have.
@@ -138,6 +146,7 @@ type Source struct {
 	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
+	missing map[string]span    // topics that the brokers do not know now
 	paused  bool
 	closed  bool
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
@@ -165,6 +174,9 @@ type slot struct {
 	done   bool
 }
 
+// span is from the first to the last time that something was so.
+type span struct{ first, last time.Time }
+
 // handle is what a delivery is settled with.
 type handle struct {
 	part      *partition
@@ -178,7 +190,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -193,7 +205,7 @@ func Open(cfg Config) (*Source, error) {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
-	}, producing(cfg.Options)...)...)
+	}, s.out.producing(cfg.Options)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -208,9 +220,9 @@ func Open(cfg Config) (*Source, error) {
 }
 
 // producing returns the options of a client that produces, and then others.
-func producing(others []kgo.Opt) []kgo.Opt {
+func (p *producer) producing(others []kgo.Opt) []kgo.Opt {
 	return append([]kgo.Opt{
-		kgo.ProducerBatchMaxBytes(maxBatch),      // a copy of a record has more headers than the record
+		kgo.ProducerBatchMaxBytesFn(p.size),
 		kgo.AllowIdempotentProduceCancellation(), // a record may be there twice, but nobody waits for ever for brokers that are gone
 	}, others...)
 }
@@ -239,11 +251,21 @@ func (s *Source) topics(ctx context.Context) error {
 	if parts[s.cfg.Topic] == 0 {
 		return fmt.Errorf("kafka: there is no topic %s", s.cfg.Topic)
 	}
+	own, err := s.out.ask(ctx, s.cfg.Topic, s.cfg.Retry, s.cfg.Dead)
+	if err != nil {
+		s.cfg.Log("kafka: asking how large records may be: %v", err)
+	}
 	create := kmsg.NewPtrCreateTopicsRequest()
 	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
 		if parts[name] == 0 {
 			t := kmsg.NewCreateTopicsRequestTopic()
 			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], -1
+			if most := own[s.cfg.Topic]; most != "" { // what is in the one must fit into the other
+				c := kmsg.NewCreateTopicsRequestTopicConfig()
+				c.Name, c.Value = configSize, &most
+				t.Configs = append(t.Configs, c)
+				s.out.take(name, most)
+			}
 			create.Topics = append(create.Topics, t)
 		}
 	}
@@ -291,6 +313,10 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 			case putOut(err):
 				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
+			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
+				if gone := s.gone(topic, err); gone != nil && fatal == nil {
+					fatal = gone
+				}
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
 			default:
@@ -313,6 +339,25 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			return nil, fatal
 		}
 	}
+}
+
+// gone returns err as what ends the run when the brokers have not known a topic for so long that it was deleted. The client waits for it for ever,
+// also when there is another one of its name, whose offsets are others.
+func (s *Source) gone(topic string, err error) error {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.missing[topic]
+	if !ok || now.Sub(m.last) > quietTime {
+		m.first = now
+		s.cfg.Log("kafka: %s: %v", topic, err)
+	}
+	m.last = now
+	s.missing[topic] = m
+	if now.Sub(m.first) < goneTime {
+		return nil
+	}
+	return fmt.Errorf("kafka: the topic %s was deleted, and perhaps made again: open it anew: %w", topic, err)
 }
 
 // putOut reports whether an error says that the brokers no longer count on this member, as after a silence that was longer than the session's
@@ -547,6 +592,60 @@ type producer struct {
 	client *kgo.Client
 	// alone is held for writing by who has a record go in a batch of its own, and for reading by the others.
 	alone sync.RWMutex
+
+	mu    sync.Mutex
+	sizes map[string]int32 // of topics that take more than maxBatch
+}
+
+// size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic.
+func (p *producer) size(topic string) int32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(maxBatch, p.sizes[topic]) // of a topic that takes less, the brokers know what it is when it is compressed
+}
+
+// take notes how large a batch of a topic may be.
+func (p *producer) take(topic, most string) {
+	n, err := strconv.ParseInt(most, 10, 32)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sizes == nil {
+		p.sizes = map[string]int32{}
+	}
+	p.sizes[topic] = int32(min(n, 1<<30)) // the most that the client takes
+}
+
+// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself. Who may not know it, or whose topic is not
+// there, keeps to the default.
+func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for _, topic := range topics {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize}
+		req.Resources = append(req.Resources, r)
+	}
+	got, err := req.RequestWith(ctx, p.client)
+	if err != nil {
+		return nil, err
+	}
+	own = map[string]string{}
+	for _, r := range got.Resources {
+		for _, c := range r.Configs {
+			if c.Name != configSize || c.Value == nil {
+				continue
+			}
+			p.take(r.ResourceName, *c.Value)
+			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				own[r.ResourceName] = *c.Value
+			}
+		}
+	}
+	return own, nil
 }
 
 // produce produces a record. Records that come at the same time are a batch, and brokers refuse one that is too large for the topic as a whole,
@@ -717,6 +816,7 @@ type ReplyConfig struct {
 type Replies struct {
 	out   producer
 	topic string
+	asked atomic.Bool // how large records may be
 }
 
 // OpenReplies makes a sink.
@@ -724,15 +824,22 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
 		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
 	}
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, producing(cfg.Options)...)...)
+	r := &Replies{topic: cfg.Topic}
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, r.out.producing(cfg.Options)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	return &Replies{out: producer{client: client}, topic: cfg.Topic}, nil
+	r.out.client = client
+	return r, nil
 }
 
 // Put implements drain.Sink.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
+	if !r.asked.Load() {
+		if _, err := r.out.ask(ctx, r.topic); err == nil {
+			r.asked.Store(true)
+		}
+	}
 	rec := &kgo.Record{Topic: r.topic, Key: []byte(res.ID), Value: res.AppendJSON(nil)}
 	err := r.out.produce(ctx, rec)
 	if errors.Is(err, kerr.MessageTooLarge) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,9 +78,26 @@ func fetch(t *testing.T, s *kafka.Source) *drain.Delivery {
 
 func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
 	t.Helper()
-	req := kmsg.NewPtrCreateTopicsRequest()
 	rt := kmsg.NewCreateTopicsRequestTopic()
-	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
+	rt.Topic, rt.NumPartitions = topic, partitions
+	createTopic(t, c, rt)
+}
+
+// createFor makes a topic of one partition that takes batches of so many bytes.
+func createFor(t *testing.T, c *kgo.Client, topic, most string) {
+	t.Helper()
+	rt := kmsg.NewCreateTopicsRequestTopic()
+	rt.Topic, rt.NumPartitions = topic, 1
+	size := kmsg.NewCreateTopicsRequestTopicConfig()
+	size.Name, size.Value = "max.message.bytes", &most
+	rt.Configs = append(rt.Configs, size)
+	createTopic(t, c, rt)
+}
+
+func createTopic(t *testing.T, c *kgo.Client, rt kmsg.CreateTopicsRequestTopic) {
+	t.Helper()
+	rt.ReplicationFactor = 1
+	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(t.Context(), c)
 	if err != nil {
@@ -899,25 +917,102 @@ func TestLargeReply(t *testing.T) {
 	})
 }
 
+// What a topic takes that takes more than the brokers' default goes there whole: jobs as retries and as dead letters, and answers.
+func TestLargerThanTheDefault(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("larger")
+		c := admin(t, brokers)
+		createFor(t, c, topic, "4194304")
+		big, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(4<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer big.Close()
+		job := `{"custom_id":"a","body":"` + strings.Repeat("x", 3<<20) + `"}`
+		if err := big.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(job)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		plain := []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: plain})
+		defer s.Close()
+		if err := s.Retry(t.Context(), fetch(t, s), time.Second, "refused"); err != nil {
+			t.Fatal(err)
+		}
+		again := fetch(t, s)
+		if !strings.HasPrefix(again.Where, topic+".retry/") {
+			t.Errorf("the job comes again from %s, want the topic of retries", again.Where)
+		}
+		if err := s.Dead(t.Context(), again, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, brokers, topic+".dead", 1); len(got) != 1 || string(got[0].Value) != job {
+			t.Errorf("%d dead letters, the first with %d bytes of %d", len(got), len(got[0].Value), len(job))
+		}
+		replies := name("replies")
+		createFor(t, c, replies, "4194304")
+		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: replies, Options: plain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := r.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte(`"` + strings.Repeat("x", 3<<20) + `"`)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, brokers, replies, 1); len(got) != 1 || len(got[0].Value) < 3<<20 {
+			t.Errorf("%d replies, the first is %.200s", len(got), got[0].Value)
+		}
+	})
+}
+
+// A topic that is deleted ends the run, also when there is another one of its name: nothing of that would come, for ever.
+func TestTopicDeleted(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("deleted")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		var lines atomic.Int64
+		s, err := kafka.Open(kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(string, ...any) { lines.Add(1) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("1")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		req := kmsg.NewPtrDeleteTopicsRequest()
+		dt := kmsg.NewDeleteTopicsRequestTopic()
+		dt.Topic = &topic
+		req.Topics, req.TopicNames = append(req.Topics, dt), append(req.TopicNames, topic)
+		if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].ErrorCode != 0 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if ds, err := s.Fetch(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("in the first second there are %d deliveries, and %v", len(ds), err)
+		}
+		create(t, admin(t, brokers), topic, 1)
+		late, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		ds, err := s.Fetch(late, 1)
+		if err == nil || !strings.Contains(err.Error(), "was deleted") {
+			t.Errorf("there are %d deliveries, and %v", len(ds), err)
+		}
+		if n := lines.Load(); n > 10 {
+			t.Errorf("%d lines are logged of it", n)
+		}
+	})
+}
+
 // Answers that come at the same time, of which each is small enough for the topic and all together are not, are told all the same.
 func TestSmallRepliesTogether(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
 		topic := name("replies")
 		c := admin(t, brokers)
-		req := kmsg.NewPtrCreateTopicsRequest()
-		rt := kmsg.NewCreateTopicsRequestTopic()
-		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, 1, 1
-		most := kmsg.NewCreateTopicsRequestTopicConfig()
-		most.Name, most.Value = "max.message.bytes", kmsg.StringPtr("65536")
-		rt.Configs = append(rt.Configs, most)
-		req.Topics = append(req.Topics, rt)
-		resp, err := req.RequestWith(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
-			t.Fatal(err)
-		}
+		createFor(t, c, topic, "65536")
 		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: topic, Options: []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}})
 		if err != nil {
 			t.Fatal(err)

@@ -18,6 +18,9 @@ import (
 // errUnconfirmed is that the broker did not say that it has a message.
 var errUnconfirmed = errors.New("the broker did not confirm a message")
 
+// errNoQueue is that the broker has no queue for a message.
+var errNoQueue = errors.New("there is no such queue")
+
 // errStuck is errUnconfirmed in time.
 var errStuck = fmt.Errorf("%w within %v; if that goes on and the broker's log says \"leader not known\", the queue was made just before the broker was killed: delete it", errUnconfirmed, confirmTime)
 
@@ -110,7 +113,7 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 	delete(p.returned, seq)
 	switch {
 	case back:
-		return fmt.Errorf("the queue %s: %s", queue, why)
+		return fmt.Errorf("the queue %s: %w: %s", queue, errNoQueue, why)
 	case !ok && p.ch.IsClosed():
 		return errUnconfirmed
 	case !ok:
@@ -183,10 +186,7 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
 	}
-	made, err := declare(conn, r.cfg.Queue, nil)
-	if made {
-		r.young.note(r.cfg.Queue)
-	}
+	err = r.make(conn)
 	if err == nil {
 		r.out, err = newPublisher(conn)
 	}
@@ -196,6 +196,15 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 	}
 	r.conn = conn
 	return r.out, nil
+}
+
+// make makes the queue when it is not there.
+func (r *Replies) make(conn *connection) error {
+	made, err := declare(conn, r.cfg.Queue, nil)
+	if made {
+		r.young.note(r.cfg.Queue)
+	}
+	return err
 }
 
 // Put implements drain.Sink. An error may be passing: the next call connects again.
@@ -211,10 +220,24 @@ func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 		Headers: amqp.Table{}, ContentType: "application/json", DeliveryMode: amqp.Persistent,
 		CorrelationId: shortString(res.ID), MessageId: shortString(res.ID), Body: res.AppendJSON(nil),
 	})
+	if errors.Is(err, errNoQueue) { // somebody has deleted it
+		err = errors.Join(err, r.again(ctx, out))
+	}
 	if err != nil {
 		return fmt.Errorf("rabbitmq: %w", err)
 	}
 	return nil
+}
+
+// again makes the queue again, over the connection of a publisher that has not found it.
+func (r *Replies) again(ctx context.Context, out *publisher) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.out != out || r.closed {
+		return nil
+	}
+	defer r.conn.within(ctx)()
+	return r.make(r.conn)
 }
 
 // shortString is s when it fits into a property, which has 255 bytes at most.

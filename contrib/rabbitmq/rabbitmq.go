@@ -246,13 +246,28 @@ type arrived struct {
 
 // link is one connection with what belongs to it.
 type link struct {
-	conn    *connection
-	jobs    *amqp.Channel // consumes and acknowledges
-	out     *publisher
-	tag     string         // of the consumer; empty while there is none
-	pumps   sync.WaitGroup // goroutines that hand messages from consumers to Source.came; they end with their consumer
-	retries map[string]bool
-	moving  chan struct{} // has a token for each message on its way to another queue
+	conn   *connection
+	jobs   *amqp.Channel // consumes and acknowledges
+	out    *publisher
+	tag    string          // of the consumer; empty while there is none
+	pumps  sync.WaitGroup  // goroutines that hand messages from consumers to Source.came; they end with their consumer
+	known  map[string]bool // queues for retries and of dead letters that are there
+	moving chan struct{}   // has a token for each message on its way to another queue
+	ended  []chan *amqp.Error
+}
+
+// why returns why the broker has ended the connection or a channel of it, as far as it said so. It is called after close.
+func (l *link) why() string {
+	for _, c := range l.ended {
+		select {
+		case e := <-c:
+			if e != nil {
+				return ": " + e.Error()
+			}
+		default:
+		}
+	}
+	return ""
 }
 
 // handle is what a delivery is settled with.
@@ -367,7 +382,7 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 		_ = conn.Close()
 		return nil, context.Cause(ctx)
 	}
-	l := &link{conn: conn, retries: map[string]bool{}, moving: make(chan struct{}, mostMoving)}
+	l := &link{conn: conn, known: map[string]bool{s.cfg.deadQueue(): true}, moving: make(chan struct{}, mostMoving)}
 	fail := func(what string, err error) (*link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
@@ -391,6 +406,9 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 	}
 	if l.jobs, err = conn.Channel(); err != nil {
 		return fail("a channel", err)
+	}
+	for _, ch := range []*amqp.Channel{l.jobs, l.out.ch} {
+		l.ended = append(l.ended, ch.NotifyClose(make(chan *amqp.Error, 1)))
 	}
 	if err := l.jobs.Qos(s.cfg.Prefetch, 0, false); err != nil {
 		return fail("the prefetch", err)
@@ -479,8 +497,8 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 			return l, nil
 		}
 		if l != nil {
-			s.cfg.Log("rabbitmq: the connection was lost; connecting again")
 			s.drop(l)
+			s.cfg.Log("rabbitmq: the connection was lost; connecting again%s", l.why())
 		}
 		l, err := s.dial(ctx, true)
 		if ctx.Err() != nil {
@@ -699,26 +717,27 @@ func (s *Source) delay(ctx context.Context, h *handle, after time.Duration, chan
 		rung *= 2
 	}
 	queue := fmt.Sprintf("%s.retry.%d", s.cfg.Queue, int(rung.Seconds()))
-	if err := s.declareRetry(ctx, h.link, queue, rung); err != nil {
+	if err := s.make(ctx, h.link, queue, amqp.Table{
+		"x-message-ttl": rung.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.Queue,
+		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+	}); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, queue, change)
 }
 
-func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl time.Duration) error {
+// make makes a queue when it is not known to be there.
+func (s *Source) make(ctx context.Context, l *link, queue string, args amqp.Table) error {
 	s.declaring.Lock()
 	defer s.declaring.Unlock()
 	s.mu.Lock()
-	known := l.retries[queue]
+	known := l.known[queue]
 	s.mu.Unlock()
 	if known {
 		return nil
 	}
 	defer l.conn.within(ctx)()
-	made, err := declare(l.conn, queue, amqp.Table{
-		"x-message-ttl": ttl.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": s.cfg.Queue,
-		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
-	})
+	made, err := declare(l.conn, queue, args)
 	if err != nil {
 		return fmt.Errorf("the queue %s: %w", queue, err)
 	}
@@ -726,14 +745,18 @@ func (s *Source) declareRetry(ctx context.Context, l *link, queue string, ttl ti
 		s.young.note(queue)
 	}
 	s.mu.Lock()
-	l.retries[queue] = true
+	l.known[queue] = true
 	s.mu.Unlock()
 	return nil
 }
 
 // Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers.
 func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
-	return s.move(ctx, d.Handle.(*handle), s.cfg.deadQueue(), func(p *amqp.Publishing) {
+	h := d.Handle.(*handle)
+	if err := s.make(ctx, h.link, s.cfg.deadQueue(), nil); err != nil {
+		return h.lost(err)
+	}
+	return s.move(ctx, h, s.cfg.deadQueue(), func(p *amqp.Publishing) {
 		p.Headers[headerReason] = string(letter.Reason)
 		p.Headers[headerDetail] = cut(letter.Detail, mostDetail)
 		p.Headers[headerAttempts] = int64(letter.Attempts)
@@ -797,12 +820,14 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 	p := amqp.Publishing{
 		Headers: amqp.Table{}, ContentType: m.ContentType, ContentEncoding: m.ContentEncoding, DeliveryMode: amqp.Persistent,
 		CorrelationId: m.CorrelationId, ReplyTo: m.ReplyTo, MessageId: m.MessageId, Timestamp: m.Timestamp, Type: m.Type,
-		AppId: m.AppId, Body: m.Body,
+		AppId: m.AppId, Priority: m.Priority, Body: m.Body,
 	}
 	for k, v := range m.Headers {
 		switch k {
 		case headerDelivery, "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason":
 			// The broker's own: a message that was published is a new one to it.
+		case "CC", "BCC":
+			// The other queues that its sender had it go to: they have it, and the queue of jobs may be one of them.
 		default:
 			p.Headers[k] = v
 		}
@@ -823,6 +848,11 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 		return context.Cause(ctx)
 	}
 	if err := h.link.out.publish(ctx, queue, p); err != nil {
+		if errors.Is(err, errNoQueue) { // somebody has deleted it; it is made again the next time
+			s.mu.Lock()
+			delete(h.link.known, queue)
+			s.mu.Unlock()
+		}
 		return h.lost(err)
 	}
 	return s.ack(h)

@@ -478,6 +478,75 @@ func TestUnroutable(t *testing.T) {
 	}
 }
 
+// A queue that somebody has deleted while it is in use is made again for who tries again.
+func TestQueueDeleted(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("deleted-%d", time.Now().UnixNano())
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	replies, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: queue + ".replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer replies.Close()
+	ch := admin(t, u)
+	publish(t, ch, queue, `{"custom_id":"a"}`, `{"custom_id":"b"}`, `{"custom_id":"c"}`)
+	ds := fetch(t, src, 3)
+	if err := src.Retry(t.Context(), ds[0], time.Minute, "refused"); err != nil {
+		t.Fatal(err)
+	}
+	for name, put := range map[string]func() error{
+		".retry.64": func() error { return src.Retry(t.Context(), ds[1], time.Minute, "refused") },
+		".dead": func() error {
+			return src.Dead(t.Context(), ds[2], &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}, At: time.Now()})
+		},
+		".replies": func() error { return replies.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}) },
+	} {
+		if _, err := ch.QueueDelete(queue+name, false, false, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(); err == nil || !strings.Contains(err.Error(), "NO_ROUTE") {
+			t.Errorf("%s: the first time: %v", name, err)
+		}
+		if err := put(); err != nil {
+			t.Errorf("%s: the second time: %v", name, err)
+		}
+		if _, ok, err := ch.Get(queue+name, true); err != nil || !ok {
+			t.Errorf("%s: nothing is there: %v", name, err)
+		}
+	}
+}
+
+// Why the broker has ended a connection is told: what it says is how somebody finds out that the consumer's time-out is another one, say.
+func TestReasonOfALostConnection(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("reason-%d", time.Now().UnixNano())
+	said := make(chan string, 100)
+	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue, Log: func(format string, args ...any) { said <- fmt.Sprintf(format, args...) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	publish(t, admin(t, u), queue, "a")
+	d := fetch(t, src, 1)[0]
+	for range 2 { // the broker ends the channel for the second one
+		if err := src.Ack(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = src.Fetch(ctx, 1)
+	}()
+	if line := <-said; !strings.Contains(line, "unknown delivery tag") {
+		t.Errorf("the log says %q", line)
+	}
+	cancel()
+	<-ended
+}
+
 // A dead letter that somebody moves back into the queue is a new job, whatever it went through before; and one that then has to wait
 // goes on from there.
 func TestDeadLetterMovedBack(t *testing.T) {
@@ -1001,5 +1070,53 @@ func TestDeadLetterOfLargeHeaders(t *testing.T) {
 		if m.Headers["x-flyball-reason"] != string(drain.ReasonRefused) || m.Headers["small"] != "kept" || !strings.Contains(string(m.Body), name) {
 			t.Errorf("%s: the dead letter says %v, small is %v, its body %s", name, m.Headers["x-flyball-reason"], m.Headers["small"], m.Body)
 		}
+	}
+}
+
+// A copy of a message goes to the queue that it is for and to no other, as urgent as it was.
+func TestCopies(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("copies-%d", time.Now().UnixNano())
+	ch := admin(t, u)
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, amqp.Table{"x-max-priority": int32(5)}); err != nil {
+		t.Fatal(err)
+	}
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue})
+	defer src.Close()
+	// The sender has it go to two queues (sender-selected distribution).
+	if err := ch.Publish("", queue+".other", false, false, amqp.Publishing{
+		DeliveryMode: amqp.Persistent, Body: []byte(`{"custom_id":"a"}`), Priority: 3, Headers: amqp.Table{"CC": []any{queue}, "kept": "yes"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() *drain.Delivery {
+		t.Helper()
+		ds, err := src.Fetch(t.Context(), 1)
+		if err != nil || len(ds) != 1 {
+			t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+		}
+		return ds[0]
+	}
+	if err := src.Retry(t.Context(), fetch(), time.Second, "refused"); err != nil {
+		t.Fatal(err)
+	}
+	d := fetch()
+	if d.Attempts != 1 {
+		t.Errorf("the job has %d attempts, want 1: it came twice", d.Attempts)
+	}
+	if err := src.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	m, ok, err := ch.Get(queue+".dead", true)
+	if err != nil || !ok {
+		t.Fatalf("there is no dead letter: %v", err)
+	}
+	if m.Priority != 3 || m.Headers["kept"] != "yes" || m.Headers["CC"] != nil {
+		t.Errorf("the dead letter has the priority %d and the headers %v", m.Priority, m.Headers)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if ds, err := src.Fetch(ctx, 1); err == nil {
+		t.Errorf("the job is there again: %s", ds[0].Where)
 	}
 }
