@@ -294,6 +294,9 @@ func hideSecrets(err error) {
 			continue
 		}
 		e.Problem, e.Suggestion = hideCredentials(e.Problem), hideCredentials(e.Suggestion)
+		if i := len(e.Key) - len(lastPart(e.Key)); e.Problem == "is unknown" { // a key that nobody knows may be anything
+			e.Key = e.Key[:i] + hideCredentials(e.Key[i:])
+		}
 	}
 }
 
@@ -308,7 +311,11 @@ func showsValue(problem string) bool {
 	return ok
 }
 
+// userInfo is what stands before the host of a URL: a user and a password.
+var userInfo = regexp.MustCompile(`://[^\s"']*@`)
+
 func hideCredentials(s string) string {
+	s = userInfo.ReplaceAllString(s, "://(hidden)@")
 	return looksSecret.ReplaceAllStringFunc(s, func(word string) string {
 		if !strings.ContainsAny(word, "0123456789") && !knownPrefix.MatchString(word) {
 			return word // a long word without digits is a name
@@ -319,7 +326,14 @@ func hideCredentials(s string) string {
 
 // lastName returns the last name of a full key, without an index.
 func lastName(key string) string {
-	key = key[strings.LastIndexByte(key, '.')+1:]
-	name, _, _ := strings.Cut(key, "[")
+	name, _, _ := strings.Cut(lastPart(key), "[")
 	return strings.ToLower(name)
+}
+
+// lastPart returns the last part of a full key, in its quotes when it has some.
+func lastPart(key string) string {
+	if rest, ok := strings.CutSuffix(key, `"`); ok {
+		return key[strings.LastIndexByte(rest, '"'):]
+	}
+	return key[strings.LastIndexByte(key, '.')+1:]
 }

@@ -143,6 +143,10 @@ func TestKeyInTheFile(t *testing.T) {
 		"[upstream.a]\nkey_prefix = KEY",
 		"key = 'KEY'",
 		"'KEY'",
+		"[[upstream.a.key]]\n'KEY' = 1",
+		"[upstream.a]\n'https://KEY@host' = 1",
+		"[upstream.a]\nbase_url = https://KEY@host",
+		"[upstream.a]\nbase_url = ['https://u:KEY@host']",
 	} {
 		for _, key := range []string{"sk-proj-verysecret", "gsk_verysecretverysecret", "AIzaVERYsecret0123456789abcdefghijk", "verysecret.0123456789012345.verysecret"} {
 			_, err := Parse("x.toml", []byte(strings.ReplaceAll(src, "KEY", key)))
@@ -157,6 +161,24 @@ func TestKeyInTheFile(t *testing.T) {
 					break
 				}
 			}
+		}
+	}
+}
+
+// A password in a URL has no form by which it would be told from a word, but its place.
+func TestPasswordInAURL(t *testing.T) {
+	for _, src := range []string{
+		"[upstream.a]\nbase_url = 'https://u:hunter@host'",
+		"[upstream.a]\nbase_url = https://u:hunter@host",
+		"[upstream.a]\nbase_url = https://u:p@hunter@host",
+		"[upstream.a]\nbase_url = ['https://:hunter@host']",
+		"[upstream.a]\n'https://u:hunter@host' = 1",
+		"[upstream.a]\nprovider = https://u:hunter@host",
+		"https://u:hunter@host",
+	} {
+		_, err := Parse("x.toml", []byte(src))
+		if err == nil || strings.Contains(err.Error(), "hunter") {
+			t.Errorf("%q gives %v", src, err)
 		}
 	}
 }

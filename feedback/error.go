@@ -29,6 +29,8 @@ import (
 //	reset, broken pipe, end in the middle          server_error   retryable: somebody gave up
 //	another reset of the stream (HTTP/2)           server_error   retryable: as above
 //	no route, network down                         server_error   retryable
+//	this machine has no file, port or memory       server_error   retryable: nothing was sent,
+//	left for a connection                                         and others are given back
 //	the name does not exist                        client_error   not retryable
 //	the name could not be resolved now             server_error   retryable
 //	a certificate, a version, not TLS at all       client_error   not retryable
@@ -107,6 +109,9 @@ func fromError(err error) Signal {
 	case isErrno(err, syscall.EHOSTUNREACH, wsaeHostUnreach), isErrno(err, syscall.ENETUNREACH, wsaeNetUnreach),
 		isErrno(err, syscall.ENETDOWN, 0):
 		return Signal{Class: ServerError, Retryable: true, Source: "conn:unreachable"}
+	case isErrno(err, syscall.EMFILE, wsaeManyFiles), isErrno(err, syscall.ENFILE, 0), isErrno(err, syscall.EADDRNOTAVAIL, wsaeAddrNotAvail),
+		isErrno(err, syscall.ENOBUFS, wsaeNoBufs), isErrno(err, syscall.ENOMEM, 0):
+		return Signal{Class: ServerError, Retryable: true, Source: "conn:no resources"}
 	case errors.Is(err, net.ErrClosed):
 		return Signal{Class: Canceled, Source: "conn:closed by us"}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
@@ -170,11 +175,14 @@ func tlsError(err error) (source string, ok bool) {
 // Winsock's numbers of the errors whose POSIX numbers package syscall has on Windows, too,
 // but which sockets there do not return. No other system uses numbers that large.
 const (
-	wsaeNetUnreach  = 10051
-	wsaeConnAborted = 10053
-	wsaeConnReset   = 10054
-	wsaeConnRefused = 10061
-	wsaeHostUnreach = 10065
+	wsaeManyFiles    = 10024
+	wsaeAddrNotAvail = 10049
+	wsaeNetUnreach   = 10051
+	wsaeConnAborted  = 10053
+	wsaeConnReset    = 10054
+	wsaeNoBufs       = 10055
+	wsaeConnRefused  = 10061
+	wsaeHostUnreach  = 10065
 )
 
 func isErrno(err error, posix syscall.Errno, winsock uintptr) bool {

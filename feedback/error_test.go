@@ -242,6 +242,9 @@ func TestOtherErrors(t *testing.T) {
 		}
 	}
 	wantError(t, noContext, syscall.ENETUNREACH, ServerError, true, "conn:unreachable")
+	for _, full := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.Errno(10055)} {
+		wantError(t, noContext, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", full)}, ServerError, true, "conn:no resources")
+	}
 	wantError(t, noContext, fmt.Errorf("x: %w", net.ErrClosed), Canceled, false, "conn:closed by us")
 	wantError(t, noContext, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, Timeout, true, "timeout:dial")
 	wantError(t, noContext, io.EOF, ServerError, true, "conn:eof")

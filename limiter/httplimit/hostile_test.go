@@ -135,6 +135,7 @@ func TestErrorsRepeatOnlyWhatDoesNoHarm(t *testing.T) {
 		{"the stream refused", errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer"), 2, 2},
 		{"nobody listens", &net.OpError{Op: "dial", Net: "tcp", Err: refused}, 2, 2},
 		{"no proxy listens", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: refused}, 2, 2},
+		{"no file left for a connection", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}, 2, 2},
 		{"a reset", &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, 1, 2},
 	} {
 		for method, want := range map[string]int{"POST": tt.post, "GET": tt.repeated} {

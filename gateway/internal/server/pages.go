@@ -67,6 +67,8 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
 // handler is what all requests go through.
 func (s *Server) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.handling.Add(1)
+		defer s.handling.Add(-1)
 		// A deadline stays with the connection, so each answer starts with a fresh one and leaves one for its last bytes.
 		stall := s.settings.Load().Server.WriteTimeout
 		rc := http.NewResponseController(w)

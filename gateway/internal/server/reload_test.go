@@ -183,6 +183,42 @@ func TestEndsInTime(t *testing.T) {
 	}
 }
 
+// What became of calls that the end cut off is in the log, too, also of those whose connection changed its protocol: they were paid for.
+func TestEndTellsOfEachCall(t *testing.T) {
+	checkGoroutines(t)
+	wait := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			hold(t, wait, ok)(w, r)
+			return
+		}
+		conn, buf := upgrade(t, w)
+		defer conn.Close()
+		_, _ = io.Copy(io.Discard, buf) // until the other side ends it
+	})
+	g := start(t, table(s, "max_limit=100\ninitial_limit=100")+"[gateway.server]\ndrain_timeout='100ms'\n")
+	const posts, upgrades = 8, 2
+	var callers sync.WaitGroup
+	for range posts {
+		callers.Go(func() {
+			if _, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat); err == nil {
+				t.Error("a call that does not end was not cut off")
+			}
+		})
+	}
+	for range upgrades {
+		fmt.Fprint(dial(t, g.Addr()), "GET /realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	}
+	eventually(t, "all in flight", func() bool { n, _ := g.inFlight("up"); return n == posts+upgrades })
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	callers.Wait()
+	if n := strings.Count(g.logged(), `"msg":"call"`); n != posts+upgrades {
+		t.Errorf("the log has lines of %d calls, want %d:\n%s", n, posts+upgrades, g.logged())
+	}
+}
+
 // A log that cannot be written, as on a full disk, holds nobody up and is counted.
 func TestLogThatCannotBeWritten(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {

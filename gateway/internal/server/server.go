@@ -54,6 +54,7 @@ type Server struct {
 	admin    *http.ServeMux
 	stats    stats
 	draining atomic.Bool
+	handling atomic.Int64 // requests that are being answered
 
 	demo          *demo // nil with a configuration
 	page          *ui.UI
@@ -257,6 +258,8 @@ func (s *Server) Log() *slog.Logger { return s.log }
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	set := s.settings.Load()
+	calls, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
 	if err != nil {
 		return err
@@ -272,6 +275,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	failed := make(chan error, len(servers))
 	for srv, l := range servers {
+		srv.BaseContext = func(net.Listener) context.Context { return calls }
 		go func() {
 			if srv.TLSConfig != nil {
 				failed <- srv.ServeTLS(l, "", "")
@@ -329,12 +333,26 @@ func (s *Server) Run(ctx context.Context) error {
 	for srv := range servers {
 		_ = srv.Close()
 	}
+	cut() // also those whose connection is the server's no more
+	s.handled()
 	<-batchesEnded
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
 	return err
 }
+
+// handled waits until calls that were cut off have told what became of them, in the log, in spans and to their guards; not for ever.
+func (s *Server) handled() {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(callsEnd); s.handling.Load() > 0 && time.Now().Before(end); {
+		<-tick.C
+	}
+}
+
+// callsEnd is how long calls that were cut off may take to tell so.
+const callsEnd = 2 * time.Second
 
 // httpServer returns a server with the bounds of set.
 func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Server, error) {
