@@ -334,3 +334,19 @@ func TestOTelAgents(t *testing.T) {
 		t.Errorf("%v, want %v", statuses, want)
 	}
 }
+
+// A collector writes a batch of thousands of spans in one line, and one that is sent again is there twice: each call counts once.
+func TestOTelBatches(t *testing.T) {
+	const spans = 8192
+	var batch strings.Builder
+	prompt := strings.Repeat("x", maxLine/spans+1)
+	for i := range spans {
+		fmt.Fprintf(&batch, `,{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"%016x","startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[{"key":"gen_ai.input.messages","value":{"stringValue":"%s"}}]}`,
+			i, 1_000_000_000+i, 2_000_000_000+i, prompt)
+	}
+	line := `{"resourceSpans":[{"scopeSpans":[{"spans":[` + batch.String()[1:] + `]}]}]}` + "\n"
+	tr := read(t, line+line, Options{})
+	if len(tr.Rows) != spans || len(tr.Notes) != 1 || !strings.Contains(tr.Notes[0], "8192 spans were there before") {
+		t.Errorf("%d requests, notes %q", len(tr.Rows), tr.Notes)
+	}
+}
