@@ -504,6 +504,25 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// A time that came in no world is not shown as one of 0.
+func TestDrawsNever(t *testing.T) {
+	never := scenario.DrawResult{Kind: "window", Event: "outage", Controller: "none", RoundTrip: time.Second, Settle: -1, Recover: -1}
+	groups := group([]string{"window"}, []scenario.Controller{{Name: "none"}}, []scenario.DrawResult{never})
+	var text bytes.Buffer
+	if err := writeGroups(&text, groups); err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Fields(strings.Split(text.String(), "\n")[1])
+	if got, want := strings.Join(line[9:], " "), "– – 1 – – 1 0"; got != want || groups[0].Settle != (quantiles{0, -1, -1, -1, -1, -1}) {
+		t.Errorf("settle and recover are %q, want %q; %+v", got, want, groups[0].Settle)
+	}
+	text.Reset()
+	writeDrawBoard(&text, groups, 1)
+	if row := "| 0.0000 | 0.0000 | – | 1 | – | 1 |"; !strings.Contains(text.String(), row) {
+		t.Errorf("%s has no %s", &text, row)
+	}
+}
+
 // A leaderboard that is interrupted says so and ranks nobody.
 func TestLeaderboardInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
