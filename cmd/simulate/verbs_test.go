@@ -461,6 +461,26 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// The files that were asked for are written when nobody reads stdout any more: a search of minutes is not lost.
+func TestFilesWithoutReader(t *testing.T) {
+	t.Chdir(workdir(t))
+	for _, c := range []struct{ args, file string }{
+		{"assert -q --seeds 2 --junit junit.xml --html assert.html suite.toml", "junit.xml"},
+		{"assert -q --seeds 2 --html assert.html suite.toml", "assert.html"},
+		{"compare -q --seeds 2 --scenarios small.toml --html compare.html none fixed-2", "compare.html"},
+		{"tune -q --keys backoff --points 1 --importance 0 --search-seeds 4 --seeds 2 --held-out held.toml --duration 20s --out tuned.toml small.toml", "tuned.toml"},
+	} {
+		var errs bytes.Buffer
+		code := run(t.Context(), append([]string{"simulate"}, strings.Fields(c.args)...), strings.NewReader(""), broken{}, &errs)
+		if code != exitInternal || !strings.Contains(errs.String(), "could not be written: no room") {
+			t.Errorf("%s: exit code %d, %s", c.args, code, &errs)
+		}
+		if text, err := os.ReadFile(c.file); err != nil || len(text) == 0 {
+			t.Errorf("%s: %v", c.args, err)
+		}
+	}
+}
+
 // Each cause of a law is explained.
 func TestCausesAreExplained(t *testing.T) {
 	for c := range adaptive.NumCauses {
