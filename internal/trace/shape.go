@@ -112,5 +112,5 @@ func scale(d time.Duration, by float64) time.Duration {
 	if by == 1 {
 		return d
 	}
-	return time.Duration(float64(d) * by)
+	return time.Duration(min(float64(d)*by, 1<<62)) // beyond it would be before the start
 }

@@ -350,3 +350,12 @@ func TestOTelBatches(t *testing.T) {
 		t.Errorf("%d requests, notes %q", len(tr.Rows), tr.Notes)
 	}
 }
+
+// A trace of months, a thousand times slower, lasts longer than a duration can be, and ends all the same.
+func TestDemandOfCenturies(t *testing.T) {
+	tr := &Trace{Name: "t", Rows: []Row{{At: 0}, {At: 120 * 24 * time.Hour}}}
+	d, err := tr.Demand(DemandOptions{TimeScale: 1000, Duration: time.Minute})
+	if err != nil || len(d.Rows) != 1 || d.Rows[0].At != 0 {
+		t.Errorf("%+v, %v; want one request at 0", d, err)
+	}
+}
