@@ -612,6 +612,16 @@ func TestInterruptKeepsFiles(t *testing.T) {
 	}
 }
 
+// The instants of a file of decisions are read as they were written.
+func TestEventsKeepInstants(t *testing.T) {
+	for at := time.Duration(0); at < time.Minute; at += 123_456_789 {
+		text := fmt.Sprintf(`{"scenario":"a","controller":"ours","seed":1,"at_s":%v,"limit":4,"pace_rps":0,"cause":"start","binding":"limit"}`, at.Seconds())
+		if a, err := readEvents(strings.NewReader(text), "f", "", "ours", 1); err != nil || a.decisions[0].At != at {
+			t.Fatalf("%v is read as %+v, %v", at, a, err)
+		}
+	}
+}
+
 // Whatever the file of decisions has, it is read or refused with a line.
 func FuzzReadEvents(f *testing.F) {
 	f.Add(`{"scenario":"a","controller":"ours","seed":1,"at_s":0,"limit":4,"pace_rps":0,"cause":"start","binding":"limit"}` + "\n")
