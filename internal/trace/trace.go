@@ -78,6 +78,7 @@ type Trace struct {
 	// Notes say what the reader did beside reading, in sentences.
 	Notes []string
 
+	window    time.Duration       // how long a part of a trace is; 0 for a whole one
 	unordered bool                // rows may come in any order
 	spans     map[string]struct{} // of OTel, those that were read
 	twice     int                 // how many spans were there before

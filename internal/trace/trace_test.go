@@ -359,3 +359,33 @@ func TestDemandOfCenturies(t *testing.T) {
 		t.Errorf("%+v, %v; want one request at 0", d, err)
 	}
 }
+
+// A part of a trace keeps its rate, also where no request came at its ends.
+func TestWindowKeepsRate(t *testing.T) {
+	tr := &Trace{Name: "t", Rows: []Row{{At: 0}, {At: 100 * time.Second}, {At: 101 * time.Second}, {At: 1000 * time.Second}}}
+	for _, c := range []struct {
+		from, to, duration, lasts time.Duration
+		at                        []time.Duration
+	}{
+		{50 * time.Second, 250 * time.Second, 0, 200 * time.Second, []time.Duration{50 * time.Second, 51 * time.Second}},
+		{50 * time.Second, 250 * time.Second, 400 * time.Second, 400 * time.Second, []time.Duration{50 * time.Second, 51 * time.Second, 250 * time.Second, 251 * time.Second}},
+		{990 * time.Second, 0, 0, 260 * time.Second, []time.Duration{10 * time.Second}}, // and the mean gap after the last
+		{990 * time.Second, time.Hour, 0, 260 * time.Second, []time.Duration{10 * time.Second}},
+	} {
+		w, err := tr.Window(c.from, c.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := w.Demand(DemandOptions{Duration: c.duration})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var at []time.Duration
+		for _, r := range d.Rows {
+			at = append(at, r.At)
+		}
+		if d.Duration != c.lasts || !slices.Equal(at, c.at) {
+			t.Errorf("from %v to %v: %v in %v, want %v in %v", c.from, c.to, at, d.Duration, c.at, c.lasts)
+		}
+	}
+}
