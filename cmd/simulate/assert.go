@@ -246,16 +246,18 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 	if !c.Bool("update") {
 		return nil
 	}
+	var errs []error // the baseline is written although nobody reads what changed
 	if baseline != nil {
 		if err := e.changes(c, baseline, a.report); err != nil {
-			return internal(err)
+			errs = append(errs, fmt.Errorf("what changed could not be written: %w", err))
 		}
 	}
 	if err := writeFile(baselinePath, func(w io.Writer) error { return report.WriteJSON(w, slim(a.report)) }); err != nil {
-		return internal(fmt.Errorf("the baseline could not be written: %w", err))
+		errs = append(errs, fmt.Errorf("the baseline could not be written: %w", err))
+	} else {
+		e.say(c, "wrote %s", baselinePath)
 	}
-	e.say(c, "wrote %s", baselinePath)
-	return nil
+	return internalAll(errs)
 }
 
 // slim is a report without what changes over time: what a baseline is compared by.
@@ -334,6 +336,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 			counts[r.State]++
 		}
 	}
+	var errs []error // a file is written although nobody reads the results
 	err := e.write(func(w io.Writer) error {
 		if c.Bool("json") {
 			return writeResults(w, all)
@@ -353,18 +356,19 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 		return err
 	})
 	if err != nil {
-		return internal(fmt.Errorf("the results could not be written: %w", err))
+		errs = append(errs, fmt.Errorf("the results could not be written: %w", err))
 	}
 	if c.Bool("github") || os.Getenv("GITHUB_ACTIONS") == "true" {
 		if err := e.annotate(c, all); err != nil {
-			return internal(err)
+			errs = append(errs, fmt.Errorf("the annotations could not be written: %w", err))
 		}
 	}
 	if path := c.String("junit"); path != "" {
 		if err := writeFile(path, func(w io.Writer) error { return writeJUnit(w, all) }); err != nil {
-			return internal(fmt.Errorf("%s could not be written: %w", path, err))
+			errs = append(errs, fmt.Errorf("%s could not be written: %w", path, err))
+		} else {
+			e.say(c, "wrote %s", path)
 		}
-		e.say(c, "wrote %s", path)
 	}
 	if path := c.String("html"); path != "" {
 		var parts []*report.Report
@@ -377,11 +381,14 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 			err = writeReport(path, r)
 		}
 		if err != nil {
-			return internal(fmt.Errorf("the report could not be written: %w", err))
+			errs = append(errs, fmt.Errorf("the report could not be written: %w", err))
+		} else {
+			e.say(c, "wrote %s", path)
 		}
-		e.say(c, "wrote %s", path)
 	}
 	switch {
+	case len(errs) > 0:
+		return internalAll(errs)
 	case counts[suite.Broken] > 0:
 		return &exitError{exitAssertion, fmt.Errorf("%d of %d bounds are broken", counts[suite.Broken], counts[suite.Broken]+counts[suite.Kept]+counts[suite.Inconclusive])}
 	case counts[suite.Inconclusive] > 0:

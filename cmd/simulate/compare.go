@@ -132,14 +132,22 @@ func (e *env) compareAction(c *cli.Context) error {
 		}
 		return contrast.WriteText(w, report.TextOptions{Color: color(e.stdout)})
 	})
+	var errs []error // the page is written although nobody reads the comparison
 	if err != nil {
-		return internal(fmt.Errorf("the comparison could not be written: %w", err))
+		errs = append(errs, fmt.Errorf("the comparison could not be written: %w", err))
 	}
 	if html := c.String("html"); html != "" {
 		if err := writeReport(html, r); err != nil {
-			return internal(fmt.Errorf("the report could not be written: %w; the comparison above is complete; name another file with --html", err))
+			errs = append(errs, fmt.Errorf("the report could not be written: %w; the comparison is complete; name another file with --html", err))
+		} else {
+			e.say(c, "wrote %s", html)
 		}
-		e.say(c, "wrote %s", html)
+	}
+	if err := internalAll(errs); err != nil {
+		if runErr == nil {
+			return err
+		}
+		e.exit(err) // an interruption has the last word
 	}
 	return runErr
 }

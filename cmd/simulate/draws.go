@@ -63,7 +63,7 @@ Examples:
 	}
 }
 
-// quantiles of one measure over draws.
+// quantiles of one measure over draws; -1 where none has it.
 type quantiles struct {
 	N   int     `json:"n"`
 	P5  float64 `json:"p5"`
@@ -267,11 +267,23 @@ func group(kinds []string, cs []scenario.Controller, rs []scenario.DrawResult) [
 func quantilesOf(xs []float64) (q quantiles) {
 	slices.Sort(xs)
 	q.N = len(xs)
-	at := func(p float64) float64 { v, _ := stats.Percentile(xs, p); return finite(v) }
-	if q.N > 0 {
-		q.P5, q.P25, q.P50, q.P75, q.P95 = at(5), at(25), at(50), at(75), at(95)
+	at := func(p float64) float64 {
+		v, ok := stats.Percentile(xs, p)
+		if !ok {
+			v = math.NaN() // what never came is no time of 0
+		}
+		return finite(v)
 	}
+	q.P5, q.P25, q.P50, q.P75, q.P95 = at(5), at(25), at(50), at(75), at(95)
 	return q
+}
+
+// came writes a quantile that is not negative.
+func came(format string, v float64) string {
+	if v < 0 {
+		return "–"
+	}
+	return fmt.Sprintf(format, v)
 }
 
 func listDraws(w io.Writer, rs []scenario.DrawResult) error {
@@ -307,9 +319,9 @@ func writeGroups(w io.Writer, gs []drawGroup) error {
 		if i > 0 && g.Kind != gs[i-1].Kind && (g.Kind == allKinds || g.Controller != gs[i-1].Controller) {
 			fmt.Fprintln(t, strings.Repeat("\t", 15))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%.3f\t%.3f\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%d\t%.1fs\t%.1fs\t%d\t%d\n", g.Kind, g.Controller, g.Rejected.N,
-			g.Goodput.P5, g.Goodput.P50, share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95),
-			g.Settle.P50, g.Settle.P95, g.Unsettled, g.Recover.P50, g.Recover.P95, g.Unrecovered, g.Lost)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%d\t%d\n", g.Kind, g.Controller, g.Rejected.N,
+			came("%.3f", g.Goodput.P5), came("%.3f", g.Goodput.P50), share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95),
+			came("%.1f", g.Settle.P50), came("%.1f", g.Settle.P95), g.Unsettled, came("%.1fs", g.Recover.P50), came("%.1fs", g.Recover.P95), g.Unrecovered, g.Lost)
 	}
 	if err := t.Flush(); err != nil {
 		return err

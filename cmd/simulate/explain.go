@@ -194,7 +194,7 @@ func readEvents(r io.Reader, path, name, controller string, seed uint64) (*accou
 			name = ev.Scenario
 		}
 		if ev.Scenario == name && ev.Controller == controller && ev.Seed == seed {
-			a.decisions = append(a.decisions, report.Decision{At: time.Duration(ev.At * 1e9), Limit: ev.Limit, Pace: ev.Pace, Cause: ev.Cause, Binding: ev.Binding})
+			a.decisions = append(a.decisions, report.Decision{At: time.Duration(math.Round(ev.At * 1e9)), Limit: ev.Limit, Pace: ev.Pace, Cause: ev.Cause, Binding: ev.Binding})
 		}
 	}
 	if err := sc.Err(); err != nil {

@@ -197,8 +197,9 @@ func writeDrawBoard(w io.Writer, groups []drawGroup, n int) {
 		if g.Kind != allKinds && !strings.HasPrefix(g.Controller, "ours") {
 			continue // all others by kind: simulate draws
 		}
-		fmt.Fprintf(w, "| %s | %s | %d | %.3f | %.3f | %.3f | %s | %s | %s | %s | %.1f | %d | %.1f | %d |\n", g.Kind, g.Controller, g.Rejected.N, g.Goodput.P5, g.Goodput.P25, g.Goodput.P50,
-			share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95), g.Settle.P50, g.Unsettled, g.Recover.P50, g.Unrecovered)
+		fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d | %s | %d |\n", g.Kind, g.Controller, g.Rejected.N,
+			came("%.3f", g.Goodput.P5), came("%.3f", g.Goodput.P25), came("%.3f", g.Goodput.P50),
+			share(g.Rejected.P50), share(g.Rejected.P95), share(g.Steady.P50), share(g.Steady.P95), came("%.1f", g.Settle.P50), g.Unsettled, came("%.1f", g.Recover.P50), g.Unrecovered)
 	}
 	fmt.Fprintln(w)
 }

@@ -91,6 +91,9 @@ func (e *env) loadAction(c *cli.Context) error {
 		}
 		results = append(results, res)
 		sc.Runs = append(sc.Runs, res.Run(ctl.Name, ctl.Ours, p.cfg.Duration))
+		if res.Broken > 0 {
+			fmt.Fprintf(e.stderr, "simulate: %s: %d answers were a success with an error in the body, and count as failed\n", ctl.Name, res.Broken)
+		}
 		plan, send := res.Gap()
 		if res.OK > 0 {
 			fmt.Fprintf(e.stderr, "simulate: %s: statuses %v; p99 %v from the intended start, %v from the send; the latest request started %v late\n",
@@ -193,6 +196,7 @@ func (e *env) loadPlan(c *cli.Context) (*loadPlan, error) {
 func (p *loadPlan) run(ctx context.Context, ctl scenario.Controller) (*load.Result, error) {
 	cfg := p.cfg
 	cfg.Caller = ctl.Caller()
+	cfg.Transport = httplimit.Config{Provider: p.upstream.Provider, Rules: p.file.FeedbackRules()} // what an answer means is the same without a guard
 	if law := ctl.Law(&p.upstream.Settings, cfg.Seed); law != nil {
 		gc := p.upstream.Config()
 		if !ctl.Ours {
@@ -205,7 +209,6 @@ func (p *loadPlan) run(ctx context.Context, ctl scenario.Controller) (*load.Resu
 		}
 		defer guard.Close()
 		cfg.Guard = guard
-		cfg.Transport = httplimit.Config{Provider: p.upstream.Provider, Rules: p.file.FeedbackRules()}
 	}
 	return load.Run(ctx, cfg)
 }

@@ -145,6 +145,9 @@ func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 			errs = append(errs, fmt.Errorf("--from, --window: %w", err))
 		}
 	}
+	if d := c.Duration("duration"); d < 0 || d > maxDuration { // before as many requests as come in it are made
+		errs = append(errs, fmt.Errorf("--duration is %v, must be %v to %v", d, minDuration, maxDuration))
+	}
 	for _, name := range []string{"time-scale", "rate-scale"} {
 		if c.Float64(name) == 0 { // which Demand takes for 1
 			errs = append(errs, fmt.Errorf("--%s is 0, must be more: 1 leaves the trace as it is", name))
@@ -157,7 +160,7 @@ func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 	if err != nil {
 		return p, err
 	}
-	if d.Duration < time.Second || d.Duration > 1000*time.Hour {
+	if d.Duration < minDuration || d.Duration > maxDuration {
 		return p, fmt.Errorf("the replay lasts %v, must be 1s to 1000h: set --duration or --time-scale", d.Duration)
 	}
 	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))

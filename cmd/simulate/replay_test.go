@@ -50,6 +50,7 @@ func TestReplayMisuse(t *testing.T) {
 		{"replay --rate-scale 0.0000001 -", azureTrace(5), "out of range"},
 		{"replay --time-scale 0 -", azureTrace(5), "--time-scale is 0"},
 		{"replay --seeds 0 -", azureTrace(5), "--seeds is 0"},
+		{"replay --duration 2000000h -", azureTrace(5), "--duration is 2000000h0m0s, must be 1s to 1000h0m0s"},
 	} {
 		out, errs, code := simulate(t.Context(), c.stdin, strings.Fields(c.args)...)
 		if code != exitMisuse || !strings.Contains(errs, c.want) || out != "" {

@@ -198,14 +198,19 @@ func (e *env) tuneAction(c *cli.Context) error {
 		_, err := io.WriteString(w, toml.String())
 		return err
 	})
+	var errs []error // the file is written although nobody reads the result
 	if err != nil {
-		return internal(fmt.Errorf("the result could not be written: %w", err))
+		errs = append(errs, fmt.Errorf("the result could not be written: %w", err))
 	}
 	if path := c.String("out"); path != "" {
 		if err := writeFile(path, func(w io.Writer) error { _, err := io.WriteString(w, toml.String()); return err }); err != nil {
-			return internal(fmt.Errorf("%s could not be written: %w; the result is above", path, err))
+			errs = append(errs, fmt.Errorf("%s could not be written: %w", path, err))
+		} else {
+			e.say(c, "wrote %s", path)
 		}
-		e.say(c, "wrote %s", path)
+	}
+	if err := internalAll(errs); err != nil {
+		return err
 	}
 	e.say(c, "%d runs, %d events", t.lab.Trials, t.lab.Events)
 	return nil

@@ -461,6 +461,26 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// The files that were asked for are written when nobody reads stdout any more: a search of minutes is not lost.
+func TestFilesWithoutReader(t *testing.T) {
+	t.Chdir(workdir(t))
+	for _, c := range []struct{ args, file string }{
+		{"assert -q --seeds 2 --junit junit.xml --html assert.html suite.toml", "junit.xml"},
+		{"assert -q --seeds 2 --html assert.html suite.toml", "assert.html"},
+		{"compare -q --seeds 2 --scenarios small.toml --html compare.html none fixed-2", "compare.html"},
+		{"tune -q --keys backoff --points 1 --importance 0 --search-seeds 4 --seeds 2 --held-out held.toml --duration 20s --out tuned.toml small.toml", "tuned.toml"},
+	} {
+		var errs bytes.Buffer
+		code := run(t.Context(), append([]string{"simulate"}, strings.Fields(c.args)...), strings.NewReader(""), broken{}, &errs)
+		if code != exitInternal || !strings.Contains(errs.String(), "could not be written: no room") {
+			t.Errorf("%s: exit code %d, %s", c.args, code, &errs)
+		}
+		if text, err := os.ReadFile(c.file); err != nil || len(text) == 0 {
+			t.Errorf("%s: %v", c.args, err)
+		}
+	}
+}
+
 // Each cause of a law is explained.
 func TestCausesAreExplained(t *testing.T) {
 	for c := range adaptive.NumCauses {
@@ -502,6 +522,25 @@ func TestFullDisk(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A time that came in no world is not shown as one of 0.
+func TestDrawsNever(t *testing.T) {
+	never := scenario.DrawResult{Kind: "window", Event: "outage", Controller: "none", RoundTrip: time.Second, Settle: -1, Recover: -1}
+	groups := group([]string{"window"}, []scenario.Controller{{Name: "none"}}, []scenario.DrawResult{never})
+	var text bytes.Buffer
+	if err := writeGroups(&text, groups); err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Fields(strings.Split(text.String(), "\n")[1])
+	if got, want := strings.Join(line[9:], " "), "– – 1 – – 1 0"; got != want || groups[0].Settle != (quantiles{0, -1, -1, -1, -1, -1}) {
+		t.Errorf("settle and recover are %q, want %q; %+v", got, want, groups[0].Settle)
+	}
+	text.Reset()
+	writeDrawBoard(&text, groups, 1)
+	if row := "| 0.0000 | 0.0000 | – | 1 | – | 1 |"; !strings.Contains(text.String(), row) {
+		t.Errorf("%s has no %s", &text, row)
+	}
 }
 
 // A leaderboard that is interrupted says so and ranks nobody.
@@ -570,6 +609,16 @@ func TestInterruptKeepsFiles(t *testing.T) {
 	log, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 	if err != nil || !bytes.HasSuffix(log, []byte("}\n")) || !bytes.Contains(log, []byte(`"scenario":"held"`)) {
 		t.Errorf("events.jsonl: %v, ends with %.100q", err, log[max(0, len(log)-100):])
+	}
+}
+
+// The instants of a file of decisions are read as they were written.
+func TestEventsKeepInstants(t *testing.T) {
+	for at := time.Duration(0); at < time.Minute; at += 123_456_789 {
+		text := fmt.Sprintf(`{"scenario":"a","controller":"ours","seed":1,"at_s":%v,"limit":4,"pace_rps":0,"cause":"start","binding":"limit"}`, at.Seconds())
+		if a, err := readEvents(strings.NewReader(text), "f", "", "ours", 1); err != nil || a.decisions[0].At != at {
+			t.Fatalf("%v is read as %+v, %v", at, a, err)
+		}
 	}
 }
 

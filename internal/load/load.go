@@ -74,7 +74,7 @@ type Config struct {
 // Result is what happened.
 type Result struct {
 	// Offered is how many requests were meant to start; OK, Failed, Refused and Unfinished add up to it. OK is an answer below
-	// 400 that was read to its end. Refused was turned away by the guard. Unfinished had no answer when the drain ended,
+	// 400 that was read to its end and has no error in its body. Refused was turned away by the guard. Unfinished had no answer when the drain ended,
 	// or had not even been started, as all clients were waiting.
 	Offered, OK, Failed, Refused, Unfinished int64
 	// InTime is how many of OK ended within Duration.
@@ -83,6 +83,8 @@ type Result struct {
 	// an attempt without one.
 	Sent, Rejected int64
 	Statuses       map[int]int64
+	// Broken is how many of Failed were answered with a success that has an error in its body, as streams of language models can have.
+	Broken int64
 	// Latencies are those of the successes, from when they were meant to start; FromSend from when their caller's
 	// goroutine really began.
 	Latencies, FromSend []time.Duration
@@ -356,6 +358,9 @@ func (l *runner) request(ctx context.Context, due time.Duration, k int) bool {
 		l.r.Unfinished++
 	default:
 		l.r.Failed++
+		if errors.Is(err, errBody) {
+			l.r.Broken++
+		}
 	}
 	return err == nil
 }
@@ -384,14 +389,19 @@ func (l *runner) attempt(ctx context.Context, n int) (after time.Duration, err e
 	if err != nil {
 		return -2, err
 	}
-	prefix, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	watch := feedback.NewWatcher(resp.Body, feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
+		Status: resp.StatusCode, Header: resp.Header, Provider: l.cfg.Transport.Provider, Rules: l.cfg.Transport.Rules}})
+	prefix, err := io.ReadAll(io.LimitReader(watch, 1<<16))
 	if err == nil {
-		_, err = io.Copy(io.Discard, resp.Body)
+		_, err = io.Copy(io.Discard, watch)
 	}
-	if e := resp.Body.Close(); err == nil {
+	if e := watch.Close(); err == nil {
 		err = e
 	}
-	if err != nil || resp.StatusCode < 400 {
+	switch {
+	case err == nil && watch.Report().Refused:
+		return -2, errBody
+	case err != nil || resp.StatusCode < 400:
 		return -2, err
 	}
 	s := feedback.Parse(feedback.Answer{Status: resp.StatusCode, Header: resp.Header, Body: prefix, Now: time.Now()})
@@ -425,7 +435,10 @@ func (l *runner) rest(n int, after time.Duration) time.Duration {
 	return time.Duration((1 - p.Jitter*rand.Float64()) * float64(most))
 }
 
-var errStatus = errors.New("load: status")
+var (
+	errStatus = errors.New("load: status")
+	errBody   = errors.New("load: an error in the body of a success")
+)
 
 // add counts one into an element that may not be there yet.
 func add(xs *[]float64, i int) {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -176,6 +177,27 @@ func TestBadConfig(t *testing.T) {
 	} {
 		if _, err := Run(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "load: ") {
 			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// A stream of a language model that begins as a success and ends in an error is none, with a guard and without.
+func TestErrorInBody(t *testing.T) {
+	const stream = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n"
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, stream)
+	}))
+	defer web.Close()
+	guard, err := limiter.New(limiter.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer guard.Close()
+	for _, g := range []*limiter.Guard{nil, guard} {
+		r := run(t, Config{URL: web.URL, Rate: 100, Constant: true, Duration: 100 * time.Millisecond, Drain: time.Second, Guard: g})
+		if r.Offered != 9 || r.OK != 0 || r.Broken != r.Failed || r.Failed == 0 || r.Statuses[200] == 0 {
+			t.Errorf("guard %v: %d offered, %d ok, %d failed, %d of them broken, statuses %v", g != nil, r.Offered, r.OK, r.Failed, r.Broken, r.Statuses)
 		}
 	}
 }

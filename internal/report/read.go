@@ -384,7 +384,7 @@ func joinRun(a, b *Run) (*Run, error) {
 			out.PerSeed = slices.Insert(out.PerSeed, i, s)
 			continue
 		}
-		if x := out.PerSeed[i]; x.Offered != s.Offered || x.OK != s.OK || x.Sent != s.Sent || x.Rejected429 != s.Rejected429 {
+		if differ(&out.PerSeed[i].Summary, &s.Summary) {
 			return nil, &DiffersError{a.Controller, s.Seed}
 		}
 	}
@@ -393,6 +393,15 @@ func joinRun(a, b *Run) (*Run, error) {
 	}
 	out.Summary = MergeSeeds(out.PerSeed)
 	return &out, nil
+}
+
+// differ reports whether two summaries of a seed cannot be of the same run: a count differs, or a figure that both know.
+func differ(a, b *Summary) bool {
+	return a.Offered != b.Offered || a.OK != b.OK || a.Sent != b.Sent || a.Rejected429 != b.Rejected429 ||
+		slices.ContainsFunc(figures, func(f Figure) bool {
+			x, y := f.Of(a), f.Of(b)
+			return x != y && !math.IsNaN(x) && !math.IsNaN(y)
+		})
 }
 
 // A DiffersError says that two reports have the same seed of a controller, and not the same figures.

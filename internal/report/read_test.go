@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 )
 
 // full is a report with everything that a report can have.
@@ -139,11 +140,16 @@ func TestJoin(t *testing.T) {
 
 	other := full()
 	other.Scenarios[0].Runs[0].PerSeed[1].OK++
+	slower := full() // as many calls, and other latencies
+	slower.Scenarios[0].Runs[0].PerSeed[1].P99 += time.Second
 	longer := full()
 	longer.Scenarios[0].Duration *= 2
-	for name, r := range map[string]*Report{"seed 2 differs": other, "cannot be compared": longer} {
-		if _, err := Join(all, r); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%v, want %q", err, name)
+	for _, c := range []struct {
+		r    *Report
+		want string
+	}{{other, "seed 2 differs"}, {slower, "seed 2 differs"}, {longer, "cannot be compared"}} {
+		if _, err := Join(all, c.r); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
 	if _, err := Join(); err == nil {

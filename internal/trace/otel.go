@@ -17,6 +17,8 @@ type otlp struct {
 }
 
 type otelSpan struct {
+	TraceID    string          `json:"traceId"`
+	SpanID     string          `json:"spanId"`
 	Start      json.RawMessage `json:"startTimeUnixNano"`
 	End        json.RawMessage `json:"endTimeUnixNano"`
 	Attributes []struct {
@@ -52,7 +54,7 @@ func (t *Trace) otel(m *maker, n int, line []byte) error {
 		for _, s := range r.ScopeSpans {
 			for i := range s.Spans {
 				cells, ok := s.Spans[i].cells()
-				if !ok {
+				if !ok || t.before(&s.Spans[i]) {
 					continue
 				}
 				row, err := m.row(n, func(column string) (string, bool) { v, ok := cells[column]; return v, ok })
@@ -66,6 +68,23 @@ func (t *Trace) otel(m *maker, n int, line []byte) error {
 		}
 	}
 	return nil
+}
+
+// before reports whether a span was there before: an exporter or a collector that saw no answer sends a batch again.
+func (t *Trace) before(s *otelSpan) bool {
+	if s.TraceID == "" || s.SpanID == "" {
+		return false
+	}
+	key := s.TraceID + "/" + s.SpanID + "/" + plainText(s.Start)
+	if _, ok := t.spans[key]; ok {
+		t.twice++
+		return true
+	}
+	if t.spans == nil {
+		t.spans = map[string]struct{}{}
+	}
+	t.spans[key] = struct{}{}
+	return false
 }
 
 // cells are the fields of a span; ok is false for one that is no call of a language model.

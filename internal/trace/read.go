@@ -78,6 +78,9 @@ func Read(name string, from io.Reader, opt Options) (*Trace, error) {
 	if len(t.Rows) == 0 && format == OTel {
 		return nil, noSpans(name)
 	}
+	if t.twice > 0 {
+		t.Notes = append(t.Notes, fmt.Sprintf("%d spans were there before, as an exporter that tries again delivers them; each counts once", t.twice))
+	}
 	if len(t.Rows) == 0 {
 		return nil, &RowError{File: name, Row: 1, Text: "has no request", Fix: "give a trace with at least one row"}
 	}
@@ -263,11 +266,15 @@ func (t *Trace) csvError(err error) error {
 func (t *Trace) readJSON(in *bufio.Reader, m *maker, need []string, prefixes bool) error {
 	var last int
 	seen := map[int64]struct{}{}
+	most, fix := maxLine, "one request is one line"
+	if t.Format == OTel {
+		most, fix = maxBatch, "set send_batch_max_size of the collector's batch processor"
+	}
 	for n := 1; ; n++ {
-		line, err := readLine(in)
+		line, err := readLine(in, most)
 		if err != nil && err != io.EOF {
 			if errors.Is(err, errLong) {
-				return &RowError{File: t.Name, Row: n, Text: fmt.Sprintf("is longer than %d bytes", maxLine), Fix: "one request is one line"}
+				return &RowError{File: t.Name, Row: n, Text: fmt.Sprintf("is longer than %d bytes", most), Fix: fix}
 			}
 			return fmt.Errorf("trace: %s cannot be read: %w", t.Name, err)
 		}
@@ -342,12 +349,12 @@ func reused(raw json.RawMessage, seen map[int64]struct{}) (n int64) {
 
 var errLong = errors.New("line too long")
 
-// readLine returns the next line without its end; the last one comes with io.EOF.
-func readLine(in *bufio.Reader) ([]byte, error) {
+// readLine returns the next line, of at most so many bytes, without its end; the last one comes with io.EOF.
+func readLine(in *bufio.Reader, most int) ([]byte, error) {
 	var long []byte
 	for {
 		part, err := in.ReadSlice('\n')
-		if len(long)+len(part) > maxLine {
+		if len(long)+len(part) > most {
 			return nil, errLong
 		}
 		switch {

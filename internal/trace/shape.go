@@ -5,7 +5,16 @@ import (
 	"time"
 )
 
-// Window returns the requests that came in [from, to), with from as their start. A to of 0 means the end.
+// extent is when a trace begins and how long it lasts. A part of one has the bounds that it was cut at; else the last request is followed by a mean gap.
+func (t *Trace) extent() (start, period time.Duration) {
+	if t.window > 0 {
+		return 0, t.window
+	}
+	return t.Rows[0].At, t.Span() + max(t.Span()/time.Duration(len(t.Rows)), time.Millisecond)
+}
+
+// Window returns the requests that came in [from, to), with from as their start. A to of 0 means the end. It lasts as long whether or not requests came at
+// its ends.
 func (t *Trace) Window(from, to time.Duration) (*Trace, error) {
 	if to == 0 {
 		to = MaxAt + 1
@@ -14,6 +23,10 @@ func (t *Trace) Window(from, to time.Duration) (*Trace, error) {
 		return nil, fmt.Errorf("trace: the window from %v to %v is empty: give from < to", from, to)
 	}
 	w := *t
+	if len(t.Rows) > 0 {
+		start, period := t.extent()
+		w.window = min(to, start+period) - from
+	}
 	w.Rows = nil
 	for _, r := range t.Rows {
 		if r.At >= from && r.At < to {
@@ -60,9 +73,7 @@ func (t *Trace) Demand(opt DemandOptions) (*Demand, error) {
 	if len(t.Rows) == 0 {
 		return nil, fmt.Errorf("trace: %s has no request", t.Name)
 	}
-	// The last request is followed by a mean gap before the trace begins again.
-	period := t.Span() + max(t.Span()/time.Duration(len(t.Rows)), time.Millisecond)
-	start := t.Rows[0].At
+	start, period := t.extent()
 	d := &Demand{Duration: opt.Duration}
 	if d.Duration == 0 {
 		d.Duration = scale(period, opt.TimeScale)
@@ -112,5 +123,5 @@ func scale(d time.Duration, by float64) time.Duration {
 	if by == 1 {
 		return d
 	}
-	return time.Duration(float64(d) * by)
+	return time.Duration(min(float64(d)*by, 1<<62)) // beyond it would be before the start
 }

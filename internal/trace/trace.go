@@ -78,7 +78,10 @@ type Trace struct {
 	// Notes say what the reader did beside reading, in sentences.
 	Notes []string
 
-	unordered bool // rows may come in any order
+	window    time.Duration       // how long a part of a trace is; 0 for a whole one
+	unordered bool                // rows may come in any order
+	spans     map[string]struct{} // of OTel, those that were read
+	twice     int                 // how many spans were there before
 }
 
 // Span returns the time from the first to the last request.
@@ -101,6 +104,8 @@ const (
 	maxRows = 50_000_000
 	// maxLine is the longest line, in bytes.
 	maxLine = 4 << 20
+	// maxBatch is the longest line of OTel, which has a batch of spans: 8192 with the collector's defaults, each with its prompt where those are kept.
+	maxBatch = 256 << 20
 )
 
 // RowError says what is wrong with one row, and what to do about it.

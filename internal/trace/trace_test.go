@@ -334,3 +334,58 @@ func TestOTelAgents(t *testing.T) {
 		t.Errorf("%v, want %v", statuses, want)
 	}
 }
+
+// A collector writes a batch of thousands of spans in one line, and one that is sent again is there twice: each call counts once.
+func TestOTelBatches(t *testing.T) {
+	const spans = 8192
+	var batch strings.Builder
+	prompt := strings.Repeat("x", maxLine/spans+1)
+	for i := range spans {
+		fmt.Fprintf(&batch, `,{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"%016x","startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[{"key":"gen_ai.input.messages","value":{"stringValue":"%s"}}]}`,
+			i, 1_000_000_000+i, 2_000_000_000+i, prompt)
+	}
+	line := `{"resourceSpans":[{"scopeSpans":[{"spans":[` + batch.String()[1:] + `]}]}]}` + "\n"
+	tr := read(t, line+line, Options{})
+	if len(tr.Rows) != spans || len(tr.Notes) != 1 || !strings.Contains(tr.Notes[0], "8192 spans were there before") {
+		t.Errorf("%d requests, notes %q", len(tr.Rows), tr.Notes)
+	}
+}
+
+// A trace of months, a thousand times slower, lasts longer than a duration can be, and ends all the same.
+func TestDemandOfCenturies(t *testing.T) {
+	tr := &Trace{Name: "t", Rows: []Row{{At: 0}, {At: 120 * 24 * time.Hour}}}
+	d, err := tr.Demand(DemandOptions{TimeScale: 1000, Duration: time.Minute})
+	if err != nil || len(d.Rows) != 1 || d.Rows[0].At != 0 {
+		t.Errorf("%+v, %v; want one request at 0", d, err)
+	}
+}
+
+// A part of a trace keeps its rate, also where no request came at its ends.
+func TestWindowKeepsRate(t *testing.T) {
+	tr := &Trace{Name: "t", Rows: []Row{{At: 0}, {At: 100 * time.Second}, {At: 101 * time.Second}, {At: 1000 * time.Second}}}
+	for _, c := range []struct {
+		from, to, duration, lasts time.Duration
+		at                        []time.Duration
+	}{
+		{50 * time.Second, 250 * time.Second, 0, 200 * time.Second, []time.Duration{50 * time.Second, 51 * time.Second}},
+		{50 * time.Second, 250 * time.Second, 400 * time.Second, 400 * time.Second, []time.Duration{50 * time.Second, 51 * time.Second, 250 * time.Second, 251 * time.Second}},
+		{990 * time.Second, 0, 0, 260 * time.Second, []time.Duration{10 * time.Second}}, // and the mean gap after the last
+		{990 * time.Second, time.Hour, 0, 260 * time.Second, []time.Duration{10 * time.Second}},
+	} {
+		w, err := tr.Window(c.from, c.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := w.Demand(DemandOptions{Duration: c.duration})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var at []time.Duration
+		for _, r := range d.Rows {
+			at = append(at, r.At)
+		}
+		if d.Duration != c.lasts || !slices.Equal(at, c.at) {
+			t.Errorf("from %v to %v: %v in %v, want %v in %v", c.from, c.to, at, d.Duration, c.at, c.lasts)
+		}
+	}
+}
