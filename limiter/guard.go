@@ -338,7 +338,7 @@ func (g *Guard) try(r Request) (p Permit, m miss) {
 	}
 	g.serve(now, w)
 	if w.State == admission.Granted {
-		p = g.permit(&w.Grant)
+		p = g.permit(&w.Waiter)
 	} else {
 		m.reason, m.why, m.budget, m.tooLarge = w.Reason, w.Why, w.Budget, w.TooLarge
 		switch {
@@ -423,7 +423,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 		g.lock()
 		return g.answer(w)
 	}
-	p := g.permit(&w.Grant)
+	p := g.permit(&w.Waiter)
 	g.recycle(w)
 	return g.watched(p), nil
 }
@@ -431,7 +431,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 // answer returns what a waiter was answered, and gives up the lock.
 func (g *Guard) answer(w *waiter) (p Permit, err error) {
 	if w.State == admission.Granted {
-		p = g.permit(&w.Grant)
+		p = g.permit(&w.Waiter)
 	} else {
 		err = g.rejected(&w.Waiter, g.now())
 	}

@@ -20,10 +20,10 @@ import (
 // what the documentation says of tenants: those of one priority that wait share by their weights, counted in tokens. While two of
 // them wait, what the one was given for its weight is never more than one of its largest calls, and one of the other's, ahead of what the other was
 // given for its own. Where there is a budget, what calls used counts in place of what was expected: then each call in flight may be wrong
-// by what it used more or less.
+// by what it used more or less. What a tenant's callers did not call for, or gave up, does not count; then each call in flight may be such a one.
 func TestModelShares(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &shareModel{charges: rapid.Bool().Draw(rt, "charges"), given: map[shareLine]*shareGiven{}}
+		m := &shareModel{charges: rapid.Bool().Draw(rt, "charges"), unmade: rapid.Bool().Draw(rt, "unmade"), given: map[shareLine]*shareGiven{}}
 		m.limit = rapid.IntRange(1, 3).Draw(rt, "limit")
 		m.weights = map[string]float64{"a": rapid.SampledFrom([]float64{1, 2, 3, 10}).Draw(rt, "a"), "b": rapid.SampledFrom([]float64{0.25, 1}).Draw(rt, "b")}
 		m.aging = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "aging")
@@ -34,7 +34,7 @@ func TestModelShares(t *testing.T) {
 		steps := rapid.SliceOfN(rapid.IntRange(0, 1<<16), 150, 400).Draw(rt, "steps")
 		synctest.Test(t, func(t *testing.T) { m.run(t, pool, steps) })
 		if m.fail != "" {
-			rt.Fatalf("%s\npool %v, limit %d, weights %v, aging %v, drop %v, queue %d, charges %v\n%s", m.fail, pool, m.limit, m.weights, m.aging, m.drop, m.queue, m.charges, strings.Join(m.story, "\n"))
+			rt.Fatalf("%s\npool %v, limit %d, weights %v, aging %v, drop %v, queue %d, charges %v, unmade %v\n%s", m.fail, pool, m.limit, m.weights, m.aging, m.drop, m.queue, m.charges, m.unmade, strings.Join(m.story, "\n"))
 		}
 	})
 }
@@ -46,9 +46,10 @@ type shareModel struct {
 	drop         Drop
 	sizes        []int64
 	charges      bool // there is a budget, and calls use something else than expected
+	unmade       bool // of one tenant's calls most are not made
 
 	modelStory
-	ask func(context.Context, Request) (release func(Outcome), err error)
+	ask func(context.Context, Request) (shareCall, error)
 
 	mu      sync.Mutex // guards what callers write
 	asked   int
@@ -78,7 +79,13 @@ type shareCaller struct {
 	cancel  context.CancelFunc
 	done    bool
 	started bool
+	shareCall
+}
+
+// shareCall is how a call in flight ends.
+type shareCall struct {
 	release func(Outcome)
+	abandon func()
 }
 
 func (c *shareCaller) line() shareLine { return shareLine{c.r.Tenant, c.r.Priority} }
@@ -101,18 +108,18 @@ func (m *shareModel) run(t *testing.T, pool bool, steps []int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.ask = func(ctx context.Context, r Request) (func(Outcome), error) {
+		m.ask = func(ctx context.Context, r Request) (shareCall, error) {
 			kp, err := p.Acquire(ctx, r)
-			return func(o Outcome) { kp.Release(o, KeyFine) }, err
+			return shareCall{func(o Outcome) { kp.Release(o, KeyFine) }, kp.Abandon}, err
 		}
 	} else {
 		g, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.ask = func(ctx context.Context, r Request) (func(Outcome), error) {
+		m.ask = func(ctx context.Context, r Request) (shareCall, error) {
 			p, err := g.Acquire(ctx, r)
-			return p.Release, err
+			return shareCall{p.Release, p.Abandon}, err
 		}
 	}
 	for i, n := range steps {
@@ -162,15 +169,22 @@ func (m *shareModel) arrive(n int) {
 	m.logf("caller %d asks: %+v", c.id, c.r)
 	m.waiting = append(m.waiting, c)
 	go func() {
-		release, err := m.ask(ctx, c.r)
+		call, err := m.ask(ctx, c.r)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		c.done, c.started, c.release = true, err == nil, release
+		c.done, c.started, c.shareCall = true, err == nil, call
 	}()
 }
 
 func (m *shareModel) end(c *shareCaller) {
 	m.flying = slices.DeleteFunc(m.flying, func(o *shareCaller) bool { return o == c })
+	defer c.cancel()
+	if m.unmade && c.r.Tenant == "a" && c.id%4 > 0 {
+		m.logf("call %d is not made", c.id)
+		m.of(c.line()).total -= float64(c.r.Tokens) / m.weight(c.r.Tenant)
+		c.abandon()
+		return
+	}
 	m.logf("call %d ends, and used %d", c.id, c.used)
 	o := Outcome{}
 	if m.charges {
@@ -178,7 +192,6 @@ func (m *shareModel) end(c *shareCaller) {
 		m.of(c.line()).total += float64(c.used-c.r.Tokens) / m.weight(c.r.Tenant)
 	}
 	c.release(o)
-	c.cancel()
 }
 
 func (m *shareModel) of(l shareLine) *shareGiven {
@@ -206,8 +219,11 @@ func (m *shareModel) settle() {
 			waits[c.line()] = true
 		}
 		wrong := int64(0)
-		if m.charges {
+		switch {
+		case m.charges:
 			wrong = int64(m.limit) * 2 * c.r.Tokens
+		case m.unmade:
+			wrong = int64(m.limit) * c.r.Tokens
 		}
 		g := m.of(c.line())
 		g.most = max(g.most, float64(c.r.Tokens+wrong)/m.weight(c.r.Tenant))

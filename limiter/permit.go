@@ -21,17 +21,19 @@ type Permit struct {
 type baggage struct {
 	grant admission.Grant // with its tokens and what it took of budgets, if it did
 	hold  *hold           // when the permit is watched
+	// charge is what its start counts against its tenant, if it costs tokens. What all calls have would cost a call that waited a quarter of its time.
+	charge admission.Charge
 }
 
 // baggages are for use again, so that a call with tokens does not allocate.
 var baggages = sync.Pool{New: func() any { return new(baggage) }}
 
-// permit returns the permit for a call that was granted a place.
-func (g *Guard) permit(grant *admission.Grant) Permit {
-	p := Permit{guard: g, ticket: admission.TicketOf(&grant.Call)}
-	if !grant.Light() {
+// permit returns the permit for a caller that was granted a place.
+func (g *Guard) permit(w *admission.Waiter) Permit {
+	p := Permit{guard: g, ticket: admission.TicketOf(&w.Call)}
+	if !w.Light() {
 		p.more = baggages.Get().(*baggage)
-		p.more.grant = *grant
+		p.more.grant, p.more.charge = w.Grant, w.Charge()
 	}
 	return p
 }
@@ -141,21 +143,25 @@ func (p *Permit) Began() {
 	p.more.grant.Call.Begun = true
 }
 
-// Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had
-// never been taken, and nothing is learned. It panics when the permit is not held.
+// Abandon gives the permit back for a call that was never made: what it took of budgets, paces and its tenant's share is as if it had
+// never been taken, and nothing is learned. But for one thing: a call that was given no Request.Tokens stays one call of its tenant's share, unless there are budgets. It panics when the permit is not held.
 func (p *Permit) Abandon() {
 	g := p.guard
 	if g == nil {
 		panic("limiter: Abandon of a permit that is not held")
 	}
-	if p.more != nil && !p.unwatch() {
-		return // its place was taken back
+	var of admission.Charge
+	if p.more != nil {
+		of = p.more.charge
+		if !p.unwatch() {
+			return // its place was taken back
+		}
 	}
 	grant := p.grant()
 	p.drop()
 	g.lock()
 	now := g.now()
-	g.core.Abandon(now, &grant)
+	g.core.Abandon(now, &grant, of)
 	g.serve(now, nil)
 	g.unlock()
 }

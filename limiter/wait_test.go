@@ -40,6 +40,67 @@ func brisk(t *testing.T) *Guard {
 	return g
 }
 
+// A tenant is not charged for callers who gave up and were given a place before that was noticed, nor for calls that were not made.
+func TestGivenUpCostsNoShare(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		giveUp bool
+	}{{"gives up", true}, {"abandons", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := brisk(t)
+				var mu sync.Mutex
+				var order []string
+				first := mustAcquire(t, g)
+				var wg sync.WaitGroup
+				come := func(ctx context.Context, tenant string, made bool) {
+					wg.Go(func() {
+						p, err := g.Acquire(ctx, Request{Tenant: tenant, Tokens: 10})
+						if err != nil {
+							return
+						}
+						if !made {
+							p.Abandon()
+							return
+						}
+						mu.Lock()
+						order = append(order, tenant)
+						mu.Unlock()
+						time.Sleep(10 * time.Microsecond)
+						p.Release(Outcome{})
+					})
+					synctest.Wait()
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				for range 10 {
+					if c.giveUp {
+						come(ctx, "a", true)
+					} else {
+						come(t.Context(), "a", false)
+					}
+				}
+				for range 20 {
+					come(t.Context(), "a", true)
+					come(t.Context(), "b", true)
+				}
+				cancel()
+				first.Release(Outcome{})
+				wg.Wait()
+				n := 0
+				for _, tenant := range order[:20] {
+					if tenant == "b" {
+						n++
+					}
+				}
+				if n < 9 || n > 11 {
+					t.Errorf("of the first 20 starts %d are of b, want half: %v", n, order)
+				}
+				wantIdle(t, g)
+			})
+		})
+	}
+}
+
 // acquireLater begins to acquire; ended yields how long it took.
 func acquireLater(ctx context.Context, g *Guard) (ended chan time.Duration, p *Permit, err *error) {
 	ended, p, err = make(chan time.Duration, 1), new(Permit), new(error)

@@ -408,7 +408,7 @@ func (c *Core) AskNow(now time.Duration, w *Waiter) {
 func (c *Core) begin(now time.Duration, w *Waiter) {
 	s := c.state
 	w.waiter = w
-	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved = now, Idle, ReasonNone, 0, WhyNone, nil
+	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved, w.charged = now, Idle, ReasonNone, 0, WhyNone, nil, false
 	w.expected = Cost{Input: w.Call.Tokens - w.Output, Output: w.Output}
 	if s.budget.Limited() && w.Call.Tokens == 0 {
 		w.expected = s.estimate.Estimate(w.Call.Class, w.Output)
@@ -781,14 +781,17 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(now time.Duration, w *Waiter) {
 	c.state.counts.canceled++
-	c.Abandon(now, &w.Grant)
+	c.Abandon(now, &w.Grant, w.Charge())
 	w.State = Idle
 }
 
-// Abandon ends a call that was never made: what it took is as if it had never been taken. The caller must run Next
+// Abandon ends a call that was never made: what it took, and what its start was charged, is as if it had never been. The caller must run Next
 // afterwards. It needs the lock.
-func (c *Core) Abandon(now time.Duration, g *Grant) {
+func (c *Core) Abandon(now time.Duration, g *Grant, of Charge) {
 	s := c.open(now)
+	if of.cost > 0 {
+		s.queue.charge(of.tenant, of.priority, -of.cost)
+	}
 	c.pace.refund()
 	s.tokens.refund(float64(g.Call.Tokens))
 	if r := g.reserved; r != nil {
@@ -1228,6 +1231,7 @@ func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why W
 // grant gives w, which is queued, the n-th place.
 func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	s := c.state
+	w.charged = len(w.line.class.lines) > 1
 	s.queue.start(&w.queueItem)
 	w.State = Granted
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false

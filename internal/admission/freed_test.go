@@ -206,7 +206,7 @@ func TestPropFreedChanges(t *testing.T) {
 			case op == 6 && len(open) > 0:
 				w := open[0]
 				open = open[1:]
-				b.core.Abandon(b.now, &w.Grant)
+				b.core.Abandon(b.now, &w.Grant, w.Charge())
 				took(b.next())
 			default:
 				took(b.next())

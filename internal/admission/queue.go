@@ -359,7 +359,7 @@ func (q *queue) charge(tenant string, priority uint8, tokens int64) {
 		l = q.newLine(c, tenant)
 	}
 	if l.len() == 0 && l.idleAt == 0 {
-		l.tag = c.now
+		l.begin(c.now)
 	}
 	tag := l.tag + min(max(tokens, -maxCost), maxCost)*l.step
 	// No further from the virtual time than one largest call: the tags must stay comparable.
@@ -368,7 +368,11 @@ func (q *queue) charge(tenant string, priority uint8, tokens int64) {
 	} else if least := c.now - maxCost*l.step; after(least, tag) {
 		tag = least
 	}
+	if after(l.floor, tag) {
+		tag = l.floor
+	}
 	if l.len() > 0 {
+		c.lead = max(0, c.lead+(l.tag-tag)*l.weight/c.weight)
 		c.retag(l, tag)
 		return
 	}
@@ -467,7 +471,7 @@ func (q *queue) lenTenant(tenant string) (n int) {
 func (q *queue) ahead(it *queueItem) int {
 	n := it.line.lane(it).ahead(it)
 	if !it.Retry {
-		n += it.line.retries.n
+		n += int(it.line.retries.n)
 	}
 	return n
 }
@@ -511,7 +515,8 @@ func (q *queue) newLine(c *queueClass, tenant string) *queueLine {
 	} else {
 		l = new(queueLine)
 	}
-	l.tenant, l.class, l.tag = tenant, c, c.now
+	l.tenant, l.class = tenant, c
+	l.begin(c.now)
 	l.setWeight(q.cfg.Weights[tenant])
 	c.lines[tenant] = l
 	return l

@@ -24,7 +24,7 @@ const (
 // lane is waiters in the order in which they asked.
 type lane struct {
 	head, tail *queueItem
-	n          int
+	n          int32
 	issued     uint32 // tickets handed out
 }
 
@@ -59,7 +59,7 @@ func (l *lane) remove(it *queueItem) {
 // ahead returns how many are before it, which is in the lane: at most that many, and exactly that many when
 // nobody between the head and it has left out of turn.
 func (l *lane) ahead(it *queueItem) int {
-	return min(int(it.ticket-l.head.ticket), l.n-1)
+	return min(int(it.ticket-l.head.ticket), int(l.n)-1)
 }
 
 // queueLine is what one tenant has waiting in one class, or what is remembered of it.
@@ -73,7 +73,10 @@ type queueLine struct {
 	step   int64 // of its tags, for a token
 	// tag is the start tag of the head while the line waits, and the finish tag of what started last
 	// otherwise.
-	tag      int64
+	tag int64
+	// floor is the virtual time when the line last began to wait and owed nothing. What was charged before is over, so nothing that
+	// is given back takes the tag further back.
+	floor    int64
 	retries  lane
 	fresh    lane
 	activeAt int32
@@ -81,7 +84,7 @@ type queueLine struct {
 	mostAt   int32
 }
 
-func (l *queueLine) len() int { return l.retries.n + l.fresh.n }
+func (l *queueLine) len() int { return int(l.retries.n + l.fresh.n) }
 
 func (l *queueLine) lane(it *queueItem) *lane {
 	if it.Retry {
@@ -125,7 +128,8 @@ func (l *queueLine) setWeight(weight float64) {
 // gains by leaving and coming back, and nobody is paid for having been away. The virtual time is the start
 // tag of what started last, and in addition runs on by cost/(sum of the weights that wait), as in WF2Q+
 // (Bennett and Zhang, 1996): with the tags alone it would stand still, and everybody else with it, while
-// new tenants keep coming.
+// new tenants keep coming. It runs as the mean tag of those who wait does. What is given back to one of them moves that mean back; the
+// virtual time then stands still for as long (queueClass.lead), or who comes later would wait for what nobody has had.
 //
 // Tags wrap around; only their differences count.
 type queueClass struct {
@@ -133,6 +137,7 @@ type queueClass struct {
 	oldest, newest *queueItem // all waiters, in the order in which they asked
 	turn           uint64     // queue.starts when one of the class started last
 	now            int64      // virtual time
+	lead           int64      // by how much it is ahead, because of charges that were given back; >= 0
 	ties           uint64
 	weight         int64 // of the lines that wait
 	lines          map[string]*queueLine
@@ -156,14 +161,17 @@ func (c *queueClass) find(tenant string) *queueLine {
 // enlist counts l among the lines that wait.
 func (c *queueClass) enlist(l *queueLine) {
 	if l.idleAt == 0 {
-		l.tag = c.now // whatever it had is long past
+		l.begin(c.now) // whatever it had is long past
 	} else if c.idle.remove(&l.idleAt); after(c.now, l.tag) {
-		l.tag = c.now
+		l.begin(c.now)
 	}
 	c.ties++
 	c.active.add(l, &l.activeAt, l.tag, c.ties)
 	c.weight += l.weight
 }
+
+// begin has l, which owes nothing, begin at the virtual time.
+func (l *queueLine) begin(now int64) { l.tag, l.floor = now, now }
 
 // retag moves the tag of l, which waits.
 func (c *queueClass) retag(l *queueLine, tag int64) {
@@ -174,7 +182,7 @@ func (c *queueClass) retag(l *queueLine, tag int64) {
 
 // started moves the tag of l and the virtual time, because one of l starts.
 func (c *queueClass) started(l *queueLine, cost int64) {
-	run := c.now
+	run := c.now - c.lead
 	if cost == 1 && c.weight == l.weight {
 		run += l.step // the same, without a division
 	} else {
@@ -183,6 +191,11 @@ func (c *queueClass) started(l *queueLine, cost int64) {
 	if after(l.tag, run) {
 		run = l.tag
 	}
-	c.now = run
+	if c.lead = max(0, c.now-run); c.lead == 0 {
+		c.now = run
+	}
+	if least := c.now - maxCost*l.step; after(least, l.floor) {
+		l.floor = least // a line that waits for days does not leave it 2^63 behind
+	}
 	c.retag(l, l.tag+cost*l.step)
 }

@@ -15,8 +15,10 @@ type slowQueue struct {
 	items  []*queueItem // in the order in which they asked
 	starts uint64
 	turn   [NumPriorities]uint64
-	now    [NumPriorities]int64
+	run    [NumPriorities]int64 // runs as the mean tag of those who wait
+	now    [NumPriorities]int64 // the latest that run was
 	tag    [NumPriorities]map[string]int64
+	floor  [NumPriorities]map[string]int64
 	ties   [NumPriorities]map[string]int
 	count  int
 }
@@ -49,15 +51,33 @@ func (s *slowQueue) retag(class uint8, tenant string, tag int64) {
 	if s.tag[class] == nil {
 		s.tag[class], s.ties[class] = map[string]int64{}, map[string]int{}
 	}
+	if s.floor[class] == nil {
+		s.floor[class] = map[string]int64{}
+	}
 	s.count++
 	s.tag[class][tenant], s.ties[class][tenant] = tag, s.count
 }
 
+// known returns the tag of a tenant that does not wait. Who owes nothing begins anew.
 func (s *slowQueue) known(class uint8, tenant string) int64 {
-	if tag, ok := s.tag[class][tenant]; ok {
-		return max(tag, s.now[class])
+	if tag, ok := s.tag[class][tenant]; ok && tag > s.now[class] {
+		return tag
 	}
+	s.retag(class, tenant, s.now[class])
+	s.floor[class][tenant] = s.now[class]
 	return s.now[class]
+}
+
+// weights returns the sum of the weights of those of a class who wait.
+func (s *slowQueue) weights(class uint8) (sum int64) {
+	seen := map[string]bool{}
+	for _, w := range s.inClass(class) {
+		if !seen[w.Tenant] {
+			seen[w.Tenant] = true
+			sum += s.weight(w.Tenant)
+		}
+	}
+	return sum
 }
 
 func (s *slowQueue) push(it *queueItem) {
@@ -79,16 +99,9 @@ func (s *slowQueue) start(it *queueItem) {
 	c := it.Priority
 	s.starts++
 	s.turn[c] = s.starts
-	weights := int64(0)
-	seen := map[string]bool{}
-	for _, w := range s.inClass(c) {
-		if !seen[w.Tenant] {
-			seen[w.Tenant] = true
-			weights += s.weight(w.Tenant)
-		}
-	}
 	tag := s.tag[c][it.Tenant]
-	s.now[c] = max(tag, s.now[c]+it.cost()*tokenUnit/weights)
+	s.run[c] = max(tag, s.run[c]+it.cost()*tokenUnit/s.weights(c))
+	s.now[c] = max(s.now[c], s.run[c])
 	s.retag(c, it.Tenant, tag+it.cost()*(tokenUnit/s.weight(it.Tenant)))
 	s.remove(it)
 }
@@ -98,11 +111,14 @@ func (s *slowQueue) charge(tenant string, class uint8, tokens int64) {
 		return
 	}
 	waits := len(s.of(class, tenant)) > 0
-	tag := s.known(class, tenant)
-	if waits {
-		tag = s.tag[class][tenant]
+	if !waits {
+		s.known(class, tenant)
 	}
-	tag += tokens * (tokenUnit / s.weight(tenant))
+	was := s.tag[class][tenant]
+	tag := max(s.floor[class][tenant], was+tokens*(tokenUnit/s.weight(tenant)))
+	if waits {
+		s.run[class] = min(s.now[class], s.run[class]-(was-tag)*s.weight(tenant)/s.weights(class))
+	}
 	if !waits && tag <= s.now[class] {
 		delete(s.tag[class], tenant)
 		return

@@ -425,6 +425,77 @@ func TestQueueCharge(t *testing.T) {
 	b.want(x, y, z)
 }
 
+// What is given back of a start leaves no trace in who goes next: a tenant is where it was, and so is the virtual time, at which others come.
+func TestQueueGivenBack(t *testing.T) {
+	// Two tenants that say 1000 and use 10 each time, or whose calls are not made at all. Who comes later waits for one call at the most.
+	for _, used := range []int64{10, 0} {
+		b := newQueueBench(t, QueueConfig{})
+		b.push("a", 0, cost(1000))
+		b.push("b", 0, cost(1000))
+		again := func(used int64) *queueItem {
+			it := b.q.next(b.now, 0)
+			b.push(it.Tenant, 0, cost(1000))
+			b.start()
+			b.q.charge(it.Tenant, 0, used-1000)
+			return it
+		}
+		for range 500 {
+			again(used)
+		}
+		b.push("c", 0, cost(1000))
+		starts := 1
+		for again(1000).Tenant != "c" {
+			if starts++; starts > 1000 {
+				break
+			}
+		}
+		if starts > 3 {
+			t.Errorf("of 1000 tokens %d were used: a newcomer is start number %d behind two who wait, want at most 3", used, starts)
+		}
+	}
+
+	// A tenant whose callers start and leave again and again moves nobody.
+	b := newQueueBench(t, QueueConfig{})
+	b.push("a", 0)
+	b.push("b", 0)
+	b.q.charge("b", 0, 10)
+	for b.q.next(b.now, 0).Tenant == "a" {
+		b.push("a", 0)
+		b.start()
+		b.q.charge("a", 0, -1)
+		if c := b.q.classes[0]; after(c.now, c.find("b").tag+tokenUnit/weightUnit) {
+			b.fatalf("the virtual time is %d, with both tenants at %d", c.now, c.find("b").tag)
+		}
+		if len(b.log) > 1000 {
+			break
+		}
+	}
+
+	// Nobody is paid for having been away: what a tenant was charged before it began anew is over.
+	b = newQueueBench(t, QueueConfig{})
+	b.push("a", 0, cost(100))
+	for range 50 {
+		b.push("b", 0, cost(10))
+	}
+	for range 40 {
+		b.start()
+	}
+	a := []*queueItem{b.push("a", 0, cost(10)), b.push("a", 0, cost(10)), b.push("a", 0, cost(10))}
+	b.q.charge("a", 0, -100)
+	b.start()
+	b.start()
+	b.start()
+	n := 0
+	for _, it := range a {
+		if it.line == nil {
+			n++
+		}
+	}
+	if n > 2 {
+		t.Errorf("of 3 starts %d are of the one who came back, want no more than 2", n)
+	}
+}
+
 func TestQueueExpiry(t *testing.T) {
 	b := newQueueBench(t, QueueConfig{})
 	if _, ok := b.q.nextExpiry(); ok {

@@ -118,6 +118,21 @@ type reserved struct {
 	next     *reserved
 }
 
+// Charge is what the start of a call that reserved nothing of budgets counts against its tenant. The zero Charge is nothing.
+type Charge struct {
+	tenant   string
+	priority uint8
+	cost     int64
+}
+
+// Charge returns what the start of w, which is Granted, counts against its tenant, if there are others.
+func (w *Waiter) Charge() Charge {
+	if !w.charged || w.reserved != nil {
+		return Charge{}
+	}
+	return Charge{w.Tenant, w.Priority, w.cost()}
+}
+
 // Waiter is one caller that asks for a place. Its owner fills Call.Tokens, Call.Class, Output, Tenant,
 // Priority, Retry and GiveUp before it asks; the Core fills the rest. A Waiter may be used again after
 // it was answered.
@@ -133,6 +148,8 @@ type Waiter struct {
 	// configuration, when it is a budget.
 	Why    Why
 	inLine bool // of the plainLine
+	// charged says that its start counts against its tenant, and that there are others of its class.
+	charged bool
 	Grant
 	queueItem
 
