@@ -129,6 +129,22 @@ func ParseJob(line []byte) (*Job, error) {
 	return j, nil
 }
 
+// faultyID returns the id of a job that could not be read: its custom_id, when that much can be read of it, and else that of its message.
+func faultyID(d *Delivery) string {
+	var id string
+	line := bytes.Trim(d.Body, jsonSpace)
+	scanFields(line, 0, func(f field) {
+		var s string
+		if string(f.name) == "custom_id" && utf8.Valid(f.value) && readString(f.value, &s) == nil && len(s) <= maxID {
+			id = s
+		}
+	})
+	if id == "" {
+		return d.ID
+	}
+	return id
+}
+
 // unsendable reports whether no request can be made for a path: that would look like an upstream that cannot be reached, which ends a run.
 func unsendable(path string) bool {
 	_, err := url.ParseRequestURI(path)

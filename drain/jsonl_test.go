@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,6 +131,39 @@ func TestJSONLTooLong(t *testing.T) {
 	dead := deadLines(t, strings.TrimSuffix(path, ".jsonl")+".dead.jsonl")
 	if len(dead) != 4 {
 		t.Errorf("%d dead letters, want 4", len(dead))
+	}
+}
+
+// Who sent the jobs goes by their ids, also by those of what is no request.
+func TestJSONLDeadLettersHaveTheirIDs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	write(t, path, strings.Join([]string{
+		`{"custom_id":"host","url":"http://elsewhere/v1/x","body":{}}`,
+		`{"url":"/x","body":{},"priority":9,"custom_id":"zw\u00f6lf"}`,
+		`{"custom_id":"bare","url":"/x"}`,
+		`{"custom_id":"half","url":"/x","bo`,
+		`{"custom_id":"long","url":"/x","body":"` + strings.Repeat("x", 2000) + `"}`,
+		`{"custom_id":"` + strings.Repeat("i", 1025) + `","url":"/x","body":{}}`,
+		`{"custom_id":7,"url":"/x","body":{}}`,
+	}, "\n"))
+	s, err := drain.OpenJSONL(path, drain.JSONLConfig{MaxLine: 1100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, 4)
+	w.cfg.Source = s
+	if _, err := w.run(t); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	got := map[string]int{}
+	for _, l := range deadLines(t, strings.TrimSuffix(path, ".jsonl")+".dead.jsonl") {
+		got[l.ID]++
+	}
+	if want := (map[string]int{"host": 1, "zwölf": 1, "bare": 1, "half": 1, "long": 1, "": 2}); !maps.Equal(got, want) {
+		t.Errorf("ids of dead letters %v, want %v", got, want)
 	}
 }
 

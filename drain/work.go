@@ -469,7 +469,7 @@ func (r *Runner) bury(t *task, f Fault) {
 	if t.job != nil {
 		letter.ID = t.job.ID
 	} else {
-		letter.ID = t.d.ID
+		letter.ID = faultyID(t.d)
 	}
 	dead := func(ctx context.Context, d *Delivery) error {
 		return r.insist(func() error { return r.cfg.Source.Dead(ctx, d, letter) })

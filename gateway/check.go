@@ -48,8 +48,8 @@ func (e *env) checkCommand() *cli.Command {
 			if len(s.Routes) == 0 {
 				fmt.Fprintln(&out, "no upstream has a base_url: the gateway would answer by itself, as a demonstration")
 			}
-			for _, name := range s.Unreached() {
-				fmt.Fprintf(e.stderr, "gateway.tenant.%s: no caller belongs to the tenant, so its limits and priority hold for no call\n", name)
+			for _, key := range s.Unreached() {
+				fmt.Fprintf(e.stderr, "%s: no caller belongs to the tenant, so this holds for no call\n", key)
 			}
 			_, err = io.WriteString(e.stdout, out.String())
 			return err

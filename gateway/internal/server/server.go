@@ -413,8 +413,8 @@ func (s *Server) onReload(c config.Changes, err error) {
 
 // warn says what of the file never counts.
 func (s *Server) warn(set *settings.Settings) {
-	for _, name := range set.Unreached() {
-		s.log.Warn("no caller belongs to the tenant, so its limits and priority hold for no call", "key", "gateway.tenant."+name)
+	for _, key := range set.Unreached() {
+		s.log.Warn("no caller belongs to the tenant, so this holds for no call", "key", key)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/config"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 // Settings is a limits.toml as the gateway sees it, with the defaults filled in. It is read-only once it was made.
@@ -183,17 +184,41 @@ func (s *Settings) Exposed() error {
 	return nil
 }
 
-// Unreached returns the tenants of the file that no call can belong to, sorted: what it says of them never counts.
-func (s *Settings) Unreached() (names []string) {
+// Unreached returns the keys that are about a tenant to which no call can belong, sorted: what they say never counts.
+func (s *Settings) Unreached() (keys []string) {
 	if len(s.Callers) == 0 || slices.ContainsFunc(s.Callers, func(c Caller) bool { return c.AnyTenant }) {
 		return nil // whoever may say so in a field of the header belongs to them
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Tenants)) {
-		if !slices.ContainsFunc(s.Callers, func(c Caller) bool { return c.Tenant == name }) {
-			names = append(names, name)
+	called := func(tenant string) bool {
+		return slices.ContainsFunc(s.Callers, func(c Caller) bool { return c.Tenant == tenant })
+	}
+	for name := range s.Tenants {
+		if !called(name) {
+			keys = append(keys, "gateway.tenant."+name)
 		}
 	}
-	return names
+	weights := func(table string, room *limiter.Room, besides *limiter.Room) {
+		if room == nil {
+			return
+		}
+		for name := range room.Weights {
+			known := called(name) || s.Batches.Dir != "" && name == s.Batches.Tenant
+			if besides != nil {
+				_, has := besides.Weights[name]
+				known = known || has
+			}
+			if !known {
+				keys = append(keys, table+".room.weights."+name)
+			}
+		}
+	}
+	all := s.Limits.Defaults.Config().Room
+	weights("guard", all, nil)
+	for name, u := range s.Limits.Upstreams {
+		weights("upstream."+name, u.Config().Room, all)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // upstreams returns the names of the upstreams that have a base URL, sorted.

@@ -229,16 +229,21 @@ func TestUnreachedTenants(t *testing.T) {
 		return fmt.Sprintf("[[gateway.caller]]\nname = 'caller-%d'\nsha256 = '%s%d'\n%s\n", i, sum, i, more)
 	}
 	const tenants = "[gateway.tenant.b]\nmax_in_flight = 1\n[gateway.tenant.caller-1]\npriority = 1\n[gateway.tenant.a]\npriority = 1\n"
+	const weights = "[guard.room]\nweights = { 'Caller-1' = 2, batches = 0.5 }\n[upstream.x]\nbase_url = 'http://x/v1'\n[upstream.x.room]\nweights = { b = 2, c = 3 }\n"
 	for _, c := range []struct {
 		name, toml string
 		want       []string
 	}{
 		{"no callers: their field says whose a call is", tenants, nil},
-		{"a caller has its name's", caller(1, "") + tenants, []string{"a", "b"}},
-		{"a caller has another one", caller(1, "tenant = 'b'") + tenants, []string{"a", "caller-1"}},
+		{"a caller has its name's", caller(1, "") + tenants, []string{"gateway.tenant.a", "gateway.tenant.b"}},
+		{"a caller has another one", caller(1, "tenant = 'b'") + tenants, []string{"gateway.tenant.a", "gateway.tenant.caller-1"}},
 		{"all have one", caller(1, "") + caller(2, "tenant = 'b'") + caller(3, "tenant = 'a'") + tenants, nil},
 		{"one may say any", caller(1, "") + caller(2, "any_tenant = true") + tenants, nil},
 		{"no tenants", caller(1, ""), nil},
+		{"weights", caller(1, "") + caller(2, "tenant = 'b'") + weights, []string{
+			"guard.room.weights.Caller-1", "guard.room.weights.batches", "upstream.x.room.weights.c"}},
+		{"weights, and the Batch API's", "[gateway.batches]\ndir = '/b'\n" + caller(1, "tenant = 'c'") + caller(2, "tenant = 'Caller-1'") + caller(3, "tenant = 'b'") + weights, nil},
+		{"weights, and one who may say any", caller(1, "any_tenant = true") + weights, nil},
 	} {
 		s, err := Parse("limits.toml", []byte(c.toml))
 		if err != nil {
