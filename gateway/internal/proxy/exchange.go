@@ -268,6 +268,9 @@ func (h *held) Write(p []byte) (int, error) {
 	return w.Write(p)
 }
 
+// CloseWrite is for a connection that changed its protocol, too.
+func (h *held) CloseWrite() error { return closeWrite(h.ReadCloser) }
+
 // waits reports whether a call failed only because it got no turn in time, or because there is no key.
 func waits(err error, t *turn) bool {
 	switch {

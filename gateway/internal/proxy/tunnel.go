@@ -9,7 +9,11 @@ import (
 	"time"
 )
 
-// tunnel hands on a connection that changed its protocol, in both directions, until one side ends it or ctx ends.
+// linger is how long the other side of a connection that changed its protocol may take to end, once one has.
+const linger = 5 * time.Second
+
+// tunnel hands on a connection that changed its protocol, in both directions, until both sides have ended it, one of them has failed, or ctx ends.
+// What a side sent before it ended reaches the other one.
 func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 	o.take()
 	o.status = resp.StatusCode
@@ -31,23 +35,58 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 	if err := buffered.Flush(); err != nil {
 		return err
 	}
-	type end struct{ err error }
-	ended := make(chan end, 2)
-	go func() { _, err := io.Copy(up, buffered); ended <- end{err} }()
-	go func() { n, err := io.Copy(conn, up); o.sent += n; ended <- end{err} }()
+	// The server's own reader takes the end of what the caller sends for the end of the call, and ends ctx.
+	caller := io.MultiReader(io.LimitReader(buffered, int64(buffered.Reader.Buffered())), conn)
+	ended := make(chan error, 2)
+	go func() {
+		_, err := io.Copy(up, caller)
+		if err == nil {
+			err = closeWrite(up)
+		} else {
+			// To close a connection with something unread cuts what is on its way to the caller.
+			_, _ = io.Copy(io.Discard, caller)
+		}
+		ended <- err
+	}()
+	go func() {
+		n, err := io.Copy(conn, up)
+		o.sent += n
+		if err == nil {
+			err = closeWrite(conn)
+		}
+		ended <- err
+	}()
 	left := 2
 	select {
-	case e := <-ended:
-		err = e.err
+	case err = <-ended:
 		left--
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	// Ends the other direction.
+	if err == nil {
+		late := time.NewTimer(linger)
+		defer late.Stop()
+		select {
+		case <-ended:
+			left--
+		case <-late.C:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	// Ends what has not ended.
 	_ = conn.Close()
 	_ = up.Close()
 	for range left {
-		<-ended // it ended because of the closing
+		<-ended // because of the closing
 	}
 	return err
+}
+
+// closeWrite ends what is sent over a connection, and not what is received.
+func closeWrite(c any) error {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return fmt.Errorf("proxy: closing one direction: %w", http.ErrNotSupported)
 }

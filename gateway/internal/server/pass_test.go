@@ -14,6 +14,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -369,6 +370,58 @@ func TestUpgradeEnds(t *testing.T) {
 	}
 	g.idle()
 	eventually(t, "the log says why it ended", func() bool { return strings.Contains(g.logged(), "longer than the route allows") })
+}
+
+// What one side has sent before it ended a connection that changed its protocol reaches the other one, whatever that sends meanwhile.
+func TestUpgradeEndsWithAllThatWasSent(t *testing.T) {
+	checkGoroutines(t)
+	const much = 8 << 20
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, buf := upgrade(t, w)
+		defer conn.Close()
+		if strings.HasSuffix(r.URL.Path, "/caller") { // the caller ends first, and waits for this
+			all, _ := io.ReadAll(buf)
+			fmt.Fprintf(conn, "%d bytes", len(all))
+			return
+		}
+		_, _ = conn.Write(make([]byte, much))
+		_ = conn.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, buf)
+	})
+	for _, tenant := range []string{"", caller("c", "sk-caller", "tenant = \"t\"") + "[gateway.tenant.t]\nmax_in_flight = 2\n"} {
+		g := start(t, table(s, tenant))
+		open := func(path string) (*net.TCPConn, *bufio.Reader) {
+			conn := dial(t, g.Addr()).(*net.TCPConn)
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-caller\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", path)
+			r := bufio.NewReader(conn)
+			if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+				t.Fatal(resp, err)
+			}
+			return conn, r
+		}
+		conn, r := open("/up/caller")
+		fmt.Fprint(conn, "hello")
+		_ = conn.CloseWrite()
+		if all, err := io.ReadAll(r); string(all) != "5 bytes" || err != nil {
+			t.Errorf("after its own end the caller reads %q, %v", all, err)
+		}
+		conn, r = open("/up/upstream")
+		var talks sync.WaitGroup
+		talks.Go(func() {
+			for p := make([]byte, 1<<10); ; {
+				if _, err := conn.Write(p); err != nil {
+					return
+				}
+			}
+		})
+		n, err := io.Copy(io.Discard, r)
+		if n != much || err != nil {
+			t.Errorf("a caller that talks gets %d bytes of %d, and %v", n, much, err)
+		}
+		_ = conn.Close()
+		talks.Wait()
+		g.idle()
+	}
 }
 
 // What an upstream says before its answer (103) passes, and leaves nothing in the answer.
