@@ -357,6 +357,19 @@ func TestReloadSaysWhatNeedsAStart(t *testing.T) {
 	})
 }
 
+// Batches end in the time that they began with, which the log says; without them, the new time is in force.
+func TestReloadOfDrainTimeout(t *testing.T) {
+	s := upstreamServer(t, ok)
+	for _, more := range []string{"", "[gateway.batches]\ndir='{dir}/spool'\n"} {
+		g := start(t, table(s, "")+more)
+		g.write(table(s, "") + more + "[gateway.server]\ndrain_timeout = '10s'\n")
+		g.onReload(g.limits.Reload())
+		if told := strings.Contains(g.logged(), `"key":"gateway.server.drain_timeout"`); told != (more != "") {
+			t.Errorf("with %q, the log says that it takes a start: %v", more, told)
+		}
+	}
+}
+
 // Who waits for a stream that is not one of events is told nothing meanwhile: it would take that for a part of the answer.
 func TestStreamsWithoutEventsHaveNoKeepAlives(t *testing.T) {
 	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type sink struct {
 	mu      sync.Mutex
 	buf     []byte
 	lines   int
+	torn    bool          // the last that was written is half a line
 	spare   []byte        // for use again
 	timer   *time.Timer   // nil before the first line
 	writing chan struct{} // closed when what is being written was; nil when nothing is
@@ -90,13 +92,23 @@ func (s *sink) write() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.buf) > 0 {
-		buf, lines := s.buf, s.lines
+		buf, torn := s.buf, s.torn
 		s.buf, s.lines = s.spare[:0], 0
 		s.mu.Unlock()
-		_, err := s.w.Write(buf)
+		if torn { // else the next line, which is whole, would be lost with it
+			buf = slices.Insert(buf, 0, '\n')
+		}
+		n, err := s.w.Write(buf)
+		lost := bytes.Count(buf[n:], []byte("\n"))
+		if torn && n == 0 {
+			lost--
+		}
 		s.mu.Lock()
 		if err != nil {
-			s.failed.Add(uint64(lines))
+			s.failed.Add(uint64(lost))
+		}
+		if n > 0 {
+			s.torn = buf[n-1] != '\n'
 		}
 		if s.spare = buf; cap(buf) > 4*sinkMost {
 			s.spare = nil

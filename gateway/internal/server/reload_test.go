@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -232,6 +233,41 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 		}
 	}
 	eventually(t, "lost lines are counted", func() bool { return g.sink.failed.Load() >= 20 })
+}
+
+// narrow is a disk that has so much room left.
+type narrow struct {
+	bytes.Buffer
+	room int
+}
+
+func (n *narrow) Write(p []byte) (int, error) {
+	k, _ := n.Buffer.Write(p[:min(len(p), n.room)])
+	if n.room -= k; k < len(p) {
+		return k, syscall.ENOSPC
+	}
+	return k, nil
+}
+
+// A disk that is full in the middle of a line costs that line, and not the first one that fits again. What came to the disk is not counted as lost.
+func TestLogOfADiskThatWasFull(t *testing.T) {
+	disk := &narrow{}
+	s := &sink{w: disk}
+	for _, step := range []struct {
+		room, lost int
+		line       string
+	}{{9, 1, "{\"n\":1}\n{\"n\":2}\n"}, {2, 1, "{\"n\":3}\n"}, {0, 1, "{\"n\":4}\n"}, {100, 0, "{\"n\":5}\n"}, {100, 0, "{\"n\":6}\n"}} {
+		disk.room = step.room
+		before := s.failed.Load()
+		_, _ = s.Write([]byte(step.line))
+		s.flush(time.Minute)
+		if lost := s.failed.Load() - before; lost != uint64(step.lost) {
+			t.Errorf("%q with room for %d bytes: %d lines are lost, want %d", step.line, step.room, lost, step.lost)
+		}
+	}
+	if got, want := disk.String(), "{\"n\":1}\n{\n{\n{\"n\":5}\n{\"n\":6}\n"; got != want {
+		t.Errorf("the log has %q, want %q", got, want)
+	}
 }
 
 // Nor does a pipe that nobody reads.

@@ -401,6 +401,7 @@ func (s *Server) onReload(c config.Changes, err error) {
 		"gateway.listen": runs.Listen != set.Listen, "gateway.admin": runs.Admin != set.Admin, "gateway.tls": runs.TLS != set.TLS,
 		"gateway.log": runs.Log.File != set.Log.File || runs.Log.Level != set.Log.Level, "gateway.trace": runs.Trace != set.Trace, "gateway.cache": runs.Cache != set.Cache,
 		"gateway.batches":               runs.Batches != set.Batches,
+		"gateway.server.drain_timeout":  s.batches != nil && runs.Server.DrainTimeout != set.Server.DrainTimeout, // callers have the new one at once
 		"gateway.server.header_timeout": runs.Server.HeaderTimeout != set.Server.HeaderTimeout, "gateway.server.idle_timeout": runs.Server.IdleTimeout != set.Server.IdleTimeout,
 		"gateway.server.max_header": runs.Server.MaxHeader != set.Server.MaxHeader,
 	} {
