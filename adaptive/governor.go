@@ -157,6 +157,9 @@ func (g *Governor) ask(now time.Duration) {
 func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	s := &g.s
 	t := g.advance(now)
+	if o.Class == feedback.Timeout && o.Deadline && g.impatient(t, &c) {
+		o.Class = feedback.Canceled
+	}
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
 	g.took = 0

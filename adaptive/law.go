@@ -80,6 +80,9 @@ type Outcome struct {
 	RetryAfter time.Duration
 	// UntilReset says that RetryAfter is the reset of a window in Windows, and no delay that the upstream named.
 	UntilReset bool
+	// Deadline says of a call whose Class is feedback.Timeout that it was the caller's own deadline that passed, before an answer had begun. A law may know
+	// that a sound call would not have been done by then, either.
+	Deadline bool
 	// FirstByte is the time from the start to the first byte of the answer; 0 when unknown.
 	FirstByte time.Duration
 	// InputTokens, OutputTokens and CachedTokens are what the call used; all are 0 when

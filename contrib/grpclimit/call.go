@@ -78,6 +78,7 @@ func (c *call) release(s feedback.Signal) {
 	c.ended = true
 	c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
 	c.outcome.FirstByte = time.Duration(c.first.Load())
+	c.outcome.Deadline = s.Class == feedback.Timeout && s.Source == callersDeadline
 	if s.Source == guardBelow {
 		c.permit.Abandon()
 		return

@@ -35,7 +35,8 @@
 //
 // The end of the caller's context says nothing about the upstream, but for one case: the deadline of a unary call counts as a time-out of
 // the upstream when the attempt was sent at least 1 s ago and for more than half of the time between the call and the
-// deadline, as in package httplimit. So deadlines that are shorter than an answer usually takes lower the limit for all who share the
+// deadline, as in package httplimit. flyball's own law makes nothing of it when a sound call would not have been done by then, either. With another
+// law, and where answers take very different times, deadlines that are shorter than an answer usually takes lower the limit for all who share the
 // guard. A caller who gives up early by choice cancels the context, by context.WithCancel and a timer, which says nothing.
 //
 // # What is sent again

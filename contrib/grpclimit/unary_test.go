@@ -369,6 +369,17 @@ func TestCallerGivesUp(t *testing.T) {
 	})
 }
 
+// toldLaw keeps what it is told of calls that did not end well.
+type toldLaw struct {
+	*adaptive.Fixed
+	ended []limiter.Outcome
+}
+
+func (l *toldLaw) Ended(now time.Duration, c adaptive.Call, o limiter.Outcome) adaptive.Decision {
+	l.ended = append(l.ended, o)
+	return l.Fixed.Ended(now, c, o)
+}
+
 // A caller's deadline is the upstream's fault when that had most of the time. Without that, one that hangs would be called as often as one
 // that answers, as gRPC's callers all have deadlines.
 func TestDeadlineTellsOfAStalledUpstream(t *testing.T) {
@@ -388,7 +399,8 @@ func TestDeadlineTellsOfAStalledUpstream(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := newGuard(t, 1, func(c *limiter.Config) { c.MaxWait = time.Minute })
+				law := &toldLaw{Fixed: adaptive.NewFixed(1)}
+				g := newGuard(t, 1, func(c *limiter.Config) { c.Law, c.MaxWait = law, time.Minute })
 				if tt.queued > 0 {
 					p, err := g.Acquire(t.Context(), limiter.Request{})
 					if err != nil {
@@ -415,6 +427,9 @@ func TestDeadlineTellsOfAStalledUpstream(t *testing.T) {
 				}
 				if s := g.Stats(); s.Counts.Outcomes[tt.want] != 1 || s.InFlight != 0 {
 					t.Errorf("ended as %v, want %v; %d in flight", s.Counts.Outcomes, tt.want, s.InFlight)
+				}
+				if n := len(law.ended); n != 1 || law.ended[0].Deadline != (tt.want == feedback.Timeout) {
+					t.Errorf("the law was told %+v, want that it was the caller's deadline if it is a time-out", law.ended)
 				}
 			})
 		})

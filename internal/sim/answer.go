@@ -87,4 +87,5 @@ func (s *signals) understood() error { return s.wrong }
 var (
 	gaveUp   = signal{known: true, outcome: adaptive.Outcome{Class: feedback.Canceled}}
 	timedOut = signal{known: true, retry: true, outcome: adaptive.Outcome{Class: feedback.Timeout}}
+	overdue  = signal{known: true, retry: true, outcome: adaptive.Outcome{Class: feedback.Timeout, Deadline: true}}
 )

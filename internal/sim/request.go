@@ -402,11 +402,11 @@ func (r *run) giveUp(q *request) {
 		g.abandon(time.Duration(r.now), &q.waiter)
 	case inFlight:
 		// A deadline is the upstream's fault when the attempt was there for a second and for most of the time, and nothing
-		// had come; see httplimit.
+		// had come; see httplimit. What it tells is for the law to say.
 		sig := &gaveUp
 		flight := r.now - q.sent
 		if flight >= int64(time.Second) && 2*flight > r.now-q.begun && !r.answering(q) {
-			sig = &timedOut
+			sig = &overdue
 		}
 		r.hangUp(q)
 		r.ended(q, sig, &sig.outcome)

@@ -9,12 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 )
@@ -26,6 +28,17 @@ func wantOutcomes(t testing.TB, tr *Transport, c feedback.Class, n uint64) {
 	if got := tr.Guard().Stats().Counts.Outcomes; uint64(got[c]) != n {
 		t.Errorf("%d calls ended as %v, want %d; all: %v", got[c], c, n, got)
 	}
+}
+
+// toldLaw keeps what it is told of calls that did not end well.
+type toldLaw struct {
+	*adaptive.Fixed
+	ended []limiter.Outcome
+}
+
+func (l *toldLaw) Ended(now time.Duration, c adaptive.Call, o limiter.Outcome) adaptive.Decision {
+	l.ended = append(l.ended, o)
+	return l.Fixed.Ended(now, c, o)
 }
 
 // A caller's deadline is the upstream's fault when that had most of the time and did not begin to answer.
@@ -56,10 +69,11 @@ func TestDeadlineTellsOfAStalledUpstream(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sent := 0
+				law := &toldLaw{Fixed: adaptive.NewFixed(1)}
 				tr := newTransport(t, 1, roundTripper(func(r *http.Request) (*http.Response, error) {
 					sent++
 					return tt.base(r)
-				}), func(c *limiter.Config) { c.MaxWait = time.Minute })
+				}), func(c *limiter.Config) { c.Law, c.MaxWait = law, time.Minute })
 				if tt.queued > 0 {
 					p, err := tr.Guard().Acquire(context.Background(), limiter.Request{})
 					if err != nil {
@@ -77,7 +91,77 @@ func TestDeadlineTellsOfAStalledUpstream(t *testing.T) {
 				if sent != 1 {
 					t.Errorf("sent %d times, want once", sent)
 				}
+				if n := len(law.ended); n != 1 || law.ended[0].Deadline != (tt.want == feedback.Timeout) {
+					t.Errorf("the law was told %+v, want that it was the caller's deadline if it is a time-out", law.ended)
+				}
 				wantInFlight(t, tr, 0)
+			})
+		})
+	}
+}
+
+// Callers whose deadlines are shorter than any answer lower the limit for nobody, and an upstream that hangs is still noticed by deadlines.
+func TestShortDeadlinesLowerNobodysLimit(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		takes    time.Duration
+		deadline func(call int) time.Duration
+		hangs    bool
+	}{
+		{"one of 20 has 2.5 s for 3", 3 * time.Second, func(call int) time.Duration {
+			if call%20 == 7 {
+				return 2500 * time.Millisecond
+			}
+			return time.Hour
+		}, false},
+		{"one of two", 3 * time.Second, func(call int) time.Duration { return 2500*time.Millisecond + time.Duration(call%2)*time.Hour }, false},
+		{"all have 5 s for 1, and it hangs", time.Second, func(int) time.Duration { return 5 * time.Second }, true},
+		{"all have more, and it hangs", 3 * time.Second, func(call int) time.Duration { return time.Duration(8+call%5) * time.Second }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				var calls, flying, most atomic.Int64
+				tr := newTransport(t, 1, roundTripper(func(r *http.Request) (*http.Response, error) {
+					most.Store(max(most.Load(), flying.Add(1)))
+					defer flying.Add(-1)
+					takes := time.After(tt.takes)
+					if tt.hangs && time.Since(begun) > 2*time.Minute {
+						takes = nil
+					}
+					select {
+					case <-takes:
+						return answer(200, "{}"), nil
+					case <-r.Context().Done():
+						return nil, r.Context().Err()
+					}
+				}), func(c *limiter.Config) { c.Law, c.MaxWait = nil, time.Hour })
+				var wg sync.WaitGroup
+				for i := range 60 {
+					wg.Go(func() {
+						time.Sleep(time.Duration(i) * time.Millisecond)
+						for time.Since(begun) < 4*time.Minute {
+							ctx, cancel := context.WithTimeout(context.Background(), tt.deadline(int(calls.Add(1))))
+							resp, err := get(t, ctx, tr)
+							if err == nil {
+								_ = resp.Body.Close()
+							}
+							cancel()
+							if err != nil {
+								time.Sleep(100 * time.Millisecond) // the guard refuses at once who cannot make it
+							}
+						}
+					})
+				}
+				time.Sleep(2 * time.Minute)
+				before := most.Load()
+				time.Sleep(time.Minute)
+				most.Store(0)
+				time.Sleep(time.Minute / 2)
+				if got := most.Load(); before < 55 || !tt.hangs && got < 55 || tt.hangs && got > 20 {
+					t.Errorf("%d in flight in two minutes, and %d later, of 60 callers", before, got)
+				}
+				wg.Wait()
 			})
 		})
 	}

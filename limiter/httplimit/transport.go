@@ -105,8 +105,10 @@ func (t *Transport) CloseIdleConnections() {
 // The caller's deadline, or http.Client.Timeout, says nothing about the upstream when it ends an answer that
 // had begun, or a request that spent most of its time waiting here. It counts as a time-out of the upstream when no
 // answer had begun although the attempt was sent at least 1 s ago and for more than half of the time
-// between the call of RoundTrip and the deadline. So deadlines that are shorter than an answer usually takes lower the limit for all who share
-// the guard. A caller who gives up early by choice cancels the context, by context.WithCancel and a timer, which says nothing.
+// between the call of RoundTrip and the deadline. flyball's own law makes nothing of it when a sound call would not have been done by then, either
+// (limiter.Outcome.Deadline). With another law, and where answers take very different times, deadlines that are shorter than an answer usually takes
+// lower the limit for all who share the guard. A caller who gives up early by choice cancels the context, by context.WithCancel and a timer, which says
+// nothing.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	var began time.Time
@@ -296,10 +298,10 @@ func (t *Transport) read(req *http.Request, resp *http.Response, err error) *fai
 }
 
 // blame makes an attempt that was sent at start, and that the caller's deadline ended, a time-out of the upstream
-// when that had most of the time; see RoundTrip.
+// when that had most of the time; see RoundTrip. The law is told whose deadline it was.
 func (f *failed) blame(ctx context.Context, began, start time.Time) {
 	if deadline, ok := ctx.Deadline(); ok && feedback.Overdue(began, start, deadline, time.Now()) {
-		f.Class = feedback.Timeout
+		f.Class, f.Deadline = feedback.Timeout, true
 	}
 }
 
