@@ -14,6 +14,8 @@ const (
 	// burstPause how many s for what comes back in a pause not to be lost: a window of a second is refilled every second, and saves up nothing. Beyond
 	// mostBurstSpan s it is a window of a minute rather than a bucket.
 	burstSaves, burstSpan, burstPause, mostBurstSpan = 4, 2.0, 1.2, 20.0
+	// singleMost is how many calls a quota that saves up one alone may save up at most, as far as what passed before the first refusal tells.
+	singleMost = 2
 )
 
 // BurstState is what passed before the first refusal.
@@ -45,9 +47,10 @@ func (b *BurstState) saved(rate float64) float64 {
 	return max(0, float64(b.Calls)-1-rate*float64(b.Seconds))
 }
 
-// most returns how many calls a quota that gives rate a second saves up at most, if it was full before the first call; known says that it can be told.
+// most returns how many calls a quota that gives rate a second saves up at most, if it was full before the first call; known says that it can be told. No time has passed where the
+// first refusal is the first that the law is told.
 func (b *BurstState) most(rate float64) (calls float64, known bool) {
-	if b.Seconds == 0 || b.Seconds == float32(burstTime.Seconds()) {
+	if b.Seconds == 0 && b.Calls == 0 || b.Seconds == float32(burstTime.Seconds()) {
 		return 0, false
 	}
 	return max(1, float64(b.Calls)+1-rate*float64(b.Seconds)), true
@@ -92,3 +95,10 @@ func (g *Governor) gave(dn, dt, paused, last float64) float64 {
 
 // countsTokens reports whether what refuses may count tokens: it is known what calls cost, and refusals name how long it takes until there are enough for the next.
 func (s *GovernorState) countsTokens() bool { return s.tellTokens() && s.LastPause > 0 }
+
+// single reports whether a quota that gives rate a second saves up no more than a call, as one alone was accepted before the first refusal, and nobody else is known to use it. Not beside
+// a delay: guards that share what names one would try a faster pace the more often.
+func (g *Governor) single(rate float64) bool {
+	most, known := g.s.Burst.most(rate)
+	return known && most <= singleMost && g.s.Others == 0 && g.s.Sharing == 0 && g.s.LastPause == 0
+}

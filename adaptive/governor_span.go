@@ -53,6 +53,8 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	switch soon := dn < soonRefused+u; {
 	case p.Guess > 0 && soon && (slow || g.costly(s.At)) && s.Others == 0 && p.guessTried():
 		// Few calls pass between two tries of a slow quota, and a faster pace is refused whether the guess holds or not, if nobody else is served.
+	case p.Guess > 0 && soon && i == paceRequests && g.single(lower):
+		// It had nothing saved up when it was first asked, so it saves up nothing now: the faster pace is refused whether the guess holds or not.
 	case p.Guess > 0 && soon && lower < 0.95*float64(p.Guess):
 		p.Saves = true
 		p.Depth = max(p.Depth, p.Excess)

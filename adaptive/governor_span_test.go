@@ -174,3 +174,38 @@ func TestGovernorRefusalsLose(t *testing.T) {
 		}
 	}
 }
+
+// A quota that accepted one call alone before its first refusal saves up nothing, so that a guess which is refused soon says nothing else. Not where that is not known, as the first refusal came late,
+// nor where others may use it, nor beside a delay, nor of tokens, which are counted otherwise.
+func TestGovernorSavesNoMoreThanOne(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		i     int
+		burst BurstState
+		set   func(*GovernorState)
+		saves bool
+	}{
+		{"one, then a refusal at once", paceRequests, BurstState{Calls: 1}, nil, false},
+		{"one in half a second", paceRequests, BurstState{Calls: 1, Seconds: 0.5}, nil, false},
+		{"two", paceRequests, BurstState{Calls: 2}, nil, true},
+		{"two, of which one came back", paceRequests, BurstState{Calls: 2, Seconds: 8}, nil, false},
+		{"none is known", paceRequests, BurstState{}, nil, true},
+		{"the first refusal came late", paceRequests, BurstState{Calls: 1, Seconds: 3}, nil, true},
+		{"others may use the quota", paceRequests, BurstState{Calls: 1}, func(s *GovernorState) { s.Others = 1 }, true},
+		{"others may use a limit", paceRequests, BurstState{Calls: 1}, func(s *GovernorState) { s.Sharing = 0.5 }, true},
+		{"tokens", paceTokens, BurstState{Calls: 1}, nil, true},
+		{"a delay was named", paceRequests, BurstState{Calls: 1}, func(s *GovernorState) { s.LastPause = time.Second }, true},
+	} {
+		g := New(Config{})
+		s, p := &g.s, &g.s.Pace[test.i]
+		s.At, s.Mean, s.Burst, s.TokensPerCall = time.Minute, 0.03, test.burst, 1
+		if test.set != nil {
+			test.set(s)
+		}
+		*p = PaceState{Rate: 2.1, Known: 1.7, Ceiling: 1.7, Guess: 1.7, Lowest: 1.6, Sure: true, Measured: true}
+		g.measure(test.i, 18, 140, 0, 1, 0)
+		if p.Saves != test.saves {
+			t.Errorf("%s: saves up: %v, want %v", test.name, p.Saves, test.saves)
+		}
+	}
+}
