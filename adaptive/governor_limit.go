@@ -16,6 +16,10 @@ func (g *Governor) capRefused(t time.Duration, n float64) {
 	g.cut(t, n, CauseThrottled, g.cfg.Backoff)
 }
 
+// leastCut is how many calls a share of those in flight is at least that is given up beside the one that was refused. Of few it is less, but as whole calls are in force
+// it would be one, which is much of them; and beside others that have more, whoever has few must not make as much room as they.
+const leastCut = 0.8
+
 // cut lowers the limit after a refusal of a call that saw n in flight, and opens an episode.
 func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) {
 	s := &g.s
@@ -36,7 +40,10 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		default:
 			s.Sharp = 0
 		}
-		if s.Sharp >= 4 && !s.Open {
+		switch {
+		case (n-1)*(1-factor) < leastCut:
+			limit = base
+		case s.Sharp >= 4 && !s.Open:
 			// The boundary is known. Room is made for others now and then only.
 			limit = base * (1 + factor) / 2
 			if s.Yield++; s.Yield%4 != 0 {

@@ -64,12 +64,12 @@ func TestGovernorFirstBeyondEndsTheTest(t *testing.T) {
 		g, now := bounded(3, 3)
 		s := &g.s
 		s.Test, s.Flight, s.Top, s.Proven, s.Peak, s.InFlight = 1, 2, 2, 2, 2, 3
-		s.Refuted = 1 // no second trial yet
+		s.Refuted, s.Credit = 1, maxCredit // no second trial yet, nor slow start
 		s.RefusedCount = g.accepted() - float64(test.accepted) - 1
 		now += time.Second
 		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 3, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
 		d := g.Decision()
-		for i := 0; i < 10 && d.Limit < 2; i++ {
+		for i := 0; i < 10 && (i == 0 || d.Limit < 2); i++ {
 			now += 100 * time.Millisecond
 			d = g.Window(now, Window{Start: now - 100*time.Millisecond, OK: 1, Timed: 1, Latency: 100 * time.Millisecond, MinLatency: 100 * time.Millisecond, MaxInFlight: 1, InFlight: 1, Waiting: 9, Full: true})
 		}
@@ -102,6 +102,31 @@ func TestGovernorOtherNumberBeginsTheTestAnew(t *testing.T) {
 		g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: test.n, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
 		if g.s.Test != test.after {
 			t.Errorf("%s: %d of the test, want %d", test.name, g.s.Test, test.after)
+		}
+	}
+}
+
+// Of few in flight a tenth is no whole call, so only the one that was refused is given up, each time; of many it is one and more, and where the boundary is known for each fourth refusal.
+func TestGovernorFewGiveUpWhatWasRefusedOnly(t *testing.T) {
+	for _, test := range []struct {
+		limit float64
+		sharp int8
+		want  [4]int // the limits in force after refusals of one call more
+	}{
+		{2, 0, [4]int{2, 2, 2, 2}}, {5, 0, [4]int{5, 5, 5, 5}}, {7, 8, [4]int{7, 7, 7, 7}},
+		{10, 0, [4]int{9, 9, 9, 9}}, {10, 8, [4]int{10, 10, 10, 9}},
+	} {
+		for i, want := range test.want {
+			g, now := bounded(test.limit, test.limit+1)
+			s := &g.s
+			s.Sharp, s.Yield, s.Credit, s.Refuted = test.sharp, int32(i), maxCredit, 3
+			s.InFlight, s.Flight, s.Top, s.RefusedCount = int(test.limit)+1, test.limit, test.limit, g.accepted()-200
+			s.Peak = float32(test.limit)
+			now += time.Second
+			g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: int(test.limit) + 1, Episode: g.Decision().Episode}, refused(feedback.ScopeUnknown))
+			if got := g.Decision().Limit; got != want {
+				t.Errorf("a limit of %v, one more was refused, as %d times before: %d, want %d", test.limit, i, got, want)
+			}
 		}
 	}
 }
