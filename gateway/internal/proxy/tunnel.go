@@ -37,7 +37,8 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 	}
 	// The server's own reader takes the end of what the caller sends for the end of the call, and ends ctx.
 	caller := io.MultiReader(io.LimitReader(buffered, int64(buffered.Reader.Buffered())), conn)
-	ended := make(chan error, 2)
+	type end struct{ err error }
+	ended := make(chan end, 2)
 	go func() {
 		_, err := io.Copy(up, caller)
 		if err == nil {
@@ -46,7 +47,7 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 			// To close a connection with something unread cuts what is on its way to the caller.
 			_, _ = io.Copy(io.Discard, caller)
 		}
-		ended <- err
+		ended <- end{err}
 	}()
 	go func() {
 		n, err := io.Copy(conn, up)
@@ -54,11 +55,12 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 		if err == nil {
 			err = closeWrite(conn)
 		}
-		ended <- err
+		ended <- end{err}
 	}()
 	left := 2
 	select {
-	case err = <-ended:
+	case e := <-ended:
+		err = e.err
 		left--
 	case <-ctx.Done():
 		err = context.Cause(ctx)
@@ -67,7 +69,7 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 		late := time.NewTimer(linger)
 		defer late.Stop()
 		select {
-		case <-ended:
+		case <-ended: // what went wrong first is why
 			left--
 		case <-late.C:
 		case <-ctx.Done():
