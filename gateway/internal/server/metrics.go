@@ -62,11 +62,13 @@ func (s *stats) count(r *proxy.Record) {
 func (s *Server) watch() error {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	now, pools := map[*limiter.Guard]*atomic.Bool{}, map[*limiter.Pool]bool{}
+	now, pools := map[*limiter.Guard]*atomic.Bool{}, map[*limiter.Pool]*atomic.Bool{}
 	views := s.proxy.Upstreams()
 	for _, v := range views {
-		if v.Pool != nil {
-			pools[v.Pool] = true
+		if p := v.Pool; p != nil {
+			if pools[p] = s.pools[p]; pools[p] == nil {
+				pools[p] = new(atomic.Bool)
+			}
 		}
 		for _, g := range v.Guards {
 			if now[g] = s.watching[g]; now[g] == nil {
@@ -81,19 +83,21 @@ func (s *Server) watch() error {
 			live.Store(false)
 		}
 	}
-	for p := range s.pools {
-		if !pools[p] {
+	for p, live := range s.pools {
+		if pools[p] == nil {
 			s.metrics.UnregisterPool(p)
+			live.Store(false)
 		}
 	}
-	for p := range pools {
-		if s.pools[p] {
+	for p, live := range pools {
+		if live.Load() {
 			continue
 		}
 		if err := s.metrics.RegisterPool(p); err != nil {
 			return err
 		}
-		p.OnKey(s.logKeys(p))
+		live.Store(true)
+		p.OnKey(s.logKeys(p, live))
 	}
 	s.pools = pools
 	for _, v := range views {
@@ -122,14 +126,16 @@ func (s *Server) watch() error {
 
 // logKeys returns a listener that says when one of an upstream's keys goes out and when it comes back. Calls go on with the other keys, so nothing
 // else in the log would tell, until the last one is out.
-func (s *Server) logKeys(p *limiter.Pool) func(limiter.KeyEvent) {
+func (s *Server) logKeys(p *limiter.Pool, live *atomic.Bool) func(limiter.KeyEvent) {
 	upstream, keys, out := p.Name(), p.Len(), map[string]bool{}
+	for _, k := range p.Stats().Keys { // a pool that comes back may have some
+		if k.Out != limiter.KeyFine {
+			out[k.Key] = true
+		}
+	}
 	return func(e limiter.KeyEvent) { // one at a time
-		s.stats.mu.Lock()
-		live := s.pools[p]
-		s.stats.mu.Unlock()
-		if !live {
-			return // its last calls end, and others have other keys
+		if !live.Load() {
+			return // its last calls end, and others have other keys; or it comes back, and has another listener
 		}
 		if e.Fault == limiter.KeyFine {
 			delete(out, e.Key)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -192,6 +193,41 @@ func TestKeysAreLogged(t *testing.T) {
 		if log := g.logged(); !strings.Contains(log, want) || strings.Contains(log, "sk-a") {
 			t.Errorf("the log has no %s:\n%s", want, log)
 		}
+	}
+}
+
+// The pool of an upstream that was gone for a while is the one from before: what becomes of its keys is told once, and those that were out count.
+func TestKeysOfAnUpstreamThatComesBack(t *testing.T) {
+	var bad sync.Map
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, out := bad.Load(r.Header.Get("Authorization")); out {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		ok(w, r)
+	})
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	file := table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_B'\n[[gateway.route]]\npath='/up'\nupstream='up'\nwait='200ms'\n")
+	other := fmt.Sprintf("[upstream.other]\nbase_url = %q\n", s.URL)
+	g := start(t, file+other)
+	c := client(t)
+	logs := func(want string) func() bool {
+		return func() bool {
+			read(t, post(t, c, g.url+"/up/chat/completions", chat))
+			return strings.Contains(g.logged(), want)
+		}
+	}
+	bad.Store("Bearer sk-a", nil)
+	eventually(t, "the first key is out", logs(`"in_service":1,"keys":2`))
+	for _, text := range []string{other, file + other, other, file + other} {
+		g.write(text)
+		g.onReload(g.limits.Reload())
+	}
+	bad.Store("Bearer sk-b", nil)
+	eventually(t, "the last key is out", logs(`"level":"ERROR","msg":"a key is out of service"`))
+	if n := strings.Count(g.logged(), "a key is out of service"); n != 2 {
+		t.Errorf("the log tells %d times that a key is out, want twice:\n%s", n, g.logged())
 	}
 }
 

@@ -60,7 +60,7 @@ type Server struct {
 	page          *ui.UI
 	metrics       *metrics.Metrics
 	watching      map[*limiter.Guard]*atomic.Bool // under stats.mu; true while its listener is the one that counts
-	pools         map[*limiter.Pool]bool          // under stats.mu
+	pools         map[*limiter.Pool]*atomic.Bool  // as watching
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
