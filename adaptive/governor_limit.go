@@ -17,8 +17,9 @@ func (g *Governor) capRefused(t time.Duration, n float64) {
 }
 
 // leastCut is how many calls a share of those in flight is at least that is given up beside the one that was refused. Of few it is less, but as whole calls are in force
-// it would be one, which is much of them; and beside others that have more, whoever has few must not make as much room as they.
-const leastCut = 0.8
+// it would be one, which is much of them; and beside others that have more, whoever has few must not make as much room as they. Not where more than the weakest sign speaks for a quota:
+// that refuses as soon again.
+const leastCut, leastCutDoubt = 0.8, 0.75
 
 // cut lowers the limit after a refusal of a call that saw n in flight, and opens an episode.
 func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) {
@@ -41,8 +42,8 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 			s.Sharp = 0
 		}
 		switch {
-		case (n-1)*(1-factor) < leastCut:
-			limit = base
+		case (n-1)*(1-factor) < leastCut && s.Against < leastCutDoubt:
+			limit = min(s.Limit, n-1)
 		case s.Sharp >= 4 && !s.Open:
 			// The boundary is known. Room is made for others now and then only.
 			limit = base * (1 + factor) / 2

@@ -109,17 +109,19 @@ func TestGovernorOtherNumberBeginsTheTestAnew(t *testing.T) {
 // Of few in flight a tenth is no whole call, so only the one that was refused is given up, each time; of many it is one and more, and where the boundary is known for each fourth refusal.
 func TestGovernorFewGiveUpWhatWasRefusedOnly(t *testing.T) {
 	for _, test := range []struct {
-		limit float64
-		sharp int8
-		want  [4]int // the limits in force after refusals of one call more
+		limit   float64
+		sharp   int8
+		against float32
+		want    [4]int // the limits in force after refusals of one call more
 	}{
-		{2, 0, [4]int{2, 2, 2, 2}}, {5, 0, [4]int{5, 5, 5, 5}}, {7, 8, [4]int{7, 7, 7, 7}},
-		{10, 0, [4]int{9, 9, 9, 9}}, {10, 8, [4]int{10, 10, 10, 9}},
+		{2, 0, 0, [4]int{2, 2, 2, 2}}, {5, 0, 0, [4]int{5, 5, 5, 5}}, {7, 8, 0, [4]int{7, 7, 7, 7}},
+		{10, 0, 0, [4]int{9, 9, 9, 9}}, {10, 8, 0, [4]int{10, 10, 10, 9}},
+		{5, 0, 1.5, [4]int{4, 4, 4, 4}}, // it may be a quota, which refuses as soon again
 	} {
 		for i, want := range test.want {
 			g, now := bounded(test.limit, test.limit+1)
 			s := &g.s
-			s.Sharp, s.Yield, s.Credit, s.Refuted = test.sharp, int32(i), maxCredit, 3
+			s.Sharp, s.Yield, s.Credit, s.Refuted, s.Against = test.sharp, int32(i), maxCredit, 3, test.against
 			s.InFlight, s.Flight, s.Top, s.RefusedCount = int(test.limit)+1, test.limit, test.limit, g.accepted()-200
 			s.Peak = float32(test.limit)
 			now += time.Second
