@@ -264,8 +264,8 @@ func (s *Source) topics(ctx context.Context) error {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
 				c.Name, c.Value = configSize, &most
 				t.Configs = append(t.Configs, c)
-				s.out.take(name, most)
 			}
+			s.out.like(name, s.cfg.Topic) // what the one takes by the brokers' default, the other does, too
 			create.Topics = append(create.Topics, t)
 		}
 	}
@@ -616,6 +616,15 @@ func (p *producer) take(topic, most string) {
 		p.sizes = map[string]int32{}
 	}
 	p.sizes[topic] = int32(min(n, 1<<30)) // the most that the client takes
+}
+
+// like notes that batches of a topic may be as large as those of another one.
+func (p *producer) like(topic, other string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n, ok := p.sizes[other]; ok {
+		p.sizes[topic] = n
+	}
 }
 
 // ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself. Who may not know it, or whose topic is not
