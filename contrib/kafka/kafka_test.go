@@ -1053,6 +1053,52 @@ func TestLargerByTheBrokers(t *testing.T) {
 	}
 }
 
+// A broker that does not know a topic which is there, as it lags behind, does not end the run.
+func TestTopicUnknownToOneBroker(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	topic := name("unknown")
+	create(t, admin(t, c.ListenAddrs()), topic, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	there := errors.New("the log says that the topic is there")
+	logged, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	soon := []kgo.Opt{kgo.RetryBackoffFn(func(int) time.Duration { return time.Millisecond }), kgo.MetadataMinAge(10 * time.Millisecond)}
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: topic, Group: topic, Options: soon, Log: func(format string, args ...any) {
+		if strings.Contains(fmt.Sprintf(format, args...), "is there") {
+			stop(there)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.SetGoneTime(100 * time.Millisecond)
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, asked := range req.(*kmsg.FetchRequest).Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+			for _, p := range asked.Partitions {
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.UnknownTopicID.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, len(resp.Topics) > 0
+	})
+	if ds, err := s.Fetch(logged, 1); !errors.Is(err, there) {
+		t.Errorf("there are %d deliveries, and %v", len(ds), err)
+	}
+}
+
 // Answers that come at the same time, of which each is small enough for the topic and all together are not, are told all the same.
 func TestSmallRepliesTogether(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
