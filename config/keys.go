@@ -294,6 +294,7 @@ func hideSecrets(err error) {
 			continue
 		}
 		e.Problem, e.Suggestion = hideCredentials(e.Problem), hideCredentials(e.Suggestion)
+		e.Key = userInfo.ReplaceAllString(e.Key, hiddenUser)
 		if i := len(e.Key) - len(lastPart(e.Key)); e.Problem == "is unknown" { // a key that nobody knows may be anything
 			e.Key = e.Key[:i] + hideCredentials(e.Key[i:])
 		}
@@ -311,11 +312,13 @@ func showsValue(problem string) bool {
 	return ok
 }
 
-// userInfo is what stands before the host of a URL: a user and a password.
-var userInfo = regexp.MustCompile(`://[^\s"']*@`)
+// userInfo is what stands before the host of a URL: a user and a password, in which somebody may have written anything.
+var userInfo = regexp.MustCompile(`://.*@`)
+
+const hiddenUser = "://(hidden)@"
 
 func hideCredentials(s string) string {
-	s = userInfo.ReplaceAllString(s, "://(hidden)@")
+	s = userInfo.ReplaceAllString(s, hiddenUser)
 	return looksSecret.ReplaceAllStringFunc(s, func(word string) string {
 		if !strings.ContainsAny(word, "0123456789") && !knownPrefix.MatchString(word) {
 			return word // a long word without digits is a name

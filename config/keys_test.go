@@ -174,6 +174,9 @@ func TestPasswordInAURL(t *testing.T) {
 		"[upstream.a]\nbase_url = ['https://:hunter@host']",
 		"[upstream.a]\n'https://u:hunter@host' = 1",
 		"[upstream.a]\nprovider = https://u:hunter@host",
+		"[upstream.a]\nprovider = 'https://u:my hunter@host'",
+		"[upstream.a]\nprovider = 'https://u:my\"hunter@host'",
+		"[upstream.'https://u:hunter@host']\nmode = 1\nfoo = 1",
 		"https://u:hunter@host",
 	} {
 		_, err := Parse("x.toml", []byte(src))

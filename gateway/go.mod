@@ -9,6 +9,7 @@ require (
 	github.com/maypok86/otter/v2 v2.3.0
 	github.com/redis/go-redis/v9 v9.16.0
 	github.com/urfave/cli/v2 v2.27.7
+	golang.org/x/sys v0.42.0
 	pgregory.net/rapid v1.2.0
 )
 
@@ -31,7 +32,6 @@ require (
 	github.com/valyala/fastrand v1.1.0 // indirect
 	github.com/valyala/histogram v1.2.0 // indirect
 	github.com/xrash/smetrics v0.0.0-20240521201337-686a1a2994c1 // indirect
-	golang.org/x/sys v0.42.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
 

@@ -80,13 +80,14 @@ const (
 	fetchWait   = time.Second
 	maxBatch    = 1 << 20 // the brokers' default; topics may take more
 	configSize  = "max.message.bytes"
-	// sizeTime is how long brokers may take to say how large records may be.
+	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
 	// produceTime is how long brokers may take to take a record.
 	produceTime = 30 * time.Second
 	// closeTime is how long brokers may take to take note of the end.
 	closeTime = 10 * time.Second
-	// goneTime is how long brokers may not know a topic before it counts as deleted, and quietTime after how long without a word of that they know it.
+	// goneTime is how long a broker may not know a topic before the brokers are asked whether it was deleted, and quietTime after how long without a
+	// word of that it knows it.
 	goneTime  = 20 * time.Second
 	quietTime = 5 * time.Second
 )
@@ -146,10 +147,13 @@ type Source struct {
 	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
-	missing map[string]span    // topics that the brokers do not know now
+	missing map[string]span    // topics that a broker does not know now
 	paused  bool
 	closed  bool
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
+
+	ids      map[string][16]byte // of topics at the start; none with brokers that have none
+	goneTime time.Duration
 }
 
 // place is a partition's name.
@@ -190,7 +194,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, ids: map[string][16]byte{}, goneTime: goneTime}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -239,11 +243,17 @@ func (s *Source) topics(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topics: %w", err)
 	}
+	note := func(topic string, id [16]byte) {
+		if id != [16]byte{} {
+			s.ids[topic] = id
+		}
+	}
 	parts := map[string]int32{}
 	for _, t := range got.Topics {
 		switch err := kerr.ErrorForCode(t.ErrorCode); {
 		case err == nil:
 			parts[*t.Topic] = int32(len(t.Partitions))
+			note(*t.Topic, t.TopicID)
 		case !errors.Is(err, kerr.UnknownTopicOrPartition):
 			return fmt.Errorf("kafka: the topic %s: %w", *t.Topic, err)
 		}
@@ -264,8 +274,8 @@ func (s *Source) topics(ctx context.Context) error {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
 				c.Name, c.Value = configSize, &most
 				t.Configs = append(t.Configs, c)
-				s.out.take(name, most)
 			}
+			s.out.like(name, s.cfg.Topic) // what the one takes by the brokers' default, the other does, too
 			create.Topics = append(create.Topics, t)
 		}
 	}
@@ -277,6 +287,7 @@ func (s *Source) topics(ctx context.Context) error {
 		return fmt.Errorf("kafka: making topics: %w", err)
 	}
 	for _, t := range made.Topics {
+		note(t.Topic, t.TopicID)
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("kafka: making the topic %s: %w; make it by hand", t.Topic, err)
 		}
@@ -306,7 +317,8 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		if fetches.IsClientClosed() {
 			return nil, errors.New("kafka: the source is closed")
 		}
-		var fatal error
+		var fatal, unknown error
+		var gone string
 		fetches.EachError(func(topic string, n int32, err error) {
 			var e *kerr.Error
 			switch {
@@ -314,8 +326,8 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			case putOut(err):
 				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
 			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
-				if gone := s.gone(topic, err); gone != nil && fatal == nil {
-					fatal = gone
+				if s.unknown(topic, err) {
+					gone, unknown = topic, err
 				}
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
@@ -335,15 +347,17 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		if len(ds) > 0 {
 			return ds, nil
 		}
+		if fatal == nil && gone != "" {
+			fatal = s.deleted(ctx, gone, unknown)
+		}
 		if fatal != nil {
 			return nil, fatal
 		}
 	}
 }
 
-// gone returns err as what ends the run when the brokers have not known a topic for so long that it was deleted. The client waits for it for ever,
-// also when there is another one of its name, whose offsets are others.
-func (s *Source) gone(topic string, err error) error {
+// unknown notes that a broker does not know a topic, and reports whether that was so for so long that it may have been deleted.
+func (s *Source) unknown(topic string, err error) bool {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -354,10 +368,34 @@ func (s *Source) gone(topic string, err error) error {
 	}
 	m.last = now
 	s.missing[topic] = m
-	if now.Sub(m.first) < goneTime {
-		return nil
+	return now.Sub(m.first) >= s.goneTime
+}
+
+// deleted returns err as what ends the run when a topic was deleted, and nil when it is there, as one broker that lags behind may not know it. The
+// client waits for one that was deleted for ever, also when there is another one of its name, whose offsets are others.
+func (s *Source) deleted(ctx context.Context, topic string, err error) error {
+	meta := kmsg.NewPtrMetadataRequest()
+	mt := kmsg.NewMetadataRequestTopic()
+	mt.Topic = &topic
+	meta.Topics = append(meta.Topics, mt)
+	asking, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	got, aerr := meta.RequestWith(asking, s.client)
+	if aerr == nil && len(got.Topics) == 1 {
+		aerr = kerr.ErrorForCode(got.Topics[0].ErrorCode)
+		if errors.Is(aerr, kerr.UnknownTopicOrPartition) || aerr == nil && got.Topics[0].TopicID != s.ids[topic] {
+			return fmt.Errorf("kafka: the topic %s was deleted, and perhaps made again: open it anew: %w", topic, err)
+		}
 	}
-	return fmt.Errorf("kafka: the topic %s was deleted, and perhaps made again: open it anew: %w", topic, err)
+	s.mu.Lock()
+	delete(s.missing, topic) // asked again after as long
+	s.mu.Unlock()
+	if aerr != nil {
+		s.cfg.Log("kafka: asking whether the topic %s was deleted: %v", topic, aerr)
+	} else {
+		s.cfg.Log("kafka: the topic %s is there, and a broker does not know it", topic)
+	}
+	return nil
 }
 
 // putOut reports whether an error says that the brokers no longer count on this member, as after a silence that was longer than the session's
@@ -616,6 +654,15 @@ func (p *producer) take(topic, most string) {
 		p.sizes = map[string]int32{}
 	}
 	p.sizes[topic] = int32(min(n, 1<<30)) // the most that the client takes
+}
+
+// like notes that batches of a topic may be as large as those of another one.
+func (p *producer) like(topic, other string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n, ok := p.sizes[other]; ok {
+		p.sizes[topic] = n
+	}
 }
 
 // ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself. Who may not know it, or whose topic is not

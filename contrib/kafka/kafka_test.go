@@ -1007,6 +1007,98 @@ func TestTopicDeleted(t *testing.T) {
 	})
 }
 
+// Topics of retries and of dead letters that are made here take what the brokers let all topics take.
+func TestLargerByTheBrokers(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "4194304"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	topic, most := name("brokers"), "4194304"
+	create(t, admin(t, c.ListenAddrs()), topic, 1)
+	// kfake itself does not say of a topic what it has from the brokers, as Kafka does.
+	c.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, asked := range req.(*kmsg.DescribeConfigsRequest).Resources {
+			r := kmsg.NewDescribeConfigsResponseResource()
+			r.ResourceType, r.ResourceName, r.ErrorCode = asked.ResourceType, asked.ResourceName, kerr.UnknownTopicOrPartition.Code
+			if asked.ResourceName == topic {
+				size := kmsg.NewDescribeConfigsResponseResourceConfig()
+				size.Name, size.Value, size.Source = "max.message.bytes", &most, kmsg.ConfigSourceStaticBrokerConfig
+				r.ErrorCode, r.Configs = 0, append(r.Configs, size)
+			}
+			resp.Resources = append(resp.Resources, r)
+		}
+		return resp, nil, true
+	})
+	plain := []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(4 << 20)}
+	big, err := kgo.NewClient(append(plain, kgo.SeedBrokers(c.ListenAddrs()...))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer big.Close()
+	job := strings.Repeat("x", 3<<20)
+	if err := big.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(job)}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: topic, Group: topic, Options: plain[:1]})
+	defer s.Close()
+	if err := s.Dead(t.Context(), fetch(t, s), &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, c.ListenAddrs(), topic+".dead", 1); len(got) != 1 || string(got[0].Value) != job {
+		t.Errorf("%d dead letters, the first with %d bytes of %d", len(got), len(got[0].Value), len(job))
+	}
+}
+
+// A broker that does not know a topic which is there, as it lags behind, does not end the run.
+func TestTopicUnknownToOneBroker(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	topic := name("unknown")
+	create(t, admin(t, c.ListenAddrs()), topic, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	there := errors.New("the log says that the topic is there")
+	logged, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	soon := []kgo.Opt{kgo.RetryBackoffFn(func(int) time.Duration { return time.Millisecond }), kgo.MetadataMinAge(10 * time.Millisecond)}
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: topic, Group: topic, Options: soon, Log: func(format string, args ...any) {
+		if strings.Contains(fmt.Sprintf(format, args...), "is there") {
+			stop(there)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.SetGoneTime(100 * time.Millisecond)
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, asked := range req.(*kmsg.FetchRequest).Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+			for _, p := range asked.Partitions {
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.UnknownTopicID.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, len(resp.Topics) > 0
+	})
+	if ds, err := s.Fetch(logged, 1); !errors.Is(err, there) {
+		t.Errorf("there are %d deliveries, and %v", len(ds), err)
+	}
+}
+
 // Answers that come at the same time, of which each is small enough for the topic and all together are not, are told all the same.
 func TestSmallRepliesTogether(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {

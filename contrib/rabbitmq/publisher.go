@@ -233,7 +233,7 @@ func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 func (r *Replies) again(ctx context.Context, out *publisher) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.out != out || r.closed {
+	if r.out != out || r.conn == nil || r.closed { // the next message connects again, or has done so
 		return nil
 	}
 	defer r.conn.within(ctx)()

@@ -2,7 +2,12 @@
 
 package proxy
 
-import "syscall"
+import (
+	"context"
+	"net"
+)
 
-// notice leaves it to the system when a connection is given up that nobody answers.
-func notice(string, string, syscall.RawConn) error { return nil }
+// dial connects to an upstream, and leaves it to the system when a connection is given up on which nobody acknowledges what was sent.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return dialer.DialContext(ctx, network, address)
+}

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
-// linger is how long the other side of a connection that changed its protocol may take to end, once one has.
+// linger is how long the other side of a connection that changed its protocol may take to end, once one has; an upstream, to say more.
 const linger = 5 * time.Second
 
 // tunnel hands on a connection that changed its protocol, in both directions, until both sides have ended it, one of them has failed, or ctx ends.
@@ -37,7 +38,10 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 	}
 	// The server's own reader takes the end of what the caller sends for the end of the call, and ends ctx.
 	caller := io.MultiReader(io.LimitReader(buffered, int64(buffered.Reader.Buffered())), conn)
-	type end struct{ err error }
+	type end struct {
+		err    error
+		caller bool
+	}
 	ended := make(chan end, 2)
 	go func() {
 		_, err := io.Copy(up, caller)
@@ -47,20 +51,21 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 			// To close a connection with something unread cuts what is on its way to the caller.
 			_, _ = io.Copy(io.Discard, caller)
 		}
-		ended <- end{err}
+		ended <- end{err, true}
 	}()
+	said := &counted{Reader: up}
 	go func() {
-		n, err := io.Copy(conn, up)
+		n, err := io.Copy(conn, said)
 		o.sent += n
 		if err == nil {
 			err = closeWrite(conn)
 		}
-		ended <- end{err}
+		ended <- end{err, false}
 	}()
-	left := 2
+	left, first := 2, end{}
 	select {
-	case e := <-ended:
-		err = e.err
+	case first = <-ended:
+		err = first.err
 		left--
 	case <-ctx.Done():
 		err = context.Cause(ctx)
@@ -68,12 +73,20 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 	if err == nil {
 		late := time.NewTimer(linger)
 		defer late.Stop()
-		select {
-		case <-ended: // what went wrong first is why
-			left--
-		case <-late.C:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
+		for before, wait := said.n.Load(), true; wait; {
+			wait = false
+			select {
+			case <-ended: // what went wrong first is why
+				left--
+			case <-late.C:
+				// A caller that has said all may still be answered. One that goes on after the upstream's end talks to nobody.
+				if now := said.n.Load(); first.caller && now != before {
+					before, wait = now, true
+					late.Reset(linger)
+				}
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
 		}
 	}
 	// Ends what has not ended.
@@ -83,6 +96,19 @@ func (o *out) tunnel(ctx context.Context, resp *http.Response) error {
 		<-ended // because of the closing
 	}
 	return err
+}
+
+// counted is a reader that counts what it has read.
+type counted struct {
+	io.Reader
+	n atomic.Int64
+}
+
+// Read reads.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // closeWrite ends what is sent over a connection, and not what is received.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -90,7 +89,7 @@ func request(req *http.Request) limiter.Request {
 func newTransport(limit int) *http.Transport {
 	t := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second, Control: notice}).DialContext,
+		DialContext: dial,
 		// The guard is the limit. A connection that is given back is kept, so that the next call need not shake hands again.
 		MaxIdleConns:           0,
 		MaxIdleConnsPerHost:    min(max(limit, 2), 16_384),
