@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/dial"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -116,7 +117,11 @@ func NewHTTP(h HTTP) (*HTTP, error) {
 			t = d.Clone()
 		}
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1<<16
-		// Else a connection whose other end is gone without a word takes all jobs, until the kernel gives it up after a quarter of an hour.
+		// Else a connection whose other end is gone without a word takes all jobs, until the kernel gives it up after a quarter of an hour; over
+		// HTTP/1, the calls that are in flight hold their places for so long.
+		if t.DialContext != nil {
+			t.DialContext = dial.Noticing(t.DialContext)
+		}
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
 		h.Base = t
 	}

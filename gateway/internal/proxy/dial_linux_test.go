@@ -1,12 +1,12 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/dial"
 )
 
 // A connection to an address that is gone is given up before the calls over it have waited for all their time.
@@ -18,15 +18,7 @@ func TestConnectionThatNobodyAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ms int
-	if cerr := raw.Control(func(fd uintptr) { ms, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, userTimeout) }); cerr != nil || err != nil {
-		t.Fatal(cerr, err)
-	}
-	if got := time.Duration(ms) * time.Millisecond; got != unheard {
-		t.Errorf("what was sent may stay without an acknowledgement for %v, want %v", got, unheard)
+	if got := dial.Unheard(conn); got != time.Minute {
+		t.Errorf("what was sent may stay without an acknowledgement for %v, want 1m", got)
 	}
 }

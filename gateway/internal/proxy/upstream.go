@@ -12,6 +12,7 @@ import (
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/dial"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -90,7 +91,7 @@ func request(req *http.Request) limiter.Request {
 func newTransport(limit int) *http.Transport {
 	t := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second, Control: notice}).DialContext,
+		DialContext: dial.Noticing((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext),
 		// The guard is the limit. A connection that is given back is kept, so that the next call need not shake hands again.
 		MaxIdleConns:           0,
 		MaxIdleConnsPerHost:    min(max(limit, 2), 16_384),
