@@ -38,7 +38,7 @@ type JSONL struct {
 	cfg   JSONLConfig
 	line  int
 	total int64 // -1: not known
-	// before is how many dead letters there were, leftOut how many jobs were left out for them.
+	// before is how many dead letters there were, leftOut how many jobs were left out for what was put aside.
 	before  int64
 	leftOut atomic.Int64
 
@@ -178,7 +178,7 @@ func (s *JSONL) Total() (int64, bool) { return s.total, s.total >= 0 }
 // DeadBefore returns how many jobs earlier runs have put aside, as far as the file of dead letters says; this run leaves them out.
 func (s *JSONL) DeadBefore() int64 { return s.before }
 
-// LeftOut returns how many jobs this run has left out so far, because an earlier one put them aside.
+// LeftOut returns how many jobs this run has left out so far, because an earlier one put them aside, or this one an equal line.
 func (s *JSONL) LeftOut() int64 { return s.leftOut.Load() }
 
 // DeadPath returns the file for dead letters.

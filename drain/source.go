@@ -20,7 +20,8 @@ type Source interface {
 	// Ack says that the job is done and its result durable.
 	Ack(ctx context.Context, d *Delivery) error
 	// Retry hands a job back that was tried, to be delivered again not before after has passed, with one attempt more. It
-	// must not come back at once (a hot loop): after is at least a second.
+	// must not come back at once (a hot loop): after is at least a second. After an error other than ErrLost it may be called
+	// again, as Dead may.
 	Retry(ctx context.Context, d *Delivery, after time.Duration, reason string) error
 	// Dead puts a job aside for good. When it returns nil the dead letter is durable. After an error other than ErrLost it
 	// may be called again.

@@ -453,11 +453,11 @@ func progressLine(p drain.Progress) string {
 
 // summary is what a run came to.
 func summary(p drain.Progress) string {
-	dead := strconv.FormatInt(p.Dead, 10)
+	dead := fmt.Sprintf("%d dead", p.Dead)
 	if p.LeftOut > 0 {
-		dead += fmt.Sprintf(" and %d from before", p.LeftOut)
+		dead += fmt.Sprintf(" and %d put aside before", p.LeftOut)
 	}
-	s := fmt.Sprintf("%d done in %v, %d known from before, %s dead, %d handed back; %d refusals (429, 503, no connection)",
+	s := fmt.Sprintf("%d done in %v, %d known from before, %s, %d handed back; %d refusals (429, 503, no connection)",
 		p.Done, p.Elapsed.Round(time.Millisecond), p.Known, dead, p.Retried+p.Released, p.Throttled)
 	if p.Trouble != "" {
 		s += ", the last: " + stuck.OneLine(p.Trouble)

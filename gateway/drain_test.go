@@ -120,7 +120,7 @@ func TestDrainDeadLetters(t *testing.T) {
 	}
 	// A run that is repeated leaves it out: it has no result all the same.
 	code, _, stderr = drainRun(t, "--out", filepath.Join(dir, "out.jsonl"), "--base-url", url, "--progress", in)
-	for _, want := range []string{"100% 4/4", "0 and 1 from before dead", "1 requests are dead letters"} {
+	for _, want := range []string{"100% 4/4", "0 dead and 1 put aside before", "1 requests are dead letters"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("a second time: %q without %q", stderr, want)
 		}

@@ -467,6 +467,8 @@ func TestFilesWithoutReader(t *testing.T) {
 	for _, c := range []struct{ args, file string }{
 		{"assert -q --seeds 2 --junit junit.xml --html assert.html suite.toml", "junit.xml"},
 		{"assert -q --seeds 2 --html assert.html suite.toml", "assert.html"},
+		{"assert -q --seeds 2 --update --baseline was.json suite.toml", "was.json"},
+		{"assert -q --seeds 2 --update --baseline was.json --junit updated.xml suite.toml", "updated.xml"}, // and what changed is told
 		{"compare -q --seeds 2 --scenarios small.toml --html compare.html none fixed-2", "compare.html"},
 		{"tune -q --keys backoff --points 1 --importance 0 --search-seeds 4 --seeds 2 --held-out held.toml --duration 20s --out tuned.toml small.toml", "tuned.toml"},
 	} {

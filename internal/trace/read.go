@@ -75,6 +75,7 @@ func Read(name string, from io.Reader, opt Options) (*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.spans = nil // a replay of hours does not keep them
 	if len(t.Rows) == 0 && format == OTel {
 		return nil, noSpans(name)
 	}

@@ -346,6 +346,9 @@ func TestOTelBatches(t *testing.T) {
 	}
 	line := `{"resourceSpans":[{"scopeSpans":[{"spans":[` + batch.String()[1:] + `]}]}]}` + "\n"
 	tr := read(t, line+line, Options{})
+	if tr.spans != nil {
+		t.Errorf("the ids of %d spans are kept", len(tr.spans))
+	}
 	if len(tr.Rows) != spans || len(tr.Notes) != 1 || !strings.Contains(tr.Notes[0], "8192 spans were there before") {
 		t.Errorf("%d requests, notes %q", len(tr.Rows), tr.Notes)
 	}
