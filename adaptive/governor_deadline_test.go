@@ -111,3 +111,16 @@ func TestGovernorDeadline(t *testing.T) {
 		})
 	}
 }
+
+// A state that says of several classes, and not which came first, is none that learning leads to.
+func TestGovernorDeadlineOfRestoredClasses(t *testing.T) {
+	s := New(Config{}).State()
+	s.At, s.Limit, s.PassedAt = time.Minute, 10, time.Minute
+	s.Line.N, s.Mean, s.Size.Mixed, s.Size.Of[0] = baseCalls, 3, true, classCalls
+	g := New(Config{})
+	g.Restore(time.Minute, s)
+	g.Ended(time.Minute, Call{SentAt: 58 * time.Second, InFlight: 1}, Outcome{Class: feedback.Timeout, Deadline: true})
+	if g.s.Size.Mixed {
+		t.Error("several classes without a first one were restored")
+	}
+}
