@@ -25,6 +25,15 @@ func TestGovernorDeadline(t *testing.T) {
 			return 20 * s
 		}
 	}
+	// after has calls take long from the first, but quick with five in flight, some time ago.
+	after := func(long, quick, ago time.Duration, counts uint8) func(*Governor) time.Duration {
+		return func(g *Governor) time.Duration {
+			now := calm(long)(g)
+			g.s.Cells[5] = CellState{Level: 5, Rate: 5, Latency: float32(quick.Seconds()), At: float32((g.s.At - g.s.Origin - ago).Seconds())}
+			g.s.Counts = counts
+			return now
+		}
+	}
 	for _, c := range []struct {
 		name  string
 		learn func(*Governor) time.Duration
@@ -45,6 +54,11 @@ func TestGovernorDeadline(t *testing.T) {
 			}
 			return 30 * s
 		}, 0, 5 * s, 0, true},
+		{"the first calls were slow, and calls take as long again", after(10*s, s, 0, byCalls), 0, 5 * s, 0, true},
+		{"a deadline that is shorter than calls took since", after(10*s, 2*s, 0, byCalls), 0, 1500 * time.Millisecond, 0, false},
+		{"the first calls were a little slower", after(10*s, 6*s, 0, byCalls), 0, 8 * s, 0, false},
+		{"that was long ago", after(10*s, s, ageCells*s, byCalls), 0, 5 * s, 0, false},
+		{"levels are counted otherwise", after(10*s, s, 0, byLatency), 0, 5 * s, 0, false},
 		{"an upstream that became quicker", func(g *Governor) time.Duration {
 			calm(3 * s)(g)
 			for i := range 100 {
@@ -95,5 +109,18 @@ func TestGovernorDeadline(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A state that says of several classes, and not which came first, is none that learning leads to.
+func TestGovernorDeadlineOfRestoredClasses(t *testing.T) {
+	s := New(Config{}).State()
+	s.At, s.Limit, s.PassedAt = time.Minute, 10, time.Minute
+	s.Line.N, s.Mean, s.Size.Mixed, s.Size.Of[0] = baseCalls, 3, true, classCalls
+	g := New(Config{})
+	g.Restore(time.Minute, s)
+	g.Ended(time.Minute, Call{SentAt: 58 * time.Second, InFlight: 1}, Outcome{Class: feedback.Timeout, Deadline: true})
+	if g.s.Size.Mixed {
+		t.Error("several classes without a first one were restored")
 	}
 }

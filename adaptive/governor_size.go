@@ -109,7 +109,7 @@ func (l *FlightState) at(x float64) float64 {
 // sound reports whether z is a state that learning may lead to.
 func (z *SizeState) sound() bool {
 	const most = 1e30
-	ok := z.First <= numClasses
+	ok := z.First <= numClasses && (z.First > 0 || !z.Mixed)
 	for _, f := range [...]float32{z.N, z.U, z.V, z.UU, z.UV, z.VV, z.Line.N, z.Line.XX, z.Line.YY, z.Line.Rest} {
 		ok = ok && f >= 0 && f <= most
 	}

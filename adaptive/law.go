@@ -81,7 +81,9 @@ type Outcome struct {
 	// UntilReset says that RetryAfter is the reset of a window in Windows, and no delay that the upstream named.
 	UntilReset bool
 	// Deadline says of a call whose Class is feedback.Timeout that it was the caller's own deadline that passed, before an answer had begun. A law may know
-	// that a sound call would not have been done by then, either.
+	// that a sound call would not have been done by then, either. Packages httplimit and grpclimit set it; limiter.OutcomeOf and limiter.OutcomeFrom do
+	// not, since they do not know whose deadline it was. So whoever finishes a permit by hand sets it; a time-out without it counts whatever calls take, and so
+	// should one that holds for all calls, such as that of a transport.
 	Deadline bool
 	// FirstByte is the time from the start to the first byte of the answer; 0 when unknown.
 	FirstByte time.Duration
