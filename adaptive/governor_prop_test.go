@@ -24,7 +24,8 @@ func wilder(t *rapid.T, e event) event {
 			}
 		}
 	case 2:
-		e.c.Tokens = number.Draw(t, "Tokens")
+		e.c.Tokens, e.c.Class = number.Draw(t, "Tokens"), rapid.Uint8().Draw(t, "class of the call")
+		e.o.Deadline = rapid.Bool().Draw(t, "Deadline")
 		e.o.HasRetryAfter = rapid.Bool().Draw(t, "HasRetryAfter")
 		e.o.RetryAfter = time.Duration(rapid.OneOf(rapid.Int64Range(0, int64(time.Minute)), rapid.Int64()).Draw(t, "RetryAfter"))
 	case 3:
@@ -129,10 +130,10 @@ func likely(t *rapid.T, n int) []event {
 		e.w = Window{Start: now - time.Second, OK: ok, Timed: ok, Latency: time.Duration(ok) * latency, MinLatency: latency / 2,
 			MaxInFlight: rapid.IntRange(1, 300).Draw(t, "MaxInFlight"), InFlight: rapid.IntRange(0, 300).Draw(t, "InFlight"),
 			Waiting: rapid.IntRange(0, 3).Draw(t, "Waiting"), Full: rapid.Bool().Draw(t, "Full"), Tokens: int64(ok) * 400, OutputTokens: int64(ok) * 100, CachedTokens: int64(ok) * 50}
-		e.c = Call{SentAt: now - latency, InFlight: rapid.IntRange(1, 300).Draw(t, "in flight")}
+		e.c = Call{SentAt: now - latency, InFlight: rapid.IntRange(1, 300).Draw(t, "in flight"), Class: rapid.Uint8Range(0, 2).Draw(t, "class of the call")}
 		e.back = rapid.Uint32Range(0, 1).Draw(t, "back")
 		e.o = Outcome{Class: feedback.Class(rapid.IntRange(1, feedback.NumClasses-1).Draw(t, "class")), Scope: feedback.Scope(rapid.IntRange(0, feedback.NumScopes-1).Draw(t, "scope")),
-			HasRetryAfter: rapid.Bool().Draw(t, "HasRetryAfter"), RetryAfter: time.Duration(rapid.Int64Range(0, 60).Draw(t, "RetryAfter")) * time.Second}
+			Deadline: rapid.Bool().Draw(t, "Deadline"), HasRetryAfter: rapid.Bool().Draw(t, "HasRetryAfter"), RetryAfter: time.Duration(rapid.Int64Range(0, 60).Draw(t, "RetryAfter")) * time.Second}
 		e.hint = feedback.Window{Kind: feedback.Scope(rapid.IntRange(0, feedback.NumScopes-1).Draw(t, "kind of limit")), Limit: rapid.Int64Range(1, 1000).Draw(t, "limit"),
 			Remaining: rapid.Int64Range(0, 1000).Draw(t, "remaining"), Reset: time.Duration(rapid.Int64Range(0, 120).Draw(t, "reset")) * time.Second}
 		es[i] = e

@@ -204,7 +204,7 @@ func (h *holding) Ended(now time.Duration, c adaptive.Call, o adaptive.Outcome) 
 }
 
 // history returns random arrivals: bursts and lulls, slow and fast calls, refusals with and
-// without a delay, callers that give up.
+// without a delay, callers that give up, deadlines.
 func history(seed uint64) []sim.Arrival {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	var list []sim.Arrival
@@ -233,6 +233,8 @@ func history(seed uint64) []sim.Arrival {
 			a.Tokens = 120
 		case 5:
 			a.Outcome = adaptive.Outcome{Windows: []feedback.Window{{Kind: feedback.ScopeConcurrency, Limit: int64(4 + rng.IntN(20)), Remaining: feedback.Unstated, Reset: feedback.Unstated}}}
+		case 6:
+			a.Outcome = adaptive.Outcome{Class: feedback.Timeout, Deadline: rng.IntN(2) == 0}
 		}
 		if rng.IntN(3) == 0 {
 			a.Begins = time.Duration(1 + rng.Int64N(int64(a.Service)))
