@@ -94,7 +94,7 @@ func (g *Governor) pace() float64 {
 			if s.Limit >= g.evenSafe(float64(s.Places))+1 {
 				return evenPace * rate // more is tried
 			}
-			return g.evenRate(float64(s.Places))
+			return max(g.evenRate(float64(s.Places)), leastPace)
 		case s.SlowStart && s.Threshold > 0 && s.FlowBefore > 0:
 			// On the way back. The calls that end first after an outage are the longest of those before it.
 			return max(spreadFactor*rate, outageReturn*float64(s.FlowBefore))

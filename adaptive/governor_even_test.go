@@ -1,0 +1,19 @@
+package adaptive
+
+import (
+	"testing"
+	"time"
+)
+
+// A mean latency of days, as a damaged state may say, does not keep a pace that is told by places from letting a call start every five minutes.
+func TestGovernorEvenPaceHasALeast(t *testing.T) {
+	for _, test := range []struct{ mean, least, most float64 }{{1, 1, 2}, {2e5, leastPace, leastPace}} {
+		g := New(Config{})
+		s := &g.s
+		s.Places, s.LevelSeen, s.Mean, s.Done = 1, 64, test.mean, 100
+		s.Limit, s.Way, s.RefusalTime, s.At, s.BusyAt, s.Latency = 2, float32(0.3*test.mean), float32(0.3*test.mean), time.Hour, time.Hour, time.Second
+		if got := g.pace(); got < test.least || got > test.most {
+			t.Errorf("one place, calls that take %v s, all the same: %v a second, want %v to %v", test.mean, got, test.least, test.most)
+		}
+	}
+}
