@@ -17,3 +17,15 @@ func TestGovernorEvenPaceHasALeast(t *testing.T) {
 		}
 	}
 }
+
+// Nor does what a quota gives, as such a state says, where a limit holds back.
+func TestGovernorHeldPaceHasALeast(t *testing.T) {
+	g := New(Config{})
+	s := &g.s
+	s.Limit, s.Bound = 200, 201
+	s.Pace[paceRequests] = PaceState{Rate: 1000, Known: 1e-6, Measured: true}
+	s.Flow = 0
+	if got := g.pace(); got != leastPace {
+		t.Errorf("a quota of a call in eleven days, it is said: %v a second, want %v", got, leastPace)
+	}
+}

@@ -66,7 +66,7 @@ func (g *Governor) pace() float64 {
 	if r := s.Pace[paceRequests].inForce(s.At); r > 0 {
 		if p := &s.Pace[paceRequests]; p.Measured && p.StatedKind == feedback.ScopeNone && s.Bound > 0 && s.Limit >= 4*firstStep && s.Flow < heldBelow*p.Known {
 			// The limit is what holds back, and a faster pace would be none but for what a step of the limit starts at once.
-			r = min(r, p.Known)
+			r = min(r, max(p.Known, leastPace))
 		}
 		return min(r, fastest)
 	}
