@@ -3,6 +3,7 @@ package limiter
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -157,5 +158,24 @@ func TestDoThroughTwoGuards(t *testing.T) {
 	})
 	if o := outer.Stats().Counts.Outcomes; !errors.Is(err, ErrClosed) || o[feedback.Canceled] != 1 {
 		t.Errorf("outcomes %v, want one canceled; %v", o, err)
+	}
+}
+
+// TestMayRetryAttemptBelowOne: an attempt below 1 counts as the first one, also when there is only one.
+func TestMayRetryAttemptBelowOne(t *testing.T) {
+	for _, attempt := range []int{0, -1, math.MinInt} {
+		g, err := New(Config{Retry: Retry{MaxAttempts: 2, BaseDelay: time.Millisecond, MaxDelay: time.Hour}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if delay, ok := g.MayRetry(t.Context(), attempt, &Outcome{Class: feedback.Throttled}); !ok || delay > time.Millisecond {
+			t.Errorf("attempt %d: %v, %v, want at most 1ms, true", attempt, delay, ok)
+		}
+		if g, err = New(Config{Retry: Retry{MaxAttempts: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := g.MayRetry(t.Context(), attempt, &Outcome{Class: feedback.Throttled}); ok {
+			t.Errorf("attempt %d of 1 may be sent again", attempt)
+		}
 	}
 }

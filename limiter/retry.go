@@ -108,13 +108,14 @@ func (g *Guard) heeds(o *Outcome) bool {
 	return g.core.Heeds(o)
 }
 
-// MayRetry reports whether a call that was sent attempt times (>= 1) and is Retryable may be sent
-// again, and how long to wait before it asks for a permit again. A retry that may is taken from
+// MayRetry reports whether a call that was sent attempt times (less than 1 counts as 1) and is Retryable may be
+// sent again, and how long to wait before it asks for a permit again. A retry that may is taken from
 // the budget. It may not when its delay is longer than a caller may wait (Config.MaxWait,
 // Config.MaxPause) or does not end before ctx does. Most callers use [Guard.Do] or package
 // httplimit, which ask it.
 func (g *Guard) MayRetry(ctx context.Context, attempt int, o *Outcome) (delay time.Duration, ok bool) {
 	set := g.set.Load()
+	attempt = max(attempt, 1)
 	if attempt >= set.retry.MaxAttempts {
 		return 0, false
 	}
