@@ -57,13 +57,10 @@ func FromError(ctx context.Context, err error) Signal {
 // patience is how long an upstream must have had a call before a caller's deadline can be its fault.
 const patience = time.Second
 
-// Overdue reports whether a caller's deadline, which ended a call at now before an answer had begun, is a time-out of the upstream: it had the
-// attempt, since sent, for at least 1 s and for more than half of the time from asked, when the caller came, to deadline. If not, the
-// caller had little patience, or spent it waiting for his turn.
-func Overdue(asked, sent, deadline, now time.Time) bool {
-	had := now.Sub(sent)
-	return had >= patience && had > deadline.Sub(asked)/2
-}
+// Overdue reports whether a caller's deadline, which ended a call before an answer had begun, is a time-out of the upstream: it had the
+// attempt for at least 1 s and for more than half of the time from when the caller came to the deadline. If not, the caller had
+// little patience, or spent it waiting for his turn.
+func Overdue(had, whole time.Duration) bool { return had >= patience && had > whole/2 }
 
 // impatience reports whether err only says that somebody did not want to wait any longer.
 func impatience(err error) bool {

@@ -62,7 +62,7 @@ func (c *call) end(err error, w *wire) {
 func (c *call) endUnary(err error, w *wire) {
 	s := c.in.read(c.ctx, err, w)
 	deadline, ok := c.ctx.Deadline()
-	if ok && s.Source == callersDeadline && w.sent() && feedback.Overdue(c.asked, c.start, deadline, time.Now()) {
+	if ok && s.Source == callersDeadline && w.sent() && feedback.Overdue(time.Since(c.start), deadline.Sub(c.asked)) {
 		s.Class = feedback.Timeout
 	}
 	c.release(s)

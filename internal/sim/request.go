@@ -401,11 +401,9 @@ func (r *run) giveUp(q *request) {
 		g.waiting--
 		g.abandon(time.Duration(r.now), &q.waiter)
 	case inFlight:
-		// A deadline is the upstream's fault when the attempt was there for a second and for most of the time, and nothing
-		// had come; see httplimit. What it tells is for the law to say.
+		// What a deadline tells is for the law to say.
 		sig := &gaveUp
-		flight := r.now - q.sent
-		if flight >= int64(time.Second) && 2*flight > r.now-q.begun && !r.answering(q) {
+		if feedback.Overdue(time.Duration(r.now-q.sent), time.Duration(r.now-q.begun)) && !r.answering(q) {
 			sig = &overdue
 		}
 		r.hangUp(q)

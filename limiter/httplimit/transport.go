@@ -300,7 +300,7 @@ func (t *Transport) read(req *http.Request, resp *http.Response, err error) *fai
 // blame makes an attempt that was sent at start, and that the caller's deadline ended, a time-out of the upstream
 // when that had most of the time; see RoundTrip. The law is told whose deadline it was.
 func (f *failed) blame(ctx context.Context, began, start time.Time) {
-	if deadline, ok := ctx.Deadline(); ok && feedback.Overdue(began, start, deadline, time.Now()) {
+	if deadline, ok := ctx.Deadline(); ok && feedback.Overdue(time.Since(start), deadline.Sub(began)) {
 		f.Class, f.Deadline = feedback.Timeout, true
 	}
 }
