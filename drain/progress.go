@@ -15,7 +15,7 @@ type Progress struct {
 	// how many became dead letters, Retried how many went back to the source for another time, Released how many went back
 	// because the run stopped, Lost how many deliveries the source will make again because it lost its connection.
 	Fetched, Known, Done, Dead, Retried, Released, Lost int64
-	// LeftOut is how many jobs a JSONL has left out because they are dead letters already, of an earlier run or on an earlier line.
+	// LeftOut is how many jobs a JSONL, or another Source with a LeftOut() int64, has left out because they are dead letters already, of an earlier run or on an earlier line.
 	LeftOut int64
 	// Throttled is how many attempts were refused (429, 503, 529) or found no connection, Failed how many failed after which the job may have had its
 	// effect, Unsaved how many times a result could not be made durable at first.
@@ -120,7 +120,7 @@ func (r *Runner) Progress() Progress {
 	if said := r.trouble.Load(); said != nil {
 		p.Trouble = *said
 	}
-	if s, ok := r.cfg.Source.(*JSONL); ok {
+	if s, ok := r.cfg.Source.(interface{ LeftOut() int64 }); ok {
 		p.LeftOut = s.LeftOut()
 	}
 	if c, ok := r.cfg.Source.(Counter); ok {
