@@ -562,14 +562,7 @@ func TestDeadLetterMovedBack(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	fetch := func() *drain.Delivery {
-		t.Helper()
-		ds, err := src.Fetch(t.Context(), 1)
-		if err != nil || len(ds) != 1 {
-			t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
-		}
-		return ds[0]
-	}
+	fetch := func() *drain.Delivery { t.Helper(); return fetchOne(t, src) }
 	d := fetch()
 	if d.Attempts != 7 || d.Retries != 7 || time.Since(d.Since) < 24*time.Hour {
 		t.Fatalf("a job that was tried before has %d attempts, %d retries, since %v", d.Attempts, d.Retries, d.Since)
@@ -1089,14 +1082,7 @@ func TestCopies(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	fetch := func() *drain.Delivery {
-		t.Helper()
-		ds, err := src.Fetch(t.Context(), 1)
-		if err != nil || len(ds) != 1 {
-			t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
-		}
-		return ds[0]
-	}
+	fetch := func() *drain.Delivery { t.Helper(); return fetchOne(t, src) }
 	if err := src.Retry(t.Context(), fetch(), time.Second, "refused"); err != nil {
 		t.Fatal(err)
 	}
@@ -1119,4 +1105,14 @@ func TestCopies(t *testing.T) {
 	if ds, err := src.Fetch(ctx, 1); err == nil {
 		t.Errorf("the job is there again: %s", ds[0].Where)
 	}
+}
+
+// fetchOne returns the next job.
+func fetchOne(t *testing.T, src *rabbitmq.Source) *drain.Delivery {
+	t.Helper()
+	ds, err := src.Fetch(t.Context(), 1)
+	if err != nil || len(ds) != 1 {
+		t.Fatalf("Fetch returned %d deliveries and %v", len(ds), err)
+	}
+	return ds[0]
 }

@@ -157,10 +157,10 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// The log says when a key goes out of service and when it comes back, and how many are left.
-func TestKeysAreLogged(t *testing.T) {
-	var bad sync.Map
-	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+// twoKeys returns an upstream that refuses the keys of bad, and sets two for it.
+func twoKeys(t *testing.T) (s *httptest.Server, bad *sync.Map) {
+	bad = new(sync.Map)
+	s = upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if _, out := bad.Load(r.Header.Get("Authorization")); out {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -169,6 +169,12 @@ func TestKeysAreLogged(t *testing.T) {
 	})
 	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
 	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	return s, bad
+}
+
+// The log says when a key goes out of service and when it comes back, and how many are left.
+func TestKeysAreLogged(t *testing.T) {
+	s, bad := twoKeys(t)
 	g := start(t, table(s, "key_probe='1s'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_B'"))
 	c := client(t)
 	call := func() int {
@@ -198,16 +204,7 @@ func TestKeysAreLogged(t *testing.T) {
 
 // The pool of an upstream that was gone for a while is the one from before: what becomes of its keys is told once, and those that were out count.
 func TestKeysOfAnUpstreamThatComesBack(t *testing.T) {
-	var bad sync.Map
-	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
-		if _, out := bad.Load(r.Header.Get("Authorization")); out {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		ok(w, r)
-	})
-	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
-	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	s, bad := twoKeys(t)
 	file := table(s, "[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_A'\n[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_B'\n[[gateway.route]]\npath='/up'\nupstream='up'\nwait='200ms'\n")
 	other := fmt.Sprintf("[upstream.other]\nbase_url = %q\n", s.URL)
 	g := start(t, file+other)
