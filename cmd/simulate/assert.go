@@ -242,6 +242,18 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		}
 	}
 	progress.clear()
+	if needs && baseline != nil && !c.Bool("update") {
+		for i := range a.report.Scenarios {
+			now := &a.report.Scenarios[i]
+			for k := range baseline.Scenarios {
+				if was := &baseline.Scenarios[k]; was.Name == now.Name {
+					if err := report.SameWorld(was, now); err != nil {
+						return misuse(fmt.Errorf("the baseline %s: scenario %s: %w; make it anew with --update", baselinePath, now.Name, err))
+					}
+				}
+			}
+		}
+	}
 	a.report.Version, a.report.Config = version(), hashOf(set)
 	a.report.Command = newRecipe("assert").flags(c, "config", "set", "baseline", "seed", "seeds").args([]string{a.path}).String()
 	if !c.Bool("update") {

@@ -272,6 +272,24 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "better in 1 (small)") {
 		t.Errorf("a report against a controller: exit code %d, %s", code, stdout)
 	}
+	for _, c := range []struct{ how, want string }{{"--seed 9", "no seed in common"}, {"--set upstream.concurrency.limit=1", "small: is not the same in both: with seed 1"}} {
+		args := append([]string{"run"}, strings.Fields(c.how)...)
+		args = append(args, "--json", "--html", "", "--seeds", "2", "--controllers", "fixed-4", "small.toml")
+		text, stderr, code := in(t, dir, "", args...)
+		if err := os.WriteFile(filepath.Join(dir, "other.json"), []byte(text), 0o644); err != nil || code != exitOK {
+			t.Fatal(err, code, stderr)
+		}
+		if _, stderr, code = in(t, dir, "", "compare", "--controller", "fixed-4", "1.json", "other.json"); code != exitMisuse || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit code %d, %s", c.how, code, stderr)
+		}
+		suite := `name = "a"` + "\n" + `assert = ["small.toml fixed-4 vs baseline: goodput >= -100%"]` + "\n"
+		if err := os.WriteFile(filepath.Join(dir, "suite.toml"), []byte(suite), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr, code = in(t, dir, "", "assert", "--baseline", "other.json", "suite.toml"); c.how != "--seed 9" && (code != exitMisuse || !strings.Contains(stderr, c.want)) {
+			t.Errorf("%s: the suite ends with %d, %s", c.how, code, stderr)
+		}
+	}
 }
 
 // A baseline is written, kept by the same runs, and broken by others.
