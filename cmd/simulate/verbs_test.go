@@ -678,6 +678,29 @@ func FuzzParseAxis(f *testing.F) {
 	})
 }
 
+// A range has as many values as are asked for, with fractions where the key takes them, and begins and ends where it says.
+func TestSweepOfRanges(t *testing.T) {
+	dir := workdir(t)
+	for _, c := range []struct{ axis, want string }{
+		{"workload.rate=1..2:5", "1 1.25 1.5 1.75 2"},
+		{"upstream.concurrency.limit=1..2:5", "1 2"}, // of calls in flight there are no halves
+		{"guard.queue=log:1..100:5", "1 3 10 32 100"},
+		{"guard.adaptive.backoff=0.12341..0.12349:5", "0.12341 0.12343 0.12345 0.12347 0.12349"},
+		{"guard.adaptive.backoff=0.3..0.9:3", "0.3 0.6 0.9"},
+		{"guard.queue=1e4..2e4:3", "10000 15000 20000"},
+	} {
+		stdout, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--duration", "2s", "--csv", "--vary", c.axis, "small.toml")
+		var got []string
+		for line := range strings.Lines(stdout) {
+			value, _, _ := strings.Cut(line, ",")
+			got = append(got, value)
+		}
+		if code != exitOK || strings.Join(got[1:], " ") != c.want {
+			t.Errorf("%s: exit code %d, %s, %q, want %s", c.axis, code, stderr, got, c.want)
+		}
+	}
+}
+
 // A scenario from stdin is the same for every point of a sweep, over the guard or over the world.
 func TestSweepOfStdin(t *testing.T) {
 	dir := workdir(t)
