@@ -53,7 +53,6 @@ type asserted struct {
 	suite   *suite.Suite
 	results []suite.Result
 	report  *report.Report
-	alpha   float64
 	errs    []error // of what could not be written
 }
 
@@ -109,6 +108,9 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		seeds.First = su.Seed
 	}
 	if c.IsSet("seed") {
+		if !c.IsSet("seeds") {
+			s.fail(checkSeed(c))
+		}
 		seeds.First = c.Uint64("seed")
 	}
 	if su.Duration > 0 {
@@ -215,7 +217,7 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 			}
 			a.report = r
 		}
-		a.results, a.alpha = nil, alpha
+		a.results = nil
 		undecided := map[string]bool{}
 		for i := range su.Bounds {
 			for _, res := range su.Bounds[i].Check(a.report, baseline, where[i], alpha) {
@@ -449,7 +451,7 @@ func writeResults(w io.Writer, all []asserted) error {
 	out := []result{}
 	for _, a := range all {
 		for _, r := range a.results {
-			j := result{a.suite.Name, a.path, r.Bound.Line, r.Bound.Text, r.Scenario, r.State, r.Seeds, nil, nil, nil, a.alpha, r.Format()}
+			j := result{a.suite.Name, a.path, r.Bound.Line, r.Bound.Text, r.Scenario, r.State, r.Seeds, nil, nil, nil, r.Alpha, r.Format()}
 			if r.Seeds > 0 {
 				j.Value, j.Low, j.High = jsonFloat(r.Value), jsonFloat(r.Interval.Low), jsonFloat(r.Interval.High)
 			}

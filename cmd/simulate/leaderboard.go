@@ -48,6 +48,9 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 	if seeds < 1 || seeds > maxSeeds || draws < 0 || draws > maxDraws || cpus < 1 || cpus > maxCPUs {
 		return misuse(fmt.Errorf("--seeds is %d, --draws %d, --cpus %d: must be 1 to %d, 0 to %d, 1 to %d", seeds, draws, cpus, maxSeeds, maxDraws, maxCPUs))
 	}
+	if err := checkSeed(c); err != nil {
+		return misuse(err)
+	}
 	file, err := loadConfig(c)
 	if err != nil {
 		return misuse(err)

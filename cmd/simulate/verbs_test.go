@@ -22,6 +22,7 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/stats"
 	"github.com/flyball-go/flyball/internal/suite"
 )
 
@@ -388,6 +389,47 @@ func TestAssertAuto(t *testing.T) {
 	stdout, stderr, code := in(t, dir, "", "assert", "auto.toml")
 	if code != exitOK || !strings.Contains(stdout, "2 kept") || strings.Contains(stdout, ", 64 seeds") {
 		t.Errorf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
+	}
+
+	// A bound that was decided early has the level of that look, and not of the last one that another bound needed.
+	text = strings.Replace(text, "seeds = 64", "seeds = 8", 1)
+	text = strings.Replace(text, "]", `, "small.toml none: goodput >= 80%"]`, 1)
+	if err := os.WriteFile(filepath.Join(dir, "auto.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, _ = in(t, dir, "", "assert", "--json", "auto.toml")
+	var out struct {
+		Results []struct {
+			Seeds int
+			Alpha float64
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || len(out.Results) != 3 {
+		t.Fatal(err, stderr, stdout)
+	}
+	levels, looks := stats.Looks(0.05, 2), map[int]bool{}
+	for _, r := range out.Results {
+		looks[r.Seeds] = true
+		if r.Alpha != levels[r.Seeds/4-1] {
+			t.Errorf("a bound with %d seeds has alpha %v, want %v", r.Seeds, r.Alpha, levels)
+		}
+	}
+	if len(looks) != 2 {
+		t.Errorf("want bounds that were decided at different looks: %s", stdout)
+	}
+}
+
+// Seeds after the last one would begin again at 0, and a report of them could not be read.
+func TestLastSeed(t *testing.T) {
+	dir := workdir(t)
+	if err := os.WriteFile(filepath.Join(dir, "suite.toml"), []byte("name = \"a\"\nassert = [\"small.toml: goodput >= 1%\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"assert suite.toml", "replay trace.jsonl", "leaderboard --controllers none", "run small.toml"} {
+		_, stderr, code := in(t, dir, "", append(strings.Fields(args), "--seed", "18446744073709551615")...)
+		if code != exitMisuse || !strings.Contains(stderr, "--seed is 18446744073709551615, must be at most 9223372036854775808") {
+			t.Errorf("%s: exit code %d, %s", args, code, stderr)
+		}
 	}
 }
 
