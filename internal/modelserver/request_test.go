@@ -1,7 +1,9 @@
 package modelserver
 
 import (
+	"context"
 	"encoding/json"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -43,4 +45,35 @@ func TestDeepPrompt(t *testing.T) {
 	if chars, _ := text(raw); chars != 1<<20 {
 		t.Errorf("%d bytes", chars)
 	}
+}
+
+// leaver reads what comes first and hangs up.
+type leaver struct {
+	*httptest.ResponseRecorder
+	hangUp context.CancelFunc
+	bytes  int
+}
+
+func (l *leaver) Write(b []byte) (int, error) {
+	l.bytes += len(b)
+	l.hangUp()
+	return len(b), nil
+}
+
+// A stream that nobody reads any more is not made up to its end: a server with hundreds of them did not end for minutes.
+func TestStreamOfNobody(t *testing.T) {
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	w := &leaver{httptest.NewRecorder(), hangUp, 0}
+	r := httptest.NewRequestWithContext(ctx, "POST", "/v1/chat/completions", strings.NewReader(`{"model":"m","stream":true}`))
+	r.Header.Set("X-Sim-Output-Tokens", "50000")
+	defer func() {
+		if recover(); w.bytes > 1<<18 {
+			t.Errorf("%d bytes were written", w.bytes)
+		}
+	}()
+	s.ServeHTTP(w, r)
 }
