@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -602,6 +603,19 @@ func TestDrawsNever(t *testing.T) {
 	writeDrawBoard(&text, groups, 1)
 	if row := "| 0.0000 | 0.0000 | – | 1 | – | 1 |"; !strings.Contains(text.String(), row) {
 		t.Errorf("%s has no %s", &text, row)
+	}
+}
+
+// The median of an even number of values, such as two seeds, is neither the better nor the worse of the two in the middle.
+func TestMiddle(t *testing.T) {
+	never := math.Inf(1)
+	for _, c := range []struct {
+		xs   []float64
+		want float64
+	}{{[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 2}, 2}, {[]float64{never, 1}, never}, {[]float64{never, 1, 2, 3}, 2.5}, {[]float64{never, never}, never}} {
+		if got := middle(c.xs); got != c.want {
+			t.Errorf("middle(%v) = %v, want %v", c.xs, got, c.want)
+		}
 	}
 }
 
