@@ -53,7 +53,6 @@ type asserted struct {
 	suite   *suite.Suite
 	results []suite.Result
 	report  *report.Report
-	alpha   float64
 	errs    []error // of what could not be written
 }
 
@@ -109,6 +108,9 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		seeds.First = su.Seed
 	}
 	if c.IsSet("seed") {
+		if !c.IsSet("seeds") {
+			s.fail(checkSeed(c))
+		}
 		seeds.First = c.Uint64("seed")
 	}
 	if su.Duration > 0 {
@@ -215,7 +217,7 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 			}
 			a.report = r
 		}
-		a.results, a.alpha = nil, alpha
+		a.results = nil
 		undecided := map[string]bool{}
 		for i := range su.Bounds {
 			for _, res := range su.Bounds[i].Check(a.report, baseline, where[i], alpha) {
@@ -242,6 +244,18 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		}
 	}
 	progress.clear()
+	if needs && baseline != nil && !c.Bool("update") {
+		for i := range a.report.Scenarios {
+			now := &a.report.Scenarios[i]
+			for k := range baseline.Scenarios {
+				if was := &baseline.Scenarios[k]; was.Name == now.Name {
+					if err := report.SameWorld(was, now); err != nil {
+						return misuse(fmt.Errorf("the baseline %s: scenario %s: %w; make it anew with --update", baselinePath, now.Name, err))
+					}
+				}
+			}
+		}
+	}
 	a.report.Version, a.report.Config = version(), hashOf(set)
 	a.report.Command = newRecipe("assert").flags(c, "config", "set", "baseline", "seed", "seeds").args([]string{a.path}).String()
 	if !c.Bool("update") {
@@ -437,7 +451,7 @@ func writeResults(w io.Writer, all []asserted) error {
 	out := []result{}
 	for _, a := range all {
 		for _, r := range a.results {
-			j := result{a.suite.Name, a.path, r.Bound.Line, r.Bound.Text, r.Scenario, r.State, r.Seeds, nil, nil, nil, a.alpha, r.Format()}
+			j := result{a.suite.Name, a.path, r.Bound.Line, r.Bound.Text, r.Scenario, r.State, r.Seeds, nil, nil, nil, r.Alpha, r.Format()}
 			if r.Seeds > 0 {
 				j.Value, j.Low, j.High = jsonFloat(r.Value), jsonFloat(r.Interval.Low), jsonFloat(r.Interval.High)
 			}

@@ -123,6 +123,9 @@ func (e *env) compareAction(c *cli.Context) error {
 	if len(contrast.Scenarios) == 0 && runErr == nil {
 		return misuse(errors.New("the two have no scenario in common: compare what was run in the same scenarios"))
 	}
+	if runErr == nil && !slices.ContainsFunc(contrast.Scenarios, func(s report.ContrastScenario) bool { return s.Pairs > 0 }) {
+		return misuse(errors.New("the two have no seed in common: compare what was run with the same --seed"))
+	}
 	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):

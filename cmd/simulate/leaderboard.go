@@ -48,6 +48,9 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 	if seeds < 1 || seeds > maxSeeds || draws < 0 || draws > maxDraws || cpus < 1 || cpus > maxCPUs {
 		return misuse(fmt.Errorf("--seeds is %d, --draws %d, --cpus %d: must be 1 to %d, 0 to %d, 1 to %d", seeds, draws, cpus, maxSeeds, maxDraws, maxCPUs))
 	}
+	if err := checkSeed(c); err != nil {
+		return misuse(err)
+	}
 	file, err := loadConfig(c)
 	if err != nil {
 		return misuse(err)
@@ -159,8 +162,7 @@ func writeBoard(w io.Writer, r *report.Report, sets map[string]scenario.Set) {
 		fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- |")
 		for _, name := range order {
 			st := by[name]
-			g, f, sc := quantilesOf(slices.Clone(st.goodput)), quantilesOf(slices.Clone(st.refused)), quantilesOf(slices.Clone(st.scores))
-			fmt.Fprintf(w, "| %s | %.3f | %.3f | %.3f | %.3f | %s | %s |\n", name, st.suite(), sc.P50, g.P50, slices.Min(st.goodput), share(f.P50), share(slices.Max(st.refused)))
+			fmt.Fprintf(w, "| %s | %.3f | %.3f | %.3f | %.3f | %s | %s |\n", name, st.suite(), middle(st.scores), middle(st.goodput), slices.Min(st.goodput), share(middle(st.refused)), share(slices.Max(st.refused)))
 		}
 		fmt.Fprintln(w)
 	}

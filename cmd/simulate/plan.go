@@ -210,10 +210,16 @@ func (s *setup) seeds() lab.Seeds {
 		}
 		seeds.N = n
 	}
-	if seeds.First > 1<<63 {
-		s.fail(fmt.Errorf("--seed is %d, must be at most %d", seeds.First, uint64(1)<<63))
-	}
+	s.fail(checkSeed(s.c))
 	return seeds
+}
+
+// checkSeed refuses a first seed after which the seeds would begin again at 0.
+func checkSeed(c *cli.Context) error {
+	if seed := c.Uint64("seed"); seed > 1<<63 {
+		return fmt.Errorf("--seed is %d, must be at most %d", seed, uint64(1)<<63)
+	}
+	return nil
 }
 
 // controllers reads a list of controllers.

@@ -77,6 +77,7 @@ func (e *env) convert(c *cli.Context, from, out string) error {
 		err = e
 	}
 	if err != nil {
+		os.Remove(out) // half a trace looks like a whole one
 		return internal(fmt.Errorf("the trace could not be written: %w", err))
 	}
 	fmt.Fprintf(e.stderr, "simulate: wrote %d requests in %v to %s\n", len(t.Rows), t.Span().Round(time.Millisecond), out)
@@ -95,9 +96,9 @@ func numberKeys(rows []trace.Row) {
 	}
 }
 
-// create makes a file that must not exist: a recording is not lightly lost.
+// create makes a file that must not exist: a recording is not lightly lost. What is written goes to its end, also after somebody else has shortened it.
 func create(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("--out: %s exists: name another file, or remove it", path)
 	}
@@ -105,6 +106,27 @@ func create(path string) (*os.File, error) {
 		return nil, fmt.Errorf("--out: %w", err)
 	}
 	return f, nil
+}
+
+// A recording is a file that says it when it cannot be written: the traffic goes on for hours.
+type recording struct {
+	*os.File
+	failed func(error)
+}
+
+func (r *recording) Write(b []byte) (int, error) {
+	n, err := r.File.Write(b)
+	if err != nil {
+		r.failed(err)
+	}
+	return n, err
+}
+
+// is reports whether a path still leads to the recording.
+func (r *recording) is(path string) bool {
+	own, err := r.Stat()
+	at, err2 := os.Stat(path)
+	return err == nil && err2 == nil && os.SameFile(own, at)
 }
 
 // record is a proxy until it is interrupted.
@@ -119,7 +141,10 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 		os.Remove(out)
 		return misuse(fmt.Errorf("--listen: %w; take another port, or 0 for a free one", err))
 	}
-	proxy := record.New(target, f, nil)
+	log := &recording{f, func(err error) {
+		fmt.Fprintf(e.stderr, "simulate: the trace cannot be written: %v; nothing more is recorded, and requests still pass\n", err)
+	}}
+	proxy := record.New(target, log, nil)
 	web := &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
@@ -147,6 +172,9 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 	rows, refused, _, err := proxy.Counts()
 	if err != nil {
 		return internal(fmt.Errorf("the trace could not be written: %w; what came before is in %s (read it with --sort)", err, out))
+	}
+	if !log.is(out) {
+		return internal(fmt.Errorf("%s is not the file that was begun, which was moved or removed: %d requests are in that one, in the order of their ends (read it with --sort)", out, rows))
 	}
 	if rows == 0 {
 		os.Remove(out)

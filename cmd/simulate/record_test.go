@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,58 @@ service = { mean = "60ms" }
 		if out, errs, code := simulate(t.Context(), "", args...); code != exitOK || !strings.Contains(out, "ours") {
 			t.Errorf("%v: exit code %d\n%s%s", args, code, out, errs)
 		}
+	}
+}
+
+// Whoever moves the file of a recording, or shortens it, as those do who keep logs short, loses nothing of it, and nothing of a file that has its name now.
+func TestRecordOfMovedFile(t *testing.T) {
+	upstream, _ := background(t, "serve", "--listen", "127.0.0.1:0")
+	for _, requests := range []int{0, 1} {
+		log := filepath.Join(t.TempDir(), "trace.jsonl")
+		proxy, end := background(t, "record", "--to", upstream, "--listen", "127.0.0.1:0", "--out", log)
+		if err := os.Rename(log, log+".1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(log, []byte("of another one"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(log+".1", os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString("another line\n")
+		f.Close()
+		for range requests {
+			resp, err := http.Get(proxy + "/v1/models")
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		if errs, code := end(); code != exitInternal || !strings.Contains(errs, "moved or removed: "+strconv.Itoa(requests)+" requests") {
+			t.Errorf("%d requests: exit code %d, %s", requests, code, errs)
+		}
+		if text, err := os.ReadFile(log); string(text) != "of another one" {
+			t.Errorf("the other file has %q, %v", text, err)
+		}
+		if text, err := os.ReadFile(log + ".1"); !strings.HasPrefix(string(text), "another line\n") || strings.Count(string(text), "\n") != 1+requests {
+			t.Errorf("the recording has %q, %v", text, err)
+		}
+	}
+}
+
+// A disk that is full is told of when it is, and not hours later.
+func TestRecordSaysThatItCannot(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "trace.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	told := 0
+	r := &recording{f, func(err error) { told++ }}
+	if _, err := r.Write([]byte("{}\n")); err == nil || told != 1 {
+		t.Errorf("error %v, told %d times", err, told)
 	}
 }
 

@@ -109,6 +109,7 @@ func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 	if p.Seeds.N < 1 || p.Seeds.N > maxSeeds {
 		errs = append(errs, fmt.Errorf("--seeds is %d, must be 1 to %d", p.Seeds.N, maxSeeds))
 	}
+	errs = append(errs, checkSeed(c))
 	if n := c.Int("cpus"); n < 1 || n > maxCPUs {
 		errs = append(errs, fmt.Errorf("--cpus is %d, must be 1 to %d", n, maxCPUs))
 	}

@@ -121,8 +121,13 @@ func median(r *report.Run, figure string) string {
 	if len(xs) == 0 {
 		return "–"
 	}
-	slices.Sort(xs)
-	return roughly(xs[len(xs)/2])
+	return roughly(middle(xs))
+}
+
+// middle is the median: of an even number of values the mean of the two in the middle, never where one of them never came.
+func middle(xs []float64) float64 {
+	xs = slices.Sorted(slices.Values(xs))
+	return (xs[(len(xs)-1)/2] + xs[len(xs)/2]) / 2
 }
 
 // roughly writes seconds.

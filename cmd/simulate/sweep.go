@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -50,6 +51,8 @@ Examples:
 type axis struct {
 	key    string
 	values []string
+	// whole are the values of a range between whole numbers for a key that takes no fractions; nil when they are the same.
+	whole []string
 }
 
 // maxPoints is how many values an axis may have, and a grid.
@@ -80,20 +83,34 @@ func parseAxis(text string) (axis, error) {
 		case log && low <= 0:
 			return a, fmt.Errorf("%s: %q begins at %v: equal factors need more than 0", a.key, o.Value, low)
 		}
-		whole := low == math.Trunc(low) && high == math.Trunc(high)
-		for i := range n {
-			u := float64(i) / float64(n-1)
-			v := low + u*(high-low)
-			if log {
-				v = low * math.Pow(high/low, u)
+		at := func(i int) float64 {
+			switch u := float64(i) / float64(n-1); {
+			case i == 0:
+				return low
+			case i == n-1:
+				return high
+			case log:
+				return low * math.Pow(high/low, u)
+			default:
+				return low + u*(high-low)
 			}
-			s := strconv.FormatFloat(v, 'g', 4, 64)
-			if whole { // 4, 8, 16 and not 8.0: what is a whole number in the file stays one
-				s = strconv.FormatFloat(math.Round(v), 'f', 0, 64)
+		}
+		for digits := 4; digits <= 17 && len(slices.Compact(a.values)) < n; digits++ { // as few as tell them apart
+			a.values = make([]string, n)
+			for i := range n {
+				a.values[i] = tomlNumber(at(i), digits)
 			}
-			if len(a.values) == 0 || a.values[len(a.values)-1] != s {
-				a.values = append(a.values, s)
+			a.values[0], a.values[n-1] = tomlNumber(low, -1), tomlNumber(high, -1)
+		}
+		a.values = slices.Compact(a.values)
+		if low == math.Trunc(low) && high == math.Trunc(high) {
+			for i := range n {
+				a.whole = append(a.whole, tomlNumber(math.Round(at(i)), -1))
 			}
+			a.whole = slices.Compact(a.whole)
+		}
+		if slices.Equal(a.whole, a.values) {
+			a.whole = nil
 		}
 		return a, nil
 	}
@@ -110,6 +127,41 @@ func parseAxis(text string) (axis, error) {
 		return a, fmt.Errorf("%s has %d values, at most %d", a.key, len(a.values), maxAxis)
 	}
 	return a, nil
+}
+
+// tomlNumber writes a value as TOML has it, one that is whole as an integer.
+func tomlNumber(v float64, digits int) string {
+	if v == math.Trunc(v) {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', digits, 64)
+}
+
+// set adds what --set says of a key to that of the configuration or to that of the scenarios.
+func (s *setup) set(o strict.Override) {
+	if strings.HasPrefix(o.Key, "guard.") {
+		s.guards = append(s.guards[:len(s.guards):len(s.guards)], o)
+	} else {
+		s.worlds = append(s.worlds[:len(s.worlds):len(s.worlds)], o)
+	}
+}
+
+// fit leaves out the fractions of a range whose key takes none.
+func (a *axis) fit(s *setup, scenarios []string) {
+	for _, v := range a.values {
+		if a.whole == nil || !strings.ContainsAny(v, ".e") {
+			continue
+		}
+		probe := *s
+		probe.set(strict.Override{Key: a.key, Value: v})
+		probe.settings("")
+		probe.scenarios(scenarios)
+		s.stdin = probe.stdin
+		if err := probe.err(); err != nil && strings.Contains(err.Error(), a.key+" is "+v+", a number with a fraction") {
+			a.values = a.whole
+		}
+		return
+	}
 }
 
 // A sweepPoint is a point of the grid with its results.
@@ -133,15 +185,10 @@ func (e *env) sweepAction(c *cli.Context) error {
 		s.fail(errors.New("sweep needs --vary once, or twice for a grid, as in simulate sweep --vary guard.adaptive.backoff=0.5..0.9:5 rpm-bucket"))
 	}
 	var axes []axis
-	grid := 1
 	for _, text := range vary {
 		a, err := parseAxis(text)
 		s.fail(prefix("--vary: ", err))
 		axes = append(axes, a)
-		grid *= max(1, len(a.values))
-	}
-	if grid > maxGrid {
-		s.fail(fmt.Errorf("the grid has %d points, at most %d", grid, maxGrid))
 	}
 	fig, err := figure(c.String("figure"))
 	s.fail(prefix("--figure: ", err))
@@ -159,23 +206,27 @@ func (e *env) sweepAction(c *cli.Context) error {
 		return err
 	}
 
+	grid := 1
+	for i := range axes {
+		axes[i].fit(s, words)
+		grid *= len(axes[i].values)
+	}
+	if grid > maxGrid {
+		return misuse(fmt.Errorf("the grid has %d points, at most %d", grid, maxGrid))
+	}
+
 	// Every point is read before the first is run, so that a value that is not allowed costs nothing.
 	var points []*sweepPoint
 	guards, worlds := s.guards, s.worlds
 	for i := range grid {
 		p := &sweepPoint{}
-		s.guards, s.worlds = guards[:len(guards):len(guards)], worlds[:len(worlds):len(worlds)]
+		s.guards, s.worlds = guards, worlds
 		rest := i
 		for _, a := range axes {
 			v := a.values[rest%len(a.values)]
 			rest /= len(a.values)
 			p.values = append(p.values, v)
-			o := strict.Override{Key: a.key, Value: v}
-			if strings.HasPrefix(a.key, "guard.") {
-				s.guards = append(s.guards, o)
-			} else {
-				s.worlds = append(s.worlds, o)
-			}
+			s.set(strict.Override{Key: a.key, Value: v})
 		}
 		p.plan = lab.Plan{Subjects: lab.Subjects([]scenario.Controller{ctl}, s.settings("")), Seeds: seeds}
 		if i == 0 || len(s.worlds) > len(worlds) {

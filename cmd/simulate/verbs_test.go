@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
+	"github.com/flyball-go/flyball/internal/stats"
 	"github.com/flyball-go/flyball/internal/suite"
 )
 
@@ -272,6 +274,24 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "better in 1 (small)") {
 		t.Errorf("a report against a controller: exit code %d, %s", code, stdout)
 	}
+	for _, c := range []struct{ how, want string }{{"--seed 9", "no seed in common"}, {"--set upstream.concurrency.limit=1", "small: is not the same in both: with seed 1"}} {
+		args := append([]string{"run"}, strings.Fields(c.how)...)
+		args = append(args, "--json", "--html", "", "--seeds", "2", "--controllers", "fixed-4", "small.toml")
+		text, stderr, code := in(t, dir, "", args...)
+		if err := os.WriteFile(filepath.Join(dir, "other.json"), []byte(text), 0o644); err != nil || code != exitOK {
+			t.Fatal(err, code, stderr)
+		}
+		if _, stderr, code = in(t, dir, "", "compare", "--controller", "fixed-4", "1.json", "other.json"); code != exitMisuse || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit code %d, %s", c.how, code, stderr)
+		}
+		suite := `name = "a"` + "\n" + `assert = ["small.toml fixed-4 vs baseline: goodput >= -100%"]` + "\n"
+		if err := os.WriteFile(filepath.Join(dir, "suite.toml"), []byte(suite), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr, code = in(t, dir, "", "assert", "--baseline", "other.json", "suite.toml"); c.how != "--seed 9" && (code != exitMisuse || !strings.Contains(stderr, c.want)) {
+			t.Errorf("%s: the suite ends with %d, %s", c.how, code, stderr)
+		}
+	}
 }
 
 // A baseline is written, kept by the same runs, and broken by others.
@@ -370,6 +390,47 @@ func TestAssertAuto(t *testing.T) {
 	stdout, stderr, code := in(t, dir, "", "assert", "auto.toml")
 	if code != exitOK || !strings.Contains(stdout, "2 kept") || strings.Contains(stdout, ", 64 seeds") {
 		t.Errorf("exit code %d, stderr %s, stdout %s", code, stderr, stdout)
+	}
+
+	// A bound that was decided early has the level of that look, and not of the last one that another bound needed.
+	text = strings.Replace(text, "seeds = 64", "seeds = 8", 1)
+	text = strings.Replace(text, "]", `, "small.toml none: goodput >= 80%"]`, 1)
+	if err := os.WriteFile(filepath.Join(dir, "auto.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, _ = in(t, dir, "", "assert", "--json", "auto.toml")
+	var out struct {
+		Results []struct {
+			Seeds int
+			Alpha float64
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || len(out.Results) != 3 {
+		t.Fatal(err, stderr, stdout)
+	}
+	levels, looks := stats.Looks(0.05, 2), map[int]bool{}
+	for _, r := range out.Results {
+		looks[r.Seeds] = true
+		if r.Alpha != levels[r.Seeds/4-1] {
+			t.Errorf("a bound with %d seeds has alpha %v, want %v", r.Seeds, r.Alpha, levels)
+		}
+	}
+	if len(looks) != 2 {
+		t.Errorf("want bounds that were decided at different looks: %s", stdout)
+	}
+}
+
+// Seeds after the last one would begin again at 0, and a report of them could not be read.
+func TestLastSeed(t *testing.T) {
+	dir := workdir(t)
+	if err := os.WriteFile(filepath.Join(dir, "suite.toml"), []byte("name = \"a\"\nassert = [\"small.toml: goodput >= 1%\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"assert suite.toml", "replay trace.jsonl", "leaderboard --controllers none", "run small.toml"} {
+		_, stderr, code := in(t, dir, "", append(strings.Fields(args), "--seed", "18446744073709551615")...)
+		if code != exitMisuse || !strings.Contains(stderr, "--seed is 18446744073709551615, must be at most 9223372036854775808") {
+			t.Errorf("%s: exit code %d, %s", args, code, stderr)
+		}
 	}
 }
 
@@ -545,6 +606,19 @@ func TestDrawsNever(t *testing.T) {
 	}
 }
 
+// The median of an even number of values, such as two seeds, is neither the better nor the worse of the two in the middle.
+func TestMiddle(t *testing.T) {
+	never := math.Inf(1)
+	for _, c := range []struct {
+		xs   []float64
+		want float64
+	}{{[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 2}, 2}, {[]float64{never, 1}, never}, {[]float64{never, 1, 2, 3}, 2.5}, {[]float64{never, never}, never}} {
+		if got := middle(c.xs); got != c.want {
+			t.Errorf("middle(%v) = %v, want %v", c.xs, got, c.want)
+		}
+	}
+}
+
 // A leaderboard that is interrupted says so and ranks nobody.
 func TestLeaderboardInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -658,6 +732,29 @@ func FuzzParseAxis(f *testing.F) {
 			t.Fatalf("%q gives %+v", text, a)
 		}
 	})
+}
+
+// A range has as many values as are asked for, with fractions where the key takes them, and begins and ends where it says.
+func TestSweepOfRanges(t *testing.T) {
+	dir := workdir(t)
+	for _, c := range []struct{ axis, want string }{
+		{"workload.rate=1..2:5", "1 1.25 1.5 1.75 2"},
+		{"upstream.concurrency.limit=1..2:5", "1 2"}, // of calls in flight there are no halves
+		{"guard.queue=log:1..100:5", "1 3 10 32 100"},
+		{"guard.adaptive.backoff=0.12341..0.12349:5", "0.12341 0.12343 0.12345 0.12347 0.12349"},
+		{"guard.adaptive.backoff=0.3..0.9:3", "0.3 0.6 0.9"},
+		{"guard.queue=1e4..2e4:3", "10000 15000 20000"},
+	} {
+		stdout, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--duration", "2s", "--csv", "--vary", c.axis, "small.toml")
+		var got []string
+		for line := range strings.Lines(stdout) {
+			value, _, _ := strings.Cut(line, ",")
+			got = append(got, value)
+		}
+		if code != exitOK || strings.Join(got[1:], " ") != c.want {
+			t.Errorf("%s: exit code %d, %s, %q, want %s", c.axis, code, stderr, got, c.want)
+		}
+	}
 }
 
 // A scenario from stdin is the same for every point of a sweep, over the guard or over the world.

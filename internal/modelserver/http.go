@@ -221,6 +221,9 @@ func (s *Server) stream(out *writer, id uint64, f *flight, sh *shape, b *body, c
 			st.more(told)
 			if len(out.buf) > 1<<16 {
 				out.flush()
+				if out.ctx.Err() != nil {
+					break // nobody reads what is left
+				}
 			}
 		}
 		if n.reply != nil {

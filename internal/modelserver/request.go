@@ -1,7 +1,6 @@
 package modelserver
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,45 +85,80 @@ func (b *body) limit() (int64, error) {
 	return 0, nil
 }
 
-// text adds up the text in a value of JSON: a string, or those in an array of strings, messages or parts.
+// text adds up the text in a value of JSON, which is valid: a string, or those in an array of strings, messages or parts.
 func text(raw json.RawMessage) (chars, messages int64) {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 {
-		return 0, 0
+	s := scanner{raw: raw}
+	return s.value()
+}
+
+// A scanner walks through valid JSON once, however deep it is.
+type scanner struct {
+	raw []byte
+	at  int
+}
+
+// next returns the first byte of what comes next; 0 at the end.
+func (s *scanner) next() byte {
+	for s.at < len(s.raw) && strings.IndexByte(" \t\r\n,:", s.raw[s.at]) >= 0 {
+		s.at++
 	}
-	switch raw[0] {
+	if s.at == len(s.raw) {
+		return 0
+	}
+	return s.raw[s.at]
+}
+
+// value reads a value and returns what text does.
+func (s *scanner) value() (chars, messages int64) {
+	switch s.next() {
+	case 0:
+		return 0, 0
 	case '"':
-		var s string
-		if json.Unmarshal(raw, &s) == nil {
-			return int64(len(s)), 0
-		}
+		return int64(len(s.str())), 0
 	case '[':
-		var all []json.RawMessage
-		if json.Unmarshal(raw, &all) == nil {
-			for _, one := range all {
-				c, m := text(one)
+		for s.at++; s.next() != ']'; {
+			c, m := s.value()
+			chars, messages = chars+c, messages+m
+		}
+		s.at++
+	case '{':
+		role := false
+		for s.at++; s.next() != '}'; {
+			name := strings.ToLower(s.str())
+			isText := s.next() == '"'
+			c, m := s.value()
+			switch {
+			case name == "role":
+				role = isText && c > 0
+			case name == "content", name == "parts", name == "text" && isText: // parts are Gemini's
 				chars, messages = chars+c, messages+m
 			}
 		}
-	case '{':
-		var m struct {
-			Role    string          `json:"role"`
-			Content json.RawMessage `json:"content"`
-			Text    string          `json:"text"`
-			Parts   json.RawMessage `json:"parts"` // Gemini's
-		}
-		if json.Unmarshal(raw, &m) == nil {
-			c, n := text(m.Content)
-			p, k := text(m.Parts)
-			chars, messages = c+p+int64(len(m.Text)), n+k
-			if m.Role != "" {
-				messages++
-			}
+		s.at++
+		if role {
+			messages++
 		}
 	default: // a number: a token of a prompt that is an array of them
+		for s.at < len(s.raw) && strings.IndexByte(" \t\r\n,]}", s.raw[s.at]) < 0 {
+			s.at++
+		}
 		return 4, 0
 	}
 	return chars, messages
+}
+
+// str reads a string.
+func (s *scanner) str() string {
+	from := s.at
+	for s.at++; s.raw[s.at] != '"'; s.at++ {
+		if s.raw[s.at] == '\\' {
+			s.at++
+		}
+	}
+	s.at++
+	var out string
+	_ = json.Unmarshal(s.raw[from:s.at], &out) // it is valid
+	return out
 }
 
 // prompt returns the tokens of the request's prompt.

@@ -24,6 +24,8 @@ type Contrast struct {
 // ContrastScenario is what came of one scenario.
 type ContrastScenario struct {
 	Name string
+	// Pairs is how many seeds both met.
+	Pairs int
 	// Verdict is that of goodput, 429s and score together; see [Overall].
 	Verdict stats.Verdict
 	// Figures begin with goodput, rejected_per_ok and score.
@@ -42,7 +44,7 @@ func ContrastOf(r *Report, baseline, candidate string, more []Figure) *Contrast 
 		}
 		cs := Compare(a, b, figures[:3], s.alpha())
 		c.Scenarios = append(c.Scenarios, ContrastScenario{
-			Name: s.Name, Verdict: Overall(cs), Figures: append(cs, Compare(a, b, more, s.alpha())...),
+			Name: s.Name, Pairs: cs[0].Seeds + cs[0].Undefined, Verdict: Overall(cs), Figures: append(cs, Compare(a, b, more, s.alpha())...),
 		})
 	}
 	return c

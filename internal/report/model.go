@@ -44,6 +44,13 @@ type Scenario struct {
 	Interrupted bool
 }
 
+// What notes of the simulator's oracles begin with, and end in where goodput is a share of tokens.
+const (
+	NoteBound    = "upper bound over all controllers"
+	NoteEstimate = "estimate of the best"
+	NoteTokens   = "; goodput counts tokens"
+)
+
 // Oracle is what a controller that knew everything would have done.
 type Oracle struct {
 	// Note says in words how the oracle was computed, such as

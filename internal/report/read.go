@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -338,8 +339,8 @@ func joinScenario(out *Report, s *Scenario) error {
 		return nil
 	}
 	to := &out.Scenarios[i]
-	if to.Duration != s.Duration {
-		return fmt.Errorf("is %v in one report and %v in another: they cannot be compared", to.Duration, s.Duration)
+	if err := SameWorld(to, s); err != nil {
+		return err
 	}
 	to.Interrupted = to.Interrupted || s.Interrupted
 	to.Alpha = min(to.alpha(), s.alpha())
@@ -359,6 +360,37 @@ func joinScenario(out *Report, s *Scenario) error {
 		to.Runs[k] = *joined
 	}
 	return nil
+}
+
+// SameWorld reports, as an error, that two scenarios of one name are not the same: one lasts longer, or with the same seed another goodput could be had
+// in it. It does not know of what leaves the best as it is.
+func SameWorld(a, b *Scenario) error {
+	if a.Duration != b.Duration {
+		return fmt.Errorf("is %v in one report and %v in another: they cannot be compared", a.Duration, b.Duration)
+	}
+	had, has := a.best(), b.best()
+	for _, seed := range slices.Sorted(maps.Keys(has)) {
+		if x, ok := had[seed]; ok && math.Abs(x-has[seed]) > 0.01*max(x, has[seed]) {
+			return fmt.Errorf("is not the same in both: with seed %d, %s successes a second were to be had in one and %s in the other; they cannot be compared", seed, formatRate(x), formatRate(has[seed]))
+		}
+	}
+	return nil
+}
+
+// best returns the successes a second that were to be had with each seed, as far as its runs tell, each of which has a share of them.
+func (s *Scenario) best() map[uint64]float64 {
+	if note := s.Oracle.Note; !strings.HasPrefix(note, NoteBound) && !strings.HasPrefix(note, NoteEstimate) || strings.HasSuffix(note, NoteTokens) {
+		return nil // a real server, whose best nobody knows, or a share of tokens
+	}
+	out := map[uint64]float64{}
+	for i := range s.Runs {
+		for _, p := range s.Runs[i].PerSeed {
+			if p.Goodput > 0 && p.GoodputRate > 0 {
+				out[p.Seed] = p.GoodputRate / p.Goodput
+			}
+		}
+	}
+	return out
 }
 
 func joinRun(a, b *Run) (*Run, error) {

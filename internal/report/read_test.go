@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -154,6 +155,24 @@ func TestJoin(t *testing.T) {
 	}
 	if _, err := Join(); err == nil {
 		t.Error("nothing is joined without an error")
+	}
+}
+
+// A scenario that was changed between two runs keeps its name, and figures of the two say nothing of the controllers.
+func TestSameWorld(t *testing.T) {
+	world := func(note string, best float64) *Report {
+		s := SeedSummary{Seed: 3, Summary: Summary{Goodput: 0.5, GoodputRate: 0.5 * best}}
+		return &Report{Seeds: 1, Scenarios: []Scenario{{Name: "a", Oracle: Oracle{Note: note}, Runs: []Run{{Controller: fmt.Sprint(best), PerSeed: []SeedSummary{s}}}}}}
+	}
+	for _, c := range []struct {
+		note string
+		best float64
+		same bool
+	}{{NoteBound, 20.1, true}, {NoteBound, 21, false}, {NoteEstimate + " …", 21, false}, {NoteBound + NoteTokens, 21, true}, {"the demand", 21, true}} {
+		_, err := Join(world(c.note, 20), world(c.note, c.best))
+		if (err == nil) != c.same || err != nil && !strings.Contains(err.Error(), "scenario a: is not the same in both: with seed 3, 20") {
+			t.Errorf("%s, 20 and %v a second: %v", c.note, c.best, err)
+		}
 	}
 }
 

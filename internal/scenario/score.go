@@ -124,12 +124,12 @@ func decisions(steps []sim.Step) []report.Decision {
 
 // oracle describes the bound for the report: goodput is the mean over the seeds, levels are those of the first.
 func oracle(bounds []*sim.Limits) report.Oracle {
-	o := report.Oracle{Note: "upper bound over all controllers, for the same arrivals and service times: every request passes as early as the upstream can take it, nobody is refused"}
+	o := report.Oracle{Note: report.NoteBound + ", for the same arrivals and service times: every request passes as early as the upstream can take it, nobody is refused"}
 	for _, b := range bounds {
 		if b != nil && !b.Exact {
-			o.Note = "estimate of the best, which a controller may exceed by a little: every request passes as early as the upstream can take it, in order of arrival, and servers do what they could do with the best number in flight"
+			o.Note = report.NoteEstimate + ", which a controller may exceed by a little: every request passes as early as the upstream can take it, in order of arrival, and servers do what they could do with the best number in flight"
 			if b.ByTokens {
-				o.Note += "; goodput counts tokens"
+				o.Note += report.NoteTokens
 			}
 		}
 	}

@@ -39,7 +39,9 @@ type Result struct {
 	// Value is the mean over the seeds, or the mean difference, and Interval its confidence interval.
 	Value    float64
 	Interval stats.Interval
-	Seeds    int
+	// Alpha is 1 less the level at which it was decided; that of a verdict's interval is 0.05 whatever it is.
+	Alpha float64
+	Seeds int
 	// Why says in words what is wrong when the numbers do not.
 	Why string
 }
@@ -52,7 +54,7 @@ func (b *Bound) Check(r, baseline *report.Report, where []string, alpha float64)
 	}
 	out := make([]Result, 0, len(where))
 	for _, name := range where {
-		res := Result{Bound: b, Scenario: name}
+		res := Result{Bound: b, Scenario: name, Alpha: alpha}
 		mine, other := run(r, name, b.Controller), b.other(r, baseline, name)
 		switch {
 		case mine == nil || len(mine.PerSeed) == 0:
@@ -200,7 +202,7 @@ func (res *Result) verdict(other, mine *report.Run, alpha float64) {
 
 // aggregate bounds the median, the worst or the mean over scenarios, seed by seed.
 func (b *Bound) aggregate(r, baseline *report.Report, where []string, alpha float64) Result {
-	res := Result{Bound: b, Scenario: fmt.Sprintf("%s of %d", b.Aggregate, len(where))}
+	res := Result{Bound: b, Scenario: fmt.Sprintf("%s of %d", b.Aggregate, len(where)), Alpha: alpha}
 	bySeed := map[uint64][]float64{}
 	var seeds []uint64
 	for _, name := range where {
