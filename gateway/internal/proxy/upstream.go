@@ -11,6 +11,7 @@ import (
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -40,7 +41,7 @@ type Limits interface {
 var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
 // newUpstream returns the upstream that u says, with a transport and classes that may be kept from before.
-func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport, kept *classes) (*upstream, error) {
+func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *once.Transport, kept *classes) (*upstream, error) {
 	at, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: upstream %s: %w", u.Name, err)
@@ -86,7 +87,7 @@ func request(req *http.Request) limiter.Request {
 }
 
 // newTransport returns the transport for an upstream that may have as many calls in flight as limit.
-func newTransport(limit int) *http.Transport {
+func newTransport(limit int) *once.Transport {
 	t := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: dial,
@@ -104,7 +105,7 @@ func newTransport(limit int) *http.Transport {
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	t.Protocols = p
-	return t
+	return &once.Transport{Transport: t}
 }
 
 // join puts the rest of a request's path after the upstream's base. A version that the base ends in is not repeated: some

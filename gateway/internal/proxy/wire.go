@@ -2,16 +2,19 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/once"
 )
 
 // wire is what the guard sends with: it says when a request leaves, and ends answers that stall.
 type wire struct {
-	base *http.Transport
+	base *once.Transport
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -34,8 +37,13 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := w.base.RoundTrip(req)
-	if t != nil && err != nil && unreachable(err, t) {
-		t.noWay()
+	if t != nil && err != nil {
+		if context.Cause(t.Context) == errResets {
+			err = errResets
+		}
+		if unreachable(err, t) {
+			t.noWay()
+		}
 	}
 	if t != nil && err == nil {
 		switch resp.StatusCode {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/flyball-go/flyball/internal/once/oncetest"
 )
 
 // raw starts an upstream that sends each caller these bytes, and closes the connection: an answer with a length has to say so, or the next call
@@ -117,6 +119,30 @@ func TestStreamThatEndsWithItsConnection(t *testing.T) {
 			if rest, ok := strings.CutPrefix(got, want); !ok || cut != strings.Contains(rest, `"error"`) || !cut && rest != "" {
 				t.Errorf("a stream that ends with %q is handed on as %q", last, got)
 			}
+		}
+		g.idle()
+	}
+}
+
+// What an upstream resets over HTTP/2 may have been done, and is paid for each time that it is sent: a POST once, and a GET not for as long as the
+// call may wait. Both were sent on one connection after the other, hundreds a second.
+func TestRequestsThatAreReset(t *testing.T) {
+	checkGoroutines(t)
+	for method, want := range map[string]int32{"POST": 1, "GET": 8} {
+		s, sent := oncetest.Upstream(t, oncetest.Reset)
+		g := start(t, table(s, "[guard.retry]\nmax_attempts = 1"))
+		g.proxy.Trust(s.Certificate())
+		body := io.Reader(http.NoBody)
+		if method == "POST" {
+			body = strings.NewReader(chat)
+		}
+		req, _ := http.NewRequestWithContext(t.Context(), method, g.url+"/up/x", body)
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, "may have done the call") || sent.Load() != want {
+			t.Errorf("%s is sent %d times, want %d, and answered with %s %s", method, sent.Load(), want, resp.Status, body)
 		}
 		g.idle()
 	}
