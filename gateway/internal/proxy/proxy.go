@@ -544,7 +544,7 @@ func (c *call) run() {
 		c.rec.Err = err
 		var up *upstreamError
 		if errors.As(err, &up) && !c.out.told {
-			panic(http.ErrAbortHandler) // the caller must not take what came for the whole
+			c.out.abort()
 		}
 	}
 }
