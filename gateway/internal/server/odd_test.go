@@ -3,7 +3,9 @@ package server
 import (
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -145,5 +147,30 @@ func TestRequestsThatAreReset(t *testing.T) {
 			t.Errorf("%s is sent %d times, want %d, and answered with %s %s", method, sent.Load(), want, resp.Status, body)
 		}
 		g.idle()
+	}
+}
+
+// What the standard library says of an upstream goes to the gateway's log, and not what the upstream sent: its answers are not for the log.
+func TestLogOfTheStandardLibrary(t *testing.T) {
+	flags := log.Flags()
+	defer func() { log.SetFlags(flags); log.SetOutput(os.Stderr) }()
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\nsomebody's answer")
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	g := start(t, table(s, ""))
+	g.TakeLog()
+	_ = read(t, post(t, client(t), g.url+"/up/x", chat))
+	eventually(t, "the log says it", func() bool {
+		return strings.Contains(g.logged(), `"msg":"Unsolicited response received on idle HTTP channel"}`)
+	})
+	if said := g.logged(); strings.Contains(said, "somebody") {
+		t.Errorf("the log has the answer: %s", said)
 	}
 }
