@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,7 +52,7 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
 		n.version = last
 	}
-	w := &wire{base: base}
+	w := &wire{base: base, plain: countsTokens(u.Budget)}
 	cfg := httplimit.Config{Provider: u.Provider, Rules: rules, Request: request}
 	if len(u.Keys.Sources) > 0 {
 		if n.pool, err = limits.Pool(u.Name); err != nil {
@@ -69,6 +70,13 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 	n.guards = []*limiter.Guard{guard}
 	n.sender = httplimit.New(w, guard, cfg)
 	return n, nil
+}
+
+// countsTokens reports whether a budget has a limit of tokens.
+func countsTokens(b *limiter.Budget) bool {
+	return b != nil && slices.ContainsFunc(b.Limits, func(l limiter.BudgetLimit) bool {
+		return l.Kind == feedback.ScopeTokens || l.Kind == feedback.ScopeInputTokens || l.Kind == feedback.ScopeOutputTokens
+	})
 }
 
 // isGoogle reports whether an upstream takes keys in the query as well, as all of Google's hosts do, whichever field its own keys go into: those

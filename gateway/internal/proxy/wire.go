@@ -15,6 +15,8 @@ import (
 // wire is what the guard sends with: it says when a request leaves, and ends answers that stall.
 type wire struct {
 	base *once.Transport
+	// plain has answers come without an encoding, in which the tokens that a call used cannot be read.
+	plain bool
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -29,7 +31,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		stall = t.stall
-		if t.plain.Load() && req.Header.Get("Accept-Encoding") != "" {
+		if (w.plain || t.plain.Load()) && req.Header.Get("Accept-Encoding") != "" {
 			c := *req
 			c.Header = req.Header.Clone()
 			c.Header.Set("Accept-Encoding", "identity")
