@@ -174,3 +174,16 @@ func TestLogOfTheStandardLibrary(t *testing.T) {
 		t.Errorf("the log has the answer: %s", said)
 	}
 }
+
+// A connection that ends leaves out what it did not take, as an nginx does after 1,000 requests: that is sent on another one, and is no failure of
+// the upstream's, whatever the guard's retries are.
+func TestConnectionThatEnds(t *testing.T) {
+	s, sent := oncetest.Upstream(t, oncetest.GoAway, oncetest.Served)
+	g := start(t, table(s, "[guard.retry]\nmax_attempts = 1"))
+	g.proxy.Trust(s.Certificate())
+	resp := post(t, client(t), g.url+"/up/x", chat)
+	if body := read(t, resp); resp.StatusCode != 200 || sent.Load() != 2 {
+		t.Errorf("it is sent %d times, and answered with %s %s", sent.Load(), resp.Status, body)
+	}
+	g.idle()
+}
