@@ -101,6 +101,9 @@ func (p *publisher) write(ctx context.Context, queue string, m amqp.Publishing) 
 
 // publish publishes a message to a queue.
 func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing) error {
+	if err := p.conn.taken(); err != nil {
+		return err // what is written now may be confirmed much later, when nobody waits for it: one more copy for each try
+	}
 	seq, c, err := p.write(ctx, queue, m)
 	if err != nil {
 		return err
@@ -112,9 +115,9 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if why := p.conn.blocked.Load(); why != nil {
+		if err := p.conn.taken(); err != nil {
 			// A connection of its own would be blocked as well. The message may still be confirmed, so whoever tries again may publish it twice.
-			return fmt.Errorf("the broker takes no messages for now: %s", *why)
+			return err
 		}
 		if !p.stuck.Swap(true) {
 			go func() { _ = p.conn.Close() }() // ends within closeTime, whatever the broker does

@@ -376,6 +376,14 @@ type connection struct {
 	blocked atomic.Pointer[string]
 }
 
+// taken returns why the broker takes no messages now; nil when it does.
+func (c *connection) taken() error {
+	if why := c.blocked.Load(); why != nil {
+		return fmt.Errorf("the broker takes no messages for now: %s", *why)
+	}
+	return nil
+}
+
 // closeTime is how long a broker may take to say farewell.
 const closeTime = 3 * time.Second
 

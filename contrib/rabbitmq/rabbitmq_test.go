@@ -222,6 +222,27 @@ func strict(t *testing.T) *broker {
 	return b
 }
 
+// A broker that is short of memory confirms what was written when it no longer is: each try that is written meanwhile is one more copy.
+func TestCopiesForABrokerThatIsShort(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("short-%d", time.Now().UnixNano())
+	ch := admin(t, u)
+	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: queue})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	rabbitmq.Block(r, "low on memory")
+	for range 3 {
+		if err := r.Put(t.Context(), &drain.Result{ID: "a", Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), "low on memory") {
+			t.Errorf("a broker that is short of memory: %v", err)
+		}
+	}
+	if q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil || q.Messages > 0 {
+		t.Errorf("%d copies were written (%v), want none", q.Messages, err)
+	}
+}
+
 // A user who may not publish can put nothing aside. To connect again would be of no use, and have all jobs delivered again each time.
 func TestNotAllowedToPublish(t *testing.T) {
 	b := strict(t)
