@@ -81,7 +81,7 @@ func (b *broker) up() {
 		"HOME="+b.dir, fmt.Sprintf("RABBITMQ_NODENAME=flyball%d@localhost", b.port[0]), fmt.Sprintf("RABBITMQ_DIST_PORT=%d", b.port[1]),
 		fmt.Sprintf("ERL_EPMD_PORT=%d", b.port[2]), "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_CONFIG_FILE="+filepath.Join(b.dir, "rabbitmq.conf"), "RABBITMQ_CONF_ENV_FILE="+filepath.Join(b.dir, "none"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(b.dir, "none"),
+		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(b.dir, "advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(b.dir, "plugins"), "RABBITMQ_PID_FILE="+filepath.Join(b.dir, "pid"),
 		"RABBITMQ_MNESIA_BASE="+filepath.Join(b.dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(b.dir, "log"),
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 2:2")

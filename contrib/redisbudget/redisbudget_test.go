@@ -783,6 +783,34 @@ func TestCluster(t *testing.T) {
 	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
 }
 
+// A client of a cluster asks which node has the key once a minute, or when a node says so; one that is gone says nothing.
+func TestClusterFailsOver(t *testing.T) {
+	t.Parallel()
+	t.Run("two servers", failsOver)
+}
+
+func failsOver(t *testing.T) {
+	master, next := start(t), start(t)
+	var now atomic.Pointer[server]
+	now.Store(master)
+	var rs []*replica
+	for range 2 {
+		c := redis.NewClusterClient(&redis.ClusterOptions{
+			ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+				return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: now.Load().addr()}}}}, nil
+			},
+			MaxRetries: -1, DialTimeout: 100 * time.Millisecond, ContextTimeoutEnabled: true,
+		})
+		t.Cleanup(func() { c.Close() })
+		rs = append(rs, newReplica(t, c, redisbudget.Config{}))
+	}
+	until(t, "agreement", func() bool { return agreed(rs) })
+	master.kill()
+	until(t, "loss", func() bool { return rs[0].shared.State().Lost && rs[1].shared.State().Lost })
+	now.Store(next)
+	until(t, "agreement with who has taken over", func() bool { return agreed(rs) })
+}
+
 // A guard whose budget has other limits than are shared would spend them alone.
 func TestConfigAndTheGuardsBudget(t *testing.T) {
 	for n, b := range map[int]*limiter.Budget{0: nil, 2: budget()} {
