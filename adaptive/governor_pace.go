@@ -471,6 +471,8 @@ func (g *Governor) reopen(t, began time.Duration) {
 	case p.Rate == 0:
 	case p.Sure:
 		p.Rate = max(p.Rate, paceMargin*p.Known)
+	case s.Done-s.Refused < 2:
+		// The first call of all that ended well tells that the upstream has opened, and nothing of what it gives.
 	default:
 		// A quota of whatever kind allows in the long run what it has allowed in the last minute, or since it opened last.
 		n, seconds := g.trailing(t)

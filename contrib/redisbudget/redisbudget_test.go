@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,7 +74,7 @@ func start(t *testing.T, args ...string) *server {
 func (s *server) up() {
 	s.t.Helper()
 	s.cmd = exec.Command(s.bin, append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--save", "", "--appendonly", "no", "--dir", s.t.TempDir()}, s.args...)...)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.SysProcAttr = withParent
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -657,23 +656,6 @@ func TestCloseDuringAnExchange(t *testing.T) {
 		if strings.HasPrefix(f, "m:") {
 			t.Errorf("who has gone still has a part: %v", fields)
 		}
-	}
-}
-
-// A client that does not heed that a context ends, which is go-redis' default, does not keep a guard from starting nothing.
-func TestClientThatWaits(t *testing.T) {
-	s := start(t)
-	c := redis.NewClient(&redis.Options{Addr: s.addr(), ReadTimeout: 20 * time.Second})
-	defer c.Close()
-	a := newReplica(t, c, redisbudget.Config{Lost: redisbudget.Closed, TTL: 600 * time.Millisecond})
-	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
-	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	until(t, "end of its part", func() bool { return a.shared.State().Shares[0] == 0 })
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("it kept to its part for %v, want 0.6 s and a little", d)
 	}
 }
 
