@@ -160,9 +160,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if g.windowRefused(t, i, first) {
 		return
 	}
-	if first && i == paceRequests {
-		s.HoldUntil = max(s.HoldUntil, after(t, g.probedHold()))
-	}
+	kept := p.Rate > 0
 	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
@@ -217,6 +215,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		}
 	}
 	p.Rate = max(p.Rate, g.least(i))
+	if first && kept && i == paceRequests {
+		s.HoldUntil = max(s.HoldUntil, after(t, g.refusedHold(t)))
+	}
 	g.paced(t)
 }
 
