@@ -152,8 +152,8 @@ func (s *slowQueue) next(now time.Duration, from uint8) *queueItem {
 		if len(w) == 0 || s.cfg.Aging == 0 {
 			continue
 		}
-		rise := int((now - w[0].Since) / s.cfg.Aging)
-		if now >= w[0].Since && c+rise >= highest && s.turn[c] < s.turn[best] {
+		rise := int64((now - w[0].Since) / s.cfg.Aging)
+		if now >= w[0].Since && int64(c)+rise >= int64(highest) && s.turn[c] < s.turn[best] {
 			best = c
 		}
 	}
