@@ -12,25 +12,45 @@ import (
 	"sync/atomic"
 )
 
-// Transport is an http.RoundTripper that sends a request with a body once over HTTP/2. Whoever calls it may send again what was not done.
+// Transport is an http.RoundTripper that sends a request with a body once over HTTP/2, and again only what a connection left out as it ended, which
+// is no failure. Whoever calls it may send again what was refused.
 type Transport struct {
 	*http.Transport
 	http1 atomic.Bool // the last answer came over HTTP/1, where what may have been done is not sent again
 }
 
+// leftOut is the error of a request that came after the last one which a connection took (RFC 9113, 6.8). Its type is not exported.
+const leftOut = "http2: Transport received Server's graceful shutdown GOAWAY"
+
+// mostSent is how often a request is sent that is left out.
+const mostSent = 3
+
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	sent := req
-	if req.GetBody != nil && !t.http1.Load() {
-		c := *req
-		c.GetBody = nil // without which net/http cannot
-		sent = &c
+	if req.GetBody == nil || t.http1.Load() {
+		return t.send(req, req)
 	}
-	resp, err := t.Transport.RoundTrip(sent)
+	body := req.Body
+	for n := 1; ; n++ {
+		c := *req // another each time, as net/http may still read the one before
+		c.Body, c.GetBody = body, nil
+		resp, err := t.send(&c, req)
+		if err == nil || n == mostSent || err.Error() != leftOut {
+			return resp, err
+		}
+		if body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// send sends a request that is orig, or stands for it.
+func (t *Transport) send(req, orig *http.Request) (*http.Response, error) {
+	resp, err := t.Transport.RoundTrip(req)
 	if err != nil {
 		return nil, reason(err)
 	}
-	resp.Request = req
+	resp.Request = orig
 	if http1 := resp.ProtoMajor < 2; http1 != t.http1.Load() {
 		t.http1.Store(http1)
 	}

@@ -8,22 +8,34 @@ import (
 	"github.com/flyball-go/flyball/internal/once/oncetest"
 )
 
-// A request whose stream was reset may have been done. It was sent again hundreds of times a second, until its context ended.
+// A request whose stream was reset may have been done. It was sent again hundreds of times a second, until its context ended; so was one that each
+// connection left out as it ended, which is sent again for a while.
 func TestStreamsThatAreReset(t *testing.T) {
-	for frame, want := range map[string]string{
-		oncetest.Reset:  "stream error: stream ID 1; PROTOCOL_ERROR; received from peer",
-		oncetest.GoAway: "http2: Transport received Server's graceful shutdown GOAWAY",
+	for _, c := range []struct {
+		frames []string
+		sent   int32
+		want   string
+	}{
+		{[]string{oncetest.Reset}, 1, "stream error: stream ID 1; PROTOCOL_ERROR; received from peer"},
+		{[]string{oncetest.GoAway}, 3, "http2: Transport received Server's graceful shutdown GOAWAY"},
+		{[]string{oncetest.GoAway, oncetest.GoAway, oncetest.Served}, 3, ""},
 	} {
-		s, read := oncetest.Upstream(t, frame)
+		s, read := oncetest.Upstream(t, c.frames...)
 		base := s.Client().Transport.(*http.Transport)
 		base.ForceAttemptHTTP2 = true
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("pay"))
 		resp, err := (&Transport{Transport: base}).RoundTrip(req)
-		if err == nil {
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
 			_ = resp.Body.Close()
+			if resp.Request != req {
+				t.Error("the answer is to another request")
+			}
 		}
-		if n := read.Load(); err == nil || err.Error() != want || n != 1 {
-			t.Errorf("it was sent %d times, and failed with %v; want once, and %q", n, err, want)
+		if n := read.Load(); got != c.want || n != c.sent {
+			t.Errorf("it was sent %d times, and failed with %q; want %d times, and %q", n, got, c.sent, c.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +34,7 @@ type answered struct {
 	timer *time.Timer
 	armed atomic.Bool // the timer runs, or has ended and is not yet looked after
 	gone  atomic.Bool // nobody answers
+	begun atomic.Bool // something was sent of the request that has the connection
 
 	mu     sync.Mutex
 	silent int // how many times in a row nobody had answered
@@ -54,12 +56,22 @@ func watch(c net.Conn, every time.Duration) net.Conn {
 	return a
 }
 
-// Write writes, and has the connection looked at until it was acknowledged.
+// Write writes, and has the connection looked at until it was acknowledged. What the other end does not take once it has the beginning of a request
+// is let go: it may have answered before it closed the connection, which net/http would not look at, and a read finds out that it has not.
 func (a *answered) Write(p []byte) (int, error) {
 	a.arm()
 	n, err := a.Conn.Write(p)
+	if n > 0 && !a.begun.Load() {
+		a.begun.Store(true)
+	}
+	if err != nil && a.begun.Load() && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
+		return len(p), nil
+	}
 	return n, a.why("write", err)
 }
+
+// begins says that another request has the connection.
+func (a *answered) begins() { a.begun.Store(false) }
 
 // Read reads.
 func (a *answered) Read(p []byte) (int, error) {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -96,5 +97,28 @@ func TestUnheard(t *testing.T) {
 		if got := unheard(&c.info, 15*time.Second); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+}
+
+// What another end that is gone no longer takes of a request is let go, as it may have answered, but not the beginning of the next one: that is sent on
+// another connection.
+func TestConnectionThatTakesNoMore(t *testing.T) {
+	c, theirs := pair(t)
+	if _, err := c.Write([]byte("a request")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := theirs.Write([]byte("an answer"))
+	if cerr := theirs.Close(); err != nil || cerr != nil { // with something unread, which is a reset
+		t.Fatal(err, cerr)
+	}
+	if got, err := io.ReadAll(c); string(got) != "an answer" || !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if n, err := c.Write([]byte("the rest")); n != 8 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	new(turn).connected(c)
+	if n, err := c.Write([]byte("the next")); n != 0 || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("%d, %v; want %v", n, err, syscall.EPIPE)
 	}
 }

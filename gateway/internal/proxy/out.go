@@ -187,14 +187,17 @@ func (o *out) answer(resp *http.Response) error {
 	}
 	o.status = resp.StatusCode
 	o.w.WriteHeader(resp.StatusCode)
+	plain := stream && resp.Header.Get("Content-Encoding") == ""
 	body := io.Reader(resp.Body)
 	if resp.Body != http.NoBody {
-		h := &head{Reader: body, out: o}
-		h.timer = time.AfterFunc(headAlone, h.send)
-		defer h.come()
-		body = h
+		w := &awaited{Reader: body, out: o}
+		if plain && resp.ContentLength < 0 && resp.StatusCode < 300 {
+			w.every = o.every
+		}
+		w.start(headAlone)
+		defer w.come()
+		body = w
 	}
-	plain := stream && resp.Header.Get("Content-Encoding") == ""
 	var err error
 	switch {
 	case plain:
@@ -222,42 +225,59 @@ func (o *out) answer(resp *http.Response) error {
 // headAlone is how long the header of an answer waits for the beginning of its body, to be sent with it.
 const headAlone = 50 * time.Millisecond
 
-// head is the body of an answer whose header is sent without it when it does not come soon: some upstreams say at once that they will answer,
-// and the caller, or a proxy before it, waits for a header no longer than for a body.
-type head struct {
+// awaited is the body of an answer. While nothing of it comes, the answer's header is sent without it, and then keep-alives are: some upstreams say at
+// once that they will answer, and the caller, or a proxy before it, waits no longer for that than for an answer.
+type awaited struct {
 	io.Reader
 	out   *out
-	timer *time.Timer // that calls send; for the reader alone
-	came  bool        // what follows is the reader's; with out's lock
+	every time.Duration // how often the caller is told that it waits; 0 is never
+	begun bool          // something has come, or the end; for the reader alone
+
+	// With out's lock.
+	timer *time.Timer // that calls send
+	came  bool        // as begun: what follows is the reader's
+	alone bool        // the header was sent
+}
+
+// start has something be sent when nothing comes within so long.
+func (w *awaited) start(after time.Duration) {
+	w.out.mu.Lock()
+	defer w.out.mu.Unlock()
+	w.timer = time.AfterFunc(after, w.send)
 }
 
 // Read reads from the body.
-func (h *head) Read(p []byte) (int, error) {
-	n, err := h.Reader.Read(p)
-	h.come()
+func (w *awaited) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	w.come()
 	return n, err
 }
 
 // come says that something of the body has come, or its end. It is called by whoever has the writer, and keeps it from being used here.
-func (h *head) come() {
-	if h.timer == nil {
+func (w *awaited) come() {
+	if w.begun {
 		return
 	}
-	h.timer.Stop()
-	h.timer = nil
-	h.out.mu.Lock()
-	defer h.out.mu.Unlock()
-	h.came = true
+	w.begun = true
+	w.out.mu.Lock()
+	defer w.out.mu.Unlock()
+	w.came = true
+	w.timer.Stop()
 }
 
-// send sends the header.
-func (h *head) send() {
-	h.out.mu.Lock()
-	defer h.out.mu.Unlock()
-	if !h.came {
-		h.out.arm()
-		_ = h.out.flush() // who writes the body finds out
+// send sends the header, or a keep-alive after it.
+func (w *awaited) send() {
+	w.out.mu.Lock()
+	defer w.out.mu.Unlock()
+	if w.came {
+		return
 	}
+	w.out.arm()
+	if w.alone && w.out.write(w.out.dialect.KeepAlive()) != nil || w.out.flush() != nil || w.every <= 0 {
+		return // who writes the body finds out
+	}
+	w.alone = true
+	w.timer.Reset(w.every)
 }
 
 // abort breaks the connection of a caller who must not take what came for the whole. It gets what came, so that it knows that its call was made.
@@ -301,7 +321,10 @@ func (o *out) cut(err error, events bool) error {
 
 // late hands on an answer to a caller whose stream has begun with keep-alives.
 func (o *out) late(resp *http.Response, stream bool) error {
-	body := io.Reader(resp.Body)
+	w := &awaited{Reader: resp.Body, out: o, every: o.every, alone: true}
+	w.start(o.every)
+	defer w.come()
+	body := io.Reader(w)
 	switch e := strings.ToLower(resp.Header.Get("Content-Encoding")); e {
 	case "", "identity":
 	case "gzip", "x-gzip":
@@ -323,6 +346,7 @@ func (o *out) late(resp *http.Response, stream bool) error {
 			body = flate.NewReader(b)
 		}
 	default:
+		w.come()
 		return o.cut(&upstreamError{fmt.Errorf("it has the encoding %q, and the caller waited too long to be told of it; set keep_alive = \"0s\" for this route", e)}, true)
 	}
 	if stream && resp.StatusCode < 300 {

@@ -186,6 +186,13 @@ var errResets = errors.New("it reset the request, or ended the connection, each 
 // reset or the connection ends, for as long as the call has time.
 func (t *turn) connected(conn net.Conn) {
 	t.reached.Store(true)
+	below := conn
+	if c, ok := conn.(*tls.Conn); ok {
+		below = c.NetConn()
+	}
+	if c, ok := below.(interface{ begins() }); ok {
+		c.begins()
+	}
 	if c, ok := conn.(*tls.Conn); t.conns.Add(1) > mostConns && ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 		t.cancel(errResets)
 	}

@@ -528,3 +528,67 @@ func TestCutAnswerBegins(t *testing.T) {
 	}
 	g.idle()
 }
+
+// A caller whose stream's header has come still waits for the stream, and is told so until it begins. Keep-alives ended with the header, so that proxies
+// gave up that want to hear something each minute. Where a length says how much comes, nothing is put in.
+func TestKeepAlivesUntilTheBodyBegins(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	serve := func(length string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadAll(r.Body)
+			if strings.HasPrefix(r.URL.Path, "/v1/late") {
+				<-release
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			if length != "" {
+				w.Header().Set("Content-Length", length)
+			}
+			w.(http.Flusher).Flush()
+			<-release
+			_, _ = io.WriteString(w, "data: [DONE]\n\n")
+		}
+	}
+	const more = "[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='20ms'\n"
+	g := start(t, table(upstreamServer(t, serve("")), "")+more)
+	known := start(t, table(upstreamServer(t, serve("14")), "")+more)
+	for name, caller := range map[string]func(*testing.T) *http.Client{"HTTP/1": client, "HTTP/2": h2c} {
+		for _, more := range []string{"", `"temperature":0,`} { // alone, and shared
+			body := strings.Replace(chatStream, "{", fmt.Sprintf(`{"user":%q,`, name)+more, 1)
+			for _, path := range []string{"/chat/completions", "/late/chat/completions"} {
+				late := time.AfterFunc(5*time.Second, func() { release <- true })
+				resp := post(t, caller(t), g.url+path, body)
+				r := bufio.NewReader(resp.Body)
+				beat := func() {
+					if line, err := r.ReadString('\n'); err != nil || line != ": waiting\n" {
+						t.Fatalf("%s: %s: %q, %v; want a keep-alive", name, path, line, err)
+					}
+					_, _ = r.ReadString('\n')
+				}
+				if strings.HasPrefix(path, "/late") {
+					beat()
+					release <- true // the header
+				}
+				for range 3 { // of which one may have come before the header
+					beat()
+				}
+				if !late.Stop() {
+					t.Errorf("%s: %s: nothing comes until the stream begins", name, path)
+				}
+				release <- true
+				rest, err := io.ReadAll(r)
+				if got := strings.ReplaceAll(string(rest), ": waiting\n\n", ""); err != nil || got != "data: [DONE]\n\n" {
+					t.Errorf("%s: %s: %q, %v", name, path, rest, err)
+				}
+				_ = resp.Body.Close()
+				g.idle()
+			}
+			resp := post(t, caller(t), known.url+"/chat/completions", body)
+			time.AfterFunc(60*time.Millisecond, func() { release <- true })
+			if got := read(t, resp); got != "data: [DONE]\n\n" {
+				t.Errorf("%s: with a length: %q", name, got)
+			}
+			known.idle()
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 const (
 	Reset  = "\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x01"                 // RST_STREAM with PROTOCOL_ERROR
 	GoAway = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" // which took no request
+	Served = "\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88"                             // a header with the status 200
 )
 
 const (
@@ -26,14 +27,15 @@ const (
 	mostRead    = 50 // requests; what follows is cut
 )
 
-// Upstream returns an upstream that answers each request with frame, and how many whole requests it has read.
-func Upstream(t *testing.T, frame string) (s *httptest.Server, read *atomic.Int32) {
+// Upstream returns an upstream that answers each request with the next of frames, those that follow with the last one, and how many whole requests it
+// has read.
+func Upstream(t *testing.T, frames ...string) (s *httptest.Server, read *atomic.Int32) {
 	s = httptest.NewUnstartedServer(nil)
 	s.TLS = &tls.Config{NextProtos: []string{"h2"}}
 	read = new(atomic.Int32)
 	s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
 		defer conn.Close()
-		serve(conn, frame, read)
+		serve(conn, frames, read)
 	}}
 	s.StartTLS()
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
@@ -41,7 +43,7 @@ func Upstream(t *testing.T, frame string) (s *httptest.Server, read *atomic.Int3
 }
 
 // serve reads frames from a connection, and answers the end of each request.
-func serve(conn net.Conn, frame string, read *atomic.Int32) {
+func serve(conn net.Conn, frames []string, read *atomic.Int32) {
 	_, _ = io.WriteString(conn, settings)
 	r := bufio.NewReader(conn)
 	if _, err := io.CopyN(io.Discard, r, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))); err != nil {
@@ -58,9 +60,10 @@ func serve(conn net.Conn, frame string, read *atomic.Int32) {
 		if kind := head[3]; kind > 1 || head[4]&endOfStream == 0 {
 			continue // neither the last of a request's header, nor of its body
 		}
-		if read.Add(1) > mostRead {
+		n := int(read.Add(1))
+		if n > mostRead {
 			return
 		}
-		_, _ = io.Copy(conn, strings.NewReader(frame))
+		_, _ = io.Copy(conn, strings.NewReader(frames[min(n, len(frames))-1]))
 	}
 }
