@@ -16,9 +16,9 @@ const (
 	freedFlow = 20
 	// freedRisk is how likely such a limit refuses a call that started right after an end, as a share of how likely it refuses another.
 	freedRisk = 0.25
-	// limitSure and quotaSure are the evidence, as the logarithm of how much likelier it is, for such a limit and for a quota from which on it counts, and mostFreed the most of either.
+	// limitSure is the evidence, as the logarithm of how much likelier it is, for such a limit from which on it counts, and mostFreed the most of it and of that for a quota.
 	// limitAgain is what a verdict for a quota that is not given takes away.
-	limitSure, quotaSure, mostFreed, limitAgain = 1.5, 2.5, 3, 0.5
+	limitSure, mostFreed, limitAgain = 1.5, 3, 0.5
 )
 
 // watchesEnds reports whether it is to be known when calls end: a pace holds callers back, and no delay was named so far.
@@ -43,10 +43,8 @@ func (g *Governor) tellFreed(c *Call) {
 	s.Lag.Freed = float32(between(float64(s.Lag.Freed)+told, -mostFreed, mostFreed))
 }
 
-// limitTold reports whether ends say that a limit on calls in flight refuses, and quotaTold that a quota does, whoever else uses it.
+// limitTold reports whether ends say that a limit on calls in flight refuses that others use, too.
 func (g *Governor) limitTold() bool { return g.s.Lag.Freed <= -limitSure }
-
-func (g *Governor) quotaTold() bool { return g.s.Lag.Freed >= quotaSure }
 
 // limitAgainst is limitTold where else a quota would be taken for what refuses: each time less is left of what ends told, as that may be of a time when something else refused.
 func (g *Governor) limitAgainst() bool {

@@ -14,18 +14,20 @@ type crowded struct {
 	g   *Governor
 	now time.Duration
 	rng *rand.Rand
+
+	rate float64 // the pace, if there is one
 }
 
 func newCrowded() *crowded {
 	g, now := keeping()
-	c := &crowded{g, now, rand.New(rand.NewPCG(1, 1))}
+	c := &crowded{g, now, rand.New(rand.NewPCG(1, 1)), 4.9}
 	c.settle()
 	return c
 }
 
 // settle puts the law where its pace of 5 a second is what was measured, and fine.
 func (c *crowded) settle() {
-	c.g.s.Pace[paceRequests] = PaceState{Rate: 4.9, Known: 5, Ceiling: 5, Highest: 5, Sure: true, Measured: true, Use: 1, UsedAt: c.now, AnchorAt: c.now, AnchorCount: c.g.accepted(), LastCount: c.g.accepted()}
+	c.g.s.Pace[paceRequests] = PaceState{Rate: c.rate, Known: 5, Ceiling: 5, Highest: 5, Sure: true, Measured: true, Use: 1, UsedAt: c.now, AnchorAt: c.now, AnchorCount: c.g.accepted(), LastCount: c.g.accepted()}
 	c.g.s.Streak, c.g.s.HoldUntil = 0, 0
 }
 
@@ -36,6 +38,9 @@ func (c *crowded) refused(since time.Duration) bool {
 		c.now += time.Duration((0.1 + 0.2*c.rng.Float64()) * 1e9)
 		c.g.Window(c.now, Window{Start: from, OK: 1, MaxInFlight: 5, InFlight: 5, Waiting: 5, Full: true})
 		c.g.s.Flow, c.g.s.Pace[paceRequests].Use = 5, 1
+	}
+	if p := &c.g.s.Pace[paceRequests]; p.Rate > 0 {
+		p.Rate = c.rate // whatever was tried
 	}
 	at := c.now + since
 	c.now = at + 30*time.Millisecond
@@ -67,33 +72,34 @@ func TestGovernorFreedPlaces(t *testing.T) {
 
 	c = newCrowded()
 	for i := range 90 {
-		c.g.s.Others = 0
-		if i < 70 {
-			c.g.s.Contra = 0 // until it is known
-		}
+		c.g.s.Contra, c.g.s.Others = min(c.g.s.Contra, 2), 0
 		since := 100 * time.Millisecond
 		if i%3 == 0 {
 			since = 10 * time.Millisecond
 		}
-		if !c.refused(since) && i >= 70 {
+		if !c.refused(since) {
 			t.Fatalf("a pace that a quota refuses was given up after %d refusals; evidence %v", i+1, c.g.s.Lag.Freed)
 		}
 		c.settle()
 	}
-	if !c.g.quotaTold() {
+	if c.g.s.Lag.Freed < limitSure {
 		t.Errorf("evidence %v", c.g.s.Lag.Freed)
 	}
 
-	// It counts as shared although no delay is named, and sooner.
-	c.g.s.Lag.Freed = quotaSure
-	for i, want := range []bool{false, true} {
-		p := &c.g.s.Pace[paceRequests]
-		c.settle()
-		c.now += 10 * time.Second
-		c.g.s.At, c.g.s.Done, c.g.s.Chance = c.now, c.g.s.Done+40, 0
-		c.g.tellOthers(p, &Outcome{Class: feedback.Throttled})
-		if got := c.g.sharesPace(); got != want {
-			t.Errorf("after %d refusals where it was fine: shared %v (evidence %d)", i+1, got, c.g.s.Others)
+	// Beside a quota a limit that nobody else uses may look so, too: a pace is not given up as a faster one is refused.
+	for _, rate := range []float64{6, 4.9} {
+		c = newCrowded()
+		c.rate = rate
+		kept := 0
+		for paced := true; paced && kept < 20; {
+			c.settle()
+			c.g.s.Lag.Freed, c.g.s.Contra = -mostFreed, 2
+			if paced = c.refused(100 * time.Millisecond); paced {
+				kept++
+			}
+		}
+		if fine := rate < 5; fine && kept > 4 || !fine && kept < 20 {
+			t.Errorf("a pace of %v, where 5 is fine, was kept at %d refusals", rate, kept)
 		}
 	}
 }

@@ -292,9 +292,7 @@ func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) boo
 		s.Contra = min(s.Contra+1, mostContra)
 	}
 	switch {
-	case g.quotaTold():
-		return false
-	case g.limitTold() && s.Contra > 1:
+	case p.Rate <= p.Known && s.Contra > 1 && g.limitTold():
 		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
 	case n <= proven && g.spanned(p, n):
 		return false

@@ -40,7 +40,7 @@ func (g *Governor) mayShare(p *PaceState) bool {
 // what it gave before. Without a delay, and where nobody says that it is a quota, a limit on calls in flight that others use looks the same, and whoever keeps a pace there has what those leave who keep none.
 func (g *Governor) tellOthers(p *PaceState, o *Outcome) {
 	s := &g.s
-	if (!o.HasRetryAfter || o.RetryAfter <= 0) && o.Scope != feedback.ScopeRequests && !g.quotaTold() || !p.Sure || p.Use < useBinding || !g.mayShare(p) {
+	if (!o.HasRetryAfter || o.RetryAfter <= 0) && o.Scope != feedback.ScopeRequests || !p.Sure || p.Use < useBinding || !g.mayShare(p) {
 		return
 	}
 	dn, dt, u := g.accepted()-p.AnchorCount, (s.At - p.AnchorAt).Seconds(), g.unresolved()
@@ -60,9 +60,6 @@ func (g *Governor) tellOthers(p *PaceState, o *Outcome) {
 	case p.Rate <= p.Known:
 		if dn <= p.Known*dt+1 && s.Chance < noiseLikely { // else it may mean nothing
 			s.countOthers(true)
-			if g.quotaTold() {
-				s.countOthers(true) // it is sure that it is a quota
-			}
 		}
 	case math.Abs(dn-p.Known*dt) <= off:
 		s.countOthers(false)
