@@ -444,9 +444,6 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 	if err != nil {
 		return fail("the queue "+s.cfg.Queue, err)
 	}
-	if !lost && isStream(conn, s.cfg.Queue) {
-		return fail("the queue "+s.cfg.Queue, errors.New("it is a stream, which keeps what was done: its messages cannot be taken out"))
-	}
 	if l.out, err = newPublisher(conn); err != nil {
 		return fail("a channel", err)
 	}
@@ -496,25 +493,16 @@ func declare(conn *connection, name string, args amqp.Table) (made bool, err err
 	return err == nil, err
 }
 
-// isStream reports whether a queue that is there is a stream, as far as the user may know. The broker says so only to who asks for another type.
-func isStream(conn *connection, name string) bool {
-	ch, err := conn.Channel()
-	if err != nil {
-		return false
-	}
-	_, err = ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
-	if err == nil {
-		_ = ch.Close()
-	}
-	var e *amqp.Error
-	return errors.As(err, &e) && e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "current is 'stream'")
-}
-
 // consume begins to consume.
 func (s *Source) consume(l *link) error {
 	tag := "flyball-" + strconv.FormatUint(rand.Uint64(), 36)
-	msgs, err := l.jobs.Consume(s.cfg.Queue, tag, false, false, false, false, nil)
+	// Zero is the priority of who names none. A stream has no priorities, so it refuses the consumer, which it would else give only what comes later.
+	msgs, err := l.jobs.Consume(s.cfg.Queue, tag, false, false, false, false, amqp.Table{"x-priority": int32(0)})
 	if err != nil {
+		var e *amqp.Error
+		if errors.As(err, &e) && e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "of queue type rabbit_stream_queue") {
+			return fmt.Errorf("it is a stream, which keeps what was done: its messages cannot be taken out (%w)", err)
+		}
 		return err
 	}
 	l.tag = tag

@@ -188,16 +188,19 @@ func TestConfig(t *testing.T) {
 // A stream keeps what was done, and hands out only what comes later: jobs would wait in it for ever.
 func TestStream(t *testing.T) {
 	u := url(t)
-	queue := fmt.Sprintf("stream-%d", time.Now().UnixNano())
-	if _, err := admin(t, u).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "stream"}); err != nil {
-		t.Fatal(err)
-	}
-	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue})
-	if err == nil {
-		src.Close()
-	}
-	if err == nil || !strings.Contains(err.Error(), "it is a stream") {
-		t.Errorf("a stream is opened: %v", err)
+	for i, args := range []amqp.Table{{}, {"x-max-length-bytes": int64(1 << 30)}} {
+		queue := fmt.Sprintf("stream-%d-%d", i, time.Now().UnixNano())
+		args["x-queue-type"] = "stream"
+		if _, err := admin(t, u).QueueDeclare(queue, true, false, false, false, args); err != nil {
+			t.Fatal(err)
+		}
+		src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue})
+		if err == nil {
+			src.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "it is a stream") {
+			t.Errorf("a stream with %v is opened: %v", args, err)
+		}
 	}
 }
 
