@@ -147,11 +147,17 @@ func checkURL(s string) error {
 	q := u.Query()
 	for name := range q {
 		switch name {
-		case "cacertfile", "certfile", "keyfile", "server_name_indication":
+		case "cacertfile", "certfile", "keyfile", "server_name_indication", "verify":
 			if u.Scheme != "amqps" {
 				return fmt.Errorf("%s is for amqps://, and %s:// sends everything in the clear", name, u.Scheme)
 			}
+			if v := q.Get(name); name == "verify" && v != "verify_peer" {
+				return fmt.Errorf("verify is %q, must be verify_peer: a certificate is always verified", v)
+			}
 		case "auth_mechanism", "heartbeat", "channel_max":
+		case "connection_timeout", "frame_max", "locale", "fail_if_no_peer_cert", "connection_attempts", "retry_delay", "socket_timeout", "stack_timeout",
+			"blocked_connection_timeout", "frameMax", "channelMax", "name":
+			// One URL is often that of several programs. Other clients take these, and none of them is there to secure what is sent here.
 		default:
 			return fmt.Errorf("the parameter %s is not known; cacertfile, certfile, keyfile, server_name_indication, auth_mechanism, heartbeat and channel_max are", name)
 		}

@@ -174,9 +174,14 @@ func TestConfig(t *testing.T) {
 		"amqps://h/?certfile=c.pem":             "certfile and keyfile go together",
 		"amqps://h/?ca_certfile=ca.pem":         "the parameter ca_certfile is not known",
 		"amqp://x:secret@h/?consumer_timeout=1": "the parameter consumer_timeout is not known",
+		"amqps://h/?verify=verify_none":         "must be verify_peer",
+		"amqp://h/?verify=verify_peer":          "verify is for amqps://",
+		"amqps://h/?verify=verify_peer":         "it was dialled",
+		"amqp://h/?heartbeat=30&connection_timeout=5000&frame_max=131072&blocked_connection_timeout=300": "it was dialled",
 	} {
-		_, err := rabbitmq.Open(rabbitmq.Config{URL: url, Queue: "q"})
-		_, rerr := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: url, Queue: "q"})
+		dial := func(string, string) (net.Conn, error) { return nil, errors.New("it was dialled") }
+		_, err := rabbitmq.Open(rabbitmq.Config{URL: url, Queue: "q", Dial: dial})
+		_, rerr := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: url, Queue: "q", Dial: dial})
 		for _, err := range []error{err, rerr} {
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("%s: %v, want one with %q and without the password", url, err, want)
