@@ -73,6 +73,7 @@ const (
 	headerAnswer    = "x-flyball-answer"
 	headerAt        = "x-flyball-at"
 	headerWhere     = "x-flyball-where"
+	headerAgain     = "x-flyball-again" // a copy of one with drain.Delivery.Again
 	headerSeq       = "x-flyball-seq"
 	headerDelivery  = "x-delivery-count" // of quorum queues
 
@@ -281,8 +282,9 @@ func (y *young) wait(ctx context.Context, queue string) error {
 
 // arrived is a message that the broker has sent.
 type arrived struct {
-	msg amqp.Delivery
-	at  time.Time
+	msg   amqp.Delivery
+	at    time.Time
+	again bool // see delivery
 }
 
 // link is one connection with what belongs to it.
@@ -518,7 +520,7 @@ func (s *Source) consume(l *link) error {
 		defer cancel()
 		for m := range msgs { // ends with the consumer or its channel
 			s.mu.Lock()
-			s.came = append(s.came, arrived{m, time.Now()})
+			s.came = append(s.came, arrived{msg: m, at: time.Now()})
 			s.mu.Unlock()
 			s.wake()
 		}
@@ -656,7 +658,9 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	}
 	// A dead letter that somebody moved back is a new job: what was counted before is why it was dead.
 	if _, dead := m.Headers[headerReason]; !dead {
-		d.Again = m.Redelivered && s.again(m)
+		_, copied := m.Headers[headerAgain]
+		a.again = a.again || copied || m.Redelivered && s.again(m) // which can be asked once
+		d.Again = a.again
 		d.Attempts += int(number(m.Headers[headerAttempts]))
 		d.Retries = int(number(m.Headers[headerRetries]))
 		if ms := number(m.Headers[headerSince]); ms > 0 {
@@ -791,6 +795,7 @@ func counted(p *amqp.Publishing, attempts, retries int) {
 	for _, name := range letterHeaders {
 		delete(p.Headers, name)
 	}
+	delete(p.Headers, headerAgain)
 	p.Headers[headerAttempts], p.Headers[headerRetries] = int64(attempts), int64(retries)
 }
 
@@ -966,20 +971,31 @@ func (s *Source) Pause(until time.Time) {
 	if err != nil {
 		return // the connection is lost, and is made again without a consumer
 	}
-	s.handBack(context.Background(), came, left, "before a pause")
+	s.handBack(context.Background(), l, came, left, "before a pause") // what is left stays out, and comes again with the next connection
 }
 
-// handBack puts what was not fetched into the queues with a time to live.
-func (s *Source) handBack(ctx context.Context, came []*drain.Delivery, after time.Duration, when string) {
-	for _, d := range came {
-		ctx, cancel := context.WithTimeout(ctx, 2*confirmTime)
-		err := s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
+// handBack puts what was not fetched into the queues with a time to live, until ctx ends or that fails, and returns what is left.
+func (s *Source) handBack(ctx context.Context, l *link, came []arrived, after time.Duration, when string) (left []arrived) {
+	for i := range came {
+		if ctx.Err() != nil {
+			return came[i:]
+		}
+		d := s.delivery(l, &came[i])
+		// The one that is on its way when ctx ends is not left half done: it would be there twice.
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*confirmTime)
+		err := s.delay(one, d.Handle.(*handle), after, func(p *amqp.Publishing) {
+			counted(p, d.Attempts, d.Retries)
+			if d.Again {
+				p.Headers[headerAgain] = true
+			}
+		})
 		cancel()
 		if err != nil {
 			s.cfg.Log("rabbitmq: handing back %s: %v", when, err)
-			return // it stays out, and comes again with the next connection
+			return came[i:]
 		}
 	}
+	return nil
 }
 
 // overdue hands back what was not fetched for as long as a delivery is held, until ctx ends: with more of them than are worked on in that time, the
@@ -994,27 +1010,25 @@ func (s *Source) overdue(ctx context.Context, l *link) {
 		old := s.came[:n:n]
 		s.came = s.came[n:]
 		s.mu.Unlock()
-		var came []*drain.Delivery
-		for i := range old {
-			came = append(came, s.delivery(l, &old[i]))
+		left := s.handBack(ctx, l, old, time.Second, "what was held for long")
+		s.mu.Lock()
+		if s.link == l || s.closed { // else drop has forgotten them
+			s.came = append(left, s.came...)
 		}
-		s.handBack(ctx, came, time.Second, "what was held for long")
+		s.mu.Unlock()
+		s.wake()
 	}
 }
 
 // rest ends a consumer, and returns what came and was not fetched.
-func (s *Source) rest(l *link, tag string) (came []*drain.Delivery, err error) {
+func (s *Source) rest(l *link, tag string) (came []arrived, err error) {
 	if err := l.jobs.Cancel(tag, false); err != nil {
 		return nil, err
 	}
 	l.pumps.Wait() // everything that was sent has come
 	s.mu.Lock()
-	left := s.came
-	s.came = nil
-	s.mu.Unlock()
-	for i := range left {
-		came = append(came, s.delivery(l, &left[i]))
-	}
+	defer s.mu.Unlock()
+	came, s.came = s.came, nil
 	return came, nil
 }
 
@@ -1047,7 +1061,7 @@ func (s *Source) release(l *link, tag string) {
 		}
 		tag = l.tag
 	}
-	var came []*drain.Delivery
+	var came []arrived
 	if err == nil {
 		came, err = s.rest(l, tag)
 	}
@@ -1056,8 +1070,8 @@ func (s *Source) release(l *link, tag string) {
 		return
 	}
 	var all sync.WaitGroup
-	for _, d := range came {
-		if d.Attempts > d.Retries {
+	for i := range came {
+		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries {
 			all.Go(func() { _ = s.Release(context.Background(), d) }) // it stays out, if anything, and comes again
 		}
 	}

@@ -319,6 +319,38 @@ func TestConsumerTimeout(t *testing.T) {
 	}
 }
 
+// What was held for long and cannot be handed back, as the broker takes no messages, is worked on like the rest.
+func TestOverdueAndNotHandedBack(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("overdue-%d", time.Now().UnixNano())
+	failed := make(chan string, 100)
+	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue, ConsumerTimeout: 3 * time.Second, Log: func(format string, args ...any) {
+		failed <- fmt.Sprintf(format, args...)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	rabbitmq.BlockSource(src, "low on memory")
+	publish(t, admin(t, u), queue, "a", "b")
+	select {
+	case line := <-failed:
+		if !strings.Contains(line, "low on memory") {
+			t.Fatal(line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing was handed back")
+	}
+	for i, d := range fetch(t, src, 2) {
+		if want := [...]string{"a", "b"}[i]; string(d.Body) != want || d.Attempts != 0 {
+			t.Errorf("%s came with %d attempts, want %s", d.Body, d.Attempts, want)
+		}
+		if err := src.Ack(t.Context(), d); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // upstream answers jobs, counts how often each was sent, and refuses some.
 type upstream struct {
 	mu      sync.Mutex
@@ -785,6 +817,50 @@ func TestDeliveredAgain(t *testing.T) {
 	}
 }
 
+// That it was acknowledged is known, too, of one that is handed back before it is fetched.
+func TestDeliveredAgainAndHandedBack(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("again-%d", time.Now().UnixNano())
+	var last deaf
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue, ConsumerTimeout: 3 * time.Second, Dial: func(network, address string) (net.Conn, error) {
+		c, err := amqp.DefaultDial(10*time.Second)(network, address)
+		last = deaf{c, new(atomic.Bool)}
+		return last, err
+	}})
+	defer src.Close()
+	ch := admin(t, u)
+	publish(t, ch, queue, "first", "acknowledged")
+	ds := fetch(t, src, 2)
+	last.cut.Store(true)
+	if err := src.Ack(t.Context(), ds[1]); err != nil {
+		t.Error(err)
+	}
+	last.Conn.Close()
+	if ds := fetch(t, src, 1); string(ds[0].Body) != "first" || ds[0].Again {
+		t.Fatalf("%s came, again %t", ds[0].Body, ds[0].Again)
+	}
+	out(t, ch, queue)
+	src.Pause(time.Now().Add(1500 * time.Millisecond))
+	src.Resume()
+	if ds := fetch(t, src, 1); string(ds[0].Body) != "acknowledged" || !ds[0].Again {
+		t.Errorf("%s came, again %t", ds[0].Body, ds[0].Again)
+	}
+}
+
+// out waits until all of a queue is with its consumer.
+func out(t *testing.T, ch *amqp.Channel, queue string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("not all is with the consumer: %+v, %v", q, err)
+		}
+		if q.Messages == 0 && q.Consumers == 1 {
+			return
+		}
+	}
+}
+
 // fetch fetches n jobs.
 func fetch(t *testing.T, src *rabbitmq.Source, n int) (ds []*drain.Delivery) {
 	t.Helper()
@@ -1072,15 +1148,7 @@ func TestHandedBackBeforeAPause(t *testing.T) {
 	}
 	src := open(t, cfg)
 	defer src.Close()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		q, err := ch.QueueDeclarePassive(cfg.Queue, true, false, false, false, nil)
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("the message is not with its consumer: %+v, %v", q, err)
-		}
-		if q.Messages == 0 && q.Consumers == 1 {
-			break
-		}
-	}
+	out(t, ch, cfg.Queue)
 	src.Pause(time.Now().Add(1500 * time.Millisecond))
 	src.Resume()
 	ds, err := src.Fetch(t.Context(), 1)
