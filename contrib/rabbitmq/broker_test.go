@@ -97,6 +97,7 @@ func (b *broker) up() {
 	// The port mapper is ours, or Erlang would leave one behind.
 	for _, args := range [][]string{{"epmd", "-address", "127.0.0.1", "-port", fmt.Sprint(b.port[2])}, {server}} {
 		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = b.dir // Erlang leaves a dump there when it crashes
 		cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
 		cmd.SysProcAttr = ownGroup
 		if err := cmd.Start(); err != nil {

@@ -17,3 +17,10 @@ func Block(r *Replies, why string) {
 	defer r.mu.Unlock()
 	r.conn.blocked.Store(&why)
 }
+
+// BlockSource does so with that of a source.
+func BlockSource(s *Source, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link.conn.blocked.Store(&why)
+}

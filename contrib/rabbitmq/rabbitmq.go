@@ -73,6 +73,7 @@ const (
 	headerAnswer    = "x-flyball-answer"
 	headerAt        = "x-flyball-at"
 	headerWhere     = "x-flyball-where"
+	headerAgain     = "x-flyball-again" // a copy of one with drain.Delivery.Again
 	headerSeq       = "x-flyball-seq"
 	headerDelivery  = "x-delivery-count" // of quorum queues
 
@@ -147,11 +148,17 @@ func checkURL(s string) error {
 	q := u.Query()
 	for name := range q {
 		switch name {
-		case "cacertfile", "certfile", "keyfile", "server_name_indication":
+		case "cacertfile", "certfile", "keyfile", "server_name_indication", "verify":
 			if u.Scheme != "amqps" {
 				return fmt.Errorf("%s is for amqps://, and %s:// sends everything in the clear", name, u.Scheme)
 			}
+			if v := q.Get(name); name == "verify" && v != "verify_peer" {
+				return fmt.Errorf("verify is %q, must be verify_peer: a certificate is always verified", v)
+			}
 		case "auth_mechanism", "heartbeat", "channel_max":
+		case "connection_timeout", "frame_max", "locale", "fail_if_no_peer_cert", "connection_attempts", "retry_delay", "socket_timeout", "stack_timeout",
+			"blocked_connection_timeout", "frameMax", "channelMax", "name":
+			// One URL is often that of several programs. Other clients take these, and none of them is there to secure what is sent here.
 		default:
 			return fmt.Errorf("the parameter %s is not known; cacertfile, certfile, keyfile, server_name_indication, auth_mechanism, heartbeat and channel_max are", name)
 		}
@@ -275,8 +282,9 @@ func (y *young) wait(ctx context.Context, queue string) error {
 
 // arrived is a message that the broker has sent.
 type arrived struct {
-	msg amqp.Delivery
-	at  time.Time
+	msg   amqp.Delivery
+	at    time.Time
+	again bool // see delivery
 }
 
 // link is one connection with what belongs to it.
@@ -444,9 +452,6 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 	if err != nil {
 		return fail("the queue "+s.cfg.Queue, err)
 	}
-	if !lost && isStream(conn, s.cfg.Queue) {
-		return fail("the queue "+s.cfg.Queue, errors.New("it is a stream, which keeps what was done: its messages cannot be taken out"))
-	}
 	if l.out, err = newPublisher(conn); err != nil {
 		return fail("a channel", err)
 	}
@@ -496,25 +501,16 @@ func declare(conn *connection, name string, args amqp.Table) (made bool, err err
 	return err == nil, err
 }
 
-// isStream reports whether a queue that is there is a stream, as far as the user may know. The broker says so only to who asks for another type.
-func isStream(conn *connection, name string) bool {
-	ch, err := conn.Channel()
-	if err != nil {
-		return false
-	}
-	_, err = ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
-	if err == nil {
-		_ = ch.Close()
-	}
-	var e *amqp.Error
-	return errors.As(err, &e) && e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "current is 'stream'")
-}
-
 // consume begins to consume.
 func (s *Source) consume(l *link) error {
 	tag := "flyball-" + strconv.FormatUint(rand.Uint64(), 36)
-	msgs, err := l.jobs.Consume(s.cfg.Queue, tag, false, false, false, false, nil)
+	// Zero is the priority of who names none. A stream has no priorities, so it refuses the consumer, which it would else give only what comes later.
+	msgs, err := l.jobs.Consume(s.cfg.Queue, tag, false, false, false, false, amqp.Table{"x-priority": int32(0)})
 	if err != nil {
+		var e *amqp.Error
+		if errors.As(err, &e) && e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "of queue type rabbit_stream_queue") {
+			return fmt.Errorf("it is a stream, which keeps what was done: its messages cannot be taken out (%w)", err)
+		}
 		return err
 	}
 	l.tag = tag
@@ -524,7 +520,7 @@ func (s *Source) consume(l *link) error {
 		defer cancel()
 		for m := range msgs { // ends with the consumer or its channel
 			s.mu.Lock()
-			s.came = append(s.came, arrived{m, time.Now()})
+			s.came = append(s.came, arrived{msg: m, at: time.Now()})
 			s.mu.Unlock()
 			s.wake()
 		}
@@ -662,7 +658,9 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 	}
 	// A dead letter that somebody moved back is a new job: what was counted before is why it was dead.
 	if _, dead := m.Headers[headerReason]; !dead {
-		d.Again = m.Redelivered && s.again(m)
+		_, copied := m.Headers[headerAgain]
+		a.again = a.again || copied || m.Redelivered && s.again(m) // which can be asked once
+		d.Again = a.again
 		d.Attempts += int(number(m.Headers[headerAttempts]))
 		d.Retries = int(number(m.Headers[headerRetries]))
 		if ms := number(m.Headers[headerSince]); ms > 0 {
@@ -797,6 +795,7 @@ func counted(p *amqp.Publishing, attempts, retries int) {
 	for _, name := range letterHeaders {
 		delete(p.Headers, name)
 	}
+	delete(p.Headers, headerAgain)
 	p.Headers[headerAttempts], p.Headers[headerRetries] = int64(attempts), int64(retries)
 }
 
@@ -972,20 +971,31 @@ func (s *Source) Pause(until time.Time) {
 	if err != nil {
 		return // the connection is lost, and is made again without a consumer
 	}
-	s.handBack(context.Background(), came, left, "before a pause")
+	s.handBack(context.Background(), l, came, left, "before a pause") // what is left stays out, and comes again with the next connection
 }
 
-// handBack puts what was not fetched into the queues with a time to live.
-func (s *Source) handBack(ctx context.Context, came []*drain.Delivery, after time.Duration, when string) {
-	for _, d := range came {
-		ctx, cancel := context.WithTimeout(ctx, 2*confirmTime)
-		err := s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
+// handBack puts what was not fetched into the queues with a time to live, until ctx ends or that fails, and returns what is left.
+func (s *Source) handBack(ctx context.Context, l *link, came []arrived, after time.Duration, when string) (left []arrived) {
+	for i := range came {
+		if ctx.Err() != nil {
+			return came[i:]
+		}
+		d := s.delivery(l, &came[i])
+		// The one that is on its way when ctx ends is not left half done: it would be there twice.
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*confirmTime)
+		err := s.delay(one, d.Handle.(*handle), after, func(p *amqp.Publishing) {
+			counted(p, d.Attempts, d.Retries)
+			if d.Again {
+				p.Headers[headerAgain] = true
+			}
+		})
 		cancel()
 		if err != nil {
 			s.cfg.Log("rabbitmq: handing back %s: %v", when, err)
-			return // it stays out, and comes again with the next connection
+			return came[i:]
 		}
 	}
+	return nil
 }
 
 // overdue hands back what was not fetched for as long as a delivery is held, until ctx ends: with more of them than are worked on in that time, the
@@ -1000,27 +1010,25 @@ func (s *Source) overdue(ctx context.Context, l *link) {
 		old := s.came[:n:n]
 		s.came = s.came[n:]
 		s.mu.Unlock()
-		var came []*drain.Delivery
-		for i := range old {
-			came = append(came, s.delivery(l, &old[i]))
+		left := s.handBack(ctx, l, old, time.Second, "what was held for long")
+		s.mu.Lock()
+		if s.link == l || s.closed { // else drop has forgotten them
+			s.came = append(left, s.came...)
 		}
-		s.handBack(ctx, came, time.Second, "what was held for long")
+		s.mu.Unlock()
+		s.wake()
 	}
 }
 
 // rest ends a consumer, and returns what came and was not fetched.
-func (s *Source) rest(l *link, tag string) (came []*drain.Delivery, err error) {
+func (s *Source) rest(l *link, tag string) (came []arrived, err error) {
 	if err := l.jobs.Cancel(tag, false); err != nil {
 		return nil, err
 	}
 	l.pumps.Wait() // everything that was sent has come
 	s.mu.Lock()
-	left := s.came
-	s.came = nil
-	s.mu.Unlock()
-	for i := range left {
-		came = append(came, s.delivery(l, &left[i]))
-	}
+	defer s.mu.Unlock()
+	came, s.came = s.came, nil
 	return came, nil
 }
 
@@ -1053,7 +1061,7 @@ func (s *Source) release(l *link, tag string) {
 		}
 		tag = l.tag
 	}
-	var came []*drain.Delivery
+	var came []arrived
 	if err == nil {
 		came, err = s.rest(l, tag)
 	}
@@ -1062,8 +1070,8 @@ func (s *Source) release(l *link, tag string) {
 		return
 	}
 	var all sync.WaitGroup
-	for _, d := range came {
-		if d.Attempts > d.Retries {
+	for i := range came {
+		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries {
 			all.Go(func() { _ = s.Release(context.Background(), d) }) // it stays out, if anything, and comes again
 		}
 	}

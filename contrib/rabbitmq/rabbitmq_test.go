@@ -174,9 +174,14 @@ func TestConfig(t *testing.T) {
 		"amqps://h/?certfile=c.pem":             "certfile and keyfile go together",
 		"amqps://h/?ca_certfile=ca.pem":         "the parameter ca_certfile is not known",
 		"amqp://x:secret@h/?consumer_timeout=1": "the parameter consumer_timeout is not known",
+		"amqps://h/?verify=verify_none":         "must be verify_peer",
+		"amqp://h/?verify=verify_peer":          "verify is for amqps://",
+		"amqps://h/?verify=verify_peer":         "it was dialled",
+		"amqp://h/?heartbeat=30&connection_timeout=5000&frame_max=131072&blocked_connection_timeout=300": "it was dialled",
 	} {
-		_, err := rabbitmq.Open(rabbitmq.Config{URL: url, Queue: "q"})
-		_, rerr := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: url, Queue: "q"})
+		dial := func(string, string) (net.Conn, error) { return nil, errors.New("it was dialled") }
+		_, err := rabbitmq.Open(rabbitmq.Config{URL: url, Queue: "q", Dial: dial})
+		_, rerr := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: url, Queue: "q", Dial: dial})
 		for _, err := range []error{err, rerr} {
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("%s: %v, want one with %q and without the password", url, err, want)
@@ -188,16 +193,19 @@ func TestConfig(t *testing.T) {
 // A stream keeps what was done, and hands out only what comes later: jobs would wait in it for ever.
 func TestStream(t *testing.T) {
 	u := url(t)
-	queue := fmt.Sprintf("stream-%d", time.Now().UnixNano())
-	if _, err := admin(t, u).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "stream"}); err != nil {
-		t.Fatal(err)
-	}
-	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue})
-	if err == nil {
-		src.Close()
-	}
-	if err == nil || !strings.Contains(err.Error(), "it is a stream") {
-		t.Errorf("a stream is opened: %v", err)
+	for i, args := range []amqp.Table{{}, {"x-max-length-bytes": int64(1 << 30)}} {
+		queue := fmt.Sprintf("stream-%d-%d", i, time.Now().UnixNano())
+		args["x-queue-type"] = "stream"
+		if _, err := admin(t, u).QueueDeclare(queue, true, false, false, false, args); err != nil {
+			t.Fatal(err)
+		}
+		src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue})
+		if err == nil {
+			src.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "it is a stream") {
+			t.Errorf("a stream with %v is opened: %v", args, err)
+		}
 	}
 }
 
@@ -308,6 +316,38 @@ func TestConsumerTimeout(t *testing.T) {
 	}
 	if len(seen) < jobs || len(learned) != 1 || len(lost) != 1 {
 		t.Errorf("%d of %d jobs were done; the broker ended the channel %d times, and its time-out was learned %d times; want once", len(seen), jobs, len(lost), len(learned))
+	}
+}
+
+// What was held for long and cannot be handed back, as the broker takes no messages, is worked on like the rest.
+func TestOverdueAndNotHandedBack(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("overdue-%d", time.Now().UnixNano())
+	failed := make(chan string, 100)
+	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue, ConsumerTimeout: 3 * time.Second, Log: func(format string, args ...any) {
+		failed <- fmt.Sprintf(format, args...)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	rabbitmq.BlockSource(src, "low on memory")
+	publish(t, admin(t, u), queue, "a", "b")
+	select {
+	case line := <-failed:
+		if !strings.Contains(line, "low on memory") {
+			t.Fatal(line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing was handed back")
+	}
+	for i, d := range fetch(t, src, 2) {
+		if want := [...]string{"a", "b"}[i]; string(d.Body) != want || d.Attempts != 0 {
+			t.Errorf("%s came with %d attempts, want %s", d.Body, d.Attempts, want)
+		}
+		if err := src.Ack(t.Context(), d); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -777,6 +817,50 @@ func TestDeliveredAgain(t *testing.T) {
 	}
 }
 
+// That it was acknowledged is known, too, of one that is handed back before it is fetched.
+func TestDeliveredAgainAndHandedBack(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("again-%d", time.Now().UnixNano())
+	var last deaf
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue, ConsumerTimeout: 3 * time.Second, Dial: func(network, address string) (net.Conn, error) {
+		c, err := amqp.DefaultDial(10*time.Second)(network, address)
+		last = deaf{c, new(atomic.Bool)}
+		return last, err
+	}})
+	defer src.Close()
+	ch := admin(t, u)
+	publish(t, ch, queue, "first", "acknowledged")
+	ds := fetch(t, src, 2)
+	last.cut.Store(true)
+	if err := src.Ack(t.Context(), ds[1]); err != nil {
+		t.Error(err)
+	}
+	last.Conn.Close()
+	if ds := fetch(t, src, 1); string(ds[0].Body) != "first" || ds[0].Again {
+		t.Fatalf("%s came, again %t", ds[0].Body, ds[0].Again)
+	}
+	out(t, ch, queue)
+	src.Pause(time.Now().Add(1500 * time.Millisecond))
+	src.Resume()
+	if ds := fetch(t, src, 1); string(ds[0].Body) != "acknowledged" || !ds[0].Again {
+		t.Errorf("%s came, again %t", ds[0].Body, ds[0].Again)
+	}
+}
+
+// out waits until all of a queue is with its consumer.
+func out(t *testing.T, ch *amqp.Channel, queue string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("not all is with the consumer: %+v, %v", q, err)
+		}
+		if q.Messages == 0 && q.Consumers == 1 {
+			return
+		}
+	}
+}
+
 // fetch fetches n jobs.
 func fetch(t *testing.T, src *rabbitmq.Source, n int) (ds []*drain.Delivery) {
 	t.Helper()
@@ -1064,15 +1148,7 @@ func TestHandedBackBeforeAPause(t *testing.T) {
 	}
 	src := open(t, cfg)
 	defer src.Close()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		q, err := ch.QueueDeclarePassive(cfg.Queue, true, false, false, false, nil)
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("the message is not with its consumer: %+v, %v", q, err)
-		}
-		if q.Messages == 0 && q.Consumers == 1 {
-			break
-		}
-	}
+	out(t, ch, cfg.Queue)
 	src.Pause(time.Now().Add(1500 * time.Millisecond))
 	src.Resume()
 	ds, err := src.Fetch(t.Context(), 1)

@@ -575,7 +575,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			if alike {
 				latest -= always + b.half
 			}
-			if i := int(arrived / max(1, int64(cfg.Step))); i < len(res.Asked) {
+			if i := arrived / max(1, int64(cfg.Step)); i < int64(len(res.Asked)) {
 				res.Asked[i]++
 			}
 			pass = max(pass, arrived+b.half)
@@ -651,7 +651,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			res.OK++
 			res.Tokens += q.input + q.output
 			dones = append(dones, done)
-			if i := int(done / max(1, int64(cfg.Step))); cfg.Step > 0 && i < len(res.Done) {
+			if i := done / max(1, int64(cfg.Step)); cfg.Step > 0 && i < int64(len(res.Done)) {
 				res.Done[i]++
 			}
 		}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -69,7 +70,7 @@ func smallWorld(rng *rand.Rand) Config {
 			cfg.Changes = append(cfg.Changes, c)
 		}
 	}
-	slices.SortStableFunc(cfg.Changes, func(a, b Change) int { return int(a.At - b.At) })
+	slices.SortStableFunc(cfg.Changes, func(a, b Change) int { return cmp.Compare(a.At, b.At) })
 	return cfg
 }
 
