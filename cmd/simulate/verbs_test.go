@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -744,8 +745,13 @@ func TestSweepOfRanges(t *testing.T) {
 		{"guard.adaptive.backoff=0.12341..0.12349:5", "0.12341 0.12343 0.12345 0.12347 0.12349"},
 		{"guard.adaptive.backoff=0.3..0.9:3", "0.3 0.6 0.9"},
 		{"guard.queue=1e4..2e4:3", "10000 15000 20000"},
+		{"guard.queue=100001..999999:4", "100001 400000 700000 999999"},
+		{"guard.adaptive.backoff=0.500049..0.500054:3", "0.500049 0.5000515 0.500054"}, // four digits would be outside
+		{"guard.adaptive.backoff=0.12341..0.12349:4", "0.12341 0.1234367 0.1234633 0.12349"},
+		{"replica.0.count=1..3:5 three-replicas", "1 2 3"},
 	} {
-		stdout, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--duration", "2s", "--csv", "--vary", c.axis, "small.toml")
+		axis, world, _ := strings.Cut(c.axis, " ")
+		stdout, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--duration", "2s", "--csv", "--vary", axis, cmp.Or(world, "small.toml"))
 		var got []string
 		for line := range strings.Lines(stdout) {
 			value, _, _ := strings.Cut(line, ",")
@@ -753,6 +759,21 @@ func TestSweepOfRanges(t *testing.T) {
 		}
 		if code != exitOK || strings.Join(got[1:], " ") != c.want {
 			t.Errorf("%s: exit code %d, %s, %q, want %s", c.axis, code, stderr, got, c.want)
+		}
+	}
+}
+
+// A point with no goodput to speak of is not one that no other beats, and one with more goodput beats one that had no successes somewhere, either.
+func TestPareto(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
+	var points []*sweepPoint
+	for _, f := range [][2]float64{{0.5, 0.1}, {0.4, 0.2}, {nan, 0}, {0.6, inf}, {0.7, inf}} {
+		points = append(points, &sweepPoint{figures: map[string]float64{"goodput": f[0], "rejected_per_ok": f[1]}})
+	}
+	pareto(points)
+	for i, want := range []bool{true, false, false, false, true} {
+		if points[i].pareto != want {
+			t.Errorf("point %d: pareto is %v", i, points[i].pareto)
 		}
 	}
 }
