@@ -275,6 +275,26 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "better in 1 (small)") {
 		t.Errorf("a report against a controller: exit code %d, %s", code, stdout)
 	}
+	// Of the four seeds of a report those are taken that are asked for, all if none are.
+	for _, c := range []struct {
+		args  string
+		pairs int
+	}{
+		{"1.json fixed-4", 4}, {"1.json 1.json", 4}, {"--seeds auto 1.json 1.json", 4}, {"--seeds 3 1.json fixed-4", 3}, {"--seed 3 fixed-4 1.json", 2}, {"--seed 2 --seeds 9 1.json 1.json", 3},
+		{"--seed 5 1.json fixed-4", 0}, {"--seed 5 1.json 1.json", 0},
+	} {
+		args := append([]string{"compare", "-q", "--json", "--scenarios", "small.toml", "--controller", "none"}, strings.Fields(c.args)...)
+		stdout, stderr, code := in(t, dir, "", args...)
+		var out struct {
+			Scenarios []struct{ Figures []struct{ Pairs int } }
+		}
+		_ = json.Unmarshal([]byte(stdout), &out)
+		switch {
+		case c.pairs == 0 && (code != exitMisuse || !strings.Contains(stderr, "no seed in common")),
+			c.pairs > 0 && (code != exitOK || len(out.Scenarios) != 1 || out.Scenarios[0].Figures[0].Pairs != c.pairs):
+			t.Errorf("%s: exit code %d, %s, %s", c.args, code, stderr, stdout)
+		}
+	}
 	for _, c := range []struct{ how, want string }{{"--seed 9", "no seed in common"}, {"--set upstream.concurrency.limit=1", "small: is not the same in both: with seed 1"}} {
 		args := append([]string{"run"}, strings.Fields(c.how)...)
 		args = append(args, "--json", "--html", "", "--seeds", "2", "--controllers", "fixed-4", "small.toml")
