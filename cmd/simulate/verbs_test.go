@@ -627,6 +627,16 @@ func TestDrawsNever(t *testing.T) {
 	}
 }
 
+// A seed of draws may be any, and is written in JSON so that all who read it get that one.
+func TestDrawsSeed(t *testing.T) {
+	const seed = "18446744073709551615"
+	stdout, stderr, code := in(t, t.TempDir(), "", "draws", "--json", "--n", "1", "--controllers", "none", "--seed", seed)
+	var out map[string]any
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || code != exitOK || out["seed"] != seed {
+		t.Errorf("exit code %d, %v, seed %v, %s", code, err, out["seed"], stderr)
+	}
+}
+
 // The median of an even number of values, such as two seeds, is neither the better nor the worse of the two in the middle.
 func TestMiddle(t *testing.T) {
 	never := math.Inf(1)
