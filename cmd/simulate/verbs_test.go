@@ -367,6 +367,27 @@ func TestBaseline(t *testing.T) {
 	if _, stderr, code := in(t, dir, "", "assert", "b-suite.toml"); code != exitMisuse || !strings.Contains(stderr, "has small for 1m0s, and here it lasts 20s") {
 		t.Errorf("with runs of another length: exit code %d, stderr %s", code, stderr)
 	}
+
+	// What no bound compares with the baseline may be another one.
+	text := "name = \"c\"\nseeds = 2\nbaseline = \"both.json\"\nassert = [\"small.toml none: goodput >= 1%\", \"rpm-bucket none vs baseline: goodput >= -1%\"]\n"
+	if err := os.WriteFile("c-suite.toml", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, _ := in(t, dir, "", "assert", "--update", "c-suite.toml"); !strings.Contains(stderr, "wrote both.json") {
+		t.Fatal(stderr)
+	}
+	small, err := os.ReadFile("small.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{{"60s", "50s"}, {"limit = 4", "limit = 1"}} {
+		if err := os.WriteFile("small.toml", bytes.Replace(small, []byte(change[0]), []byte(change[1]), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if stdout, stderr, code := in(t, dir, "", "assert", "c-suite.toml"); code != exitOK {
+			t.Errorf("with %s: exit code %d, %s%s", change[1], code, stdout, stderr)
+		}
+	}
 }
 
 // Where it never settles is told, and is not the best; in comparisons, too.
