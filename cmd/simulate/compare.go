@@ -237,6 +237,10 @@ func (s *setup) side(word, name string) side {
 			run.Controller, run.Ours = name, false
 			sc.Runs = []report.Run{run}
 		}
+		if len(r.Scenarios) > 0 && !slices.ContainsFunc(r.Scenarios, func(sc report.Scenario) bool { return len(sc.Runs[0].PerSeed) > 0 }) {
+			s.fail(fmt.Errorf("%s was not run with seeds, as simulate run does and simulate load does not: nothing tells what is chance", word))
+			return side{}
+		}
 		return side{name: name, report: r}
 	case strings.HasSuffix(word, ".toml"):
 		ours, err := scenario.ParseController("ours")

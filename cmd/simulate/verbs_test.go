@@ -275,6 +275,18 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "better in 1 (small)") {
 		t.Errorf("a report against a controller: exit code %d, %s", code, stdout)
 	}
+	// What came of a real server has no seeds.
+	load := report.Report{Seeds: 1, Scenarios: []report.Scenario{{Name: "server", Runs: []report.Run{{Controller: "ours", Summary: report.Summary{Seeds: 1}}}}}}
+	var data bytes.Buffer
+	if err := report.WriteJSON(&data, &load); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("load.json", data.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code = in(t, dir, "", "compare", "load.json", "load.json"); code != exitMisuse || !strings.Contains(stderr, "load.json was not run with seeds") {
+		t.Errorf("loads compared: exit code %d, %s", code, stderr)
+	}
 	// Of the four seeds of a report those are taken that are asked for, all if none are.
 	for _, c := range []struct {
 		args  string
