@@ -749,7 +749,7 @@ func TestSaveAndRestore(t *testing.T) {
 func TestRestoreMovesNonsenseIntoRange(t *testing.T) {
 	l := NewAIMD(Config{Min: 2, Max: 50})
 	l.Restore(time.Second, AIMDState{
-		Limit: 1 << 40, Threshold: -5, Bound: math.MinInt, Old: math.MaxInt, Good: math.MaxInt, Flight: -1, InFlight: -9,
+		Limit: math.MaxInt, Threshold: -5, Bound: math.MinInt, Old: math.MaxInt, Good: math.MaxInt, Flight: -1, InFlight: -9,
 		Stated: math.MaxInt, Latency: math.MinInt64, At: math.MaxInt64, CutAt: math.MinInt64, ValidAt: math.MaxInt64,
 		AskAgain: math.MaxInt64, Binding: 77, Cause: 99,
 	})

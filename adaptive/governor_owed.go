@@ -12,8 +12,8 @@ const (
 	mostOwed = 10.0
 	// probeOwed is the same where a pace was tried that was above what the quota is known to give. More is too much where others share it.
 	probeOwed = 1.0
-	// mostProbedHold is for how long nothing starts at most after a pace was tried that was too fast.
-	mostProbedHold = 10 * time.Second
+	// mostRefusedHold is for how long nothing starts at most after a measured pace was refused.
+	mostRefusedHold = 10 * time.Second
 	// sameAgain is how often a pace that was tried must have told what is known already for each further time to cost two refusals.
 	sameAgain = 2
 )
@@ -45,16 +45,15 @@ func (g *Governor) tried(p *PaceState) bool {
 	return p.index(s) == paceRequests && p.Measured && p.Sure && p.StatedKind == feedback.ScopeNone && s.Turn.Period == 0 && s.Slide.Of == 0 && p.Rate > climbFrom*p.Known && s.Flow > p.Known && s.Contra == 0
 }
 
-// probedHold returns for how long nothing starts after a refusal that began a row because a pace was tried that is above what a quota is known to give: it is used up, so
-// what starts before it has given the next call finds nothing, and may be charged. Beside a named delay nothing starts anyway, and where noise is likely the refusal may
-// mean nothing.
-func (g *Governor) probedHold() time.Duration {
+// refusedHold returns for how long nothing starts after a refusal at t that began a row at a pace that is measured: what the quota saves up is used up, so what starts before it has
+// given the next call finds nothing, and may be charged. So it is with a quota that may save up nothing where one more was refused after a try before. Beside a named delay nothing starts anyway, and where noise is likely the refusal may mean nothing.
+func (g *Governor) refusedHold(t time.Duration) time.Duration {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	if !s.Charged || !p.Measured || p.StatedKind != feedback.ScopeNone || p.Rate <= climbFrom*p.Known || p.Use < useBinding && !g.tried(p) || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
+	if !p.Measured || !p.Saves && !(s.Charged && s.Probed) || p.StatedKind != feedback.ScopeNone || s.PausedUntil > t || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
 		return 0
 	}
-	return time.Duration(min(1e9/max(p.Known, leastPace), float64(mostProbedHold)))
+	return time.Duration(min(1e9/max(p.Known, leastPace), float64(mostRefusedHold)))
 }
 
 // confirmed takes note that a quota gives est a second, which p knew already or not: where it was tried several times and gives what it gave, it is tried half as often.
@@ -64,8 +63,12 @@ func (g *Governor) confirmed(p *PaceState, est float64, sure bool) {
 	case !sure || !p.Sure || math.Abs(est/p.Known-1) > agree:
 		s.Confirmed = 0
 	case p.Rate > climbFrom*p.Known:
-		if s.Confirmed = min(s.Confirmed+1, sameAgain+1); s.Confirmed > sameAgain && s.Paid {
+		saves := p.Saves && s.Turn.Period == 0 && !g.slow(est)
+		if s.Confirmed = min(s.Confirmed+1, sameAgain+1); s.Paid && (s.Confirmed > sameAgain || saves && s.Confirmed == sameAgain) {
 			s.Credit = min(s.Credit, max(-probeOwed, s.Credit-1))
+		}
+		if saves {
+			s.Credit = min(s.Credit, 0) // what else may be spent was for learning it
 		}
 	}
 }
@@ -84,10 +87,11 @@ func (g *Governor) learns(o *Outcome) bool {
 	return p.Rate > 0 && !(p.Measured && p.Sure) && p.StatedKind == feedback.ScopeNone && o.Scope != feedback.ScopeConcurrency && s.Credit <= maxCredit && g.slow(max(p.Rate, p.Known))
 }
 
-// spreadUntil returns an instant before which p, if it is slow, is not tried again: the next try tells little that the last one did not, as long as few calls passed.
+// spreadUntil returns an instant before which p, if it is slow or of a quota that saves up, is not tried again: the next try tells little that the last one did not, as long as few
+// calls passed. Where refusals may mean nothing the last one may have been no try, and windows are tried when they turn.
 func (g *Governor) spreadUntil(p *PaceState) time.Duration {
 	s := &g.s
-	if p.index(s) != paceRequests || !g.slow(p.Known) {
+	if p.index(s) != paceRequests || !g.slow(p.Known) && (s.Turn.Period > 0 || s.Chance > 0 || !p.Saves) {
 		return s.RefusedLast
 	}
 	return after(s.RefusedLast, min(slowProbe, time.Duration(soonRefused*1e9/max(p.Known, leastPace))))

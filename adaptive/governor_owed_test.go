@@ -64,21 +64,56 @@ func TestGovernorConfirmed(t *testing.T) {
 	}
 }
 
-// Where one more was refused after a pace that was tried, the next one that is too fast holds back for as long as a quota takes to give a call, and not for longer than ten seconds.
-func TestGovernorHoldsAfterProbes(t *testing.T) {
+// Of a quota that is known to save up, and not slow, nothing is left of the first budget once a try has told what was known, and the next one costs two refusals.
+func TestGovernorConfirmedEndsFirstBudget(t *testing.T) {
 	for _, test := range []struct {
-		known   float64
-		charged bool
-		named   feedback.Scope
-		want    time.Duration
+		name  string
+		known float64
+		saves bool
+		left  []float64 // of 8, after each that told the same
 	}{
-		{10, true, feedback.ScopeNone, 100 * time.Millisecond}, {10, false, feedback.ScopeNone, 0}, {10, true, feedback.ScopeRequests, 0}, {0, true, feedback.ScopeNone, mostProbedHold},
+		{"saves up", 10, true, []float64{0, -probeOwed, -probeOwed}},
+		{"may save up nothing", 10, false, []float64{8, 8, 7}},
+		{"slow", 0.5, true, []float64{8, 8, 7}},
 	} {
 		g := New(Config{})
-		g.s.Charged = test.charged
-		g.s.Pace[paceRequests] = PaceState{Rate: 1.2*test.known + 1, Known: test.known, Sure: true, Measured: true, Use: 1, StatedKind: test.named}
-		if got := g.probedHold(); got != test.want {
-			t.Errorf("%+v: nothing starts for %v", test, got)
+		s := &g.s
+		p := &s.Pace[paceRequests]
+		*p = PaceState{Rate: 1.2 * test.known, Known: test.known, Sure: true, Measured: true, Use: 1, Saves: test.saves}
+		s.Paid, s.Credit = true, 8
+		for i, want := range test.left {
+			if g.confirmed(p, test.known, true); s.Credit != want {
+				t.Errorf("%s: %v left of 8 after %d that told the same, want %v", test.name, s.Credit, i+1, want)
+			}
+		}
+	}
+}
+
+// After a refusal at a measured pace of a quota that saves up nothing starts for as long as a quota takes to give a call, and not for longer than ten seconds.
+func TestGovernorHoldsAfterRefusals(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		known float64
+		set   func(*GovernorState, *PaceState)
+		want  time.Duration
+	}{
+		{"a fine pace", 10, func(s *GovernorState, p *PaceState) { p.Rate = 9.8 }, 100 * time.Millisecond},
+		{"a try", 10, func(s *GovernorState, p *PaceState) { p.Rate = 13 }, 100 * time.Millisecond},
+		{"not measured", 10, func(s *GovernorState, p *PaceState) { p.Measured = false }, 0},
+		{"headers", 10, func(s *GovernorState, p *PaceState) { p.StatedKind = feedback.ScopeRequests }, 0},
+		{"a delay", 10, func(s *GovernorState, p *PaceState) { s.PausedUntil = time.Second }, 0},
+		{"noise", 10, func(s *GovernorState, p *PaceState) { s.Chance = noiseTrial }, 0},
+		{"a window", 10, func(s *GovernorState, p *PaceState) { s.Turn.Period = 60 }, 0},
+		{"may save up nothing", 10, func(s *GovernorState, p *PaceState) { p.Saves = false }, 0},
+		{"one more was refused after a try before", 10, func(s *GovernorState, p *PaceState) { p.Saves, s.Charged, s.Probed = false, true, true }, 100 * time.Millisecond},
+		{"slow", 0, func(s *GovernorState, p *PaceState) {}, mostRefusedHold},
+	} {
+		g := New(Config{})
+		p := &g.s.Pace[paceRequests]
+		*p = PaceState{Rate: test.known, Known: test.known, Sure: true, Measured: true, Use: 1, Saves: true}
+		test.set(&g.s, p)
+		if got := g.refusedHold(0); got != test.want {
+			t.Errorf("%s: nothing starts for %v", test.name, got)
 		}
 	}
 	g, now := paced(t)
@@ -126,8 +161,9 @@ func TestGovernorLearnsSlowQuotaForNothing(t *testing.T) {
 	}
 }
 
-// A slow pace that is sure is tried again once twenty calls could have passed since the last refusal, or after a minute, however many may be refused.
-func TestGovernorSpreadsTriesOfSlowQuotas(t *testing.T) {
+// A slow pace that is sure is tried again once twenty calls could have passed since the last refusal, or after a minute, however many may be refused, and so is one of a quota that saves up,
+// unless refusals may mean nothing.
+func TestGovernorSpreadsTries(t *testing.T) {
 	for _, test := range []struct {
 		known  float64
 		i      int
@@ -143,6 +179,16 @@ func TestGovernorSpreadsTriesOfSlowQuotas(t *testing.T) {
 		*p = PaceState{Rate: test.known, Known: test.known, Sure: true, Measured: true, Use: 1}
 		if got := g.paceProbeAt(p) - time.Hour; got != test.want {
 			t.Errorf("%+v: tried again after %v", test, got)
+		}
+		if p.Saves = true; test.i == paceRequests {
+			want := min(time.Minute, time.Duration(20e9/test.known))
+			if got := g.paceProbeAt(p) - time.Hour; (got - want).Abs() > time.Microsecond {
+				t.Errorf("%+v, saves up: tried again after %v", test, got)
+			}
+			g.s.Chance = 1
+			if got := g.paceProbeAt(p) - time.Hour; got != test.want {
+				t.Errorf("%+v, saves up, beside noise: tried again after %v", test, got)
+			}
 		}
 	}
 	g, now := paced(t)

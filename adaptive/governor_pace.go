@@ -160,9 +160,7 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 	if g.windowRefused(t, i, first) {
 		return
 	}
-	if first && i == paceRequests {
-		s.HoldUntil = max(s.HoldUntil, after(t, g.probedHold()))
-	}
+	kept := p.Rate > 0
 	p.StatedKind = feedback.ScopeNone // a refusal knows better than a statement
 	u := 0.0
 	if i == paceRequests {
@@ -217,6 +215,9 @@ func (g *Governor) paceRefused(t time.Duration, i int, first bool) {
 		}
 	}
 	p.Rate = max(p.Rate, g.least(i))
+	if first && kept && i == paceRequests {
+		s.HoldUntil = max(s.HoldUntil, after(t, g.refusedHold(t)))
+	}
 	g.paced(t)
 }
 
@@ -471,6 +472,8 @@ func (g *Governor) reopen(t, began time.Duration) {
 	case p.Rate == 0:
 	case p.Sure:
 		p.Rate = max(p.Rate, paceMargin*p.Known)
+	case s.Done-s.Refused < 2:
+		// The first call of all that ended well tells that the upstream has opened, and nothing of what it gives.
 	default:
 		// A quota of whatever kind allows in the long run what it has allowed in the last minute, or since it opened last.
 		n, seconds := g.trailing(t)

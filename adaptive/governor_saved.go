@@ -18,14 +18,48 @@ const (
 	singleMost = 2
 )
 
+// burstTimes is over how many s what passed before a first refusal that came late is counted: a bucket is emptied the more slowly, the less more is asked for than it gives.
+var burstTimes = [...]float64{burstTime.Seconds(), 6, 12}
+
 // BurstState is what passed before the first refusal.
 type BurstState struct {
-	Calls, Seconds float32
+	Calls   float32
+	Seconds float32 // in how many; less than 0: in burstTime, and the refusal came so many s after the first event, and nothing is measured yet
 }
 
 // sound moves what is remembered into range.
 func (b *BurstState) sound() {
-	b.Calls, b.Seconds = float32(between(float64(b.Calls), 0, unbounded)), float32(between(float64(b.Seconds), 0, burstBegin.Seconds()))
+	b.Calls, b.Seconds = float32(between(float64(b.Calls), 0, unbounded)), float32(between(float64(b.Seconds), -unbounded, burstTimes[len(burstTimes)-1]))
+}
+
+// late reports whether the first refusal came when there had been calls for burstBegin, so that what passed just before it is all that is known.
+func (b *BurstState) late() bool {
+	for _, seconds := range burstTimes {
+		if b.Seconds == float32(seconds) {
+			return true
+		}
+	}
+	return b.Seconds < 0
+}
+
+// longest takes the one of burstTimes before a first refusal that came late in which most passed that a quota that gives rate a second does not give.
+func (g *Governor) longest(rate float64) {
+	s := &g.s
+	if s.Burst.Seconds >= 0 {
+		return
+	}
+	first := s.Origin + time.Duration(-1e9*float64(s.Burst.Seconds))
+	s.Burst.Seconds = float32(burstTimes[0])
+	later := g.since(first)
+	for _, seconds := range burstTimes[1:] {
+		from := first - time.Duration(1e9*seconds)
+		if s.At-from > (ringSize-1)*time.Second {
+			return
+		}
+		if n := g.since(from) - later; n-rate*seconds > float64(s.Burst.Calls)-rate*float64(s.Burst.Seconds) {
+			s.Burst = BurstState{Calls: float32(max(0, n)), Seconds: float32(seconds)}
+		}
+	}
 }
 
 // noteBurst notes what passed until the first refusal, at t.
@@ -36,21 +70,32 @@ func (g *Governor) noteBurst(t time.Duration) {
 	}
 	span, calls := t-s.Origin, g.accepted()
 	if span > burstBegin {
-		span = burstTime
-		calls = g.since(t - span)
+		calls = g.since(t - burstTime)
+		s.Burst = BurstState{Calls: float32(max(0, calls)), Seconds: float32(-span.Seconds())}
+		return
 	}
 	s.Burst = BurstState{Calls: float32(max(0, calls)), Seconds: float32(span.Seconds())}
 }
 
 // saved returns how many calls a quota that gives rate a second saves up at least.
 func (b *BurstState) saved(rate float64) float64 {
-	return max(0, float64(b.Calls)-1-rate*float64(b.Seconds))
+	seconds := float64(b.Seconds)
+	if seconds < 0 {
+		seconds = burstTimes[0]
+	}
+	return max(0, float64(b.Calls)-1-rate*seconds)
+}
+
+// saves reports whether what passed before the first refusal tells that a quota that gives rate a second saves up: so much more passed then.
+func (b *BurstState) saves(rate float64) bool {
+	saved := b.saved(rate)
+	return saved >= max(burstSaves, burstSpan*rate) && saved <= mostBurstSpan*rate
 }
 
 // most returns how many calls a quota that gives rate a second saves up at most, if it was full before the first call; known says that it can be told. No time has passed where the
 // first refusal is the first that the law is told.
 func (b *BurstState) most(rate float64) (calls float64, known bool) {
-	if b.Seconds == 0 && b.Calls == 0 || b.Seconds == float32(burstTime.Seconds()) {
+	if b.Seconds == 0 && b.Calls == 0 || b.late() {
 		return 0, false
 	}
 	return max(1, float64(b.Calls)+1-rate*float64(b.Seconds)), true

@@ -8,12 +8,12 @@ import (
 	"github.com/flyball-go/flyball/feedback"
 )
 
-// What passed before the first refusal is noted, since the first call or in the last three seconds, and no later refusal changes it.
+// What passed before the first refusal is noted, since the first call or in the last three seconds, and then also when that was.
 func TestGovernorNotesWhatWasSavedUp(t *testing.T) {
 	for _, test := range []struct {
 		seconds        int
 		calls, counted float64
-	}{{5, 50, 5}, {60, 30, 3}} {
+	}{{5, 50, 5}, {60, 30, -60}} {
 		g := New(Config{})
 		now := time.Hour
 		end := now + time.Duration(test.seconds)*time.Second
@@ -27,10 +27,63 @@ func TestGovernorNotesWhatWasSavedUp(t *testing.T) {
 		if math.Abs(float64(was.Calls)-test.calls) > 11 || float64(was.Seconds) != test.counted {
 			t.Errorf("after %d s of 10 a second: %+v, want %v calls in %v s", test.seconds, was, test.calls, test.counted)
 		}
+		if test.counted < 0 {
+			continue
+		}
 		now += time.Second
 		g.Window(now, Window{Start: now - time.Second, OK: 9, MaxInFlight: 1})
 		if g.Ended(now, Call{SentAt: now, InFlight: 1, Episode: g.Decision().Episode}, refused(feedback.ScopeRequests)); g.s.Burst != was {
 			t.Errorf("%+v after the second refusal, %+v before", g.s.Burst, was)
+		}
+	}
+}
+
+// Of a first refusal that came late what passed before it is taken from 3, 6 or 12 s, whichever had most that the quota does not give, when it is first measured: a quota of two calls a second
+// that saved up twelve gives six seconds of four.
+func TestGovernorTakesTheLongestBurst(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		burst          int // s of four a second before the refusal
+		wait           time.Duration
+		calls, seconds float32
+		saves          bool
+	}{
+		{"six seconds", 6, 5 * time.Second, 24, 6, true},
+		{"twelve", 12, 5 * time.Second, 48, 12, true},
+		{"none", 0, 5 * time.Second, 6, 3, false},
+		{"too long ago", 6, time.Minute, 12, 3, true},
+	} {
+		g := New(Config{})
+		s := &g.s
+		s.At, s.Origin = 0, 0
+		for i := range 100 {
+			s.At += 250 * time.Millisecond
+			if i < 100-4*test.burst && i%2 == 0 {
+				continue // two a second
+			}
+			s.Done++
+			g.note(s.At)
+		}
+		s.Refused, s.Done = 1, s.Done+1
+		g.noteBurst(s.At)
+		if s.Burst.Seconds != -25 || !s.Burst.late() {
+			t.Fatalf("%s: %+v noted at a refusal after 25 s", test.name, s.Burst)
+		}
+		for range int(test.wait / time.Second) {
+			s.At += time.Second
+			s.Done += 2
+			g.note(s.At)
+		}
+		g.longest(2)
+		if math.Abs(float64(s.Burst.Calls-test.calls)) > 2 || s.Burst.Seconds != test.seconds || !s.Burst.late() {
+			t.Errorf("%s: %+v, want %v calls in %v s", test.name, s.Burst, test.calls, test.seconds)
+		}
+		if got := s.Burst.saves(2); got != test.saves {
+			t.Errorf("%s: saves up %v", test.name, got)
+		}
+		was := s.Burst
+		if g.longest(1); s.Burst != was {
+			t.Errorf("%s: %+v became %+v when it was measured again", test.name, was, s.Burst)
 		}
 	}
 }

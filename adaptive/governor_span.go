@@ -41,7 +41,11 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 	} else if s.LastPause <= shortPause {
 		lower = g.gave(dn, dt, paused, s.LastPause.Seconds())
 	}
-	if saved := s.Burst.saved(lower); !p.Measured && s.Chance < noiseTrial && !s.Limiting && i == paceRequests && paused < 0.5*dt && saved >= burstSaves && saved >= burstSpan*lower && saved <= mostBurstSpan*lower {
+	if i == paceRequests && !p.Measured {
+		g.longest(lower)
+	}
+	saves := i == paceRequests && s.Burst.saves(lower)
+	if saves && !p.Measured && s.Chance < noiseTrial && !s.Limiting && paused < 0.5*dt {
 		p.Saves = true
 	}
 	slow := i == paceRequests && s.Sharing == 0 && g.slow(p.Known)
@@ -62,7 +66,7 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Saves, p.Depth = false, 0
 	}
 	again := p.Met > 0 && math.Abs(p.Rate/float64(p.Met)-1) < agree
-	if !p.Saves || !again || p.Rate < aboveSame*lower || dn < soonRefused {
+	if !p.Saves || !again || p.Rate < aboveSame*lower || dn < soonRefused || saves {
 		p.Alike = 0
 	} else if p.Alike++; p.Alike >= 2<<p.Flips || p.Alike >= 1<<p.Flips && s.Trial <= 0 {
 		// At the same pace again, however long it was kept below: it may save up hardly anything. A limit on calls does that, too.
@@ -121,6 +125,9 @@ func (g *Governor) measure(i int, dn, dt, paused, refused, u float64) {
 		p.Before = float32(lower)
 	}
 	same := p.Saves && p.Measured && math.Abs(lower/p.Known-1) < 0.15
+	if !p.Measured && p.Saves && s.Burst.saves(lower) && s.Burst.late() && s.Chance < noiseTrial && !s.countsTokens() {
+		same = i == paceRequests // at both refusals nothing was left of what it saves up, so what passed in between is what it gave
+	}
 	told := !exact && crossed > lower
 	sure := agrees || told || exact && s.Chance < noiseTrial || refused <= 1+0.2*dn && (p.Rate < 1.3*est || same) && (paused < 0.5*dt || s.LastPause > shortPause)
 	if !exact && !agrees && !told && p.Measured && math.Abs(est/p.Known-1) < 0.15 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -118,7 +119,7 @@ func NewHTTP(h HTTP) (*HTTP, error) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1<<16
 		// Else a connection whose other end is gone without a word takes all jobs, until the kernel gives it up after a quarter of an hour.
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
-		h.Base = t
+		h.Base = &once.Transport{Transport: t}
 	}
 	h.Header = h.Header.Clone()
 	if h.Header == nil {
@@ -272,7 +273,7 @@ func readAll(r io.Reader, length, most int64) ([]byte, error) {
 }
 
 // unsent reports whether an error says that the upstream did nothing with the request: no connection was made, or it refused
-// the stream (RFC 9113, 8.7).
+// the stream, or ended the connection before it (RFC 9113, 8.7).
 func unsent(err error) bool {
 	var op *net.OpError
 	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") {
@@ -283,6 +284,6 @@ func unsent(err error) bool {
 		return true
 	}
 	text := err.Error()
-	return strings.Contains(text, "stream error: stream ID ") && strings.Contains(text, "; REFUSED_STREAM") &&
+	return text == "http2: Transport received Server's graceful shutdown GOAWAY" || strings.Contains(text, "stream error: stream ID ") && strings.Contains(text, "; REFUSED_STREAM") &&
 		!strings.Contains(text, "GOAWAY")
 }

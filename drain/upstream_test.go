@@ -12,6 +12,7 @@ import (
 
 	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/once"
 )
 
 // pipes is a listener of connections in memory. What is written to those that are there is swallowed once they are dead.
@@ -59,7 +60,7 @@ func TestAnotherDefaultTransport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if base := up.Base.(*http.Transport); !base.ForceAttemptHTTP2 || base.Proxy == nil || base.HTTP2 == nil || base.IdleConnTimeout == 0 {
+	if base := up.Base.(*once.Transport); !base.ForceAttemptHTTP2 || base.Proxy == nil || base.HTTP2 == nil || base.IdleConnTimeout == 0 {
 		t.Errorf("the base is %+v", base)
 	}
 }
@@ -79,7 +80,7 @@ func TestConnectionThatLeadsNowhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transport := up.Base.(*http.Transport)
+		transport := up.Base.(*once.Transport)
 		transport.DialContext, transport.Protocols, transport.Proxy = p.dial, h2c, nil
 		job, err := drain.ParseJob([]byte(`{"custom_id":"a","url":"/v1/x","body":{}}`))
 		if err != nil {

@@ -250,6 +250,9 @@ func parseQueue(s string, ours ...string) (q queue, err error) {
 	if err != nil {
 		return q, errors.New("the queue's URL cannot be read") // its text may have a password
 	}
+	if u.Scheme == "kafka" && u.User != nil {
+		return q, errors.New("a kafka URL has no user and password: SASL and TLS are in contrib/kafka only, Config.Options, for a program of your own")
+	}
 	q.query, q.host, q.name = u.Query(), u.Host, strings.Trim(u.Path, "/")
 	left := u.Query()
 	for _, name := range ours {

@@ -151,6 +151,7 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--key-env", "FLYBALL_NO_SUCH"}, "FLYBALL_NO_SUCH"},
 		{[]string{"--from", "redis://x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "amqp://"},
 		{[]string{"--from", "kafka://127.0.0.1:1/t?grup=x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "grup"},
+		{[]string{"--from", "kafka://u:topsecret@127.0.0.1:1/t", "--out", out, "--base-url", "http://127.0.0.1:1"}, "SASL"},
 		{[]string{in, "--from", "kafka://127.0.0.1:1/t", "--out", out}, "one of the two"},
 		{[]string{"--from", "amqp://u:topsecret@127.0.0.1:1/?queue=q", "--out", out, "--base-url", "http://127.0.0.1:1"}, "connect"},
 		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},

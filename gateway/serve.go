@@ -35,6 +35,7 @@ func (e *env) serveAction(c *cli.Context) error {
 	if err != nil {
 		return misuse(err)
 	}
+	s.TakeLog()
 	if s.Demonstration() {
 		fmt.Fprintf(e.stdout, "The upstream is a demonstration inside the gateway: no account is needed, and nothing leaves this machine.\n\n"+
 			"  curl http://%s/v1/chat/completions -H 'Content-Type: application/json' \\\n"+

@@ -20,10 +20,12 @@ import (
 // what the documentation says of tenants: those of one priority that wait share by their weights, counted in tokens. While two of
 // them wait, what the one was given for its weight is never more than one of its largest calls, and one of the other's, ahead of what the other was
 // given for its own. Where there is a budget, what calls used counts in place of what was expected: then each call in flight may be wrong
-// by what it used more or less. What a tenant's callers did not call for, or gave up, does not count; then each call in flight may be such a one.
+// by what it used more or less. What a tenant's callers did not call for, or gave up, does not count, but for as long as it held its place; then each call in
+// flight may be such a one.
 func TestModelShares(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &shareModel{charges: rapid.Bool().Draw(rt, "charges"), unmade: rapid.Bool().Draw(rt, "unmade"), given: map[shareLine]*shareGiven{}}
+		m.atOnce = rapid.Bool().Draw(rt, "at once") || m.charges // else what they are expected to use counts, which nobody tells
 		m.limit = rapid.IntRange(1, 3).Draw(rt, "limit")
 		m.weights = map[string]float64{"a": rapid.SampledFrom([]float64{1, 2, 3, 10}).Draw(rt, "a"), "b": rapid.SampledFrom([]float64{0.25, 1}).Draw(rt, "b")}
 		m.aging = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "aging")
@@ -47,6 +49,7 @@ type shareModel struct {
 	sizes        []int64
 	charges      bool // there is a budget, and calls use something else than expected
 	unmade       bool // of one tenant's calls most are not made
+	atOnce       bool // and give their places back in the instant in which they got them
 
 	modelStory
 	ask func(context.Context, Request) (shareCall, error)
@@ -86,6 +89,7 @@ type shareCaller struct {
 type shareCall struct {
 	release func(Outcome)
 	abandon func()
+	turn    func() float64
 }
 
 func (c *shareCaller) line() shareLine { return shareLine{c.r.Tenant, c.r.Priority} }
@@ -110,7 +114,7 @@ func (m *shareModel) run(t *testing.T, pool bool, steps []int) {
 		}
 		m.ask = func(ctx context.Context, r Request) (shareCall, error) {
 			kp, err := p.Acquire(ctx, r)
-			return shareCall{func(o Outcome) { kp.Release(o, KeyFine) }, kp.Abandon}, err
+			return shareCall{func(o Outcome) { kp.Release(o, KeyFine) }, kp.Abandon, kp.permit.turn}, err
 		}
 	} else {
 		g, err := New(cfg)
@@ -119,7 +123,7 @@ func (m *shareModel) run(t *testing.T, pool bool, steps []int) {
 		}
 		m.ask = func(ctx context.Context, r Request) (shareCall, error) {
 			p, err := g.Acquire(ctx, r)
-			return shareCall{p.Release, p.Abandon}, err
+			return shareCall{p.Release, p.Abandon, p.turn}, err
 		}
 	}
 	for i, n := range steps {
@@ -143,6 +147,14 @@ func (m *shareModel) run(t *testing.T, pool bool, steps []int) {
 			m.end(m.flying[n%len(m.flying)])
 		}
 		m.settle()
+		for m.atOnce {
+			i := slices.IndexFunc(m.flying, m.notMade)
+			if i < 0 {
+				break
+			}
+			m.end(m.flying[i])
+			m.settle()
+		}
 	}
 	for _, c := range m.waiting {
 		c.cancel()
@@ -179,9 +191,10 @@ func (m *shareModel) arrive(n int) {
 func (m *shareModel) end(c *shareCaller) {
 	m.flying = slices.DeleteFunc(m.flying, func(o *shareCaller) bool { return o == c })
 	defer c.cancel()
-	if m.unmade && c.r.Tenant == "a" && c.id%4 > 0 {
-		m.logf("call %d is not made", c.id)
-		m.of(c.line()).total -= float64(c.r.Tokens) / m.weight(c.r.Tenant)
+	if m.notMade(c) {
+		turn := c.turn()
+		m.logf("call %d is not made, and held its place for %.2f of a call", c.id, turn)
+		m.of(c.line()).total -= float64(c.r.Tokens) * (1 - turn) / m.weight(c.r.Tenant)
 		c.abandon()
 		return
 	}
@@ -192,6 +205,11 @@ func (m *shareModel) end(c *shareCaller) {
 		m.of(c.line()).total += float64(c.used-c.r.Tokens) / m.weight(c.r.Tenant)
 	}
 	c.release(o)
+}
+
+// notMade reports whether a call that has started is not made.
+func (m *shareModel) notMade(c *shareCaller) bool {
+	return m.unmade && c.r.Tenant == "a" && c.id%4 > 0
 }
 
 func (m *shareModel) of(l shareLine) *shareGiven {

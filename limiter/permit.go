@@ -143,8 +143,9 @@ func (p *Permit) Began() {
 	p.more.grant.Call.Begun = true
 }
 
-// Abandon gives the permit back for a call that was never made: what it took of budgets, paces and its tenant's share is as if it had
-// never been taken, and nothing is learned. But for one thing: a call that was given no Request.Tokens stays one call of its tenant's share, unless there are budgets. It panics when the permit is not held.
+// Abandon gives the permit back for a call that was never made: what it took of budgets and paces is as if it had never been taken, and
+// nothing is learned. Its tenant's share is charged for as long as it held the place, as a part of the mean time that calls take, and all when nobody knows that time; a call
+// that was given no Request.Tokens stays one call of its tenant's share, unless there are budgets. It panics when the permit is not held.
 func (p *Permit) Abandon() {
 	g := p.guard
 	if g == nil {
@@ -164,6 +165,14 @@ func (p *Permit) Abandon() {
 	g.core.Abandon(now, &grant, of)
 	g.serve(now, nil)
 	g.unlock()
+}
+
+// turn returns how much of its turn p, which is held, has had; see admission.Core.Turn.
+func (p *Permit) turn() float64 {
+	g := p.guard
+	g.lock()
+	defer g.mu.Unlock()
+	return g.core.Turn(g.now(), p.ticket.At)
 }
 
 // Held reports whether the permit was acquired and not yet released.

@@ -432,7 +432,7 @@ func (p *Pool) giveUp(w *poolWaiter) {
 	p.recycle(w)
 	p.mu.Unlock()
 	if granted.Held() {
-		granted.undo()
+		granted.undo(0)
 	}
 }
 
@@ -725,15 +725,15 @@ func (p *Pool) serve() {
 		if w.number != number || w.State != admission.Queued { // it gave up meanwhile
 			p.mu.Unlock()
 			if ok {
-				kp.undo()
+				kp.undo(0)
 			}
 			continue
 		}
 		now = p.now()
 		if ok {
-			kp.call.queued, kp.call.cost = true, w.Cost
-			w.permit = kp
 			p.room.Start(&w.Waiter)
+			kp.call.queued, kp.call.cost, kp.call.said = true, w.Cost, w.Said()
+			w.permit = kp
 			p.waiting.Add(-1)
 			p.counts.waited(now-w.Since, w.Why)
 			w.answered <- struct{}{} // never blocks: one token a wait, room for one

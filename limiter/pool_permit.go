@@ -17,13 +17,14 @@ type KeyPermit struct {
 type poolCall struct {
 	tenant   string
 	cost     int64 // that fairness counted; 0 when it was not counted
+	said     int64 // what it was said or estimated to cost; 0 when nobody knows
 	priority uint8
 	class    uint8
 	queued   bool // it waited, and was counted when it started
 }
 
 func callOf(r *Request) poolCall {
-	return poolCall{tenant: r.Tenant, cost: max(0, r.Tokens), priority: r.Priority, class: r.Class}
+	return poolCall{tenant: r.Tenant, said: max(0, r.Tokens), priority: r.Priority, class: r.Class}
 }
 
 // Secret returns the key to send the call with.
@@ -82,7 +83,7 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 // end ends the call once its key was judged.
 func (kp *KeyPermit) end(p *Pool, o *Outcome) {
 	kp.permit.uncount(&kp.key.inFlight)
-	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.cost > 0 {
+	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.said > 0 {
 		p.settle(&kp.call, o)
 	}
 	kp.permit.Release(*o)
@@ -97,8 +98,8 @@ func (p *Pool) settle(c *poolCall, o *Outcome) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.cost > 0 {
-		p.room.Charge(c.tenant, c.priority, c.cost, u)
+	if c.said > 0 {
+		p.room.Charge(c.tenant, c.priority, c.said, c.cost, u, o.Class == feedback.OK)
 	}
 	if o.Class == feedback.OK {
 		p.room.Learn(c.class, u)
@@ -112,12 +113,17 @@ func (kp *KeyPermit) Abandon() {
 	if p == nil {
 		panic("limiter: Abandon of a permit that is not held")
 	}
-	kp.undo()
+	turn := 0.0
+	if kp.call.queued {
+		turn = kp.permit.turn()
+	}
+	kp.undo(turn)
 	p.mayHaveRoom()
 }
 
-// undo gives back a permit whose call was never made. Whoever calls it sees to it that others are let in.
-func (kp *KeyPermit) undo() {
+// undo gives back a permit whose call was never made, and leaves its tenant charged for a part (0 to 1) of what it was. Whoever calls it sees to it that
+// others are let in.
+func (kp *KeyPermit) undo(turn float64) {
 	p := kp.pool
 	kp.pool = nil
 	kp.permit.uncount(&kp.key.inFlight)
@@ -127,7 +133,7 @@ func (kp *KeyPermit) undo() {
 			p.dropProbe(p.now(), 0, kp.key, kp.probe)
 		}
 		if kp.call.queued {
-			p.room.Undo(kp.call.tenant, kp.call.priority, kp.call.cost)
+			p.room.Undo(kp.call.tenant, kp.call.priority, kp.call.cost, turn)
 		}
 		p.mu.Unlock()
 	}

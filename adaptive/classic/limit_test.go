@@ -2,6 +2,7 @@ package classic
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,7 +122,7 @@ func TestLimitWithoutHeldPlaces(t *testing.T) {
 func TestLimitSurvivesNonsense(t *testing.T) {
 	l, now := handClock(adaptive.New(adaptive.Config{}), -5)
 	for _, rtt := range []int64{0, -1, 1 << 62, -1 << 63} {
-		for _, n := range []int{0, -1, 1 << 62} {
+		for _, n := range []int{0, -1, math.MaxInt / 2} {
 			*now -= time.Second
 			l.OnSample(-1, rtt, n, false)
 			l.OnSample(-1, rtt, n, true)

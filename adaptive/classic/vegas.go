@@ -14,11 +14,11 @@ import (
 // probeMultiplier is the library's default: a probe comes each (0.5 to 1) * 30 * limit calls.
 const probeMultiplier = 30
 
-// noProbe is a factor between probes that no run reaches: 2^39 calls at a limit of 1. The library
-// multiplies it with the limit, so it must stay far from the end of int64 at MaxLimit, which the
-// constant below makes the compiler check: it cannot be negative.
+// noProbe is a factor between probes that no run reaches: 2^39 calls at a limit of 1, and where an int has 32 bits 2^30. The
+// library takes it as an int and multiplies it with the limit as an int64, so it must stay far from the end of that at MaxLimit,
+// which the constant below makes the compiler check: it cannot be negative.
 const (
-	noProbe        = 1 << 40
+	noProbe        = min(1<<40, math.MaxInt)
 	_       uint64 = math.MaxInt64 - noProbe*adaptive.MaxLimit
 )
 

@@ -198,7 +198,7 @@ func number(path string, raw json.RawMessage) (count, error) {
 	}
 	var n int64
 	if json.Unmarshal(raw, &n) != nil || n < 0 {
-		return 0, wrong(path, raw, "an integer from 0 to "+strconv.Itoa(math.MaxInt64)+", or null when nobody states it")
+		return 0, wrong(path, raw, "an integer from 0 to "+strconv.FormatInt(math.MaxInt64, 10)+", or null when nobody states it")
 	}
 	return count(n), nil
 }

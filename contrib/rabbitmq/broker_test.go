@@ -81,7 +81,7 @@ func (b *broker) up() {
 		"HOME="+b.dir, fmt.Sprintf("RABBITMQ_NODENAME=flyball%d@localhost", b.port[0]), fmt.Sprintf("RABBITMQ_DIST_PORT=%d", b.port[1]),
 		fmt.Sprintf("ERL_EPMD_PORT=%d", b.port[2]), "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_CONFIG_FILE="+filepath.Join(b.dir, "rabbitmq.conf"), "RABBITMQ_CONF_ENV_FILE="+filepath.Join(b.dir, "none"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(b.dir, "none"),
+		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(b.dir, "advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(b.dir, "plugins"), "RABBITMQ_PID_FILE="+filepath.Join(b.dir, "pid"),
 		"RABBITMQ_MNESIA_BASE="+filepath.Join(b.dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(b.dir, "log"),
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 2:2")
@@ -98,7 +98,7 @@ func (b *broker) up() {
 	for _, args := range [][]string{{"epmd", "-address", "127.0.0.1", "-port", fmt.Sprint(b.port[2])}, {server}} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = ownGroup
 		if err := cmd.Start(); err != nil {
 			b.t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func (b *broker) listens(i int, most time.Duration) {
 // stop ends the broker in order, as an upgrade does.
 func (b *broker) stop() {
 	if len(b.cmds) == 2 {
-		_ = syscall.Kill(-b.cmds[1].Process.Pid, syscall.SIGTERM)
+		signalGroup(b.cmds[1].Process, syscall.SIGTERM)
 		_ = b.cmds[1].Wait()
 		b.cmds = b.cmds[:1]
 	}
@@ -139,7 +139,7 @@ func (b *broker) stop() {
 // kill kills the broker as a power cut would, its files left as they are.
 func (b *broker) kill() {
 	for i := len(b.cmds) - 1; i >= 0; i-- {
-		_ = syscall.Kill(-b.cmds[i].Process.Pid, syscall.SIGKILL)
+		signalGroup(b.cmds[i].Process, syscall.SIGKILL)
 		_ = b.cmds[i].Wait()
 	}
 	b.cmds = nil

@@ -40,6 +40,8 @@ type publisher struct {
 	mu       sync.Mutex
 	returned map[int64]string // messages for which there was no queue
 	returns  chan amqp.Return
+	end      *amqp.Error // why the broker has ended the channel, as far as it was looked for
+	ends     chan *amqp.Error
 }
 
 func newPublisher(conn *connection) (*publisher, error) {
@@ -52,7 +54,30 @@ func newPublisher(conn *connection) (*publisher, error) {
 	}
 	p := &publisher{conn: conn, ch: ch, turn: make(chan struct{}, 1), returned: map[int64]string{}}
 	p.returns = ch.NotifyReturn(make(chan amqp.Return, 1<<12))
+	p.ends = ch.NotifyClose(make(chan *amqp.Error, 1))
 	return p, nil
+}
+
+// ended returns why the broker has ended the channel; nil when it did not say so. It needs the lock.
+func (p *publisher) ended() *amqp.Error {
+	select {
+	case e := <-p.ends:
+		if e != nil {
+			p.end = e
+		}
+	default:
+	}
+	return p.end
+}
+
+// forbidden returns the broker's word when the user may not publish.
+func (p *publisher) forbidden() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.ended(); e != nil && e.Code == amqp.AccessRefused {
+		return e
+	}
+	return nil
 }
 
 // dead reports whether nothing can be published any more.
@@ -76,6 +101,9 @@ func (p *publisher) write(ctx context.Context, queue string, m amqp.Publishing) 
 
 // publish publishes a message to a queue.
 func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing) error {
+	if err := p.conn.taken(); err != nil {
+		return err // what is written now may be confirmed much later, when nobody waits for it: one more copy for each try
+	}
 	seq, c, err := p.write(ctx, queue, m)
 	if err != nil {
 		return err
@@ -87,9 +115,9 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if why := p.conn.blocked.Load(); why != nil {
+		if err := p.conn.taken(); err != nil {
 			// A connection of its own would be blocked as well. The message may still be confirmed, so whoever tries again may publish it twice.
-			return fmt.Errorf("the broker takes no messages for now: %s", *why)
+			return err
 		}
 		if !p.stuck.Swap(true) {
 			go func() { _ = p.conn.Close() }() // ends within closeTime, whatever the broker does
@@ -115,6 +143,9 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 	case back:
 		return fmt.Errorf("the queue %s: %w: %s", queue, errNoQueue, why)
 	case !ok && p.ch.IsClosed():
+		if e := p.ended(); e != nil {
+			return fmt.Errorf("%w: %w", errUnconfirmed, e)
+		}
 		return errUnconfirmed
 	case !ok:
 		return fmt.Errorf("the broker refused a message for the queue %s; is it full?", queue)
@@ -124,7 +155,7 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 
 // ReplyConfig is what Replies are made from. URL and Queue must be set.
 type ReplyConfig struct {
-	// URL is the broker.
+	// URL is the broker, as in Config.
 	URL string
 	// Queue gets the results. It is made when it is not there, as a quorum queue.
 	Queue string
@@ -150,6 +181,9 @@ type Replies struct {
 func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if cfg.Queue == "" {
 		return nil, errors.New("rabbitmq: ReplyConfig.Queue is empty")
+	}
+	if err := checkURL(cfg.URL); err != nil {
+		return nil, fmt.Errorf("rabbitmq: ReplyConfig.URL: %w", err)
 	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}

@@ -10,3 +10,10 @@ func TestNoQueueAndNoConnection(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Block has the connection of replies be as if the broker had said that it takes no messages.
+func Block(r *Replies, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conn.blocked.Store(&why)
+}

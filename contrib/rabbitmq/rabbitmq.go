@@ -23,6 +23,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +38,9 @@ import (
 
 // Config is what a Source is made from. URL and Queue must be set.
 type Config struct {
-	// URL is the broker, "amqp://user:password@host:5672/vhost", or amqps. The password is in no error.
+	// URL is the broker, "amqp://user:password@host:5672/vhost", or amqps, which may have the parameters cacertfile, certfile and keyfile
+	// (paths), server_name_indication, and auth_mechanism (external: the certificate says who it is). Files are read for each connection. The
+	// password is in no error.
 	URL string
 	// Queue is the queue of jobs. Its dead letters are in Queue + ".dead", and jobs that wait in Queue + ".retry." + seconds.
 	Queue string
@@ -45,7 +48,8 @@ type Config struct {
 	// flight and a half more: smaller starves the guard, larger keeps messages from other consumers.
 	Prefetch int
 	// ConsumerTimeout is the broker's consumer_timeout: how long a delivery may be out before the broker closes the channel
-	// (3 s or more). Zero means RabbitMQ's default, 30 min. A delivery is held for a third of it.
+	// (3 s or more). Zero means RabbitMQ's default, 30 min. A delivery is held for a third of it. When it is shorter at the broker, that is
+	// learned from the first channel that the broker closes.
 	ConsumerTimeout time.Duration
 	// DeliveryLimit is after how many deliveries that came to nothing the broker itself makes a dead letter of a message (1 or
 	// more), in a queue that this package makes. Zero means 100: the runner's own limit comes first.
@@ -83,6 +87,7 @@ const (
 	// mostMoving is how many messages are on their way to another queue at a time. RabbitMQ (3.10.8: rabbit_fifo_client) keeps acknowledgements
 	// back while 32 are not yet written down, and forgets those when the channel ends: the messages would be in both queues.
 	mostMoving     = 8
+	leastTimeout   = 3 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
 	// maxDelay is the longest time in a retry queue; a job that has to wait longer makes several rounds.
@@ -110,8 +115,8 @@ func (c Config) check() (Config, error) {
 		c.Log = func(string, ...any) {}
 	}
 	var errs []error
-	if _, err := amqp.ParseURI(c.URL); err != nil {
-		errs = append(errs, fmt.Errorf(`rabbitmq: Config.URL: %w; it must be like "amqp://user:password@localhost:5672/"`, err))
+	if err := checkURL(c.URL); err != nil {
+		errs = append(errs, fmt.Errorf("rabbitmq: Config.URL: %w", err))
 	}
 	if c.Queue == "" || len(c.Queue) > 200 {
 		errs = append(errs, fmt.Errorf("rabbitmq: Config.Queue has %d bytes, must have 1 to 200", len(c.Queue)))
@@ -119,7 +124,7 @@ func (c Config) check() (Config, error) {
 	if c.Prefetch < 1 || c.Prefetch > 65535 {
 		errs = append(errs, fmt.Errorf("rabbitmq: Config.Prefetch is %d, must be 0 (default) or 1 to 65535", c.Prefetch))
 	}
-	if c.ConsumerTimeout < 3*time.Second {
+	if c.ConsumerTimeout < leastTimeout {
 		errs = append(errs, fmt.Errorf("rabbitmq: Config.ConsumerTimeout is %v, must be 0 (default) or at least 3s", c.ConsumerTimeout))
 	}
 	if c.DeliveryLimit < 1 {
@@ -128,10 +133,40 @@ func (c Config) check() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
+// checkURL returns what is wrong with a broker's URL, without its password.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	if err == nil {
+		_, err = amqp.ParseURI(s)
+	} else {
+		err = errors.New("it cannot be read") // the text of that error has all of it
+	}
+	if err != nil {
+		return fmt.Errorf(`%w; it must be like "amqp://user:password@localhost:5672/", and what is special in a name or password be written as %%40`, err)
+	}
+	q := u.Query()
+	for name := range q {
+		switch name {
+		case "cacertfile", "certfile", "keyfile", "server_name_indication":
+			if u.Scheme != "amqps" {
+				return fmt.Errorf("%s is for amqps://, and %s:// sends everything in the clear", name, u.Scheme)
+			}
+		case "auth_mechanism", "heartbeat", "channel_max":
+		default:
+			return fmt.Errorf("the parameter %s is not known; cacertfile, certfile, keyfile, server_name_indication, auth_mechanism, heartbeat and channel_max are", name)
+		}
+	}
+	if (q.Get("certfile") == "") != (q.Get("keyfile") == "") {
+		return errors.New("certfile and keyfile go together")
+	}
+	return nil
+}
+
 // Source is a drain.Source. Make it with Open.
 type Source struct {
-	cfg   Config
-	young young
+	cfg     Config
+	young   young
+	timeout atomic.Int64 // of the broker for deliveries, as far as it was told; see learn
 	// declaring is held by who makes a retry queue, so that who finds it there knows since when.
 	declaring sync.Mutex
 
@@ -341,6 +376,14 @@ type connection struct {
 	blocked atomic.Pointer[string]
 }
 
+// taken returns why the broker takes no messages now; nil when it does.
+func (c *connection) taken() error {
+	if why := c.blocked.Load(); why != nil {
+		return fmt.Errorf("the broker takes no messages for now: %s", *why)
+	}
+	return nil
+}
+
 // closeTime is how long a broker may take to say farewell.
 const closeTime = 3 * time.Second
 
@@ -401,6 +444,9 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 	if err != nil {
 		return fail("the queue "+s.cfg.Queue, err)
 	}
+	if !lost && isStream(conn, s.cfg.Queue) {
+		return fail("the queue "+s.cfg.Queue, errors.New("it is a stream, which keeps what was done: its messages cannot be taken out"))
+	}
 	if l.out, err = newPublisher(conn); err != nil {
 		return fail("a channel", err)
 	}
@@ -450,6 +496,20 @@ func declare(conn *connection, name string, args amqp.Table) (made bool, err err
 	return err == nil, err
 }
 
+// isStream reports whether a queue that is there is a stream, as far as the user may know. The broker says so only to who asks for another type.
+func isStream(conn *connection, name string) bool {
+	ch, err := conn.Channel()
+	if err != nil {
+		return false
+	}
+	_, err = ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
+	if err == nil {
+		_ = ch.Close()
+	}
+	var e *amqp.Error
+	return errors.As(err, &e) && e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "current is 'stream'")
+}
+
 // consume begins to consume.
 func (s *Source) consume(l *link) error {
 	tag := "flyball-" + strconv.FormatUint(rand.Uint64(), 36)
@@ -458,7 +518,10 @@ func (s *Source) consume(l *link) error {
 		return err
 	}
 	l.tag = tag
+	ctx, cancel := context.WithCancel(context.Background())
+	l.pumps.Go(func() { s.overdue(ctx, l) })
 	l.pumps.Go(func() {
+		defer cancel()
 		for m := range msgs { // ends with the consumer or its channel
 			s.mu.Lock()
 			s.came = append(s.came, arrived{m, time.Now()})
@@ -498,7 +561,12 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 		}
 		if l != nil {
 			s.drop(l)
-			s.cfg.Log("rabbitmq: the connection was lost; connecting again%s", l.why())
+			if err := l.out.forbidden(); err != nil {
+				return nil, fmt.Errorf("rabbitmq: what has to wait, and dead letters, cannot be put aside: %w", err) // it would be so each time
+			}
+			why := l.why()
+			s.cfg.Log("rabbitmq: the connection was lost; connecting again%s", why)
+			s.learn(why)
 		}
 		l, err := s.dial(ctx, true)
 		if ctx.Err() != nil {
@@ -616,7 +684,29 @@ func (s *Source) again(m *amqp.Delivery) bool {
 	return s.acks.again(content)
 }
 
-func (s *Source) hold() time.Duration { return s.cfg.ConsumerTimeout / 3 }
+// hold returns how long a delivery is held.
+func (s *Source) hold() time.Duration {
+	if t := time.Duration(s.timeout.Load()); t > 0 && t < s.cfg.ConsumerTimeout {
+		return t / 3
+	}
+	return s.cfg.ConsumerTimeout / 3
+}
+
+// learn notes the broker's consumer_timeout, which it names when it has ended a channel for it.
+func (s *Source) learn(why string) {
+	_, rest, ok := strings.Cut(why, "Timeout value used: ")
+	if !ok {
+		return
+	}
+	ms, _, _ := strings.Cut(rest, " ms")
+	n, err := strconv.ParseInt(ms, 10, 32)
+	t := max(time.Duration(n)*time.Millisecond, leastTimeout)
+	if err != nil || t >= 3*s.hold() {
+		return
+	}
+	s.timeout.Store(int64(t))
+	s.cfg.Log("rabbitmq: the broker's consumer_timeout is %d ms: a delivery is held for %v from now on", n, s.hold())
+}
 
 // number reads a header that holds a number, however the client that set it wrote it; anything else is 0.
 func number(v any) int64 {
@@ -882,14 +972,39 @@ func (s *Source) Pause(until time.Time) {
 	if err != nil {
 		return // the connection is lost, and is made again without a consumer
 	}
+	s.handBack(context.Background(), came, left, "before a pause")
+}
+
+// handBack puts what was not fetched into the queues with a time to live.
+func (s *Source) handBack(ctx context.Context, came []*drain.Delivery, after time.Duration, when string) {
 	for _, d := range came {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*confirmTime)
-		err := s.delay(ctx, d.Handle.(*handle), left, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
+		ctx, cancel := context.WithTimeout(ctx, 2*confirmTime)
+		err := s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) { counted(p, d.Attempts, d.Retries) })
 		cancel()
 		if err != nil {
-			s.cfg.Log("rabbitmq: handing back before a pause: %v", err)
+			s.cfg.Log("rabbitmq: handing back %s: %v", when, err)
 			return // it stays out, and comes again with the next connection
 		}
+	}
+}
+
+// overdue hands back what was not fetched for as long as a delivery is held, until ctx ends: with more of them than are worked on in that time, the
+// broker would end the channel again and again, and count a delivery of each. Where KeyHeader is set, order comes first.
+func (s *Source) overdue(ctx context.Context, l *link) {
+	for s.cfg.KeyHeader == "" && limiter.Sleep(ctx, s.hold()/4) == nil {
+		s.mu.Lock()
+		n := 0
+		for s.link == l && n < len(s.came) && time.Since(s.came[n].at) > s.hold() {
+			n++
+		}
+		old := s.came[:n:n]
+		s.came = s.came[n:]
+		s.mu.Unlock()
+		var came []*drain.Delivery
+		for i := range old {
+			came = append(came, s.delivery(l, &old[i]))
+		}
+		s.handBack(ctx, came, time.Second, "what was held for long")
 	}
 }
 

@@ -167,6 +167,148 @@ func TestConfig(t *testing.T) {
 	if strings.Contains(fmt.Sprint(err), "secret") {
 		t.Errorf("the password is in %v", err)
 	}
+	for url, want := range map[string]string{
+		"amqp://x:secret%zz@h/":                 "cannot be read",
+		"amqp://x:secret/a@h/":                  "cannot be read",
+		"amqp://h/?cacertfile=ca.pem":           "cacertfile is for amqps://",
+		"amqps://h/?certfile=c.pem":             "certfile and keyfile go together",
+		"amqps://h/?ca_certfile=ca.pem":         "the parameter ca_certfile is not known",
+		"amqp://x:secret@h/?consumer_timeout=1": "the parameter consumer_timeout is not known",
+	} {
+		_, err := rabbitmq.Open(rabbitmq.Config{URL: url, Queue: "q"})
+		_, rerr := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: url, Queue: "q"})
+		for _, err := range []error{err, rerr} {
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s: %v, want one with %q and without the password", url, err, want)
+			}
+		}
+	}
+}
+
+// A stream keeps what was done, and hands out only what comes later: jobs would wait in it for ever.
+func TestStream(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("stream-%d", time.Now().UnixNano())
+	if _, err := admin(t, u).QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "stream"}); err != nil {
+		t.Fatal(err)
+	}
+	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: queue})
+	if err == nil {
+		src.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "it is a stream") {
+		t.Errorf("a stream is opened: %v", err)
+	}
+}
+
+// strict starts a broker whose user "reader" may not publish, and that ends a channel when a delivery is out for 3 s.
+func strict(t *testing.T) *broker {
+	t.Helper()
+	b := start(t)
+	definitions := filepath.Join(b.dir, "definitions.json")
+	for name, text := range map[string]string{
+		definitions: `{
+			"vhosts": [{"name": "/"}],
+			"users": [{"name": "guest", "password": "guest", "tags": "administrator"}, {"name": "reader", "password": "reader", "tags": ""}],
+			"permissions": [
+				{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+				{"user": "reader", "vhost": "/", "configure": ".*", "write": "^[^a]", "read": ".*"}]}`,
+		filepath.Join(b.dir, "advanced.config"): fmt.Sprintf(`[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 500}, {load_definitions, %q}]}].`, definitions),
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// A broker that is short of memory confirms what was written when it no longer is: each try that is written meanwhile is one more copy.
+func TestCopiesForABrokerThatIsShort(t *testing.T) {
+	u := url(t)
+	queue := fmt.Sprintf("short-%d", time.Now().UnixNano())
+	ch := admin(t, u)
+	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: queue})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	rabbitmq.Block(r, "low on memory")
+	for range 3 {
+		if err := r.Put(t.Context(), &drain.Result{ID: "a", Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), "low on memory") {
+			t.Errorf("a broker that is short of memory: %v", err)
+		}
+	}
+	if q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil || q.Messages > 0 {
+		t.Errorf("%d copies were written (%v), want none", q.Messages, err)
+	}
+}
+
+// A user who may not publish can put nothing aside. To connect again would be of no use, and have all jobs delivered again each time.
+func TestNotAllowedToPublish(t *testing.T) {
+	b := strict(t)
+	u := b.url()
+	reader := strings.Replace(u, "guest:guest", "reader:reader", 1)
+	open(t, rabbitmq.Config{URL: u, Queue: "rights"}).Close() // the reader may not make a queue with dead letters, either
+	src := open(t, rabbitmq.Config{URL: reader, Queue: "rights"})
+	defer src.Close()
+	publish(t, admin(t, u), "rights", `{"custom_id":"a","url":"/x","body":{}}`)
+	d := fetchOne(t, src)
+	if err := src.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}}); !errors.Is(err, drain.ErrLost) {
+		t.Errorf("a dead letter that may not be published: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if ds, err := src.Fetch(ctx, 1); err == nil || !strings.Contains(err.Error(), "ACCESS_REFUSED") {
+		t.Errorf("Fetch returned %d deliveries and %v, want the broker's refusal", len(ds), err)
+	}
+
+	replies, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: reader, Queue: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer replies.Close()
+	if err := replies.Put(t.Context(), &drain.Result{ID: "a", Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), "ACCESS_REFUSED") {
+		t.Errorf("a reply that may not be published: %v", err)
+	}
+}
+
+// More messages than are worked on within the broker's consumer_timeout wait here one after another. It must not end the channel for them each time
+// that it has passed, which counts deliveries; and that it is shorter than in Config is learned from the first time.
+func TestConsumerTimeout(t *testing.T) {
+	b := strict(t)
+	u := b.url()
+	lost, learned := make(chan string, 100), make(chan string, 100)
+	src, err := rabbitmq.Open(rabbitmq.Config{URL: u, Queue: "slow", Log: func(format string, args ...any) {
+		line := fmt.Sprintf(format, args...)
+		t.Log(line)
+		switch {
+		case strings.Contains(line, "timed out"):
+			lost <- line
+		case strings.Contains(line, "consumer_timeout is 3000 ms"):
+			learned <- line
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	const jobs = 8
+	for i := range jobs {
+		publish(t, admin(t, u), "slow", fmt.Sprintf(`{"custom_id":"%d","url":"/x","body":{}}`, i))
+	}
+	seen := map[string]bool{}
+	for began := time.Now(); len(seen) < jobs && time.Since(began) < time.Minute; {
+		d := fetchOne(t, src)
+		time.Sleep(1500 * time.Millisecond) // one at a time is worked on: less than the broker allows, and all of them more
+		if err := src.Ack(t.Context(), d); err != nil && !errors.Is(err, drain.ErrLost) {
+			t.Fatal(err)
+		} else if err == nil {
+			seen[string(d.Body)] = true
+		}
+	}
+	if len(seen) < jobs || len(learned) != 1 || len(lost) != 1 {
+		t.Errorf("%d of %d jobs were done; the broker ended the channel %d times, and its time-out was learned %d times; want once", len(seen), jobs, len(lost), len(learned))
+	}
 }
 
 // upstream answers jobs, counts how often each was sent, and refuses some.

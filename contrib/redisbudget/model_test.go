@@ -68,8 +68,8 @@ func (m *model) leave() {
 
 // run has Redis run the script.
 func (m *model) run(args []any) []string {
-	now := 1_700_000_000_000 + m.now + m.clock
-	reply, err := m.script.Run(m.t.Context(), m.client, []string{"model", strconv.Itoa(now / 1000), strconv.Itoa(now % 1000 * 1000)}, args...).StringSlice()
+	now := 1_700_000_000_000 + int64(m.now+m.clock)
+	reply, err := m.script.Run(m.t.Context(), m.client, []string{"model", strconv.FormatInt(now/1000, 10), strconv.FormatInt(now%1000*1000, 10)}, args...).StringSlice()
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -345,6 +345,7 @@ func (s *Shared) exchange(ctx context.Context) {
 	}
 	if err != nil {
 		s.lost(err)
+		s.relearn(ctx)
 		return
 	}
 	if end := now.Add(st.Asked); st.Asked > 0 && end.After(s.lifted) && s.guard.Stats().Asked == 0 {
@@ -432,6 +433,15 @@ func (s *Shared) lost(err error) {
 		}
 	}
 	s.put(shares, func(state *State) { state.Lost, state.Err = true, err })
+}
+
+// relearn has a client of a cluster ask again which node has the key. By itself it asks once a minute, as it does not come to know, within
+// Config.Timeout, that a node is gone: processes would find the one that has taken over up to a minute apart, and one that is early would get the
+// parts to which the others keep.
+func (s *Shared) relearn(ctx context.Context) {
+	if c, ok := s.client.(interface{ ReloadState(context.Context) }); ok {
+		c.ReloadState(ctx) // returns at once
+	}
 }
 
 // put keeps the guard to its shares from now on. They are in the order of names, which follows that of the guard's limits; a limit that is

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,7 +74,7 @@ func start(t *testing.T, args ...string) *server {
 func (s *server) up() {
 	s.t.Helper()
 	s.cmd = exec.Command(s.bin, append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--save", "", "--appendonly", "no", "--dir", s.t.TempDir()}, s.args...)...)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.SysProcAttr = withParent
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -660,23 +659,6 @@ func TestCloseDuringAnExchange(t *testing.T) {
 	}
 }
 
-// A client that does not heed that a context ends, which is go-redis' default, does not keep a guard from starting nothing.
-func TestClientThatWaits(t *testing.T) {
-	s := start(t)
-	c := redis.NewClient(&redis.Options{Addr: s.addr(), ReadTimeout: 20 * time.Second})
-	defer c.Close()
-	a := newReplica(t, c, redisbudget.Config{Lost: redisbudget.Closed, TTL: 600 * time.Millisecond})
-	until(t, "agreement", func() bool { return agreed([]*replica{a}) })
-	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	until(t, "end of its part", func() bool { return a.shared.State().Shares[0] == 0 })
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("it kept to its part for %v, want 0.6 s and a little", d)
-	}
-}
-
 // While a configuration with one limit more is rolled out, old and new processes share what they have in common.
 func TestRollingLimits(t *testing.T) {
 	s := start(t)
@@ -781,6 +763,34 @@ func TestCluster(t *testing.T) {
 	defer c.Close()
 	a, b := newReplica(t, c, redisbudget.Config{}), newReplica(t, c, redisbudget.Config{})
 	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+}
+
+// A client of a cluster asks which node has the key once a minute, or when a node says so; one that is gone says nothing.
+func TestClusterFailsOver(t *testing.T) {
+	t.Parallel()
+	t.Run("two servers", failsOver)
+}
+
+func failsOver(t *testing.T) {
+	master, next := start(t), start(t)
+	var now atomic.Pointer[server]
+	now.Store(master)
+	var rs []*replica
+	for range 2 {
+		c := redis.NewClusterClient(&redis.ClusterOptions{
+			ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+				return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: now.Load().addr()}}}}, nil
+			},
+			MaxRetries: -1, DialTimeout: 100 * time.Millisecond, ContextTimeoutEnabled: true,
+		})
+		t.Cleanup(func() { c.Close() })
+		rs = append(rs, newReplica(t, c, redisbudget.Config{}))
+	}
+	until(t, "agreement", func() bool { return agreed(rs) })
+	master.kill()
+	until(t, "loss", func() bool { return rs[0].shared.State().Lost && rs[1].shared.State().Lost })
+	now.Store(next)
+	until(t, "agreement with who has taken over", func() bool { return agreed(rs) })
 }
 
 // A guard whose budget has other limits than are shared would spend them alone.

@@ -408,12 +408,12 @@ func (c *Core) AskNow(now time.Duration, w *Waiter) {
 func (c *Core) begin(now time.Duration, w *Waiter) {
 	s := c.state
 	w.waiter = w
-	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved, w.charged = now, Idle, ReasonNone, 0, WhyNone, nil, false
+	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved, w.charged = now, Idle, ReasonNone, 0, WhyNone, nil, nil
 	w.expected = Cost{Input: w.Call.Tokens - w.Output, Output: w.Output}
 	if s.budget.Limited() && w.Call.Tokens == 0 {
 		w.expected = s.estimate.Estimate(w.Call.Class, w.Output)
 	}
-	w.Cost = max(1, w.expected.Input+w.expected.Output)
+	w.Cost = w.Said()
 }
 
 // hopeless returns why w need not wait, and when it is worth trying again: what it waits for comes too late.
@@ -781,22 +781,45 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 // what the start spent are as if it had never been. The caller must run Next afterwards. It needs the lock.
 func (c *Core) Undo(now time.Duration, w *Waiter) {
 	c.state.counts.canceled++
-	c.Abandon(now, &w.Grant, w.Charge())
+	c.takeBack(now, &w.Grant, w.Charge(), 0)
 	w.State = Idle
 }
 
-// Abandon ends a call that was never made: what it took, and what its start was charged, is as if it had never been. The caller must run Next
-// afterwards. It needs the lock.
+// Abandon ends a call that was never made: what it took is as if it had never been, and so is what its start was charged, but for Turn. The caller
+// must run Next afterwards. It needs the lock.
 func (c *Core) Abandon(now time.Duration, g *Grant, of Charge) {
+	c.open(now)
+	c.takeBack(now, g, of, c.Turn(now, g.Call.SentAt))
+}
+
+// Turn returns for how much of the mean time that calls take one that started at sent, or Untimed, has held its place (0 to 1). That much of what its
+// start was charged is not given back, though it used nothing: others waited for the place. Where nobody knows how long calls take, it is all. It needs
+// the lock.
+func (c *Core) Turn(now, sent time.Duration) float64 {
+	switch held := now - sent; {
+	case sent < 0 || held <= 0:
+		return 0
+	case c.state == nil || held >= c.state.latency:
+		return 1
+	default:
+		return float64(held) / float64(c.state.latency)
+	}
+}
+
+// part returns so much of a cost.
+func part(cost int64, turn float64) int64 { return int64(float64(cost)*turn + 0.5) }
+
+// takeBack ends a call that was never made and is charged no more than a part (0 to 1) of what its start was.
+func (c *Core) takeBack(now time.Duration, g *Grant, of Charge, turn float64) {
 	s := c.open(now)
 	if of.cost > 0 {
-		s.queue.charge(of.tenant, of.priority, -of.cost)
+		s.queue.chargeUnder(of.under, of.tenant, of.priority, part(of.cost, turn)-of.cost)
 	}
 	c.pace.refund()
 	s.tokens.refund(float64(g.Call.Tokens))
 	if r := g.reserved; r != nil {
 		s.budget.Refund(now, &r.Reservation)
-		s.queue.charge(r.tenant, r.priority, -r.cost)
+		s.queue.chargeUnder(r.under, r.tenant, r.priority, part(r.cost, turn)-r.cost)
 		c.recycle(g)
 	}
 	c.slots.Give()
@@ -819,7 +842,7 @@ func (c *Core) reserve(now time.Duration, w *Waiter) {
 		r.next, s.spare = s.spare, r // only a Core that observes starts without
 		return
 	}
-	r.tenant, r.priority, r.cost, r.next = w.Tenant, w.Priority, w.Cost, nil
+	r.tenant, r.priority, r.cost, r.said, r.under, r.next = w.Tenant, w.Priority, w.Cost, w.Said(), s.queue.cfg, nil
 	w.reserved = r
 }
 
@@ -837,12 +860,17 @@ func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	if r == nil {
 		return
 	}
+	if o.Class == feedback.OK && usage.Known {
+		s.queue.learn(r.priority, r.said, usage.Input+usage.Output)
+	}
 	for _, w := range o.Windows {
 		s.budget.Sync(now, w, &r.Reservation)
 	}
+	held := int64(0)
 	switch o.Class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		usage = feedback.Usage{Known: true} // a refused call used no tokens; the request counts
+		usage = feedback.Usage{Known: true} // a refused call used no tokens; the request counts, and the time for which it held its place
+		held = part(r.cost, c.Turn(now, g.Call.SentAt))
 	case feedback.Canceled, feedback.Timeout, feedback.ServerError:
 		if usage.Known {
 			// It was cut while the upstream was at work: what it told is the least that it used.
@@ -854,7 +882,7 @@ func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	}
 	s.budget.Settle(now, &r.Reservation, usage)
 	if usage.Known {
-		s.queue.charge(r.tenant, r.priority, usage.Input+usage.Output-r.cost)
+		s.queue.chargeUnder(r.under, r.tenant, r.priority, max(held, usage.Input+usage.Output)-r.cost)
 	}
 	c.recycle(g)
 }
@@ -1231,7 +1259,9 @@ func (c *Core) start(now time.Duration, w *Waiter, earliest time.Duration, why W
 // grant gives w, which is queued, the n-th place.
 func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	s := c.state
-	w.charged = len(w.line.class.lines) > 1
+	if len(w.line.class.lines) > 1 {
+		w.charged = s.queue.cfg
+	}
 	s.queue.start(&w.queueItem)
 	w.State = Granted
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false

@@ -152,7 +152,7 @@ func (c *Core) startPlain(now time.Duration, n int) *Waiter {
 	w := l.head
 	l.pop()
 	l.starts++
-	w.State, w.charged = Granted, false
+	w.State, w.charged = Granted, nil
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false
 	if wait := now - w.Since; wait > 0 {
 		l.waited++

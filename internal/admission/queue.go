@@ -275,14 +275,16 @@ func (q *queue) rise(classes int) time.Duration {
 	return min(q.cfg.Aging, never/NumPriorities) * time.Duration(classes)
 }
 
-// start takes it out because it starts, and counts its cost against its tenant.
+// start takes it out because it starts, and counts against its tenant what a call that costs so much is expected to use, which Cost then
+// says.
 func (q *queue) start(it *queueItem) {
 	c := it.line.class
+	it.Cost = c.expected(it.cost())
 	q.starts++
 	c.turn = q.starts
-	c.started(it.line, it.cost())
+	c.started(it.line, it.Cost)
 	q.remove(it)
-	for c.idle.len() > 0 && !after(c.idle.top().tag, c.now) {
+	for c.idle.len() > 0 && !after(c.idle.top().tag, c.at()) {
 		l := c.idle.top()
 		c.idle.remove(&l.idleAt)
 		q.forget(c, l)
@@ -343,10 +345,30 @@ func (q *queue) remove(it *queueItem) {
 	q.retire(c, l)
 }
 
-// charge counts tokens more (or less) against a tenant than its call's Cost said, after the call told what
+// expected returns what a call is expected to use that says that it costs so much.
+func (q *queue) expected(priority uint8, said int64) int64 {
+	if c := q.classes[min(priority, NumPriorities-1)]; c != nil {
+		return c.expected(said)
+	}
+	return said
+}
+
+// learn learns what a call used that was said to cost so much.
+func (q *queue) learn(priority uint8, said, used int64) {
+	if c := q.classes[min(priority, NumPriorities-1)]; c != nil && said > 0 {
+		c.learn(min(said, maxCost), max(used, 0))
+	}
+}
+
+// charge counts tokens more (or less) against a tenant than its call's Cost said when it started, after the call told what
 // it used, or was taken back. It does nothing when nobody of the class waits: there is then nobody to be
 // fair to.
 func (q *queue) charge(tenant string, priority uint8, tokens int64) {
+	q.chargeUnder(q.cfg, tenant, priority, tokens)
+}
+
+// chargeUnder is charge for a call that started when under was in force, and whose Cost was counted with the weights of then.
+func (q *queue) chargeUnder(under *QueueConfig, tenant string, priority uint8, tokens int64) {
 	c := q.classes[min(priority, NumPriorities-1)]
 	if c == nil || c.n == 0 {
 		return
@@ -359,9 +381,15 @@ func (q *queue) charge(tenant string, priority uint8, tokens int64) {
 		l = q.newLine(c, tenant)
 	}
 	if l.len() == 0 && l.idleAt == 0 {
-		l.begin(c.now)
+		l.begin(c.at())
 	}
-	tag := l.tag + min(max(tokens, -maxCost), maxCost)*l.step
+	step := l.step
+	if under != q.cfg {
+		var then queueLine
+		then.setWeight(under.Weights[tenant])
+		step = then.step
+	}
+	tag := l.tag + min(max(tokens, -maxCost), maxCost)*step
 	// No further from the virtual time than one largest call: the tags must stay comparable.
 	if most := c.now + maxCost*l.step; after(tag, most) {
 		tag = most
@@ -516,7 +544,7 @@ func (q *queue) newLine(c *queueClass, tenant string) *queueLine {
 		l = new(queueLine)
 	}
 	l.tenant, l.class = tenant, c
-	l.begin(c.now)
+	l.begin(c.at())
 	l.setWeight(q.cfg.Weights[tenant])
 	c.lines[tenant] = l
 	return l
@@ -524,7 +552,7 @@ func (q *queue) newLine(c *queueClass, tenant string) *queueLine {
 
 // retire keeps what must be remembered of l, which does not wait.
 func (q *queue) retire(c *queueClass, l *queueLine) {
-	if !after(l.tag, c.now) {
+	if !after(l.tag, c.at()) {
 		q.forget(c, l)
 		return
 	}
@@ -533,7 +561,9 @@ func (q *queue) retire(c *queueClass, l *queueLine) {
 	if c.idle.len() > maxIdle {
 		first := c.idle.top()
 		c.idle.remove(&first.idleAt)
-		c.now = first.tag
+		if c.lead = max(0, c.now-first.tag); c.lead == 0 {
+			c.now = first.tag
+		}
 		q.forget(c, first)
 	}
 }

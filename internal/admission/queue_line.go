@@ -131,6 +131,10 @@ func (l *queueLine) setWeight(weight float64) {
 // new tenants keep coming. It runs as the mean tag of those who wait does. What is given back to one of them moves that mean back; the
 // virtual time then stands still for as long (queueClass.lead), or who comes later would wait for what nobody has had.
 //
+// What starts is not counted with what it says but with what calls that say so much are expected to use, and corrected at its end (Sheng et al.,
+// "Fairness in serving large language models", 2024, with a prediction). With what it says, all tags would be ahead by what is in flight
+// and will not be used, and whoever begins to wait meanwhile would wait for that: a tenant with one call at a time each time anew.
+//
 // Tags wrap around; only their differences count.
 type queueClass struct {
 	n              int
@@ -139,7 +143,8 @@ type queueClass struct {
 	now            int64      // virtual time
 	lead           int64      // by how much it is ahead, because of charges that were given back; >= 0
 	ties           uint64
-	weight         int64 // of the lines that wait
+	weight         int64   // of the lines that wait
+	said, used     float32 // by calls that ended, of late; used is no more than was said
 	lines          map[string]*queueLine
 	last           *queueLine // the line looked up last; in lines
 	active         indexHeap[queueLine]
@@ -158,17 +163,38 @@ func (c *queueClass) find(tenant string) *queueLine {
 	return c.lines[tenant]
 }
 
+// usedGain is the weight of a call in what is expected of those after it.
+const usedGain = 1. / 64
+
+// learn learns what a call used that was said to cost so much. A call that uses more does not make up for those that use less.
+func (c *queueClass) learn(said, used int64) {
+	c.said += float32(said) - usedGain*c.said
+	c.used += float32(min(said, used)) - usedGain*c.used
+}
+
+// expected returns what a call is expected to use that says that it costs so much (>= 1): no more than those before it, which count for 64 at the most,
+// used together, or the virtual time would run far ahead for one that says anything. Where none has told what it used, it is all.
+func (c *queueClass) expected(cost int64) int64 {
+	if cost == 1 || c.said == 0 {
+		return cost
+	}
+	return max(1, int64(min(float64(cost)*float64(c.used)/float64(c.said)+0.5, float64(c.used))))
+}
+
 // enlist counts l among the lines that wait.
 func (c *queueClass) enlist(l *queueLine) {
 	if l.idleAt == 0 {
-		l.begin(c.now) // whatever it had is long past
-	} else if c.idle.remove(&l.idleAt); after(c.now, l.tag) {
-		l.begin(c.now)
+		l.begin(c.at()) // whatever it had is long past
+	} else if c.idle.remove(&l.idleAt); after(c.at(), l.tag) {
+		l.begin(c.at())
 	}
 	c.ties++
 	c.active.add(l, &l.activeAt, l.tag, c.ties)
 	c.weight += l.weight
 }
+
+// at is where who comes now begins: at the virtual time, less what was given back since it came there.
+func (c *queueClass) at() int64 { return c.now - c.lead }
 
 // begin has l, which owes nothing, begin at the virtual time.
 func (l *queueLine) begin(now int64) { l.tag, l.floor = now, now }
@@ -182,7 +208,7 @@ func (c *queueClass) retag(l *queueLine, tag int64) {
 
 // started moves the tag of l and the virtual time, because one of l starts.
 func (c *queueClass) started(l *queueLine, cost int64) {
-	run := c.now - c.lead
+	run := c.at()
 	if cost == 1 && c.weight == l.weight {
 		run += l.step // the same, without a division
 	} else {

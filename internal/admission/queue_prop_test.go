@@ -9,7 +9,7 @@ import (
 )
 
 // slowQueue is the obvious queue: a slice of all waiters, scanned for every question. What it remembers of
-// tenants it never forgets before nobody of the class waits.
+// tenants it forgets when they owe nothing, and when nobody of the class waits.
 type slowQueue struct {
 	cfg    QueueConfig
 	items  []*queueItem // in the order in which they asked
@@ -60,12 +60,12 @@ func (s *slowQueue) retag(class uint8, tenant string, tag int64) {
 
 // known returns the tag of a tenant that does not wait. Who owes nothing begins anew.
 func (s *slowQueue) known(class uint8, tenant string) int64 {
-	if tag, ok := s.tag[class][tenant]; ok && tag > s.now[class] {
+	if tag, ok := s.tag[class][tenant]; ok && tag > s.run[class] {
 		return tag
 	}
-	s.retag(class, tenant, s.now[class])
-	s.floor[class][tenant] = s.now[class]
-	return s.now[class]
+	s.retag(class, tenant, s.run[class])
+	s.floor[class][tenant] = s.run[class]
+	return s.run[class]
 }
 
 // weights returns the sum of the weights of those of a class who wait.
@@ -93,6 +93,16 @@ func (s *slowQueue) remove(it *queueItem) {
 	if len(s.inClass(it.Priority)) == 0 {
 		s.tag[it.Priority], s.ties[it.Priority] = nil, nil
 	}
+	s.forget(it.Priority)
+}
+
+// forget drops the tenants of a class that do not wait and owe nothing.
+func (s *slowQueue) forget(class uint8) {
+	for tenant, tag := range s.tag[class] {
+		if tag <= s.run[class] && len(s.of(class, tenant)) == 0 {
+			delete(s.tag[class], tenant)
+		}
+	}
 }
 
 func (s *slowQueue) start(it *queueItem) {
@@ -119,7 +129,7 @@ func (s *slowQueue) charge(tenant string, class uint8, tokens int64) {
 	if waits {
 		s.run[class] = min(s.now[class], s.run[class]-(was-tag)*s.weight(tenant)/s.weights(class))
 	}
-	if !waits && tag <= s.now[class] {
+	if !waits && tag <= s.run[class] {
 		delete(s.tag[class], tenant)
 		return
 	}
@@ -142,8 +152,8 @@ func (s *slowQueue) next(now time.Duration, from uint8) *queueItem {
 		if len(w) == 0 || s.cfg.Aging == 0 {
 			continue
 		}
-		rise := int((now - w[0].Since) / s.cfg.Aging)
-		if now >= w[0].Since && c+rise >= highest && s.turn[c] < s.turn[best] {
+		rise := int64((now - w[0].Since) / s.cfg.Aging)
+		if now >= w[0].Since && int64(c)+rise >= int64(highest) && s.turn[c] < s.turn[best] {
 			best = c
 		}
 	}
@@ -293,6 +303,9 @@ func TestQueueEqualsSlow(t *testing.T) {
 				n := rapid.Int64Range(-1000, 1000).Draw(t, "tokens")
 				q.charge(tenant, class, n)
 				slow.charge(tenant, class, n)
+			},
+			"learn": func(t *rapid.T) { // Cost then says what a start was charged, to both
+				q.learn(classes.Draw(t, "class"), costs.Draw(t, "said"), costs.Draw(t, "used"))
 			},
 			"time": func(t *rapid.T) {
 				now = max(0, now+time.Duration(rapid.Int64Range(-int64(5*time.Second), int64(20*time.Second)).Draw(t, "step")))

@@ -115,6 +115,8 @@ type reserved struct {
 	tenant   string
 	priority uint8
 	cost     int64 // that fairness counted
+	said     int64
+	under    *QueueConfig // with whose weights
 	next     *reserved
 }
 
@@ -123,15 +125,19 @@ type Charge struct {
 	tenant   string
 	priority uint8
 	cost     int64
+	under    *QueueConfig
 }
 
 // Charge returns what the start of w, which is Granted, counts against its tenant, if there are others.
 func (w *Waiter) Charge() Charge {
-	if !w.charged || w.reserved != nil {
+	if w.charged == nil || w.reserved != nil {
 		return Charge{}
 	}
-	return Charge{w.Tenant, w.Priority, w.cost()}
+	return Charge{w.Tenant, w.Priority, w.cost(), w.charged}
 }
+
+// Said returns what the call of w, which has asked, was said or estimated to cost.
+func (w *Waiter) Said() int64 { return max(1, w.expected.Input+w.expected.Output) }
 
 // Waiter is one caller that asks for a place. Its owner fills Call.Tokens, Call.Class, Output, Tenant,
 // Priority, Retry and GiveUp before it asks; the Core fills the rest. A Waiter may be used again after
@@ -148,8 +154,8 @@ type Waiter struct {
 	// configuration, when it is a budget.
 	Why    Why
 	inLine bool // of the plainLine
-	// charged says that its start counts against its tenant, and that there are others of its class.
-	charged bool
+	// charged is with whose weights its start counts against its tenant; nil when there are no others of its class.
+	charged *QueueConfig
 	Grant
 	queueItem
 

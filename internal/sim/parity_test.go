@@ -222,7 +222,7 @@ func history(seed uint64) []sim.Arrival {
 		case 1:
 			a.Outcome = adaptive.Outcome{
 				Class: feedback.Throttled, Scope: feedback.ScopeUnknown,
-				HasRetryAfter: true, RetryAfter: time.Duration(rng.IntN(3e9)),
+				HasRetryAfter: true, RetryAfter: time.Duration(rng.Int64N(3e9)),
 			}
 		case 2:
 			a.Outcome = adaptive.Outcome{Class: feedback.Overloaded}

@@ -95,7 +95,7 @@ func (p *pool) acquire(now time.Duration, w *admission.Waiter) {
 	if p.waiting == 0 && p.mayUse(w.Priority) {
 		k, missed := p.try(now, w)
 		if k >= 0 {
-			p.granted(w, k, max(0, w.Call.Tokens))
+			p.granted(w, k, 0)
 			return
 		}
 		m = missed
@@ -187,12 +187,16 @@ func (p *pool) abandon(now time.Duration, w *admission.Waiter) {
 // its guard learns of it.
 func (p *pool) released(now time.Duration, k int, w *admission.Waiter, cost int64, o *adaptive.Outcome, revoked bool) {
 	p.judge(now, &p.lanes[k], w, o, revoked)
-	if len(p.cfg.Budgets.Limits) == 0 && (p.waiting == 0 || cost == 0) {
+	said := w.Call.Tokens
+	if cost > 0 {
+		said = w.Said()
+	}
+	if len(p.cfg.Budgets.Limits) == 0 && (p.waiting == 0 || said <= 0) {
 		return
 	}
 	u := feedback.Usage{Known: o.InputTokens > 0 || o.OutputTokens > 0, Input: o.InputTokens, Output: o.OutputTokens, CachedInput: o.CachedTokens}
-	if cost > 0 {
-		p.room.Charge(w.Tenant, w.Priority, cost, u)
+	if said > 0 {
+		p.room.Charge(w.Tenant, w.Priority, said, cost, u, o.Class == feedback.OK)
 	}
 	if o.Class == feedback.OK {
 		p.room.Learn(w.Call.Class, u)

@@ -152,7 +152,7 @@ func (s *source) next(r *run, client int, q *request) bool {
 // place gives a request a replica that is there.
 func (s *source) place(r *run, q *request, bits uint64) {
 	if n := len(r.present); n > 1 {
-		q.rep = r.present[int(bits>>32)%n]
+		q.rep = r.present[bits>>32%uint64(n)]
 	} else if n == 1 {
 		q.rep = r.present[0]
 	}

@@ -216,6 +216,7 @@ func TestErrorsRepeatOnlyWhatDoesNoHarm(t *testing.T) {
 		{"calm", errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), 1, 2},
 		{"calm for all", errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=ENHANCE_YOUR_CALM, debug=""`), 1, 2},
 		{"a quote", errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="stream error: stream ID 1; REFUSED_STREAM"`), 1, 2},
+		{"before the stream", errors.New("http2: Transport received Server's graceful shutdown GOAWAY"), 2, 2},
 		{"the stream refused", errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer"), 2, 2},
 		{"nobody listens", &net.OpError{Op: "dial", Net: "tcp", Err: refused}, 2, 2},
 		{"no proxy listens", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: refused}, 2, 2},

@@ -69,6 +69,9 @@ type Transport struct {
 // http.DefaultTransport sends no pings over HTTP/2. A connection whose other end is gone without a word takes one request after
 // another to its deadline then, which counts against the upstream: as many as it may have streams (100 and more), or until the kernel
 // gives it up after some 15 minutes. A base with HTTP2.SendPingTimeout finds out by itself.
+//
+// Over HTTP/2 an http.Transport itself sends a request again that was reset with PROTOCOL_ERROR and may have been done, on one connection after the
+// other, at once, until the request's context ends. It cannot when the request has a body and no GetBody, but then nothing is sent again here either.
 func New(base http.RoundTripper, guard *limiter.Guard, cfg Config) *Transport {
 	if guard == nil {
 		panic("httplimit: New with a nil guard")

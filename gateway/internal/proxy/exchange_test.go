@@ -17,6 +17,7 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -255,7 +256,7 @@ func guarded(t *testing.T, f sender) target {
 	t.Cleanup(guard.Close)
 	base := &http.Transport{}
 	base.RegisterProtocol("test", f)
-	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, classes: &classes{}, sender: httplimit.New(&wire{base}, guard, httplimit.Config{})}}
+	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, classes: &classes{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
 }
 
 // answer returns an answer without a body.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type out struct {
 	dialect dialect.Dialect
 	stall   time.Duration // how long the caller may take nothing
 	armed   time.Time     // when the deadline of writes was set last
+	old     bool          // the caller speaks HTTP/1.0
 	perCall bool          // the deadline ends the call, not a write, as over HTTP/2; so it is there while something is written only
 	told    bool          // the caller was told that a stream was cut
 	frame   bool          // what was written of a stream may end within a frame
@@ -53,7 +55,7 @@ func (o *out) noted(h http.Header) {
 
 // newOut returns an out for the writer of a request's answer, that keeps a caller alive who waits for a stream, when every is positive.
 func newOut(w http.ResponseWriter, r *http.Request, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
-	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, perCall: r.ProtoMajor > 1}
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, perCall: r.ProtoMajor > 1, old: !r.ProtoAtLeast(1, 1)}
 	if every > 0 {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -185,16 +187,24 @@ func (o *out) answer(resp *http.Response) error {
 	}
 	o.status = resp.StatusCode
 	o.w.WriteHeader(resp.StatusCode)
+	body := io.Reader(resp.Body)
+	if resp.Body != http.NoBody {
+		h := &head{Reader: body, out: o}
+		h.timer = time.AfterFunc(headAlone, h.send)
+		defer h.come()
+		body = h
+	}
 	plain := stream && resp.Header.Get("Content-Encoding") == ""
 	var err error
 	switch {
 	case plain:
-		err = o.events(resp.Body)
+		err = o.events(body)
 	default:
-		err = o.bytes(resp.Body, resp.ContentLength < 0)
+		err = o.bytes(body, resp.ContentLength < 0)
 	}
 	if err == nil {
 		if len(resp.Trailer) > 0 {
+			o.arm()
 			_ = o.flush() // makes the body chunked, so that it can have a trailer
 		}
 		for k, vs := range resp.Trailer {
@@ -207,6 +217,66 @@ func (o *out) answer(resp *http.Response) error {
 		}
 	}
 	return o.cut(err, plain)
+}
+
+// headAlone is how long the header of an answer waits for the beginning of its body, to be sent with it.
+const headAlone = 50 * time.Millisecond
+
+// head is the body of an answer whose header is sent without it when it does not come soon: some upstreams say at once that they will answer,
+// and the caller, or a proxy before it, waits for a header no longer than for a body.
+type head struct {
+	io.Reader
+	out   *out
+	timer *time.Timer // that calls send; for the reader alone
+	came  bool        // what follows is the reader's; with out's lock
+}
+
+// Read reads from the body.
+func (h *head) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	h.come()
+	return n, err
+}
+
+// come says that something of the body has come, or its end. It is called by whoever has the writer, and keeps it from being used here.
+func (h *head) come() {
+	if h.timer == nil {
+		return
+	}
+	h.timer.Stop()
+	h.timer = nil
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	h.came = true
+}
+
+// send sends the header.
+func (h *head) send() {
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	if !h.came {
+		h.out.arm()
+		_ = h.out.flush() // who writes the body finds out
+	}
+}
+
+// abort breaks the connection of a caller who must not take what came for the whole. It gets what came, so that it knows that its call was made.
+func (o *out) abort() {
+	o.arm()
+	_ = o.flush()
+	if o.old && len(o.w.Header()["Content-Length"]) == 0 {
+		// The end of a connection is the end of such an answer, so it has to be another one (RFC 9112, 8).
+		if conn, _, err := o.rc.Hijack(); err == nil {
+			if s, ok := conn.(interface{ NetConn() net.Conn }); ok { // without the alert of an end
+				conn = s.NetConn()
+			}
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0)
+			}
+			_ = conn.Close()
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // cut tells the caller of a stream that it is not complete, where that can be told.

@@ -30,6 +30,7 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
 	"github.com/flyball-go/flyball/gateway/internal/trace"
+	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -147,12 +148,12 @@ func (p *Proxy) Use(s *settings.Settings) error {
 
 // transport is what calls to an upstream are sent with, and the limit that it was made for.
 type transport struct {
-	*http.Transport
+	*once.Transport
 	limit int
 }
 
 // transport returns the transport of an upstream; the same one for as long as its limit is.
-func (p *Proxy) transport(name string, limit int) *http.Transport {
+func (p *Proxy) transport(name string, limit int) *once.Transport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t, ok := p.transports[name]
@@ -543,7 +544,7 @@ func (c *call) run() {
 		c.rec.Err = err
 		var up *upstreamError
 		if errors.As(err, &up) && !c.out.told {
-			panic(http.ErrAbortHandler) // the caller must not take what came for the whole
+			c.out.abort()
 		}
 	}
 }
@@ -680,7 +681,7 @@ func (j *job) newRequest(t *turn, to *target) *http.Request {
 	default:
 		setBody(req, j.body)
 	}
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.reached.Store(true) }}
+	trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { t.connected(got.Conn) }}
 	if j.early != nil {
 		trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
 			j.early(code, http.Header(h))

@@ -219,7 +219,7 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		c.rec.Err = err
 		var up *upstreamError
 		if errors.As(err, &up) && !c.out.told {
-			panic(http.ErrAbortHandler)
+			c.out.abort()
 		}
 	}
 	return false

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +25,8 @@ type turn struct {
 	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
 	sent    atomic.Int32
 	refused atomic.Bool
-	reached atomic.Bool // the last one got a connection
+	reached atomic.Bool  // the last one got a connection
+	conns   atomic.Int32 // how many it got
 
 	mu    sync.Mutex
 	first time.Time     // when the first was sent
@@ -165,11 +168,27 @@ func (t *turn) sending() error {
 	}
 	t.refused.Store(false)
 	t.reached.Store(false)
+	t.conns.Store(0)
 	if !t.until.Equal(t.all) {
 		t.until = t.all
 		t.timer.Reset(time.Until(t.all))
 	}
 	return nil
+}
+
+// mostConns is how many connections over HTTP/2 one request may get.
+const mostConns = 8
+
+// errResets is why a call ended that got no answer on any of them.
+var errResets = errors.New("it reset the request, or ended the connection, each time that it was sent")
+
+// connected says that what was to be sent got a connection. Over HTTP/2 net/http sends a request without a body on the next one, at once, when it is
+// reset or the connection ends, for as long as the call has time.
+func (t *turn) connected(conn net.Conn) {
+	t.reached.Store(true)
+	if c, ok := conn.(*tls.Conn); t.conns.Add(1) > mostConns && ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+		t.cancel(errResets)
+	}
 }
 
 // firstSent returns when the first request was sent.

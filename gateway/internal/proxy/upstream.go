@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -40,7 +42,7 @@ type Limits interface {
 var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
 
 // newUpstream returns the upstream that u says, with a transport and classes that may be kept from before.
-func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *http.Transport, kept *classes) (*upstream, error) {
+func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *once.Transport, kept *classes) (*upstream, error) {
 	at, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: upstream %s: %w", u.Name, err)
@@ -50,7 +52,7 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
 		n.version = last
 	}
-	w := &wire{base: base}
+	w := &wire{base: base, plain: countsTokens(u.Budget)}
 	cfg := httplimit.Config{Provider: u.Provider, Rules: rules, Request: request}
 	if len(u.Keys.Sources) > 0 {
 		if n.pool, err = limits.Pool(u.Name); err != nil {
@@ -70,6 +72,13 @@ func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *
 	return n, nil
 }
 
+// countsTokens reports whether a budget has a limit of tokens.
+func countsTokens(b *limiter.Budget) bool {
+	return b != nil && slices.ContainsFunc(b.Limits, func(l limiter.BudgetLimit) bool {
+		return l.Kind == feedback.ScopeTokens || l.Kind == feedback.ScopeInputTokens || l.Kind == feedback.ScopeOutputTokens
+	})
+}
+
 // isGoogle reports whether an upstream takes keys in the query as well, as all of Google's hosts do, whichever field its own keys go into: those
 // of its API in OpenAI's form are bearer tokens.
 func isGoogle(u config.Upstream, host string) bool {
@@ -86,7 +95,7 @@ func request(req *http.Request) limiter.Request {
 }
 
 // newTransport returns the transport for an upstream that may have as many calls in flight as limit.
-func newTransport(limit int) *http.Transport {
+func newTransport(limit int) *once.Transport {
 	t := &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: dial,
@@ -104,7 +113,7 @@ func newTransport(limit int) *http.Transport {
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	t.Protocols = p
-	return t
+	return &once.Transport{Transport: t}
 }
 
 // join puts the rest of a request's path after the upstream's base. A version that the base ends in is not repeated: some

@@ -2,16 +2,21 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/flyball-go/flyball/internal/once"
 )
 
 // wire is what the guard sends with: it says when a request leaves, and ends answers that stall.
 type wire struct {
-	base *http.Transport
+	base *once.Transport
+	// plain has answers come without an encoding, in which the tokens that a call used cannot be read.
+	plain bool
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -26,7 +31,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		stall = t.stall
-		if t.plain.Load() && req.Header.Get("Accept-Encoding") != "" {
+		if (w.plain || t.plain.Load()) && req.Header.Get("Accept-Encoding") != "" {
 			c := *req
 			c.Header = req.Header.Clone()
 			c.Header.Set("Accept-Encoding", "identity")
@@ -34,8 +39,13 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := w.base.RoundTrip(req)
-	if t != nil && err != nil && unreachable(err, t) {
-		t.noWay()
+	if t != nil && err != nil {
+		if context.Cause(t.Context) == errResets {
+			err = errResets
+		}
+		if unreachable(err, t) {
+			t.noWay()
+		}
 	}
 	if t != nil && err == nil {
 		switch resp.StatusCode {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -486,5 +487,33 @@ func TestFallbackWithoutConnection(t *testing.T) {
 	resp := post(t, client(t), g.url+"/chat/completions", chat)
 	if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, "broke off before it answered") || strings.Contains(body, "cannot be reached") {
 		t.Errorf("a call that was cut: %s %s, want 502 and what happened", resp.Status, body)
+	}
+}
+
+// A budget of tokens counts what an answer used, also when its caller takes it compressed, as SDKs do: it is asked for without. 2,000 tokens were
+// counted for each such call, whatever it used.
+func TestBudgetOfTokensOfCompressedAnswers(t *testing.T) {
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", r.Header.Get("Accept-Encoding"))
+		if r.Header.Get("Accept-Encoding") != "gzip" {
+			ok(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, answered)
+		_ = z.Close()
+	})
+	for kind, want := range map[string]struct {
+		left     int64
+		encoding string
+	}{"tokens": {99_996, "identity"}, "requests": {99_999, "gzip"}} {
+		g := start(t, table(s, "[[upstream.up.budget.limit]]\nkind = '"+kind+"'\nlimit = 100000\nper = '8784h'"))
+		resp := post(t, client(t), g.url+"/up/chat/completions", chat, "Accept-Encoding", "gzip")
+		_ = read(t, resp)
+		g.idle()
+		if left := g.proxy.Upstreams()[0].Guards[0].Explain(0).Budgets[0].Left; left != want.left || resp.Header.Get("Content-Encoding") != want.encoding {
+			t.Errorf("of 100000 %s there are %d left, want %d; the answer has the encoding %q, want %q", kind, left, want.left, resp.Header.Get("Content-Encoding"), want.encoding)
+		}
 	}
 }

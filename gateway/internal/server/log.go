@@ -168,3 +168,13 @@ func (l serverLog) Write(p []byte) (int, error) {
 	l.log.Log(context.Background(), level, string(bytes.TrimSpace(p)))
 	return len(p), nil
 }
+
+// libraryLog is for what the standard library says of upstreams by package log. It quotes what an upstream sent, which is somebody's answer.
+type libraryLog struct{ log *slog.Logger }
+
+// Write takes a line.
+func (l libraryLog) Write(p []byte) (int, error) {
+	said, _, _ := bytes.Cut(bytes.TrimSpace(p), []byte(" starting with "))
+	l.log.Warn(string(said))
+	return len(p), nil
+}

@@ -3,9 +3,13 @@ package server
 import (
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/flyball-go/flyball/internal/once/oncetest"
 )
 
 // raw starts an upstream that sends each caller these bytes, and closes the connection: an answer with a length has to say so, or the next call
@@ -119,5 +123,54 @@ func TestStreamThatEndsWithItsConnection(t *testing.T) {
 			}
 		}
 		g.idle()
+	}
+}
+
+// What an upstream resets over HTTP/2 may have been done, and is paid for each time that it is sent: a POST once, and a GET not for as long as the
+// call may wait. Both were sent on one connection after the other, hundreds a second.
+func TestRequestsThatAreReset(t *testing.T) {
+	checkGoroutines(t)
+	for method, want := range map[string]int32{"POST": 1, "GET": 8} {
+		s, sent := oncetest.Upstream(t, oncetest.Reset)
+		g := start(t, table(s, "[guard.retry]\nmax_attempts = 1"))
+		g.proxy.Trust(s.Certificate())
+		body := io.Reader(http.NoBody)
+		if method == "POST" {
+			body = strings.NewReader(chat)
+		}
+		req, _ := http.NewRequestWithContext(t.Context(), method, g.url+"/up/x", body)
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, "may have done the call") || sent.Load() != want {
+			t.Errorf("%s is sent %d times, want %d, and answered with %s %s", method, sent.Load(), want, resp.Status, body)
+		}
+		g.idle()
+	}
+}
+
+// What the standard library says of an upstream goes to the gateway's log, and not what the upstream sent: its answers are not for the log.
+func TestLogOfTheStandardLibrary(t *testing.T) {
+	flags := log.Flags()
+	defer func() { log.SetFlags(flags); log.SetOutput(os.Stderr) }()
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\nsomebody's answer")
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	g := start(t, table(s, ""))
+	g.TakeLog()
+	_ = read(t, post(t, client(t), g.url+"/up/x", chat))
+	eventually(t, "the log says it", func() bool {
+		return strings.Contains(g.logged(), `"msg":"Unsolicited response received on idle HTTP channel"}`)
+	})
+	if said := g.logged(); strings.Contains(said, "somebody") {
+		t.Errorf("the log has the answer: %s", said)
 	}
 }

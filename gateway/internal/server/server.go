@@ -251,6 +251,12 @@ func (s *Server) AdminAddr() string {
 // Demonstration reports whether calls are answered by the gateway itself.
 func (s *Server) Demonstration() bool { return s.demo != nil }
 
+// TakeLog has what is said by package log go to the gateway's log.
+func (s *Server) TakeLog() {
+	log.SetFlags(0)
+	log.SetOutput(libraryLog{s.log})
+}
+
 // Log returns the gateway's log.
 func (s *Server) Log() *slog.Logger { return s.log }
 

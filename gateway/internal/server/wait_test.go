@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -470,4 +471,60 @@ func TestBounds(t *testing.T) {
 	if _ = read(t, resp); resp.StatusCode != 431 {
 		t.Errorf("a long header: %s", resp.Status)
 	}
+}
+
+// The header of an answer is not kept until its body begins: an upstream with a queue of its own sends it at once, and who calls waits for a header
+// no longer than for an answer. It came with the first byte of the body.
+func TestHeaderComesBeforeTheBody(t *testing.T) {
+	checkGoroutines(t)
+	for name, caller := range map[string]func(*testing.T) *http.Client{"HTTP/1": client, "HTTP/2": h2c} {
+		for _, body := range []string{chatStream, strings.Replace(chatStream, "{", `{"temperature":0,`, 1)} { // alone, and shared
+			begin := make(chan bool)
+			s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadAll(r.Body)
+				w.Header().Set("Content-Type", "text/event-stream")
+				w.(http.Flusher).Flush()
+				<-begin
+				_, _ = io.WriteString(w, "data: [DONE]\n\n")
+			})
+			g := start(t, table(s, ""))
+			release := sync.OnceFunc(func() { close(begin) })
+			late := time.AfterFunc(5*time.Second, release)
+			resp := post(t, caller(t), g.url+"/up/chat/completions", body)
+			if !late.Stop() {
+				t.Errorf("%s: the caller waits for the header of %s until the body begins", name, body)
+			}
+			release()
+			if got := read(t, resp); got != "data: [DONE]\n\n" || resp.Header.Get("Content-Type") != "text/event-stream" {
+				t.Errorf("%s: %q, %v", name, got, resp.Header)
+			}
+			g.idle()
+		}
+	}
+}
+
+// The end of its connection is all that tells a caller over HTTP/1.0, as nginx is to those behind it, how long an answer without a length is. One that
+// was cut ends with a reset, and not like a whole one.
+func TestCutAnswerOverHTTP10(t *testing.T) {
+	g := start(t, raw(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n"))
+	for _, body := range []string{chat, strings.Replace(chat, "{", `{"temperature":0,`, 1)} { // alone, and shared
+		conn := dial(t, g.Addr())
+		fmt.Fprintf(conn, "POST /up/chat/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		if got, err := io.ReadAll(conn); err == nil {
+			t.Errorf("the caller takes %q for the whole", got)
+		}
+	}
+	g.idle()
+}
+
+// An answer that is cut begins all the same: who gets nothing of it at all may take it that nothing was done, and call again.
+func TestCutAnswerBegins(t *testing.T) {
+	g := start(t, raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"))
+	resp := post(t, client(t), g.url+"/up/x", chat)
+	got, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err == nil || string(got) != "hello" {
+		t.Errorf("%q, %v; want what came, and an error", got, err)
+	}
+	g.idle()
 }
