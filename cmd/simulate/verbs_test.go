@@ -479,7 +479,7 @@ func TestLastSeed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "suite.toml"), []byte("name = \"a\"\nassert = [\"small.toml: goodput >= 1%\"]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range []string{"assert suite.toml", "replay trace.jsonl", "leaderboard --controllers none", "run small.toml"} {
+	for _, args := range []string{"assert suite.toml", "replay trace.jsonl", "leaderboard --controllers none", "run small.toml", "tune --points 1 small.toml"} {
 		_, stderr, code := in(t, dir, "", append(strings.Fields(args), "--seed", "18446744073709551615")...)
 		if code != exitMisuse || !strings.Contains(stderr, "--seed is 18446744073709551615, must be at most 9223372036854775808") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr)
