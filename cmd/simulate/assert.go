@@ -165,9 +165,17 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 			}
 		}
 	}
+	var against []report.Scenario // of the baseline, what is compared with
 	if needs && baseline != nil && !c.Bool("update") {
+		compared := map[string]bool{}
+		for i := range su.Bounds {
+			for _, name := range where[i] {
+				compared[name] = compared[name] || su.Bounds[i].Versus == suite.BaselineName
+			}
+		}
+		against = slices.DeleteFunc(slices.Clone(baseline.Scenarios), func(sc report.Scenario) bool { return !compared[sc.Name] })
 		for _, sc := range scs {
-			for _, was := range baseline.Scenarios {
+			for _, was := range against {
 				if was.Name == sc.Name && was.Duration != sc.World.Duration {
 					s.fail(fmt.Errorf("the baseline %s has %s for %v, and here it lasts %v: they cannot be compared; make it anew with --update", baselinePath, sc.Name, was.Duration, sc.World.Duration))
 				}
@@ -244,14 +252,12 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		}
 	}
 	progress.clear()
-	if needs && baseline != nil && !c.Bool("update") {
-		for i := range a.report.Scenarios {
-			now := &a.report.Scenarios[i]
-			for k := range baseline.Scenarios {
-				if was := &baseline.Scenarios[k]; was.Name == now.Name {
-					if err := report.SameWorld(was, now); err != nil {
-						return misuse(fmt.Errorf("the baseline %s: scenario %s: %w; make it anew with --update", baselinePath, now.Name, err))
-					}
+	for i := range against {
+		was := &against[i]
+		for k := range a.report.Scenarios {
+			if now := &a.report.Scenarios[k]; now.Name == was.Name {
+				if err := report.SameWorld(was, now); err != nil {
+					return misuse(fmt.Errorf("the baseline %s: scenario %s: %w; make it anew with --update", baselinePath, now.Name, err))
 				}
 			}
 		}

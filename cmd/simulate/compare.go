@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,7 +33,7 @@ func (e *env) compareCommand() *cli.Command {
 		Name: "compare", Usage: "say whether B is better than A: better, worse, equivalent or inconclusive in each scenario",
 		ArgsUsage: "A B", Flags: flags, Action: e.compareAction, OnUsageError: usageError,
 		Description: `A and B are each a controller (gcl-aimd, fixed-12, ours), a configuration (a file that ends in .toml: ours with its parameters), or a
-report (a file that ends in .json, from simulate run --json: its runs are taken as they are, with their seeds). Both meet the same seeds.
+report (a file that ends in .json, from simulate run --json: its runs are taken as they are, with all their seeds, or those of --seed and --seeds). Both meet the same seeds.
 
 Examples:
    simulate compare gcl-aimd ours
@@ -47,6 +48,8 @@ type side struct {
 	subject *lab.Subject   // of one that is run
 	report  *report.Report // of one that was read
 }
+
+var errNoSeed = errors.New("the two have no seed in common: compare what was run with the same --seed")
 
 func (e *env) compareAction(c *cli.Context) error {
 	s := e.newSetup(c)
@@ -80,6 +83,11 @@ func (e *env) compareAction(c *cli.Context) error {
 	if err := s.err(); err != nil {
 		return err
 	}
+	if c.IsSet("seed") || c.IsSet("seeds") && !seeds.Auto {
+		for _, o := range sides {
+			o.only(seeds)
+		}
+	}
 	if len(subjects) == 1 { // the other one has the seeds that it has
 		scs = slices.DeleteFunc(scs, func(sc *scenario.Scenario) bool {
 			return !slices.ContainsFunc(sides, func(o side) bool {
@@ -91,6 +99,9 @@ func (e *env) compareAction(c *cli.Context) error {
 			if o.report != nil {
 				seeds.First, seeds.N = o.report.Seed, o.report.Seeds
 			}
+		}
+		if seeds.N == 0 {
+			return misuse(errNoSeed)
 		}
 	}
 	var parts []*report.Report
@@ -124,7 +135,7 @@ func (e *env) compareAction(c *cli.Context) error {
 		return misuse(errors.New("the two have no scenario in common: compare what was run in the same scenarios"))
 	}
 	if runErr == nil && !slices.ContainsFunc(contrast.Scenarios, func(s report.ContrastScenario) bool { return s.Pairs > 0 }) {
-		return misuse(errors.New("the two have no seed in common: compare what was run with the same --seed"))
+		return misuse(errNoSeed)
 	}
 	err = e.write(func(w io.Writer) error {
 		switch {
@@ -153,6 +164,36 @@ func (e *env) compareAction(c *cli.Context) error {
 		e.exit(err) // an interruption has the last word
 	}
 	return runErr
+}
+
+// only leaves of a report what was run with some seeds.
+func (o *side) only(seeds lab.Seeds) {
+	r := o.report
+	if r == nil {
+		return
+	}
+	other := func(s report.SeedSummary) bool { return s.Seed < seeds.First || s.Seed-seeds.First >= uint64(seeds.N) }
+	first, last := uint64(math.MaxUint64), uint64(0)
+	for i := range r.Scenarios {
+		for k := range r.Scenarios[i].Runs {
+			run := &r.Scenarios[i].Runs[k]
+			if slices.ContainsFunc(run.PerSeed, other) { // the bands are those of all
+				run.Low, run.High = report.Series{}, report.Series{}
+			}
+			if len(run.PerSeed) > 0 && other(run.PerSeed[0]) { // whose these are
+				run.Series, run.Decisions = report.Series{}, nil
+			}
+			run.PerSeed = slices.DeleteFunc(run.PerSeed, other)
+			run.Summary = report.MergeSeeds(run.PerSeed)
+			if n := len(run.PerSeed); n > 0 {
+				first, last = min(first, run.PerSeed[0].Seed), max(last, run.PerSeed[n-1].Seed)
+			}
+		}
+	}
+	r.Seed, r.Seeds = first, 0
+	if first <= last {
+		r.Seeds = int(last - first + 1)
+	}
 }
 
 // sideNames names two sides: by their words, and apart.
@@ -195,6 +236,10 @@ func (s *setup) side(word, name string) side {
 			run := sc.Runs[k]
 			run.Controller, run.Ours = name, false
 			sc.Runs = []report.Run{run}
+		}
+		if len(r.Scenarios) > 0 && !slices.ContainsFunc(r.Scenarios, func(sc report.Scenario) bool { return len(sc.Runs[0].PerSeed) > 0 }) {
+			s.fail(fmt.Errorf("%s was not run with seeds, as simulate run does and simulate load does not: nothing tells what is chance", word))
+			return side{}
 		}
 		return side{name: name, report: r}
 	case strings.HasSuffix(word, ".toml"):

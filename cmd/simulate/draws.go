@@ -165,7 +165,7 @@ func (e *env) writeDraws(c *cli.Context, p *scenario.DrawPlan, results []scenari
 		enc.SetIndent("", "  ")
 		return enc.Encode(struct {
 			Worlds  string                `json:"worlds"`
-			Seed    uint64                `json:"seed"`
+			Seed    uint64                `json:"seed,string"` // it may not fit a double
 			First   int                   `json:"first"`
 			N       int                   `json:"n"`
 			Groups  []drawGroup           `json:"groups"`

@@ -180,23 +180,31 @@ func (e *env) record(c *cli.Context, target *url.URL, out string) error {
 		os.Remove(out)
 		return misuse(errors.New("no request came; nothing was written"))
 	}
-	if err := sorted(out); err != nil {
+	has, err := sorted(out)
+	if err != nil {
 		return internal(fmt.Errorf("the trace is complete, but could not be sorted: %w; read it with --sort", err))
 	}
 	fmt.Fprintf(e.stderr, "simulate: wrote %d requests to %s, %d of them refused; %d were cut off\n", rows, out, refused, cut)
+	if int64(has) < rows {
+		fmt.Fprintf(e.stderr, "simulate: %s was shortened meanwhile, and has %d of them\n", out, has)
+	}
 	return nil
 }
 
-// sorted sorts a recording by the instants at which requests came.
-func sorted(path string) error {
+// sorted sorts a recording by the instants at which requests came, and returns how many it has.
+func sorted(path string) (int, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	at, err := f.Stat()
+	if err == nil && at.Size() == 0 {
+		return 0, f.Close()
 	}
 	t, err := trace.Read(path, f, trace.Options{Format: trace.Flyball, Sort: true})
 	_ = f.Close()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return writeFile(path, func(w io.Writer) error { return trace.Write(w, t.Rows) })
+	return len(t.Rows), writeFile(path, func(w io.Writer) error { return trace.Write(w, t.Rows) })
 }

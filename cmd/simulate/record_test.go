@@ -115,6 +115,42 @@ func TestRecordOfMovedFile(t *testing.T) {
 	}
 }
 
+// A file that was shortened is sorted as it is, and what it has is told.
+func TestRecordOfShortenedFile(t *testing.T) {
+	upstream, _ := background(t, "serve", "--listen", "127.0.0.1:0")
+	for _, left := range []int{0, 1} {
+		log := filepath.Join(t.TempDir(), "trace.jsonl")
+		proxy, end := background(t, "record", "--to", upstream, "--listen", "127.0.0.1:0", "--out", log)
+		for i := range 2 + left {
+			resp, err := http.Get(proxy + "/v1/models")
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if i != 1 {
+				continue
+			}
+			for lines := 0; lines < 2; { // a line is written when its answer has ended
+				text, err := os.ReadFile(log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines = strings.Count(string(text), "\n")
+			}
+			if err := os.Truncate(log, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if errs, code := end(); code != exitOK || !strings.Contains(errs, "shortened meanwhile, and has "+strconv.Itoa(left)+" of them") {
+			t.Errorf("%d left: exit code %d, %s", left, code, errs)
+		}
+		if text, err := os.ReadFile(log); strings.Count(string(text), "\n") != left {
+			t.Errorf("%d left: the recording has %q, %v", left, text, err)
+		}
+	}
+}
+
 // A disk that is full is told of when it is, and not hours later.
 func TestRecordSaysThatItCannot(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "trace.jsonl"))

@@ -95,13 +95,19 @@ func parseAxis(text string) (axis, error) {
 				return low + u*(high-low)
 			}
 		}
-		for digits := 4; digits <= 17 && len(slices.Compact(a.values)) < n; digits++ { // as few as tell them apart
+		for digits := 4; digits <= 17; digits++ { // as few as change none by a hundredth of the way to the next one
 			a.values = make([]string, n)
+			near := true
 			for i := range n {
 				a.values[i] = tomlNumber(at(i), digits)
+				written, _ := strconv.ParseFloat(a.values[i], 64)
+				near = near && math.Abs(written-at(i)) <= 0.01*(at(min(i+1, n-1))-at(min(i, n-2)))
 			}
-			a.values[0], a.values[n-1] = tomlNumber(low, -1), tomlNumber(high, -1)
+			if near {
+				break
+			}
 		}
+		a.values[0], a.values[n-1] = tomlNumber(low, -1), tomlNumber(high, -1)
 		a.values = slices.Compact(a.values)
 		if low == math.Trunc(low) && high == math.Trunc(high) {
 			for i := range n {
@@ -157,7 +163,7 @@ func (a *axis) fit(s *setup, scenarios []string) {
 		probe.settings("")
 		probe.scenarios(scenarios)
 		s.stdin = probe.stdin
-		if err := probe.err(); err != nil && strings.Contains(err.Error(), a.key+" is "+v+", a number with a fraction") {
+		if err := probe.err(); err != nil && strings.Contains(err.Error(), ", a number with a fraction") {
 			a.values = a.whole
 		}
 		return
@@ -328,12 +334,13 @@ func (p *sweepPoint) summarize(decides report.Figure) {
 	}
 }
 
-// pareto marks the points that no other beats in both goodput and 429s.
+// pareto marks the points that no other beats in both goodput and 429s. One without a goodput is none.
 func pareto(points []*sweepPoint) {
 	for _, p := range points {
-		p.pareto = true
+		p.pareto = !math.IsNaN(p.figures["goodput"])
 		for _, q := range points {
-			g, r := q.figures["goodput"]-p.figures["goodput"], q.figures["rejected_per_ok"]-p.figures["rejected_per_ok"]
+			g := stats.Difference(p.figures["goodput"], q.figures["goodput"])
+			r := stats.Difference(p.figures["rejected_per_ok"], q.figures["rejected_per_ok"])
 			if g >= 0 && r <= 0 && (g > 0 || r < 0) {
 				p.pareto = false
 			}

@@ -115,6 +115,7 @@ func (e *env) tuneAction(c *cli.Context) error {
 			s.fail(fmt.Errorf("--%s is %d, must be %d to %d", f.name, n, f.low, f.top))
 		}
 	}
+	s.fail(checkSeed(c))
 	if v := c.Float64("min-effect"); !(v > 0) || v-v != 0 {
 		s.fail(fmt.Errorf("--min-effect is %v, must be more than 0", v))
 	}

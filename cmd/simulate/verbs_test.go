@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -273,6 +274,38 @@ func TestReportAgain(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "better in 1 (small)") {
 		t.Errorf("a report against a controller: exit code %d, %s", code, stdout)
 	}
+	// What came of a real server has no seeds.
+	load := report.Report{Seeds: 1, Scenarios: []report.Scenario{{Name: "server", Runs: []report.Run{{Controller: "ours", Summary: report.Summary{Seeds: 1}}}}}}
+	var data bytes.Buffer
+	if err := report.WriteJSON(&data, &load); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("load.json", data.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code = in(t, dir, "", "compare", "load.json", "load.json"); code != exitMisuse || !strings.Contains(stderr, "load.json was not run with seeds") {
+		t.Errorf("loads compared: exit code %d, %s", code, stderr)
+	}
+	// Of the four seeds of a report those are taken that are asked for, all if none are.
+	for _, c := range []struct {
+		args  string
+		pairs int
+	}{
+		{"1.json fixed-4", 4}, {"1.json 1.json", 4}, {"--seeds auto 1.json 1.json", 4}, {"--seeds 3 1.json fixed-4", 3}, {"--seed 3 fixed-4 1.json", 2}, {"--seed 2 --seeds 9 1.json 1.json", 3},
+		{"--seed 5 1.json fixed-4", 0}, {"--seed 5 1.json 1.json", 0},
+	} {
+		args := append([]string{"compare", "-q", "--json", "--scenarios", "small.toml", "--controller", "none"}, strings.Fields(c.args)...)
+		stdout, stderr, code := in(t, dir, "", args...)
+		var out struct {
+			Scenarios []struct{ Figures []struct{ Pairs int } }
+		}
+		_ = json.Unmarshal([]byte(stdout), &out)
+		switch {
+		case c.pairs == 0 && (code != exitMisuse || !strings.Contains(stderr, "no seed in common")),
+			c.pairs > 0 && (code != exitOK || len(out.Scenarios) != 1 || out.Scenarios[0].Figures[0].Pairs != c.pairs):
+			t.Errorf("%s: exit code %d, %s, %s", c.args, code, stderr, stdout)
+		}
+	}
 	for _, c := range []struct{ how, want string }{{"--seed 9", "no seed in common"}, {"--set upstream.concurrency.limit=1", "small: is not the same in both: with seed 1"}} {
 		args := append([]string{"run"}, strings.Fields(c.how)...)
 		args = append(args, "--json", "--html", "", "--seeds", "2", "--controllers", "fixed-4", "small.toml")
@@ -344,6 +377,27 @@ func TestBaseline(t *testing.T) {
 	}
 	if _, stderr, code := in(t, dir, "", "assert", "b-suite.toml"); code != exitMisuse || !strings.Contains(stderr, "has small for 1m0s, and here it lasts 20s") {
 		t.Errorf("with runs of another length: exit code %d, stderr %s", code, stderr)
+	}
+
+	// What no bound compares with the baseline may be another one.
+	text := "name = \"c\"\nseeds = 2\nbaseline = \"both.json\"\nassert = [\"small.toml none: goodput >= 1%\", \"rpm-bucket none vs baseline: goodput >= -1%\"]\n"
+	if err := os.WriteFile("c-suite.toml", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, _ := in(t, dir, "", "assert", "--update", "c-suite.toml"); !strings.Contains(stderr, "wrote both.json") {
+		t.Fatal(stderr)
+	}
+	small, err := os.ReadFile("small.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{{"60s", "50s"}, {"limit = 4", "limit = 1"}} {
+		if err := os.WriteFile("small.toml", bytes.Replace(small, []byte(change[0]), []byte(change[1]), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if stdout, stderr, code := in(t, dir, "", "assert", "c-suite.toml"); code != exitOK {
+			t.Errorf("with %s: exit code %d, %s%s", change[1], code, stdout, stderr)
+		}
 	}
 }
 
@@ -425,7 +479,7 @@ func TestLastSeed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "suite.toml"), []byte("name = \"a\"\nassert = [\"small.toml: goodput >= 1%\"]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range []string{"assert suite.toml", "replay trace.jsonl", "leaderboard --controllers none", "run small.toml"} {
+	for _, args := range []string{"assert suite.toml", "replay trace.jsonl", "leaderboard --controllers none", "run small.toml", "tune --points 1 small.toml"} {
 		_, stderr, code := in(t, dir, "", append(strings.Fields(args), "--seed", "18446744073709551615")...)
 		if code != exitMisuse || !strings.Contains(stderr, "--seed is 18446744073709551615, must be at most 9223372036854775808") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr)
@@ -574,6 +628,16 @@ func TestDrawsNever(t *testing.T) {
 	}
 }
 
+// A seed of draws may be any, and is written in JSON so that all who read it get that one.
+func TestDrawsSeed(t *testing.T) {
+	const seed = "18446744073709551615"
+	stdout, stderr, code := in(t, t.TempDir(), "", "draws", "--json", "--n", "1", "--controllers", "none", "--seed", seed)
+	var out map[string]any
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || code != exitOK || out["seed"] != seed {
+		t.Errorf("exit code %d, %v, seed %v, %s", code, err, out["seed"], stderr)
+	}
+}
+
 // The median of an even number of values, such as two seeds, is neither the better nor the worse of the two in the middle.
 func TestMiddle(t *testing.T) {
 	never := math.Inf(1)
@@ -712,8 +776,13 @@ func TestSweepOfRanges(t *testing.T) {
 		{"guard.adaptive.backoff=0.12341..0.12349:5", "0.12341 0.12343 0.12345 0.12347 0.12349"},
 		{"guard.adaptive.backoff=0.3..0.9:3", "0.3 0.6 0.9"},
 		{"guard.queue=1e4..2e4:3", "10000 15000 20000"},
+		{"guard.queue=100001..999999:4", "100001 400000 700000 999999"},
+		{"guard.adaptive.backoff=0.500049..0.500054:3", "0.500049 0.5000515 0.500054"}, // four digits would be outside
+		{"guard.adaptive.backoff=0.12341..0.12349:4", "0.12341 0.1234367 0.1234633 0.12349"},
+		{"replica.0.count=1..3:5 three-replicas", "1 2 3"},
 	} {
-		stdout, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--duration", "2s", "--csv", "--vary", c.axis, "small.toml")
+		axis, world, _ := strings.Cut(c.axis, " ")
+		stdout, stderr, code := in(t, dir, "", "sweep", "--seeds", "1", "--duration", "2s", "--csv", "--vary", axis, cmp.Or(world, "small.toml"))
 		var got []string
 		for line := range strings.Lines(stdout) {
 			value, _, _ := strings.Cut(line, ",")
@@ -721,6 +790,21 @@ func TestSweepOfRanges(t *testing.T) {
 		}
 		if code != exitOK || strings.Join(got[1:], " ") != c.want {
 			t.Errorf("%s: exit code %d, %s, %q, want %s", c.axis, code, stderr, got, c.want)
+		}
+	}
+}
+
+// A point with no goodput to speak of is not one that no other beats, and one with more goodput beats one that had no successes somewhere, either.
+func TestPareto(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
+	var points []*sweepPoint
+	for _, f := range [][2]float64{{0.5, 0.1}, {0.4, 0.2}, {nan, 0}, {0.6, inf}, {0.7, inf}} {
+		points = append(points, &sweepPoint{figures: map[string]float64{"goodput": f[0], "rejected_per_ok": f[1]}})
+	}
+	pareto(points)
+	for i, want := range []bool{true, false, false, false, true} {
+		if points[i].pareto != want {
+			t.Errorf("point %d: pareto is %v", i, points[i].pareto)
 		}
 	}
 }

@@ -229,6 +229,9 @@ func (s *Server) stream(out *writer, id uint64, f *flight, sh *shape, b *body, c
 		if n.reply != nil {
 			s.ended(c.Key, n.reply, true)
 			s.used(c.Key, c.Input, c.Output)
+			if told < n.tokens {
+				panic(http.ErrAbortHandler) // as above: who sends no more may still read
+			}
 			st.end()
 			out.flush()
 			return nil
@@ -300,10 +303,17 @@ func (w *writer) event(name string, v any) {
 	w.buf = append(w.buf, "data: "...)
 	if s, ok := v.(string); ok {
 		w.buf = append(w.buf, s...)
-	} else if data, err := json.Marshal(v); err == nil {
-		w.buf = append(w.buf, data...)
+	} else {
+		w.add(v)
 	}
 	w.buf = append(w.buf, '\n', '\n')
+}
+
+// add adds a value as JSON.
+func (w *writer) add(v any) {
+	if data, err := json.Marshal(v); err == nil {
+		w.buf = append(w.buf, data...)
+	}
 }
 
 func (w *writer) flush() {

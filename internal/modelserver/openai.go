@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"math"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -129,20 +130,37 @@ func (s *openaiStream) end() {
 // maxDimensions is how long an embedding is at most.
 const maxDimensions = 4096
 
+// embeddings writes one vector after the other: all of them may be 180 MB.
 func embeddings(w *writer, b *body, c *Call) {
 	n := 256
 	if d := b.Dimensions; d != nil && *d >= 1 && *d <= maxDimensions {
 		n = int(*d)
 	}
-	data := []object{}
+	w.w.Header().Set("Content-Type", "application/json")
+	w.buf = append(w.buf, `{"object":"list","data":[`...)
+	whole := true
 	for i := range inputs(b.Input) {
-		data = append(data, object{"object": "embedding", "index": i, "embedding": embedding(w.id, i, n, b.EncodingFormat == "base64")})
+		if i > 0 {
+			w.buf = append(w.buf, ',')
+		}
+		w.add(object{"object": "embedding", "index": i, "embedding": embedding(w.id, i, n, b.EncodingFormat == "base64")})
+		if len(w.buf) > 1<<16 {
+			whole = false
+			w.flush()
+			if w.ctx.Err() != nil {
+				panic(http.ErrAbortHandler) // nobody reads what is left
+			}
+		}
 	}
-	w.json(object{
-		"object": "list", "model": w.model,
-		"data":  data,
-		"usage": object{"prompt_tokens": c.Input, "total_tokens": c.Input},
-	})
+	w.buf = append(w.buf, `],"model":`...)
+	w.add(w.model)
+	w.buf = append(w.buf, `,"usage":`...)
+	w.add(object{"prompt_tokens": c.Input, "total_tokens": c.Input})
+	w.buf = append(w.buf, "}\n"...)
+	if whole {
+		w.w.Header().Set("Content-Length", strconv.Itoa(len(w.buf)))
+	}
+	_, _ = w.w.Write(w.buf)
 }
 
 // maxInputs is how many texts one request for embeddings may have.

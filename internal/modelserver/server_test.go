@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -524,6 +525,45 @@ func TestEmbeddingsOfLists(t *testing.T) {
 	for input, want := range map[string]int{`"a"`: 1, `["a","b","c"]`: 3, `[1,2,3]`: 1, `[[1,2],[3]]`: 2, `[]`: 1} {
 		if got := inputs([]byte(input)); got != want {
 			t.Errorf("%s has %d texts, want %d", input, got, want)
+		}
+	}
+}
+
+// pieces is a response that knows its largest piece.
+type pieces struct {
+	*httptest.ResponseRecorder
+	most int
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.most = max(p.most, len(b))
+	return p.ResponseRecorder.Write(b)
+}
+
+// Many long vectors are written one after the other, and never held together.
+func TestManyEmbeddings(t *testing.T) {
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 3, 100} {
+		texts, _ := json.Marshal(slices.Repeat([]string{"x"}, n))
+		w := &pieces{ResponseRecorder: httptest.NewRecorder()}
+		s.ServeHTTP(w, httptest.NewRequest("POST", "/v1/embeddings", strings.NewReader(`{"model":"m","dimensions":1024,"input":`+string(texts)+`}`)))
+		var v struct {
+			Object, Model string
+			Usage         map[string]int
+			Data          []struct {
+				Index     int
+				Embedding []float64
+			}
+		}
+		d := json.NewDecoder(w.Body)
+		if err := d.Decode(&v); err != nil || d.More() || v.Object != "list" || v.Model != "m" || v.Usage["total_tokens"] != (n+3)/4 || len(v.Data) != n || v.Data[n-1].Index != n-1 || len(v.Data[n-1].Embedding) != 1024 {
+			t.Errorf("%d texts: %v, %d vectors, %v", n, err, len(v.Data), v.Usage)
+		}
+		if length := w.Header().Get("Content-Length"); w.most > 1<<17 || (length != "") != (n < 100) {
+			t.Errorf("%d texts: %d bytes at a time, length %q", n, w.most, length)
 		}
 	}
 }

@@ -32,7 +32,6 @@ type Proxy struct {
 	mu      sync.Mutex
 	out     io.Writer
 	err     error // of out, the first
-	size    int64 // of what is written, in bytes
 	rows    int64
 	refused int64
 	open    int
@@ -45,7 +44,7 @@ type Proxy struct {
 const maxKeys = 10_000
 
 // New returns a proxy to target that writes to out, a line for each request when it has ended; so lines are in the order of
-// the ends (see trace.Options.Sort). When a line cannot be written, an out that can be truncated, as a new file can, is left with those before it. A nil base is a transport of its own.
+// the ends (see trace.Options.Sort). When a line cannot be written, an out that is a file is left with those before it. A nil base is a transport of its own.
 func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
 	p := &Proxy{began: time.Now(), out: out, keys: map[[sha256.Size]byte]string{}}
 	if base == nil {
@@ -249,11 +248,17 @@ func (p *Proxy) write(r *trace.Row, sent int64) {
 	if p.err != nil {
 		return
 	}
-	line := r.Append(nil)
-	if _, p.err = p.out.Write(line); p.err == nil {
-		p.size += int64(len(line))
-	} else if f, ok := p.out.(interface{ Truncate(size int64) error }); ok {
-		_ = f.Truncate(p.size) // half a line would make the rest unreadable
+	var n int
+	if n, p.err = p.out.Write(r.Append(nil)); p.err == nil {
+		return
+	}
+	if f, ok := p.out.(interface {
+		io.Seeker
+		Truncate(size int64) error
+	}); ok && n > 0 { // half a line would make the rest unreadable
+		if end, err := f.Seek(0, io.SeekCurrent); err == nil { // which is not the sum of what was written, when somebody shortened the file
+			_ = f.Truncate(end - int64(n))
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -169,37 +171,53 @@ func TestPromptsOfRefusals(t *testing.T) {
 	}
 }
 
-// A disk that is full in the middle of a line leaves the lines before it.
+// A disk that is full in the middle of a line leaves the lines before it, also of a file that somebody shortened to make room.
 func TestHalfALine(t *testing.T) {
-	out := &half{room: 100}
-	target, _ := url.Parse("http://upstream.invalid")
-	p := New(target, out, roundTrip(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody}, nil
-	}))
-	for range 9 {
-		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	}
-	tr, err := trace.Read("out", &out.Buffer, trace.Options{Sort: true})
-	if err != nil || len(tr.Rows) < 1 || len(tr.Rows) > 5 {
-		t.Errorf("%+v, %v", tr, err)
+	for _, shortened := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "trace.jsonl")
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		out := &half{f, 200}
+		target, _ := url.Parse("http://upstream.invalid")
+		p := New(target, out, roundTrip(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody}, nil
+		}))
+		for i := range 9 {
+			if i == 1 && shortened {
+				if err := os.Truncate(path, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := trace.Read("out", bytes.NewReader(text), trace.Options{Sort: true})
+		if err != nil || len(tr.Rows) < 1 || len(tr.Rows) > 5 {
+			t.Errorf("%+v, %v, %q", tr, err, text)
+		}
 	}
 }
 
 // half takes so many bytes.
 type half struct {
-	bytes.Buffer
+	*os.File
 	room int
 }
 
 func (h *half) Write(p []byte) (int, error) {
-	n, _ := h.Buffer.Write(p[:min(len(p), h.room-h.Len())])
+	n, _ := h.File.Write(p[:min(len(p), h.room)])
+	h.room -= n
 	if n < len(p) {
 		return n, errors.New("no space left on device")
 	}
 	return n, nil
 }
-
-func (h *half) Truncate(size int64) error { h.Buffer.Truncate(int(size)); return nil }
 
 type full struct{ left int }
 
