@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -148,7 +150,10 @@ func TestWeightsChangeDuringACall(t *testing.T) {
 // A tenant whose calls say any number keeps nobody out who comes later: what is said and never used is nothing to wait for.
 func TestOneThatSaysAnyNumber(t *testing.T) {
 	b := newFairBench(t, 1, nil)
-	in := []*Waiter{b.ask("liar", 1<<30), b.ask("liar", 1<<30), b.ask("honest", 100), b.ask("honest", 100), b.ask("single", 100)}
+	in := []*Waiter{b.ask("single", 100)}
+	for range 3 { // so that two of each wait while one is in flight
+		in = append(in, b.ask("liar", 1<<30), b.ask("honest", 100))
+	}
 	starts := 0
 	for range 2000 {
 		b.after(time.Millisecond)
@@ -170,5 +175,48 @@ func TestOneThatSaysAnyNumber(t *testing.T) {
 	}
 	if starts < 100 || starts > 200 { // of 12 starts in turn ten are the liar's, each of a tenth of the tokens
 		t.Errorf("of 2000 starts %d are of a tenant with one call at a time, beside one that says 2^30 tokens and uses 10, want about 167", starts)
+	}
+}
+
+// Those who come for the first time, one after the other, go no more often before one that waits with many than when all say what they use, whatever
+// calls say: what they used beyond what was expected counts for who comes next.
+func TestNewcomersWhoseCallsSayAnything(t *testing.T) {
+	waits := func(says, over int64) (starts int) { // each call uses 1000 tokens, those of one that waits with many, too, when over > 0, 100
+		b := newFairBench(t, 1, nil)
+		var in []*Waiter
+		for range 3 {
+			in = append(in, b.ask("waits", 1000))
+			if over > 0 {
+				in = append(in, b.ask("over", over))
+			}
+		}
+		for i := range 5 {
+			in = append(in, b.ask(strconv.Itoa(i), says))
+		}
+		for n := range 10_000 {
+			b.after(time.Millisecond)
+			i := slices.IndexFunc(in, func(w *Waiter) bool { return w.State == Granted })
+			w := in[i]
+			tenant, used := w.Tenant, int64(1000)
+			switch tenant {
+			case "over":
+				used = 100
+			case "waits":
+				starts++
+			default:
+				tenant = strconv.Itoa(5 + n)
+			}
+			b.finish(w, adaptive.Outcome{InputTokens: used})
+			in[i] = b.ask(tenant, w.Said())
+			b.log = b.log[:0]
+		}
+		return starts
+	}
+	for _, c := range []struct{ says, over, all, overAll int64 }{{10, 0, 1000, 0}, {100_000, 0, 1000, 0}, {1000, 100_000, 1000, 100}} {
+		got, want := waits(c.says, c.over), waits(c.all, c.overAll)
+		if got < want*8/10 || got > want*12/10 {
+			t.Errorf("newcomers say %d, and another one %d: of 10,000 starts %d are of the one that waits with many, want about %d as when all say what they use",
+				c.says, c.over, got, want)
+		}
 	}
 }

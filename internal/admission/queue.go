@@ -148,7 +148,8 @@ func (it *queueItem) cost() int64 { return min(max(it.Cost, 1), maxCost) }
 // 8 is the number of classes that wait. In its class the virtual time gains cost/W with each start, W being
 // the sum of the weights that wait, and whoever comes later starts at the virtual time: so before a waiter
 // with tag T at most (T-now)*W tokens and one call of each line start, and T-now is at most (tokens before
-// it in its line + its line's last call)/weight. See TestQueueNobodyStarves.
+// it in its line + its line's last call)/weight. What calls use beyond what was expected of
+// them counts once they tell it: of each place one call may be on top. See TestQueueNobodyStarves.
 //
 // # Cost
 //
@@ -284,7 +285,12 @@ func (q *queue) start(it *queueItem) {
 	c.turn = q.starts
 	c.started(it.line, it.Cost)
 	q.remove(it)
-	for c.idle.len() > 0 && !after(c.idle.top().tag, c.at()) {
+	q.overtake(c)
+}
+
+// overtake forgets those who owe nothing any more.
+func (q *queue) overtake(c *queueClass) {
+	for c.idle.len() > 0 && !after(c.idle.top().tag, c.now) {
 		l := c.idle.top()
 		c.idle.remove(&l.idleAt)
 		q.forget(c, l)
@@ -373,15 +379,20 @@ func (q *queue) chargeUnder(under *QueueConfig, tenant string, priority uint8, t
 	if c == nil || c.n == 0 {
 		return
 	}
+	tokens = min(max(tokens, -maxCost), maxCost)
 	l := c.find(tenant)
-	if l == nil {
+	if l == nil || l.len() == 0 && l.idleAt == 0 { // it owes nothing
 		if tokens <= 0 {
+			var gone queueLine
+			gone.setWeight(q.cfg.Weights[tenant])
+			c.run(tokens, c.weight+gone.weight)
 			return
 		}
-		l = q.newLine(c, tenant)
-	}
-	if l.len() == 0 && l.idleAt == 0 {
-		l.begin(c.at())
+		if l == nil {
+			l = q.newLine(c, tenant)
+		} else {
+			l.begin(c.now)
+		}
 	}
 	step := l.step
 	if under != q.cfg {
@@ -389,7 +400,7 @@ func (q *queue) chargeUnder(under *QueueConfig, tenant string, priority uint8, t
 		then.setWeight(under.Weights[tenant])
 		step = then.step
 	}
-	tag := l.tag + min(max(tokens, -maxCost), maxCost)*step
+	tag := l.tag + tokens*step
 	// No further from the virtual time than one largest call: the tags must stay comparable.
 	if most := c.now + maxCost*l.step; after(tag, most) {
 		tag = most
@@ -400,15 +411,17 @@ func (q *queue) chargeUnder(under *QueueConfig, tenant string, priority uint8, t
 		tag = l.floor
 	}
 	if l.len() > 0 {
-		c.lead = max(0, c.lead+(l.tag-tag)*l.weight/c.weight)
+		c.run(tokens, c.weight)
 		c.retag(l, tag)
-		return
+	} else {
+		c.run(tokens, c.weight+l.weight) // as when it started
+		if l.idleAt != 0 {
+			c.idle.remove(&l.idleAt)
+		}
+		l.tag = tag
+		q.retire(c, l)
 	}
-	if l.idleAt != 0 {
-		c.idle.remove(&l.idleAt)
-	}
-	l.tag = tag
-	q.retire(c, l)
+	q.overtake(c)
 }
 
 // expired returns one whose Deadline has come, and leaves it in q; nil when there is none.
@@ -544,7 +557,7 @@ func (q *queue) newLine(c *queueClass, tenant string) *queueLine {
 		l = new(queueLine)
 	}
 	l.tenant, l.class = tenant, c
-	l.begin(c.at())
+	l.begin(c.now)
 	l.setWeight(q.cfg.Weights[tenant])
 	c.lines[tenant] = l
 	return l
@@ -552,7 +565,7 @@ func (q *queue) newLine(c *queueClass, tenant string) *queueLine {
 
 // retire keeps what must be remembered of l, which does not wait.
 func (q *queue) retire(c *queueClass, l *queueLine) {
-	if !after(l.tag, c.at()) {
+	if !after(l.tag, c.now) {
 		q.forget(c, l)
 		return
 	}
@@ -561,9 +574,7 @@ func (q *queue) retire(c *queueClass, l *queueLine) {
 	if c.idle.len() > maxIdle {
 		first := c.idle.top()
 		c.idle.remove(&first.idleAt)
-		if c.lead = max(0, c.now-first.tag); c.lead == 0 {
-			c.now = first.tag
-		}
+		c.now = first.tag
 		q.forget(c, first)
 	}
 }

@@ -128,8 +128,9 @@ func (l *queueLine) setWeight(weight float64) {
 // gains by leaving and coming back, and nobody is paid for having been away. The virtual time is the start
 // tag of what started last, and in addition runs on by cost/(sum of the weights that wait), as in WF2Q+
 // (Bennett and Zhang, 1996): with the tags alone it would stand still, and everybody else with it, while
-// new tenants keep coming. It runs as the mean tag of those who wait does. What is given back to one of them moves that mean back; the
-// virtual time then stands still for as long (queueClass.lead), or who comes later would wait for what nobody has had.
+// new tenants keep coming. It runs as the mean tag of those who wait does, so it follows what is charged, or given back, after a start, whether its tenant
+// still waits or not. Otherwise who comes later would wait for what nobody has had, or, one new tenant after the other, never have
+// the time pass that their calls took.
 //
 // What starts is not counted with what it says but with what calls that say so much are expected to use, and corrected at its end (Sheng et al.,
 // "Fairness in serving large language models", 2024, with a prediction). With what it says, all tags would be ahead by what is in flight
@@ -141,7 +142,6 @@ type queueClass struct {
 	oldest, newest *queueItem // all waiters, in the order in which they asked
 	turn           uint64     // queue.starts when one of the class started last
 	now            int64      // virtual time
-	lead           int64      // by how much it is ahead, because of charges that were given back; >= 0
 	ties           uint64
 	weight         int64   // of the lines that wait
 	said, used     float32 // by calls that ended, of late; used is no more than was said
@@ -184,17 +184,21 @@ func (c *queueClass) expected(cost int64) int64 {
 // enlist counts l among the lines that wait.
 func (c *queueClass) enlist(l *queueLine) {
 	if l.idleAt == 0 {
-		l.begin(c.at()) // whatever it had is long past
-	} else if c.idle.remove(&l.idleAt); after(c.at(), l.tag) {
-		l.begin(c.at())
+		l.begin(c.now) // whatever it had is long past
+	} else if c.idle.remove(&l.idleAt); after(c.now, l.tag) {
+		l.begin(c.now)
 	}
 	c.ties++
 	c.active.add(l, &l.activeAt, l.tag, c.ties)
 	c.weight += l.weight
 }
 
-// at is where who comes now begins: at the virtual time, less what was given back since it came there.
-func (c *queueClass) at() int64 { return c.now - c.lead }
+// run moves the virtual time by tokens that were charged, or given back (< 0), after their call had started, where lines of that weight waited. It stays
+// within one largest call of who goes next: the tags must stay comparable.
+func (c *queueClass) run(tokens, weight int64) {
+	next := c.active.top().tag
+	c.now = next + min(max(c.now-next+tokens*tokenUnit/weight, -maxCost*tokenUnit), maxCost*tokenUnit)
+}
 
 // begin has l, which owes nothing, begin at the virtual time.
 func (l *queueLine) begin(now int64) { l.tag, l.floor = now, now }
@@ -208,7 +212,7 @@ func (c *queueClass) retag(l *queueLine, tag int64) {
 
 // started moves the tag of l and the virtual time, because one of l starts.
 func (c *queueClass) started(l *queueLine, cost int64) {
-	run := c.at()
+	run := c.now
 	if cost == 1 && c.weight == l.weight {
 		run += l.step // the same, without a division
 	} else {
@@ -217,9 +221,7 @@ func (c *queueClass) started(l *queueLine, cost int64) {
 	if after(l.tag, run) {
 		run = l.tag
 	}
-	if c.lead = max(0, c.now-run); c.lead == 0 {
-		c.now = run
-	}
+	c.now = run
 	if least := c.now - maxCost*l.step; after(least, l.floor) {
 		l.floor = least // a line that waits for days does not leave it 2^63 behind
 	}

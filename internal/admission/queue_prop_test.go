@@ -16,7 +16,6 @@ type slowQueue struct {
 	starts uint64
 	turn   [NumPriorities]uint64
 	run    [NumPriorities]int64 // runs as the mean tag of those who wait
-	now    [NumPriorities]int64 // the latest that run was
 	tag    [NumPriorities]map[string]int64
 	floor  [NumPriorities]map[string]int64
 	ties   [NumPriorities]map[string]int
@@ -111,7 +110,6 @@ func (s *slowQueue) start(it *queueItem) {
 	s.turn[c] = s.starts
 	tag := s.tag[c][it.Tenant]
 	s.run[c] = max(tag, s.run[c]+it.cost()*tokenUnit/s.weights(c))
-	s.now[c] = max(s.now[c], s.run[c])
 	s.retag(c, it.Tenant, tag+it.cost()*(tokenUnit/s.weight(it.Tenant)))
 	s.remove(it)
 }
@@ -120,20 +118,19 @@ func (s *slowQueue) charge(tenant string, class uint8, tokens int64) {
 	if len(s.inClass(class)) == 0 {
 		return
 	}
-	waits := len(s.of(class, tenant)) > 0
+	weights, waits := s.weights(class), len(s.of(class, tenant)) > 0
+	_, owes := s.tag[class][tenant]
 	if !waits {
-		s.known(class, tenant)
+		weights += s.weight(tenant)
 	}
-	was := s.tag[class][tenant]
-	tag := max(s.floor[class][tenant], was+tokens*(tokenUnit/s.weight(tenant)))
-	if waits {
-		s.run[class] = min(s.now[class], s.run[class]-(was-tag)*s.weight(tenant)/s.weights(class))
+	if waits || owes || tokens > 0 {
+		if !waits {
+			s.known(class, tenant)
+		}
+		s.retag(class, tenant, max(s.floor[class][tenant], s.tag[class][tenant]+tokens*(tokenUnit/s.weight(tenant))))
 	}
-	if !waits && tag <= s.run[class] {
-		delete(s.tag[class], tenant)
-		return
-	}
-	s.retag(class, tenant, tag)
+	s.run[class] += tokens * tokenUnit / weights
+	s.forget(class)
 }
 
 func (s *slowQueue) next(now time.Duration, from uint8) *queueItem {

@@ -287,7 +287,8 @@ func TestQueueBoundedMemory(t *testing.T) {
 	b := newQueueBench(t, QueueConfig{})
 	anchor := b.push("anchor", 0)
 	for i := range 2 * maxIdle {
-		b.q.charge(strconv.Itoa(i), 0, int64(10+i))
+		b.q.charge("anchor", 0, -int64(10+i)) // so that the virtual time stands still
+		b.q.charge(strconv.Itoa(i), 0, 2*int64(10+i))
 	}
 	c := b.q.classes[0]
 	if n := c.idle.len(); n != maxIdle {
