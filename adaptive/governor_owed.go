@@ -46,11 +46,12 @@ func (g *Governor) tried(p *PaceState) bool {
 }
 
 // refusedHold returns for how long nothing starts after a refusal at t that began a row at a pace that is measured: what the quota saves up is used up, so what starts before it has
-// given the next call finds nothing, and may be charged. So it is with a quota that may save up nothing where one more was refused after a try before. Beside a named delay nothing starts anyway, and where noise is likely the refusal may mean nothing.
+// given the next call finds nothing, and may be charged. So it is with a quota that may save up nothing where one more was refused after a try before. Beside a named delay nothing starts anyway, and where noise is likely the refusal may mean nothing. Where what
+// it gives is unsure, or a pace that was fine was refused twice lately, a limit on calls may be what refuses, which has room as soon as a call ends.
 func (g *Governor) refusedHold(t time.Duration) time.Duration {
 	s := &g.s
 	p := &s.Pace[paceRequests]
-	if !p.Measured || !p.Saves && !(s.Charged && s.Probed) || p.StatedKind != feedback.ScopeNone || s.PausedUntil > t || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
+	if !p.Measured || !(p.Saves && p.Sure && s.Contra <= 1) && !(s.Charged && s.Probed) || p.StatedKind != feedback.ScopeNone || s.PausedUntil > t || s.Chance >= noiseTrial || s.Turn.Period > 0 || s.Slide.Of > 0 {
 		return 0
 	}
 	return time.Duration(min(1e9/max(p.Known, leastPace), float64(mostRefusedHold)))
@@ -88,10 +89,10 @@ func (g *Governor) learns(o *Outcome) bool {
 }
 
 // spreadUntil returns an instant before which p, if it is slow or of a quota that saves up, is not tried again: the next try tells little that the last one did not, as long as few
-// calls passed. Where refusals may mean nothing the last one may have been no try, and windows are tried when they turn.
+// calls passed. Where refusals may mean nothing, or come again at a pace that was fine, the last one may have been no try, and windows are tried when they turn.
 func (g *Governor) spreadUntil(p *PaceState) time.Duration {
 	s := &g.s
-	if p.index(s) != paceRequests || !g.slow(p.Known) && (s.Turn.Period > 0 || s.Chance > 0 || !p.Saves) {
+	if p.index(s) != paceRequests || !g.slow(p.Known) && (s.Turn.Period > 0 || s.Chance > 0 || s.Contra > 1 || !p.Saves) {
 		return s.RefusedLast
 	}
 	return after(s.RefusedLast, min(slowProbe, time.Duration(soonRefused*1e9/max(p.Known, leastPace))))

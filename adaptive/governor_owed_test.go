@@ -104,6 +104,9 @@ func TestGovernorHoldsAfterRefusals(t *testing.T) {
 		{"a delay", 10, func(s *GovernorState, p *PaceState) { s.PausedUntil = time.Second }, 0},
 		{"noise", 10, func(s *GovernorState, p *PaceState) { s.Chance = noiseTrial }, 0},
 		{"a window", 10, func(s *GovernorState, p *PaceState) { s.Turn.Period = 60 }, 0},
+		{"a fine pace was refused", 10, func(s *GovernorState, p *PaceState) { s.Contra = 1 }, 100 * time.Millisecond},
+		{"twice lately", 10, func(s *GovernorState, p *PaceState) { s.Contra = 1.5 }, 0},
+		{"unsure", 10, func(s *GovernorState, p *PaceState) { p.Sure = false }, 0},
 		{"may save up nothing", 10, func(s *GovernorState, p *PaceState) { p.Saves = false }, 0},
 		{"one more was refused after a try before", 10, func(s *GovernorState, p *PaceState) { p.Saves, s.Charged, s.Probed = false, true, true }, 100 * time.Millisecond},
 		{"slow", 0, func(s *GovernorState, p *PaceState) {}, mostRefusedHold},
@@ -188,6 +191,10 @@ func TestGovernorSpreadsTries(t *testing.T) {
 			g.s.Chance = 1
 			if got := g.paceProbeAt(p) - time.Hour; got != test.want {
 				t.Errorf("%+v, saves up, beside noise: tried again after %v", test, got)
+			}
+			g.s.Chance, g.s.Contra = 0, 1.5
+			if got := g.paceProbeAt(p) - time.Hour; got != test.want {
+				t.Errorf("%+v, saves up, a fine pace was refused twice lately: tried again after %v", test, got)
 			}
 		}
 	}

@@ -200,3 +200,82 @@ func TestGovernorLately(t *testing.T) {
 		}
 	}
 }
+
+// What passed before a first refusal that came late makes the first measurement sure, at a pace that is far above what is measured, too: nothing was left at both refusals.
+func TestGovernorFirstMeasurementIsSure(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		burst BurstState
+		set   func(*GovernorState)
+		saves bool
+		sure  bool
+	}{
+		{"it came late", BurstState{Calls: 24, Seconds: 6}, func(*GovernorState) {}, true, true},
+		{"it came soon", BurstState{Calls: 24, Seconds: 5.5}, func(*GovernorState) {}, true, false},
+		{"nothing was saved up", BurstState{Calls: 12, Seconds: 6}, func(*GovernorState) {}, false, false},
+		{"refusals may mean nothing", BurstState{Calls: 24, Seconds: 6}, func(s *GovernorState) { s.Chance = noiseTrial }, false, false},
+		{"it was measured before", BurstState{Calls: 24, Seconds: 6}, func(s *GovernorState) { s.Pace[paceRequests].Measured, s.Pace[paceRequests].Saves = true, true }, true, false},
+	} {
+		g := New(Config{})
+		s := &g.s
+		s.Burst = test.burst
+		p := &s.Pace[paceRequests]
+		*p = PaceState{Rate: 4.5, Known: 4.5, Ceiling: unbounded, Lowest: 1, Use: 1}
+		test.set(s)
+		g.measure(paceRequests, 30, 15, 0, 1, 0)
+		if p.Saves != test.saves || p.Sure != test.sure || test.saves && p.Known != 2 {
+			t.Errorf("%s: %v a second, saves up %v, sure %v; want 2, %v, %v", test.name, p.Known, p.Saves, p.Sure, test.saves, test.sure)
+		}
+	}
+}
+
+// A quota that is known to save up by what passed before the first refusal does not seem to save up nothing because the same pace refuses again.
+func TestGovernorKeepsThatItSavesUp(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		burst BurstState
+		want  bool
+	}{
+		{"known by what passed before", BurstState{Calls: 24, Seconds: 6}, true},
+		{"known by the pace alone", BurstState{}, false},
+		{"of a faster quota", BurstState{Calls: 24, Seconds: 12}, false},
+	} {
+		g := New(Config{})
+		g.s.Burst = test.burst
+		p := &g.s.Pace[paceRequests]
+		*p = PaceState{Rate: 2.5, Known: 2, Ceiling: 2, Lowest: 2.5, Use: 1, Sure: true, Measured: true, Saves: true, Met: 2.5}
+		for range 40 {
+			p.Rate, p.SpanCalls = 2.5, 0
+			if g.measure(paceRequests, 30, 15, 0, 1, 0); !p.Saves {
+				break
+			}
+		}
+		if p.Saves != test.want {
+			t.Errorf("%s: saves up %v after the same pace refused 40 times", test.name, p.Saves)
+		}
+	}
+}
+
+// A state in which the first refusal lies ahead of the clock says nothing of when that was, and what passes later is not taken for what passed before it.
+func TestGovernorRestoresBurst(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		age          time.Duration
+		seconds, got float32
+	}{
+		{"of its own", time.Minute, -25, -25},
+		{"right now", time.Minute, -60, -60},
+		{"ahead", time.Minute, -90, 3},
+		{"after all time", time.Minute, -unbounded, 3},
+		{"of an origin that makes no sense", -time.Minute, -25, 3},
+		{"soon", time.Minute, 5, 5},
+		{"too long", time.Minute, 500, 12},
+	} {
+		g := New(Config{})
+		now := time.Hour
+		g.Restore(now, GovernorState{At: now, Origin: now - test.age, Refused: 1, Burst: BurstState{Calls: 6, Seconds: test.seconds}})
+		if got := g.s.Burst.Seconds; got != test.got {
+			t.Errorf("%s: %v became %v, want %v", test.name, test.seconds, got, test.got)
+		}
+	}
+}

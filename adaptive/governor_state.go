@@ -494,6 +494,9 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Ticks, s.Spent.Count, s.Spent.Ring = TicksState{Count: s.RingCount}, s.TokensDone, [ringSize]uint8{}
 	}
 	s.Origin = now - age
+	if float64(s.Burst.Seconds) < -age.Seconds()-1 { // as exact as a float32 is within months
+		s.Burst.Seconds = float32(burstTimes[0]) // the first refusal lies ahead of the clock, and what passed before it would be looked for there
+	}
 	// What is ahead of the clock would never leave a window, and be looked for part by part.
 	if s.Second > int64(age/time.Second) {
 		s.Second, s.RingCount, s.Ring = int64(age/time.Second), s.Done+int64(s.InFlight)-s.Refused, [ringSize]int16{}
