@@ -64,9 +64,6 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	if s.Refused == 1 {
 		proven = s.Top // how long a refusal takes was not known before, so of those that counted as accepted others may be refused yet
 	}
-	if first && !o.HasRetryAfter {
-		g.tellFreed(c)
-	}
 	goesOn := s.Waived && gained < 1
 	if g.meaningless(n, gap, o) {
 		if !goesOn {
@@ -216,7 +213,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		if g.costly(t) && g.firstBeyond(n, gap) {
 			break
 		}
-		if s.Same = min(s.Same+1, mostSame); int(s.Same) >= trials<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) && !g.limitAgainst() {
+		if s.Same = min(s.Same+1, mostSame); int(s.Same) >= trials<<(4*min(s.Refuted+s.Wrong, 3)) && s.Chance < noiseTrial && g.mayBeQuota(o) {
 			g.try(t, n, first)
 			return
 		}
@@ -237,9 +234,6 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	}
 	s.Test = max(1, s.Test)
 	need := 2 * math.Exp2(float64(s.Wrong)) // a verdict that was wrong takes more evidence the next time
-	if float64(s.Against) >= need && g.limitAgainst() {
-		s.Against /= 2
-	}
 	if float64(s.Against) >= need {
 		g.quotaRefused(t, float64(s.Memory), first)
 		g.watch(n, o)
@@ -292,8 +286,6 @@ func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) boo
 		s.Contra = min(s.Contra+1, mostContra)
 	}
 	switch {
-	case p.Rate <= p.Known && s.Contra > 1 && g.limitTold():
-		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
 	case n <= proven && g.spanned(p, n):
 		return false
 	case s.Contra >= mostContra:
