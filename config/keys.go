@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/config/strict"
@@ -49,8 +50,8 @@ func (s KeySource) String() string {
 	return "file " + s.File
 }
 
-// Read returns the key. Line ends after the key in a file are left out. An error names the source, and
-// never what is in it.
+// Read returns the key. Line ends after the key in a file are left out, and so is a byte order mark before it. An error names the
+// source, and never what is in it.
 func (s KeySource) Read() (limiter.Secret, error) {
 	key := ""
 	if s.Env != "" {
@@ -68,13 +69,15 @@ func (s KeySource) Read() (limiter.Secret, error) {
 			}
 			return limiter.Secret{}, fmt.Errorf("config: the key in %v cannot be read: %w", s, err)
 		}
-		key = strings.TrimRight(v, "\r\n")
+		key = strings.TrimPrefix(strings.TrimRight(v, "\r\n"), "\ufeff") // an editor of Windows may put it there
 	}
 	switch {
 	case key == "":
 		return limiter.Secret{}, fmt.Errorf("config: the %v is empty, must be a key", s)
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return limiter.Secret{}, fmt.Errorf("config: the %v has spaces or line ends inside, must be one key alone", s)
+	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }):
+		return limiter.Secret{}, fmt.Errorf("config: the %v has characters that cannot be seen, as text has that was copied from a page: write the key anew", s)
 	}
 	return limiter.NewSecret(key), nil
 }

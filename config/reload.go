@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -61,14 +62,14 @@ type Changes struct {
 	Settings []string
 }
 
-// NewReloader reads the file at path. The error is that of [Load].
+// NewReloader reads the file at path, which must be a file and no pipe. The error is that of [Load].
 func NewReloader(path string) (*Reloader, error) { return NewReloaderFunc(path, Parse) }
 
 // NewReloaderFunc is NewReloader with parse in the place of [Parse], for a program that has tables of its own in the file
 // (see [Tables]). It is called with each version of the file, by one goroutine at a time, before anything is changed. A file for which it
 // returns an error is not used; the file that it returns is not changed any more.
 func NewReloaderFunc(path string, parse func(name string, data []byte) (*File, error)) (*Reloader, error) {
-	data, err := read(path)
+	data, err := readAgain(path)
 	if err != nil {
 		return nil, err
 	}
@@ -156,9 +157,17 @@ func (r *Reloader) ReplacePools() {
 func (r *Reloader) Reload() (Changes, error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
-	data, err := read(r.path)
+	data, err := readAgain(r.path)
 	r.seen = digest(data, err)
 	return r.apply(data, err)
+}
+
+// readAgain is read for a file that is read more than once. A pipe says nothing the second time, or never ends.
+func readAgain(path string) ([]byte, error) {
+	if st, err := os.Stat(path); err == nil && path != os.DevNull && st.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0 {
+		return nil, fmt.Errorf("config: %s is no file, and what is read again and again must be one: write it into a file", path)
+	}
+	return read(path)
 }
 
 // digest returns what tells one reading of the file from another.
@@ -382,7 +391,7 @@ func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
 func (r *Reloader) look(before string) (found string, tried bool, c Changes, err error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
-	data, err := read(r.path)
+	data, err := readAgain(r.path)
 	switch found = digest(data, err); found {
 	case r.seen:
 		return "", false, c, nil

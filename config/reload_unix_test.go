@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -52,5 +54,31 @@ func TestRunReloadsOnHangup(t *testing.T) {
 	cancel()
 	if err := <-ended; err != context.Canceled {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// A pipe says nothing the second time it is read, or holds up whoever opens it, so it is refused before it is opened.
+func TestReloaderOfAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	written := make(chan error)
+	go func() { written <- os.WriteFile(pipe, []byte("[guard]\nmax_limit = 5\n"), 0) }()
+	if _, err := NewReloader(pipe); err == nil || !strings.Contains(err.Error(), pipe+" is no file") {
+		t.Fatalf("NewReloader of a pipe: %v", err)
+	}
+	if f, err := Load(pipe); err != nil || f.Defaults.Adaptive.Max != 5 { // which reads it once
+		t.Errorf("Load of a pipe: %v", err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	path, r := reloader(t, "")
+	if err := os.Rename(pipe, path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Reload(); err == nil || !strings.Contains(err.Error(), path+" is no file") {
+		t.Errorf("Reload of a pipe: %v", err)
 	}
 }

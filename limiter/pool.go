@@ -731,8 +731,8 @@ func (p *Pool) serve() {
 		}
 		now = p.now()
 		if ok {
-			p.room.Start(&w.Waiter)
-			kp.call.queued, kp.call.cost, kp.call.said = true, w.Cost, w.Said()
+			kp.call.under = p.room.Start(&w.Waiter)
+			kp.call.cost, kp.call.said = w.Cost, w.Said()
 			w.permit = kp
 			p.waiting.Add(-1)
 			p.counts.waited(now-w.Since, w.Why)

@@ -1,6 +1,9 @@
 package limiter
 
-import "github.com/flyball-go/flyball/feedback"
+import (
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/internal/admission"
+)
 
 // KeyPermit is the right to have one call in flight with one key. Like a Permit it is a value that stays
 // with the caller, must be released exactly once, by one goroutine, and must not be copied after it was
@@ -20,7 +23,7 @@ type poolCall struct {
 	said     int64 // what it was said or estimated to cost; 0 when nobody knows
 	priority uint8
 	class    uint8
-	queued   bool // it waited, and was counted when it started
+	under    *admission.QueueConfig // with whose weights it was counted when it started; nil when it did not wait
 }
 
 func callOf(r *Request) poolCall {
@@ -99,7 +102,7 @@ func (p *Pool) settle(c *poolCall, o *Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.said > 0 {
-		p.room.Charge(c.tenant, c.priority, c.said, c.cost, u, o.Class == feedback.OK)
+		p.room.Charge(c.under, c.tenant, c.priority, c.said, c.cost, u, o.Class == feedback.OK)
 	}
 	if o.Class == feedback.OK {
 		p.room.Learn(c.class, u)
@@ -114,7 +117,7 @@ func (kp *KeyPermit) Abandon() {
 		panic("limiter: Abandon of a permit that is not held")
 	}
 	turn := 0.0
-	if kp.call.queued {
+	if kp.call.under != nil {
 		turn = kp.permit.turn()
 	}
 	kp.undo(turn)
@@ -127,13 +130,13 @@ func (kp *KeyPermit) undo(turn float64) {
 	p := kp.pool
 	kp.pool = nil
 	kp.permit.uncount(&kp.key.inFlight)
-	if kp.probe != 0 || kp.call.queued {
+	if kp.probe != 0 || kp.call.under != nil {
 		p.mu.Lock()
 		if kp.probe != 0 {
 			p.dropProbe(p.now(), 0, kp.key, kp.probe)
 		}
-		if kp.call.queued {
-			p.room.Undo(kp.call.tenant, kp.call.priority, kp.call.cost, turn)
+		if kp.call.under != nil {
+			p.room.Undo(kp.call.under, kp.call.tenant, kp.call.priority, kp.call.cost, turn)
 		}
 		p.mu.Unlock()
 	}

@@ -328,3 +328,38 @@ func TestPoolReloadShortensWaits(t *testing.T) {
 		kp.Release(okay, KeyFine)
 	})
 }
+
+// A call that was in flight while the weights changed gives back what it was charged, and no more or less: the tenants share as they are
+// told to from then on.
+func TestPoolWeightsChangeDuringACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := PoolConfig{Guard: Config{Name: "test", MaxWait: time.Hour, Room: &Room{Weights: map[string]float64{"a": 1. / 1000}}}, NewLaw: fixedLimits(1), Keys: []Secret{NewSecret("k")}}
+		p, err := NewPool(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := takeKey(t, p)
+		var mine KeyPermit
+		l := poolLine{p: p}
+		l.all.Go(func() { mine, err = p.Acquire(context.Background(), Request{Tenant: "a", Tokens: 1000}) })
+		synctest.Wait()
+		for range 20 {
+			l.waitFor(Request{Tenant: "a", Tokens: 10}, 1)
+			l.waitFor(Request{Tenant: "b", Tokens: 10}, 1)
+		}
+		first.Release(okay, KeyFine)
+		synctest.Wait()
+		if err != nil || !mine.Held() {
+			t.Fatalf("the first one who waits has no key: %v", err)
+		}
+		cfg.Guard.Room = nil
+		if err := p.Reload(cfg); err != nil {
+			t.Fatal(err)
+		}
+		mine.Abandon()
+		l.all.Wait()
+		if got := strings.Count(strings.Join(l.order[:20], " "), "a0"); got < 9 || got > 11 {
+			t.Errorf("%d of 20 starts are of the tenant whose weight was a thousandth and is 1, want 10: %v", got, l.order)
+		}
+	})
+}

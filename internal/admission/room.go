@@ -60,10 +60,12 @@ func (r *Room) Next(now time.Duration, priority uint8) *Waiter {
 	return nil
 }
 
-// Start takes w out because it starts, and counts against its tenant what such a call is expected to use, which w.Cost then says.
-func (r *Room) Start(w *Waiter) {
+// Start takes w out because it starts, and counts against its tenant what such a call is expected to use, which w.Cost then says, with the
+// weights that it returns.
+func (r *Room) Start(w *Waiter) (under *QueueConfig) {
 	r.queue.start(&w.queueItem)
 	w.State = Granted
+	return r.queue.cfg
 }
 
 // Leave takes w out for another reason.
@@ -105,19 +107,19 @@ func (r *Room) Late(now time.Duration, w *Waiter, free, highest int, quickest, l
 // Learn learns what a call of a class used that ended well.
 func (r *Room) Learn(class uint8, u feedback.Usage) { r.estimate.Learn(class, u) }
 
-// Charge charges a tenant what a call used, if that is known, in place of the cost that it was let in for; 0 when it did not wait, and is then what such
-// a call is expected to use. well says that it ended well; what it used of what it said is then learned.
-func (r *Room) Charge(tenant string, priority uint8, said, cost int64, u feedback.Usage, well bool) {
+// Charge charges a tenant what a call used, if that is known, in place of the cost that it was let in for with the weights of under; 0 and nil when it
+// did not wait, and is then what such a call is expected to use. well says that it ended well; what it used of what it said is then learned.
+func (r *Room) Charge(under *QueueConfig, tenant string, priority uint8, said, cost int64, u feedback.Usage, well bool) {
 	if !u.Known {
 		return
 	}
-	if cost == 0 {
-		cost = r.queue.expected(priority, said)
+	if under == nil {
+		under, cost = r.queue.cfg, r.queue.expected(priority, said)
 	}
 	if well {
 		r.queue.learn(priority, said, u.Input+u.Output)
 	}
-	r.queue.charge(tenant, priority, u.Input+u.Output-cost)
+	r.queue.chargeUnder(under, tenant, priority, u.Input+u.Output-cost)
 }
 
 // Expiring returns the one whose deadline comes first; nil when nobody waits.
@@ -129,8 +131,8 @@ func (r *Room) Expiring() *Waiter {
 }
 
 // Undo takes back what a call was charged that never ran, but for a part of it; see Core.Turn.
-func (r *Room) Undo(tenant string, priority uint8, cost int64, turn float64) {
-	r.queue.charge(tenant, priority, part(cost, turn)-cost)
+func (r *Room) Undo(under *QueueConfig, tenant string, priority uint8, cost int64, turn float64) {
+	r.queue.chargeUnder(under, tenant, priority, part(cost, turn)-cost)
 }
 
 // Waits tells of those who wait, in the order in which they would start if nobody came, at most most of them, and of how many of

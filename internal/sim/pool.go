@@ -187,16 +187,16 @@ func (p *pool) abandon(now time.Duration, w *admission.Waiter) {
 // its guard learns of it.
 func (p *pool) released(now time.Duration, k int, w *admission.Waiter, cost int64, o *adaptive.Outcome, revoked bool) {
 	p.judge(now, &p.lanes[k], w, o, revoked)
-	said := w.Call.Tokens
+	said, under := w.Call.Tokens, (*admission.QueueConfig)(nil)
 	if cost > 0 {
-		said = w.Said()
+		said, under = w.Said(), &p.cfg.Room
 	}
 	if len(p.cfg.Budgets.Limits) == 0 && (p.waiting == 0 || said <= 0) {
 		return
 	}
 	u := feedback.Usage{Known: o.InputTokens > 0 || o.OutputTokens > 0, Input: o.InputTokens, Output: o.OutputTokens, CachedInput: o.CachedTokens}
 	if said > 0 {
-		p.room.Charge(w.Tenant, w.Priority, said, cost, u, o.Class == feedback.OK)
+		p.room.Charge(under, w.Tenant, w.Priority, said, cost, u, o.Class == feedback.OK)
 	}
 	if o.Class == feedback.OK {
 		p.room.Learn(w.Call.Class, u)
