@@ -103,14 +103,14 @@ func onlyCached(h http.Header) bool {
 // notCached is for who wants nothing else than what the cache has.
 var notCached = &dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true}
 
-// safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0 and not
-// kept by the upstream.
+// safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0, without
+// anything that the upstream looks up or does for it, and not kept by it.
 func (c *call) safe() bool {
 	switch path := c.rest; {
 	case strings.HasSuffix(path, "/embeddings"), strings.HasSuffix(path, "/rerank"):
 		return true
 	case strings.HasSuffix(path, "/completions"), strings.HasSuffix(path, "/messages"):
-		return c.facts.Zero && !c.facts.Stored
+		return c.facts.Zero && !c.facts.Stored && !dialect.Live(c.body.bytes())
 	}
 	return false
 }

@@ -23,6 +23,11 @@ const (
 	embedded   = `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1]}],"usage":{"prompt_tokens":1,"total_tokens":1}}`
 )
 
+// toolCall is a request at the temperature 0 with a tool of a type.
+func toolCall(typ string) string {
+	return `{"model":"m","temperature":0,"tools":[{"type":"` + typ + `","name":"t"}],"messages":[{"role":"user","content":"hi"}]}`
+}
+
 // Which requests are answered from the cache, and which are told apart.
 func TestCache(t *testing.T) {
 	checkGoroutines(t)
@@ -65,6 +70,9 @@ func TestCache(t *testing.T) {
 		{"a stream", "/chat/completions", coldStream, nil, "/chat/completions", coldStream, nil, "miss", "hit"},
 		{"a stream is not the answer", "/chat/completions", cold, nil, "/chat/completions", coldStream, nil, "miss", "miss"},
 		{"no temperature", "/chat/completions", chat, nil, "/chat/completions", chat, nil, "", ""},
+		{"a tool of the caller's", "/chat/completions", toolCall("function"), nil, "/chat/completions", toolCall("function"), nil, "miss", "hit"},
+		{"what the upstream looks up", "/messages", toolCall("web_search_20250305"), nil, "/messages", toolCall("web_search_20250305"), nil, "", ""},
+		{"what the upstream looks up, asked for", "/messages", toolCall("web_search_20250305"), []string{"X-Flyball-Cache", "on"}, "/messages", toolCall("web_search_20250305"), []string{"X-Flyball-Cache", "on"}, "miss", "hit"},
 		{"asked for", "/chat/completions", chat, []string{"X-Flyball-Cache", "on"}, "/chat/completions", chat, []string{"X-Flyball-Cache", "on"}, "miss", "hit"},
 		{"not asked for", "/asked/embeddings", embed, nil, "/asked/embeddings", embed, nil, "", ""},
 		{"off", "/off/embeddings", embed, nil, "/off/embeddings", embed, []string{"X-Flyball-Cache", "on"}, "", "bypass"},
