@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -343,11 +344,31 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 	w := feedback.NewWatcher(io.NopCloser(plain), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
 		Status: resp.StatusCode, Header: h, Provider: j.target.provider, Rules: j.target.rules,
 	}})
-	if n, err := io.Copy(io.Discard, w); err != nil || n == mostUnpacked {
+	var e ending
+	if n, err := io.Copy(&e, w); err != nil || n == mostUnpacked {
 		return false
 	}
 	r := w.Report()
-	return r.Complete && !r.Refused
+	return r.Complete && !r.Refused && !e.failed
+}
+
+// brokenOff is what choices say that upstreams broke off: DeepSeek's, Zhipu's, Mistral's, Cohere's, vLLM's. Within a text the quotes would be
+// escaped.
+var brokenOff = regexp.MustCompile(`"finish_reason"\s*:\s*"(?i:error|timeout|abort|aborted|network_error|insufficient_system_resource)"`)
+
+// ending looks at how the choices of an answer ended.
+type ending struct {
+	failed bool
+	tail   []byte // of what was written
+}
+
+// Write looks at the next piece.
+func (e *ending) Write(p []byte) (int, error) {
+	const longest = 128 // what brokenOff finds has no more, but for spaces
+	e.tail = append(e.tail, p...)
+	e.failed = e.failed || brokenOff.Match(e.tail)
+	e.tail = append(e.tail[:0], e.tail[max(0, len(e.tail)-longest):]...)
+	return len(p), nil
 }
 
 // passing are the fields of an answer that are about one sending of it.

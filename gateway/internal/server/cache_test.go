@@ -154,6 +154,13 @@ func TestCacheKeepsNoErrors(t *testing.T) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"error\":{\"message\":\"overloaded\",\"code\":\"server_is_overloaded\"}}\n\ndata: [DONE]\n\n")
 		},
+		"broken off": func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason": "insufficient_system_resource"}]}`)
+		},
+		"a stream broken off": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"error\"}]}\n\ndata: [DONE]\n\n")
+		},
 		"broken": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = io.WriteString(w, embedded)
