@@ -165,7 +165,14 @@ func (c *call) share(p *plan) {
 		if !p.read {
 			key[0] ^= 0xff // who wants a fresh answer does not get one that was asked for by others
 		}
-		r, lead := c.p.cfg.Cache.Join(ctx, key, func(ctx context.Context, f *cache.Flight) { c.job.produce(ctx, f, c.p.cfg.Cache, p) })
+		plain := c.out.promised()
+		r, lead := c.p.cfg.Cache.Join(ctx, key, func(ctx context.Context, f *cache.Flight) {
+			if plain {
+				f.Plain().Store(true)
+			}
+			c.job.produce(ctx, f, c.p.cfg.Cache, p)
+		})
+		c.out.promise(r.Plain())
 		what := "coalesced"
 		if lead {
 			what = "miss"
@@ -244,7 +251,7 @@ func (b *sharedBody) Read(p []byte) (int, error) {
 // produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
 func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *plan) {
 	defer j.body.Close()
-	j.urgent = &urgency{priority: j.who.Priority}
+	j.urgent, j.plain = &urgency{priority: j.who.Priority}, f.Plain()
 	f.OnRaise(j.urgent.raise)
 	resp, t, err := j.exchange(ctx)
 	if err != nil {

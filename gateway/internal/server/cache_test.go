@@ -322,6 +322,64 @@ func TestCoalescing(t *testing.T) {
 	}
 }
 
+// A caller who waits for a stream is promised an answer without an encoding with its first keep-alive, also when who started the call has left
+// before it was promised that.
+func TestPlainForWhoIsLeft(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		if strings.HasSuffix(r.URL.Path, "/hold") {
+			<-release
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		if encoding := r.Header.Get("Accept-Encoding"); encoding != "identity" {
+			w.Header().Set("Content-Encoding", encoding)
+		}
+		_, _ = io.WriteString(w, "data: {\"choices\":[]}\n\ndata: [DONE]\n\n")
+	})
+	g := start(t, table(s, one)+"[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='1s'\n")
+	held := make(chan bool)
+	go func() {
+		defer close(held)
+		if resp, err := tryPost(context.Background(), client(t), g.url+"/hold", chat); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	ask := func(ctx context.Context) (*http.Response, error) {
+		return tryPost(ctx, client(t), g.url+"/chat/completions", coldStream, "Accept-Encoding", "br")
+	}
+	leaving, leave := context.WithCancel(context.Background())
+	left := make(chan bool)
+	go func() {
+		defer close(left)
+		if resp, err := ask(leaving); err == nil {
+			_ = resp.Body.Close()
+			t.Error("who leaves had a keep-alive before")
+		}
+	}()
+	eventually(t, "who leaves waits", func() bool { return g.proxy.Calls() == 2 })
+	got := make(chan string)
+	go func() {
+		resp, err := ask(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		release <- true // the stream has begun
+		got <- strings.Join(frames(t, resp.Body), "|")
+	}()
+	eventually(t, "another one waits with it", func() bool { return g.cache.Counts().Coalesced == 1 })
+	leave()
+	<-left
+	if answer := <-got; !strings.HasSuffix(answer, "data: {\"choices\":[]}|data: [DONE]") {
+		t.Errorf("who was left got %q", answer)
+	}
+	<-held
+}
+
 // When all who share a call have left, it ends.
 func TestCoalescedCallersLeave(t *testing.T) {
 	checkGoroutines(t)
