@@ -93,8 +93,8 @@ func (b *Budget) check(bad func(field string, value any, allowed string)) {
 
 // ShareBudget has the guard keep to a share of its budget, because other processes spend the rest: shares[i] is the part (0 to 1) of
 // Config.Budget.Limits[i] that is this guard's from now on. It is for packages that agree with others on shares, such as
-// contrib/redisbudget, and may be called often. A smaller share counts at once; with a larger one more may be spent as it refills. A
-// share of 0 holds everything back. Limits that only the upstream tells are not shared. Reload keeps the shares of limits
+// contrib/redisbudget, and may be called often. A smaller share counts at once; with a larger one more may be spent as it refills, and of
+// a fixed window with the next. A share of 0 holds everything back. Limits that only the upstream tells are not shared. Reload keeps the shares of limits
 // that stay, by kind, period and algorithm; others begin whole.
 func (g *Guard) ShareBudget(shares []float64) {
 	g.mu.Lock()

@@ -65,7 +65,8 @@ type Config struct {
 	// Every is how often the parts are agreed on anew (20 ms to 1 min). Zero means 200 ms. Smaller follows the demand
 	// faster and asks Redis more often: one script a process each time.
 	Every time.Duration
-	// Timeout is how long Redis may take to answer (1 ms or more). Zero means 100 ms, or Every when that is less.
+	// Timeout is how long Redis may take to answer (1 ms or more). Zero means 100 ms, or Every when that is less. What it answers after more
+	// than half of TTL counts as no answer.
 	Timeout time.Duration
 	// TTL is how long the part of a process that is gone stays its own (at least 3 times Every). Zero means 2 s, or 5 times Every
 	// when that is more.
@@ -342,6 +343,9 @@ func (s *Shared) exchange(ctx context.Context) {
 	}
 	if ctx.Err() != nil {
 		return
+	}
+	if took := time.Since(now); err == nil && took > s.cfg.TTL/2 {
+		err = fmt.Errorf("redisbudget: Redis answered after %v, and the part may be others' again; half of Config.TTL is %v", took.Round(time.Millisecond), s.cfg.TTL/2)
 	}
 	if err != nil {
 		s.lost(err)

@@ -643,6 +643,53 @@ func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
+// delayed hands on the next answer later.
+type delayed struct{ by atomic.Int64 }
+
+func (*delayed) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*delayed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (d *delayed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		time.Sleep(time.Duration(d.by.Swap(0)))
+		return err
+	}
+}
+
+// An answer that was on its way for longer than a process is remembered gives it a part that others have by then.
+func TestLateAnswer(t *testing.T) {
+	s := start(t)
+	cfg := redisbudget.Config{TTL: 600 * time.Millisecond, Timeout: 10 * time.Second}
+	c, d := client(t, s.addr()), &delayed{}
+	c.AddHook(d)
+	b, other := newReplica(t, client(t, s.addr()), cfg), newReplica(t, client(t, s.addr()), cfg)
+	lost := make(chan redisbudget.State, 1)
+	cfg.OnState = func(st redisbudget.State) {
+		select {
+		case lost <- st:
+		default:
+		}
+	}
+	a := newReplica(t, c, cfg)
+	until(t, "agreement", func() bool { return agreed([]*replica{a, b, other}) })
+	other.shared.Close()
+	d.by.Store(int64(2 * time.Second))
+	until(t, "all of it", func() bool { return b.shared.State().Shares[0] > 0.99 })
+	select {
+	case st := <-lost:
+		if !st.Lost || st.Shares[0] > 0.34 || !strings.Contains(st.Err.Error(), "half of Config.TTL") {
+			t.Errorf("others have all, and who had a third has %v: %v", st.Shares[0], st.Err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Errorf("others had all, and the late answer counted")
+	}
+	until(t, "agreement", func() bool { return agreed([]*replica{a, b}) })
+}
+
 // The part is given back also when an exchange is on its way just then.
 func TestCloseDuringAnExchange(t *testing.T) {
 	s := start(t)

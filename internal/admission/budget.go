@@ -213,6 +213,8 @@ func (b *Budget) Share(now time.Duration, i int, share float64) {
 	w.limit, w.depth, w.period = limit, most, period
 	if w.level >= w.depth {
 		w.level, w.rem = w.depth, 0
+	} else if w.given.Fixed && !w.open && w.at <= now {
+		w.at = addTime(now, w.period) // nothing was spent here, but what is new may have been where it was
 	}
 	w.peaks = peaks{} // they are of another depth
 }

@@ -15,12 +15,18 @@ func TestBudgetSharesKeepToTheWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int64Range(1, 5000).Draw(t, "limit")
 		burst := rapid.Int64Range(1, limit).Draw(t, "burst")
+		fixed := rapid.Bool().Draw(t, "fixed")
+		window := BudgetLimit{Kind: feedback.ScopeRequests, Limit: limit, Burst: burst, Fixed: fixed}
+		if fixed {
+			window.Burst, burst = 0, 2*limit // the windows of each begin and end when they do
+		}
 		period := time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(time.Minute)).Draw(t, "period"))
+		window.Period = period
 		const n = 3
 		var b [n]Budget
 		shares := [n]float64{}
 		for i := range b {
-			b[i].Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: limit, Burst: burst, Period: period}}})
+			b[i].Configure(0, BudgetConfig{Limits: []BudgetLimit{window}})
 			b[i].Share(0, 0, 1.0/n)
 			shares[i] = 1.0 / n
 		}
@@ -93,6 +99,32 @@ func TestBudgetShareOfLittle(t *testing.T) {
 	}
 	if spent < 998 || spent > 1001 {
 		t.Errorf("%d spent in 100 s, want 1000", spent)
+	}
+}
+
+// A fixed window that nobody has begun is full a period after its share became larger: what is new may have been spent until then by who had it.
+// It took a call, and a period after that.
+func TestBudgetShareOfAFixedWindow(t *testing.T) {
+	var b Budget
+	b.Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Minute, Fixed: true}}})
+	b.Share(0, 0, 0) // it joins
+	b.Share(time.Second, 0, 0.25)
+	b.Share(10*time.Second, 0, 0.5)
+	for now, want := range map[time.Duration]int64{10 * time.Second: 1, 61*time.Second - 1: 1, 61 * time.Second: 500, time.Hour: 500} {
+		if s := b.State(now, 0); s.Left != want {
+			t.Errorf("%v after it joined it has %d left, want %d", now, s.Left, want)
+		}
+	}
+	if at, _ := b.At(10*time.Second, Cost{Input: 300}); at != 61*time.Second {
+		t.Errorf("a call may start at %v, want 1m1s", at)
+	}
+	b.Share(time.Hour, 0, 0.2)
+	b.Share(time.Hour, 0, 0.6) // 200 were left when it became larger
+	if _, ok := b.Reserve(time.Hour, Cost{Input: 200}); !ok {
+		t.Error("what was there before is gone")
+	}
+	if at, _ := b.At(time.Hour, Cost{Input: 600}); at != time.Hour+time.Minute {
+		t.Errorf("the next window is at %v, want 1h1m", at)
 	}
 }
 

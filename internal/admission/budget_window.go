@@ -38,8 +38,8 @@ type budgetWindow struct {
 
 	level int64 // <= depth; negative is a debt
 	rem   int64 // 0 <= rem < period
-	// at is the instant to which level and rem belong. Of a fixed window it is the window's end, valid
-	// while open.
+	// at is the instant to which level and rem belong. Of a fixed window it is the window's end; of one that has not begun it is when
+	// it is full, should it not be.
 	at   time.Duration
 	open bool // a fixed window: it has begun
 
@@ -138,7 +138,7 @@ func (w *budgetWindow) refilled(now time.Duration) (level, rem int64) {
 // rolled returns level, end and open of a fixed window at now. A window begins with the first call after
 // the one before has ended. A debt is carried over, and each window repays what it holds.
 func (w *budgetWindow) rolled(now time.Duration) (level int64, end time.Duration, open bool) {
-	if !w.open || now < w.at {
+	if now < w.at || !w.open && w.level >= w.depth {
 		return w.level, w.at, w.open
 	}
 	if w.level >= 0 {
@@ -172,7 +172,7 @@ func addTime(at, d time.Duration) time.Duration {
 // advance brings w to now.
 func (w *budgetWindow) advance(now time.Duration) {
 	if w.given.Fixed {
-		if w.open && now >= w.at {
+		if now >= w.at && (w.open || w.level < w.depth) {
 			w.level, w.at, w.open = w.rolled(now)
 			w.peaks.saw(w.depth) // no refund reaches over the end of a window
 		}

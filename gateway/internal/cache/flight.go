@@ -35,6 +35,7 @@ type Flight struct {
 	window int
 	memory *memory
 	cancel context.CancelFunc // ends the producer
+	plain  atomic.Bool
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -119,6 +120,9 @@ func (f *Flight) Raise(urgency uint8) {
 		tell(urgency)
 	}
 }
+
+// Plain is whether there is a reader who can only take an answer without an encoding. Readers set it, and the producer asks for such an answer.
+func (f *Flight) Plain() *atomic.Bool { return &f.plain }
 
 // OnRaise has the producer told of the most urgent reader when there is a more urgent one, and at once.
 func (f *Flight) OnRaise(tell func(urgency uint8)) {
@@ -320,6 +324,9 @@ func (r *Reader) Trailer() http.Header {
 
 // Raise is Flight.Raise.
 func (r *Reader) Raise(urgency uint8) { r.f.Raise(urgency) }
+
+// Plain is Flight.Plain.
+func (r *Reader) Plain() *atomic.Bool { return r.f.Plain() }
 
 // Close leaves the answer. When nobody is left, the producer is told to end.
 func (r *Reader) Close() error {

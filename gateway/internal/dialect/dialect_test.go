@@ -114,6 +114,29 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// What the upstream looks up or does for an answer is told from tools of the caller's own.
+func TestLive(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"messages":[]}`: false, `[]`: false, ``: false,
+		`{"tools":[{"type":"function","function":{"name":"web_search"}},{"type":"custom"},{"name":"f","input_schema":{}}]}`: false,
+		`{"tools":null,"web_search_options":null,"enable_search":false,"mcp_servers":[],"plugins": [] }`:                    false,
+		`{"messages":[{"tools":[{"type":"web_search"}]}],"tool_choice":"auto"}`:                                             false,
+		`{"tools":[{"name":"f"},{"type":"web_search_20250305","name":"web_search"}]}`:                                       true,
+		`{"tools":{"type":"function"}}`:                                       true,
+		`{"tools":[{"type":1}]}`:                                              true,
+		`{"model":"m","web_search_options":{}}`:                               true,
+		`{"search_parameters":{"mode":"auto"}}`:                               true,
+		`{"enable_search":true}`:                                              true,
+		`{"plugins":[{"id":"web"}]}`:                                          true,
+		`{"tools":[],"mcp_servers":[{"type":"url","url":"https://example"}]}`: true,
+		`{"container":"c1"}`:                                                  true,
+	} {
+		if got := Live([]byte(body)); got != want {
+			t.Errorf("%s: %v, want %v", body, got, want)
+		}
+	}
+}
+
 // What encoding/json reads of an object, Read reads, too.
 func TestReadAgrees(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -47,6 +47,45 @@ func Read(body []byte) (f Facts) {
 	return f
 }
 
+// Live reports whether a body asks for an answer that the upstream looks things up or does something for: the same request gets another answer
+// later, or does it again. Tools of the caller's own are none of that. What is written in another form than is known counts as such.
+func Live(body []byte) (live bool) {
+	Scan(body, func(key string, value []byte, _ int) bool {
+		switch key {
+		case "tools":
+			live = runsTools(value)
+		case "web_search_options", // OpenAI
+			"search_parameters",        // xAI
+			"enable_search",            // DashScope
+			"plugins",                  // OpenRouter
+			"mcp_servers", "container": // Anthropic
+			switch string(value) {
+			case "null", "false", "[]":
+			default:
+				live = true
+			}
+		}
+		return !live
+	})
+	return live
+}
+
+// runsTools reports whether one of the tools, which are JSON, is run by the upstream.
+func runsTools(tools []byte) bool {
+	var all []struct{ Type string }
+	if json.Unmarshal(tools, &all) != nil {
+		return true
+	}
+	for _, t := range all {
+		switch t.Type {
+		case "", "function", "custom": // Anthropic's of the caller's own need no type
+		default:
+			return true
+		}
+	}
+	return false
+}
+
 // SetModel returns body with another model in the place of the one that f found. Nothing else is changed.
 func SetModel(body []byte, f Facts, model string) []byte {
 	if f.ModelEnd == 0 {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
@@ -29,15 +30,15 @@ type out struct {
 	perCall bool          // the deadline ends the call, not a write, as over HTTP/2; so it is there while something is written only
 	told    bool          // the caller was told that a stream was cut
 	frame   bool          // what was written of a stream may end within a frame
-	onBegin func()        // called when the stream has begun without an answer
 
 	// mu is held by the timer and by who answers; ResponseWriters are for one goroutine.
 	mu     sync.Mutex
 	timer  *time.Timer // nil when the caller does not wait for a stream
 	every  time.Duration
-	begun  bool // a status of 200 and a keep-alive were sent
-	ours   bool // the answer has the writer now
-	status int  // what was sent; 0 is nothing
+	begun  bool         // a status of 200 and a keep-alive were sent
+	plain  *atomic.Bool // is set with begun: the answer must come without an encoding
+	ours   bool         // the answer has the writer now
+	status int          // what was sent; 0 is nothing
 	sent   int64
 	first  time.Time // when the answer began
 	notes  [][2]string
@@ -54,8 +55,8 @@ func (o *out) noted(h http.Header) {
 }
 
 // newOut returns an out for the writer of a request's answer, that keeps a caller alive who waits for a stream, when every is positive.
-func newOut(w http.ResponseWriter, r *http.Request, d dialect.Dialect, stall, every time.Duration, onBegin func()) *out {
-	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, onBegin: onBegin, perCall: r.ProtoMajor > 1, old: !r.ProtoAtLeast(1, 1)}
+func newOut(w http.ResponseWriter, r *http.Request, d dialect.Dialect, stall, every time.Duration, plain *atomic.Bool) *out {
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, plain: plain, perCall: r.ProtoMajor > 1, old: !r.ProtoAtLeast(1, 1)}
 	if every > 0 {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -73,7 +74,7 @@ func (o *out) beat() {
 	}
 	if !o.begun {
 		o.begun, o.status = true, http.StatusOK
-		o.onBegin()
+		o.plain.Store(true)
 		h := o.w.Header()
 		h.Set("Content-Type", "text/event-stream; charset=utf-8")
 		h.Set("Cache-Control", "no-cache")
@@ -83,6 +84,22 @@ func (o *out) beat() {
 	if o.write(o.dialect.KeepAlive()) == nil && o.flush() == nil {
 		o.timer.Reset(o.every)
 	} // else the caller has left, and the server says so
+}
+
+// promised reports whether the stream has begun, so that its answer must come without an encoding.
+func (o *out) promised() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.begun
+}
+
+// promise has plain be set when the stream has begun, and at once when it has.
+func (o *out) promise(plain *atomic.Bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.plain = plain; o.begun {
+		plain.Store(true)
+	}
 }
 
 // early hands on what comes before the answer: status 102 or 103, which has a header only. It may be called by any goroutine.

@@ -301,7 +301,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if every := c.route.KeepAlive; every > 0 && c.rec.Stream && c.events() {
-		c.out = newOut(w, r, d, c.out.stall, every, func() { c.plain.Store(true) })
+		c.out = newOut(w, r, d, c.out.stall, every, c.plain)
 	}
 	defer c.out.take()
 	c.run()

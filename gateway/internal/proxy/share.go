@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,14 +104,14 @@ func onlyCached(h http.Header) bool {
 // notCached is for who wants nothing else than what the cache has.
 var notCached = &dialect.Error{Kind: dialect.TimedOut, Message: "the answer is not in the cache, and the request's Cache-Control is only-if-cached", Final: true}
 
-// safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0 and not
-// kept by the upstream.
+// safe reports whether the same request would get the same answer: embeddings, ranks, and what is generated at the temperature 0, without
+// anything that the upstream looks up or does for it, and not kept by it.
 func (c *call) safe() bool {
 	switch path := c.rest; {
 	case strings.HasSuffix(path, "/embeddings"), strings.HasSuffix(path, "/rerank"):
 		return true
 	case strings.HasSuffix(path, "/completions"), strings.HasSuffix(path, "/messages"):
-		return c.facts.Zero && !c.facts.Stored
+		return c.facts.Zero && !c.facts.Stored && !dialect.Live(c.body.bytes())
 	}
 	return false
 }
@@ -164,7 +165,14 @@ func (c *call) share(p *plan) {
 		if !p.read {
 			key[0] ^= 0xff // who wants a fresh answer does not get one that was asked for by others
 		}
-		r, lead := c.p.cfg.Cache.Join(ctx, key, func(ctx context.Context, f *cache.Flight) { c.job.produce(ctx, f, c.p.cfg.Cache, p) })
+		plain := c.out.promised()
+		r, lead := c.p.cfg.Cache.Join(ctx, key, func(ctx context.Context, f *cache.Flight) {
+			if plain {
+				f.Plain().Store(true)
+			}
+			c.job.produce(ctx, f, c.p.cfg.Cache, p)
+		})
+		c.out.promise(r.Plain())
 		what := "coalesced"
 		if lead {
 			what = "miss"
@@ -243,7 +251,7 @@ func (b *sharedBody) Read(p []byte) (int, error) {
 // produce gets the answer for all who wait for it, and keeps it when it is whole and no error.
 func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *plan) {
 	defer j.body.Close()
-	j.urgent = &urgency{priority: j.who.Priority}
+	j.urgent, j.plain = &urgency{priority: j.who.Priority}, f.Plain()
 	f.OnRaise(j.urgent.raise)
 	resp, t, err := j.exchange(ctx)
 	if err != nil {
@@ -343,11 +351,31 @@ func (j *job) keepable(resp *http.Response, body []byte) bool {
 	w := feedback.NewWatcher(io.NopCloser(plain), feedback.WatchConfig{StreamConfig: feedback.StreamConfig{
 		Status: resp.StatusCode, Header: h, Provider: j.target.provider, Rules: j.target.rules,
 	}})
-	if n, err := io.Copy(io.Discard, w); err != nil || n == mostUnpacked {
+	var e ending
+	if n, err := io.Copy(&e, w); err != nil || n == mostUnpacked {
 		return false
 	}
 	r := w.Report()
-	return r.Complete && !r.Refused
+	return r.Complete && !r.Refused && !e.failed
+}
+
+// brokenOff is what choices say that upstreams broke off: DeepSeek's, Zhipu's, Mistral's, Cohere's, vLLM's. Within a text the quotes would be
+// escaped.
+var brokenOff = regexp.MustCompile(`"finish_reason"\s*:\s*"(?i:error|timeout|abort|aborted|network_error|insufficient_system_resource)"`)
+
+// ending looks at how the choices of an answer ended.
+type ending struct {
+	failed bool
+	tail   []byte // of what was written
+}
+
+// Write looks at the next piece.
+func (e *ending) Write(p []byte) (int, error) {
+	const longest = 128 // what brokenOff finds has no more, but for spaces
+	e.tail = append(e.tail, p...)
+	e.failed = e.failed || brokenOff.Match(e.tail)
+	e.tail = append(e.tail[:0], e.tail[max(0, len(e.tail)-longest):]...)
+	return len(p), nil
 }
 
 // passing are the fields of an answer that are about one sending of it.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"net/http"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -32,5 +33,26 @@ func TestPackedAnswersTakeNoMemory(t *testing.T) {
 	}
 	if cut := j.keepable(resp, packed.Bytes()[:packed.Len()-20]); !whole || cut {
 		t.Errorf("the whole answer may be kept: %v, and one that was cut: %v; want true, false", whole, cut)
+	}
+}
+
+// A reason to end is found however the answer comes in pieces, and not in a text.
+func TestEnding(t *testing.T) {
+	const said = `{"choices":[{"message":{"content":"{\"finish_reason\":\"error\"}"},"finish_reason":"stop"}],"finish_reason_error":"error"}`
+	for answer, want := range map[string]bool{
+		said: false,
+		said[:len(said)-1] + `,"x":{"finish_reason":` + "\n" + `"ERROR"}}`: true,
+		`data: {"choices":[{"finish_reason" : "aborted"}]}`:                true,
+		`data: {"choices":[{"finish_reason":null}]}`:                       false,
+	} {
+		for size := 1; size <= len(answer); size++ {
+			var e ending
+			for piece := range slices.Chunk([]byte(answer), size) {
+				_, _ = e.Write(piece)
+			}
+			if e.failed != want {
+				t.Fatalf("%s in pieces of %d: failed is %v, want %v", answer, size, e.failed, want)
+			}
+		}
 	}
 }

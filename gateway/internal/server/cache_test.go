@@ -23,6 +23,11 @@ const (
 	embedded   = `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1]}],"usage":{"prompt_tokens":1,"total_tokens":1}}`
 )
 
+// toolCall is a request at the temperature 0 with a tool of a type.
+func toolCall(typ string) string {
+	return `{"model":"m","temperature":0,"tools":[{"type":"` + typ + `","name":"t"}],"messages":[{"role":"user","content":"hi"}]}`
+}
+
 // Which requests are answered from the cache, and which are told apart.
 func TestCache(t *testing.T) {
 	checkGoroutines(t)
@@ -65,6 +70,9 @@ func TestCache(t *testing.T) {
 		{"a stream", "/chat/completions", coldStream, nil, "/chat/completions", coldStream, nil, "miss", "hit"},
 		{"a stream is not the answer", "/chat/completions", cold, nil, "/chat/completions", coldStream, nil, "miss", "miss"},
 		{"no temperature", "/chat/completions", chat, nil, "/chat/completions", chat, nil, "", ""},
+		{"a tool of the caller's", "/chat/completions", toolCall("function"), nil, "/chat/completions", toolCall("function"), nil, "miss", "hit"},
+		{"what the upstream looks up", "/messages", toolCall("web_search_20250305"), nil, "/messages", toolCall("web_search_20250305"), nil, "", ""},
+		{"what the upstream looks up, asked for", "/messages", toolCall("web_search_20250305"), []string{"X-Flyball-Cache", "on"}, "/messages", toolCall("web_search_20250305"), []string{"X-Flyball-Cache", "on"}, "miss", "hit"},
 		{"asked for", "/chat/completions", chat, []string{"X-Flyball-Cache", "on"}, "/chat/completions", chat, []string{"X-Flyball-Cache", "on"}, "miss", "hit"},
 		{"not asked for", "/asked/embeddings", embed, nil, "/asked/embeddings", embed, nil, "", ""},
 		{"off", "/off/embeddings", embed, nil, "/off/embeddings", embed, []string{"X-Flyball-Cache", "on"}, "", "bypass"},
@@ -145,6 +153,13 @@ func TestCacheKeepsNoErrors(t *testing.T) {
 		"late error": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"error\":{\"message\":\"overloaded\",\"code\":\"server_is_overloaded\"}}\n\ndata: [DONE]\n\n")
+		},
+		"broken off": func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason": "insufficient_system_resource"}]}`)
+		},
+		"a stream broken off": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"error\"}]}\n\ndata: [DONE]\n\n")
 		},
 		"broken": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "1000")
@@ -305,6 +320,64 @@ func TestCoalescing(t *testing.T) {
 	if got := strings.Join(frames(t, resp.Body), "|"); got != want || resp.Header.Get("X-Flyball-Cache") != "hit" {
 		t.Errorf("afterwards: %s, %.100q", resp.Header.Get("X-Flyball-Cache"), got)
 	}
+}
+
+// A caller who waits for a stream is promised an answer without an encoding with its first keep-alive, also when who started the call has left
+// before it was promised that.
+func TestPlainForWhoIsLeft(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		if strings.HasSuffix(r.URL.Path, "/hold") {
+			<-release
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		if encoding := r.Header.Get("Accept-Encoding"); encoding != "identity" {
+			w.Header().Set("Content-Encoding", encoding)
+		}
+		_, _ = io.WriteString(w, "data: {\"choices\":[]}\n\ndata: [DONE]\n\n")
+	})
+	g := start(t, table(s, one)+"[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='1s'\n")
+	held := make(chan bool)
+	go func() {
+		defer close(held)
+		if resp, err := tryPost(context.Background(), client(t), g.url+"/hold", chat); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	ask := func(ctx context.Context) (*http.Response, error) {
+		return tryPost(ctx, client(t), g.url+"/chat/completions", coldStream, "Accept-Encoding", "br")
+	}
+	leaving, leave := context.WithCancel(context.Background())
+	left := make(chan bool)
+	go func() {
+		defer close(left)
+		if resp, err := ask(leaving); err == nil {
+			_ = resp.Body.Close()
+			t.Error("who leaves had a keep-alive before")
+		}
+	}()
+	eventually(t, "who leaves waits", func() bool { return g.proxy.Calls() == 2 })
+	got := make(chan string)
+	go func() {
+		resp, err := ask(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		release <- true // the stream has begun
+		got <- strings.Join(frames(t, resp.Body), "|")
+	}()
+	eventually(t, "another one waits with it", func() bool { return g.cache.Counts().Coalesced == 1 })
+	leave()
+	<-left
+	if answer := <-got; !strings.HasSuffix(answer, "data: {\"choices\":[]}|data: [DONE]") {
+		t.Errorf("who was left got %q", answer)
+	}
+	<-held
 }
 
 // When all who share a call have left, it ends.
