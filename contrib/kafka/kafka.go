@@ -165,6 +165,7 @@ type place struct {
 // partition is one that this member of the group has.
 type partition struct {
 	place
+	going  bool // to be taken away: what is in flight may end, and nothing more starts
 	gone   bool // taken away
 	paused bool // because of the gap
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
@@ -519,7 +520,8 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 func (s *Source) Lost(d *drain.Delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return d.Handle.(*handle).part.gone
+	p := d.Handle.(*handle).part
+	return p.going || p.gone
 }
 
 // change tells a revocation that waits that something was settled. It needs the lock.
@@ -739,6 +741,9 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]int32) {
 	wait := time.NewTimer(max(0, s.cfg.RevokeWait))
 	defer wait.Stop()
+	s.mu.Lock()
+	s.each(parts, func(p *partition) { p.going = true })
+	s.mu.Unlock()
 	for waiting := s.cfg.RevokeWait > 0; waiting; {
 		s.mu.Lock()
 		live := 0

@@ -459,6 +459,40 @@ func TestPartitionGoesInAPause(t *testing.T) {
 	})
 }
 
+// While a partition goes, what is in flight ends, and nothing of it is started any more: it would not have ended when the partition is gone, and be
+// sent by the next member, too.
+func TestNothingStartsOfAPartitionThatGoes(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 200
+		f, c := newFleet(t, brokers, 2)
+		f.revoke, f.up.takes = time.Second, 400*time.Millisecond
+		a := f.join(func(c *drain.Config) { c.InHand = n })
+		for i := 0; i < n; i += 2 { // of both in turn
+			r := []*kgo.Record{{Topic: f.topic, Value: line(fmt.Sprint("id-", i), i)}, {Topic: f.topic, Partition: 1, Value: line(fmt.Sprint("id-", i+1), i+1)}}
+			if err := c.ProduceSync(t.Context(), r...).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 20 })
+		b := f.join(nil)
+		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == n })
+		for _, m := range []*member{a, b} {
+			if err := m.stop(); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%+v", m.run.Progress())
+		}
+		if p := b.run.Progress(); p.Done == 0 {
+			t.Error("the second member had no partition")
+		}
+		for id, times := range f.up.sent {
+			if times != 1 {
+				t.Errorf("%s was sent %d times", id, times)
+			}
+		}
+	})
+}
+
 // The broker is killed and started again while one runner has jobs in flight and another one is paused. Each id is once in the results,
 // nothing is sent whose result is durable, and the poison is with the dead letters. With FLYBALL_LONG it is killed three times.
 func TestBrokerRestarts(t *testing.T) {
