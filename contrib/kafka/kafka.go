@@ -150,6 +150,7 @@ type Source struct {
 	missing map[string]span    // topics that a broker does not know now
 	paused  bool
 	closed  bool
+	failing bool          // the last commit failed
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
 
 	ids      map[string][16]byte // of topics at the start; none with brokers that have none
@@ -205,6 +206,7 @@ func Open(cfg Config) (*Source, error) {
 		kgo.FetchMaxWait(fetchWait),
 		kgo.AutoCommitMarks(),
 		kgo.AutoCommitInterval(commitEvery),
+		kgo.AutoCommitCallback(s.committed),
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
@@ -735,6 +737,29 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 	case <-ctx.Done():
 	}
 	return context.Cause(ctx)
+}
+
+// committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
+func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+	if err == nil {
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if e := kerr.ErrorForCode(p.ErrorCode); e != nil && err == nil {
+					err = fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, e)
+				}
+			}
+		}
+	}
+	if errors.Is(err, context.Canceled) || putOut(err) {
+		return // the group goes on with others, or with this member anew
+	}
+	s.mu.Lock()
+	said := s.failing
+	s.failing = err != nil
+	s.mu.Unlock()
+	if err != nil && !said {
+		s.cfg.Log("kafka: committing how far the group %s is: %v; what is done from now on comes again after a crash", s.cfg.Group, err)
+	}
 }
 
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.

@@ -1245,6 +1245,74 @@ func TestBrokersThatDoNotAnswer(t *testing.T) {
 	}
 }
 
+// That the brokers do not take note of what is done is told, once, and again when they did in between.
+func TestCommitsThatFailAreTold(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	told := make(chan string, 10)
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs",
+		Options: []kgo.Opt{kgo.AutoCommitInterval(100 * time.Millisecond)},
+		Log: func(format string, args ...any) {
+			if line := fmt.Sprintf(format, args...); strings.Contains(line, "how far") { // a rebalance at the start says something else
+				told <- line
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var refuse atomic.Int32
+	passed := make(chan struct{}, 10)
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if refuse.Add(-1) < 0 {
+			passed <- struct{}{}
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.(*kmsg.OffsetCommitRequest).Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.GroupAuthorizationFailed.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	for range 2 {
+		refuse.Store(3)
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-passed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("what is done is never committed")
+		}
+	}
+	close(told)
+	n := 0
+	for line := range told {
+		if n++; !strings.Contains(line, "jobs/0: GROUP_AUTHORIZATION_FAILED") {
+			t.Errorf("the log says %q", line)
+		}
+	}
+	if n != 2 {
+		t.Errorf("it is told %d times that commits fail, want twice", n)
+	}
+}
+
 // buffered is told of each record that is to be produced.
 type buffered chan struct{}
 
