@@ -202,6 +202,7 @@ func Open(cfg Config) (*Source, error) {
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), // what a producer took back is no job
 		// A partition that is taken up again joins the next fetch, so that one must not be far away.
 		kgo.FetchMaxWait(fetchWait),
 		kgo.AutoCommitMarks(),

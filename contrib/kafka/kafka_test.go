@@ -1313,6 +1313,44 @@ func TestCommitsThatFailAreTold(t *testing.T) {
 	}
 }
 
+// What a producer takes back by aborting its transaction was never a job.
+func TestAbortedTransaction(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("transactions")
+		create(t, admin(t, brokers), topic, 1)
+		p, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for _, body := range []string{"taken back", "a job"} {
+			if err := p.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(body)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.EndTransaction(t.Context(), body == "a job"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := admin(t, brokers).ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("the last")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer s.Close()
+		for _, want := range []string{"a job", "the last"} {
+			d := fetch(t, s)
+			if string(d.Body) != want {
+				t.Fatalf("%s is %q, want %q", d.Where, d.Body, want)
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // buffered is told of each record that is to be produced.
 type buffered chan struct{}
 
