@@ -170,8 +170,8 @@ type partition struct {
 	gone   bool // taken away
 	paused bool // because of the gap
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
-	out  []slot
-	live int // not settled
+	out  []*slot
+	live int // not settled, also of those that are not in out any more
 }
 
 type slot struct {
@@ -186,6 +186,7 @@ type span struct{ first, last time.Time }
 // handle is what a delivery is settled with.
 type handle struct {
 	part      *partition
+	slot      *slot
 	record    *kgo.Record
 	notBefore time.Time
 }
@@ -435,13 +436,19 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 		p = &partition{place: at}
 		s.parts[at] = p
 	}
-	p.out = append(p.out, slot{offset: r.Offset, epoch: r.LeaderEpoch})
+	// A log that lost its end, or whose beginning the client went back to, has offsets again that are in hand. How far it is done is then
+	// told by those that come now.
+	for n := len(p.out); n > 0 && p.out[n-1].offset >= r.Offset; n-- {
+		p.out = p.out[:n-1]
+	}
+	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
+	p.out = append(p.out, own)
 	p.live++
 	if len(p.out) >= s.cfg.MaxGap && !p.paused {
 		p.paused = true
 		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
 	}
-	h := &handle{part: p, record: r}
+	h := &handle{part: p, slot: own, record: r}
 	d := &drain.Delivery{
 		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
 		Again: r.Offset < s.ahead[at],
@@ -496,11 +503,10 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	if p.gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
 	}
-	i, ok := slices.BinarySearchFunc(p.out, h.record.Offset, func(s slot, o int64) int { return int(min(1, max(-1, s.offset-o))) })
-	if !ok || p.out[i].done {
+	if h.slot.done {
 		return fmt.Errorf("kafka: %s was settled before", d.Where)
 	}
-	p.out[i].done = true
+	h.slot.done = true
 	p.live--
 	done := 0
 	for done < len(p.out) && p.out[done].done {
@@ -563,7 +569,7 @@ func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Durati
 	again := *d
 	again.Attempts++
 	again.Retries++
-	again.Handle = &handle{h.part, h.record, until}
+	again.Handle = &handle{h.part, h.slot, h.record, until}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.part.gone {

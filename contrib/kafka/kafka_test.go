@@ -1313,6 +1313,66 @@ func TestCommitsThatFailAreTold(t *testing.T) {
 	}
 }
 
+// When the client begins a partition anew, because its offset is no longer there, what is in hand and what comes again are settled both, and what is
+// done is committed.
+func TestOffsetsComeAgain(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	produce := func(body string) {
+		t.Helper()
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte(body)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer func() { s.Close() }()
+	var first, second []*drain.Delivery
+	for i := range 3 {
+		produce(fmt.Sprint(i))
+		first = append(first, fetch(t, s))
+	}
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, asked := range req.(*kmsg.FetchRequest).Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+			for _, p := range asked.Partitions {
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		if len(resp.Topics) == 0 {
+			c.KeepControl()
+		}
+		return resp, nil, len(resp.Topics) > 0
+	})
+	for range 3 {
+		second = append(second, fetch(t, s))
+	}
+	for i := range 3 {
+		if first[i].Where != second[i].Where {
+			t.Fatalf("%s came, and then %s", first[i].Where, second[i].Where)
+		}
+		for _, d := range []*drain.Delivery{first[i], second[i]} {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	produce("next")
+	s.Close()
+	s = open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	if d := fetch(t, s); string(d.Body) != "next" {
+		t.Errorf("%s came again, which was acknowledged", d.Where)
+	}
+}
+
 // What a producer takes back by aborting its transaction was never a job.
 func TestAbortedTransaction(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
