@@ -148,7 +148,6 @@ type Source struct {
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
 	missing map[string]span    // topics that a broker does not know now
-	paused  bool
 	closed  bool
 	failing bool          // the last commit failed
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
@@ -171,7 +170,7 @@ type partition struct {
 	paused bool // because of the gap
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
 	out  []*slot
-	live int // not settled, also of those that are not in out any more
+	busy int // begun and not settled, also of those that are not in out any more
 }
 
 type slot struct {
@@ -189,6 +188,15 @@ type handle struct {
 	slot      *slot
 	record    *kgo.Record
 	notBefore time.Time
+	begun     bool // it may be in flight
+}
+
+// end is for a delivery that is settled or waits here. It needs the lock.
+func (h *handle) end() {
+	if h.begun {
+		h.begun = false
+		h.part.busy--
+	}
 }
 
 // Open connects, sees to the topics, and joins the group.
@@ -443,7 +451,6 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	}
 	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
 	p.out = append(p.out, own)
-	p.live++
 	if len(p.out) >= s.cfg.MaxGap && !p.paused {
 		p.paused = true
 		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
@@ -507,7 +514,7 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 		return fmt.Errorf("kafka: %s was settled before", d.Where)
 	}
 	h.slot.done = true
-	p.live--
+	h.end()
 	done := 0
 	for done < len(p.out) && p.out[done].done {
 		done++
@@ -525,12 +532,19 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	return nil
 }
 
-// Lost implements drain.Keeper.
+// Lost implements drain.Keeper. Since it is asked right before a job is sent, it tells which deliveries may be in flight.
 func (s *Source) Lost(d *drain.Delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := d.Handle.(*handle).part
-	return p.going || p.gone
+	h := d.Handle.(*handle)
+	if h.part.going || h.part.gone {
+		return true
+	}
+	if !h.begun {
+		h.begun = true
+		h.part.busy++
+	}
+	return false
 }
 
 // change tells a revocation that waits that something was settled. It needs the lock.
@@ -545,8 +559,8 @@ func (s *Source) change() {
 func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := d.Handle.(*handle).part; !p.gone {
-		p.live--
+	if h := d.Handle.(*handle); !h.part.gone {
+		h.end()
 		s.change()
 	}
 	return nil
@@ -569,14 +583,15 @@ func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Durati
 	again := *d
 	again.Attempts++
 	again.Retries++
-	again.Handle = &handle{h.part, h.slot, h.record, until}
+	again.Handle = &handle{part: h.part, slot: h.slot, record: h.record, notBefore: until}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.part.gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
 	}
 	s.keep(&again)
-	s.change() // nobody works on it
+	h.end()
+	s.change()
 	if s.wake != nil {
 		s.wake()
 	}
@@ -778,19 +793,13 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	s.mu.Unlock()
 	for waiting := s.cfg.RevokeWait > 0; waiting; {
 		s.mu.Lock()
-		live := 0
-		s.each(parts, func(p *partition) { live += p.live })
-		for _, d := range s.later {
-			if p := d.Handle.(*handle).part; slices.Contains(parts[p.topic], p.n) {
-				live-- // nobody works on it
-			}
-		}
+		busy := 0
+		s.each(parts, func(p *partition) { busy += p.busy })
 		if s.settled == nil {
 			s.settled = make(chan struct{})
 		}
 		settled := s.settled
-		// In a pause nothing ends; there is nothing to wait for.
-		waiting = live > 0 && !s.paused && !s.closed
+		waiting = busy > 0 && !s.closed
 		s.mu.Unlock()
 		if waiting {
 			select {
@@ -848,18 +857,11 @@ func (s *Source) each(parts map[string][]int32, f func(*partition)) {
 
 // Pause implements drain.Pauser: nothing is fetched, of any partition that this member has or gets.
 func (s *Source) Pause(time.Time) {
-	s.mu.Lock()
-	s.paused = true
-	s.change()
-	s.mu.Unlock()
 	s.client.PauseFetchTopics(s.cfg.Topic, s.cfg.Retry)
 }
 
 // Resume implements drain.Pauser.
 func (s *Source) Resume() {
-	s.mu.Lock()
-	s.paused = false
-	s.mu.Unlock()
 	s.client.ResumeFetchTopics(s.cfg.Topic, s.cfg.Retry)
 }
 
