@@ -39,6 +39,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 // Config is what a Source is made from. Brokers, Topic and Group must be set.
@@ -90,6 +91,8 @@ const (
 	// word of that it knows it.
 	goneTime  = 20 * time.Second
 	quietTime = 5 * time.Second
+	// failLine is how often it is told that a partition cannot be fetched.
+	failLine = time.Minute
 )
 
 // letterHeaders are those that only dead letters have.
@@ -148,6 +151,7 @@ type Source struct {
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
 	missing map[string]span    // topics that a broker does not know now
+	faults  map[place]fault    // the last of each partition
 	closed  bool
 	failing bool          // the last commit failed
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
@@ -182,6 +186,12 @@ type slot struct {
 // span is from the first to the last time that something was so.
 type span struct{ first, last time.Time }
 
+// fault is why a partition cannot be fetched, and when that was told.
+type fault struct {
+	text string
+	told time.Time
+}
+
 // handle is what a delivery is settled with.
 type handle struct {
 	part      *partition
@@ -205,7 +215,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, ids: map[string][16]byte{}, goneTime: goneTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -332,6 +342,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		}
 		var fatal, unknown error
 		var gone string
+		failed := false
 		fetches.EachError(func(topic string, n int32, err error) {
 			var e *kerr.Error
 			switch {
@@ -344,8 +355,9 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 				}
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
-			default:
-				s.cfg.Log("kafka: %s/%d: %v", topic, n, err) // the client goes on
+			default: // the client tries again, at once
+				failed = true
+				s.failed(place{topic, n}, err)
 			}
 		})
 		var ds []*drain.Delivery
@@ -366,6 +378,24 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		if fatal != nil {
 			return nil, fatal
 		}
+		if failed {
+			_ = limiter.Sleep(ctx, fetchWait)
+		}
+	}
+}
+
+// failed tells that a partition cannot be fetched, each failLine while it stays so.
+func (s *Source) failed(at place, err error) {
+	now, text := time.Now(), err.Error()
+	s.mu.Lock()
+	last := s.faults[at]
+	again := last.text == text && now.Sub(last.told) < failLine
+	if !again {
+		s.faults[at] = fault{text, now}
+	}
+	s.mu.Unlock()
+	if !again {
+		s.cfg.Log("kafka: %s/%d: %s", at.topic, at.n, text)
 	}
 }
 

@@ -1444,6 +1444,49 @@ func TestAbortedTransaction(t *testing.T) {
 	})
 }
 
+// A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	var asked, told atomic.Int32
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(string, ...any) { told.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	batch := kmsg.NewRecordBatch()
+	batch.Magic, batch.Length, batch.CRC, batch.NumRecords = 2, 49, 1, 1
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, of := range req.(*kmsg.FetchRequest).Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = of.Topic, of.TopicID
+			for _, p := range of.Partitions {
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.HighWatermark, rp.LastStableOffset = p.Partition, 1, 1
+				rp.RecordBatches = batch.AppendTo(nil)
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+			asked.Add(1)
+		}
+		return resp, nil, len(resp.Topics) > 0
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if ds, err := s.Fetch(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("there are %d deliveries, and %v", len(ds), err)
+	}
+	if a, l := asked.Load(), told.Load(); a == 0 || a > 20 || l == 0 || l > 4 {
+		t.Errorf("in 3 s the brokers were asked %d times, and %d lines told of it", a, l)
+	}
+}
+
 // buffered is told of each record that is to be produced.
 type buffered chan struct{}
 
