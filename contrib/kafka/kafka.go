@@ -198,7 +198,15 @@ type handle struct {
 	slot      *slot
 	record    *kgo.Record
 	notBefore time.Time
-	begun     bool // it may be in flight
+	begun     bool // it may be in flight, or is being moved
+}
+
+// begin is for a delivery that a revocation is to wait for. It needs the lock.
+func (h *handle) begin() {
+	if !h.begun {
+		h.begun = true
+		h.part.busy++
+	}
 }
 
 // end is for a delivery that is settled or waits here. It needs the lock.
@@ -570,10 +578,7 @@ func (s *Source) Lost(d *drain.Delivery) bool {
 	if h.part.going || h.part.gone {
 		return true
 	}
-	if !h.begun {
-		h.begun = true
-		h.part.busy++
-	}
+	h.begin()
 	return false
 }
 
@@ -657,6 +662,9 @@ func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, valu
 	h := d.Handle.(*handle)
 	s.mu.Lock()
 	gone := h.part.gone
+	if !gone {
+		h.begin()
+	}
 	s.mu.Unlock()
 	if gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)

@@ -1444,6 +1444,50 @@ func TestAbortedTransaction(t *testing.T) {
 	})
 }
 
+// A dead letter that is on its way when its partition is taken away gets there, and the job does not come again.
+func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "jobs", "jobs.retry", "jobs.dead"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for i := range int32(2) {
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Partition: i, Value: []byte("poison")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond)}}
+	second := cfg
+	held := make(buffered)
+	cfg.Options = append(cfg.Options[:1:1], kgo.WithHooks(held))
+	a := open(t, cfg)
+	defer a.Close()
+	ds := []*drain.Delivery{fetch(t, a), fetch(t, a)}
+	var all sync.WaitGroup
+	for _, d := range ds {
+		all.Go(func() {
+			if err := a.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonBadJSON}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	b := open(t, second)
+	defer b.Close()
+	for _, what := range []string{"before", "after"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if ds, err := b.Fetch(ctx, 2); err == nil {
+			t.Errorf("%s comes again %s its dead letter is there", ds[0].Where, what)
+		}
+		if what == "before" {
+			<-held
+			<-held
+			all.Wait()
+		}
+	}
+}
+
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
