@@ -36,8 +36,8 @@ var ErrLost = errors.New("drain: the delivery was lost and will come again")
 // Keeper is a Source that finds out by itself that it has lost a delivery, as when a partition was taken away. Whoever gets it next may have
 // done the job already, so the runner asks before each attempt, and does not send what is lost.
 type Keeper interface {
-	// Lost reports whether settling the delivery would fail with ErrLost, as far as is known. It is called by any number of
-	// goroutines, some of them with a lock of the runner, and returns at once.
+	// Lost reports whether settling the delivery would fail with ErrLost, or is soon to, as far as is known. It is called by any
+	// number of goroutines, some of them with a lock of the runner, and returns at once.
 	Lost(d *Delivery) bool
 }
 

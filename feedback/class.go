@@ -181,6 +181,9 @@ func (e *evidence) decide() verdict {
 			v = verdict{class: Throttled, retryable: true, source: "status:403 window:exhausted"}
 		}
 	}
+	if v.class == Overloaded && resetUnderWay(e.text) {
+		return verdict{class: ServerError, retryable: true, source: v.source + " text:" + envoyReset}
+	}
 	if v.class == Throttled {
 		e.refine(&v)
 	}
@@ -188,6 +191,26 @@ func (e *evidence) decide() verdict {
 		v.scope = ScopeUnknown
 	}
 	return v
+}
+
+// envoyReset is what Envoy, and so Istio, says in the place of an answer that did not begin, with a 503 or UNAVAILABLE whatever the reason is that
+// it names then; see resetReasonToString in its sources.
+const envoyReset = "disconnect/reset before headers"
+
+// resetUnderWay reports whether a proxy says that the connection broke when the request was on it: nobody knows what became of that. One that was
+// not made, or had no room for the request, is no such thing.
+func resetUnderWay(text string) bool {
+	_, reason, found := strings.Cut(text, envoyReset)
+	if !found {
+		return false
+	}
+	_, reason, _ = strings.Cut(reason, "reset reason: ")
+	for _, r := range [...]string{"connection termination", "remote reset", "local reset", "protocol error"} {
+		if strings.HasPrefix(reason, r) {
+			return true
+		}
+	}
+	return false
 }
 
 // refine finds the scope of a throttled answer, and the three things that make it one of

@@ -174,6 +174,39 @@ func TestWordingChangesTheClass(t *testing.T) {
 	}
 }
 
+// Envoy says 503, and UNAVAILABLE, whether the request was on its way or not.
+func TestResetUnderWay(t *testing.T) {
+	const text = "upstream connect error or disconnect/reset before headers. "
+	for _, tt := range []struct {
+		reason string
+		class  Class
+	}{
+		{"reset reason: connection termination", ServerError},
+		{"retried and the latest reset reason: connection termination", ServerError},
+		{"reset reason: remote reset", ServerError},
+		{"reset reason: protocol error", ServerError},
+		{"reset reason: local reset", ServerError},
+		{"reset reason: connection failure", Overloaded},
+		{"reset reason: remote connection failure, transport failure reason: delayed connect error: 111", Overloaded},
+		{"reset reason: connection timeout", Overloaded},
+		{"reset reason: overflow", Overloaded},
+		{"reset reason: remote refused stream reset", Overloaded},
+		{"", Overloaded},
+	} {
+		for from, s := range map[string]Signal{
+			"an answer": Parse(Answer{Status: 503, Body: []byte(text + tt.reason), Now: noon}),
+			"gRPC":      FromGRPC(GRPCStatus{Code: 14, Message: text + tt.reason, Now: noon}),
+		} {
+			if s.Class != tt.class || !s.Retryable {
+				t.Errorf("%s with %q = %s, want %v", from, tt.reason, short(s), tt.class)
+			}
+		}
+	}
+	if s := Parse(Answer{Status: 429, Body: []byte(text + "reset reason: remote reset"), Now: noon}); s.Class != Throttled {
+		t.Errorf("a 429 = %s", short(s))
+	}
+}
+
 func TestServersOwnWord(t *testing.T) {
 	for _, c := range []struct {
 		status int

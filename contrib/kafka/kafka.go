@@ -39,6 +39,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 // Config is what a Source is made from. Brokers, Topic and Group must be set.
@@ -90,6 +91,8 @@ const (
 	// word of that it knows it.
 	goneTime  = 20 * time.Second
 	quietTime = 5 * time.Second
+	// failLine is how often it is told that a partition cannot be fetched.
+	failLine = time.Minute
 )
 
 // letterHeaders are those that only dead letters have.
@@ -148,8 +151,9 @@ type Source struct {
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
 	wake    context.CancelFunc // of the last poll; later has changed
 	missing map[string]span    // topics that a broker does not know now
-	paused  bool
+	faults  map[place]fault    // the last of each partition
 	closed  bool
+	failing bool          // the last commit failed
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
 
 	ids      map[string][16]byte // of topics at the start; none with brokers that have none
@@ -165,11 +169,12 @@ type place struct {
 // partition is one that this member of the group has.
 type partition struct {
 	place
+	going  bool // to be taken away: what is in flight may end, and nothing more starts
 	gone   bool // taken away
 	paused bool // because of the gap
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
-	out  []slot
-	live int // not settled
+	out  []*slot
+	busy int // begun and not settled, also of those that are not in out any more
 }
 
 type slot struct {
@@ -181,11 +186,35 @@ type slot struct {
 // span is from the first to the last time that something was so.
 type span struct{ first, last time.Time }
 
+// fault is why a partition cannot be fetched, and when that was told.
+type fault struct {
+	text string
+	told time.Time
+}
+
 // handle is what a delivery is settled with.
 type handle struct {
 	part      *partition
+	slot      *slot
 	record    *kgo.Record
 	notBefore time.Time
+	begun     bool // it may be in flight, or is being moved
+}
+
+// begin is for a delivery that a revocation is to wait for. It needs the lock.
+func (h *handle) begin() {
+	if !h.begun {
+		h.begun = true
+		h.part.busy++
+	}
+}
+
+// end is for a delivery that is settled or waits here. It needs the lock.
+func (h *handle) end() {
+	if h.begun {
+		h.begun = false
+		h.part.busy--
+	}
 }
 
 // Open connects, sees to the topics, and joins the group.
@@ -194,16 +223,18 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, ids: map[string][16]byte{}, goneTime: goneTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), // what a producer took back is no job
 		// A partition that is taken up again joins the next fetch, so that one must not be far away.
 		kgo.FetchMaxWait(fetchWait),
 		kgo.AutoCommitMarks(),
 		kgo.AutoCommitInterval(commitEvery),
+		kgo.AutoCommitCallback(s.committed),
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
@@ -319,6 +350,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		}
 		var fatal, unknown error
 		var gone string
+		failed := false
 		fetches.EachError(func(topic string, n int32, err error) {
 			var e *kerr.Error
 			switch {
@@ -331,8 +363,9 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 				}
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
-			default:
-				s.cfg.Log("kafka: %s/%d: %v", topic, n, err) // the client goes on
+			default: // the client tries again, at once
+				failed = true
+				s.failed(place{topic, n}, err)
 			}
 		})
 		var ds []*drain.Delivery
@@ -353,6 +386,24 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		if fatal != nil {
 			return nil, fatal
 		}
+		if failed {
+			_ = limiter.Sleep(ctx, fetchWait)
+		}
+	}
+}
+
+// failed tells that a partition cannot be fetched, each failLine while it stays so.
+func (s *Source) failed(at place, err error) {
+	now, text := time.Now(), err.Error()
+	s.mu.Lock()
+	last := s.faults[at]
+	again := last.text == text && now.Sub(last.told) < failLine
+	if !again {
+		s.faults[at] = fault{text, now}
+	}
+	s.mu.Unlock()
+	if !again {
+		s.cfg.Log("kafka: %s/%d: %s", at.topic, at.n, text)
 	}
 }
 
@@ -431,13 +482,18 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 		p = &partition{place: at}
 		s.parts[at] = p
 	}
-	p.out = append(p.out, slot{offset: r.Offset, epoch: r.LeaderEpoch})
-	p.live++
+	// A log that lost its end, or whose beginning the client went back to, has offsets again that are in hand. How far it is done is then
+	// told by those that come now.
+	for n := len(p.out); n > 0 && p.out[n-1].offset >= r.Offset; n-- {
+		p.out = p.out[:n-1]
+	}
+	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
+	p.out = append(p.out, own)
 	if len(p.out) >= s.cfg.MaxGap && !p.paused {
 		p.paused = true
 		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
 	}
-	h := &handle{part: p, record: r}
+	h := &handle{part: p, slot: own, record: r}
 	d := &drain.Delivery{
 		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
 		Again: r.Offset < s.ahead[at],
@@ -492,12 +548,11 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	if p.gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
 	}
-	i, ok := slices.BinarySearchFunc(p.out, h.record.Offset, func(s slot, o int64) int { return int(min(1, max(-1, s.offset-o))) })
-	if !ok || p.out[i].done {
+	if h.slot.done {
 		return fmt.Errorf("kafka: %s was settled before", d.Where)
 	}
-	p.out[i].done = true
-	p.live--
+	h.slot.done = true
+	h.end()
 	done := 0
 	for done < len(p.out) && p.out[done].done {
 		done++
@@ -515,11 +570,16 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	return nil
 }
 
-// Lost implements drain.Keeper.
+// Lost implements drain.Keeper. Since it is asked right before a job is sent, it tells which deliveries may be in flight.
 func (s *Source) Lost(d *drain.Delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return d.Handle.(*handle).part.gone
+	h := d.Handle.(*handle)
+	if h.part.going || h.part.gone {
+		return true
+	}
+	h.begin()
+	return false
 }
 
 // change tells a revocation that waits that something was settled. It needs the lock.
@@ -534,8 +594,8 @@ func (s *Source) change() {
 func (s *Source) Release(_ context.Context, d *drain.Delivery) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := d.Handle.(*handle).part; !p.gone {
-		p.live--
+	if h := d.Handle.(*handle); !h.part.gone {
+		h.end()
 		s.change()
 	}
 	return nil
@@ -558,14 +618,15 @@ func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Durati
 	again := *d
 	again.Attempts++
 	again.Retries++
-	again.Handle = &handle{h.part, h.record, until}
+	again.Handle = &handle{part: h.part, slot: h.slot, record: h.record, notBefore: until}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.part.gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
 	}
 	s.keep(&again)
-	s.change() // nobody works on it
+	h.end()
+	s.change()
 	if s.wake != nil {
 		s.wake()
 	}
@@ -601,6 +662,9 @@ func (s *Source) move(ctx context.Context, d *drain.Delivery, topic string, valu
 	h := d.Handle.(*handle)
 	s.mu.Lock()
 	gone := h.part.gone
+	if !gone {
+		h.begin()
+	}
 	s.mu.Unlock()
 	if gone {
 		return fmt.Errorf("kafka: the partition of %s was taken away: %w", d.Where, drain.ErrLost)
@@ -735,25 +799,45 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 	return context.Cause(ctx)
 }
 
+// committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
+func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+	if err == nil {
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if e := kerr.ErrorForCode(p.ErrorCode); e != nil && err == nil {
+					err = fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, e)
+				}
+			}
+		}
+	}
+	if errors.Is(err, context.Canceled) || putOut(err) {
+		return // the group goes on with others, or with this member anew
+	}
+	s.mu.Lock()
+	said := s.failing
+	s.failing = err != nil
+	s.mu.Unlock()
+	if err != nil && !said {
+		s.cfg.Log("kafka: committing how far the group %s is: %v; what is done from now on comes again after a crash", s.cfg.Group, err)
+	}
+}
+
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.
 func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]int32) {
 	wait := time.NewTimer(max(0, s.cfg.RevokeWait))
 	defer wait.Stop()
+	s.mu.Lock()
+	s.each(parts, func(p *partition) { p.going = true })
+	s.mu.Unlock()
 	for waiting := s.cfg.RevokeWait > 0; waiting; {
 		s.mu.Lock()
-		live := 0
-		s.each(parts, func(p *partition) { live += p.live })
-		for _, d := range s.later {
-			if p := d.Handle.(*handle).part; slices.Contains(parts[p.topic], p.n) {
-				live-- // nobody works on it
-			}
-		}
+		busy := 0
+		s.each(parts, func(p *partition) { busy += p.busy })
 		if s.settled == nil {
 			s.settled = make(chan struct{})
 		}
 		settled := s.settled
-		// In a pause nothing ends; there is nothing to wait for.
-		waiting = live > 0 && !s.paused && !s.closed
+		waiting = busy > 0 && !s.closed
 		s.mu.Unlock()
 		if waiting {
 			select {
@@ -811,18 +895,11 @@ func (s *Source) each(parts map[string][]int32, f func(*partition)) {
 
 // Pause implements drain.Pauser: nothing is fetched, of any partition that this member has or gets.
 func (s *Source) Pause(time.Time) {
-	s.mu.Lock()
-	s.paused = true
-	s.change()
-	s.mu.Unlock()
 	s.client.PauseFetchTopics(s.cfg.Topic, s.cfg.Retry)
 }
 
 // Resume implements drain.Pauser.
 func (s *Source) Resume() {
-	s.mu.Lock()
-	s.paused = false
-	s.mu.Unlock()
 	s.client.ResumeFetchTopics(s.cfg.Topic, s.cfg.Retry)
 }
 

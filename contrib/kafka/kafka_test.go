@@ -459,6 +459,73 @@ func TestPartitionGoesInAPause(t *testing.T) {
 	})
 }
 
+// While a partition goes, what is in flight ends, and nothing of it is started any more: it would be in flight when the time for that is over, and be
+// sent by the next member, too. Nor is what waits for a place waited for.
+func TestNothingStartsOfAPartitionThatGoes(t *testing.T) {
+	for what, revoke := range map[string]time.Duration{"short": time.Second, "long": 30 * time.Second} {
+		t.Run(what, func(t *testing.T) {
+			each(t, func(t *testing.T, brokers []string) {
+				const n = 600
+				f, c := newFleet(t, brokers, 2)
+				f.revoke, f.up.takes = revoke, 400*time.Millisecond
+				a := f.join(func(c *drain.Config) { c.InHand = n })
+				for i := 0; i < n; i += 2 { // of both in turn
+					r := []*kgo.Record{{Topic: f.topic, Value: line(fmt.Sprint("id-", i), i)}, {Topic: f.topic, Partition: 1, Value: line(fmt.Sprint("id-", i+1), i+1)}}
+					if err := c.ProduceSync(t.Context(), r...).FirstErr(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				f.wait("start", 30*time.Second, func() bool { return f.store.Len() > 20 })
+				b := f.join(nil)
+				f.wait("work of the second", 15*time.Second, func() bool { return b.run.Progress().Done > 40 })
+				for _, m := range []*member{a, b} {
+					if err := m.stop(); err != nil {
+						t.Error(err)
+					}
+					t.Logf("%+v", m.run.Progress())
+				}
+				for id, times := range f.up.sent {
+					if times != 1 {
+						t.Errorf("%s was sent %d times", id, times)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Calls that are in flight when the guard is paused have their time as ever, when their partition is taken away in the pause.
+func TestCallsInFlightInAPause(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 8 // as many as the guard lets start
+		f, c := newFleet(t, brokers, 2)
+		f.revoke, f.up.takes = 30*time.Second, 6*time.Second
+		for i := range n {
+			r := &kgo.Record{Topic: f.topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)}
+			if err := c.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := f.join(func(c *drain.Config) { c.InHand = n })
+		f.wait("calls in flight", 30*time.Second, func() bool { return a.run.Progress().InFlight == n })
+		a.guard.Pause(time.Now().Add(30 * time.Minute))
+		time.Sleep(time.Second) // until the source knows
+		b := f.join(nil)
+		f.wait("end", 30*time.Second, func() bool { return f.store.Len() == n })
+		for _, m := range []*member{a, b} {
+			if err := m.stop(); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%+v", m.run.Progress())
+		}
+		for id, times := range f.up.sent {
+			if times != 1 {
+				t.Errorf("%s was sent %d times", id, times)
+			}
+		}
+	})
+}
+
 // The broker is killed and started again while one runner has jobs in flight and another one is paused. Each id is once in the results,
 // nothing is sent whose result is durable, and the poison is with the dead letters. With FLYBALL_LONG it is killed three times.
 func TestBrokerRestarts(t *testing.T) {
@@ -1208,6 +1275,259 @@ func TestBrokersThatDoNotAnswer(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("Put waits for brokers that do not answer although its context has ended")
+	}
+}
+
+// That the brokers do not take note of what is done is told, once, and again when they did in between.
+func TestCommitsThatFailAreTold(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	told := make(chan string, 10)
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs",
+		Options: []kgo.Opt{kgo.AutoCommitInterval(100 * time.Millisecond)},
+		Log: func(format string, args ...any) {
+			if line := fmt.Sprintf(format, args...); strings.Contains(line, "how far") { // a rebalance at the start says something else
+				told <- line
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var refuse atomic.Int32
+	passed := make(chan struct{}, 10)
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if refuse.Add(-1) < 0 {
+			passed <- struct{}{}
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.(*kmsg.OffsetCommitRequest).Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.GroupAuthorizationFailed.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	for range 2 {
+		refuse.Store(3)
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-passed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("what is done is never committed")
+		}
+	}
+	close(told)
+	n := 0
+	for line := range told {
+		if n++; !strings.Contains(line, "jobs/0: GROUP_AUTHORIZATION_FAILED") {
+			t.Errorf("the log says %q", line)
+		}
+	}
+	if n != 2 {
+		t.Errorf("it is told %d times that commits fail, want twice", n)
+	}
+}
+
+// When the client begins a partition anew, because its offset is no longer there, what is in hand and what comes again are settled both, and what is
+// done is committed.
+func TestOffsetsComeAgain(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	produce := func(body string) {
+		t.Helper()
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte(body)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer func() { s.Close() }()
+	var first, second []*drain.Delivery
+	for i := range 3 {
+		produce(fmt.Sprint(i))
+		first = append(first, fetch(t, s))
+	}
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, asked := range req.(*kmsg.FetchRequest).Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+			for _, p := range asked.Partitions {
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		if len(resp.Topics) == 0 {
+			c.KeepControl()
+		}
+		return resp, nil, len(resp.Topics) > 0
+	})
+	for range 3 {
+		second = append(second, fetch(t, s))
+	}
+	for i := range 3 {
+		if first[i].Where != second[i].Where {
+			t.Fatalf("%s came, and then %s", first[i].Where, second[i].Where)
+		}
+		for _, d := range []*drain.Delivery{first[i], second[i]} {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	produce("next")
+	s.Close()
+	s = open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	if d := fetch(t, s); string(d.Body) != "next" {
+		t.Errorf("%s came again, which was acknowledged", d.Where)
+	}
+}
+
+// What a producer takes back by aborting its transaction was never a job.
+func TestAbortedTransaction(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("transactions")
+		create(t, admin(t, brokers), topic, 1)
+		p, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for _, body := range []string{"taken back", "a job"} {
+			if err := p.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(body)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.EndTransaction(t.Context(), body == "a job"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := admin(t, brokers).ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("the last")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer s.Close()
+		for _, want := range []string{"a job", "the last"} {
+			d := fetch(t, s)
+			if string(d.Body) != want {
+				t.Fatalf("%s is %q, want %q", d.Where, d.Body, want)
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A dead letter that is on its way when its partition is taken away gets there, and the job does not come again.
+func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "jobs", "jobs.retry", "jobs.dead"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for i := range int32(2) {
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Partition: i, Value: []byte("poison")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond)}}
+	second := cfg
+	held := make(buffered)
+	cfg.Options = append(cfg.Options[:1:1], kgo.WithHooks(held))
+	a := open(t, cfg)
+	defer a.Close()
+	ds := []*drain.Delivery{fetch(t, a), fetch(t, a)}
+	var all sync.WaitGroup
+	for _, d := range ds {
+		all.Go(func() {
+			if err := a.Dead(t.Context(), d, &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonBadJSON}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	b := open(t, second)
+	defer b.Close()
+	for _, what := range []string{"before", "after"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if ds, err := b.Fetch(ctx, 2); err == nil {
+			t.Errorf("%s comes again %s its dead letter is there", ds[0].Where, what)
+		}
+		if what == "before" {
+			<-held
+			<-held
+			all.Wait()
+		}
+	}
+}
+
+// A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	var asked, told atomic.Int32
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(string, ...any) { told.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	batch := kmsg.NewRecordBatch()
+	batch.Magic, batch.Length, batch.CRC, batch.NumRecords = 2, 49, 1, 1
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		for _, of := range req.(*kmsg.FetchRequest).Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = of.Topic, of.TopicID
+			for _, p := range of.Partitions {
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.HighWatermark, rp.LastStableOffset = p.Partition, 1, 1
+				rp.RecordBatches = batch.AppendTo(nil)
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+			asked.Add(1)
+		}
+		return resp, nil, len(resp.Topics) > 0
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if ds, err := s.Fetch(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("there are %d deliveries, and %v", len(ds), err)
+	}
+	if a, l := asked.Load(), told.Load(); a == 0 || a > 20 || l == 0 || l > 4 {
+		t.Errorf("in 3 s the brokers were asked %d times, and %d lines told of it", a, l)
 	}
 }
 

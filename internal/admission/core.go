@@ -196,7 +196,7 @@ type Counts struct {
 type Waits struct {
 	N   uint64
 	Sum time.Duration
-	// Buckets is how many there are by their length, as in Counts.Waits.
+	// Buckets is how many there are by their length, as in Counts.Waits, modulo 2^32.
 	Buckets [WaitBuckets]uint32
 }
 
