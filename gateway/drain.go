@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -100,12 +101,12 @@ func (e *env) drainAction(c *cli.Context) error {
 	}
 	src, closeSource, dead, err := e.drainSource(c)
 	if err != nil {
-		return misuse(err)
+		return opening(err)
 	}
 	defer closeSource()
 	reply, closeReply, err := e.drainReply(c.String("reply"))
 	if err != nil {
-		return misuse(err)
+		return opening(err)
 	}
 	defer closeReply()
 
@@ -131,6 +132,16 @@ func (e *env) drainAction(c *cli.Context) error {
 		return fmt.Errorf("%d requests are dead letters, with their reasons: %s", p.Dead+p.LeftOut, dead)
 	}
 	return nil
+}
+
+// opening returns why a queue could not be opened. A broker that cannot be reached is no misuse: the same command may do later.
+func opening(err error) error {
+	var op *net.OpError
+	var dns *net.DNSError
+	if errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) {
+		return err
+	}
+	return misuse(err)
 }
 
 // permuted returns the command line with its options before the file, where the flag package looks for them; nil when they are there.

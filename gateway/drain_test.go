@@ -153,7 +153,6 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{"--from", "kafka://127.0.0.1:1/t?grup=x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "grup"},
 		{[]string{"--from", "kafka://u:topsecret@127.0.0.1:1/t", "--out", out, "--base-url", "http://127.0.0.1:1"}, "SASL"},
 		{[]string{in, "--from", "kafka://127.0.0.1:1/t", "--out", out}, "one of the two"},
-		{[]string{"--from", "amqp://u:topsecret@127.0.0.1:1/?queue=q", "--out", out, "--base-url", "http://127.0.0.1:1"}, "connect"},
 		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},
 		{[]string{in, "--out", out, "--nonsense"}, "nonsense"},
 		{[]string{in, "--out", out, "--config", empty, "--key-env", "HOME"}, "[[upstream.NAME.key]]"},
@@ -244,6 +243,23 @@ func TestDrainSaysThatNothingGetsThrough(t *testing.T) {
 	}
 	if out.Len() > 0 {
 		t.Errorf("it says %q, although jobs end well", out.String())
+	}
+}
+
+// A broker that cannot be reached is no misuse: who starts the command again, as after a run that stopped, is right to.
+func TestDrainWithoutBroker(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	for from, want := range map[string]int{
+		"amqp://u:topsecret@127.0.0.1:1/?queue=q":  exitInternal,
+		"amqp://u:topsecret@host.invalid/?queue=q": exitInternal,
+		"kafka://127.0.0.1:1/t":                    exitInternal,
+		"amqp://u:topsecret@127.0.0.1:1/":          exitMisuse, // no queue
+		"kafka://127.0.0.1:1/":                     exitMisuse, // no topic
+	} {
+		code, _, stderr := drainRun(t, "--from", from, "--out", out, "--base-url", "http://127.0.0.1:1")
+		if code != want || strings.Contains(stderr, "topsecret") || want == exitInternal && !strings.Contains(stderr, "dial") {
+			t.Errorf("--from %s: exit code %d, want %d: %s", from, code, want, stderr)
+		}
 	}
 }
 

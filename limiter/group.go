@@ -1,6 +1,8 @@
 package limiter
 
 import (
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -48,13 +50,14 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	if cfg.Idle == 0 {
 		cfg.Idle = 10 * time.Minute
 	}
+	errs := []error{cfg.Guard.Check()}
 	if cfg.Idle < time.Second || cfg.Idle > 24*time.Hour {
-		return nil, &FieldError{"GroupConfig.Idle", cfg.Idle, "0 (default) or 1s to 24h"}
+		errs = append(errs, &FieldError{"GroupConfig.Idle", cfg.Idle, "0 (default) or 1s to 24h"})
 	}
 	if cfg.Guard.Law != nil {
-		return nil, &FieldError{"GroupConfig.Guard.Law", cfg.Guard.Law, "nil: a Law belongs to one guard"}
+		errs = append(errs, &FieldError{"GroupConfig.Guard.Law", fmt.Sprintf("%T", cfg.Guard.Law), "nil: a Law belongs to one guard"})
 	}
-	if err := cfg.Guard.Check(); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	p := &Group{set: cfg.Guard.Defaults().settings(nil), base: time.Now(), idle: cfg.Idle, seed: maphash.MakeSeed()}

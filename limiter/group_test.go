@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,6 +81,12 @@ func TestGroupConfigIsChecked(t *testing.T) {
 		var e *FieldError
 		if _, err := NewGroup(cfg); !errors.As(err, &e) {
 			t.Errorf("NewGroup(%+v): %v, want a FieldError", cfg, err)
+		}
+	}
+	_, err := NewGroup(GroupConfig{Idle: time.Millisecond, Guard: Config{Law: adaptive.NewFixed(1), Queue: -5, MaxWait: -1}})
+	for _, field := range []string{"GroupConfig.Idle", "GroupConfig.Guard.Law", "Queue", "MaxWait"} {
+		if !strings.Contains(fmt.Sprint(err), "limiter: "+field+" is ") {
+			t.Errorf("NewGroup does not say that %s is out of range: %v", field, err)
 		}
 	}
 }

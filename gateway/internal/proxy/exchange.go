@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,9 +41,47 @@ type job struct {
 	// early is told of what comes before the answer (status 1xx); nil for a call that is shared.
 	early func(code int, h http.Header)
 
+	// mu guards what follows against the caller of a call that is shared, who may leave before it is over; its goroutine alone writes it.
+	mu     sync.Mutex
 	target *target // the last that it was sent to
+	turn   *turn   // its turn there, until that has got an answer or none; nil for none
 	sent   int
 	wait   time.Duration // until the first request was sent, or until it was given up when none was
+}
+
+// goes says that the call is about to be sent to a target in a turn.
+func (j *job) goes(to *target, t *turn) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.target, j.turn = to, t
+}
+
+// went counts what was sent in the turn, which is over.
+func (j *job) went() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sent, j.wait = j.soFar()
+	j.turn = nil
+}
+
+// progress returns how many requests were sent so far, and how long it was until the first was. It may be called by any goroutine.
+func (j *job) progress() (sent int, wait time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.soFar()
+}
+
+// soFar is progress for who has the lock.
+func (j *job) soFar() (sent int, wait time.Duration) {
+	sent, wait = j.sent, j.wait
+	if j.turn == nil {
+		return sent, wait
+	}
+	n := int(j.turn.sent.Load())
+	if sent == 0 && n > 0 {
+		wait = j.turn.firstSent().Sub(j.began)
+	}
+	return sent + n, wait
 }
 
 // exchange sends the call to the route's upstream and returns its answer, with the turn that must be ended when the answer has. With
@@ -53,6 +92,8 @@ type job struct {
 func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 	defer func() {
 		if j.sent == 0 {
+			j.mu.Lock()
+			defer j.mu.Unlock()
 			j.wait = time.Since(j.began)
 		}
 	}()
@@ -165,15 +206,10 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	if bound > 0 {
 		t.bound(bound)
 	}
-	j.target = to
+	j.goes(to, t)
 	req := j.newRequest(t, to)
 	resp, err := to.sender.RoundTrip(req)
-	if t.sent.Load() > 0 {
-		if j.sent == 0 {
-			j.wait = t.firstSent().Sub(j.began)
-		}
-		j.sent += int(t.sent.Load())
-	}
+	j.went()
 	if err == nil && !t.answered(j.route.Longest) {
 		_ = resp.Body.Close()
 		resp, err = nil, context.DeadlineExceeded

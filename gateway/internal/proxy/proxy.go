@@ -501,11 +501,15 @@ func (c *call) finish() {
 	if c.p.cfg.OnCall == nil {
 		return
 	}
-	if !c.lent || c.seen {
-		if c.target != nil {
-			c.rec.Upstream = c.target.name
-		}
-		c.rec.Sent, c.rec.Wait = c.sent, c.wait
+	c.rec.Sent, c.rec.Wait = c.progress()
+	c.mu.Lock()
+	to := c.target
+	c.mu.Unlock()
+	if to != nil {
+		c.rec.Upstream = to.name
+	}
+	if c.rec.Sent == 0 && c.lent && !c.seen { // its caller left while it waited
+		c.rec.Wait = time.Since(c.rec.Began)
 	}
 	c.rec.Total = time.Since(c.rec.Began)
 	c.rec.Status, c.rec.Bytes = c.out.status, c.out.sent

@@ -209,6 +209,9 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		if !lead && (errors.Is(err, context.Canceled) || waits(err, t)) && time.Until(c.until) > time.Second && c.r.Context().Err() == nil {
 			return true
 		}
+		if !lead {
+			c.wait = time.Since(c.began) // in vain
+		}
 		c.failed(err, t)
 		return false
 	}

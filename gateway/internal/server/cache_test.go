@@ -402,6 +402,36 @@ func TestCoalescedCallersLeave(t *testing.T) {
 		t.Error("the upstream was not told that everybody left")
 	}
 	g.idle()
+	for _, l := range g.callLines(3) {
+		// One of them made the call, and the others waited for its answer.
+		if l.Status != 0 || l.Sent > 1 || l.Wait < 0 || l.Sent == 0 && l.Wait == 0 || l.Sent == 1 && l.Upstream != "up" {
+			t.Errorf("the log says %+v", l)
+		}
+	}
+}
+
+// The log says of a caller that left how long its call, which others might share, waited for a place, or that it was sent.
+func TestCoalescedCallerLeavesInTheLog(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, hold(t, make(chan bool), ok))
+	g := start(t, table(s, one))
+	sent, leave := context.WithCancel(context.Background())
+	defer leave()
+	waits, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	ask := func(ctx context.Context, body string) { _, _ = tryPost(ctx, client(t), g.url+"/embeddings", body) }
+	go ask(sent, embed)
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	go ask(waits, `{"model":"m","input":"another"}`)
+	eventually(t, "one waits", func() bool { _, n := g.inFlight("up"); return n == 1 })
+	giveUp()
+	if l := g.callLines(1)[0]; l.Status != 0 || l.Upstream != "up" || l.Sent != 0 || l.Wait == 0 {
+		t.Errorf("of the one that waited the log says %+v", l)
+	}
+	leave()
+	if l := g.callLines(2)[1]; l.Status != 0 || l.Upstream != "up" || l.Sent != 1 || l.Wait >= l.Total {
+		t.Errorf("of the one that was sent the log says %+v", l)
+	}
 }
 
 // A refusal reaches all who share it, in the API that each speaks.

@@ -92,6 +92,30 @@ func (g *gateway) logged() string {
 	return string(b)
 }
 
+// callLine is what the log says of a call.
+type callLine struct {
+	Msg, Upstream, Error string
+	Status, Sent         int
+	Wait                 float64 `json:"wait_ms"`
+	Total                float64 `json:"total_ms"`
+}
+
+// callLines waits until the log has the lines of n calls, and returns them.
+func (g *gateway) callLines(n int) (lines []callLine) {
+	g.t.Helper()
+	eventually(g.t, fmt.Sprintf("%d calls are in the log", n), func() bool {
+		lines = nil
+		for text := range strings.Lines(g.logged()) {
+			var l callLine
+			if json.Unmarshal([]byte(text), &l) == nil && l.Msg == "call" {
+				lines = append(lines, l)
+			}
+		}
+		return len(lines) >= n
+	})
+	return lines
+}
+
 // upstreamServer starts an upstream and returns the lines for limits.toml that lead to it, in which %s is more of its table.
 func upstreamServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
