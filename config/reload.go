@@ -26,10 +26,11 @@ type Reloader struct {
 	parse func(name string, data []byte) (*File, error)
 	// turn has room for one: whoever reads the file and puts it in force.
 	turn chan struct{}
-	// seen is what was read last, as digest writes it, and blank says that nothing is in the file that is in force. Whoever has the turn may
-	// touch them.
-	seen  string
-	blank bool
+	// seen is what was read last, as digest writes it, failed says that it could not be put in force, and blank that nothing is in the file that
+	// is. Whoever has the turn may touch them.
+	seen   string
+	failed bool
+	blank  bool
 
 	// mu guards what follows. It is held for memory only.
 	mu     sync.Mutex
@@ -134,7 +135,7 @@ func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
 	return p, nil
 }
 
-// ReplacePools has reloads read the keys of pools again, too, from then on. When an upstream has other keys than its pool, or the file says
+// ReplacePools has reloads read the keys of pools again, too, from then on, and Run look at them. When an upstream has other keys than its pool, or the file says
 // otherwise whose the limits are, Pool returns a new pool: the caller has to ask for it after each reload. Calls that are in flight or wait
 // in the one before go on there; what its guards have learned is not carried over. A pool whose upstream has no keys any more is left as it
 // is. A key that cannot be read fails the reload, which changes nothing.
@@ -159,7 +160,9 @@ func (r *Reloader) Reload() (Changes, error) {
 	defer func() { <-r.turn }()
 	data, err := readAgain(r.path)
 	r.seen = digest(data, err)
-	return r.apply(data, err)
+	c, err := r.apply(data, err)
+	r.failed = err != nil
+	return c, err
 }
 
 // readAgain is read for a file that is read more than once. A pipe says nothing the second time, or never ends.
@@ -178,6 +181,35 @@ func digest(data []byte, err error) string {
 	sum := sha256.Sum256(data)
 	return string(sum[:])
 }
+
+// otherKeys returns what tells the keys that a reload would find, or why it would find none, from those in use, and from others; empty when they are the
+// same, or when none are replaced. It needs the turn.
+func (r *Reloader) otherKeys() string {
+	r.mu.Lock()
+	f, pools, rekey := r.file, maps.Clone(r.pools), r.rekey
+	r.mu.Unlock()
+	if !rekey {
+		return ""
+	}
+	found := ""
+	for _, name := range slices.Sorted(maps.Keys(pools)) {
+		u, _ := f.Upstream(name)
+		keys, err := u.Keys.Read()
+		if err != nil {
+			found += digest(nil, err)
+		} else if len(keys) > 0 && !sameKeys(keys, pools[name].keys) {
+			for _, k := range keys {
+				found += k.Reveal() + "\n"
+			}
+		}
+	}
+	if found == "" {
+		return ""
+	}
+	return digest([]byte(found), nil)
+}
+
+func sameKeys(a, b []limiter.Secret) bool { return slices.EqualFunc(a, b, limiter.Secret.Equal) }
 
 // blank reports whether there is nothing in a file.
 func blank(data []byte) bool { return len(bytes.TrimSpace(data)) == 0 }
@@ -237,11 +269,7 @@ func (r *Reloader) freshPools(f *File) (map[string]*livePool, error) {
 		if err != nil {
 			return nil, err
 		}
-		same := u.Keys.Limit == l.upstream.Keys.Limit && len(cfg.Keys) == len(l.keys)
-		for i := 0; same && i < len(l.keys); i++ {
-			same = cfg.Keys[i].Equal(l.keys[i])
-		}
-		if same {
+		if u.Keys.Limit == l.upstream.Keys.Limit && sameKeys(cfg.Keys, l.keys) {
 			continue
 		}
 		p, err := limiter.NewPool(cfg)
@@ -338,8 +366,8 @@ const settling = 8
 //
 // Looks read the file rather than trust its time, so a file that another one was renamed over, or a link that points
 // elsewhere, is seen. A change is put in force when two looks, an eighth of the interval apart, found the same,
-// so that a file is left alone while it is being written. What cannot be used is reported once, and tried again when
-// the file changes or a signal comes.
+// so that a file is left alone while it is being written. The keys of pools are looked at in the same way, when they are replaced (see
+// ReplacePools). What cannot be used is reported once, and tried again with each look: it may name a key whose file comes later.
 func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
 	tell := cfg.OnReload
 	if tell == nil {
@@ -386,21 +414,25 @@ func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
 	}
 }
 
-// look reads the file. When it is not what was seen, and what the look before found, look puts it in force; tried
-// says so. Otherwise found is what the next look has to find, empty when nothing changed.
+// look reads the file. When it is not what was seen, and what the look before found, or when what was seen could not be used, look puts it in
+// force; tried says so, unless that failed as it was told before. Otherwise found is what the next look has to find, empty when nothing changed.
 func (r *Reloader) look(before string) (found string, tried bool, c Changes, err error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
 	data, err := readAgain(r.path)
-	switch found = digest(data, err); found {
-	case r.seen:
+	file := digest(data, err)
+	switch found = file + r.otherKeys(); {
+	case found == r.seen && !r.failed:
 		return "", false, c, nil
-	case before:
-		r.seen = found
-		c, err = r.apply(data, err)
-		return "", true, c, err
+	case found != r.seen && found != before:
+		return found, false, c, nil
 	}
-	return found, false, c, nil
+	again := found == r.seen
+	c, err = r.apply(data, err)
+	if r.seen, r.failed = file, err != nil; r.failed {
+		r.seen = found // with the keys that it was told of
+	}
+	return "", err == nil || !again, c, err
 }
 
 // log is what Run does for OnReload.

@@ -431,6 +431,62 @@ func TestRunSeesChanges(t *testing.T) {
 	})
 }
 
+// Keys that come after the file that names them, as those of a Secret may after a ConfigMap, and keys that are changed in their files, are
+// put in force without a signal.
+func TestRunSeesKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+		file := func(more string) string { return "[upstream.a]\nkey = [{ file = '" + one + "' }" + more + "]\n" }
+		write(t, one, "sk-first")
+		path, r := reloader(t, file(""))
+		r.ReplacePools()
+		keys := func() (all string) {
+			t.Helper()
+			p, err := r.Pool("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range p.Stats().Keys {
+				all += k.Key + " "
+			}
+			return all
+		}
+		named := func(secrets ...string) (all string) {
+			for _, s := range secrets {
+				all += limiter.NewSecret(s).Fingerprint() + " "
+			}
+			return all
+		}
+		keys()
+		since := run(t, r)
+		expect := func(what string, calls int, bad bool, want string) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			got := since()
+			if len(got) != calls || calls == 1 && (got[0].err != nil) != bad || keys() != want {
+				t.Errorf("%s: told %v, and the keys are %s, want to be told %d times (an error: %t), and %s", what, got, keys(), calls, bad, want)
+			}
+		}
+		expect("nothing happened", 0, false, named("sk-first"))
+		write(t, path, file(", { file = '"+two+"' }"))
+		expect("a key is not there yet", 1, true, named("sk-first"))
+		expect("it is still not there", 0, true, named("sk-first"))
+		write(t, two, "sk-second\n")
+		expect("it is there", 1, false, named("sk-first", "sk-second"))
+		write(t, one, "sk-third\n")
+		expect("a key is another one", 1, false, named("sk-third", "sk-second"))
+		write(t, one, "")
+		time.Sleep(200 * time.Millisecond)
+		write(t, one, "sk-third")
+		expect("it was written in two steps", 0, false, named("sk-third", "sk-second"))
+		write(t, one, "sk-second")
+		expect("it is there twice", 1, true, named("sk-third", "sk-second"))
+		write(t, one, "sk-third")
+		expect("it is as it was", 1, false, named("sk-third", "sk-second"))
+	})
+}
+
 func TestRunThroughLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
