@@ -375,12 +375,16 @@ func (s *Server) onReload(c config.Changes, err error) {
 		return
 	}
 	runs, set := s.started, s.parsed.Load()
+	way := s.batchTarget(s.settings.Load())
 	if err := s.proxy.Use(set); err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
 		return
 	}
 	s.settings.Store(set)
+	if s.batches != nil && !way.same(s.batchTarget(set)) {
+		s.batches.Renew()
+	}
 	if err := s.watch(); err != nil {
 		s.log.Error("metrics are not complete", "error", err)
 	}
