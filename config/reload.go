@@ -111,22 +111,30 @@ func (r *Reloader) Guard(name string) (*limiter.Guard, error) {
 
 // Pool returns the pool of the keys of the upstream called name, which are read the first time; see [Upstream.Pool].
 func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
+	look := func() (u Upstream, p *limiter.Pool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		u, _ = r.file.Upstream(name)
+		if l := r.pools[name]; l != nil {
+			p = l.pool
+		}
+		return u, p
+	}
+	if _, p := look(); p != nil { // it may be a listener that asks, which a reload waits for
+		return p, nil
+	}
 	// Files are read under the turn, so that the pool is made from what is in force.
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
-	r.mu.Lock()
-	l := r.pools[name]
-	u, _ := r.file.Upstream(name)
-	r.mu.Unlock()
-	if l != nil {
-		return l.pool, nil
+	u, p := look()
+	if p != nil {
+		return p, nil
 	}
 	c, err := u.Pool()
 	if err != nil {
 		return nil, err
 	}
-	p, err := limiter.NewPool(c)
-	if err != nil {
+	if p, err = limiter.NewPool(c); err != nil {
 		return nil, fmt.Errorf("config: upstream %s: %w", name, err)
 	}
 	r.mu.Lock()
@@ -154,7 +162,7 @@ func (r *Reloader) ReplacePools() {
 // nor a file that names other keys for a pool that
 // is in use, or changes whose the limits are: that needs a new pool (see ReplacePools).
 //
-// Reload must not be called by a listener of one of the guards.
+// Reload must not be called by a listener of one of the guards, and no listener may ask Pool for one that is not made yet.
 func (r *Reloader) Reload() (Changes, error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()

@@ -324,6 +324,36 @@ func TestReloadWithoutTheKeysOfAPool(t *testing.T) {
 	}
 }
 
+// A listener of a guard that a reload changes may ask for guards, and for pools that there are.
+func TestReloadWhoseListenersAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Setenv("FLYBALL_TEST_ONE", "one-one-one")
+		const rest = "[upstream.a]\nkey = [{ env = 'FLYBALL_TEST_ONE' }]\n[upstream.z]\nlaw = 'fixed'\ninitial_limit = "
+		path, r := reloader(t, rest+"2")
+		p, err := r.Pool("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := make(chan *limiter.Pool, 1)
+		guardOf(t, r, "z").OnDecision(func(limiter.Decision) {
+			guardOf(t, r, "z")
+			p, _ := r.Pool("a")
+			asked <- p
+		})
+		write(t, path, rest+"5")
+		go func() { _, _ = r.Reload() }()
+		synctest.Wait()
+		select {
+		case got := <-asked:
+			if got != p {
+				t.Error("a listener gets another pool")
+			}
+		default:
+			t.Fatal("a listener that asks for a pool holds up the reload, which waits for it")
+		}
+	})
+}
+
 // told is what OnReload was called with.
 type told struct {
 	Changes
