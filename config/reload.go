@@ -45,6 +45,7 @@ type liveGuard struct {
 	guard    *limiter.Guard
 	settings Settings
 	law      adaptive.Law // nil for flyball's own
+	named    bool         // the file has, or had, a table of its upstream
 }
 
 // livePool is a pool and what it runs with.
@@ -99,13 +100,13 @@ func (r *Reloader) Guard(name string) (*limiter.Guard, error) {
 	if l := r.guards[name]; l != nil {
 		return l.guard, nil
 	}
-	u, _ := r.file.Upstream(name)
+	u, named := r.file.Upstream(name)
 	c := u.Config()
 	g, err := limiter.New(c)
 	if err != nil {
 		return nil, fmt.Errorf("config: upstream %s: %w", name, err)
 	}
-	r.guards[name] = &liveGuard{guard: g, settings: u.Settings, law: c.Law}
+	r.guards[name] = &liveGuard{guard: g, settings: u.Settings, law: c.Law, named: named}
 	return g, nil
 }
 
@@ -146,7 +147,7 @@ func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
 // ReplacePools has reloads read the keys of pools again, too, from then on, and Run look at them. When an upstream has other keys than its pool, or the file says
 // otherwise whose the limits are, Pool returns a new pool: the caller has to ask for it after each reload. Calls that are in flight or wait
 // in the one before go on there; what its guards have learned is not carried over. A pool whose upstream has no keys any more is left as it
-// is. A key that cannot be read fails the reload, which changes nothing.
+// is, and so is the guard of an upstream that is gone: who still waits there keeps to its limits, and not to those of [guard]. A key that cannot be read fails the reload, which changes nothing.
 func (r *Reloader) ReplacePools() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -328,7 +329,12 @@ func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps [
 			c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
 		}
 
-		if l := r.guards[name]; l != nil && !reflect.DeepEqual(l.settings, u.Settings) {
+		l := r.guards[name]
+		gone := l != nil && l.named && !has && r.rekey // see ReplacePools
+		if l != nil {
+			l.named = l.named || has
+		}
+		if l != nil && !gone && !reflect.DeepEqual(l.settings, u.Settings) {
 			cfg := u.Config()
 			if u.Law == l.settings.Law && u.Adaptive == l.settings.Adaptive {
 				cfg.Law = l.law // it goes on with what it knows

@@ -324,6 +324,35 @@ func TestReloadWithoutTheKeysOfAPool(t *testing.T) {
 	}
 }
 
+// Who waits at a guard whose upstream is gone, as it was renamed, keeps to the limits that it had: [guard] says nothing of it. A program that asks for
+// guards by names of its own gets those of [guard].
+func TestReloadWithoutAnUpstream(t *testing.T) {
+	const table, guard = "[upstream.a]\nlaw = 'fixed'\ninitial_limit = ", "[guard]\nlaw = 'fixed'\ninitial_limit = "
+	for _, replaces := range []bool{true, false} {
+		path, r := reloader(t, guard+"50\n"+table+"2")
+		if replaces {
+			r.ReplacePools()
+		}
+		a, other := guardOf(t, r, "a"), guardOf(t, r, "other")
+		for i, step := range []struct {
+			file              string
+			left, asked, free int // the limit of a where pools are replaced and where not, and that of other
+		}{{guard + "60", 2, 60, 60}, {guard + "70", 2, 70, 70}, {guard + "80\n" + table + "3", 3, 3, 80}, {guard + "80\n[upstream.a]\n", 80, 80, 80}} {
+			write(t, path, step.file)
+			if _, err := r.Reload(); err != nil {
+				t.Fatal(err)
+			}
+			want := step.asked
+			if replaces {
+				want = step.left
+			}
+			if got, free := a.Stats().Limit, other.Stats().Limit; got != want || free != step.free {
+				t.Errorf("replaces %v, step %d: the limits are %d and %d, want %d and %d", replaces, i, got, free, want, step.free)
+			}
+		}
+	}
+}
+
 // A listener of a guard that a reload changes may ask for guards, and for pools that there are.
 func TestReloadWhoseListenersAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
