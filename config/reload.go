@@ -26,10 +26,11 @@ type Reloader struct {
 	parse func(name string, data []byte) (*File, error)
 	// turn has room for one: whoever reads the file and puts it in force.
 	turn chan struct{}
-	// seen is what was read last, as digest writes it, and blank says that nothing is in the file that is in force. Whoever has the turn may
-	// touch them.
-	seen  string
-	blank bool
+	// seen is what was read last, as digest writes it, failed says that it could not be put in force, and blank that nothing is in the file that
+	// is. Whoever has the turn may touch them.
+	seen   string
+	failed bool
+	blank  bool
 
 	// mu guards what follows. It is held for memory only.
 	mu     sync.Mutex
@@ -44,6 +45,7 @@ type liveGuard struct {
 	guard    *limiter.Guard
 	settings Settings
 	law      adaptive.Law // nil for flyball's own
+	named    bool         // the file has, or had, a table of its upstream
 }
 
 // livePool is a pool and what it runs with.
@@ -98,34 +100,42 @@ func (r *Reloader) Guard(name string) (*limiter.Guard, error) {
 	if l := r.guards[name]; l != nil {
 		return l.guard, nil
 	}
-	u, _ := r.file.Upstream(name)
+	u, named := r.file.Upstream(name)
 	c := u.Config()
 	g, err := limiter.New(c)
 	if err != nil {
 		return nil, fmt.Errorf("config: upstream %s: %w", name, err)
 	}
-	r.guards[name] = &liveGuard{guard: g, settings: u.Settings, law: c.Law}
+	r.guards[name] = &liveGuard{guard: g, settings: u.Settings, law: c.Law, named: named}
 	return g, nil
 }
 
 // Pool returns the pool of the keys of the upstream called name, which are read the first time; see [Upstream.Pool].
 func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
+	look := func() (u Upstream, p *limiter.Pool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		u, _ = r.file.Upstream(name)
+		if l := r.pools[name]; l != nil {
+			p = l.pool
+		}
+		return u, p
+	}
+	if _, p := look(); p != nil { // it may be a listener that asks, which a reload waits for
+		return p, nil
+	}
 	// Files are read under the turn, so that the pool is made from what is in force.
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
-	r.mu.Lock()
-	l := r.pools[name]
-	u, _ := r.file.Upstream(name)
-	r.mu.Unlock()
-	if l != nil {
-		return l.pool, nil
+	u, p := look()
+	if p != nil {
+		return p, nil
 	}
 	c, err := u.Pool()
 	if err != nil {
 		return nil, err
 	}
-	p, err := limiter.NewPool(c)
-	if err != nil {
+	if p, err = limiter.NewPool(c); err != nil {
 		return nil, fmt.Errorf("config: upstream %s: %w", name, err)
 	}
 	r.mu.Lock()
@@ -134,10 +144,10 @@ func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
 	return p, nil
 }
 
-// ReplacePools has reloads read the keys of pools again, too, from then on. When an upstream has other keys than its pool, or the file says
+// ReplacePools has reloads read the keys of pools again, too, from then on, and Run look at them. When an upstream has other keys than its pool, or the file says
 // otherwise whose the limits are, Pool returns a new pool: the caller has to ask for it after each reload. Calls that are in flight or wait
 // in the one before go on there; what its guards have learned is not carried over. A pool whose upstream has no keys any more is left as it
-// is. A key that cannot be read fails the reload, which changes nothing.
+// is, and so is the guard of an upstream that is gone: who still waits there keeps to its limits, and not to those of [guard]. A key that cannot be read fails the reload, which changes nothing.
 func (r *Reloader) ReplacePools() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -153,13 +163,15 @@ func (r *Reloader) ReplacePools() {
 // nor a file that names other keys for a pool that
 // is in use, or changes whose the limits are: that needs a new pool (see ReplacePools).
 //
-// Reload must not be called by a listener of one of the guards.
+// Reload must not be called by a listener of one of the guards, and no listener may ask Pool for one that is not made yet.
 func (r *Reloader) Reload() (Changes, error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
 	data, err := readAgain(r.path)
 	r.seen = digest(data, err)
-	return r.apply(data, err)
+	c, err := r.apply(data, err)
+	r.failed = err != nil
+	return c, err
 }
 
 // readAgain is read for a file that is read more than once. A pipe says nothing the second time, or never ends.
@@ -178,6 +190,35 @@ func digest(data []byte, err error) string {
 	sum := sha256.Sum256(data)
 	return string(sum[:])
 }
+
+// otherKeys returns what tells the keys that a reload would find, or why it would find none, from those in use, and from others; empty when they are the
+// same, or when none are replaced. It needs the turn.
+func (r *Reloader) otherKeys() string {
+	r.mu.Lock()
+	f, pools, rekey := r.file, maps.Clone(r.pools), r.rekey
+	r.mu.Unlock()
+	if !rekey {
+		return ""
+	}
+	found := ""
+	for _, name := range slices.Sorted(maps.Keys(pools)) {
+		u, _ := f.Upstream(name)
+		keys, err := u.Keys.Read()
+		if err != nil {
+			found += digest(nil, err)
+		} else if len(keys) > 0 && !sameKeys(keys, pools[name].keys) {
+			for _, k := range keys {
+				found += k.Reveal() + "\n"
+			}
+		}
+	}
+	if found == "" {
+		return ""
+	}
+	return digest([]byte(found), nil)
+}
+
+func sameKeys(a, b []limiter.Secret) bool { return slices.EqualFunc(a, b, limiter.Secret.Equal) }
 
 // blank reports whether there is nothing in a file.
 func blank(data []byte) bool { return len(bytes.TrimSpace(data)) == 0 }
@@ -237,11 +278,7 @@ func (r *Reloader) freshPools(f *File) (map[string]*livePool, error) {
 		if err != nil {
 			return nil, err
 		}
-		same := u.Keys.Limit == l.upstream.Keys.Limit && len(cfg.Keys) == len(l.keys)
-		for i := 0; same && i < len(l.keys); i++ {
-			same = cfg.Keys[i].Equal(l.keys[i])
-		}
-		if same {
+		if u.Keys.Limit == l.upstream.Keys.Limit && sameKeys(cfg.Keys, l.keys) {
 			continue
 		}
 		p, err := limiter.NewPool(cfg)
@@ -292,7 +329,12 @@ func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps [
 			c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
 		}
 
-		if l := r.guards[name]; l != nil && !reflect.DeepEqual(l.settings, u.Settings) {
+		l := r.guards[name]
+		gone := l != nil && l.named && !has && r.rekey // see ReplacePools
+		if l != nil {
+			l.named = l.named || has
+		}
+		if l != nil && !gone && !reflect.DeepEqual(l.settings, u.Settings) {
 			cfg := u.Config()
 			if u.Law == l.settings.Law && u.Adaptive == l.settings.Adaptive {
 				cfg.Law = l.law // it goes on with what it knows
@@ -338,8 +380,8 @@ const settling = 8
 //
 // Looks read the file rather than trust its time, so a file that another one was renamed over, or a link that points
 // elsewhere, is seen. A change is put in force when two looks, an eighth of the interval apart, found the same,
-// so that a file is left alone while it is being written. What cannot be used is reported once, and tried again when
-// the file changes or a signal comes.
+// so that a file is left alone while it is being written. The keys of pools are looked at in the same way, when they are replaced (see
+// ReplacePools). What cannot be used is reported once, and tried again with each look: it may name a key whose file comes later.
 func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
 	tell := cfg.OnReload
 	if tell == nil {
@@ -386,21 +428,25 @@ func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
 	}
 }
 
-// look reads the file. When it is not what was seen, and what the look before found, look puts it in force; tried
-// says so. Otherwise found is what the next look has to find, empty when nothing changed.
+// look reads the file. When it is not what was seen, and what the look before found, or when what was seen could not be used, look puts it in
+// force; tried says so, unless that failed as it was told before. Otherwise found is what the next look has to find, empty when nothing changed.
 func (r *Reloader) look(before string) (found string, tried bool, c Changes, err error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
 	data, err := readAgain(r.path)
-	switch found = digest(data, err); found {
-	case r.seen:
+	file := digest(data, err)
+	switch found = file + r.otherKeys(); {
+	case found == r.seen && !r.failed:
 		return "", false, c, nil
-	case before:
-		r.seen = found
-		c, err = r.apply(data, err)
-		return "", true, c, err
+	case found != r.seen && found != before:
+		return found, false, c, nil
 	}
-	return found, false, c, nil
+	again := found == r.seen
+	c, err = r.apply(data, err)
+	if r.seen, r.failed = file, err != nil; r.failed {
+		r.seen = found // with the keys that it was told of
+	}
+	return "", err == nil || !again, c, err
 }
 
 // log is what Run does for OnReload.

@@ -324,6 +324,65 @@ func TestReloadWithoutTheKeysOfAPool(t *testing.T) {
 	}
 }
 
+// Who waits at a guard whose upstream is gone, as it was renamed, keeps to the limits that it had: [guard] says nothing of it. A program that asks for
+// guards by names of its own gets those of [guard].
+func TestReloadWithoutAnUpstream(t *testing.T) {
+	const table, guard = "[upstream.a]\nlaw = 'fixed'\ninitial_limit = ", "[guard]\nlaw = 'fixed'\ninitial_limit = "
+	for _, replaces := range []bool{true, false} {
+		path, r := reloader(t, guard+"50\n"+table+"2")
+		if replaces {
+			r.ReplacePools()
+		}
+		a, other := guardOf(t, r, "a"), guardOf(t, r, "other")
+		for i, step := range []struct {
+			file              string
+			left, asked, free int // the limit of a where pools are replaced and where not, and that of other
+		}{{guard + "60", 2, 60, 60}, {guard + "70", 2, 70, 70}, {guard + "80\n" + table + "3", 3, 3, 80}, {guard + "80\n[upstream.a]\n", 80, 80, 80}} {
+			write(t, path, step.file)
+			if _, err := r.Reload(); err != nil {
+				t.Fatal(err)
+			}
+			want := step.asked
+			if replaces {
+				want = step.left
+			}
+			if got, free := a.Stats().Limit, other.Stats().Limit; got != want || free != step.free {
+				t.Errorf("replaces %v, step %d: the limits are %d and %d, want %d and %d", replaces, i, got, free, want, step.free)
+			}
+		}
+	}
+}
+
+// A listener of a guard that a reload changes may ask for guards, and for pools that there are.
+func TestReloadWhoseListenersAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Setenv("FLYBALL_TEST_ONE", "one-one-one")
+		const rest = "[upstream.a]\nkey = [{ env = 'FLYBALL_TEST_ONE' }]\n[upstream.z]\nlaw = 'fixed'\ninitial_limit = "
+		path, r := reloader(t, rest+"2")
+		p, err := r.Pool("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := make(chan *limiter.Pool, 1)
+		guardOf(t, r, "z").OnDecision(func(limiter.Decision) {
+			guardOf(t, r, "z")
+			p, _ := r.Pool("a")
+			asked <- p
+		})
+		write(t, path, rest+"5")
+		go func() { _, _ = r.Reload() }()
+		synctest.Wait()
+		select {
+		case got := <-asked:
+			if got != p {
+				t.Error("a listener gets another pool")
+			}
+		default:
+			t.Fatal("a listener that asks for a pool holds up the reload, which waits for it")
+		}
+	})
+}
+
 // told is what OnReload was called with.
 type told struct {
 	Changes
@@ -428,6 +487,62 @@ func TestRunSeesChanges(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		expect("reloaded by a call", 6, 0, false)
+	})
+}
+
+// Keys that come after the file that names them, as those of a Secret may after a ConfigMap, and keys that are changed in their files, are
+// put in force without a signal.
+func TestRunSeesKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+		file := func(more string) string { return "[upstream.a]\nkey = [{ file = '" + one + "' }" + more + "]\n" }
+		write(t, one, "sk-first")
+		path, r := reloader(t, file(""))
+		r.ReplacePools()
+		keys := func() (all string) {
+			t.Helper()
+			p, err := r.Pool("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range p.Stats().Keys {
+				all += k.Key + " "
+			}
+			return all
+		}
+		named := func(secrets ...string) (all string) {
+			for _, s := range secrets {
+				all += limiter.NewSecret(s).Fingerprint() + " "
+			}
+			return all
+		}
+		keys()
+		since := run(t, r)
+		expect := func(what string, calls int, bad bool, want string) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			got := since()
+			if len(got) != calls || calls == 1 && (got[0].err != nil) != bad || keys() != want {
+				t.Errorf("%s: told %v, and the keys are %s, want to be told %d times (an error: %t), and %s", what, got, keys(), calls, bad, want)
+			}
+		}
+		expect("nothing happened", 0, false, named("sk-first"))
+		write(t, path, file(", { file = '"+two+"' }"))
+		expect("a key is not there yet", 1, true, named("sk-first"))
+		expect("it is still not there", 0, true, named("sk-first"))
+		write(t, two, "sk-second\n")
+		expect("it is there", 1, false, named("sk-first", "sk-second"))
+		write(t, one, "sk-third\n")
+		expect("a key is another one", 1, false, named("sk-third", "sk-second"))
+		write(t, one, "")
+		time.Sleep(200 * time.Millisecond)
+		write(t, one, "sk-third")
+		expect("it was written in two steps", 0, false, named("sk-third", "sk-second"))
+		write(t, one, "sk-second")
+		expect("it is there twice", 1, true, named("sk-third", "sk-second"))
+		write(t, one, "sk-third")
+		expect("it is as it was", 1, false, named("sk-third", "sk-second"))
 	})
 }
 

@@ -36,7 +36,11 @@ func (e *env) checkCommand() *cli.Command {
 			var out strings.Builder
 			for _, r := range s.Routes {
 				u := s.Limits.Upstreams[r.Upstream]
-				line := fmt.Sprintf("%s%s/ -> %s%s/ (%s, %d keys)", at, r.Path, u.BaseURL, r.To, r.Upstream, len(u.Keys.Sources))
+				keys := fmt.Sprintf("%d keys", len(u.Keys.Sources))
+				if len(u.Keys.Sources) == 1 {
+					keys = "1 key"
+				}
+				line := fmt.Sprintf("%s%s/ -> %s%s/ (%s, %s)", at, r.Path, u.BaseURL, r.To, r.Upstream, keys)
 				for _, f := range r.Fallback {
 					line += ", else " + strings.TrimSpace(f.Upstream+" "+f.Model)
 				}
@@ -50,6 +54,10 @@ func (e *env) checkCommand() *cli.Command {
 			}
 			for _, key := range s.Unreached() {
 				fmt.Fprintf(e.stderr, "%s: no caller belongs to the tenant, so this holds for no call\n", key)
+			}
+			// The file may be right where its keys are not, as on a machine that checks it before it is rolled out.
+			if err := s.Readable(); err != nil {
+				fmt.Fprintf(e.stderr, "%v\nwithout its keys the gateway would not start here\n", err)
 			}
 			_, err = io.WriteString(e.stdout, out.String())
 			return err

@@ -158,6 +158,28 @@ func TestCheckNamesTheScheme(t *testing.T) {
 	}
 }
 
+// A file may be right where its keys are not: check says so, and which.
+func TestCheckNamesKeysThatAreNotThere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(file, []byte("[upstream.a]\nbase_url = 'http://x/v1'\nkey = [{ env = 'FLYBALL_NOT_SET' }]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []bool{false, true} {
+		want := "upstream a: config: the environment variable FLYBALL_NOT_SET is not set"
+		if set {
+			t.Setenv("FLYBALL_NOT_SET", "sk-verysecret")
+			want = ""
+		}
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "(a, 1 key)") {
+			t.Errorf("set: %v: exit code %d: %s", set, code, stdout.String())
+		}
+		if got := stderr.String(); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("set: %v: check says %q, want %q", set, got, want)
+		}
+	}
+}
+
 // Without a token, the Batch API is for those who call this machine by its own name.
 func TestBatchesOwnName(t *testing.T) {
 	for _, c := range []struct {

@@ -147,17 +147,12 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 				period = w.period
 			}
 		}
-		w.period = period
 		if fresh {
-			w.at = now
+			w.at, w.period = now, period
 		}
 		switch {
 		case l.Limit > 0 && w.whole > 0:
-			level := w.level
-			share := w.share
-			w.set(min(l.Limit, maxUnits), period)
-			b.Share(now, i, share)
-			w.level = min(level, w.depth)
+			b.Share(now, i, w.share)
 		case l.Limit > 0:
 			level, depth := w.level, w.depth
 			w.set(min(l.Limit, maxUnits), period)
@@ -209,14 +204,15 @@ func (b *Budget) Share(now time.Duration, i int, share float64) {
 	if limit == w.limit && most == w.depth && period == w.period {
 		return
 	}
-	w.rem = min(int64(float64(w.rem)/float64(w.period)*float64(period)), int64(period)-1)
+	w.peaks.shift(most - w.depth)
+	w.rem = w.remOf(period)
 	w.limit, w.depth, w.period = limit, most, period
 	if w.level >= w.depth {
 		w.level, w.rem = w.depth, 0
 	} else if w.given.Fixed && !w.open && w.at <= now {
 		w.at = addTime(now, w.period) // nothing was spent here, but what is new may have been where it was
 	}
-	w.peaks = peaks{} // they are of another depth
+	w.peaks.saw(w.ceil())
 }
 
 // Limited reports whether b limits anything.

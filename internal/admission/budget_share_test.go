@@ -66,6 +66,125 @@ func TestBudgetSharesKeepToTheWhole(t *testing.T) {
 	})
 }
 
+// The same of calls that use less than they reserved, which is given back whatever the shares have done since.
+func TestBudgetSharesGiveBackNoMoreThanTheWhole(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const n, largest = 3, 20
+		limit := rapid.Int64Range(100, 5000).Draw(t, "limit")
+		period := time.Minute
+		var b [n]Budget
+		shares := [n]float64{}
+		for i := range b {
+			b[i].Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: limit, Period: period}}})
+			b[i].Share(0, 0, 1.0/n)
+			shares[i] = 1.0 / n
+		}
+		type flying struct {
+			of int
+			r  *Reservation
+		}
+		var open []flying
+		now, used := time.Duration(0), int64(0)
+		for range rapid.IntRange(1, 300).Draw(t, "steps") {
+			now += time.Duration(rapid.Int64Range(0, int64(period)/50).Draw(t, "step"))
+			i := rapid.IntRange(0, n-1).Draw(t, "who")
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0:
+				rest := 1.0
+				for j := range shares {
+					if j != i {
+						rest -= shares[j]
+					}
+				}
+				shares[i] = max(0, rest*rapid.Float64Range(0, 1).Draw(t, "part"))
+				b[i].Share(now, 0, shares[i])
+			case 1, 2:
+				for range rapid.IntRange(1, 30).Draw(t, "calls") {
+					cost := rapid.Int64Range(1, largest).Draw(t, "cost")
+					r, ok := b[i].Reserve(now, Cost{Input: cost})
+					if !ok {
+						break
+					}
+					used += cost
+					open = append(open, flying{i, &r})
+				}
+			case 3:
+				for range min(len(open), 10) {
+					f := open[0]
+					open = open[1:]
+					back := rapid.Int64Range(0, f.r.cost.Input-1).Draw(t, "back")
+					used -= back
+					b[f.of].Settle(now, f.r, feedback.Usage{Known: true, Input: f.r.cost.Input - back})
+				}
+			}
+			// A part may be less than a call, which then starts when it is full.
+			if most := float64(limit) + n*largest + float64(limit)*now.Seconds()/period.Seconds() + 1; float64(used) > most {
+				t.Fatalf("%d used or reserved after %v, %.1f may be", used, now, most)
+			}
+		}
+	})
+}
+
+// What a call reserved and did not use is given back, though the share was moved meanwhile, as it is several times a second where demand
+// changes, or the limit was.
+func TestBudgetGivesBackAfterItsShareMoved(t *testing.T) {
+	for name, c := range map[string]struct {
+		move func(*Budget)
+		want int64
+	}{
+		"a larger share":                    {func(b *Budget) { b.Share(0, 0, 0.6) }, 3900},
+		"a smaller share, which holds 4500": {func(b *Budget) { b.Share(0, 0, 0.45) }, 3500},
+		"a larger limit": {func(b *Budget) {
+			b.Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 12_000, Period: time.Hour}}})
+		}, 3900},
+		"a share that was full since": {func(b *Budget) {
+			b.Share(0, 0, 0.1)
+			if _, ok := b.Reserve(0, Cost{Input: 1000}); !ok {
+				t.Error("the share is not full")
+			}
+		}, 0},
+		"a share that was full and is larger since": {func(b *Budget) { b.Share(time.Hour, 0, 0.6) }, 0},
+	} {
+		var b Budget
+		b.Configure(0, BudgetConfig{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 10_000, Period: time.Hour}}})
+		b.Share(0, 0, 0.5)
+		r, ok := b.Reserve(0, Cost{Input: 4000})
+		if !ok {
+			t.Fatal("the first call is held back")
+		}
+		c.move(&b)
+		left := b.State(0, 0).Left
+		b.Settle(b.windows[0].at, &r, feedback.Usage{Known: true, Input: 100})
+		if got := b.State(0, 0).Left - left; got != c.want {
+			t.Errorf("%s: %d of 3900 that were not used are given back, want %d", name, got, c.want)
+		}
+	}
+}
+
+// A limit that is configured again as it is, as by a reload, goes on filling up: a part of a unit is not lost, however often that happens.
+func TestBudgetConfiguredAgainAndAgain(t *testing.T) {
+	limits := []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 1, Period: time.Minute}}
+	for _, share := range []float64{1, 0.5} {
+		var b Budget
+		b.Configure(0, BudgetConfig{Limits: limits})
+		if share < 1 {
+			b.Share(0, 0, share)
+		}
+		spent := 0
+		for now := time.Duration(0); now < time.Hour; now += time.Second {
+			if now%(30*time.Second) == 0 {
+				b.Configure(now, BudgetConfig{Limits: limits})
+			}
+			if _, ok := b.Reserve(now, Cost{}); ok {
+				spent++
+			}
+		}
+		if want := int(60 * share); spent != want {
+			t.Errorf("with a share of %v, %d spent in an hour, want %d", share, spent, want)
+		}
+	}
+}
+
 // A part of a unit a period is not lost.
 func TestBudgetShareOfLittle(t *testing.T) {
 	var b Budget

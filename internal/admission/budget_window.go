@@ -63,9 +63,19 @@ func (w *budgetWindow) set(limit int64, period time.Duration) {
 		level = max(w.level+depth-w.depth, min(w.level, 0))
 	}
 	w.peaks.shift(level - w.level)
+	w.rem = w.remOf(period)
 	w.limit, w.depth, w.period = limit, depth, period
 	w.share, w.whole, w.scale, w.none = 0, 0, 0, false
-	w.level, w.rem = level, 0
+	if w.level = level; level >= depth {
+		w.rem = 0
+	}
+}
+
+// remOf returns rem in 1/period units of another period.
+func (w *budgetWindow) remOf(period time.Duration) int64 {
+	hi, lo := bits.Mul64(uint64(w.rem), uint64(period))
+	rem, _ := bits.Div64(hi, lo, uint64(w.period)) // less than period, as rem is less than that of now
+	return int64(rem)
 }
 
 // forgive is called when a limit was changed at now, with the level and the depth before: it notes what a smaller limit has just forgiven, and

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flyball-go/flyball/drain"
@@ -70,6 +72,7 @@ type Queue struct {
 	cfg  Config
 	lock *drain.File   // an empty one, which keeps other processes out
 	work chan struct{} // takes a token when there may be work
+	ways atomic.Uint64 // calls of Renew
 
 	mu      sync.Mutex
 	files   map[string]*File
@@ -157,6 +160,7 @@ var (
 	errCancelled = errors.New("batches: cancelled")
 	errExpired   = errors.New("batches: expired")
 	errStopped   = errors.New("stopped")
+	errMoved     = errors.New("the way is another one")
 	idPattern    = regexp.MustCompile(`^(file-|batch_)[A-Za-z0-9]{1,64}$`)
 )
 
@@ -421,13 +425,17 @@ func (q *Queue) run(ctx context.Context, b *Batch) {
 	call, end := context.WithDeadlineCause(call, deadline, errExpired)
 	defer end()
 	counts, err := q.send(call, b.ID, input, output, failures, endpoint)
-	for errors.Is(err, errStopped) && call.Err() == nil {
+	for (errors.Is(err, errStopped) || errors.Is(err, errMoved)) && call.Err() == nil {
+		if errors.Is(err, errMoved) {
+			counts, err = q.send(call, b.ID, input, output, failures, endpoint)
+			continue
+		}
 		q.cfg.Log("batch %s: %v; again in %v", b.ID, err, q.cfg.Again)
 		if limiter.Sleep(call, q.cfg.Again) == nil {
 			counts, err = q.send(call, b.ID, input, output, failures, endpoint)
 		}
 	}
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, errStopped) || errors.Is(err, errMoved) {
 		err = context.Cause(call) // what stopped it for now is no longer why it ends
 	}
 	if ctx.Err() != nil && !errors.Is(err, errCancelled) && !errors.Is(err, errExpired) && err != nil {
@@ -519,6 +527,7 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	if err := q.writable(); err != nil {
 		return c, fmt.Errorf("%w: %w", errStopped, err)
 	}
+	from := &movable{JSONL: src, since: q.ways.Load(), ways: &q.ways}
 	way, err := q.cfg.Way()
 	if err != nil {
 		return c, fmt.Errorf("%w: %w", errStopped, err)
@@ -532,7 +541,7 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	}
 	var watch stuck.Watch
 	r, err := drain.New(drain.Config{
-		Source: src, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
+		Source: from, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
 		Grace: q.cfg.Grace, QuotaPause: time.Minute, StopAfter: -1,
 		OnProgress: func(p drain.Progress) {
 			if said := watch.Look(p); said != "" {
@@ -546,10 +555,34 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	q.mu.Lock()
 	q.running[id].runner, q.running[id].before = r, c
 	q.mu.Unlock()
-	if err = r.Run(ctx); err != nil && ctx.Err() == nil {
+	switch err = r.Run(ctx); {
+	case err != nil && ctx.Err() == nil:
 		err = fmt.Errorf("%w: %w", errStopped, err)
+	case err == nil && from.moved:
+		err = errMoved
 	}
 	return c.after(r.Progress()), err
+}
+
+// Renew has batches that are being sent go on by the Way of now, once the requests that were taken up have ended by theirs. It may be called
+// at any time.
+func (q *Queue) Renew() { q.ways.Add(1) }
+
+// movable is a file of requests that has no more when there is another way for them.
+type movable struct {
+	*drain.JSONL
+	since uint64
+	ways  *atomic.Uint64
+	moved bool // Fetch said so; it is read when the run has ended
+}
+
+// Fetch implements drain.Source.
+func (m *movable) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
+	if m.ways.Load() != m.since {
+		m.moved = true
+		return nil, io.EOF
+	}
+	return m.JSONL.Fetch(ctx, n)
 }
 
 // after returns the counts that a run began with as they are now. Those that it has not come to yet are done all the same.

@@ -7,10 +7,14 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/drain"
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/gateway/internal/batches"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -69,6 +73,26 @@ func (s *Server) batchWay(b *settings.Batches, base http.RoundTripper) (way batc
 		way.Below = "/v1/"
 	}
 	return way, nil
+}
+
+// batchTarget is what the way of batches follows from, but for settings of guards, which change in place.
+func (s *Server) batchTarget(set *settings.Settings) (at batchTarget) {
+	if to, ok := s.proxy.Target(s.batchTo); ok {
+		at = batchTarget{to.Upstream, set.Limits.Rules, to.Guard, to.Pool}
+		at.upstream.Settings = config.Settings{}
+	}
+	return at
+}
+
+type batchTarget struct {
+	upstream config.Upstream
+	rules    []feedback.Rule
+	guard    *limiter.Guard
+	pool     *limiter.Pool
+}
+
+func (a batchTarget) same(b batchTarget) bool {
+	return a.guard == b.guard && a.pool == b.pool && reflect.DeepEqual(a.upstream, b.upstream) && slices.Equal(a.rules, b.rules)
 }
 
 // batchPath returns the path of a request of the Batch API as the API itself writes it; empty when it is none, or when there is no such

@@ -295,6 +295,42 @@ func TestBatchesAfterReload(t *testing.T) {
 	}
 }
 
+// A batch that is being sent goes on with the keys that the file has now, and by the pool that keeps to its limits: it may take a day, and a key that was
+// taken out is not to be paid for until then.
+func TestBatchesGoOnWithOtherKeys(t *testing.T) {
+	checkGoroutines(t)
+	t.Setenv("FLYBALL_TEST_KEY_A", "sk-a")
+	t.Setenv("FLYBALL_TEST_KEY_B", "sk-b")
+	reloaded := make(chan bool)
+	var calls [2]atomic.Int64
+	a := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer sk-a" {
+			calls[0].Add(1)
+			<-reloaded
+		} else {
+			calls[1].Add(1)
+		}
+		ok(w, r)
+	})
+	file := func(key string) string {
+		return table(a, one+"[[upstream.up.key]]\nenv='FLYBALL_TEST_KEY_"+key+"'\n[gateway.batches]\ndir='{dir}/spool'")
+	}
+	g := start(t, file("A"))
+	api := batchAPI{t, g.url + "/v1", ""}
+	const n = 200
+	_, id := api.batch(batchLines(n))
+	eventually(t, "a request is sent", func() bool { return calls[0].Load() == 1 })
+	g.write(file("B"))
+	g.onReload(g.limits.Reload())
+	close(reloaded)
+	if got := strings.Count(api.results(id), "\n"); got != n {
+		t.Errorf("%d results, want %d", got, n)
+	}
+	if before, after := calls[0].Load(), calls[1].Load(); before > 50 || before+after != n {
+		t.Errorf("%d requests are sent with the key that was taken out, and %d with the other, want those that were taken up and no more, and %d together", before, after, n)
+	}
+}
+
 // A reload changes nothing of batches before the gateway is started again: who asks for one that goes on does not come to the upstream's own.
 func TestBatchesStayInAReload(t *testing.T) {
 	checkGoroutines(t)

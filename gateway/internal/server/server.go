@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -197,7 +195,7 @@ func (s *Server) read() (err error) {
 		if s.opts.Admin != "" {
 			set.Admin = s.opts.Admin
 		}
-		if err := readable(set); err != nil {
+		if err := set.Readable(); err != nil { // pools are made when guards have changed, and a file that fails changes nothing
 			return nil, err
 		}
 		s.parsed.Store(set)
@@ -209,21 +207,6 @@ func (s *Server) read() (err error) {
 	s.limits.ReplacePools() // proxy.Use asks for them after each reload
 	s.settings.Store(s.parsed.Load())
 	return nil
-}
-
-// readable reports which keys calls would go without. Their pools are made when guards have changed, and a file that fails changes nothing.
-func readable(set *settings.Settings) error {
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(set.Limits.Upstreams)) {
-		if u := set.Limits.Upstreams[name]; u.BaseURL != "" && len(u.Keys.Sources) > 0 {
-			pool, err := u.Pool()
-			if err == nil {
-				err = pool.Check()
-			}
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // load reads the file at path as it is.
@@ -392,12 +375,16 @@ func (s *Server) onReload(c config.Changes, err error) {
 		return
 	}
 	runs, set := s.started, s.parsed.Load()
+	way := s.batchTarget(s.settings.Load())
 	if err := s.proxy.Use(set); err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
 		return
 	}
 	s.settings.Store(set)
+	if s.batches != nil && !way.same(s.batchTarget(set)) {
+		s.batches.Renew()
+	}
 	if err := s.watch(); err != nil {
 		s.log.Error("metrics are not complete", "error", err)
 	}

@@ -5,6 +5,7 @@ package settings
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -182,6 +183,21 @@ func (s *Settings) Exposed() error {
 		}
 	}
 	return nil
+}
+
+// Readable reports which keys calls would go without.
+func (s *Settings) Readable() error {
+	var errs []error
+	for _, name := range upstreams(s.Limits) {
+		if u := s.Limits.Upstreams[name]; len(u.Keys.Sources) > 0 {
+			pool, err := u.Pool()
+			if err == nil {
+				err = pool.Check()
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Unreached returns the keys that are about a tenant to which no call can belong, sorted: what they say never counts.
