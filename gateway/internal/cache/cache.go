@@ -65,7 +65,9 @@ type Cache struct {
 	memory *otter.Cache[Key, *Entry] // nil without memory
 	closed atomic.Bool
 	born   time.Time
-	away   atomic.Int64 // until when the store is left alone, in nanoseconds since born
+	// away is until when the store is left alone, and full until when nothing is stored there, in nanoseconds since born: what takes nothing more,
+	// for want of memory or as a replica, has what it was given.
+	away, full atomic.Int64
 
 	mu      sync.Mutex
 	flights map[Key]*Flight
@@ -120,7 +122,7 @@ func (c *Cache) get(ctx context.Context, k Key) *Entry {
 			return e
 		}
 	}
-	if !c.mayAsk() {
+	if !c.mayAsk(&c.away) {
 		return nil
 	}
 	ask, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -129,7 +131,7 @@ func (c *Cache) get(ctx context.Context, k Key) *Entry {
 	if err != nil && ctx.Err() != nil {
 		return nil // the caller has left, which is not the store's fault
 	}
-	if c.failed(err) || e == nil {
+	if c.failed(&c.away, err) || e == nil {
 		return nil
 	}
 	// It was stored by another process's clock, which may be ahead of ours. From here on ours counts, and how it is set later does not.
@@ -149,25 +151,26 @@ func (c *Cache) Set(ctx context.Context, k Key, e *Entry) {
 	if c.memory != nil {
 		c.memory.Set(k, e)
 	}
-	if c.mayAsk() {
+	if c.mayAsk(&c.away) && c.mayAsk(&c.full) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		c.failed(c.cfg.Store.Set(ctx, k, e))
+		c.failed(&c.full, c.cfg.Store.Set(ctx, k, e))
 	}
 }
 
-func (c *Cache) mayAsk() bool {
-	return c.cfg.Store != nil && int64(time.Since(c.born)) >= c.away.Load()
+// mayAsk reports whether it is not before an instant, away or full, and there is a store.
+func (c *Cache) mayAsk(until *atomic.Int64) bool {
+	return c.cfg.Store != nil && int64(time.Since(c.born)) >= until.Load()
 }
 
-// failed notes that the store failed, and leaves it alone for a while.
-func (c *Cache) failed(err error) bool {
+// failed notes that the store failed, and leaves it alone for a while: until is away or full.
+func (c *Cache) failed(until *atomic.Int64, err error) bool {
 	if err == nil {
 		return false
 	}
 	c.storeErrors.Add(1)
 	now := time.Since(c.born)
-	was := c.away.Swap(int64(now + storeAway))
+	was := until.Swap(int64(now + storeAway))
 	if c.cfg.OnStoreError != nil && int64(now) >= was {
 		c.cfg.OnStoreError(err)
 	}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,40 @@ func TestStoreIsLeftAloneOnlyWhenItFails(t *testing.T) {
 		c.Get(t.Context(), Key{}, -1)
 		if n := c.Counts().StoreErrors; n != 1 || h.asked != 4 || time.Since(began) < storeTimeout {
 			t.Errorf("asked %d times, want 4; %d failures, want 1", h.asked, n)
+		}
+	})
+}
+
+// full is a Store that has one entry, and takes no more.
+type full struct {
+	holding
+	sets int
+}
+
+func (f *full) Set(context.Context, Key, *Entry) error {
+	f.sets++
+	return errors.New("OOM")
+}
+
+// A store that takes nothing more, because it is full or a replica, has what it was given all the same.
+func TestAFullStoreIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, said := &full{holding: holding{Entry{Status: 200, Stored: time.Now(), TTL: time.Minute}}}, 0
+		c := New(Config{MaxEntry: 100, Store: f, OnStoreError: func(error) { said++ }})
+		defer c.Close()
+		for range 3 {
+			c.Set(t.Context(), Key{1}, &Entry{Status: 200, TTL: time.Minute})
+			if c.Get(t.Context(), Key{}, -1) == nil {
+				t.Error("what it has is not found")
+			}
+		}
+		if f.sets != 1 || said != 1 {
+			t.Errorf("it was asked to take more %d times, and that it cannot was told %d times, want 1", f.sets, said)
+		}
+		time.Sleep(storeAway)
+		c.Set(t.Context(), Key{1}, &Entry{Status: 200, TTL: time.Minute})
+		if f.sets != 2 {
+			t.Error("it is not asked again")
 		}
 	})
 }

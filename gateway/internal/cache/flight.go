@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // ErrLagged is the error of a reader that is so far behind the others that what it would read next is no longer there.
@@ -29,8 +31,9 @@ type Head struct {
 // come from Join.
 //
 // What came is kept, up to a window, for those who come later or are slower. When more is on its way, the producer waits for the fastest
-// reader, so nobody slow holds up the others, and whoever is more than a window behind is cut off. While the answers that are coming take
-// more memory than they may together, the window is small, and what all have read is not kept.
+// reader, and a little for others: each holds it up for as long as patience, all its waits together, so that nobody is cut off because a
+// large answer came faster than it was its turn to read. Whoever is more than a window behind after that is cut off. While the answers that
+// are coming take more memory than they may together, the window is small, and what all have read is not kept.
 type Flight struct {
 	window int
 	memory *memory
@@ -46,6 +49,7 @@ type Flight struct {
 	buf     []byte
 	base    int64 // how much before buf is no longer there
 	fastest int64 // where the fastest reader is
+	waits   bool  // the producer waits for slower ones
 	readers []*Reader
 	counted int64       // of the memory
 	urgency uint8       // of the most urgent reader
@@ -61,6 +65,9 @@ type memory struct {
 
 // smallWindow is how far readers may be apart while memory is short.
 const smallWindow = 64 << 10
+
+// patience is how long a reader may hold up a producer for which others are ready.
+const patience = 2 * time.Second
 
 func newFlight(window int64, m *memory, cancel context.CancelFunc) *Flight {
 	f := &Flight{window: int(window), memory: m, cancel: cancel}
@@ -82,7 +89,63 @@ func (f *Flight) count() {
 func (f *Flight) short() bool { return f.memory.used.Load() > f.memory.most }
 
 // unread returns how far the fastest reader is behind the producer. It needs the lock.
-func (f *Flight) unread() int64 { return f.base + int64(len(f.buf)) - f.fastest }
+func (f *Flight) unread() int64 { return f.end() - f.fastest }
+
+// end returns where the producer is. It needs the lock.
+func (f *Flight) end() int64 { return f.base + int64(len(f.buf)) }
+
+// await waits until there is room for more: for the fastest reader as long as it takes, and for others for as long as they may hold it up. It
+// needs the lock.
+func (f *Flight) await() {
+	for len(f.readers) > 0 {
+		if f.unread() > f.room() {
+			f.changed.Wait()
+			continue
+		}
+		if int64(len(f.buf)) <= f.room() {
+			return // nobody who is not cut off is that far behind
+		}
+		far, most := []*Reader(nil), time.Duration(0)
+		for _, r := range f.readers {
+			if left := patience - r.held; left > 0 && f.end()-r.at > f.room() {
+				if far = append(far, r); most == 0 || left < most {
+					most = left
+				}
+			}
+		}
+		if len(far) == 0 {
+			return
+		}
+		began := time.Now()
+		timer := time.AfterFunc(most, f.wake)
+		f.waits = true
+		f.changed.Wait()
+		f.waits = false
+		timer.Stop()
+		for _, r := range far {
+			r.held += time.Since(began)
+		}
+	}
+}
+
+// slowest returns where the slowest reader is, and the slowest of those who may still hold the producer up. It needs the lock.
+func (f *Flight) slowest() (all, awaited int64) {
+	all, awaited = f.fastest, f.fastest
+	for _, r := range f.readers {
+		all = min(all, r.at)
+		if r.held < patience {
+			awaited = min(awaited, r.at)
+		}
+	}
+	return all, awaited
+}
+
+// wake has everybody look again.
+func (f *Flight) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed.Broadcast()
+}
 
 // room returns how far it may be. It needs no lock.
 func (f *Flight) room() int64 {
@@ -179,11 +242,7 @@ func (f *Flight) join(ctx context.Context) *Reader {
 	}
 	r := &Reader{f: f, ctx: ctx}
 	f.readers = append(f.readers, r)
-	r.stop = context.AfterFunc(ctx, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.changed.Broadcast()
-	})
+	r.stop = context.AfterFunc(ctx, f.wake)
 	return r
 }
 
@@ -199,23 +258,19 @@ func (f *Flight) Begin(h *Head) {
 func (f *Flight) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.readers) > 0 && f.unread() > f.room() {
-		f.changed.Wait()
-	}
+	f.await()
 	if len(f.readers) == 0 {
 		return 0, context.Canceled
 	}
 	f.buf = append(f.buf, p...)
 	switch {
 	case f.short() && len(f.buf) > smallWindow:
-		slowest := f.fastest
-		for _, r := range f.readers {
-			slowest = min(slowest, r.at)
-		}
-		f.drop(max(slowest, f.fastest-smallWindow))
+		slowest, awaited := f.slowest()
+		f.drop(min(awaited, max(slowest, f.fastest-smallWindow)))
 	case len(f.buf) > 2*f.window:
 		// Moved in large steps, so that each byte is moved once on average.
-		f.drop(min(f.fastest, f.base+int64(len(f.buf)-f.window)))
+		_, awaited := f.slowest()
+		f.drop(min(awaited, f.end()-int64(f.window)))
 	}
 	f.count()
 	f.changed.Broadcast()
@@ -264,6 +319,7 @@ type Reader struct {
 	ctx  context.Context
 	stop func() bool
 	at   int64
+	held time.Duration // how long the producer waited for it
 	gone bool
 }
 
@@ -291,20 +347,19 @@ func (r *Reader) Read(p []byte) (int, error) {
 	f := r.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for r.at == f.base+int64(len(f.buf)) && !f.done && r.ctx.Err() == nil {
+	for r.at == f.end() && !f.done && r.ctx.Err() == nil {
 		f.changed.Wait()
 	}
 	switch {
 	case r.at < f.base:
 		return 0, ErrLagged
-	case r.at < f.base+int64(len(f.buf)):
+	case r.at < f.end():
 		n := copy(p, f.buf[r.at-f.base:])
 		r.at += int64(n)
-		if r.at > f.fastest {
-			f.fastest = r.at
-			if f.unread() <= f.room() {
-				f.changed.Broadcast() // the producer may wait
-			}
+		first := r.at > f.fastest
+		f.fastest = max(f.fastest, r.at)
+		if (first || f.waits) && f.end()-r.at <= f.room() {
+			f.changed.Broadcast() // the producer may wait
 		}
 		return n, nil
 	case f.done && f.err != nil:
@@ -342,8 +397,11 @@ func (r *Reader) Close() error {
 	if len(f.readers) == 0 && !f.done {
 		f.left = true
 		f.cancel()
-		f.changed.Broadcast()
 	}
+	if f.fastest = 0; len(f.readers) > 0 {
+		f.fastest = slices.MaxFunc(f.readers, func(a, b *Reader) int { return cmp.Compare(a.at, b.at) }).at // who is left alone is waited for
+	}
+	f.changed.Broadcast() // the producer may wait for this one
 	f.count()
 	return nil
 }

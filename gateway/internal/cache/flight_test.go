@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -80,6 +81,107 @@ func TestFlightReaders(t *testing.T) {
 		if len(c.flights) != 0 {
 			t.Error("the flight is still there")
 		}
+	})
+}
+
+// An answer of many windows that comes at once reaches all who read it, also those whose turn to read comes after that of another one. Who reads
+// no more holds them up for a while, and is cut off.
+func TestFlightOfManyWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 10 << 20
+		c := New(Config{MaxEntry: 1 << 20})
+		produce := func(_ context.Context, f *Flight) {
+			f.Begin(&Head{Status: 200})
+			time.Sleep(time.Second) // all readers are there
+			for range size >> 15 {
+				if _, err := f.Write(make([]byte, 1<<15)); err != nil {
+					t.Errorf("Write: %v", err)
+				}
+			}
+			f.End(nil)
+		}
+		var all sync.WaitGroup
+		for i := range 4 {
+			r, _ := c.Join(t.Context(), Key{1}, produce)
+			all.Go(func() {
+				defer r.Close()
+				n, buf := 0, make([]byte, 1<<15)
+				for began := time.Now(); ; time.Sleep(time.Duration(i) * 100 * time.Microsecond) {
+					m, err := r.Read(buf)
+					n += m
+					if err == nil {
+						continue
+					}
+					if took := time.Since(began); err != io.EOF || n != size || took > time.Second+patience+100*time.Millisecond {
+						t.Errorf("reader %d got %d bytes within %v, and %v", i, n, took, err)
+					}
+					return
+				}
+			})
+		}
+		stuck, _ := c.Join(t.Context(), Key{1}, produce)
+		defer stuck.Close()
+		all.Wait()
+		if _, err := stuck.Read(make([]byte, 1)); !errors.Is(err, ErrLagged) {
+			t.Errorf("who did not read got %v, want %v", err, ErrLagged)
+		}
+	})
+}
+
+// sends returns a producer of an answer of so many bytes, with a pause before some of its pieces, that says when it had written all.
+func sends(size int, pauses ...int) (produce func(context.Context, *Flight), wrote chan time.Time) {
+	wrote = make(chan time.Time, 1)
+	return func(_ context.Context, f *Flight) {
+		f.Begin(&Head{Status: 200})
+		for i := range size >> 8 {
+			if slices.Contains(pauses, i) {
+				time.Sleep(time.Second)
+			}
+			if _, err := f.Write(make([]byte, 1<<8)); err != nil {
+				break
+			}
+		}
+		f.End(nil)
+		wrote <- time.Now()
+	}, wrote
+}
+
+// Who leaves while it is waited for is waited for no longer.
+func TestFlightDoesNotWaitForWhoHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{MaxEntry: 1 << 10})
+		began := time.Now()
+		produce, wrote := sends(10<<10, 0)
+		r, _ := c.Join(t.Context(), Key{1}, produce)
+		defer r.Close()
+		stuck, _ := c.Join(t.Context(), Key{1}, nil)
+		time.AfterFunc(1100*time.Millisecond, func() { _ = stuck.Close() })
+		if n, err := io.Copy(io.Discard, r); n != 10<<10 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if took := (<-wrote).Sub(began); took != 1100*time.Millisecond {
+			t.Errorf("it took %v, want until the other one left after 1.1s", took)
+		}
+	})
+}
+
+// Who is left when faster ones have left is waited for as one alone, however slow it was.
+func TestFlightWaitsForWhoIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{MaxEntry: 1 << 10})
+		produce, wrote := sends(10<<10, 0, 6) // after the sixth, for which it has waited for the slow one
+		slow, _ := c.Join(t.Context(), Key{1}, produce)
+		defer slow.Close()
+		fast, _ := c.Join(t.Context(), Key{1}, nil)
+		if n, err := io.CopyN(io.Discard, fast, 1536); n != 1536 || err != nil {
+			t.Errorf("the fast one got %d bytes, and %v", n, err)
+		}
+		_ = fast.Close()
+		time.Sleep(2 * patience)
+		if n, err := io.Copy(io.Discard, slow); n != 10<<10 || err != nil {
+			t.Fatalf("who is left got %d bytes, and %v", n, err)
+		}
+		<-wrote
 	})
 }
 
@@ -236,7 +338,7 @@ func TestFlightSealed(t *testing.T) {
 func TestFlightsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(Config{MaxEntry: 8 << 20})
-		const flights, size = 16, 2 << 20
+		const flights, size = 32, 2 << 20
 		part := make([]byte, 32<<10)
 		most := int64(0)
 		produce := func(_ context.Context, f *Flight) {
@@ -277,7 +379,7 @@ func TestFlightsMemory(t *testing.T) {
 					t.Errorf("a reader of its own got %d bytes and %v", n, err)
 				}
 			})
-			if i%4 == 0 {
+			if i%2 == 0 { // so many that memory stays short for longer than they are waited for
 				slow, lead := c.Join(t.Context(), k, nil)
 				if lead {
 					t.Fatal("the second reader leads")
@@ -293,7 +395,7 @@ func TestFlightsMemory(t *testing.T) {
 		}
 		all.Wait()
 		if lagged == 0 {
-			t.Errorf("none of %d slow readers was cut off", flights/4)
+			t.Errorf("none of %d slow readers was cut off", flights/2)
 		}
 		// Each flight may be over by what it has when memory runs short, and that is a part of one.
 		if most > 2*leastComing {

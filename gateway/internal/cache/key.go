@@ -36,10 +36,19 @@ var idle = map[string]bool{
 	"Tracestate": true, "Baggage": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Request-Id": true,
 	"X-Forwarded-For": true, "X-Real-Ip": true, "X-Client-Request-Id": true, "Dnt": true,
 	"Sec-Fetch-Mode": true, "Sec-Fetch-Site": true, "Sec-Fetch-Dest": true,
+	// Of traces and of ways: load balancers, tracers and SDKs put another value into each request, or the caller's address.
+	"X-Amzn-Trace-Id": true, "X-Cloud-Trace-Context": true, "B3": true, "Sentry-Trace": true, "Uber-Trace-Id": true, "X-Correlation-Id": true,
+	"Request-Id": true, "Correlation-Context": true, "X-Ms-Client-Request-Id": true, "Cf-Ray": true, "Cf-Connecting-Ip": true, "True-Client-Ip": true,
+	"X-Request-Start": true, "X-Original-Forwarded-For": true, "X-Envoy-External-Address": true,
 }
 
 func isIdle(field string) bool {
-	return idle[field] || strings.HasPrefix(field, "X-Stainless-") || strings.HasPrefix(field, "X-Flyball-")
+	for _, prefix := range [...]string{"X-Stainless-", "X-Flyball-", "X-B3-", "X-Datadog-"} {
+		if strings.HasPrefix(field, prefix) {
+			return true
+		}
+	}
+	return idle[field]
 }
 
 // whose is a pair of Forwarded that says who asked, or through whom.

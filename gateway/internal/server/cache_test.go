@@ -85,6 +85,7 @@ func TestCache(t *testing.T) {
 		{"another tenant", "/embeddings", embed, []string{"X-Flyball-Tenant", "a"}, "/embeddings", embed, []string{"X-Flyball-Tenant", "b"}, "miss", "miss"},
 		{"another key", "/embeddings", embed, []string{"Authorization", "Bearer a"}, "/embeddings", embed, []string{"Authorization", "Bearer b"}, "miss", "miss"},
 		{"another SDK", "/embeddings", embed, []string{"User-Agent", "a", "X-Stainless-Retry-Count", "1"}, "/embeddings", embed, []string{"User-Agent", "b"}, "miss", "hit"},
+		{"another trace", "/embeddings", embed, []string{"X-Amzn-Trace-Id", "Root=1-1", "x-b3-traceid", "1", "X-Ms-Client-Request-Id", "1"}, "/embeddings", embed, []string{"X-Amzn-Trace-Id", "Root=1-2", "sentry-trace", "2"}, "miss", "hit"},
 		{"a field that is not known", "/embeddings", embed, []string{"X-Odd", "a"}, "/embeddings", embed, nil, "miss", "miss"},
 		{"packed", "/embeddings", embed, []string{"Accept-Encoding", "gzip"}, "/embeddings", embed, []string{"Accept-Encoding", "gzip"}, "miss", "hit"},
 		{"packed or not", "/embeddings", embed, []string{"Accept-Encoding", "gzip"}, "/embeddings", embed, nil, "miss", "miss"},
