@@ -79,7 +79,8 @@ const (
 
 	commitEvery = time.Second
 	fetchWait   = time.Second
-	maxBatch    = 1 << 20 // the brokers' default; topics may take more
+	maxBatch    = 1 << 20  // the brokers' default; topics may take more
+	mostBatch   = 64 << 20 // of a topic of which it is not known
 	configSize  = "max.message.bytes"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
@@ -696,14 +697,19 @@ type producer struct {
 	alone sync.RWMutex
 
 	mu    sync.Mutex
-	sizes map[string]int32 // of topics that take more than maxBatch
+	sizes map[string]int32 // of topics, as far as it is known
 }
 
-// size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic.
+// size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic, and takes no larger record from
+// then on. So where nobody says it, who may not know it or whose question got lost, the brokers are to say what is too large.
 func (p *producer) size(topic string) int32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(maxBatch, p.sizes[topic]) // of a topic that takes less, the brokers know what it is when it is compressed
+	n, ok := p.sizes[topic]
+	if !ok && topic != "" { // for which the client asks as it is made
+		return mostBatch
+	}
+	return max(maxBatch, n) // of a topic that takes less, the brokers know what it is when it is compressed
 }
 
 // take notes how large a batch of a topic may be.
@@ -729,8 +735,7 @@ func (p *producer) like(topic, other string) {
 	}
 }
 
-// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself. Who may not know it, or whose topic is not
-// there, keeps to the default.
+// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself.
 func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
