@@ -1545,6 +1545,64 @@ func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
 	}
 }
 
+// Who ends while the group is being rebalanced, which takes long where a member is gone without a word, commits what is done.
+func TestClosedInARebalance(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("closed")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		for range 2 {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := &wire{}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
+		dead := cfg
+		dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
+		a := open(t, cfg)
+		d := fetch(t, a)
+		b := open(t, dead)
+		time.Sleep(2 * time.Second) // until it is a member
+		w.crash()
+		go b.Close()
+		late := open(t, cfg)
+		defer func() { go late.Close() }()
+		time.Sleep(time.Second) // until the group is being rebalanced
+		if err := a.Ack(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		go a.Close()
+		committed := func() int64 {
+			req := kmsg.NewPtrOffsetFetchRequest()
+			req.Group = topic
+			rt := kmsg.NewOffsetFetchRequestTopic()
+			rt.Topic, rt.Partitions = topic, []int32{0}
+			req.Topics = append(req.Topics, rt)
+			g := kmsg.NewOffsetFetchRequestGroup()
+			g.Group = topic
+			gt := kmsg.NewOffsetFetchRequestGroupTopic()
+			gt.Topic, gt.Partitions = topic, []int32{0}
+			g.Topics = append(g.Topics, gt)
+			req.Groups = append(req.Groups, g)
+			resp, err := req.RequestWith(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(resp.Groups) > 0 {
+				return resp.Groups[0].Topics[0].Partitions[0].Offset
+			}
+			return resp.Topics[0].Partitions[0].Offset
+		}
+		for end := time.Now().Add(5 * time.Second); committed() != 1 && time.Now().Before(end); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if n := committed(); n != 1 {
+			t.Errorf("the offset %d is committed, want 1", n)
+		}
+	})
+}
+
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
