@@ -79,14 +79,16 @@ const (
 
 	commitEvery = time.Second
 	fetchWait   = time.Second
-	maxBatch    = 1 << 20 // the brokers' default; topics may take more
+	maxBatch    = 1 << 20  // the brokers' default; topics may take more
+	mostBatch   = 64 << 20 // of a topic of which it is not known
 	configSize  = "max.message.bytes"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
 	// produceTime is how long brokers may take to take a record.
 	produceTime = 30 * time.Second
-	// closeTime is how long brokers may take to take note of the end.
+	// closeTime is how long brokers may take to take note of the end, and leaveTime how long before what is done is committed without leaving.
 	closeTime = 10 * time.Second
+	leaveTime = time.Second
 	// goneTime is how long a broker may not know a topic before the brokers are asked whether it was deleted, and quietTime after how long without a
 	// word of that it knows it.
 	goneTime  = 20 * time.Second
@@ -696,14 +698,19 @@ type producer struct {
 	alone sync.RWMutex
 
 	mu    sync.Mutex
-	sizes map[string]int32 // of topics that take more than maxBatch
+	sizes map[string]int32 // of topics, as far as it is known
 }
 
-// size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic.
+// size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic, and takes no larger record from
+// then on. So where nobody says it, who may not know it or whose question got lost, the brokers are to say what is too large.
 func (p *producer) size(topic string) int32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(maxBatch, p.sizes[topic]) // of a topic that takes less, the brokers know what it is when it is compressed
+	n, ok := p.sizes[topic]
+	if !ok && topic != "" { // for which the client asks as it is made
+		return mostBatch
+	}
+	return max(maxBatch, n) // of a topic that takes less, the brokers know what it is when it is compressed
 }
 
 // take notes how large a batch of a topic may be.
@@ -729,8 +736,7 @@ func (p *producer) like(topic, other string) {
 	}
 }
 
-// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself. Who may not know it, or whose topic is not
-// there, keeps to the default.
+// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself.
 func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
@@ -802,13 +808,7 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
 func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 	if err == nil {
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				if e := kerr.ErrorForCode(p.ErrorCode); e != nil && err == nil {
-					err = fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, e)
-				}
-			}
-		}
+		err = refused(resp)
 	}
 	if errors.Is(err, context.Canceled) || putOut(err) {
 		return // the group goes on with others, or with this member anew
@@ -914,12 +914,66 @@ func (s *Source) Close() error {
 		defer close(left)
 		s.client.CloseAllowingRebalance()
 	}()
-	late := time.NewTimer(closeTime)
+	late, soon := time.NewTimer(closeTime), time.NewTimer(leaveTime)
 	defer late.Stop()
-	select {
-	case <-left:
-	case <-late.C:
-		s.cfg.Log("kafka: the brokers did not take note of the end within %v; what was not committed comes again", closeTime)
+	defer soon.Stop()
+	said := "what was not committed comes again"
+	for {
+		select {
+		case <-left:
+			return nil
+		case <-soon.C:
+			if err := s.commit(); err == nil {
+				said = "what is done is committed"
+			} else {
+				s.cfg.Log("kafka: committing at the end: %v", err)
+			}
+		case <-late.C:
+			s.cfg.Log("kafka: the brokers did not take note of the end within %v; %s", closeTime, said)
+			return nil
+		}
+	}
+}
+
+// commit commits what is done while the group is being rebalanced. The client does not before that is over, and leaves no sooner: it takes as
+// long as the slowest member takes, and one that is gone its session's time-out.
+func (s *Source) commit() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = s.cfg.Group
+	req.MemberID, req.Generation = s.client.GroupMetadata()
+	if id, _ := s.client.OptValue(kgo.InstanceID).(string); id != "" {
+		req.InstanceID = &id
+	}
+	for topic, parts := range s.client.MarkedOffsets() {
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic, t.TopicID = topic, s.ids[topic]
+		for n, at := range parts {
+			p := kmsg.NewOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch = n, at.Offset, at.Epoch
+			t.Partitions = append(t.Partitions, p)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	if len(req.Topics) == 0 {
+		return nil
+	}
+	resp, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		return err
+	}
+	return refused(resp)
+}
+
+// refused returns why the brokers did not take an offset, if there is one.
+func refused(resp *kmsg.OffsetCommitResponse) error {
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+			}
+		}
 	}
 	return nil
 }

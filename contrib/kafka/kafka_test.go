@@ -1074,6 +1074,63 @@ func TestTopicDeleted(t *testing.T) {
 	})
 }
 
+// Who may not know how large a record may be has dead letters and answers whole all the same.
+func TestLargerThanMayBeKnown(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for _, topic := range []string{"jobs", "jobs.retry", "jobs.dead", "replies"} {
+		createFor(t, admin(t, c.ListenAddrs()), topic, "4194304")
+	}
+	c.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, asked := range req.(*kmsg.DescribeConfigsRequest).Resources {
+			r := kmsg.NewDescribeConfigsResponseResource()
+			r.ResourceType, r.ResourceName, r.ErrorCode = asked.ResourceType, asked.ResourceName, kerr.TopicAuthorizationFailed.Code
+			resp.Resources = append(resp.Resources, r)
+		}
+		return resp, nil, true
+	})
+	plain := []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}
+	big, err := kgo.NewClient(append(plain[:1:1], kgo.SeedBrokers(c.ListenAddrs()...), kgo.ProducerBatchMaxBytes(4<<20))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer big.Close()
+	job := strings.Repeat("x", 3<<20)
+	if err := big.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte(job)}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: plain})
+	defer s.Close()
+	if err := s.Dead(t.Context(), fetch(t, s), &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, c.ListenAddrs(), "jobs.dead", 1); len(got) != 1 || string(got[0].Value) != job {
+		t.Errorf("%d dead letters, the first with %d bytes of %d", len(got), len(got[0].Value), len(job))
+	}
+	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies", Options: plain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for _, res := range []*drain.Result{
+		{ID: "fits", Status: 200, Body: []byte(`"` + job + `"`)}, {ID: "does not", Status: 200, Body: []byte(`"` + job + job + `"`)},
+	} {
+		if err := r.Put(t.Context(), res); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := read(t, c.ListenAddrs(), "replies", 2)
+	if len(got) != 2 || len(got[0].Value) < len(job) || !strings.Contains(string(got[1].Value), "answer_too_large") {
+		t.Errorf("%d replies, the first is %.200s", len(got), got[0].Value)
+	}
+}
+
 // Topics of retries and of dead letters that are made here take what the brokers let all topics take.
 func TestLargerByTheBrokers(t *testing.T) {
 	t.Parallel()
@@ -1486,6 +1543,64 @@ func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
 			all.Wait()
 		}
 	}
+}
+
+// Who ends while the group is being rebalanced, which takes long where a member is gone without a word, commits what is done.
+func TestClosedInARebalance(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("closed")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		for range 2 {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := &wire{}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
+		dead := cfg
+		dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
+		a := open(t, cfg)
+		d := fetch(t, a)
+		b := open(t, dead)
+		time.Sleep(2 * time.Second) // until it is a member
+		w.crash()
+		go b.Close()
+		late := open(t, cfg)
+		defer func() { go late.Close() }()
+		time.Sleep(time.Second) // until the group is being rebalanced
+		if err := a.Ack(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		go a.Close()
+		committed := func() int64 {
+			req := kmsg.NewPtrOffsetFetchRequest()
+			req.Group = topic
+			rt := kmsg.NewOffsetFetchRequestTopic()
+			rt.Topic, rt.Partitions = topic, []int32{0}
+			req.Topics = append(req.Topics, rt)
+			g := kmsg.NewOffsetFetchRequestGroup()
+			g.Group = topic
+			gt := kmsg.NewOffsetFetchRequestGroupTopic()
+			gt.Topic, gt.Partitions = topic, []int32{0}
+			g.Topics = append(g.Topics, gt)
+			req.Groups = append(req.Groups, g)
+			resp, err := req.RequestWith(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(resp.Groups) > 0 {
+				return resp.Groups[0].Topics[0].Partitions[0].Offset
+			}
+			return resp.Topics[0].Partitions[0].Offset
+		}
+		for end := time.Now().Add(5 * time.Second); committed() != 1 && time.Now().Before(end); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if n := committed(); n != 1 {
+			t.Errorf("the offset %d is committed, want 1", n)
+		}
+	})
 }
 
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
