@@ -107,8 +107,9 @@ func TestContainers(t *testing.T) {
 	}
 	compose := yamlFile(t, "deploy/compose.yaml")[0]
 	service := at(compose, "services", "flyball")
-	if v, _ := at(service, "volumes", "0").(string); !strings.Contains(v, ":/etc/flyball/limits.toml:") {
-		t.Errorf("compose.yaml mounts %v, and the image reads /etc/flyball/limits.toml", v)
+	// A file that is mounted alone stays the one that it was, whatever takes its name, and a reload finds no change.
+	if v, _ := at(service, "volumes", "0").(string); !strings.Contains(v, ":/etc/flyball:") {
+		t.Errorf("compose.yaml mounts %v, and the image reads limits.toml in /etc/flyball, also when it is another file", v)
 	}
 	if v, _ := at(service, "ports", "0").(string); v != "127.0.0.1:9090:9090" {
 		t.Errorf("compose.yaml has the port %v, want the page's, for this machine only", v)
