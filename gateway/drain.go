@@ -77,6 +77,9 @@ func (e *env) drainAction(c *cli.Context) error {
 	if c.Args().First() == "-" && c.String("dead") == "" {
 		return misuse(errors.New("standard input has no name by which to call the file of dead letters: give it, --dead requests.dead.jsonl"))
 	}
+	if g := c.Duration("grace"); g < time.Millisecond {
+		return misuse(fmt.Errorf("--grace is %v, must be 1ms or more", g)) // 0 would be the default
+	}
 	ctx, stop := untilHangup(c.Context)
 	defer stop()
 	up, err := drainUpstream(c)
@@ -180,6 +183,8 @@ func drainUpstream(c *cli.Context) (*target, error) {
 	var guard limiter.Config
 	var pool limiter.PoolConfig
 	switch {
+	case h.Timeout < time.Millisecond:
+		return nil, fmt.Errorf("--timeout is %v, must be 1ms or more", h.Timeout) // 0 would be the default
 	case c.String("config") != "" && c.String("base-url") != "":
 		return nil, errors.New("give --config or --base-url, one of the two")
 	case c.String("config") != "" && c.String("key-env") != "":

@@ -155,6 +155,8 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{in, "--from", "kafka://127.0.0.1:1/t", "--out", out}, "one of the two"},
 		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},
 		{[]string{in, "--out", out, "--nonsense"}, "nonsense"},
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--grace", "0s"}, "--grace is 0s, must be 1ms or more"}, // and not 30 s
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--timeout", "0s"}, "--timeout is 0s, must be 1ms or more"},
 		{[]string{in, "--out", out, "--config", empty, "--key-env", "HOME"}, "[[upstream.NAME.key]]"},
 		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--upstream", "x"}, "--upstream"},
 		{[]string{in, "--out", out, "--config", empty}, "empty.toml has no upstream: write a table [upstream.NAME] with a base_url"},

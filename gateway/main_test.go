@@ -92,6 +92,7 @@ func TestMisuse(t *testing.T) {
 		{"gateway --config " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown", "did you mean listen?", `limits.toml:5:1: gateway.route[0].upstream is "opneai"`, `did you mean "openai"?`}},
 		{"gateway check " + bad, []string{"limits.toml:2:1: gateway.lisen is unknown"}},
 		{"gateway batches --dir " + dir + " --base-url http://127.0.0.1:1 --grace -1s", []string{"--grace is -1s"}},
+		{"gateway batches --dir " + dir + " --base-url http://127.0.0.1:1 --timeout 0s", []string{"--timeout is 0s"}},
 		{"gateway key", []string{"give the caller's name"}},
 		{"gateway key " + strings.Repeat("a", 65), []string{"gateway.caller[0].name", "1 to 64"}},
 		{"gateway key a\ab", []string{"the table:2"}},
