@@ -612,6 +612,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Message = odd.Error()
 	case errors.As(err, &keys):
 		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.Unavailable, keys.Error(), true, until(keys.retryAt())
+	case once.Undone(err):
+		e.Message = "the upstream did not take the call: " + err.Error()
 	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
