@@ -79,6 +79,15 @@ func (e *env) compareAction(c *cli.Context) error {
 	}
 	if len(subjects) > 0 {
 		scs = s.scenarios(list(c.String("scenarios")))
+	} else {
+		for _, name := range []string{"config", "duration", "set"} {
+			if c.IsSet(name) {
+				s.fail(fmt.Errorf("--%s is for what is run, and both are reports: run them with it", name))
+			}
+		}
+	}
+	if c.IsSet("scenarios") {
+		s.choose(sides, list(c.String("scenarios")))
 	}
 	if err := s.err(); err != nil {
 		return err
@@ -193,6 +202,32 @@ func (o *side) only(seeds lab.Seeds) {
 	r.Seed, r.Seeds = first, 0
 	if first <= last {
 		r.Seeds = int(last - first + 1)
+	}
+}
+
+// choose leaves of reports the scenarios that words name, as the reports call them or as run does.
+func (s *setup) choose(sides []side, words []string) {
+	has := func(name string) func(side) bool {
+		return func(o side) bool {
+			return o.report != nil && slices.ContainsFunc(o.report.Scenarios, func(sc report.Scenario) bool { return sc.Name == name })
+		}
+	}
+	var names []string
+	for _, word := range words {
+		if slices.ContainsFunc(sides, has(word)) { // a file of which may be gone
+			names = append(names, word)
+			continue
+		}
+		list, err := s.named(word)
+		s.fail(err)
+		for _, sc := range list {
+			names = append(names, sc.Name)
+		}
+	}
+	for _, o := range sides {
+		if o.report != nil {
+			o.report.Scenarios = slices.DeleteFunc(o.report.Scenarios, func(sc report.Scenario) bool { return !slices.Contains(names, sc.Name) })
+		}
 	}
 }
 

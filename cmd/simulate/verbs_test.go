@@ -990,3 +990,42 @@ func TestReaderGoesAway(t *testing.T) {
 		}
 	}
 }
+
+// --scenarios is heeded where both sides are reports, too, so that one scenario that has changed does not keep all others from being compared; what is for
+// runs is refused.
+func TestCompareChoosesFromReports(t *testing.T) {
+	dir := workdir(t)
+	t.Chdir(dir)
+	small, err := os.ReadFile("small.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []string{"2", "3"} {
+		other := strings.Replace(string(small), `"small"`, `"other"`, 1)
+		if err := os.WriteFile("other.toml", []byte(regexp.MustCompile(`(?m)^limit = .*`).ReplaceAllString(other, "limit = "+limit)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr, code := in(t, dir, "", "run", "--controllers", "fixed-4", "--seeds", "2", "--html", "", "--json", "small.toml", "other.toml")
+		if err := os.WriteFile(limit+".json", []byte(stdout), 0o644); err != nil || code != exitOK {
+			t.Fatal(err, code, stderr)
+		}
+	}
+	if err := os.Remove("other.toml"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"2.json 3.json", "other: is not the same in both", exitMisuse},
+		{"--scenarios small 2.json 3.json", "equivalent in 1", exitOK},
+		{"--scenarios other 2.json 2.json", "equivalent in 1", exitOK},
+		{"--scenarios capacity-step 2.json 3.json", "no scenario in common", exitMisuse},
+		{"--set guard.max_wait=1s 2.json 2.json", "--set is for what is run", exitMisuse},
+	} {
+		args := append([]string{"compare", "--controller", "fixed-4"}, strings.Fields(c.args)...)
+		if stdout, stderr, code := in(t, dir, "", args...); code != c.code || !strings.Contains(stdout+stderr, c.want) {
+			t.Errorf("%s: exit code %d, %s%s; want %d, %s", c.args, code, stdout, stderr, c.code, c.want)
+		}
+	}
+}

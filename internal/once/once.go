@@ -22,6 +22,16 @@ type Transport struct {
 // leftOut is the error of a request that came after the last one which a connection took (RFC 9113, 6.8). Its type is not exported.
 const leftOut = "http2: Transport received Server's graceful shutdown GOAWAY"
 
+// Undone reports whether an error of a request that got a connection says that nothing was done with it: the connection left it out, or its stream was
+// refused (RFC 9113, 8.7).
+func Undone(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	return text == leftOut || strings.HasPrefix(text, "stream error: ") && strings.Contains(text, "; REFUSED_STREAM")
+}
+
 // mostSent is how often a request is sent that is left out.
 const mostSent = 3
 

@@ -18,6 +18,7 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/trace"
+	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -165,7 +166,7 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 			if full < 0 && !time.Now().After(j.until) {
 				full = i
 			}
-		case err != nil && (last && full < 0 || !unreachable(err, t) && !errors.As(err, new(*keysError))):
+		case err != nil && (last && full < 0 || !unreachable(err, t) && !once.Undone(err) && !errors.As(err, new(*keysError))):
 			return nil, t, err
 		}
 		if resp != nil {

@@ -371,7 +371,7 @@ func (o *out) late(resp *http.Response, stream bool) error {
 	}
 	const most = 1 << 20
 	all, err := io.ReadAll(io.LimitReader(body, most))
-	if err != nil && len(all) == 0 {
+	if err != nil && (len(all) == 0 || resp.StatusCode < 300) { // what there is of a refusal says why
 		return o.cut(&upstreamError{err}, true)
 	}
 	if err == nil && len(all) == most && resp.StatusCode < 300 && isJSON(resp.Header) {

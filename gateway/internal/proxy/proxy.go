@@ -566,11 +566,17 @@ func (c *call) where() {
 // failed tells the caller that no answer came.
 func (c *call) failed(err error, t *turn) {
 	c.rec.Err = err
-	if c.r.Context().Err() != nil {
-		return // nobody is there
+	if ctx := c.r.Context(); ctx.Err() != nil && context.Cause(ctx) != ErrEnds { // nobody is there
+		if c.out.take() {
+			c.out.abort() // keep-alives and an end would be an empty stream, for who has closed its side of the connection only
+		}
+		return
 	}
 	c.refuse(c.explain(err, t))
 }
+
+// ErrEnds is why the contexts of calls end that are cut off at the end of the gateway.
+var ErrEnds = errors.New("the gateway ends")
 
 // explain puts an error into the words for a caller.
 func (c *call) explain(err error, t *turn) *dialect.Error {
@@ -581,6 +587,11 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	var keys *keysError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
+	case context.Cause(c.r.Context()) == ErrEnds:
+		e.Message = "the gateway ended before the upstream answered, which may have done the call"
+		if t != nil && (!t.reached.Load() || t.refused.Load()) { // without a turn nobody here knows: others made the call
+			e.Kind, e.Message, e.RetryAfter = dialect.Unavailable, "the gateway ended before the upstream took the call", soon
+		}
 	case errors.As(err, &noKey):
 		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.RateLimited, err.Error(), true, until(noKey.RetryAt)
 		if noKey.Out {
@@ -605,6 +616,8 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Message = odd.Error()
 	case errors.As(err, &keys):
 		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.Unavailable, keys.Error(), true, until(keys.retryAt())
+	case once.Undone(err):
+		e.Message = "the upstream did not take the call: " + err.Error()
 	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true

@@ -190,6 +190,28 @@ func TestConnectionThatEnds(t *testing.T) {
 	g.idle()
 }
 
+// What an upstream says that it did not take was not done: its caller is told so, and a fallback has it.
+func TestRequestsThatAreNotTaken(t *testing.T) {
+	checkGoroutines(t)
+	for frame, want := range map[string]int32{oncetest.GoAway: 3, oncetest.Refuse: 1} {
+		s, sent := oncetest.Upstream(t, frame)
+		other := upstreamServer(t, ok)
+		g := start(t, table(s, "[guard.retry]\nmax_attempts = 1\n")+"[upstream.other]\nbase_url = '"+other.URL+
+			"'\n[[gateway.route]]\npath = '/up'\nupstream = 'up'\n[[gateway.route]]\npath = '/both'\nupstream = 'up'\n[[gateway.route.fallback]]\nupstream = 'other'\n")
+		g.proxy.Trust(s.Certificate())
+		resp := post(t, client(t), g.url+"/up/x", chat)
+		if body := read(t, resp); resp.StatusCode != 502 || !strings.Contains(body, "did not take the call") || sent.Load() != want {
+			t.Errorf("it is sent %d times, want %d, and answered with %s %s", sent.Load(), want, resp.Status, body)
+		}
+		g.proxy.Close() // what answers is for the first of a connection
+		if resp = post(t, client(t), g.url+"/both/x", chat); resp.StatusCode != 200 {
+			t.Errorf("the fallback did not have it: %s %s", resp.Status, read(t, resp))
+		}
+		_ = resp.Body.Close()
+		g.idle()
+	}
+}
+
 // An upstream may refuse a large call without reading it, and close the connection: its answer counts, and not that the rest could not be sent. About
 // half of such calls got a 502.
 func TestAnswerBeforeTheBodyIsRead(t *testing.T) {

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -167,17 +169,17 @@ func TestEndsInTime(t *testing.T) {
 	checkGoroutines(t)
 	s := upstreamServer(t, hold(t, make(chan bool), ok))
 	g := start(t, table(s, "")+"[gateway.server]\ndrain_timeout='100ms'\n")
-	failed := make(chan error)
+	told := make(chan string)
 	go func() {
-		_, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat)
-		failed <- err
+		resp := post(t, client(t), g.url+"/chat/completions", chat)
+		told <- resp.Status + " " + read(t, resp)
 	}()
 	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
 	if err := g.stop(); err != nil {
 		t.Error(err)
 	}
-	if err := <-failed; err == nil {
-		t.Error("a call that does not end was not cut off")
+	if got := <-told; !strings.HasPrefix(got, "502") || !strings.Contains(got, "may have done the call") {
+		t.Errorf("a call that does not end was told %s", got)
 	}
 	if !strings.Contains(g.logged(), "calls were cut off") {
 		t.Errorf("the log says %s", g.logged())
@@ -202,8 +204,9 @@ func TestEndTellsOfEachCall(t *testing.T) {
 	var callers sync.WaitGroup
 	for range posts {
 		callers.Go(func() {
-			if _, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat); err == nil {
-				t.Error("a call that does not end was not cut off")
+			resp := post(t, client(t), g.url+"/chat/completions", chat)
+			if body := read(t, resp); resp.StatusCode != 502 {
+				t.Errorf("a call that does not end was told %s %s", resp.Status, body)
 			}
 		})
 	}
@@ -217,6 +220,57 @@ func TestEndTellsOfEachCall(t *testing.T) {
 	callers.Wait()
 	if n := strings.Count(g.logged(), `"msg":"call"`); n != posts+upgrades {
 		t.Errorf("the log has lines of %d calls, want %d:\n%s", n, posts+upgrades, g.logged())
+	}
+}
+
+// Callers that the end cuts off are told: who takes the end of a connection for that of an answer must not take what it has for the whole.
+func TestEndTellsCallers(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		if kind := r.Header.Get("Begin"); kind != "" {
+			w.Header().Set("Content-Type", kind)
+			_, _ = io.WriteString(w, "data: 1\n\n")
+			w.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+	})
+	route := "[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='20ms'\n[gateway.server]\ndrain_timeout='300ms'\n"
+	g := start(t, table(s, "law = 'fixed'\ninitial_limit = 5\n")+route)
+	cases := []struct{ name, proto, body, header, want string }{
+		{"an answer", "1.1", chat, "Begin: text/plain\r\n", "unexpected EOF"},
+		{"an answer over HTTP/1.0", "1.0", chat, "Begin: text/plain\r\n", "connection reset by peer"},
+		{"a stream", "1.1", chatStream, "Begin: text/event-stream\r\n", "the answer was cut: the gateway ends"},
+		{"a stream over HTTP/1.0", "1.0", chatStream, "Begin: text/event-stream\r\n", "the answer was cut: the gateway ends"},
+		{"a stream that waits for the upstream", "1.1", chatStream, "", "may have done the call"},
+		{"a stream that waits for its turn", "1.1", chatStream, "", "before the upstream took the call"},
+		{"one that waits for its turn", "1.1", chat, "", "503"},
+	}
+	conns := make([]net.Conn, len(cases))
+	for i, c := range cases {
+		conns[i] = dial(t, g.Addr())
+		fmt.Fprintf(conns[i], "POST /chat/completions HTTP/%s\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", c.proto, c.header, len(c.body), c.body)
+		eventually(t, c.name+" is there", func() bool {
+			n, w := g.inFlight("up")
+			return n == min(i+1, 5) && w == max(0, i-4)
+		})
+	}
+	ended := make(chan error)
+	go func() { ended <- g.stop() }()
+	for i, c := range cases {
+		got := ""
+		resp, err := http.ReadResponse(bufio.NewReader(conns[i]), nil)
+		if err == nil {
+			var body []byte
+			body, err = io.ReadAll(resp.Body)
+			got = resp.Status + " " + string(body)
+		}
+		if got = fmt.Sprintf("%s, %v", got, err); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s; want %s", c.name, got, c.want)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -247,8 +247,8 @@ func (s *Server) Log() *slog.Logger { return s.log }
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	set := s.settings.Load()
-	calls, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
+	calls, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
 	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
 	if err != nil {
 		return err
@@ -311,18 +311,18 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("gateway ends", "calls", s.proxy.Calls(), "drain_timeout", s.settings.Load().Server.DrainTimeout.String())
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.Load().Server.DrainTimeout)
 	defer cancel()
-	for srv := range servers {
-		if srv == main {
-			if serr := srv.Shutdown(drain); serr != nil {
-				s.log.Warn("calls were cut off at the end", "calls", s.proxy.Calls(), "error", serr)
-				_ = srv.Close()
-			}
-		}
+	if serr := main.Shutdown(drain); serr != nil {
+		s.log.Warn("calls were cut off at the end", "calls", s.proxy.Calls(), "error", serr)
+		// Calls end before their connections do, so that they tell their callers, and the end of a connection does not look like that of an answer.
+		cut(proxy.ErrEnds)
+		told, cancel := context.WithTimeout(context.WithoutCancel(ctx), callsEnd)
+		_ = main.Shutdown(told)
+		cancel()
 	}
 	for srv := range servers {
 		_ = srv.Close()
 	}
-	cut() // also those whose connection is the server's no more
+	cut(proxy.ErrEnds) // also those whose connection is the server's no more
 	s.handled()
 	<-batchesEnded
 	if errors.Is(err, http.ErrServerClosed) {
@@ -340,7 +340,7 @@ func (s *Server) handled() {
 	}
 }
 
-// callsEnd is how long calls that were cut off may take to tell so.
+// callsEnd is how long calls that were cut off may take to tell so, their callers and then the rest.
 const callsEnd = 2 * time.Second
 
 // httpServer returns a server with the bounds of set.

@@ -138,6 +138,27 @@ func TestLateAnswerThatIsLarge(t *testing.T) {
 	g.idle()
 }
 
+// Half an answer to a caller whose stream has begun is told and logged as what it is, also when it reads like a whole one.
+func TestLateAnswerThatIsCut(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, hold(t, release, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, `{"choices":[]}`)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='20ms'\n")
+	resp := post(t, client(t), g.url+"/chat/completions", chatStream)
+	release <- true
+	if all := frames(t, resp.Body); !strings.Contains(all[len(all)-1], "the answer was cut") {
+		t.Errorf("the caller gets %q", all)
+	}
+	eventually(t, "the log says it", func() bool { return strings.Contains(g.logged(), "unexpected EOF") })
+	g.idle()
+}
+
 // What is not possible in time is said promptly, in the caller's own API.
 func TestRefusals(t *testing.T) {
 	checkGoroutines(t)
