@@ -251,6 +251,26 @@ func (b *Budget) TooLarge(cost Cost) (e TooLarge, ok bool) {
 	return TooLarge{}, false
 }
 
+// fitted returns cost, or as much of it as can be reserved of all limits.
+func (b *Budget) fitted(cost Cost) Cost {
+	for i := range b.windows {
+		w := &b.windows[i]
+		if w.limit == 0 {
+			continue
+		}
+		switch most := max(w.depth, w.whole); w.given.Kind {
+		case feedback.ScopeTokens:
+			cost.Input = min(cost.Input, most)
+			cost.Output = min(cost.Output, most-cost.Input)
+		case feedback.ScopeInputTokens:
+			cost.Input = min(cost.Input, most)
+		case feedback.ScopeOutputTokens:
+			cost.Output = min(cost.Output, most)
+		}
+	}
+	return cost
+}
+
 // Reserve takes cost from all limits, or, when At is later than now or the call is too large, from none and
 // reports false.
 func (b *Budget) Reserve(now time.Duration, cost Cost) (r Reservation, ok bool) {

@@ -428,12 +428,23 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 		return ReasonDeadline, max(now, s.gate)
 	}
 	if s.budget.Limited() {
-		if e, ok := s.budget.TooLarge(w.expected); ok {
+		if e, ok := c.tooLarge(w); ok {
 			w.TooLarge = e
 			return ReasonTooLarge, 0
 		}
 	}
 	return ReasonNone, 0
+}
+
+// tooLarge reports a limit that what w says it costs can never be reserved of. An estimate refuses nobody, as only calls that run make it smaller: it is
+// cut to what can be reserved.
+func (c *Core) tooLarge(w *Waiter) (e TooLarge, ok bool) {
+	b := &c.state.budget
+	if e, ok = b.TooLarge(w.expected); ok && w.Call.Tokens == 0 {
+		w.expected = b.fitted(w.expected)
+		return TooLarge{}, false
+	}
+	return e, ok
 }
 
 // hopelessBy is hopeless and more for a w that can start at the earliest at an instant.
@@ -707,7 +718,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 	if why == WhyNone && n > c.slots.Limit() {
 		why = WhyLimit
 	}
-	if _, ok := s.budget.TooLarge(w.expected); ok {
+	if _, ok := c.tooLarge(w); ok {
 		why = WhyBudget
 	}
 	if why != WhyNone {
