@@ -132,6 +132,26 @@ func TestEstimateIsNeverTooLarge(t *testing.T) {
 	}
 }
 
+// One answer that tells of absurdly many tokens closes a guard for a day at most, and what it says of those to come is no more than the budget.
+func TestAbsurdUsage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 10, func(c *Config) {
+			c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 100_000}}}
+		})
+		p := mustAcquire(t, g)
+		p.Release(Outcome{InputTokens: 50, OutputTokens: 1<<32 - 1})
+		if at := g.Explain(0).Budgets[0].FullAt; time.Until(at) > 24*time.Hour+time.Minute {
+			t.Errorf("the budget is full at %v, in %v, want at most a day", at, time.Until(at))
+		}
+		time.Sleep(24*time.Hour + time.Minute)
+		p = mustAcquire(t, g)
+		p.Release(Outcome{Class: feedback.ClientError}) // charged what was reserved
+		if left := g.Explain(0).Budgets[0].Left; left != 0 {
+			t.Errorf("%d left after a call of unknown cost, want 0", left)
+		}
+	})
+}
+
 func TestDeadlineThatTheBudgetCannotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuard(t, 100, func(c *Config) {

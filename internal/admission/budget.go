@@ -106,7 +106,7 @@ func (r *Reservation) Open() bool { return r.open }
 // had not been taken. So of calls that use no more than they reserved, and none of them larger than a
 // window, those that start in any time T use at most Burst + Limit*T/Period of a continuous limit, and
 // Limit of each fixed window; what a larger call or one that used more took beyond is repaid before others
-// start.
+// start. What calls used beyond what they reserved is repaid within a day, or a period if that is longer.
 //
 // Time may stand still or go backwards: nothing is then refilled. The zero Budget has no limits. A Budget
 // needs its guard's lock, and never allocates but in Configure.
@@ -333,7 +333,7 @@ func (b *Budget) end(now time.Duration, r *Reservation, used amount) bool {
 		switch more := w.cost(&used) - w.cost(&taken); {
 		case more > 0:
 			w.advance(now)
-			w.take(now, more)
+			w.take(now, min(more, max(w.level+w.mostOwed(), 0)))
 		case more < 0:
 			// What a continuous limit was refilled with since the last step comes after: a part of a unit would count for a whole one here, and what
 			// is beyond the depth is lost in either order.

@@ -411,7 +411,7 @@ func (c *Core) begin(now time.Duration, w *Waiter) {
 	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved, w.charged = now, Idle, ReasonNone, 0, WhyNone, nil, nil
 	w.expected = Cost{Input: w.Call.Tokens - w.Output, Output: w.Output}
 	if s.budget.Limited() && w.Call.Tokens == 0 {
-		w.expected = s.estimate.Estimate(w.Call.Class, w.Output)
+		w.expected = s.budget.fitted(s.estimate.Estimate(w.Call.Class, w.Output))
 	}
 	w.Cost = w.Said()
 }
@@ -436,8 +436,8 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 	return ReasonNone, 0
 }
 
-// tooLarge reports a limit that what w says it costs can never be reserved of. An estimate refuses nobody, as only calls that run make it smaller: it is
-// cut to what can be reserved.
+// tooLarge reports a limit that what w says it costs can never be reserved of. An estimate refuses nobody, as only calls that run make it smaller: where
+// the limits became smaller since, it is cut to them once more.
 func (c *Core) tooLarge(w *Waiter) (e TooLarge, ok bool) {
 	b := &c.state.budget
 	if e, ok = b.TooLarge(w.expected); ok && w.Call.Tokens == 0 {
