@@ -58,7 +58,8 @@ func (l *plainLine) waits(wait time.Duration) { l.mean += (wait - l.mean) >> 4 }
 // pop takes the head out.
 func (l *plainLine) pop() {
 	w := l.head
-	l.head = w.behind // whose before is left as it is: nobody looks at the head's
+	l.head = w.behind             // whose before is left as it is: nobody looks at the head's
+	w.before, w.behind = nil, nil // or it would keep all that ever were in the line
 	l.n--
 	w.inLine = false
 }
@@ -75,6 +76,7 @@ func (l *plainLine) remove(w *Waiter) {
 	} else {
 		w.behind.before = w.before
 	}
+	w.before, w.behind = nil, nil
 	l.n--
 	w.inLine = false
 }
