@@ -134,7 +134,7 @@ func (p *page) waitsFor(label string, waitedFor *[limiter.NumWhys]limiter.Waits)
 		}
 		var n uint64
 		for i, c := range w.Buckets {
-			if n += uint64(c); i%2 == 0 || i == len(w.Buckets)-1 {
+			if n += c; i%2 == 0 || i == len(w.Buckets)-1 {
 				p.series2(label, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(n)
 			}
 		}

@@ -197,14 +197,14 @@ type Waits struct {
 	N   uint64
 	Sum time.Duration
 	// Buckets is how many there are by their length, as in Counts.Waits.
-	Buckets [WaitBuckets]uint32
+	Buckets [WaitBuckets]uint64
 }
 
 // limitBuckets fills in the buckets of WhyLimit: all waits that are not for something else.
 func (n *Counts) limitBuckets() {
 	of := &n.WaitedFor[WhyLimit].Buckets
 	for i, all := range n.Waits {
-		of[i] = uint32(all)
+		of[i] = all
 		for y := range n.WaitedFor {
 			if Why(y) != WhyLimit {
 				of[i] -= n.WaitedFor[y].Buckets[i]
