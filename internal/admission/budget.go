@@ -31,16 +31,6 @@ func (o Oversize) String() string {
 	return "unknown"
 }
 
-// ParseOversize returns the policy that is written as s; ok is false when there is none.
-func ParseOversize(s string) (o Oversize, ok bool) {
-	for i, n := range oversizeNames {
-		if n == s {
-			return Oversize(i), true
-		}
-	}
-	return 0, false
-}
-
 // BudgetLimit is one limit: so much per period.
 type BudgetLimit struct {
 	// Kind is what is counted: requests, tokens (input and output together), input tokens

@@ -541,25 +541,25 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return w
 	}
 	if s.closed { // nobody starts, so no place is reserved
-		return c.reject(now, s.queue.next(now, 0).waiter, ReasonClosed, 0)
+		return c.reject(s.queue.next(now, 0).waiter, ReasonClosed, 0)
 	}
 	if s.gate <= now && c.slots.InFlight() >= c.slots.Limit() {
 		// Most often nothing has changed but that one place was taken.
 		c.slots.touchFull()
 		if it := s.queue.expired(now); it != nil {
-			return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+			return c.reject(it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 		}
 		return nil
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
-		return c.reject(now, it.waiter, s.shut(), s.comeBack())
+		return c.reject(it.waiter, s.shut(), s.comeBack())
 	}
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
 		w := it.waiter
 		at, why := c.earliest(now, w)
 		if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
-			return c.reject(now, w, r, at)
+			return c.reject(w, r, at)
 		}
 		if c.start(now, w, at, why) {
 			return w
@@ -568,7 +568,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		s.queue.next(now, 0).waiter.Why = WhyReserved
 	}
 	if it := s.queue.expired(now); it != nil {
-		return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+		return c.reject(it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 	}
 	return nil
 }
@@ -581,7 +581,7 @@ func (c *Core) expire(now time.Duration) {
 }
 
 // reject refuses w, which is queued.
-func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) *Waiter {
+func (c *Core) reject(w *Waiter, r Reason, at time.Duration) *Waiter {
 	c.leave(w)
 	c.refuse(w, r, at)
 	return w

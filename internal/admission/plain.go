@@ -171,7 +171,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	w := s.line.head
 	if c.slots.view().free() > 0 {
 		if w.GiveUp != 0 && w.GiveUp <= now {
-			return c.reject(now, w, ReasonDeadline, now)
+			return c.reject(w, ReasonDeadline, now)
 		}
 		if n, ok := c.slots.takeFor(); ok {
 			if n >= c.slots.Limit() {
@@ -182,7 +182,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	}
 	c.slots.touchFull()
 	if w.Deadline <= now {
-		return c.reject(now, w, ReasonMaxWait, c.soonest(now, w))
+		return c.reject(w, ReasonMaxWait, c.soonest(now, w))
 	}
 	return nil
 }
