@@ -1035,6 +1035,9 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 		return
 	}
 	s := c.open(now)
+	// The place is given back last, also when the law panics: a refused call's place must not start the next one
+	// before the law has answered.
+	defer c.giveBack(now, o.Class)
 	call := &g.Call
 	sent := call.SentAt
 	c.settle(now, g, o)
@@ -1066,12 +1069,14 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 	if o.Class == feedback.OK && c.due(now) {
 		c.flush(now)
 	}
-	// The place is given back last: a refused call's place must not start the next one
-	// before the law has answered.
+}
+
+// giveBack gives back the place of a call that ended with a class.
+func (c *Core) giveBack(now time.Duration, class feedback.Class) {
 	c.noteFreed(now)
-	switch o.Class {
+	switch class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		s.freed.skip() // the upstream never counted it
+		c.state.freed.skip() // the upstream never counted it
 	}
 	c.give()
 }
