@@ -18,7 +18,7 @@ type Oversize = admission.Oversize
 const (
 	// Borrow lets it start when the budget is full; those after it repay what it took beyond.
 	Borrow = admission.Borrow
-	// Refuse refuses it with ReasonTooLarge and the numbers.
+	// Refuse refuses it with ReasonTooLarge and the numbers. A call of unknown cost is never too large.
 	Refuse = admission.Refuse
 )
 

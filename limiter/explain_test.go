@@ -100,6 +100,58 @@ func TestTooLargeIsRefusedWithTheNumbers(t *testing.T) {
 	wantIdle(t, g)
 }
 
+// A call of unknown cost is not refused because others were larger than the budget: only calls that run make the estimate smaller.
+func TestEstimateIsNeverTooLarge(t *testing.T) {
+	for _, limits := range [][]BudgetLimit{
+		{{Kind: feedback.ScopeTokens, Limit: 1000}},
+		{{Kind: feedback.ScopeInputTokens, Limit: 1000}, {Kind: feedback.ScopeOutputTokens, Limit: 500, Fixed: true}},
+		{{Kind: feedback.ScopeRequests, Limit: 100}, {Kind: feedback.ScopeTokens, Limit: 1000, Burst: 300}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGuard(t, 10, func(c *Config) {
+				c.Budget = &Budget{Limits: limits, Oversize: Refuse, Unseen: 100}
+			})
+			p := mustAcquire(t, g)
+			p.Release(Outcome{InputTokens: 5000, OutputTokens: 3000})
+			time.Sleep(time.Hour)
+			p, err := g.Acquire(t.Context(), Request{})
+			if err != nil {
+				t.Fatalf("%+v: %v", limits, err)
+			}
+			// It takes all that there is, and no more.
+			for _, b := range g.Explain(0).Budgets {
+				if b.Kind != feedback.ScopeRequests.String() && b.Left != 0 {
+					t.Errorf("%+v: %d left, want 0", limits, b.Left)
+				}
+			}
+			p.Release(Outcome{InputTokens: 50, OutputTokens: 20})
+			if _, ok := g.TryAcquire(Request{Tokens: 8000}); ok || g.Stats().Counts.Refused[ReasonTooLarge] != 1 {
+				t.Errorf("%+v: a call that says that it is too large: %v, %v", limits, ok, g.Stats().Counts.Refused)
+			}
+		})
+	}
+}
+
+// One answer that tells of absurdly many tokens closes a guard for a day at most, and what it says of those to come is no more than the budget.
+func TestAbsurdUsage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 10, func(c *Config) {
+			c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 100_000}}}
+		})
+		p := mustAcquire(t, g)
+		p.Release(Outcome{InputTokens: 50, OutputTokens: 1<<32 - 1})
+		if at := g.Explain(0).Budgets[0].FullAt; time.Until(at) > 24*time.Hour+time.Minute {
+			t.Errorf("the budget is full at %v, in %v, want at most a day", at, time.Until(at))
+		}
+		time.Sleep(24*time.Hour + time.Minute)
+		p = mustAcquire(t, g)
+		p.Release(Outcome{Class: feedback.ClientError}) // charged what was reserved
+		if left := g.Explain(0).Budgets[0].Left; left != 0 {
+			t.Errorf("%d left after a call of unknown cost, want 0", left)
+		}
+	})
+}
+
 func TestDeadlineThatTheBudgetCannotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuard(t, 100, func(c *Config) {

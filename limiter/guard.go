@@ -539,8 +539,8 @@ func (g *Guard) fire() {
 func (g *Guard) settle(now time.Duration, e admission.Ending, grant *admission.Grant, o *Outcome) {
 	g.lock()
 	defer g.unlock() // also when a law panics
+	defer g.serve(now, nil)
 	g.core.Settle(now, e, grant, o)
-	g.serve(now, nil)
 }
 
 // ended does what is left to do after End.
@@ -560,8 +560,8 @@ func (g *Guard) ended(now time.Duration, t admission.Ticket, e admission.Ending)
 		g.shell.Load().answer(aw.Owner.(*waiter))
 	}
 	defer g.unlock() // also when a law panics
+	defer g.serve(now, nil)
 	g.core.Tend(now)
-	g.serve(now, nil)
 }
 
 // Pause keeps everybody from starting until the given instant, as a Retry-After does. A

@@ -65,7 +65,6 @@ const leakDepth = 24
 type hold struct {
 	prev, next *hold
 	since      time.Duration
-	reported   bool
 	taken      bool            // its place was taken back
 	lost       func()          // called then, without the lock; nil is nothing
 	count      *atomic.Int32   // where the call is counted until it ends or its place is taken back; nil when nowhere
@@ -80,7 +79,6 @@ type leaks struct {
 	first      *hold // the first that was not reported
 	timer      *time.Timer
 	listeners  []func(Leak)
-	found      uint64
 }
 
 // watched watches p, when there is a permit and permits are watched.
@@ -148,6 +146,7 @@ func (l *leaks) remove(h *hold) {
 	} else {
 		h.next.prev = h.prev
 	}
+	h.prev, h.next = nil, nil // a permit that is never released keeps h, and must not keep those that came after
 	if l.head == nil && l.timer != nil {
 		l.timer.Stop()
 	}
@@ -234,8 +233,6 @@ func (g *Guard) findLeaks() {
 			break
 		}
 		l.first = h.next
-		h.reported = true
-		l.found++
 		found = append(found, Leak{Guard: g.name, Held: now - h.since, Reclaimed: set.reclaim, pcs: h.pcs[:h.depth]})
 		if set.reclaim {
 			h.taken = true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
 )
 
 // liftingLaw allows a start in 30 s until a second has passed, and then any number.
@@ -185,4 +186,84 @@ func TestListenerOfKeysPanicsWhileCallersWait(t *testing.T) {
 			kp.Release(okay, KeyFine)
 		})
 	})
+}
+
+// panickingLaw is a fixed limit that has a fault, and wants to see each call.
+type panickingLaw struct{ *adaptive.Fixed }
+
+func (l panickingLaw) Decision() adaptive.Decision {
+	d := l.Fixed.Decision()
+	d.AskAgain = 0
+	return d
+}
+
+func (l panickingLaw) Ended(time.Duration, adaptive.Call, Outcome) adaptive.Decision { panic("a law") }
+
+func (l panickingLaw) Hint(time.Duration, feedback.Window) adaptive.Decision { panic("a law") }
+
+func (l panickingLaw) Window(_ time.Duration, w adaptive.Window) adaptive.Decision {
+	if w.OK > 0 {
+		panic("a law")
+	}
+	return l.Decision()
+}
+
+// A call whose end a law's panic meets has ended: its place is whose turn it is.
+func TestLawPanicsAtTheEndOfACall(t *testing.T) {
+	law := func() adaptive.Law { return panickingLaw{adaptive.NewFixed(1)} }
+	for name, o := range map[string]Outcome{
+		"well":     {},
+		"spent":    {OutputTokens: 5},
+		"refused":  {Class: feedback.Throttled},
+		"told":     {Windows: []feedback.Window{{Kind: feedback.ScopeRequests, Limit: 5}}},
+		"canceled": {Class: feedback.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuard(t, 1, func(c *Config) { c.Law = law() })
+				p := mustAcquire(t, g)
+				next := make(chan Permit, 1)
+				go func() { next <- mustAcquire(t, g) }()
+				synctest.Wait()
+				wantPanic(t, func() { p.Release(o) })
+				synctest.Wait()
+				select {
+				case p = <-next:
+				default:
+					t.Fatalf("the one who waits is not let in: %d in flight", g.Stats().InFlight)
+				}
+				p.Abandon()
+				wantIdle(t, g)
+			})
+		})
+		t.Run("pool, "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, err := NewPool(PoolConfig{NewLaw: law, Keys: []Secret{NewSecret("a")}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				kp, err := p.Acquire(t.Context(), Request{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				next := make(chan KeyPermit, 1)
+				go func() {
+					kp, err := p.Acquire(t.Context(), Request{})
+					if err != nil {
+						t.Error(err)
+					}
+					next <- kp
+				}()
+				synctest.Wait()
+				wantPanic(t, func() { kp.Release(o, KeyFine) })
+				synctest.Wait()
+				select {
+				case kp = <-next:
+				default:
+					t.Fatalf("the one who waits is not let in: %+v", p.Stats())
+				}
+				kp.Abandon()
+			})
+		})
+	}
 }

@@ -138,7 +138,7 @@ type Pool struct {
 	// only, and no guard's lock is taken under it.
 	mu        sync.Mutex
 	room      admission.Room
-	free      *poolWaiter // waiters for use again
+	free      sync.Pool // waiters for use again
 	seq       uint64
 	probes    uint64
 	timer     *time.Timer
@@ -193,8 +193,7 @@ type poolWaiter struct {
 	request  Request
 	choice   keyChoice
 	permit   KeyPermit
-	out      bool        // it was refused because every key is out
-	next     *poolWaiter // in Pool.free
+	out      bool // it was refused because every key is out
 }
 
 // keyChoice says which keys a caller does not want.
@@ -842,11 +841,8 @@ func (p *Pool) fire() {
 // enter lets a caller in; it reports false when the caller was refused at once. It is called without the lock.
 func (p *Pool) enter(ctx context.Context, r Request, c keyChoice) (w *poolWaiter, waits bool) {
 	p.mu.Lock()
-	w = p.free
-	if w == nil {
+	if w, _ = p.free.Get().(*poolWaiter); w == nil {
 		w = &poolWaiter{answered: make(chan struct{}, 1)}
-	} else {
-		p.free = w.next
 	}
 	p.seq++
 	*w = poolWaiter{answered: w.answered, number: p.seq, request: r, choice: c}
@@ -935,8 +931,8 @@ func (p *Pool) answer(w *poolWaiter, reason Reason) {
 
 // recycle keeps a waiter for use again. It needs the lock.
 func (p *Pool) recycle(w *poolWaiter) {
-	*w = poolWaiter{answered: w.answered, next: p.free}
-	p.free = w
+	*w = poolWaiter{answered: w.answered}
+	p.free.Put(w)
 }
 
 // Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called

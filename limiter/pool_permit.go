@@ -89,8 +89,8 @@ func (kp *KeyPermit) end(p *Pool, o *Outcome) {
 	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.said > 0 {
 		p.settle(&kp.call, o)
 	}
+	defer p.mayHaveRoom() // also when a law panics
 	kp.permit.Release(*o)
-	p.mayHaveRoom()
 }
 
 // settle charges a call's tenant what it used, in place of what was expected.

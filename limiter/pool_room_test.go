@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -362,4 +363,53 @@ func TestPoolWeightsChangeDuringACall(t *testing.T) {
 			t.Errorf("%d of 20 starts are of the tenant whose weight was a thousandth and is 1, want 10: %v", got, l.order)
 		}
 	})
+}
+
+// What many callers waited with is given back when they are gone.
+func TestPoolGivesWaitersBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("counts the heap")
+	}
+	const n = 5000
+	p, err := NewPool(PoolConfig{Guard: Config{Adaptive: adaptive.Config{Initial: 1, Max: 1}, Queue: n}, Keys: []Secret{NewSecret("a")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		for range 3 { // what a sync.Pool has stays for two
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	permit, err := p.Acquire(t.Context(), Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	start := make(chan bool)
+	for range n { // what the runtime keeps of goroutines is there before
+		all.Go(func() { <-start })
+	}
+	close(start)
+	all.Wait()
+	before := heap()
+	ctx, cancel := context.WithCancel(t.Context())
+	for range n {
+		all.Go(func() {
+			if _, err := p.Acquire(ctx, Request{}); err == nil {
+				t.Error("a caller was let in though all places are taken")
+			}
+		})
+	}
+	for p.Stats().Waiting < n {
+		runtime.Gosched()
+	}
+	cancel()
+	all.Wait()
+	if after := heap(); after > before+n*100 {
+		t.Errorf("%d B more than before %d callers waited, want next to nothing", after-before, n)
+	}
+	permit.Release(Outcome{}, KeyFine)
 }

@@ -53,6 +53,31 @@ func TestLeakIsReportedOnceAndReclaimed(t *testing.T) {
 	})
 }
 
+// A permit that is never released does not keep what is known of those that came after it.
+func TestLeakKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 3, func(c *Config) { c.MaxHold = 10 * time.Second; c.Reclaim = true })
+		forgotten := leakAPermit(t, g)
+		time.Sleep(9 * time.Second)
+		p := mustAcquire(t, g)
+		for range 50 {
+			time.Sleep(2 * time.Second)
+			next := mustAcquire(t, g)
+			p.Release(Outcome{})
+			p = next
+		}
+		kept := 0
+		for h := forgotten.more.hold; h != nil; h = h.next {
+			kept++
+		}
+		if kept != 1 || !forgotten.more.hold.taken {
+			t.Errorf("%d are kept, want the one that was taken back", kept)
+		}
+		p.Release(Outcome{})
+		wantIdle(t, g)
+	})
+}
+
 func TestLeakIsOnlyReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuard(t, 2, func(c *Config) { c.MaxHold = 10 * time.Second })

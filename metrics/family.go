@@ -125,24 +125,21 @@ func (p *page) waits(label string, buckets *[limiter.WaitBuckets]uint64, sum tim
 	p.series(label, "_count", "", "").uint(n)
 }
 
-// waitsFor writes a histogram of waits for each reason, with every other bound, because there are many reasons. Its buckets have 32 bits, of
-// which a thousand waits a second fill one in 50 days: what is written of them is all there is without what does not fit, so that each series
-// begins anew at 0, which is how a counter may, and none falls by as much. How many waits there are is counted apart.
+// waitsFor writes a histogram of waits for each reason, with every other bound, because there are many reasons.
 func (p *page) waitsFor(label string, waitedFor *[limiter.NumWhys]limiter.Waits) {
 	for y, w := range waitedFor {
 		why := limiter.Why(y)
 		if why == noWhy {
 			continue
 		}
-		var n uint32 // of this bucket and all before it
-		for i, c := range w.Buckets[:len(w.Buckets)-1] {
-			if n += c; i%2 == 0 {
-				p.series2(label, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(uint64(n))
+		var n uint64
+		for i, c := range w.Buckets {
+			if n += c; i%2 == 0 || i == len(w.Buckets)-1 {
+				p.series2(label, "_bucket", "why", why.String(), "le", waitBounds[i]).uint(n)
 			}
 		}
-		p.series2(label, "_bucket", "why", why.String(), "le", waitBounds[len(waitBounds)-1]).uint(w.N)
 		p.series(label, "_sum", "why", why.String()).float(seconds(w.Sum))
-		p.series(label, "_count", "why", why.String()).uint(w.N)
+		p.series(label, "_count", "why", why.String()).uint(n)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -513,40 +512,6 @@ func TestLongSums(t *testing.T) {
 		if !strings.Contains(string(p.b), "_sum"+want+"\n") {
 			t.Errorf("there is no line _sum%s in\n%s", want, p.b)
 		}
-	}
-}
-
-// Nor do buckets of 32 bits fall by what does not fit: a reader takes what is left after a fall for new waits.
-func TestBucketsThatWrap(t *testing.T) {
-	var s sample
-	s.label = `guard="x"`
-	w := &s.Counts.WaitedFor[limiter.WhyLimit]
-	w.Buckets[0], w.Buckets[3] = math.MaxUint32, 3_000_000_000
-	w.N = uint64(w.Buckets[0]) + uint64(w.Buckets[3])
-	series := func() map[string]uint64 {
-		var p page
-		waitsFor(&p, &s)
-		got := map[string]uint64{}
-		for line := range strings.Lines(string(p.b)) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
-			n, err := strconv.ParseUint(value, 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got[name] = n
-		}
-		return got
-	}
-	before := series()
-	w.Buckets[0]++
-	w.N++
-	for name, n := range series() {
-		if was := before[name]; n != was && n != was+1 && n > 1 {
-			t.Errorf("%s} is %d, and %d after one more wait", name, was, n)
-		}
-	}
-	if n := before[`_count{guard="x",why="limit"`]; n != 7_294_967_295 {
-		t.Errorf("%d waits are counted, want 7294967295", n)
 	}
 }
 

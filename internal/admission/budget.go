@@ -31,16 +31,6 @@ func (o Oversize) String() string {
 	return "unknown"
 }
 
-// ParseOversize returns the policy that is written as s; ok is false when there is none.
-func ParseOversize(s string) (o Oversize, ok bool) {
-	for i, n := range oversizeNames {
-		if n == s {
-			return Oversize(i), true
-		}
-	}
-	return 0, false
-}
-
 // BudgetLimit is one limit: so much per period.
 type BudgetLimit struct {
 	// Kind is what is counted: requests, tokens (input and output together), input tokens
@@ -106,7 +96,7 @@ func (r *Reservation) Open() bool { return r.open }
 // had not been taken. So of calls that use no more than they reserved, and none of them larger than a
 // window, those that start in any time T use at most Burst + Limit*T/Period of a continuous limit, and
 // Limit of each fixed window; what a larger call or one that used more took beyond is repaid before others
-// start.
+// start. What calls used beyond what they reserved is repaid within a day, or a period if that is longer.
 //
 // Time may stand still or go backwards: nothing is then refilled. The zero Budget has no limits. A Budget
 // needs its guard's lock, and never allocates but in Configure.
@@ -249,6 +239,26 @@ func (b *Budget) TooLarge(cost Cost) (e TooLarge, ok bool) {
 	return TooLarge{}, false
 }
 
+// fitted returns cost, or as much of it as can be reserved of all limits.
+func (b *Budget) fitted(cost Cost) Cost {
+	for i := range b.windows {
+		w := &b.windows[i]
+		if w.limit == 0 {
+			continue
+		}
+		switch most := max(w.depth, w.whole); w.given.Kind {
+		case feedback.ScopeTokens:
+			cost.Input = min(cost.Input, most)
+			cost.Output = min(cost.Output, most-cost.Input)
+		case feedback.ScopeInputTokens:
+			cost.Input = min(cost.Input, most)
+		case feedback.ScopeOutputTokens:
+			cost.Output = min(cost.Output, most)
+		}
+	}
+	return cost
+}
+
 // Reserve takes cost from all limits, or, when At is later than now or the call is too large, from none and
 // reports false.
 func (b *Budget) Reserve(now time.Duration, cost Cost) (r Reservation, ok bool) {
@@ -311,7 +321,7 @@ func (b *Budget) end(now time.Duration, r *Reservation, used amount) bool {
 		switch more := w.cost(&used) - w.cost(&taken); {
 		case more > 0:
 			w.advance(now)
-			w.take(now, more)
+			w.take(now, min(more, max(w.level+w.mostOwed(), 0)))
 		case more < 0:
 			// What a continuous limit was refilled with since the last step comes after: a part of a unit would count for a whole one here, and what
 			// is beyond the depth is lost in either order.

@@ -220,16 +220,11 @@ func TestBudgetOversize(t *testing.T) {
 	if err := error(e); !errors.As(err, &as) || err.Error() != "admission: a call of 250 output_tokens exceeds the budget of 100" {
 		t.Errorf("error = %q", err)
 	}
-	if _, ok := ParseOversize("unknown"); ok || Oversize(NumOversizes).String() != "unknown" {
-		t.Error("there is a policy called unknown")
+	if got := Oversize(NumOversizes).String(); got != "unknown" {
+		t.Errorf("a policy that there is not is called %q", got)
 	}
 	if e, ok := b.TooLarge(Cost{Output: 100}); ok {
 		t.Errorf("TooLarge = %v of a call that just fits", e)
-	}
-	for o := range Oversize(NumOversizes) {
-		if got, ok := ParseOversize(o.String()); got != o || !ok {
-			t.Errorf("ParseOversize(%q) = %v, %v", o.String(), got, ok)
-		}
 	}
 }
 
@@ -273,12 +268,12 @@ func TestBudgetSaturates(t *testing.T) {
 	if at, limit := b.At(5, Cost{Input: -1, Output: -1}); at != 5 || limit != -1 {
 		t.Errorf("At of a negative cost = %v by %d, want now", at, limit)
 	}
-	for range 10_000 { // overruns pile up and saturate
+	for range 10_000 { // overruns pile up and saturate, but for those that owe more than comes back in a period of theirs
 		r := Reservation{open: true, seq: 1}
 		b.inFlight++
 		b.Settle(5, &r, feedback.Usage{Known: true, Input: math.MaxInt64, Output: math.MaxInt64, Total: math.MaxInt64})
 	}
-	left(t, b, 5, -maxUnits, -maxUnits, -maxUnits)
+	left(t, b, 5, -maxUnits, 1-maxUnits, 1-maxUnits)
 	b.Sync(6, feedback.Window{Kind: feedback.ScopeTokens, Limit: math.MaxInt64, Remaining: math.MaxInt64, Reset: math.MaxInt64}, &Reservation{seq: 1})
 	b.Sync(6, feedback.Window{Kind: feedback.ScopeOutputTokens, Limit: 1, Remaining: 1, Reset: math.MaxInt64}, &Reservation{seq: 1})
 }
@@ -533,6 +528,38 @@ func TestBudgetConfigureSmallerAndLarger(t *testing.T) {
 			b.Configure(0, BudgetConfig{Limits: []BudgetLimit{part}})
 			b.Configure(time.Minute, BudgetConfig{Limits: []BudgetLimit{whole}})
 			left(t, b, time.Minute, 600)
+		}
+	}
+}
+
+// An answer that tells of absurdly many tokens holds a budget back for a day at most, or for a period that is longer.
+func TestBudgetAbsurdUsage(t *testing.T) {
+	for _, l := range []BudgetLimit{
+		{Limit: 100_000},
+		{Limit: 100_000, Burst: 10},
+		{Limit: 100_000, Fixed: true},
+		{Limit: 3, Period: 2 * maxGate},
+		{Limit: 1 << 50, Period: time.Millisecond},
+	} {
+		for share := range 2 {
+			l.Kind = feedback.ScopeTokens
+			b := newBudget(l)
+			if share == 1 {
+				b.Share(0, 0, 0.5)
+			}
+			now := time.Duration(0)
+			for _, used := range []int64{1<<32 - 1, math.MaxInt64, 1} {
+				r := reserveAny(b, now, Cost{Input: 1})
+				another := reserveAny(b, now, Cost{Input: 1})
+				b.Settle(now, &r, feedback.Usage{Known: true, Input: 1, Output: used})
+				b.Settle(now, &another, feedback.Usage{Known: true, Input: 1, Output: used})
+				most := max(maxGate, l.Period) + 3*l.orMinute()
+				at, _ := b.At(now, Cost{Input: 1})
+				if at > now+most {
+					t.Errorf("%+v: after %d tokens nothing starts for %v, want at most %v", l, used, at-now, most)
+				}
+				now = at
+			}
 		}
 	}
 }

@@ -249,6 +249,17 @@ func (w *budgetWindow) take(now time.Duration, cost int64) {
 	w.level = max(w.level-cost, -maxUnits)
 }
 
+// mostOwed is the largest debt that what calls used beyond what they reserved can make: what comes back in maxGate, or in a period if that is longer. One answer that
+// tells of absurdly many tokens holds nothing back for longer.
+func (w *budgetWindow) mostOwed() int64 {
+	hi, lo := bits.Mul64(uint64(w.limit), uint64(max(maxGate, w.period/time.Duration(max(w.scale, 1)))))
+	if hi >= uint64(w.period) {
+		return maxUnits
+	}
+	n, _ := bits.Div64(hi, lo, uint64(w.period))
+	return int64(min(n, maxUnits))
+}
+
 func (w *budgetWindow) begin(now time.Duration) {
 	if w.given.Fixed && !w.open {
 		w.open, w.at = true, addTime(now, w.period)

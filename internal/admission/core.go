@@ -196,15 +196,15 @@ type Counts struct {
 type Waits struct {
 	N   uint64
 	Sum time.Duration
-	// Buckets is how many there are by their length, as in Counts.Waits, modulo 2^32.
-	Buckets [WaitBuckets]uint32
+	// Buckets is how many there are by their length, as in Counts.Waits.
+	Buckets [WaitBuckets]uint64
 }
 
 // limitBuckets fills in the buckets of WhyLimit: all waits that are not for something else.
 func (n *Counts) limitBuckets() {
 	of := &n.WaitedFor[WhyLimit].Buckets
 	for i, all := range n.Waits {
-		of[i] = uint32(all)
+		of[i] = all
 		for y := range n.WaitedFor {
 			if Why(y) != WhyLimit {
 				of[i] -= n.WaitedFor[y].Buckets[i]
@@ -411,7 +411,7 @@ func (c *Core) begin(now time.Duration, w *Waiter) {
 	w.Since, w.State, w.Reason, w.RetryAt, w.Why, w.reserved, w.charged = now, Idle, ReasonNone, 0, WhyNone, nil, nil
 	w.expected = Cost{Input: w.Call.Tokens - w.Output, Output: w.Output}
 	if s.budget.Limited() && w.Call.Tokens == 0 {
-		w.expected = s.estimate.Estimate(w.Call.Class, w.Output)
+		w.expected = s.budget.fitted(s.estimate.Estimate(w.Call.Class, w.Output))
 	}
 	w.Cost = w.Said()
 }
@@ -428,12 +428,23 @@ func (c *Core) hopeless(now time.Duration, w *Waiter) (Reason, time.Duration) {
 		return ReasonDeadline, max(now, s.gate)
 	}
 	if s.budget.Limited() {
-		if e, ok := s.budget.TooLarge(w.expected); ok {
+		if e, ok := c.tooLarge(w); ok {
 			w.TooLarge = e
 			return ReasonTooLarge, 0
 		}
 	}
 	return ReasonNone, 0
+}
+
+// tooLarge reports a limit that what w says it costs can never be reserved of. An estimate refuses nobody, as only calls that run make it smaller: where
+// the limits became smaller since, it is cut to them once more.
+func (c *Core) tooLarge(w *Waiter) (e TooLarge, ok bool) {
+	b := &c.state.budget
+	if e, ok = b.TooLarge(w.expected); ok && w.Call.Tokens == 0 {
+		w.expected = b.fitted(w.expected)
+		return TooLarge{}, false
+	}
+	return e, ok
 }
 
 // hopelessBy is hopeless and more for a w that can start at the earliest at an instant.
@@ -530,25 +541,25 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return w
 	}
 	if s.closed { // nobody starts, so no place is reserved
-		return c.reject(now, s.queue.next(now, 0).waiter, ReasonClosed, 0)
+		return c.reject(s.queue.next(now, 0).waiter, ReasonClosed, 0)
 	}
 	if s.gate <= now && c.slots.InFlight() >= c.slots.Limit() {
 		// Most often nothing has changed but that one place was taken.
 		c.slots.touchFull()
 		if it := s.queue.expired(now); it != nil {
-			return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+			return c.reject(it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 		}
 		return nil
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
-		return c.reject(now, it.waiter, s.shut(), s.comeBack())
+		return c.reject(it.waiter, s.shut(), s.comeBack())
 	}
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
 		w := it.waiter
 		at, why := c.earliest(now, w)
 		if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
-			return c.reject(now, w, r, at)
+			return c.reject(w, r, at)
 		}
 		if c.start(now, w, at, why) {
 			return w
@@ -557,7 +568,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		s.queue.next(now, 0).waiter.Why = WhyReserved
 	}
 	if it := s.queue.expired(now); it != nil {
-		return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+		return c.reject(it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 	}
 	return nil
 }
@@ -570,7 +581,7 @@ func (c *Core) expire(now time.Duration) {
 }
 
 // reject refuses w, which is queued.
-func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) *Waiter {
+func (c *Core) reject(w *Waiter, r Reason, at time.Duration) *Waiter {
 	c.leave(w)
 	c.refuse(w, r, at)
 	return w
@@ -707,7 +718,7 @@ func (c *Core) Observe(now time.Duration, w *Waiter) {
 	if why == WhyNone && n > c.slots.Limit() {
 		why = WhyLimit
 	}
-	if _, ok := s.budget.TooLarge(w.expected); ok {
+	if _, ok := c.tooLarge(w); ok {
 		why = WhyBudget
 	}
 	if why != WhyNone {
@@ -1024,6 +1035,9 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 		return
 	}
 	s := c.open(now)
+	// The place is given back last, also when the law panics: a refused call's place must not start the next one
+	// before the law has answered.
+	defer c.giveBack(now, o.Class)
 	call := &g.Call
 	sent := call.SentAt
 	c.settle(now, g, o)
@@ -1055,12 +1069,14 @@ func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome
 	if o.Class == feedback.OK && c.due(now) {
 		c.flush(now)
 	}
-	// The place is given back last: a refused call's place must not start the next one
-	// before the law has answered.
+}
+
+// giveBack gives back the place of a call that ended with a class.
+func (c *Core) giveBack(now time.Duration, class feedback.Class) {
 	c.noteFreed(now)
-	switch o.Class {
+	switch class {
 	case feedback.Throttled, feedback.Overloaded, feedback.QuotaExhausted:
-		s.freed.skip() // the upstream never counted it
+		c.state.freed.skip() // the upstream never counted it
 	}
 	c.give()
 }

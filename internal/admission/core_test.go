@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -131,6 +132,19 @@ func stateName(w *Waiter) string {
 
 func throttled(after time.Duration) adaptive.Outcome {
 	return adaptive.Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown, HasRetryAfter: after >= 0, RetryAfter: max(0, after)}
+}
+
+// 136 callers a second that wait are more than 2^32 in a year.
+func TestWaitsAreCountedForYears(t *testing.T) {
+	b := newBench(t, 1, func(c *Config) { c.Law.(*script).d.Pace = 1 })
+	b.finish(b.acquire(), adaptive.Outcome{})
+	s := b.core.state
+	s.counts.waits[10], s.counts.by().waitedFor[WhyPace].Buckets[10] = math.MaxUint32, math.MaxUint32
+	b.acquire()
+	b.starts()
+	if n := b.core.Counts(); n.Waits[10] != 1<<32 || n.WaitedFor[WhyPace].Buckets[10] != 1<<32 || n.WaitedFor[WhyLimit].Buckets[10] != 0 {
+		t.Errorf("%d waits of about a second, %d of them for the pace, want %d", n.Waits[10], n.WaitedFor[WhyPace].Buckets[10], 1<<32)
+	}
 }
 
 func TestFirstInFirstOut(t *testing.T) {

@@ -58,7 +58,8 @@ func (l *plainLine) waits(wait time.Duration) { l.mean += (wait - l.mean) >> 4 }
 // pop takes the head out.
 func (l *plainLine) pop() {
 	w := l.head
-	l.head = w.behind // whose before is left as it is: nobody looks at the head's
+	l.head = w.behind             // whose before is left as it is: nobody looks at the head's
+	w.before, w.behind = nil, nil // or it would keep all that ever were in the line
 	l.n--
 	w.inLine = false
 }
@@ -75,6 +76,7 @@ func (l *plainLine) remove(w *Waiter) {
 	} else {
 		w.behind.before = w.before
 	}
+	w.before, w.behind = nil, nil
 	l.n--
 	w.inLine = false
 }
@@ -169,7 +171,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	w := s.line.head
 	if c.slots.view().free() > 0 {
 		if w.GiveUp != 0 && w.GiveUp <= now {
-			return c.reject(now, w, ReasonDeadline, now)
+			return c.reject(w, ReasonDeadline, now)
 		}
 		if n, ok := c.slots.takeFor(); ok {
 			if n >= c.slots.Limit() {
@@ -180,7 +182,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	}
 	c.slots.touchFull()
 	if w.Deadline <= now {
-		return c.reject(now, w, ReasonMaxWait, c.soonest(now, w))
+		return c.reject(w, ReasonMaxWait, c.soonest(now, w))
 	}
 	return nil
 }

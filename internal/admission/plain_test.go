@@ -264,6 +264,30 @@ func TestPlainLineComesBack(t *testing.T) {
 	}
 }
 
+// Who has left the line is not kept by those who came after: in a guard where somebody always waits, that were all who ever did.
+func TestPlainLineKeepsNobody(t *testing.T) {
+	b := newTwin(t, 1, false, nil)
+	for range 3 {
+		b.ask(Waiter{})
+	}
+	for range 50 {
+		b.ask(Waiter{})
+		b.end(0, adaptive.Outcome{})
+		b.ask(Waiter{})
+		b.core.Cancel(b.all[len(b.all)-2])
+	}
+	kept := map[*Waiter]bool{}
+	for look := []*Waiter{b.core.state.line.head, b.core.state.line.tail}; len(look) > 0; look = look[1:] {
+		if w := look[0]; w != nil && !kept[w] {
+			kept[w] = true
+			look = append(look, w.before, w.behind)
+		}
+	}
+	if n := b.core.state.line.n; b.plain < 100 || len(kept) > n+1 {
+		t.Errorf("%d of %d who asked are kept, while %d wait", len(kept), len(b.all), n)
+	}
+}
+
 // A caller that was overtaken between reading the clock and the lock counts as having asked with the one before it; one
 // whose clock went far back is no longer alike.
 func TestPlainLineStaysInOrder(t *testing.T) {

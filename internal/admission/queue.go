@@ -39,16 +39,6 @@ func (d Drop) String() string {
 	return "unknown"
 }
 
-// ParseDrop returns the policy that is written as s; ok is false when there is none.
-func ParseDrop(s string) (d Drop, ok bool) {
-	for i, n := range dropNames {
-		if n == s {
-			return Drop(i), true
-		}
-	}
-	return 0, false
-}
-
 // QueueConfig says who goes next. The zero QueueConfig is first in, first out for one tenant, strict
 // priority between classes, and equal shares for tenants.
 type QueueConfig struct {
@@ -484,27 +474,6 @@ func (q *queue) victim(newcomer *queueItem) *queueItem {
 
 // len returns how many wait.
 func (q *queue) len() int { return q.n }
-
-// lenClass returns how many wait in a class.
-func (q *queue) lenClass(priority uint8) int {
-	if c := q.classes[min(priority, NumPriorities-1)]; c != nil {
-		return c.n
-	}
-	return 0
-}
-
-// lenTenant returns how many of a tenant wait, in all classes.
-func (q *queue) lenTenant(tenant string) (n int) {
-	for _, c := range q.classes {
-		if c == nil || c.n == 0 {
-			continue
-		}
-		if l := c.find(tenant); l != nil {
-			n += l.len()
-		}
-	}
-	return n
-}
 
 // ahead returns how many of its own tenant and class go before it, which is in q. New calls that have
 // waited longer than a retry by Aging are not counted for the retry; who left out of turn is counted until

@@ -218,6 +218,27 @@ func (s *slowQueue) victim(in *queueItem) *queueItem {
 	return nil
 }
 
+// lenClass returns how many wait in a class.
+func (q *queue) lenClass(priority uint8) int {
+	if c := q.classes[min(priority, NumPriorities-1)]; c != nil {
+		return c.n
+	}
+	return 0
+}
+
+// lenTenant returns how many of a tenant wait, in all classes.
+func (q *queue) lenTenant(tenant string) (n int) {
+	for _, c := range q.classes {
+		if c == nil || c.n == 0 {
+			continue
+		}
+		if l := c.find(tenant); l != nil {
+			n += l.len()
+		}
+	}
+	return n
+}
+
 // The queue answers every question as the obvious one does, loses nobody and holds nobody twice.
 func TestQueueEqualsSlow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
