@@ -78,6 +78,8 @@ func (s KeySource) Read() (limiter.Secret, error) {
 		return limiter.Secret{}, fmt.Errorf("config: the %v has spaces or line ends inside, must be one key alone", s)
 	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }):
 		return limiter.Secret{}, fmt.Errorf("config: the %v has characters that cannot be seen, as text has that was copied from a page: write the key anew", s)
+	case len(key) > 1 && (key[0] == '"' || key[0] == '\'') && key[len(key)-1] == key[0]:
+		return limiter.Secret{}, fmt.Errorf("config: the %v has quotes around the key, which would be sent with it, as a list of variables for docker run has: leave them out", s)
 	}
 	return limiter.NewSecret(key), nil
 }

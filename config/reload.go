@@ -68,8 +68,8 @@ type Changes struct {
 func NewReloader(path string) (*Reloader, error) { return NewReloaderFunc(path, Parse) }
 
 // NewReloaderFunc is NewReloader with parse in the place of [Parse], for a program that has tables of its own in the file
-// (see [Tables]). It is called with each version of the file, by one goroutine at a time, before anything is changed. A file for which it
-// returns an error is not used; the file that it returns is not changed any more.
+// (see [Tables]). It is called with each version of the file, and again with one that could not be used, by one goroutine at a time, before
+// anything is changed. A file for which it returns an error is not used; the file that it returns is not changed any more.
 func NewReloaderFunc(path string, parse func(name string, data []byte) (*File, error)) (*Reloader, error) {
 	data, err := readAgain(path)
 	if err != nil {
