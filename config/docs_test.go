@@ -187,7 +187,7 @@ func keyTable(t *testing.T) string {
 		if d.Required {
 			required = ", required"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s%s | %s |\n", d.Path, cell.Replace(x.deflt), cell.Replace(d.Allowed), required, cell.Replace(strings.TrimSuffix(what, ".")))
+		fmt.Fprintf(&b, "| `%s` | %s | %s%s | %s |\n", d.Path, cell.Replace(x.deflt), cell.Replace(x.allowed), required, cell.Replace(strings.TrimSuffix(what, ".")))
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

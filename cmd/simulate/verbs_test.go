@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/internal/report"
 	"github.com/flyball-go/flyball/internal/scenario"
@@ -545,6 +547,26 @@ func TestNew(t *testing.T) {
 		n, err := scenario.Parse(name, text)
 		if err != nil || n.Name != s.Name+"-2" || len(n.Expect) > 0 {
 			t.Errorf("%s: %v, name %q, expects %v", name, err, n.Name, n.Expect)
+		}
+	}
+}
+
+// docs/simulator.md names every option of every command, but those of leaderboard, which stand in its own page.
+func TestDocumentNamesTheOptions(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/simulator.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := newApp(&env{})
+	for _, cmd := range append([]*cli.Command{{Name: "simulate", Flags: app.Flags}}, app.Commands...) {
+		for _, f := range cmd.Flags {
+			name := "--" + f.Names()[0]
+			if len(name) == 3 {
+				name = name[1:]
+			}
+			if cmd.Name != "leaderboard" && name != "--help" && !regexp.MustCompile("`[^`]*"+name+`\b|    .* `+name+`\b`).Match(doc) {
+				t.Errorf("docs/simulator.md does not name %s of %s", name, cmd.Name)
+			}
 		}
 	}
 }

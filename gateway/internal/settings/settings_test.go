@@ -132,6 +132,25 @@ func TestLimitsFileExamples(t *testing.T) {
 	}
 }
 
+// A duration that may be 0 takes the shortest one there is, too, unless limits.toml says what it must be at least.
+func TestLimitsFileSaysTheLeast(t *testing.T) {
+	data, err := os.ReadFile(limitsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAllString(string(data), "$1")
+	keys := regexp.MustCompile(`(?m)^# allowed  a duration in quotes, 0s to (.*)\n(?:#.*\n)*([a-z_]+) = (.*)$`).FindAllStringSubmatchIndex(src, -1)
+	if len(keys) < 4 {
+		t.Fatalf("limits.toml has %d durations that may be 0", len(keys))
+	}
+	for _, k := range keys {
+		least := strings.Contains(src[k[2]:k[3]], `; "0s", or at least "`)
+		if _, err := Parse("limits.toml", []byte(src[:k[6]]+`"1us"`+src[k[7]:])); (err != nil) != least {
+			t.Errorf("limits.toml allows %s to be 0s to %s: with 1us, %v", src[k[4]:k[5]], src[k[2]:k[3]], err)
+		}
+	}
+}
+
 // One file for each kind of mistake, with all that is wrong in it.
 func TestBadFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.bad.toml")
