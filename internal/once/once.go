@@ -61,7 +61,8 @@ func (t *Transport) send(req, orig *http.Request) (*http.Response, error) {
 		return nil, reason(err)
 	}
 	resp.Request = orig
-	if http1 := resp.ProtoMajor < 2; http1 != t.http1.Load() {
+	// A WebSocket begins over HTTP/1 whatever the upstream speaks.
+	if http1 := resp.ProtoMajor < 2; http1 != t.http1.Load() && resp.StatusCode != http.StatusSwitchingProtocols {
 		t.http1.Store(http1)
 	}
 	return resp, nil

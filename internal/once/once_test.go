@@ -40,14 +40,17 @@ func TestStreamsThatAreReset(t *testing.T) {
 	}
 }
 
-// Over HTTP/1, what was not sent is, as net/http knows best.
+// Over HTTP/1, what was not sent is, as net/http knows best. A connection that changed its protocol says nothing of what the next request goes over.
 func TestAnswersOverHTTP1(t *testing.T) {
-	for major, want := range map[int]bool{1: true, 2: false} {
+	for _, c := range []struct {
+		major, status int
+		want          bool
+	}{{1, 200, true}, {2, 200, false}, {1, 101, false}} {
 		var got *http.Request
 		o := &Transport{Transport: &http.Transport{}}
 		o.RegisterProtocol("test", roundTripper(func(r *http.Request) (*http.Response, error) {
 			got = r
-			return &http.Response{ProtoMajor: major, Body: http.NoBody}, nil
+			return &http.Response{ProtoMajor: c.major, StatusCode: c.status, Body: http.NoBody}, nil
 		}))
 		for range 2 {
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "test://up", strings.NewReader("pay"))
@@ -57,8 +60,8 @@ func TestAnswersOverHTTP1(t *testing.T) {
 			}
 			_ = resp.Body.Close()
 		}
-		if got.GetBody != nil != want {
-			t.Errorf("after an answer over HTTP/%d, net/http may send again: %v, want %v", major, !want, want)
+		if got.GetBody != nil != c.want {
+			t.Errorf("after an answer of %d over HTTP/%d, net/http may send again: %v, want %v", c.status, c.major, !c.want, c.want)
 		}
 	}
 }

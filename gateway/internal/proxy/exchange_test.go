@@ -279,7 +279,7 @@ func TestConnectionThatTimesOut(t *testing.T) {
 	if err := sent.sending(); err != nil {
 		t.Fatal(err)
 	}
-	c := &call{job: &job{route: &route{Route: &settings.Route{}}}, rec: Record{Began: time.Now()}}
+	c := &call{job: &job{r: &http.Request{}, route: &route{Route: &settings.Route{}}}, rec: Record{Began: time.Now()}}
 	if e := c.explain(err, sent); e.Kind != dialect.BadGateway || e.Final || !strings.Contains(e.Message, "cannot be reached") {
 		t.Errorf("a connection that timed out is explained as %+v", e)
 	}
