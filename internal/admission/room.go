@@ -114,10 +114,11 @@ func (r *Room) Charge(tenant string, priority uint8, said, cost int64, u feedbac
 	if cost == 0 {
 		cost = r.queue.expected(priority, said)
 	}
+	used := clampUnits(u.Input) + clampUnits(u.Output)
 	if well {
-		r.queue.learn(priority, said, u.Input+u.Output)
+		r.queue.learn(priority, said, used)
 	}
-	r.queue.charge(tenant, priority, u.Input+u.Output-cost)
+	r.queue.charge(tenant, priority, used-cost)
 }
 
 // Expiring returns the one whose deadline comes first; nil when nobody waits.
