@@ -480,7 +480,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 	n := len(p.lanes)
 	first := int(p.turn.Load()) % n
 	for {
-		best, bestFree, bestLimit, bestPaused := -1, 0, 1, false
+		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, false, false
 		for j := range n {
 			i := first + j
 			if i >= n {
@@ -495,9 +495,8 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			}
 			m.live = true
 			limit, inFlight := l.guard.core.Limit(), l.guard.core.InFlight()
-			if inFlight >= limit && !l.guard.set.Load().core.Observe {
-				m.open = true
-				tried[i/64] |= 1 << (i % 64)
+			if inFlight >= limit && !m.large && !l.guard.set.Load().core.Observe {
+				full = true // it need not be asked, but whether the call is too large for it, too
 				continue
 			}
 			notBefore := time.Duration(l.notBefore.Load())
@@ -512,6 +511,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			}
 		}
 		if best < 0 {
+			m.open = m.open || full
 			break
 		}
 		l := p.lanes[best]

@@ -1656,3 +1656,36 @@ func TestPoolUsesKeysThatFail(t *testing.T) {
 		b.Release(okay, KeyFine)
 	})
 }
+
+// A call that is too large for the budget of every key is refused at once, and holds nobody up, also while some keys have no place.
+func TestPoolTooLargeBesideAFullKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPool(PoolConfig{
+			Guard: Config{
+				Adaptive: adaptive.Config{Initial: 1, Max: 1},
+				Budget:   &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000}}, Oversize: Refuse},
+			},
+			Keys: []Secret{NewSecret("a"), NewSecret("b"), NewSecret("c")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := p.Acquire(t.Context(), Request{Tokens: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		_, err = p.Acquire(t.Context(), Request{Tokens: 8000})
+		var e *NoKeyError
+		if !errors.As(err, &e) || e.Reason != ReasonTooLarge || e.TooLarge.Cost != 8000 || time.Since(start) != 0 {
+			t.Errorf("Acquire: %v after %v, want a refusal as too large at once", err, time.Since(start))
+		}
+		// One that fits waits for a place where there is one to come.
+		second, err := p.Acquire(t.Context(), Request{Tokens: 10})
+		if err != nil || time.Since(start) != 0 {
+			t.Errorf("Acquire: %v after %v, want a permit at once", err, time.Since(start))
+		}
+		first.Release(Outcome{}, KeyFine)
+		second.Release(Outcome{}, KeyFine)
+	})
+}

@@ -862,7 +862,7 @@ func (c *Core) settle(now time.Duration, g *Grant, o *adaptive.Outcome) {
 	s := c.state
 	usage := feedback.Usage{
 		Known: o.InputTokens > 0 || o.OutputTokens > 0,
-		Input: o.InputTokens, Output: o.OutputTokens, CachedInput: o.CachedTokens,
+		Input: clampUnits(o.InputTokens), Output: clampUnits(o.OutputTokens), CachedInput: o.CachedTokens,
 	}
 	if s.budget.Limited() && o.Class == feedback.OK {
 		s.estimate.Learn(g.Call.Class, usage)

@@ -69,6 +69,32 @@ func TestSinglesThatSayMoreThanTheyUse(t *testing.T) {
 	}
 }
 
+// A call that tells of more tokens than can be added up is charged as the largest, and not as less than none.
+func TestAbsurdUsageIsCharged(t *testing.T) {
+	const absurd = 1<<63 - 1
+	b := fairBench{newBench(t, 1, func(c *Config) { c.Budgets.Limits = []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 1000}} })}
+	first, own, other, last := b.ask("a", 10), b.ask("a", 10), b.ask("b", 10), b.ask("b", 10)
+	b.finish(first, adaptive.Outcome{InputTokens: absurd, OutputTokens: absurd})
+	b.finish(other, adaptive.Outcome{InputTokens: 10})
+	if own.State != Queued || last.State != Granted {
+		t.Error("the tenant that used so much goes before another's second call")
+	}
+
+	var r Room
+	r.Configure(0, &QueueConfig{}, EstimateConfig{}, false)
+	var in [3]Waiter
+	for i := range in {
+		in[i].Tenant = []string{"a", "b", "b"}[i]
+		r.Ask(0, time.Hour, &in[i])
+		r.Enter(&in[i], 10)
+	}
+	r.Charge("a", 0, 10, 10, feedback.Usage{Known: true, Input: absurd, Output: absurd}, true)
+	r.Start(&in[1])
+	if got := r.Next(0, 0); got != &in[2] {
+		t.Errorf("a room: tenant %q goes before another's second call", got.Tenant)
+	}
+}
+
 // A tenant none of whose calls are made, or that are all refused, is charged for the places that it holds: the other one that waits has its turns.
 func TestPlacesThatAreHeldForNothing(t *testing.T) {
 	refused := func(b fairBench, w *Waiter) { b.finish(w, adaptive.Outcome{Class: feedback.Throttled}) }

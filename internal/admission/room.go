@@ -116,10 +116,11 @@ func (r *Room) Charge(under *QueueConfig, tenant string, priority uint8, said, c
 	if under == nil {
 		under, cost = r.queue.cfg, r.queue.expected(priority, said)
 	}
+	used := clampUnits(u.Input) + clampUnits(u.Output)
 	if well {
-		r.queue.learn(priority, said, u.Input+u.Output)
+		r.queue.learn(priority, said, used)
 	}
-	r.queue.chargeUnder(under, tenant, priority, u.Input+u.Output-cost)
+	r.queue.chargeUnder(under, tenant, priority, used-cost)
 }
 
 // Expiring returns the one whose deadline comes first; nil when nobody waits.

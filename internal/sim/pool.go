@@ -311,7 +311,7 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 		}
 	}
 	for {
-		best, bestFree, bestLimit, bestPaused := -1, 0, 1, false
+		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, false, false
 		for j := range n {
 			i := (p.turn + j) % n
 			l := &p.lanes[i]
@@ -320,8 +320,8 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 			}
 			m.live = true
 			limit, inFlight := p.guards[i].core.Limit(), p.guards[i].core.InFlight()
-			if inFlight >= limit && !p.cfg.Observe {
-				m.open, l.tried = true, true
+			if inFlight >= limit && !m.large && !p.cfg.Observe {
+				full = true // it need not be asked, but whether the call is too large for it, too
 				continue
 			}
 			paused := l.notBefore > int64(now)
@@ -335,6 +335,7 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 			}
 		}
 		if best < 0 {
+			m.open = m.open || full
 			if !m.live {
 				for i := range p.lanes {
 					m.open = m.open || p.lanes[i].probe != nil // it may bring a key back
