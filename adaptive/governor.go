@@ -145,7 +145,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 // ask sets when the next window is wanted.
 func (g *Governor) ask(now time.Duration) {
 	s := &g.s
-	if s.Recovering || s.Hung > 0 || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
+	if s.Recovering || s.Hung > 0 || g.watchesEnds() || s.SlowStart && s.Busy && s.Limit < g.ceiling() {
 		// What the next call says is needed at once.
 		s.AskAgain = 0
 		return

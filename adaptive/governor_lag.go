@@ -67,6 +67,7 @@ type LagState struct {
 	N     int16           // refusals that the means are of
 	Hold  int8            // which of lagTimes places are held for, from 1; 0: they are not
 	Fails int8            // how often a hold was of no use, at most 4
+	Freed float32         // evidence of ends for a quota, or, below 0, for a limit on calls in flight that others use; at most 3
 }
 
 // freeAfter returns how long places are held.
@@ -236,7 +237,7 @@ func (g *Governor) lagged(t time.Duration, n float64, c *Call, first bool) bool 
 		rate := max(s.Flow, (g.accepted()-l.Count)/max(1e-3, (t-l.At).Seconds()))
 		*l = LagState{
 			Hold: int8(best), Rate: float32(min(max(rate, 0), fastest)), Count: g.accepted(), At: t,
-			Mean: l.Mean, Var: l.Var, Fails: l.Fails, Ends: l.Ends, Last: l.Last,
+			Mean: l.Mean, Var: l.Var, Fails: l.Fails, Ends: l.Ends, Last: l.Last, Freed: l.Freed,
 		}
 		g.lagHold(t, float64(l.Mean[best]))
 		return true
@@ -309,7 +310,7 @@ func (g *Governor) lagHold(t time.Duration, n float64) {
 func (g *Governor) lagDrop(t time.Duration, fails int8) {
 	s := &g.s
 	l := &s.Lag
-	*l = LagState{Fails: min(fails, 4), Last: l.Last, Ends: l.Ends}
+	*l = LagState{Fails: min(fails, 4), Last: l.Last, Ends: l.Ends, Freed: l.Freed}
 	s.Sharp, s.Test = 0, 0
 	g.disturbed(t)
 }

@@ -64,6 +64,9 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 	if s.Refused == 1 {
 		proven = s.Top // how long a refusal takes was not known before, so of those that counted as accepted others may be refused yet
 	}
+	if first && !o.HasRetryAfter {
+		g.tellFreed(c)
+	}
 	goesOn := s.Waived && gained < 1
 	if g.meaningless(n, gap, o) {
 		if !goesOn {
@@ -286,6 +289,8 @@ func (g *Governor) contradicted(p *PaceState, n, proven float64, o *Outcome) boo
 		s.Contra = min(s.Contra+1, mostContra)
 	}
 	switch {
+	case p.Rate <= p.Known && s.Contra > 1 && g.limitTold():
+		s.Contra, s.Wrong = 0, min(s.Wrong+1, 3)
 	case n <= proven && g.spanned(p, n):
 		return false
 	case s.Contra >= mostContra:

@@ -381,7 +381,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Debt, s.Chance = float32(between(float64(s.Debt), 0, maxAloneDebt+1)), float32(between(float64(s.Chance), 0, mostNoise))
 	s.Sharing, s.Others = float32(between(float64(s.Sharing), 0, mostShared)), min(s.Others, inVain)
 	s.CapRate, s.CapShare = float32(between(float64(s.CapRate), 0, unbounded)), float32(between(float64(s.CapShare), 0, 1))
-	s.Wrong = min(max(s.Wrong, 0), 3)
+	s.Wrong, s.Lag.Freed = min(max(s.Wrong, 0), 3), float32(between(float64(s.Lag.Freed), -mostFreed, mostFreed))
 	s.Retests, s.RetestGap = min(max(s.Retests, 0), mostRetests), min(max(s.RetestGap, 0), retestFirst<<(mostRetests-1))
 	s.Same, s.Trial, s.Hits, s.Refuted = min(max(s.Same, 0), mostSame), float32(between(float64(s.Trial), 0, most)), min(max(s.Hits, -2), 4), min(max(s.Refuted, 0), 3)
 	s.Confirmed = min(max(s.Confirmed, 0), sameAgain+1)
