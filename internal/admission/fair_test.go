@@ -88,7 +88,7 @@ func TestAbsurdUsageIsCharged(t *testing.T) {
 		r.Ask(0, time.Hour, &in[i])
 		r.Enter(&in[i], 10)
 	}
-	r.Charge("a", 0, 10, 10, feedback.Usage{Known: true, Input: absurd, Output: absurd}, true)
+	r.Charge(nil, "a", 0, 10, 10, feedback.Usage{Known: true, Input: absurd, Output: absurd}, true)
 	r.Start(&in[1])
 	if got := r.Next(0, 0); got != &in[2] {
 		t.Errorf("a room: tenant %q goes before another's second call", got.Tenant)
