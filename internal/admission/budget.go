@@ -239,14 +239,20 @@ func (b *Budget) TooLarge(cost Cost) (e TooLarge, ok bool) {
 	return TooLarge{}, false
 }
 
-// fitted returns cost, or as much of it as can be reserved of all limits.
+// fitted returns cost, or as much of it as can be reserved of all limits. Where larger calls borrow, that is no less than a minute brings: a window
+// of a second, or a burst, may hold less than calls use, and those after them must wait for that.
 func (b *Budget) fitted(cost Cost) Cost {
 	for i := range b.windows {
 		w := &b.windows[i]
 		if w.limit == 0 {
 			continue
 		}
-		switch most := max(w.depth, w.whole); w.given.Kind {
+		most := max(w.depth, w.whole)
+		if b.oversize == Borrow {
+			limit, period := w.unshared()
+			most = max(most, brings(limit, period, max(time.Minute, period)))
+		}
+		switch w.given.Kind {
 		case feedback.ScopeTokens:
 			cost.Input = min(cost.Input, most)
 			cost.Output = min(cost.Output, most-cost.Input)
