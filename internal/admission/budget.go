@@ -130,12 +130,9 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 		fresh := w.limit == 0
 		w.given = l
 		w.cached = int64(min(max(l.CachedFactor, 0), 1) * factorUnit)
-		period := l.Period
-		if period <= 0 {
-			period = time.Minute
-			if !fresh {
-				period = w.period
-			}
+		period := l.orMinute()
+		if l.Limit <= 0 && l.Period <= 0 && !fresh {
+			period = w.period // which the upstream told
 		}
 		if fresh {
 			w.at, w.period = now, period
