@@ -239,12 +239,13 @@ func (b *Budget) TooLarge(cost Cost) (e TooLarge, ok bool) {
 // fitted returns cost, or as much of it as can be reserved of all limits. Where larger calls borrow, that is no less than a minute brings: a window
 // of a second, or a burst, may hold less than calls use, and those after them must wait for that.
 func (b *Budget) fitted(cost Cost) Cost {
+	a := cost.amount()
 	for i := range b.windows {
 		w := &b.windows[i]
-		if w.limit == 0 {
+		most := max(w.depth, w.whole)
+		if w.limit == 0 || w.cost(&a) <= most {
 			continue
 		}
-		most := max(w.depth, w.whole)
 		if b.oversize == Borrow {
 			limit, period := w.unshared()
 			most = max(most, brings(limit, period, max(time.Minute, period)))
