@@ -327,10 +327,11 @@ func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps [
 		case had && !has:
 			c.Settings = append(c.Settings, name+": removed")
 		}
-		c.Settings = append(c.Settings, named(name, differ(was.each(), u.each()))...)
-
-		if was.Keys.Prefix != u.Keys.Prefix {
-			c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
+		if has || !had || !r.rekey { // else what there is of it is left as it is
+			c.Settings = append(c.Settings, named(name, differ(was.each(), u.each()))...)
+			if was.Keys.Prefix != u.Keys.Prefix {
+				c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
+			}
 		}
 
 		l := r.guards[name]

@@ -339,8 +339,12 @@ func TestReloadWithoutAnUpstream(t *testing.T) {
 			left, asked, free int // the limit of a where pools are replaced and where not, and that of other
 		}{{guard + "60", 2, 60, 60}, {guard + "70", 2, 70, 70}, {guard + "80\n" + table + "3", 3, 3, 80}, {guard + "80\n[upstream.a]\n", 80, 80, 80}} {
 			write(t, path, step.file)
-			if _, err := r.Reload(); err != nil {
+			c, err := r.Reload()
+			if err != nil {
 				t.Fatal(err)
+			}
+			if said := slices.ContainsFunc(c.Settings, func(s string) bool { return strings.HasPrefix(s, "a.initial_limit") }); i == 0 && said == replaces {
+				t.Errorf("replaces %v: the changes are %q, want those of the guard", replaces, c.Settings)
 			}
 			want := step.asked
 			if replaces {
