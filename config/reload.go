@@ -26,11 +26,11 @@ type Reloader struct {
 	parse func(name string, data []byte) (*File, error)
 	// turn has room for one: whoever reads the file and puts it in force.
 	turn chan struct{}
-	// seen is what was read last, as digest writes it, failed says that it could not be put in force, and blank that nothing is in the file that
-	// is. Whoever has the turn may touch them.
-	seen   string
-	failed bool
-	blank  bool
+	// seen is what was read last, as digest writes it, failure why it could not be put in force, empty when it was, and blank says that nothing is
+	// in the file that is. Whoever has the turn may touch them.
+	seen    string
+	failure string
+	blank   bool
 
 	// mu guards what follows. It is held for memory only.
 	mu     sync.Mutex
@@ -168,9 +168,11 @@ func (r *Reloader) Reload() (Changes, error) {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
 	data, err := readAgain(r.path)
-	r.seen = digest(data, err)
+	r.seen, r.failure = digest(data, err), ""
 	c, err := r.apply(data, err)
-	r.failed = err != nil
+	if err != nil {
+		r.seen, r.failure = r.seen+r.otherKeys(), err.Error()
+	}
 	return c, err
 }
 
@@ -269,7 +271,8 @@ func (r *Reloader) freshPools(f *File) (map[string]*livePool, error) {
 		return nil, nil
 	}
 	fresh := map[string]*livePool{}
-	for name, l := range old {
+	for _, name := range slices.Sorted(maps.Keys(old)) { // so that the same is wrong each time
+		l := old[name]
 		u, ok := f.Upstream(name)
 		if !ok || len(u.Keys.Sources) == 0 {
 			continue // nobody asks for it any more
@@ -293,10 +296,11 @@ func (r *Reloader) freshPools(f *File) (map[string]*livePool, error) {
 // plan returns what f changes and how to put it in force, with pools that replace others. It needs the lock. The settings of guards are f's
 // when it returns no error.
 func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps []func() error, err error) {
-	for name, l := range r.pools {
+	for _, name := range slices.Sorted(maps.Keys(r.pools)) {
 		if r.rekey {
 			break
 		}
+		l := r.pools[name]
 		if u, _ := f.Upstream(name); !slices.Equal(u.Keys.Sources, l.upstream.Keys.Sources) || u.Keys.Limit != l.upstream.Keys.Limit {
 			return Changes{}, nil, fmt.Errorf("config: %s: upstream.%s has other keys, or another limit, than its pool, which cannot change them: restart the program, or undo this", r.path, name)
 		}
@@ -323,10 +327,11 @@ func (r *Reloader) plan(f *File, fresh map[string]*livePool) (c Changes, steps [
 		case had && !has:
 			c.Settings = append(c.Settings, name+": removed")
 		}
-		c.Settings = append(c.Settings, named(name, differ(was.each(), u.each()))...)
-
-		if was.Keys.Prefix != u.Keys.Prefix {
-			c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
+		if has || !had || !r.rekey { // else what there is of it is left as it is
+			c.Settings = append(c.Settings, named(name, differ(was.each(), u.each()))...)
+			if was.Keys.Prefix != u.Keys.Prefix {
+				c.Settings = append(c.Settings, name+".key_prefix: changed") // it may be a part of a credential
+			}
 		}
 
 		l := r.guards[name]
@@ -381,7 +386,8 @@ const settling = 8
 // Looks read the file rather than trust its time, so a file that another one was renamed over, or a link that points
 // elsewhere, is seen. A change is put in force when two looks, an eighth of the interval apart, found the same,
 // so that a file is left alone while it is being written. The keys of pools are looked at in the same way, when they are replaced (see
-// ReplacePools). What cannot be used is reported once, and tried again with each look: it may name a key whose file comes later.
+// ReplacePools). What cannot be used is reported once, and tried again with each look: it may name a key whose file comes later. When it is
+// something else then that is wrong, that is reported, too.
 func (r *Reloader) Run(ctx context.Context, cfg RunConfig) error {
 	tell := cfg.OnReload
 	if tell == nil {
@@ -436,17 +442,17 @@ func (r *Reloader) look(before string) (found string, tried bool, c Changes, err
 	data, err := readAgain(r.path)
 	file := digest(data, err)
 	switch found = file + r.otherKeys(); {
-	case found == r.seen && !r.failed:
+	case found == r.seen && r.failure == "":
 		return "", false, c, nil
 	case found != r.seen && found != before:
 		return found, false, c, nil
 	}
-	again := found == r.seen
+	again, why := found == r.seen, r.failure
 	c, err = r.apply(data, err)
-	if r.seen, r.failed = file, err != nil; r.failed {
-		r.seen = found // with the keys that it was told of
+	if r.seen, r.failure = file, ""; err != nil {
+		r.seen, r.failure = found, err.Error() // with the keys that it was told of
 	}
-	return "", err == nil || !again, c, err
+	return "", err == nil || !again || r.failure != why, c, err
 }
 
 // log is what Run does for OnReload.

@@ -339,8 +339,12 @@ func TestReloadWithoutAnUpstream(t *testing.T) {
 			left, asked, free int // the limit of a where pools are replaced and where not, and that of other
 		}{{guard + "60", 2, 60, 60}, {guard + "70", 2, 70, 70}, {guard + "80\n" + table + "3", 3, 3, 80}, {guard + "80\n[upstream.a]\n", 80, 80, 80}} {
 			write(t, path, step.file)
-			if _, err := r.Reload(); err != nil {
+			c, err := r.Reload()
+			if err != nil {
 				t.Fatal(err)
+			}
+			if said := slices.ContainsFunc(c.Settings, func(s string) bool { return strings.HasPrefix(s, "a.initial_limit") }); i == 0 && said == replaces {
+				t.Errorf("replaces %v: the changes are %q, want those of the guard", replaces, c.Settings)
 			}
 			want := step.asked
 			if replaces {
@@ -543,6 +547,44 @@ func TestRunSeesKeys(t *testing.T) {
 		expect("it is there twice", 1, true, named("sk-third", "sk-second"))
 		write(t, one, "sk-third")
 		expect("it is as it was", 1, false, named("sk-third", "sk-second"))
+	})
+}
+
+// What keeps a file from being used is told again when it is something else, whatever file it is in, and not because a signal told of it first.
+func TestRunTellsWhatIsWrongNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+		file := func(more string) string { return "[upstream.a]\nkey = [{ file = '" + one + "' }" + more + "]\n" }
+		write(t, one, "sk-first")
+		path, r := reloader(t, file(""))
+		r.ReplacePools()
+		if _, err := r.Pool("a"); err != nil {
+			t.Fatal(err)
+		}
+		since := run(t, r)
+		expect := func(what, want string) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			if got := since(); (len(got) == 0) != (want == "") || want != "" && (len(got) != 1 || got[0].err == nil || !strings.Contains(got[0].err.Error(), want)) {
+				t.Errorf("%s: told %v, want one error with %q, or nothing without it", what, got, want)
+			}
+		}
+		write(t, path, file(", { file = '"+two+"' }"))
+		expect("a key is not there yet", "cannot be read")
+		write(t, two, "")
+		expect("it is there, and empty", "is empty")
+		write(t, two, "sk first")
+		expect("it is no key", "has spaces")
+		expect("it is still none", "")
+		write(t, path, file(""))
+		time.Sleep(10 * time.Second)
+		since()
+		write(t, one, "")
+		if _, err := r.Reload(); err == nil { // as a signal does
+			t.Fatal("a reload without its key succeeds")
+		}
+		expect("who reloaded was told", "")
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/urfave/cli/v2"
 
 	"github.com/flyball-go/flyball/config"
@@ -31,7 +32,7 @@ func (e *env) drainCommand() *cli.Command {
 		Description: `FILE has a request on each line, in the format of OpenAI's batch API; - is standard input. A run that was ended, whatever ended it,
 goes on where it was when it is started again with the same --out. See docs/drain.md.
 
-Exit codes: 0 every request has a result; 1 some are dead letters, or the run stopped, and the message says why; 2 misuse.
+Exit codes: 0 every request has a result; 1 some are dead letters, the run stopped, or a broker cannot be reached, and the message says why; 2 misuse.
 
 Examples:
    gateway drain requests.jsonl --out results.jsonl --base-url https://api.openai.com/v1 --key-env OPENAI_API_KEY
@@ -141,8 +142,16 @@ func (e *env) drainAction(c *cli.Context) error {
 func opening(err error) error {
 	var op *net.OpError
 	var dns *net.DNSError
-	if errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) {
+	var closed *amqp.Error
+	switch {
+	case errors.As(err, &op), errors.As(err, &dns), errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.EOF):
 		return err
+	case errors.As(err, &closed):
+		switch closed.Code {
+		case amqp.FrameError, amqp.ChannelError, // what the client calls a connection that broke as it was opened
+			amqp.ConnectionForced, amqp.InternalError: // the broker ends, or its virtual host is down
+			return err
+		}
 	}
 	return misuse(err)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -251,15 +252,32 @@ func TestDrainSaysThatNothingGetsThrough(t *testing.T) {
 // A broker that cannot be reached is no misuse: who starts the command again, as after a run that stopped, is right to.
 func TestDrainWithoutBroker(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.jsonl")
+	// What stands before a broker that starts, as a container's does, takes connections, and ends them.
+	starting, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer starting.Close()
+	go func() {
+		for {
+			conn, err := starting.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
 	for from, want := range map[string]int{
-		"amqp://u:topsecret@127.0.0.1:1/?queue=q":  exitInternal,
-		"amqp://u:topsecret@host.invalid/?queue=q": exitInternal,
-		"kafka://127.0.0.1:1/t":                    exitInternal,
-		"amqp://u:topsecret@127.0.0.1:1/":          exitMisuse, // no queue
-		"kafka://127.0.0.1:1/":                     exitMisuse, // no topic
+		"amqp://u:topsecret@127.0.0.1:1/?queue=q":                       exitInternal,
+		"amqp://u:topsecret@host.invalid/?queue=q":                      exitInternal,
+		"kafka://127.0.0.1:1/t":                                         exitInternal,
+		"amqp://u:topsecret@" + starting.Addr().String() + "/?queue=q":  exitInternal,
+		"amqps://u:topsecret@" + starting.Addr().String() + "/?queue=q": exitInternal,
+		"amqp://u:topsecret@127.0.0.1:1/":                               exitMisuse, // no queue
+		"kafka://127.0.0.1:1/":                                          exitMisuse, // no topic
 	} {
 		code, _, stderr := drainRun(t, "--from", from, "--out", out, "--base-url", "http://127.0.0.1:1")
-		if code != want || strings.Contains(stderr, "topsecret") || want == exitInternal && !strings.Contains(stderr, "dial") {
+		if code != want || strings.Contains(stderr, "topsecret") || want == exitInternal && !strings.Contains(stderr, "dial") && !strings.Contains(stderr, "connecting") {
 			t.Errorf("--from %s: exit code %d, want %d: %s", from, code, want, stderr)
 		}
 	}

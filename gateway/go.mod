@@ -7,6 +7,7 @@ require (
 	github.com/flyball-go/flyball/contrib/kafka v0.0.0
 	github.com/flyball-go/flyball/contrib/rabbitmq v0.0.0
 	github.com/maypok86/otter/v2 v2.3.0
+	github.com/rabbitmq/amqp091-go v1.16.0
 	github.com/redis/go-redis/v9 v9.16.0
 	github.com/urfave/cli/v2 v2.27.7
 	golang.org/x/sys v0.42.0
@@ -24,7 +25,6 @@ require (
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/platinummonkey/go-concurrency-limits v1.0.0 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
-	github.com/rabbitmq/amqp091-go v1.16.0 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/stretchr/testify v1.11.1 // indirect
 	github.com/twmb/franz-go v1.22.2 // indirect

@@ -540,12 +540,17 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 		up = onlyKeyed{keyed, only{way.Upstream, endpoint}}
 	}
 	var watch stuck.Watch
+	run, move := context.WithCancelCause(ctx)
+	defer move(nil)
 	r, err := drain.New(drain.Config{
 		Source: from, Store: store, Upstream: up, Guard: way.Guard, Pool: way.Pool, Request: q.cfg.Request, Idempotent: q.cfg.Idempotent,
 		Grace: q.cfg.Grace, QuotaPause: time.Minute, StopAfter: -1,
 		OnProgress: func(p drain.Progress) {
 			if said := watch.Look(p); said != "" {
 				q.cfg.Log("batch %s: %s", id, said)
+			}
+			if p.InFlight == 0 && from.another() {
+				move(errMoved) // those that wait may do so for the reason why there is another way
 			}
 		},
 	})
@@ -555,17 +560,17 @@ func (q *Queue) send(ctx context.Context, id, input, output, failures, endpoint 
 	q.mu.Lock()
 	q.running[id].runner, q.running[id].before = r, c
 	q.mu.Unlock()
-	switch err = r.Run(ctx); {
+	switch err = r.Run(run); {
+	case err == nil && from.moved, err != nil && ctx.Err() == nil && from.another():
+		err = errMoved
 	case err != nil && ctx.Err() == nil:
 		err = fmt.Errorf("%w: %w", errStopped, err)
-	case err == nil && from.moved:
-		err = errMoved
 	}
 	return c.after(r.Progress()), err
 }
 
-// Renew has batches that are being sent go on by the Way of now, once the requests that were taken up have ended by theirs. It may be called
-// at any time.
+// Renew has batches that are being sent go on by the Way of now, once the requests that were taken up have ended by theirs, or wait there and none is
+// in flight. It may be called at any time.
 func (q *Queue) Renew() { q.ways.Add(1) }
 
 // movable is a file of requests that has no more when there is another way for them.
@@ -576,9 +581,12 @@ type movable struct {
 	moved bool // Fetch said so; it is read when the run has ended
 }
 
+// another reports whether there is another way.
+func (m *movable) another() bool { return m.ways.Load() != m.since }
+
 // Fetch implements drain.Source.
 func (m *movable) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
-	if m.ways.Load() != m.since {
+	if m.another() {
 		m.moved = true
 		return nil, io.EOF
 	}

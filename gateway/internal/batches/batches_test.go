@@ -778,36 +778,95 @@ func (u *gone) Send(ctx context.Context, j *drain.Job) drain.Answer {
 	return u.upstream.Send(ctx, j)
 }
 
-// A batch of which nothing gets through says why, and does not only stay in progress for a day.
-func TestBatchThatIsStuck(t *testing.T) {
-	dir := t.TempDir()
-	open := func(up drain.Upstream, log func(format string, args ...any)) *batches.Queue {
-		guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Log: log})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return q
+// open opens a queue.
+func open(t *testing.T, dir string, up drain.Upstream, log func(format string, args ...any)) *batches.Queue {
+	t.Helper()
+	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
 	}
-	q := open(&upstream{}, t.Logf)
+	q, err := batches.Open(batches.Config{Dir: dir, Upstream: up, Guard: guard, Token: "token-of-the-test", Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// queued leaves a batch of n requests in a directory, for a queue that runs in virtual time.
+func queued(t *testing.T, dir string, n int) {
+	t.Helper()
+	q := open(t, dir, &upstream{}, t.Logf)
 	srv := httptest.NewServer(q)
 	a := &api{t: t, url: srv.URL, q: q}
-	a.create(a.upload(requests(3)).ID)
+	a.create(a.upload(requests(n)).ID)
 	srv.Close()
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A batch of which nothing gets through says why, and does not only stay in progress for a day.
+func TestBatchThatIsStuck(t *testing.T) {
+	dir := t.TempDir()
+	queued(t, dir, 3)
 	synctest.Test(t, func(t *testing.T) {
 		var said []string
-		q := open(&gone{until: time.Now().Add(time.Hour)}, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+		q := open(t, dir, &gone{until: time.Now().Add(time.Hour)}, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 		defer cancel()
 		_ = q.Run(ctx)
 		if len(said) != 2 || !strings.Contains(said[0], "nothing got through for 1m") || !strings.Contains(said[0], "connection refused") || !strings.Contains(said[1], "completed, 3 of 3") {
 			t.Errorf("the log is %q, want why nothing gets through, once, and the end", said)
+		}
+	})
+}
+
+// spent has no quota left.
+type spent struct{}
+
+func (spent) Send(context.Context, *drain.Job) drain.Answer {
+	return drain.Answer{Status: 429, Err: errors.New("429"), Outcome: limiter.Outcome{Class: feedback.QuotaExhausted}}
+}
+
+// Requests that wait where nothing gets through, which may be why there is another way, go by that as soon as it is there.
+func TestBatchThatIsStuckGoesByAnotherWay(t *testing.T) {
+	dir := t.TempDir()
+	queued(t, dir, 30)
+	synctest.Test(t, func(t *testing.T) {
+		var to atomic.Pointer[batches.Way]
+		lead := func(up drain.Upstream) {
+			guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			to.Store(&batches.Way{Upstream: up, Guard: guard})
+		}
+		lead(spent{})
+		ended := make(chan string, 10)
+		q, err := batches.Open(batches.Config{Dir: dir, Way: func() (batches.Way, error) { return *to.Load(), nil }, Token: "token-of-the-test", Log: func(format string, args ...any) {
+			if said := fmt.Sprintf(format, args...); strings.Contains(said, "done") {
+				ended <- said
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		go func() { defer close(over); _ = q.Run(ctx) }()
+		defer func() { cancel(); <-over }()
+		time.Sleep(5*time.Minute + 30*time.Second)
+		lead(&upstream{})
+		q.Renew()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		select {
+		case said := <-ended:
+			if !strings.Contains(said, "completed, 30 of 30 done, 0 failed") {
+				t.Errorf("the log says %s", said)
+			}
+		default:
+			t.Error("it does not go on by the other way")
 		}
 	})
 }

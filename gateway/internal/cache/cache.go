@@ -52,8 +52,9 @@ type Config struct {
 	MaxBytes, MaxEntry int64
 	// Store is asked when memory has nothing; nil is none.
 	Store Store
-	// OnStoreError is told when Store fails, not more often than the breaker lets it be asked. nil tells nobody.
-	OnStoreError func(error)
+	// OnStoreError is told when Store fails, not more often than the breaker lets it be asked, and whether it is read still: it may take nothing more
+	// only. nil tells nobody.
+	OnStoreError func(err error, read bool)
 	// OnPanic is told of a producer that panicked, which ends its flight and nothing else, as the server's own recovery does with a call that
 	// is not shared. nil tells nobody.
 	OnPanic func(v any, stack []byte)
@@ -172,7 +173,7 @@ func (c *Cache) failed(until *atomic.Int64, err error) bool {
 	now := time.Since(c.born)
 	was := until.Swap(int64(now + storeAway))
 	if c.cfg.OnStoreError != nil && int64(now) >= was {
-		c.cfg.OnStoreError(err)
+		c.cfg.OnStoreError(err, until == &c.full)
 	}
 	return true
 }

@@ -24,7 +24,7 @@ func (h *hanging) Close() error                           { return nil }
 func TestStoreIsLeftAloneOnlyWhenItFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hanging{}
-		c := New(Config{MaxEntry: 100, Store: h, OnStoreError: func(error) {}})
+		c := New(Config{MaxEntry: 100, Store: h, OnStoreError: func(error, bool) {}})
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		for range 3 {
@@ -57,7 +57,11 @@ func (f *full) Set(context.Context, Key, *Entry) error {
 func TestAFullStoreIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, said := &full{holding: holding{Entry{Status: 200, Stored: time.Now(), TTL: time.Minute}}}, 0
-		c := New(Config{MaxEntry: 100, Store: f, OnStoreError: func(error) { said++ }})
+		c := New(Config{MaxEntry: 100, Store: f, OnStoreError: func(_ error, read bool) {
+			if said++; !read {
+				t.Error("it is said that the cache goes on without it")
+			}
+		}})
 		defer c.Close()
 		for range 3 {
 			c.Set(t.Context(), Key{1}, &Entry{Status: 200, TTL: time.Minute})

@@ -57,6 +57,7 @@ func Live(body []byte) (live bool) {
 		case "web_search_options", // OpenAI
 			"search_parameters",        // xAI
 			"enable_search",            // DashScope
+			"web_search",               // Qianfan
 			"plugins",                  // OpenRouter
 			"mcp_servers", "container": // Anthropic
 			switch string(value) {
@@ -72,13 +73,20 @@ func Live(body []byte) (live bool) {
 
 // runsTools reports whether one of the tools, which are JSON, is run by the upstream.
 func runsTools(tools []byte) bool {
-	var all []struct{ Type string }
+	var all []struct {
+		Type, Name string
+		Function   json.RawMessage
+	}
 	if json.Unmarshal(tools, &all) != nil {
 		return true
 	}
 	for _, t := range all {
 		switch t.Type {
-		case "", "function", "custom": // Anthropic's of the caller's own need no type
+		case "function", "custom":
+		case "":
+			if t.Name == "" && t.Function == nil { // Anthropic's of the caller's own need no type, but a name; Google's of its own have neither
+				return true
+			}
 		default:
 			return true
 		}

@@ -119,8 +119,12 @@ func (s *Server) open() (err error) {
 
 // newCache returns the cache that set says.
 func (s *Server) newCache(set settings.Cache) (*cache.Cache, error) {
-	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error) {
-		s.log.Warn("the cache goes on without Redis for a while", "error", err)
+	cfg := cache.Config{MaxBytes: set.MaxBytes, MaxEntry: set.MaxEntry, OnStoreError: func(err error, read bool) {
+		said := "the cache goes on without Redis for a while"
+		if read {
+			said = "the cache stores nothing in Redis for a while"
+		}
+		s.log.Warn(said, "error", err)
 	}, OnPanic: s.panicked}
 	at := set.Redis
 	if set.RedisEnv != "" {
