@@ -29,6 +29,8 @@ type Runner struct {
 	keyed KeyUpstream // Config.Upstream, with a Pool
 	// keeper is Config.Source, when it knows what it has lost.
 	keeper Keeper
+	// waiter is Config.Source, when it wants to know what waits for another attempt.
+	waiter Waiter
 	progress
 
 	// stopping ends when nothing more is to be fetched or started, working when calls in flight are cut off, settling when
@@ -137,7 +139,8 @@ func New(cfg Config) (*Runner, error) {
 	}
 	keyed, _ := cfg.Upstream.(KeyUpstream)
 	keeper, _ := cfg.Source.(Keeper)
-	return &Runner{cfg: cfg, keyed: keyed, keeper: keeper, freed: make(chan struct{}, 1), hands: make(chan start), over: make(chan struct{}), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
+	waiter, _ := cfg.Source.(Waiter)
+	return &Runner{cfg: cfg, keyed: keyed, keeper: keeper, waiter: waiter, freed: make(chan struct{}, 1), hands: make(chan start), over: make(chan struct{}), active: map[string]*task{}, lanes: map[string]*lane{}, unburied: map[string]ended{}}, nil
 }
 
 // Run drains the source until it has no more jobs, until ctx ends, or until something makes it stop. Everything that was

@@ -41,6 +41,13 @@ type Keeper interface {
 	Lost(d *Delivery) bool
 }
 
+// Waiter is a Keeper that wants to know which deliveries may be in flight: those that Lost was asked of, until Waits tells or they are settled.
+type Waiter interface {
+	// Waits says that an attempt did not end the job, and that the delivery waits for the next one. It is called by any number of goroutines, and
+	// returns at once.
+	Waits(d *Delivery)
+}
+
 // Pauser is a Source that can be told that nothing will start for a while, so that it need not hold what it has fetched
 // ahead. Neither method is called while Fetch waits.
 type Pauser interface {

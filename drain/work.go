@@ -52,6 +52,7 @@ func (r *Runner) work(t *task) {
 		}
 		if r.failing.Load() > 0 {
 			permit.abandon()
+			r.waits(t)
 			continue
 		}
 		waits := t.held
@@ -70,10 +71,18 @@ func (r *Runner) work(t *task) {
 		if !done {
 			said := a.describe()
 			r.trouble.Store(&said)
+			r.waits(t)
 		}
 		if done || !r.sitOut(t, wait, "refused: "+a.Class.String()) {
 			return
 		}
+	}
+}
+
+// waits tells the source that a task waits for another attempt.
+func (r *Runner) waits(t *task) {
+	if r.waiter != nil {
+		r.waiter.Waits(t.d)
 	}
 }
 

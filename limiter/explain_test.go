@@ -132,6 +132,43 @@ func TestEstimateIsNeverTooLarge(t *testing.T) {
 	}
 }
 
+// Calls that use more than may be spent at once start no faster than the limit allows while none of them has ended, also where only an estimate
+// says what they cost.
+func TestEstimateBeyondABurst(t *testing.T) {
+	for _, limit := range []BudgetLimit{
+		{Kind: feedback.ScopeTokens, Limit: 60_000, Burst: 1000},
+		{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Second},
+	} {
+		for _, share := range []float64{1, 0.5} {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuard(t, 1000, func(c *Config) {
+					c.Budget, c.MaxWait = &Budget{Limits: []BudgetLimit{limit}}, time.Hour
+				})
+				if share < 1 {
+					g.ShareBudget([]float64{share})
+				}
+				for range 20 {
+					p := mustAcquire(t, g)
+					p.Release(Outcome{InputTokens: 2000, OutputTokens: 2000})
+				}
+				time.Sleep(time.Hour)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+				defer cancel()
+				started := 0
+				for {
+					if _, err := g.Acquire(ctx, Request{}); err != nil {
+						break
+					}
+					started++
+				}
+				if most := int(share*10*60_000/4000) + 2; started > most {
+					t.Errorf("%+v, a share of %v: %d calls of 4000 started in 10 min, want at most %d", limit, share, started, most)
+				}
+			})
+		}
+	}
+}
+
 // One answer that tells of absurdly many tokens closes a guard for a day at most, and what it says of those to come is no more than the budget.
 func TestAbsurdUsage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

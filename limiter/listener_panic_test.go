@@ -128,7 +128,7 @@ func TestListenerPanicsWhileAPoolProbes(t *testing.T) {
 		wantPanic(t, func() { p.TryAcquire(Request{}) })
 		kp, ok := p.TryAcquire(Request{})
 		if !ok || !kp.Probe() {
-			t.Fatalf("TryAcquire: %v, probe %v, want a probe", ok, kp.probe)
+			t.Fatalf("TryAcquire: %v, probe %v, want a probe", ok, kp.call.probe)
 		}
 		kp.Release(okay, KeyFine)
 		if s := p.Stats(); s.InFlight != 0 || s.InService != 1 || p.Guards()[0].Stats().InFlight != 0 {

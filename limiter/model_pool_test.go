@@ -103,7 +103,7 @@ func (m *poolModel) step(s modelStep, cfgs []modelConfig, keys int, account bool
 				c.permit, c.err = m.p.Acquire(ctx, c.r)
 			}
 			m.mu.Lock()
-			c.done, c.at, c.key, c.probe = true, time.Now(), c.permit.key, c.permit.probe != 0
+			c.done, c.at, c.key, c.probe = true, time.Now(), c.permit.key, c.permit.call.probe != 0
 			m.mu.Unlock()
 		}()
 	case 8, 9, 10, 11:

@@ -140,7 +140,7 @@ type Pool struct {
 	room      admission.Room
 	free      sync.Pool // waiters for use again
 	seq       uint64
-	probes    uint64
+	probes    uint32
 	timer     *time.Timer
 	timerAt   time.Duration
 	timerSet  bool
@@ -590,7 +590,9 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	}
 	k.probes++
 	k.lane.turn.Store(uint32(k.index + 1))
-	return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r), probe: probe}, true
+	kp = KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r)}
+	kp.call.probe = probe
+	return kp, true
 }
 
 // anyLive reports whether a key is in service.

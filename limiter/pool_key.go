@@ -72,7 +72,7 @@ type outage struct {
 	since   time.Duration // when it went out
 	until   time.Duration // when the next probe may start
 	step    time.Duration // the interval that until was made from; 0 before the first
-	probing uint64        // the number of the probe that is in flight; 0: none is
+	probing uint32        // the number of the probe that is in flight; 0: none is
 }
 
 func (o *outage) out() bool { return o.fault != KeyFine }
@@ -174,7 +174,7 @@ func (k *poolKey) worked() {
 
 // judge learns of a key from a call that ended; probe is the number of the probe that it was, or 0. It is called before the call's place is given back, so that nobody
 // starts with a key that is out.
-func (p *Pool) judge(k *poolKey, probe uint64, o *Outcome, f KeyFault) {
+func (p *Pool) judge(k *poolKey, probe uint32, o *Outcome, f KeyFault) {
 	fault := faultOf(o, f)
 	switch {
 	case o.Class == feedback.OK && fault == KeyFine:
@@ -223,7 +223,7 @@ func (p *Pool) judge(k *poolKey, probe uint64, o *Outcome, f KeyFault) {
 
 // takeOut takes a key, or its lane, out of service for a fault. Calls that had started before learn of
 // the same fault; only a probe, whose number is given then, makes the interval longer. It needs the lock.
-func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault, o *Outcome, probe uint64) {
+func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault, o *Outcome, probe uint32) {
 	if at.probing == probe {
 		at.probing = 0
 	}
@@ -255,7 +255,7 @@ func (p *Pool) takeOut(now time.Duration, k *poolKey, at *outage, fault KeyFault
 }
 
 // restore puts a key whose probe succeeded, and its lane, into service, as far as the probe was of them. It needs the lock.
-func (p *Pool) restore(now time.Duration, k *poolKey, probe uint64) {
+func (p *Pool) restore(now time.Duration, k *poolKey, probe uint32) {
 	was := make([]bool, len(k.lane.keys))
 	for i, x := range k.lane.keys {
 		was[i] = x.live.Load()
@@ -302,7 +302,7 @@ func (p *Pool) suspect(k *poolKey) {
 }
 
 // startProbe returns a key that is out and may be probed now, nil when there is none, and the number of the probe. It needs the lock.
-func (p *Pool) startProbe(now time.Duration) (k *poolKey, probe uint64) {
+func (p *Pool) startProbe(now time.Duration) (k *poolKey, probe uint32) {
 	for _, l := range p.lanes {
 		if !l.outage.due(now) {
 			continue
@@ -312,7 +312,9 @@ func (p *Pool) startProbe(now time.Duration) (k *poolKey, probe uint64) {
 			if !k.outage.due(now) || !k.outage.out() && !l.outage.out() {
 				continue
 			}
-			p.probes++
+			if p.probes++; p.probes == 0 { // none
+				p.probes++
+			}
 			for _, x := range []*outage{&k.outage, &l.outage} {
 				if x.out() {
 					x.probing = p.probes
@@ -326,7 +328,7 @@ func (p *Pool) startProbe(now time.Duration) (k *poolKey, probe uint64) {
 }
 
 // dropProbe takes back a probe of k that was not made; it may be made in a while from now. It needs the lock.
-func (p *Pool) dropProbe(now, in time.Duration, k *poolKey, probe uint64) {
+func (p *Pool) dropProbe(now, in time.Duration, k *poolKey, probe uint32) {
 	for _, x := range []*outage{&k.outage, &k.lane.outage} {
 		if x.probing == probe {
 			x.probing = 0
@@ -337,7 +339,7 @@ func (p *Pool) dropProbe(now, in time.Duration, k *poolKey, probe uint64) {
 }
 
 // probeLost ends a probe of k whose permit was never released: it told nothing.
-func (p *Pool) probeLost(k *poolKey, probe uint64) {
+func (p *Pool) probeLost(k *poolKey, probe uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dropProbe(p.now(), p.jittered(p.set.Load().probe/recheck), k, probe)

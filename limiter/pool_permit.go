@@ -12,18 +12,18 @@ type KeyPermit struct {
 	pool   *Pool
 	key    *poolKey
 	permit Permit
-	probe  uint64 // its number, when it is one
 	call   poolCall
 }
 
 // poolCall is what the pool's room has to know of a call when it ends.
 type poolCall struct {
 	tenant   string
-	cost     int64 // that fairness counted; 0 when it was not counted
-	said     int64 // what it was said or estimated to cost; 0 when nobody knows
+	cost     int64                  // that fairness counted; 0 when it was not counted
+	said     int64                  // what it was said or estimated to cost; 0 when nobody knows
+	under    *admission.QueueConfig // with whose weights it was counted when it started; nil when it did not wait
+	probe    uint32                 // its number, when it is one
 	priority uint8
 	class    uint8
-	under    *admission.QueueConfig // with whose weights it was counted when it started; nil when it did not wait
 }
 
 func callOf(r *Request) poolCall {
@@ -37,7 +37,7 @@ func (kp *KeyPermit) Secret() Secret { return kp.key.secret }
 func (kp *KeyPermit) Key() string { return kp.key.secret.Fingerprint() }
 
 // Probe reports whether the key is out, and this call is to show whether it works again.
-func (kp *KeyPermit) Probe() bool { return kp.probe != 0 }
+func (kp *KeyPermit) Probe() bool { return kp.call.probe != 0 }
 
 // Held reports whether the permit was acquired and not yet released.
 func (kp *KeyPermit) Held() bool { return kp.pool != nil }
@@ -49,11 +49,11 @@ func (kp *KeyPermit) Accepted() {
 	if p == nil {
 		panic("limiter: Accepted for a permit that is not held")
 	}
-	probe := kp.probe
+	probe := kp.call.probe
 	if probe == 0 {
 		return
 	}
-	kp.probe = 0
+	kp.call.probe = 0
 	kp.permit.onReclaim(nil)
 	defer p.mayHaveRoom() // also when a listener panics
 	p.mu.Lock()
@@ -80,7 +80,7 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 	}
 	kp.pool = nil
 	defer kp.end(p, &o) // also when a listener panics
-	p.judge(kp.key, kp.probe, &o, f)
+	p.judge(kp.key, kp.call.probe, &o, f)
 }
 
 // end ends the call once its key was judged.
@@ -130,10 +130,10 @@ func (kp *KeyPermit) undo(turn float64) {
 	p := kp.pool
 	kp.pool = nil
 	kp.permit.uncount(&kp.key.inFlight)
-	if kp.probe != 0 || kp.call.under != nil {
+	if kp.call.probe != 0 || kp.call.under != nil {
 		p.mu.Lock()
-		if kp.probe != 0 {
-			p.dropProbe(p.now(), 0, kp.key, kp.probe)
+		if kp.call.probe != 0 {
+			p.dropProbe(p.now(), 0, kp.key, kp.call.probe)
 		}
 		if kp.call.under != nil {
 			p.room.Undo(kp.call.under, kp.call.tenant, kp.call.priority, kp.call.cost, turn)

@@ -584,6 +584,14 @@ func (s *Source) Lost(d *drain.Delivery) bool {
 	return false
 }
 
+// Waits implements drain.Waiter.
+func (s *Source) Waits(d *drain.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.Handle.(*handle).end()
+	s.change()
+}
+
 // change tells a revocation that waits that something was settled. It needs the lock.
 func (s *Source) change() {
 	if s.settled != nil {

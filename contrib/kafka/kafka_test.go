@@ -526,6 +526,40 @@ func TestCallsInFlightInAPause(t *testing.T) {
 	})
 }
 
+// refusing is an upstream that refuses each call, and names a delay.
+type refusing struct{ asked chan bool }
+
+func (r refusing) Send(context.Context, *drain.Job) drain.Answer {
+	r.asked <- true
+	return drain.Answer{Status: 429, Retryable: true, Outcome: limiter.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: time.Minute}}
+}
+
+// What was refused and waits for the end of the pause is not in flight: no revocation waits for it.
+func TestRefusedInAPause(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 40
+		f, c := newFleet(t, brokers, 2)
+		f.revoke, f.options = 30*time.Second, []kgo.Opt{kgo.Balancers(kgo.RangeBalancer())}
+		for i := range n {
+			r := &kgo.Record{Topic: f.topic, Partition: int32(i % 2), Value: line(fmt.Sprint("id-", i), i)}
+			if err := c.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		up := refusing{make(chan bool, n)}
+		a := f.join(func(c *drain.Config) { c.InHand, c.Upstream = n, up })
+		<-up.asked
+		f.wait("refusal", 30*time.Second, func() bool { p := a.run.Progress(); return p.Throttled > 0 && p.InFlight == 0 })
+		b := f.join(nil)
+		f.wait("work of the second", 15*time.Second, func() bool { return b.run.Progress().Done > 0 })
+		for _, m := range []*member{a, b} {
+			if err := m.stop(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // The broker is killed and started again while one runner has jobs in flight and another one is paused. Each id is once in the results,
 // nothing is sent whose result is durable, and the poison is with the dead letters. With FLYBALL_LONG it is killed three times.
 func TestBrokerRestarts(t *testing.T) {

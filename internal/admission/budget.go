@@ -130,12 +130,9 @@ func (b *Budget) Configure(now time.Duration, cfg BudgetConfig) {
 		fresh := w.limit == 0
 		w.given = l
 		w.cached = int64(min(max(l.CachedFactor, 0), 1) * factorUnit)
-		period := l.Period
-		if period <= 0 {
-			period = time.Minute
-			if !fresh {
-				period = w.period
-			}
+		period := l.orMinute()
+		if l.Limit <= 0 && l.Period <= 0 && !fresh {
+			period = w.period // which the upstream told
 		}
 		if fresh {
 			w.at, w.period = now, period
@@ -239,14 +236,21 @@ func (b *Budget) TooLarge(cost Cost) (e TooLarge, ok bool) {
 	return TooLarge{}, false
 }
 
-// fitted returns cost, or as much of it as can be reserved of all limits.
+// fitted returns cost, or as much of it as can be reserved of all limits. Where larger calls borrow, that is no less than a minute brings: a window
+// of a second, or a burst, may hold less than calls use, and those after them must wait for that.
 func (b *Budget) fitted(cost Cost) Cost {
+	a := cost.amount()
 	for i := range b.windows {
 		w := &b.windows[i]
-		if w.limit == 0 {
+		most := max(w.depth, w.whole)
+		if w.limit == 0 || w.cost(&a) <= most {
 			continue
 		}
-		switch most := max(w.depth, w.whole); w.given.Kind {
+		if b.oversize == Borrow {
+			limit, period := w.unshared()
+			most = max(most, brings(limit, period, max(time.Minute, period)))
+		}
+		switch w.given.Kind {
 		case feedback.ScopeTokens:
 			cost.Input = min(cost.Input, most)
 			cost.Output = min(cost.Output, most-cost.Input)

@@ -161,6 +161,30 @@ func TestBudgetGivesBackAfterItsShareMoved(t *testing.T) {
 	}
 }
 
+// What calls used beyond what they reserved is owed also when they end while others have the share, as without Redis or after a lull: a period of
+// the whole limit at least.
+func TestBudgetOwesWithoutItsShare(t *testing.T) {
+	for _, limit := range []BudgetLimit{
+		{Kind: feedback.ScopeTokens, Limit: 100_000},
+		{Kind: feedback.ScopeTokens, Limit: 100_000, Fixed: true},
+		{Kind: feedback.ScopeTokens, Limit: 100_000, Period: 48 * time.Hour},
+	} {
+		var b Budget
+		b.Configure(0, BudgetConfig{Limits: []BudgetLimit{limit}})
+		b.Share(0, 0, 0.5)
+		r, ok := b.Reserve(0, Cost{Input: 50_000})
+		if !ok {
+			t.Fatal("the first call is held back")
+		}
+		b.Share(0, 0, 0)
+		b.Settle(0, &r, feedback.Usage{Known: true, Input: 50_000, Output: 90_000})
+		b.Share(0, 0, 0.5)
+		if left := b.State(0, 0).Left; left != -90_000 && left != -89_999 { // 1 is what a share of 0 holds
+			t.Errorf("%+v: %d left after 90,000 more than were reserved", limit, left)
+		}
+	}
+}
+
 // A limit that is configured again as it is, as by a reload, goes on filling up: a part of a unit is not lost, however often that happens.
 func TestBudgetConfiguredAgainAndAgain(t *testing.T) {
 	limits := []BudgetLimit{{Kind: feedback.ScopeRequests, Limit: 1, Period: time.Minute}}

@@ -563,3 +563,23 @@ func TestBudgetAbsurdUsage(t *testing.T) {
 		}
 	}
 }
+
+// A limit that is stated is of a minute, though the upstream told one of another period before.
+func TestBudgetStatedAfterItWasTold(t *testing.T) {
+	b := newBudget(BudgetLimit{Kind: feedback.ScopeRequests})
+	for used := int64(1); used <= 4; used++ {
+		r := reserveAny(b, 0, Cost{})
+		b.Sync(0, feedback.Window{Kind: feedback.ScopeRequests, Limit: 100, Remaining: 100 - used, Reset: time.Duration(used) * 36 * time.Second}, &r)
+		b.Settle(0, &r, feedback.Usage{})
+	}
+	if s := b.State(0, 0); s.Limit != 100 || s.Period != time.Hour {
+		t.Fatalf("100 an hour were told: %+v", s)
+	}
+	for _, want := range []BudgetLimit{{Kind: feedback.ScopeRequests}, {Kind: feedback.ScopeRequests, Limit: 50}} {
+		b.Configure(0, BudgetConfig{Limits: []BudgetLimit{want}})
+		s := b.State(0, 0)
+		if want.Limit == 0 && s.Period != time.Hour || want.Limit > 0 && (s.Limit != 50 || s.Period != time.Minute) {
+			t.Errorf("%+v = %+v", want, s)
+		}
+	}
+}

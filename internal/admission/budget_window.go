@@ -250,13 +250,27 @@ func (w *budgetWindow) take(now time.Duration, cost int64) {
 }
 
 // mostOwed is the largest debt that what calls used beyond what they reserved can make: what comes back in maxGate, or in a period if that is longer. One answer that
-// tells of absurdly many tokens holds nothing back for longer.
+// tells of absurdly many tokens holds nothing back for longer. Of a share that is small when calls end, and may grow again, it is a period of the whole.
 func (w *budgetWindow) mostOwed() int64 {
-	hi, lo := bits.Mul64(uint64(w.limit), uint64(max(maxGate, w.period/time.Duration(max(w.scale, 1)))))
-	if hi >= uint64(w.period) {
+	whole, period := w.unshared()
+	return max(brings(w.limit, w.period, max(maxGate, period)), whole)
+}
+
+// unshared returns the limit and the period that w would have if it were not shared.
+func (w *budgetWindow) unshared() (limit int64, period time.Duration) {
+	if w.whole > 0 {
+		return min(w.given.Limit, maxUnits), w.given.orMinute()
+	}
+	return w.limit, w.period
+}
+
+// brings returns how much of limit comes back in d.
+func brings(limit int64, period, d time.Duration) int64 {
+	hi, lo := bits.Mul64(uint64(limit), uint64(d))
+	if hi >= uint64(period) {
 		return maxUnits
 	}
-	n, _ := bits.Div64(hi, lo, uint64(w.period))
+	n, _ := bits.Div64(hi, lo, uint64(period))
 	return int64(min(n, maxUnits))
 }
 

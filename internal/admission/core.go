@@ -142,8 +142,45 @@ type tally struct {
 
 // tallyMore tells waits and starts apart by what held them back.
 type tallyMore struct {
-	waitedFor [NumWhys]Waits
+	waitedFor [NumWhys]tallyWaits
 	observed  [NumWhys]uint64
+	// rounds is how many times a bucket has come round, which few ever do: 64 bits for each would be a kilobyte a guard. nil is never.
+	rounds *[NumWhys][WaitBuckets]uint32
+}
+
+// tallyWaits is Waits in less.
+type tallyWaits struct {
+	N       uint64
+	Sum     time.Duration
+	Buckets [WaitBuckets]uint32
+}
+
+// waited counts a wait.
+func (n *tallyMore) waited(why Why, wait time.Duration) {
+	f, i := &n.waitedFor[why], waitBucket(wait)
+	f.N++
+	f.Sum += wait
+	if f.Buckets[i]++; f.Buckets[i] == 0 {
+		if n.rounds == nil {
+			n.rounds = &[NumWhys][WaitBuckets]uint32{}
+		}
+		n.rounds[why][i]++
+	}
+}
+
+// waits returns what waited has counted.
+func (n *tallyMore) waits() (all [NumWhys]Waits) {
+	for y := range all {
+		f, w := &n.waitedFor[y], &all[y]
+		w.N, w.Sum = f.N, f.Sum
+		for i, c := range f.Buckets {
+			w.Buckets[i] = uint64(c)
+			if n.rounds != nil {
+				w.Buckets[i] += uint64(n.rounds[y][i]) << 32
+			}
+		}
+	}
+	return all
 }
 
 // by returns what is counted by what held callers back.
@@ -162,7 +199,7 @@ func (n *tally) counts() Counts {
 		c.Causes[i] = uint64(times)
 	}
 	if m := n.more; m != nil {
-		c.WaitedFor, c.Observed = m.waitedFor, m.observed
+		c.WaitedFor, c.Observed = m.waits(), m.observed
 	}
 	return c
 }
@@ -1285,11 +1322,8 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 		s.line.waits(wait)
 		s.counts.waited++
 		s.counts.waitSum += wait
-		f := &s.counts.by().waitedFor[w.Why]
-		f.N++
-		f.Sum += wait
 		s.counts.waits[waitBucket(wait)]++
-		f.Buckets[waitBucket(wait)]++
+		s.counts.by().waited(w.Why, wait)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
@@ -144,6 +145,13 @@ func TestWaitsAreCountedForYears(t *testing.T) {
 	b.starts()
 	if n := b.core.Counts(); n.Waits[10] != 1<<32 || n.WaitedFor[WhyPace].Buckets[10] != 1<<32 || n.WaitedFor[WhyLimit].Buckets[10] != 0 {
 		t.Errorf("%d waits of about a second, %d of them for the pace, want %d", n.Waits[10], n.WaitedFor[WhyPace].Buckets[10], 1<<32)
+	}
+}
+
+// What a guard counts of waits apart is a quarter of what it learns, and of that kind there may be a hundred thousand in a Group.
+func TestWaitsAreCountedInLittle(t *testing.T) {
+	if n := unsafe.Sizeof(tallyMore{}); n > 1152 {
+		t.Errorf("waits by what they were for take %d bytes a guard, want at most 1152", n)
 	}
 }
 
