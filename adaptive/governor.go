@@ -175,6 +175,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	}
 	if refused {
 		s.Refused++
+		if c.SentAt >= 0 {
+			g.thawed(t, t-c.SentAt, 1)
+		}
 		g.endRun(t, &c)
 		g.pay(t, &c, &o)
 	} else {

@@ -11,7 +11,7 @@ const (
 	frozenMeans = 8
 )
 
-// thawed notes at t, when n calls have ended well that took a time together, or the answer to one begins, whether nothing ran before, and reports it. Where no quick call was
+// thawed notes at t, when n calls have ended well that took a time together, the answer to one begins or one is refused, whether nothing ran before, and reports it. Where no quick call was
 // answered since it was so last, calls take long.
 func (g *Governor) thawed(t, took time.Duration, n int) bool {
 	s := &g.s
@@ -20,7 +20,7 @@ func (g *Governor) thawed(t, took time.Duration, n int) bool {
 	if s.MeanOf < hangCalls || gap <= max(frozenLeast, frozenMeans*mean) || took-time.Duration(n)*mean < gap/2 || s.Frozen && s.PassedAt-s.HoleAt <= frozenMeans*mean {
 		return false
 	}
-	s.Frozen, s.HoleAt, s.HangLevel = true, t, 0
+	s.Frozen, s.HoleAt, s.PassedAt, s.HangLevel = true, t, t, 0
 	for _, at := range [...]*time.Duration{&s.FlowAt, &s.ValidAt, &s.Pace[paceRequests].UsedAt, &s.Pace[paceTokens].UsedAt} {
 		*at = min(t, after(*at, gap))
 	}

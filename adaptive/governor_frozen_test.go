@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/feedback"
 )
 
 // When the clock has jumped with calls in flight, as many pass as before within 5 s, whatever held them back.
@@ -88,6 +90,22 @@ func TestFrozenTeachesNothing(t *testing.T) {
 		if g.s.Mean < 1.3 {
 			t.Errorf("%s: the mean is %v after 40 calls of 2 s", name, g.s.Mean)
 		}
+	}
+}
+
+// A refusal that comes after it has not taken as long, and what ends after that has not, either.
+func TestFrozenRefusal(t *testing.T) {
+	g, now := quick(40)
+	refuse := func(took time.Duration) {
+		g.Ended(now, Call{SentAt: now - took, Episode: g.s.Episode, InFlight: 10}, Outcome{Class: feedback.Throttled, Scope: feedback.ScopeUnknown})
+	}
+	refuse(20 * time.Millisecond)
+	was := g.s.RefusalTime
+	now += time.Hour
+	refuse(time.Hour)
+	g.Window(now, oneCall(now, time.Hour, 10))
+	if g.s.RefusalTime != was || g.s.Mean > 1.01 {
+		t.Errorf("refusals take %v s, want %v; calls take %v s", g.s.RefusalTime, was, g.s.Mean)
 	}
 }
 
