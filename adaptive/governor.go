@@ -98,13 +98,13 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		g.lagEnded(w.Start, t, w.OK)
 	}
 	s.MeanLevel += float32((float64(w.InFlight) - float64(s.MeanLevel)) / 16)
-	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(t, &w)))
 	if w.OK > 0 {
-		if g.stalled(t) {
-			s.HoleAt = t
+		if !g.thawed(t, w.Latency, w.Timed) && g.stalled(t) {
+			s.Frozen, s.HoleAt = false, t
 		}
 		s.PassedAt = t
 	}
+	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(t, &w)))
 	s.TimeoutDebt = float32(max(0, float64(s.TimeoutDebt)-float64(w.OK)*timeoutShare))
 	s.Contra = float32(max(0, float64(s.Contra)-float64(w.OK)/contraCalls))
 	g.learnLatency(t, &w)
@@ -175,6 +175,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	}
 	if refused {
 		s.Refused++
+		if c.SentAt >= 0 {
+			g.thawed(t, t-c.SentAt, 1)
+		}
 		g.endRun(t, &c)
 		g.pay(t, &c, &o)
 	} else {

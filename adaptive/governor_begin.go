@@ -57,12 +57,15 @@ func (g *Governor) Began(now time.Duration, c Call) Decision {
 		start = c.SentAt
 	}
 	g.answered(t, start, s.InFlight, 0)
+	if c.SentAt >= 0 {
+		g.thawed(t, t-c.SentAt, 1)
+	}
 	s.PassedAt = t
 	if int32(c.Episode-s.Episode) < 0 {
 		return g.Decision() // what was accepted before the cut says nothing of what it is good for
 	}
 	c.InFlight = max(1, s.beside(level(c.InFlight)))
-	if c.SentAt >= 0 {
+	if c.SentAt >= 0 && !s.frozen(t, t-c.SentAt) {
 		g.learnFirst((t - c.SentAt).Seconds(), c.Class)
 	}
 	if !s.early() {

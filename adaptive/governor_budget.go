@@ -17,7 +17,7 @@ func (g *Governor) pay(t time.Duration, c *Call, o *Outcome) {
 		s.Credit = max(g.leastCredit(c), s.Credit-1)
 	}
 	s.RefusedLast = t
-	if c.SentAt >= 0 && t > c.SentAt {
+	if c.SentAt >= 0 && t > c.SentAt && !s.frozen(t, t-c.SentAt) {
 		took := (t - c.SentAt).Seconds()
 		if s.Refused == 1 {
 			s.RefusalTime = float32(took)

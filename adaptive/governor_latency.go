@@ -55,7 +55,7 @@ func cellOf(n float64) int {
 func (g *Governor) learnLatency(t time.Duration, w *Window) {
 	s := &g.s
 	g.took = 0
-	if w.Timed > 0 && w.Latency >= 0 {
+	if w.Timed > 0 && w.Latency >= 0 && !s.frozen(t, w.MeanLatency()) {
 		m := w.MeanLatency()
 		if s.Latency == 0 {
 			s.Latency = m

@@ -257,6 +257,8 @@ type GovernorState struct {
 	Tries        uint8 // how often one more was tried in this silence
 	Others       uint8 // evidence that others use the quota, too, at most 8; inVain: what is given up does not help
 
+	Frozen bool // nothing was answered before HoleAt for so long that it measures nothing
+
 	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
 
 	Origin   time.Duration // the first event

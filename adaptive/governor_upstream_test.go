@@ -15,10 +15,11 @@ type metered struct {
 	rng   *rand.Rand
 	takes func(now time.Duration) bool
 	// Bursts of burst calls come each every, or half as much more or less of both.
-	burst int
-	every time.Duration
-	busy  bool          // callers always wait, in place of bursts
-	long  time.Duration // how long calls take; 0: a tenth of a second
+	burst  int
+	every  time.Duration
+	busy   bool          // callers always wait, in place of bursts
+	closed int           // so many callers, each with one call at a time, in place of callers that always wait
+	long   time.Duration // how long calls take; 0: a tenth of a second
 	// lasts draws how long a call takes, if that differs.
 	lasts func() time.Duration
 	// cost draws the tokens of a call, if calls tell them; asks is what the call costs that takes is asked for, and ended is told of one that has ended.
@@ -34,6 +35,16 @@ type metered struct {
 	ok       int
 	refused  int
 	learned  int // refusals with something accepted in between when a window was known first
+}
+
+// carried returns how many of the calls in flight the upstream works on.
+func (u *metered) carried() (n int) {
+	for _, f := range u.inFlight {
+		if f.ok {
+			n++
+		}
+	}
+	return n
 }
 
 type flying struct {
@@ -60,6 +71,9 @@ func (u *metered) run(until time.Duration) {
 		switch {
 		case u.busy:
 			u.waiting = alwaysWait
+			if u.closed > 0 {
+				u.waiting = max(0, u.closed-len(u.inFlight))
+			}
 		case u.now >= u.comes:
 			u.waiting += int(float64(u.burst) * about())
 			u.comes = u.now + time.Duration(float64(u.every)*about())
@@ -96,7 +110,7 @@ func (u *metered) run(until time.Duration) {
 			if d.Pace > 0 {
 				u.next = max(u.next, u.now-tick) + time.Duration(1e9/d.Pace)
 			}
-			if !u.busy {
+			if !u.busy || u.closed > 0 {
 				u.waiting--
 			}
 			f := flying{call: Call{SentAt: u.now, Episode: d.Episode, InFlight: len(u.inFlight) + 1}, ends: u.now + 10*time.Millisecond}
