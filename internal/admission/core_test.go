@@ -144,7 +144,7 @@ func TestWaitsAreCountedForYears(t *testing.T) {
 	b.acquire()
 	b.starts()
 	if n := b.core.Counts(); n.Waits[10] != 1<<32 || n.WaitedFor[WhyPace].Buckets[10] != 1<<32 || n.WaitedFor[WhyLimit].Buckets[10] != 0 {
-		t.Errorf("%d waits of about a second, %d of them for the pace, want %d", n.Waits[10], n.WaitedFor[WhyPace].Buckets[10], 1<<32)
+		t.Errorf("%d waits of about a second, %d of them for the pace, want %d", n.Waits[10], n.WaitedFor[WhyPace].Buckets[10], uint64(1<<32))
 	}
 }
 
