@@ -182,6 +182,12 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		g.pay(t, &c, &o)
 	} else {
 		g.lagEnded(t, t, 1)
+		if c.SentAt >= 0 && o.Class != feedback.Timeout {
+			// Its connection broke while nothing ran, or its caller has left. That tells no more than that it was in flight, however many end so.
+			if gap := g.stoodStill(t, t-c.SentAt, 1); gap > 0 {
+				g.unused(t, gap)
+			}
+		}
 		if c.SentAt >= 0 && t > c.SentAt {
 			s.BlockLost = min(s.BlockLost+float32((t-c.SentAt).Seconds()), blockMost)
 		}

@@ -34,6 +34,9 @@ func (g *Governor) tellFreed(c *Call) {
 		return
 	}
 	within := between(freedPart/s.Flow, freedLeast.Seconds(), freedMost.Seconds())
+	if g.lagTick(c.SentAt-time.Duration(within*1e9)) < s.Lag.Last-lagTicks {
+		return // the refusal took so long that what ended before its call is not known any more
+	}
 	all := 1 - math.Exp(-within*s.Flow) // the share of all starts
 	told := math.Log(1 - all*(1-freedRisk))
 	if g.lagHeld(c.SentAt, time.Duration(within*1e9)) > 0 {

@@ -99,6 +99,26 @@ func TestGovernorFreedPlaces(t *testing.T) {
 	}
 }
 
+// A refusal that comes after the ends before its call were forgotten tells nothing: a quota whose refusals take long looked like a limit.
+func TestGovernorFreedPlacesLate(t *testing.T) {
+	t.Parallel()
+	for _, late := range []time.Duration{30 * time.Millisecond, time.Second, 1600 * time.Millisecond, 3 * time.Second} {
+		g, now := keeping()
+		sent := now
+		end := func() { g.lagEnded(now, now, 1) }
+		end() // right before the call is sent
+		for now < sent+late {
+			now += 200 * time.Millisecond
+			end()
+		}
+		g.s.Flow, g.s.Busy = 5, true
+		g.tellFreed(&Call{SentAt: sent})
+		if got := g.s.Lag.Freed; got < 0 || (got > 0) != (late <= time.Second) {
+			t.Errorf("a refusal after %v of a call that started right after an end: evidence %v", late, got)
+		}
+	}
+}
+
 // What nobody can know says nothing: with many calls a second one ends at any time, a pace that holds nobody back starts calls when others end, and after a delay that was named all start at once.
 func TestGovernorFreedPlacesUnknown(t *testing.T) {
 	t.Parallel()

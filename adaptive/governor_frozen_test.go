@@ -109,6 +109,29 @@ func TestFrozenRefusal(t *testing.T) {
 	}
 }
 
+// Where no call that was in flight meanwhile is answered after it, as their connections are gone or their callers have left, the limit and a pace were not idle, either.
+func TestFrozenUnanswered(t *testing.T) {
+	for _, class := range []feedback.Class{feedback.ServerError, feedback.Canceled} {
+		for _, jump := range []time.Duration{10 * time.Minute, 8 * time.Hour} {
+			g, now := quick(40)
+			p := &g.s.Pace[paceRequests]
+			*p = PaceState{Rate: 10, Known: 10, Ceiling: 10, Use: 0.5, UsedAt: now, Measured: true}
+			now += jump
+			for i := range 10 {
+				now += time.Millisecond
+				g.Ended(now, Call{SentAt: now - jump, Episode: g.s.Episode, InFlight: 10 - i}, Outcome{Class: class})
+			}
+			for range 20 {
+				now += 100 * time.Millisecond
+				g.Window(now, oneCall(now, time.Second, 10))
+			}
+			if s := g.s; s.Limit < 40 || p.Rate < 9 || s.Mean > 1.01 {
+				t.Errorf("%v after %v: limit %v, pace %v, mean %v, want 40, 10, 1", class, jump, s.Limit, p.Rate, s.Mean)
+			}
+		}
+	}
+}
+
 // Calls that were in flight meanwhile do not hang.
 func TestFrozenDoesNotHang(t *testing.T) {
 	g, now := quick(40)
