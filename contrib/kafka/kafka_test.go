@@ -66,6 +66,24 @@ func admin(t *testing.T, brokers []string) *kgo.Client {
 	return c
 }
 
+// waitForGroup waits until a group has so many members and is in a state.
+func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		req := kmsg.NewPtrDescribeGroupsRequest()
+		req.Groups = []string{group}
+		resp, err := req.RequestWith(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g := resp.Groups[0]; g.State == state && len(g.Members) == members {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("the group is %s with %d members, want %s with %d", g.State, len(g.Members), state, members)
+		}
+	}
+}
+
 // fetch returns the next delivery, once there is one.
 func fetch(t *testing.T, s *kafka.Source) *drain.Delivery {
 	t.Helper()
@@ -137,7 +155,9 @@ func header(r *kgo.Record, name string) string {
 
 func open(t *testing.T, cfg kafka.Config) *kafka.Source {
 	t.Helper()
-	cfg.Log = t.Logf
+	if cfg.Log == nil {
+		cfg.Log = t.Logf
+	}
 	s, err := kafka.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -1579,6 +1599,15 @@ func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
 	}
 }
 
+// joins counts how often a member asks to be one.
+type joins struct{ atomic.Int32 }
+
+func (n *joins) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if kmsg.Key(key) == kmsg.JoinGroup {
+		n.Add(1)
+	}
+}
+
 // Who ends while the group is being rebalanced, which takes long where a member is gone without a word, commits what is done.
 func TestClosedInARebalance(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
@@ -1592,17 +1621,25 @@ func TestClosedInARebalance(t *testing.T) {
 		}
 		w := &wire{}
 		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
-		dead := cfg
+		cfg.Log = func(string, ...any) {} // what ends here goes on to when the test is over
+		dead, first := cfg, cfg
 		dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
-		a := open(t, cfg)
+		var joined joins
+		first.Options = append(cfg.Options[:2:2], kgo.WithHooks(&joined))
+		a := open(t, first)
 		d := fetch(t, a)
 		b := open(t, dead)
-		time.Sleep(2 * time.Second) // until it is a member
+		waitForGroup(t, c, topic, "Stable", 2)
+		before := joined.Load()
 		w.crash()
 		go b.Close()
 		late := open(t, cfg)
 		defer func() { go late.Close() }()
-		time.Sleep(time.Second) // until the group is being rebalanced
+		for end := time.Now().Add(20 * time.Second); joined.Load() == before; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("who is there takes no part in the rebalance")
+			}
+		}
 		if err := a.Ack(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
