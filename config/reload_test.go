@@ -494,16 +494,24 @@ func TestRunSeesChanges(t *testing.T) {
 	})
 }
 
+// keyed returns the paths of two keys, of which the first is there; what a file says with the first and more; and the path and the Reloader of the one
+// with the first alone.
+func keyed(t *testing.T) (one, two string, file func(more string) string, path string, r *Reloader) {
+	t.Helper()
+	dir := t.TempDir()
+	one, two = filepath.Join(dir, "one"), filepath.Join(dir, "two")
+	file = func(more string) string { return "[upstream.a]\nkey = [{ file = '" + one + "' }" + more + "]\n" }
+	write(t, one, "sk-first")
+	path, r = reloader(t, file(""))
+	r.ReplacePools()
+	return one, two, file, path, r
+}
+
 // Keys that come after the file that names them, as those of a Secret may after a ConfigMap, and keys that are changed in their files, are
 // put in force without a signal.
 func TestRunSeesKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
-		file := func(more string) string { return "[upstream.a]\nkey = [{ file = '" + one + "' }" + more + "]\n" }
-		write(t, one, "sk-first")
-		path, r := reloader(t, file(""))
-		r.ReplacePools()
+		one, two, file, path, r := keyed(t)
 		keys := func() (all string) {
 			t.Helper()
 			p, err := r.Pool("a")
@@ -553,12 +561,7 @@ func TestRunSeesKeys(t *testing.T) {
 // What keeps a file from being used is told again when it is something else, whatever file it is in, and not because a signal told of it first.
 func TestRunTellsWhatIsWrongNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
-		file := func(more string) string { return "[upstream.a]\nkey = [{ file = '" + one + "' }" + more + "]\n" }
-		write(t, one, "sk-first")
-		path, r := reloader(t, file(""))
-		r.ReplacePools()
+		one, two, file, path, r := keyed(t)
 		if _, err := r.Pool("a"); err != nil {
 			t.Fatal(err)
 		}

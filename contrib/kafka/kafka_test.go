@@ -29,17 +29,24 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
+// cluster is brokers of a test's own.
+func cluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
 // each runs a test with kfake, always, and with the broker of FLYBALL_KAFKA when there is one. Most of the time they wait, so two run at a
 // time.
 func each(t *testing.T, f func(t *testing.T, brokers []string)) {
 	t.Parallel()
 	t.Run("kfake", func(t *testing.T) {
 		t.Parallel()
-		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(c.Close)
+		c := cluster(t, kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 		f(t, c.ListenAddrs())
 	})
 	t.Run("broker", func(t *testing.T) {
@@ -1131,11 +1138,7 @@ func TestTopicDeleted(t *testing.T) {
 // Who may not know how large a record may be has dead letters and answers whole all the same.
 func TestLargerThanMayBeKnown(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1))
 	for _, topic := range []string{"jobs", "jobs.retry", "jobs.dead", "replies"} {
 		createFor(t, admin(t, c.ListenAddrs()), topic, "4194304")
 	}
@@ -1188,11 +1191,7 @@ func TestLargerThanMayBeKnown(t *testing.T) {
 // Topics of retries and of dead letters that are made here take what the brokers let all topics take.
 func TestLargerByTheBrokers(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "4194304"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := cluster(t, kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "4194304"}))
 	topic, most := name("brokers"), "4194304"
 	create(t, admin(t, c.ListenAddrs()), topic, 1)
 	// kfake itself does not say of a topic what it has from the brokers, as Kafka does.
@@ -1234,11 +1233,7 @@ func TestLargerByTheBrokers(t *testing.T) {
 // A broker that does not know a topic which is there, as it lags behind, does not end the run.
 func TestTopicUnknownToOneBroker(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := cluster(t, kfake.NumBrokers(1))
 	topic := name("unknown")
 	create(t, admin(t, c.ListenAddrs()), topic, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -1355,11 +1350,7 @@ func TestDeadLetterCopiedBack(t *testing.T) {
 // Nobody waits for brokers that do not answer longer than he wants to.
 func TestBrokersThatDoNotAnswer(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "replies"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "replies"))
 	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies"})
 	if err != nil {
 		t.Fatal(err)
@@ -1392,11 +1383,7 @@ func TestBrokersThatDoNotAnswer(t *testing.T) {
 // That the brokers do not take note of what is done is told, once, and again when they did in between.
 func TestCommitsThatFailAreTold(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
 	told := make(chan string, 10)
 	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs",
 		Options: []kgo.Opt{kgo.AutoCommitInterval(100 * time.Millisecond)},
@@ -1461,11 +1448,7 @@ func TestCommitsThatFailAreTold(t *testing.T) {
 // done is committed.
 func TestOffsetsComeAgain(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
 	produce := func(body string) {
 		t.Helper()
 		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte(body)}).FirstErr(); err != nil {
@@ -1558,11 +1541,7 @@ func TestAbortedTransaction(t *testing.T) {
 // A dead letter that is on its way when its partition is taken away gets there, and the job does not come again.
 func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "jobs", "jobs.retry", "jobs.dead"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(2, "jobs", "jobs.retry", "jobs.dead"))
 	for i := range int32(2) {
 		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Partition: i, Value: []byte("poison")}).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -1677,11 +1656,7 @@ func TestClosedInARebalance(t *testing.T) {
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
 	var asked, told atomic.Int32
 	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(string, ...any) { told.Add(1) }})
 	if err != nil {
@@ -1725,11 +1700,7 @@ func (b buffered) OnProduceRecordBuffered(*kgo.Record) { b <- struct{}{} }
 // When one job that goes back is given up, so are those that wait for the same partition: they wait here, and the run goes on.
 func TestRetryWhenAnotherIsGivenUp(t *testing.T) {
 	t.Parallel()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
 	for range 2 {
 		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
 			t.Fatal(err)
