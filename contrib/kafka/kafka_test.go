@@ -131,6 +131,21 @@ func createTopic(t *testing.T, c *kgo.Client, rt kmsg.CreateTopicsRequestTopic) 
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
 		t.Fatal(err)
 	}
+	// A broker may say for a moment that there is no such topic.
+	known := kmsg.NewPtrMetadataRequest()
+	known.Topics = []kmsg.MetadataRequestTopic{{Topic: &rt.Topic}}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := known.RequestWith(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
+		if err == nil {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("%s: %v", rt.Topic, err)
+		}
+	}
 }
 
 func name(what string) string { return fmt.Sprintf("%s-%d", what, rand.Uint32()) }
