@@ -164,6 +164,41 @@ func TestEndsInOrder(t *testing.T) {
 	}
 }
 
+// A connection that changed its protocol may end, too: what it carries was paid for as any other answer.
+func TestEndWaitsForUpgrades(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf := upgrade(t, w)
+		defer conn.Close()
+		line, _ := buf.ReadString('\n')
+		_, _ = io.WriteString(conn, "you said "+line)
+	})
+	g := start(t, table(s, ""))
+	conn := dial(t, g.Addr())
+	fmt.Fprint(conn, "GET /realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	r := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.stop() }()
+	eventually(t, "it takes no new connections", func() bool {
+		c, err := dialer.Dial("tcp", g.Addr())
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	fmt.Fprint(conn, "hello\n")
+	if line, err := r.ReadString('\n'); line != "you said hello\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = conn.Close()
+	if err := <-ended; err != nil || strings.Contains(g.logged(), "cut off") {
+		t.Errorf("it ends with %v, and the log says %s", err, g.logged())
+	}
+}
+
 // What does not end in time is cut off.
 func TestEndsInTime(t *testing.T) {
 	checkGoroutines(t)

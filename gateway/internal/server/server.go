@@ -315,7 +315,11 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("gateway ends", "calls", s.proxy.Calls(), "drain_timeout", s.settings.Load().Server.DrainTimeout.String())
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.Load().Server.DrainTimeout)
 	defer cancel()
-	if serr := main.Shutdown(drain); serr != nil {
+	serr := main.Shutdown(drain)
+	if serr == nil {
+		serr = s.callsEnded(drain)
+	}
+	if serr != nil {
 		s.log.Warn("calls were cut off at the end", "calls", s.proxy.Calls(), "error", serr)
 		// Calls end before their connections do, so that they tell their callers, and the end of a connection does not look like that of an answer.
 		cut(proxy.ErrEnds)
@@ -333,6 +337,20 @@ func (s *Server) Run(ctx context.Context) error {
 		err = nil
 	}
 	return err
+}
+
+// callsEnded waits until there are no calls any more: a connection that changed its protocol is not the server's, which knows of it no more.
+func (s *Server) callsEnded(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.proxy.Calls() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // handled waits until calls that were cut off have told what became of them, in the log, in spans and to their guards; not for ever.
