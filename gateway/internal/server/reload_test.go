@@ -529,6 +529,16 @@ func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
 	}
 }
 
+// The log tells of limits that change, and not that a guard has the one that it began with.
+func TestBeginningIsNoChangeOfALimit(t *testing.T) {
+	g := start(t, table(upstreamServer(t, ok), "initial_limit = 8"))
+	read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
+	g.callLines(1)
+	if log := g.logged(); strings.Contains(log, "limit changed") {
+		t.Errorf("the log says %s", log)
+	}
+}
+
 // A file that is empty, because the disk was full when it was written, say, is not taken for one without any upstream: all calls would be
 // refused, for good, as SDKs are told.
 func TestReloadOfNothing(t *testing.T) {

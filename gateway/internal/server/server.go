@@ -57,8 +57,8 @@ type Server struct {
 	demo          *demo // nil with a configuration
 	page          *ui.UI
 	metrics       *metrics.Metrics
-	watching      map[*limiter.Guard]*atomic.Bool // under stats.mu; true while its listener is the one that counts
-	pools         map[*limiter.Pool]*atomic.Bool  // as watching
+	watching      map[*limiter.Guard]func() // under stats.mu; how to have the log told no more
+	pools         map[*limiter.Pool]func()  // as watching
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
@@ -67,7 +67,7 @@ type Server struct {
 
 // New reads the configuration and opens the listeners. Nothing is served before Run.
 func New(opts Options) (*Server, error) {
-	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux(), metrics: metrics.New()}
+	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux(), metrics: metrics.New(), watching: map[*limiter.Guard]func(){}, pools: map[*limiter.Pool]func(){}}
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
