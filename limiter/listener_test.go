@@ -78,3 +78,20 @@ func TestListenersStop(t *testing.T) {
 		t.Errorf("who has stopped was told %d times, who has not %d times, want 1 and 2", first, second)
 	}
 }
+
+// A permit that was never acquired has no key, and says so.
+func TestKeyOfNoPermit(t *testing.T) {
+	for name, ask := range map[string]func(*limiter.KeyPermit){
+		"Secret": func(p *limiter.KeyPermit) { p.Secret() },
+		"Key":    func(p *limiter.KeyPermit) { _ = p.Key() },
+	} {
+		func() {
+			defer func() {
+				if r := fmt.Sprint(recover()); !strings.HasPrefix(r, "limiter: "+name) {
+					t.Errorf("%s of no permit: panic %s, want one of limiter", name, r)
+				}
+			}()
+			ask(new(limiter.KeyPermit))
+		}()
+	}
+}
