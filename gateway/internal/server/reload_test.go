@@ -529,6 +529,30 @@ func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
 	}
 }
 
+// A file whose guards are in force but not its routes, as a key went away in between, is tried again.
+func TestRoutesAreTriedAgain(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	key := write(t, "sk-1")
+	g.write(table(s, "") + fmt.Sprintf("[upstream.b]\nbase_url = %q\n[[upstream.b.key]]\nfile = %q\n", s.URL, key))
+	changes, err := g.limits.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	g.onReload(changes, nil)
+	if log := g.logged(); !strings.Contains(log, "routes not reloaded") {
+		t.Fatalf("the log says %s", log)
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the route is there", func() bool { return g.waitsFor("b") == 0 })
+}
+
 // The log tells of limits that change, and not that a guard has the one that it began with.
 func TestBeginningIsNoChangeOfALimit(t *testing.T) {
 	g := start(t, table(upstreamServer(t, ok), "initial_limit = 8"))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,9 @@ type Server struct {
 	listener      net.Listener
 	adminListener net.Listener
 	parsed        atomic.Pointer[settings.Settings] // the last file that could be read
+
+	reloading sync.Mutex  // held by whoever puts a file in force
+	again     *time.Timer // tries once more to; nil when there is no need. Under reloading
 }
 
 // New reads the configuration and opens the listeners. Nothing is served before Run.
@@ -389,18 +393,43 @@ func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Serve
 	return srv, nil
 }
 
+// useAgain is how long after a file could not be put in force the next try is.
+const useAgain = 2 * time.Second
+
 // onReload puts a file that was read in force.
 func (s *Server) onReload(c config.Changes, err error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	if err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
 		return
 	}
-	runs, set := s.started, s.parsed.Load()
+	s.use(c, s.parsed.Load(), "")
+}
+
+// use puts set in force, whose guards are in force; failed is why that failed before. It needs reloading.
+func (s *Server) use(c config.Changes, set *settings.Settings, failed string) {
+	if s.again != nil {
+		s.again.Stop()
+		s.again = nil
+	}
+	runs := s.started
 	way := s.batchTarget(s.settings.Load())
-	if err := s.proxy.Use(set); err != nil {
-		s.stats.reloadsFailed.Add(1)
-		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
+	if err := s.proxy.Use(set); err != nil { // a key that was there just before, say
+		if err.Error() != failed {
+			s.stats.reloadsFailed.Add(1)
+			s.log.Error("routes not reloaded, the old ones stay until that can be done; guards have changed", "file", s.opts.Config, "error", err)
+		}
+		var again *time.Timer
+		again = time.AfterFunc(useAgain, func() {
+			s.reloading.Lock()
+			defer s.reloading.Unlock()
+			if s.again == again { // and no other file came meanwhile
+				s.use(c, set, err.Error())
+			}
+		})
+		s.again = again
 		return
 	}
 	s.settings.Store(set)
@@ -436,6 +465,12 @@ func (s *Server) warn(set *settings.Settings) {
 
 // close gives up what New opened.
 func (s *Server) close() {
+	s.reloading.Lock()
+	if s.again != nil {
+		s.again.Stop()
+		s.again = nil
+	}
+	s.reloading.Unlock()
 	for _, l := range []net.Listener{s.listener, s.adminListener} {
 		if l != nil {
 			_ = l.Close()
