@@ -63,6 +63,7 @@ type Server struct {
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
+	certificate   *certificate                      // nil without gateway.tls
 	parsed        atomic.Pointer[settings.Settings] // the last file that could be read
 
 	reloading sync.Mutex  // held by whoever puts a file in force
@@ -104,6 +105,11 @@ func (s *Server) open() (err error) {
 	}
 	if s.batches, err = s.newBatches(set); err != nil {
 		return err
+	}
+	if set.TLS.Cert != "" {
+		if s.certificate, err = newCertificate(set.TLS, s.log); err != nil {
+			return err
+		}
 	}
 	if s.listener, err = listen("gateway.listen", set.Listen); err != nil {
 		return err
@@ -257,18 +263,13 @@ func (s *Server) Run(ctx context.Context) error {
 	set := s.settings.Load()
 	calls, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
-	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
-	if err != nil {
-		return err
+	main := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
+	if s.certificate != nil {
+		main.TLSConfig = &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}
 	}
 	servers := map[*http.Server]net.Listener{main: s.listener}
 	if s.adminListener != nil {
-		admin, err := s.httpServer(s.handler(s.admin), set)
-		if err != nil {
-			return err
-		}
-		admin.TLSConfig = nil
-		servers[admin] = s.adminListener
+		servers[s.httpServer(s.handler(s.admin), set)] = s.adminListener
 	}
 	failed := make(chan error, len(servers))
 	for srv, l := range servers {
@@ -308,6 +309,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("gateway started", "listen", s.Addr(), "admin", s.AdminAddr(), "routes", len(set.Routes), "demonstration", s.Demonstration())
 	s.warn(set)
 
+	var err error
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
@@ -370,12 +372,12 @@ func (s *Server) handled() {
 const callsEnd = 2 * time.Second
 
 // httpServer returns a server with the bounds of set.
-func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Server, error) {
+func (s *Server) httpServer(h http.Handler, set *settings.Settings) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{
+	return &http.Server{
 		Handler: h, Protocols: p,
 		ReadHeaderTimeout: set.Server.HeaderTimeout,
 		IdleTimeout:       set.Server.IdleTimeout,
@@ -383,14 +385,6 @@ func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Serve
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: set.Server.IdleTimeout, PingTimeout: 15 * time.Second, WriteByteTimeout: set.Server.WriteTimeout},
 		ErrorLog:          log.New(serverLog{s.log}, "", 0),
 	}
-	if set.TLS.Cert != "" {
-		cert, err := newCertificate(set.TLS, s.log)
-		if err != nil {
-			return nil, err
-		}
-		srv.TLSConfig = &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12}
-	}
-	return srv, nil
 }
 
 // useAgain is how long after a file could not be put in force the next try is.
