@@ -85,6 +85,10 @@ func (s KeySource) Read() (limiter.Secret, error) {
 }
 
 func readKey(path string) (string, error) {
+	// A pipe says nothing the second time, or never ends, and keys are read again.
+	if st, err := os.Stat(path); err == nil && st.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0 {
+		return "", errors.New("it is no file: write the key into one")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

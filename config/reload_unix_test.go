@@ -82,3 +82,24 @@ func TestReloaderOfAPipe(t *testing.T) {
 		t.Errorf("Reload of a pipe: %v", err)
 	}
 }
+
+// Nor does whoever reads a key wait for somebody to write it into a pipe.
+func TestKeyInAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		_, err := KeySource{File: pipe}.Read()
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if err == nil || !strings.Contains(err.Error(), pipe+" cannot be read: it is no file") {
+			t.Errorf("the key in a pipe: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for somebody to write the key")
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -58,6 +59,11 @@ func (e *env) checkCommand() *cli.Command {
 			// The file may be right where its keys are not, as on a machine that checks it before it is rolled out.
 			if err := s.Readable(); err != nil {
 				fmt.Fprintf(e.stderr, "%v\nwithout its keys the gateway would not start here\n", err)
+			}
+			if s.TLS.Cert != "" {
+				if _, err := tls.LoadX509KeyPair(s.TLS.Cert, s.TLS.Key); err != nil {
+					fmt.Fprintf(e.stderr, "gateway.tls: %v\nwithout its certificate the gateway would not start here\n", err)
+				}
 			}
 			_, err = io.WriteString(e.stdout, out.String())
 			return err

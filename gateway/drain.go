@@ -230,11 +230,11 @@ func drainUpstream(c *cli.Context) (*target, error) {
 		h.BaseURL = c.String("base-url")
 		guard.Name = "drain"
 		if name := c.String("key-env"); name != "" {
-			key := strings.TrimSpace(os.Getenv(name))
-			if key == "" {
-				return nil, fmt.Errorf("the environment variable %s of --key-env is empty", name)
+			key, err := config.KeySource{Env: name}.Read()
+			if err != nil {
+				return nil, fmt.Errorf("--key-env: %w", err)
 			}
-			h.Header.Set("Authorization", "Bearer "+key)
+			h.Header.Set("Authorization", "Bearer "+key.Reveal())
 		}
 	default:
 		return nil, errors.New("say where requests go: --config limits.toml, or --base-url https://api.openai.com/v1")

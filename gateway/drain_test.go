@@ -138,6 +138,7 @@ func TestDrainMisuse(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("FLYBALL_QUOTED", `"topsecret"`)
 	for _, test := range []struct {
 		args []string
 		want string
@@ -150,6 +151,7 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{in, "--out", in, "--base-url", "http://127.0.0.1:1"}, "not a result"},
 		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--price", "x"}, "--price"},
 		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--key-env", "FLYBALL_NO_SUCH"}, "FLYBALL_NO_SUCH"},
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--key-env", "FLYBALL_QUOTED"}, "FLYBALL_QUOTED has quotes around the key"},
 		{[]string{"--from", "redis://x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "amqp://"},
 		{[]string{"--from", "kafka://127.0.0.1:1/t?grup=x", "--out", out, "--base-url", "http://127.0.0.1:1"}, "grup"},
 		{[]string{"--from", "kafka://u:topsecret@127.0.0.1:1/t", "--out", out, "--base-url", "http://127.0.0.1:1"}, "SASL"},

@@ -157,6 +157,9 @@ func TestCheckNamesTheScheme(t *testing.T) {
 			t.Errorf("check says %q, and callers are to use TLS", line)
 		}
 	}
+	if !strings.Contains(stderr.String(), "gateway.tls: open /c") {
+		t.Errorf("check does not say that there is no certificate: %q", stderr.String())
+	}
 }
 
 // A file may be right where its keys are not: check says so, and which.

@@ -92,7 +92,7 @@ type shell struct {
 	timerSet  bool
 	events    []Decision // not yet told to listeners
 	telling   bool       // a goroutine is telling them
-	listeners []func(Decision)
+	listeners listeners[Decision]
 	onRoom    func() // when set, is told of room that ShareBudget or Resume made: callers of a pool wait elsewhere
 	budget    retryBudget
 	leaks     leaks

@@ -149,7 +149,7 @@ type Pool struct {
 	counts    PoolCounts
 	events    []KeyEvent
 	telling   bool
-	listeners []func(KeyEvent)
+	listeners listeners[KeyEvent]
 }
 
 // poolSettings are what Reload replaces.

@@ -30,11 +30,21 @@ func callOf(r *Request) poolCall {
 	return poolCall{tenant: r.Tenant, said: max(0, r.Tokens), priority: r.Priority, class: r.Class}
 }
 
-// Secret returns the key to send the call with.
-func (kp *KeyPermit) Secret() Secret { return kp.key.secret }
+// Secret returns the key to send the call with. It panics when the permit was never acquired.
+func (kp *KeyPermit) Secret() Secret {
+	if kp.key == nil {
+		panic("limiter: Secret of a permit that was never acquired")
+	}
+	return kp.key.secret
+}
 
-// Key returns the fingerprint of the key.
-func (kp *KeyPermit) Key() string { return kp.key.secret.Fingerprint() }
+// Key returns the fingerprint of the key. It panics when the permit was never acquired.
+func (kp *KeyPermit) Key() string {
+	if kp.key == nil {
+		panic("limiter: Key of a permit that was never acquired")
+	}
+	return kp.key.secret.Fingerprint()
+}
 
 // Probe reports whether the key is out, and this call is to show whether it works again.
 func (kp *KeyPermit) Probe() bool { return kp.call.probe != 0 }

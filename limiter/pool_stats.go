@@ -159,14 +159,19 @@ func (p *Pool) refused(reason Reason, out bool) {
 
 // OnKey has f called when a key goes out of service and when it comes back, in their order, one at a time and after
 // the pool's lock was released. f must be quick, must not wait for a permit of the pool, and must not panic: a panic surfaces in a caller of
-// the pool. OnKey panics when f is nil.
-func (p *Pool) OnKey(f func(KeyEvent)) {
+// the pool. OnKey panics when f is nil. What it returns is for f what that of Guard.OnDecision is.
+func (p *Pool) OnKey(f func(KeyEvent)) (stop func()) {
 	if f == nil {
 		panic("limiter: OnKey with a nil function")
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.listeners = append(p.listeners[:len(p.listeners):len(p.listeners)], f)
+	p.listeners = p.listeners.with(&f)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.listeners = p.listeners.without(&f)
+	}
 }
 
 // note keeps an event for the listeners. It needs the lock.
@@ -192,12 +197,10 @@ func (p *Pool) unlock() {
 	}
 }
 
-func (p *Pool) tellUnlocked(events []KeyEvent, listeners []func(KeyEvent)) {
+func (p *Pool) tellUnlocked(events []KeyEvent, to listeners[KeyEvent]) {
 	p.mu.Unlock()
 	defer p.mu.Lock() // also when a listener panics
 	for _, e := range events {
-		for _, f := range listeners {
-			f(e)
-		}
+		to.tell(e)
 	}
 }

@@ -64,7 +64,9 @@ type Decision struct {
 // OnDecision has f called with each change of what the guard allows, in their order, one at a time and after
 // the guard's lock was released, by whichever goroutine caused the change. f must be quick, must
 // not wait for a permit of the guard, and must not panic: a panic surfaces in a caller of the guard. OnDecision panics when f is nil.
-func (g *Guard) OnDecision(f func(Decision)) {
+//
+// What it returns has f called no more, but for a change that is being told. It may be called by any goroutine, also by f, and more than once.
+func (g *Guard) OnDecision(f func(Decision)) (stop func()) {
 	if f == nil {
 		panic("limiter: OnDecision with a nil function")
 	}
@@ -77,7 +79,32 @@ func (g *Guard) OnDecision(f func(Decision)) {
 		g.set.Store(&own)
 	}
 	s := g.open()
-	s.listeners = append(s.listeners[:len(s.listeners):len(s.listeners)], f)
+	s.listeners = s.listeners.with(&f)
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		s.listeners = s.listeners.without(&f)
+	}
+}
+
+// listeners are functions that are told of events. A list does not change once it was made, so that it may be called without a lock.
+type listeners[E any] []*func(E)
+
+func (l listeners[E]) with(f *func(E)) listeners[E] { return append(l[:len(l):len(l)], f) }
+
+func (l listeners[E]) without(f *func(E)) (left listeners[E]) {
+	for _, other := range l {
+		if other != f {
+			left = append(left, other)
+		}
+	}
+	return left
+}
+
+func (l listeners[E]) tell(e E) {
+	for _, f := range l {
+		(*f)(e)
+	}
 }
 
 // note keeps a decision for the listeners. The core calls it with the lock held.
@@ -148,12 +175,10 @@ func (g *Guard) giveUp(w *waiter) {
 	g.serve(now, nil)
 }
 
-func (g *Guard) tellUnlocked(events []Decision, listeners []func(Decision)) {
+func (g *Guard) tellUnlocked(events []Decision, to listeners[Decision]) {
 	g.mu.Unlock()
 	defer g.mu.Lock() // also when a listener panics
 	for _, e := range events {
-		for _, f := range listeners {
-			f(e)
-		}
+		to.tell(e)
 	}
 }

@@ -73,6 +73,7 @@ func (d *decoder) structTable(n *node, name string, v reflect.Value, s *structTy
 func (d *decoder) decode(n *node, name string, v reflect.Value, r rule) {
 	if n.kind == broken {
 		d.failed++
+		d.unhint(name, v.Type(), r)
 		return
 	}
 	before := d.failed
@@ -278,6 +279,24 @@ func (d *decoder) float(n *node, name string, v reflect.Value, r rule) {
 		d.add(n.off, name, Error{Problem: "is " + n.found(), Allowed: r.bounds()})
 	default:
 		v.SetFloat(x)
+	}
+}
+
+// unhint takes back the hint to write a word in quotes, or as true or false, where neither would do, and says what would.
+func (d *decoder) unhint(name string, t reflect.Type, r rule) {
+	switch t = deref(t); {
+	case t == durationType, isText(t):
+		return
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.String, reflect.Struct, reflect.Map, reflect.Slice:
+		return
+	}
+	for _, e := range d.errs {
+		if e.Key == name && strings.HasPrefix(e.Suggestion, "write "+last(name)+" = ") {
+			e.Problem, _ = strings.CutSuffix(e.Problem, " without quotes")
+			e.Allowed, e.Suggestion = r.allowed(t), ""
+		}
 	}
 }
 

@@ -229,6 +229,9 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 		t.end()
 		return nil, t, err
 	}
+	if resp.StatusCode < 300 {
+		to.classes.serves(model)
+	}
 	return resp, t, nil
 }
 

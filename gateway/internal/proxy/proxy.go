@@ -457,14 +457,14 @@ func foreign(h http.Header) bool {
 	return strings.HasPrefix(u.Scheme, "http") && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
-// clean reports whether a path leads nowhere else than it says. Some servers take a backslash for a slash.
+// clean reports whether a path leads nowhere else than it says. Some servers take a backslash for a slash, and leave out what is behind a semicolon.
 func clean(path string) bool {
 	if !strings.Contains(path, "..") && !strings.Contains(path, "/.") {
 		return true
 	}
 	path = strings.ReplaceAll(path, `\`, "/")
 	for part := range strings.SplitSeq(path, "/") {
-		if part == "." || part == ".." {
+		if part, _, _ = strings.Cut(part, ";"); part == "." || part == ".." {
 			return false
 		}
 	}

@@ -1,10 +1,16 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -65,6 +71,61 @@ func TestClassesStay(t *testing.T) {
 	}
 	if b := class("b", "other"); b != 1 {
 		t.Errorf("the first model of another upstream has the class %d, want 1", b)
+	}
+}
+
+// Names of models that the upstream does not have use up no classes: a model that it has gets one of its own, however many others were asked for.
+func TestClassesOfFalseNames(t *testing.T) {
+	has := map[string]bool{}
+	var class uint8
+	to := target{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, classes: &classes{}, sender: sender(func(req *http.Request) (*http.Response, error) {
+		class = turnOf(req.Context()).request.Class
+		status := http.StatusNotFound
+		if has[req.Header.Get("Model")] {
+			status = http.StatusOK
+		}
+		return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+	})}}
+	classOf := func(model string) uint8 {
+		j := &job{
+			t: &table{}, r: &http.Request{Method: "POST", Header: http.Header{"Model": {model}}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{to}}, began: time.Now(), until: time.Now().Add(time.Hour),
+		}
+		j.facts.Model = model
+		_, turn, err := j.targets(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn.end()
+		return class
+	}
+	for i := range 20 {
+		classOf(fmt.Sprint("false", i))
+	}
+	if c := classOf(strings.Repeat("long", 1000)); c != lastClass {
+		t.Errorf("a name that is too long has the class %d, want %d", c, lastClass)
+	}
+	classOf("") // of none
+	seen := map[uint8]string{}
+	for i := range lastClass - 1 {
+		model := fmt.Sprint("model", i)
+		has[model] = true
+		for range 2 {
+			for i := range 20 {
+				classOf(fmt.Sprint("false", i))
+			}
+			class := classOf(model)
+			if other := seen[class]; class == 0 || class == lastClass || other != "" && other != model {
+				t.Errorf("%s has the class %d, which is that of %q", model, class, other)
+			}
+			seen[class] = model
+		}
+	}
+	if len(seen) != lastClass-1 {
+		t.Errorf("the classes are %v, want %d", seen, lastClass-1)
+	}
+	if c := classOf("more"); c != lastClass {
+		t.Errorf("a model for which there is no class has %d, want %d", c, lastClass)
 	}
 }
 

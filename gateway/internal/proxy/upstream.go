@@ -158,40 +158,83 @@ func (u *upstream) ownQuery(query string) string {
 }
 
 // classes gives each model a class of its own, as long as there are some: calls of one class are compared in what they cost and how
-// long they take.
+// long they take. Callers may send any name, so one that the upstream has never served gives its class up to the next.
 type classes struct {
-	mu    sync.RWMutex
-	known map[string]uint8
+	mu     sync.RWMutex
+	known  map[string]class
+	served int // how many of them were
+}
+
+type class struct {
+	n      uint8
+	served bool
 }
 
 // lastClass is for all models that have none of their own.
 const lastClass = 7
 
+// of returns the class of a model.
 func (c *classes) of(model string) uint8 {
-	if model == "" {
+	switch {
+	case model == "":
 		return 0
+	case len(model) > longestModel:
+		return lastClass // no name is so long, and those that are known stay
 	}
 	c.mu.RLock()
-	n, ok := c.known[model]
-	full := len(c.known) >= lastClass-1
+	k, ok := c.known[model]
+	full := c.served >= lastClass-1
 	c.mu.RUnlock()
 	if ok {
-		return n
+		return k.n
 	}
 	if full {
 		return lastClass
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n, ok := c.known[model]; ok {
-		return n
+	return c.add(model).n
+}
+
+// serves says that the upstream has served a model.
+func (c *classes) serves(model string) {
+	if n := c.of(model); n == 0 || n == lastClass {
+		return
 	}
-	if len(c.known) >= lastClass-1 {
-		return lastClass
+	c.mu.RLock()
+	known := c.known[model].served
+	c.mu.RUnlock()
+	if known {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.add(model); !k.served && k.n != lastClass {
+		c.known[model] = class{k.n, true}
+		c.served++
+	}
+}
+
+// add returns the class of a model, a new one when it has none. It needs the lock.
+func (c *classes) add(model string) class {
+	if k, ok := c.known[model]; ok {
+		return k
 	}
 	if c.known == nil {
-		c.known = map[string]uint8{}
+		c.known = map[string]class{}
 	}
-	c.known[model] = uint8(len(c.known)) + 1
-	return c.known[model]
+	k := class{n: uint8(len(c.known)) + 1}
+	if k.n == lastClass {
+		for other, o := range c.known {
+			if !o.served {
+				k.n = o.n
+				delete(c.known, other)
+				break
+			}
+		}
+	}
+	if k.n != lastClass {
+		c.known[model] = k
+	}
+	return k
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 	"github.com/flyball-go/flyball/gateway/internal/ui"
 	"github.com/flyball-go/flyball/limiter"
@@ -62,71 +63,68 @@ func (s *stats) count(r *proxy.Record) {
 func (s *Server) watch() error {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	now, pools := map[*limiter.Guard]*atomic.Bool{}, map[*limiter.Pool]*atomic.Bool{}
+	now, pools := map[*limiter.Guard]bool{}, map[*limiter.Pool]bool{}
 	views := s.proxy.Upstreams()
 	for _, v := range views {
-		if p := v.Pool; p != nil {
-			if pools[p] = s.pools[p]; pools[p] == nil {
-				pools[p] = new(atomic.Bool)
-			}
+		if v.Pool != nil {
+			pools[v.Pool] = true
 		}
 		for _, g := range v.Guards {
-			if now[g] = s.watching[g]; now[g] == nil {
-				now[g] = new(atomic.Bool)
-			}
+			now[g] = true
 		}
 	}
 	// A key that stays has a new guard of the same name in a new pool, so the old ones go first.
-	for g, live := range s.watching {
-		if now[g] == nil {
+	for g, stop := range s.watching {
+		if !now[g] {
 			s.metrics.Unregister(g)
-			live.Store(false)
+			stop()
+			delete(s.watching, g)
 		}
 	}
-	for p, live := range s.pools {
-		if pools[p] == nil {
+	for p, stop := range s.pools {
+		if !pools[p] {
 			s.metrics.UnregisterPool(p)
-			live.Store(false)
+			stop()
+			delete(s.pools, p)
 		}
 	}
-	for p, live := range pools {
-		if live.Load() {
-			continue
-		}
-		if err := s.metrics.RegisterPool(p); err != nil {
-			return err
-		}
-		live.Store(true)
-		p.OnKey(s.logKeys(p, live))
-	}
-	s.pools = pools
+	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] })
 	for _, v := range views {
+		if p := v.Pool; p != nil && s.pools[p] == nil {
+			if err := s.metrics.RegisterPool(p); err != nil {
+				return err
+			}
+			s.pools[p] = p.OnKey(s.logKeys(p))
+		}
 		for _, g := range v.Guards {
-			live := now[g]
-			if live.Load() {
+			if s.watching[g] != nil {
 				continue
 			}
 			if err := s.metrics.Register(g); err != nil {
 				return err
 			}
 			s.page.Watch(g)
-			live.Store(true)
-			log := limiter.LogDecisions(s.log, g.Name(), 10)
-			g.OnDecision(func(d limiter.Decision) {
-				if live.Load() { // a guard that comes back gets another listener, and this one stays
-					log(d)
-				}
-			})
+			s.watching[g] = g.OnDecision(s.logDecisions(g))
 		}
 	}
-	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] != nil })
-	s.watching = now
 	return nil
+}
+
+// logDecisions returns a listener that says why a guard's limit changed. That its first calls are accepted, with the limit that it began with, is no change
+// for who reads the log.
+func (s *Server) logDecisions(g *limiter.Guard) func(limiter.Decision) {
+	log, limit := limiter.LogDecisions(s.log, g.Name(), 10), g.Stats().Limit
+	return func(d limiter.Decision) { // one at a time
+		begins := d.Cause == adaptive.CauseStart && d.Limit == limit
+		if limit = d.Limit; !begins {
+			log(d)
+		}
+	}
 }
 
 // logKeys returns a listener that says when one of an upstream's keys goes out and when it comes back. Calls go on with the other keys, so nothing
 // else in the log would tell, until the last one is out.
-func (s *Server) logKeys(p *limiter.Pool, live *atomic.Bool) func(limiter.KeyEvent) {
+func (s *Server) logKeys(p *limiter.Pool) func(limiter.KeyEvent) {
 	upstream, keys, out := p.Name(), p.Len(), map[string]bool{}
 	for _, k := range p.Stats().Keys { // a pool that comes back may have some
 		if k.Out != limiter.KeyFine {
@@ -134,9 +132,6 @@ func (s *Server) logKeys(p *limiter.Pool, live *atomic.Bool) func(limiter.KeyEve
 		}
 	}
 	return func(e limiter.KeyEvent) { // one at a time
-		if !live.Load() {
-			return // its last calls end, and others have other keys; or it comes back, and has another listener
-		}
 		if e.Fault == limiter.KeyFine {
 			delete(out, e.Key)
 			s.log.Info("a key is back in service", "upstream", upstream, "key", e.Key, "in_service", keys-len(out), "keys", keys)

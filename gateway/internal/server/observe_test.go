@@ -246,10 +246,7 @@ func (*noFiles) Close() error { return nil }
 // That no more connections can be taken is in the log, whatever its level; what strangers send is not.
 func TestNoMoreConnectionsIsLogged(t *testing.T) {
 	g := start(t, "")
-	srv, err := g.httpServer(http.NotFoundHandler(), g.settings.Load())
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := g.httpServer(http.NotFoundHandler(), g.settings.Load())
 	_ = srv.Serve(&noFiles{left: 2})
 	srv.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
 	srv.ErrorLog.Print(`http: TLS handshake error from 192.0.2.1:1: tls: client requested unsupported application protocols (["Accept error"])`)

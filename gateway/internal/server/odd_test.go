@@ -70,6 +70,8 @@ func TestRequestsThatAreNotHandedOn(t *testing.T) {
 		"TRACE /up/models HTTP/1.1":                 "HTTP/1.1 400 ",
 		`GET /up/models/%5C..%5Cadmin HTTP/1.1`:     "HTTP/1.1 400 ",
 		`GET /up/models\..\admin HTTP/1.1`:          "HTTP/1.1 400 ",
+		`GET /up/models/..;x=1/admin HTTP/1.1`:      "HTTP/1.1 400 ",
+		`GET /up/models;v=..;/a HTTP/1.1`:           "HTTP/1.1 200 ",
 		`GET /up/models/a%5Cb..c HTTP/1.1`:          "HTTP/1.1 200 ",
 		`OPTIONS /up/models HTTP/1.1`:               "HTTP/1.1 200 ",
 		`GET /up/models..?a=/../b%5C..%5C HTTP/1.1`: "HTTP/1.1 200 ",

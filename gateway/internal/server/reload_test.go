@@ -164,6 +164,41 @@ func TestEndsInOrder(t *testing.T) {
 	}
 }
 
+// A connection that changed its protocol may end, too: what it carries was paid for as any other answer.
+func TestEndWaitsForUpgrades(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf := upgrade(t, w)
+		defer conn.Close()
+		line, _ := buf.ReadString('\n')
+		_, _ = io.WriteString(conn, "you said "+line)
+	})
+	g := start(t, table(s, ""))
+	conn := dial(t, g.Addr())
+	fmt.Fprint(conn, "GET /realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	r := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.stop() }()
+	eventually(t, "it takes no new connections", func() bool {
+		c, err := dialer.Dial("tcp", g.Addr())
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	fmt.Fprint(conn, "hello\n")
+	if line, err := r.ReadString('\n'); line != "you said hello\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = conn.Close()
+	if err := <-ended; err != nil || strings.Contains(g.logged(), "cut off") {
+		t.Errorf("it ends with %v, and the log says %s", err, g.logged())
+	}
+}
+
 // What does not end in time is cut off.
 func TestEndsInTime(t *testing.T) {
 	checkGoroutines(t)
@@ -491,6 +526,40 @@ func TestUpstreamThatComesBackIsWatchedOnce(t *testing.T) {
 	last := log[strings.LastIndex(log, "b: added"):]
 	if n := strings.Count(last, `"msg":"limit changed","guard":"b"`); n != 1 {
 		t.Errorf("the log tells %d times that the limit changed, want once:\n%s", n, last)
+	}
+}
+
+// A file whose guards are in force but not its routes, as a key went away in between, is tried again.
+func TestRoutesAreTriedAgain(t *testing.T) {
+	checkGoroutines(t)
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	key := write(t, "sk-1")
+	g.write(table(s, "") + fmt.Sprintf("[upstream.b]\nbase_url = %q\n[[upstream.b.key]]\nfile = %q\n", s.URL, key))
+	changes, err := g.limits.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	g.onReload(changes, nil)
+	if log := g.logged(); !strings.Contains(log, "routes not reloaded") {
+		t.Fatalf("the log says %s", log)
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the route is there", func() bool { return g.waitsFor("b") == 0 })
+}
+
+// The log tells of limits that change, and not that a guard has the one that it began with.
+func TestBeginningIsNoChangeOfALimit(t *testing.T) {
+	g := start(t, table(upstreamServer(t, ok), "initial_limit = 8"))
+	read(t, post(t, client(t), g.url+"/up/chat/completions", chat))
+	g.callLines(1)
+	if log := g.logged(); strings.Contains(log, "limit changed") {
+		t.Errorf("the log says %s", log)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,17 +58,21 @@ type Server struct {
 	demo          *demo // nil with a configuration
 	page          *ui.UI
 	metrics       *metrics.Metrics
-	watching      map[*limiter.Guard]*atomic.Bool // under stats.mu; true while its listener is the one that counts
-	pools         map[*limiter.Pool]*atomic.Bool  // as watching
+	watching      map[*limiter.Guard]func() // under stats.mu; how to have the log told no more
+	pools         map[*limiter.Pool]func()  // as watching
 	tenants       tenants
 	listener      net.Listener
 	adminListener net.Listener
+	certificate   *certificate                      // nil without gateway.tls
 	parsed        atomic.Pointer[settings.Settings] // the last file that could be read
+
+	reloading sync.Mutex  // held by whoever puts a file in force
+	again     *time.Timer // tries once more to; nil when there is no need. Under reloading
 }
 
 // New reads the configuration and opens the listeners. Nothing is served before Run.
 func New(opts Options) (*Server, error) {
-	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux(), metrics: metrics.New()}
+	s := &Server{opts: opts, mux: http.NewServeMux(), admin: http.NewServeMux(), metrics: metrics.New(), watching: map[*limiter.Guard]func(){}, pools: map[*limiter.Pool]func(){}}
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -100,6 +105,11 @@ func (s *Server) open() (err error) {
 	}
 	if s.batches, err = s.newBatches(set); err != nil {
 		return err
+	}
+	if set.TLS.Cert != "" {
+		if s.certificate, err = newCertificate(set.TLS, s.log); err != nil {
+			return err
+		}
 	}
 	if s.listener, err = listen("gateway.listen", set.Listen); err != nil {
 		return err
@@ -253,18 +263,13 @@ func (s *Server) Run(ctx context.Context) error {
 	set := s.settings.Load()
 	calls, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
-	main, err := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
-	if err != nil {
-		return err
+	main := s.httpServer(s.handler(http.HandlerFunc(s.dispatch)), set)
+	if s.certificate != nil {
+		main.TLSConfig = &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}
 	}
 	servers := map[*http.Server]net.Listener{main: s.listener}
 	if s.adminListener != nil {
-		admin, err := s.httpServer(s.handler(s.admin), set)
-		if err != nil {
-			return err
-		}
-		admin.TLSConfig = nil
-		servers[admin] = s.adminListener
+		servers[s.httpServer(s.handler(s.admin), set)] = s.adminListener
 	}
 	failed := make(chan error, len(servers))
 	for srv, l := range servers {
@@ -304,6 +309,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("gateway started", "listen", s.Addr(), "admin", s.AdminAddr(), "routes", len(set.Routes), "demonstration", s.Demonstration())
 	s.warn(set)
 
+	var err error
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
@@ -315,7 +321,11 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("gateway ends", "calls", s.proxy.Calls(), "drain_timeout", s.settings.Load().Server.DrainTimeout.String())
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.Load().Server.DrainTimeout)
 	defer cancel()
-	if serr := main.Shutdown(drain); serr != nil {
+	serr := main.Shutdown(drain)
+	if serr == nil {
+		serr = s.callsEnded(drain)
+	}
+	if serr != nil {
 		s.log.Warn("calls were cut off at the end", "calls", s.proxy.Calls(), "error", serr)
 		// Calls end before their connections do, so that they tell their callers, and the end of a connection does not look like that of an answer.
 		cut(proxy.ErrEnds)
@@ -335,6 +345,20 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// callsEnded waits until there are no calls any more: a connection that changed its protocol is not the server's, which knows of it no more.
+func (s *Server) callsEnded(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.proxy.Calls() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // handled waits until calls that were cut off have told what became of them, in the log, in spans and to their guards; not for ever.
 func (s *Server) handled() {
 	tick := time.NewTicker(time.Millisecond)
@@ -348,12 +372,12 @@ func (s *Server) handled() {
 const callsEnd = 2 * time.Second
 
 // httpServer returns a server with the bounds of set.
-func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Server, error) {
+func (s *Server) httpServer(h http.Handler, set *settings.Settings) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{
+	return &http.Server{
 		Handler: h, Protocols: p,
 		ReadHeaderTimeout: set.Server.HeaderTimeout,
 		IdleTimeout:       set.Server.IdleTimeout,
@@ -361,28 +385,45 @@ func (s *Server) httpServer(h http.Handler, set *settings.Settings) (*http.Serve
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000, SendPingTimeout: set.Server.IdleTimeout, PingTimeout: 15 * time.Second, WriteByteTimeout: set.Server.WriteTimeout},
 		ErrorLog:          log.New(serverLog{s.log}, "", 0),
 	}
-	if set.TLS.Cert != "" {
-		cert, err := newCertificate(set.TLS, s.log)
-		if err != nil {
-			return nil, err
-		}
-		srv.TLSConfig = &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12}
-	}
-	return srv, nil
 }
+
+// useAgain is how long after a file could not be put in force the next try is.
+const useAgain = 2 * time.Second
 
 // onReload puts a file that was read in force.
 func (s *Server) onReload(c config.Changes, err error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	if err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
 		return
 	}
-	runs, set := s.started, s.parsed.Load()
+	s.use(c, s.parsed.Load(), "")
+}
+
+// use puts set in force, whose guards are in force; failed is why that failed before. It needs reloading.
+func (s *Server) use(c config.Changes, set *settings.Settings, failed string) {
+	if s.again != nil {
+		s.again.Stop()
+		s.again = nil
+	}
+	runs := s.started
 	way := s.batchTarget(s.settings.Load())
-	if err := s.proxy.Use(set); err != nil {
-		s.stats.reloadsFailed.Add(1)
-		s.log.Error("routes not reloaded, the old ones stay; guards have changed", "file", s.opts.Config, "error", err)
+	if err := s.proxy.Use(set); err != nil { // a key that was there just before, say
+		if err.Error() != failed {
+			s.stats.reloadsFailed.Add(1)
+			s.log.Error("routes not reloaded, the old ones stay until that can be done; guards have changed", "file", s.opts.Config, "error", err)
+		}
+		var again *time.Timer
+		again = time.AfterFunc(useAgain, func() {
+			s.reloading.Lock()
+			defer s.reloading.Unlock()
+			if s.again == again { // and no other file came meanwhile
+				s.use(c, set, err.Error())
+			}
+		})
+		s.again = again
 		return
 	}
 	s.settings.Store(set)
@@ -418,6 +459,12 @@ func (s *Server) warn(set *settings.Settings) {
 
 // close gives up what New opened.
 func (s *Server) close() {
+	s.reloading.Lock()
+	if s.again != nil {
+		s.again.Stop()
+		s.again = nil
+	}
+	s.reloading.Unlock()
 	for _, l := range []net.Listener{s.listener, s.adminListener} {
 		if l != nil {
 			_ = l.Close()

@@ -35,10 +35,14 @@ func newCertificate(files settings.TLS, log *slog.Logger) (*certificate, error) 
 
 func (c *certificate) load() error {
 	pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
-	if err == nil {
-		c.shown.Store(&pair)
+	if err != nil {
+		return err
 	}
-	return err
+	c.shown.Store(&pair)
+	if end := pair.Leaf.NotAfter; time.Now().After(end) { // callers turn away, of which nobody here would hear
+		c.log.Error("the certificate has expired: renew it in its files", "file", c.files.Cert, "expired", end.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // get is for tls.Config.

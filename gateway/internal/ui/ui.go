@@ -141,7 +141,7 @@ type watched struct {
 	before limiter.Counts
 	at     time.Time
 	past   []sample
-	gone   bool // under UI.mu: it is not watched any more, and its listener, which stays with the guard, has nothing to tell
+	stop   func() // ends what the guard tells
 }
 
 type sample struct {
@@ -158,19 +158,16 @@ func New(state func() State) *UI {
 // Watch adds a guard. A guard that was added before is not added again.
 func (u *UI) Watch(g *limiter.Guard) {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	for _, w := range u.guards {
 		if w.guard == g {
-			u.mu.Unlock()
 			return
 		}
 	}
 	s := g.Stats()
-	w := &watched{guard: g, before: s.Counts, at: time.Now()}
-	u.guards = append(u.guards, w)
-	u.mu.Unlock()
 	last := limiter.Decision{}
 	last.Limit = s.Limit
-	g.OnDecision(func(d limiter.Decision) { // one at a time
+	stop := g.OnDecision(func(d limiter.Decision) { // one at a time
 		// A pace moves with each breath of the law; what people look for is a limit that changed, or a new reason.
 		before := last
 		last = d
@@ -179,15 +176,13 @@ func (u *UI) Watch(g *limiter.Guard) {
 		}
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		if w.gone {
-			return
-		}
 		u.decided++
 		u.decisions = append(u.decisions, decision{time.Now().UnixMilli(), g.Name(), d.Limit, d.Cause.String(), d.Limit < before.Limit || d.Pace > 0 && d.Pace < before.Pace})
 		if over := len(u.decisions) - keptDecisions; over > 0 {
 			u.decisions = append(u.decisions[:0], u.decisions[over:]...)
 		}
 	})
+	u.guards = append(u.guards, &watched{guard: g, before: s.Counts, at: time.Now(), stop: stop})
 }
 
 // Unwatch drops guards for which keep says false.
@@ -199,7 +194,7 @@ func (u *UI) Unwatch(keep func(*limiter.Guard) bool) {
 		if keep(w.guard) {
 			kept = append(kept, w)
 		} else {
-			w.gone = true
+			w.stop()
 		}
 	}
 	clear(u.guards[len(kept):])
