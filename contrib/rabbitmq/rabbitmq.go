@@ -180,6 +180,7 @@ type Source struct {
 	mu      sync.Mutex
 	link    *link // nil while there is no connection
 	paused  bool  // nothing is consumed
+	kept    *link // has deliveries that were released and are still out; see Release
 	closed  bool
 	came    []arrived // not yet fetched; all of link
 	arrival chan struct{}
@@ -547,12 +548,12 @@ func (s *Source) wake() {
 func (s *Source) live(ctx context.Context) (*link, error) {
 	for wait := reconnectFirst; ; wait = min(2*wait, reconnectMost) {
 		s.mu.Lock()
-		l, closed := s.link, s.closed
+		l, kept, closed := s.link, s.kept, s.closed
 		s.mu.Unlock()
 		if closed {
 			return nil, errors.New("rabbitmq: the source is closed")
 		}
-		if l != nil && !l.dead() {
+		if l != nil && !l.dead() && l != kept {
 			return l, nil
 		}
 		if l != nil {
@@ -764,10 +765,20 @@ func (s *Source) ack(h *handle) error {
 
 // Release implements drain.Source: the broker has the message back, where it was, and counts a delivery. One that was counted before goes to
 // the end of the queue as a copy, which carries on what was counted: a consumer that is started again and again, with a key that the upstream
-// does not accept for instance, would else make poison of jobs that it never sent. Where KeyHeader is set, order comes first.
+// does not accept for instance, would else make poison of jobs that it never sent. Where KeyHeader is set, order comes first: a quorum queue hands
+// out what it has back in the order in which it came back, so all goes back together, when the connection ends.
 func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 	h := d.Handle.(*handle)
-	if d.Attempts > d.Retries && s.cfg.KeyHeader == "" {
+	if s.cfg.KeyHeader != "" {
+		s.mu.Lock()
+		s.kept = h.link
+		s.mu.Unlock()
+		if h.link.dead() {
+			return h.lost(amqp.ErrClosed)
+		}
+		return nil
+	}
+	if d.Attempts > d.Retries {
 		ctx, cancel := context.WithTimeout(ctx, confirmTime) // nobody waits at the end for a broker that takes no messages
 		defer cancel()
 		err := s.move(ctx, h, s.cfg.Queue, func(p *amqp.Publishing) { counted(p, d.Attempts+1, d.Retries+1) })
@@ -948,7 +959,8 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 }
 
 // Pause implements drain.Pauser. For a pause that is longer than a delivery may be held, nothing more is consumed, and what came
-// and was not fetched goes to the queues with a time to live.
+// and was not fetched goes to the queues with a time to live. Where KeyHeader is set, the connection ends instead: what waits there would come
+// again behind those that it was before.
 func (s *Source) Pause(until time.Time) {
 	left := time.Until(until)
 	if left <= s.hold() {
@@ -968,7 +980,10 @@ func (s *Source) Pause(until time.Time) {
 	done := l.conn.hurry(confirmTime)
 	came, err := s.rest(l, tag)
 	done()
-	if err != nil {
+	if err == nil && s.cfg.KeyHeader != "" {
+		_ = l.conn.Close() // all goes back in its order, what was fetched, too
+	}
+	if err != nil || s.cfg.KeyHeader != "" {
 		return // the connection is lost, and is made again without a consumer
 	}
 	s.handBack(context.Background(), l, came, left, "before a pause") // what is left stays out, and comes again with the next connection
@@ -1071,7 +1086,7 @@ func (s *Source) release(l *link, tag string) {
 	}
 	var all sync.WaitGroup
 	for i := range came {
-		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries {
+		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries && s.cfg.KeyHeader == "" {
 			all.Go(func() { _ = s.Release(context.Background(), d) }) // it stays out, if anything, and comes again
 		}
 	}
