@@ -340,13 +340,32 @@ func (c *Config) deadQueue() string { return c.Queue + ".dead" }
 // dialTime is how long connecting may take, and the handshake after it.
 const dialTime = 10 * time.Second
 
+// heartbeat is how often each side says that it is there, at least; the URL may say more often (see unsureTime).
+const heartbeat = 10 * time.Second
+
+// beating returns a broker's URL without a heartbeat that is longer, or off: a connection whose other end is gone without a word would be waited
+// for, for minutes or for good.
+func beating(broker string) string {
+	u, err := url.Parse(broker)
+	if err != nil {
+		return broker // and is refused
+	}
+	q := u.Query()
+	if n, err := strconv.Atoi(q.Get("heartbeat")); err == nil && (n <= 0 || time.Duration(n)*time.Second > heartbeat) {
+		q.Del("heartbeat")
+		u.RawQuery = q.Encode()
+		return u.String()
+	}
+	return broker
+}
+
 // connect makes a connection.
 func connect(ctx context.Context, url string, dial func(network, address string) (net.Conn, error), log func(string, ...any)) (*connection, error) {
 	if dial == nil {
 		dial = amqp.DefaultDial(dialTime)
 	}
 	c, shaken := &connection{}, func() {}
-	conn, err := amqp.DialConfig(url, amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US", Dial: func(network, address string) (net.Conn, error) {
+	conn, err := amqp.DialConfig(beating(url), amqp.Config{Heartbeat: heartbeat, Locale: "en_US", Dial: func(network, address string) (net.Conn, error) {
 		raw, err := dial(network, address)
 		if err != nil {
 			return nil, err
