@@ -82,10 +82,10 @@ func (l *appendLog) flush() {
 		buf, c := l.buf, l.next
 		l.buf, l.next = l.spare[:0], nil
 		l.mu.Unlock()
-		wrote, err, syncErr := 0, error(nil), error(nil)
+		var err, syncErr error
 		changed := l.changed(l.durable)
 		if changed == nil {
-			if wrote, err = l.file.WriteAt(buf, l.durable); err == nil {
+			if _, err = l.file.WriteAt(buf, l.durable); err == nil {
 				syncErr = l.file.Sync()
 				changed = l.changed(l.durable + int64(len(buf)))
 			}
@@ -96,13 +96,11 @@ func (l *appendLog) flush() {
 		}
 		switch {
 		case err != nil:
-			// The disk is full, most likely. What was written in part must not stay, or the next line would be
-			// joined to it.
+			// The disk is full, most likely. What was written in part, of which WriteAt does not tell, must not stay: the next lines
+			// may be shorter.
 			err = fmt.Errorf("drain: writing to %s: %w", l.path, err)
-			if wrote > 0 {
-				if e := l.file.Truncate(l.durable); e != nil {
-					l.broken = errors.Join(err, e)
-				}
+			if e := l.file.Truncate(l.durable); e != nil {
+				l.broken = errors.Join(err, e)
 			}
 			l.fail(c, err)
 		case syncErr != nil:
