@@ -12,6 +12,7 @@ import (
 // while others are being written share the next fsync.
 type appendLog struct {
 	path string
+	at   string // path, for a process that goes to another directory
 	file *os.File
 
 	mu      sync.Mutex
@@ -37,7 +38,10 @@ const maxPending = 64 << 20
 
 // newAppendLog goes on at the offset end of an open file.
 func newAppendLog(path string, file *os.File, end int64) *appendLog {
-	l := &appendLog{path: path, file: file, end: end, durable: end}
+	l := &appendLog{path: path, at: path, file: file, end: end, durable: end}
+	if at, err := filepath.Abs(path); err == nil {
+		l.at = at
+	}
 	l.idle.L = &l.mu
 	return l
 }
@@ -78,10 +82,13 @@ func (l *appendLog) flush() {
 		buf, c := l.buf, l.next
 		l.buf, l.next = l.spare[:0], nil
 		l.mu.Unlock()
-		wrote, err := l.file.WriteAt(buf, l.durable)
-		var syncErr error
-		if err == nil {
-			syncErr = l.file.Sync()
+		var err, syncErr error
+		changed := l.changed(l.durable)
+		if changed == nil {
+			if _, err = l.file.WriteAt(buf, l.durable); err == nil {
+				syncErr = l.file.Sync()
+				changed = l.changed(l.durable + int64(len(buf)))
+			}
 		}
 		l.mu.Lock()
 		if cap(buf) <= 4<<20 {
@@ -89,18 +96,19 @@ func (l *appendLog) flush() {
 		}
 		switch {
 		case err != nil:
-			// The disk is full, most likely. What was written in part must not stay, or the next line would be
-			// joined to it.
+			// The disk is full, most likely. What was written in part, of which WriteAt does not tell, must not stay: the next lines
+			// may be shorter.
 			err = fmt.Errorf("drain: writing to %s: %w", l.path, err)
-			if wrote > 0 {
-				if e := l.file.Truncate(l.durable); e != nil {
-					l.broken = errors.Join(err, e)
-				}
+			if e := l.file.Truncate(l.durable); e != nil {
+				l.broken = errors.Join(err, e)
 			}
 			l.fail(c, err)
 		case syncErr != nil:
 			// What is on the disk then is not known, and a second fsync that succeeds would not tell.
 			l.broken = fmt.Errorf("drain: fsync of %s: %w", l.path, syncErr)
+			l.fail(c, l.broken)
+		case changed != nil:
+			l.broken = changed
 			l.fail(c, l.broken)
 		default:
 			l.durable += int64(len(buf))
@@ -109,6 +117,23 @@ func (l *appendLog) flush() {
 	}
 	l.writing = false
 	l.idle.Broadcast()
+}
+
+// changed returns what somebody has done to the file, which should have so many bytes. What is added to one that was moved away or removed is
+// found by nobody, and to one that was cut it does not fit.
+func (l *appendLog) changed(size int64) error {
+	open, err := l.file.Stat()
+	if err != nil {
+		return nil // writing says more
+	}
+	named, err := os.Stat(l.at)
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && !os.SameFile(open, named):
+		return fmt.Errorf("drain: %s was moved, replaced or removed while it was written", l.path)
+	case open.Size() != size:
+		return fmt.Errorf("drain: %s was changed by something else while it was written: it has %d bytes, not %d", l.path, open.Size(), size)
+	}
+	return nil
 }
 
 // fail fails a commit, and those whose lines were to follow. It needs the lock.

@@ -33,11 +33,12 @@ type JSONLConfig struct {
 // start, and what the Store has is skipped.
 type JSONL struct {
 	name  string
-	in    io.ReadCloser
+	close func() error // the input, once, and what reads it
 	r     *bufio.Reader
 	cfg   JSONLConfig
 	line  int
 	total int64 // -1: not known
+	pipe  pipe
 	// before is how many dead letters there were, leftOut how many jobs were left out for what was put aside.
 	before  int64
 	leftOut atomic.Int64
@@ -49,6 +50,15 @@ type JSONL struct {
 	kick chan struct{}
 	out  int  // deliveries that are not settled
 	eof  bool // of the file
+}
+
+// pipe is an input that may have nothing to read for long: a goroutine reads it, so that what was handed back meanwhile can be delivered again.
+type pipe struct {
+	begin sync.Once
+	came  chan []*Delivery // closed when there is no more
+	err   error            // why; it may be read then
+	over  chan struct{}    // closed when nobody wants more
+	rest  []*Delivery      // came, and not yet delivered; of the goroutine that calls Fetch
 }
 
 // later is a job that is to be delivered again.
@@ -98,7 +108,12 @@ func NewJSONL(in io.ReadCloser, name string, cfg JSONLConfig) (*JSONL, error) {
 	if cfg.Dead == "" {
 		return nil, errors.New("drain: JSONLConfig.Dead is empty, must name a file for the dead letters")
 	}
-	s := &JSONL{name: name, in: in, r: bufio.NewReaderSize(in, 1<<18), cfg: cfg, total: -1, gone: map[Hash]bool{}, kick: make(chan struct{}, 1)}
+	s := &JSONL{name: name, r: bufio.NewReaderSize(in, 1<<18), cfg: cfg, total: -1, gone: map[Hash]bool{}, kick: make(chan struct{}, 1)}
+	s.pipe.came, s.pipe.over = make(chan []*Delivery), make(chan struct{})
+	s.close = sync.OnceValue(func() error {
+		close(s.pipe.over)
+		return in.Close()
+	})
 	if cfg.RetryDead {
 		old := cfg.Dead + ".old"
 		for i := 2; exists(old); i++ {
@@ -187,8 +202,8 @@ func (s *JSONL) DeadPath() string { return s.cfg.Dead }
 // Fetch implements Source. Jobs of which an earlier run has a dead letter are left out.
 func (s *JSONL) Fetch(ctx context.Context, n int) ([]*Delivery, error) {
 	if s.total < 0 {
-		// A pipe may have nothing to read for long; what waits for it ends when it is closed.
-		defer context.AfterFunc(ctx, func() { _ = s.in.Close() })()
+		s.pipe.begin.Do(func() { go s.feed() }) // ends when the input does, or is closed
+		defer context.AfterFunc(ctx, func() { _ = s.close() })()
 	}
 	for {
 		if ctx.Err() != nil {
@@ -210,8 +225,13 @@ func (s *JSONL) Fetch(ctx context.Context, n int) ([]*Delivery, error) {
 			defer t.Stop()
 			timer = t.C
 		}
+		more := s.pipe.came // to which nothing comes but from a pipe
+		if s.eof {          // which only this goroutine writes
+			more = nil
+		}
 		select {
 		case <-ctx.Done():
+		case s.pipe.rest = <-more:
 		case <-s.kick:
 		case <-timer:
 		}
@@ -220,6 +240,53 @@ func (s *JSONL) Fetch(ctx context.Context, n int) ([]*Delivery, error) {
 
 // mostAhead is how many bytes are read for one Fetch, beside a last line.
 const mostAhead = 16 << 20
+
+// mostLines is how many lines of a pipe are read ahead.
+const mostLines = 256
+
+// feed reads a pipe.
+func (s *JSONL) feed() {
+	p := &s.pipe
+	defer close(p.came)
+	for p.err == nil {
+		var ds []*Delivery
+		// What can be read without waiting goes together.
+		for n := 0; p.err == nil && len(ds) < mostLines && n < mostAhead && (len(ds) == 0 || s.whole()); {
+			var d *Delivery
+			if d, p.err = s.next(); d != nil {
+				ds = append(ds, d)
+				n += len(d.Body)
+			}
+		}
+		if len(ds) == 0 {
+			continue
+		}
+		select {
+		case p.came <- ds:
+		case <-p.over:
+			p.err = os.ErrClosed
+		}
+	}
+}
+
+// arrived returns the next job of a pipe; nil when there is none now.
+func (s *JSONL) arrived() (*Delivery, error) {
+	p := &s.pipe
+	if len(p.rest) == 0 {
+		select {
+		case ds, open := <-p.came:
+			if !open {
+				return nil, p.err
+			}
+			p.rest = ds
+		default:
+			return nil, nil
+		}
+	}
+	d := p.rest[0]
+	p.rest = p.rest[1:]
+	return d, nil
+}
 
 // ready returns what can be delivered now. When there is nothing, it returns how long until something handed back is due, 0 when
 // that is up to those who hold deliveries.
@@ -233,9 +300,13 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 	s.out += len(ds)
 	eof := s.eof
 	s.mu.Unlock()
-	ahead := 0
-	for !eof && len(ds) < n && ahead < mostAhead && (s.total >= 0 || len(ds) == 0 || s.whole()) {
-		d, err := s.next()
+	for ahead := 0; !eof && len(ds) < n && ahead < mostAhead; {
+		var d *Delivery
+		if s.total >= 0 {
+			d, err = s.next()
+		} else if d, err = s.arrived(); d == nil && err == nil {
+			break
+		}
 		if err == io.EOF {
 			eof = true
 			break
@@ -243,7 +314,7 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 		if err != nil {
 			return ds, 0, err
 		}
-		if d != nil {
+		if d != nil && s.wanted(d) {
 			ds = append(ds, d)
 			ahead += len(d.Body)
 		}
@@ -252,12 +323,12 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 	defer s.mu.Unlock()
 	s.eof = eof
 	switch {
-	case len(ds) > 0 || !eof:
+	case len(ds) > 0:
 		return ds, 0, nil
 	case len(s.ways) > 0:
 		return nil, max(1, s.ways[0].at.Sub(now)), nil
-	case s.out > 0:
-		return nil, 0, nil // one of them may be handed back
+	case !eof, s.out > 0:
+		return nil, 0, nil // one of them may be handed back, or more come
 	}
 	return nil, 0, io.EOF
 }
@@ -268,7 +339,7 @@ func (s *JSONL) whole() bool {
 	return bytes.IndexByte(b, '\n') >= 0
 }
 
-// next reads a job; nil when the line is blank or known as a dead letter.
+// next reads a job; nil when the line is blank.
 func (s *JSONL) next() (*Delivery, error) {
 	line, cut, sum, err := s.readLine()
 	if err == io.EOF && len(line) == 0 {
@@ -289,20 +360,29 @@ func (s *JSONL) next() (*Delivery, error) {
 	if cut {
 		d.Body = bytes.Clone(line[:min(len(line), 4<<10)])
 		d.Fault = &Fault{ReasonTooLarge, fmt.Sprintf("the line is longer than %d bytes; its first 4096 are kept", s.cfg.MaxLine)}
+		d.Handle = sum
 	}
+	return d, nil
+}
+
+// sum returns the hash by which the job of a line is known.
+func sum(d *Delivery) Hash {
+	if h, cut := d.Handle.(Hash); cut { // d.Body is the beginning of the line only
+		return h
+	}
+	return lineHash(d.Body)
+}
+
+// wanted counts a job as out, unless it is known as a dead letter.
+func (s *JSONL) wanted(d *Delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if cut {
-		d.Handle = sum
-	} else if len(s.gone) > 0 {
-		sum = lineHash(d.Body)
-	}
-	if s.gone[sum] {
+	if len(s.gone) > 0 && s.gone[sum(d)] {
 		s.leftOut.Add(1)
-		return nil, nil
+		return false
 	}
 	s.out++
-	return d, nil
+	return true
 }
 
 // readLine returns a line in memory of its own. Of one that is too long it returns the beginning, cut, and the hash of all of it.
@@ -367,11 +447,7 @@ func (s *JSONL) Dead(_ context.Context, d *Delivery, letter *DeadLetter) error {
 			return err
 		}
 	}
-	h, cut := d.Handle.(Hash) // of a line of which d.Body is the beginning only
-	if !cut {
-		h = lineHash(d.Body)
-	}
-	log := s.dead
+	h, log := sum(d), s.dead
 	known := s.gone[h]
 	s.gone[h] = true
 	s.mu.Unlock()
@@ -400,7 +476,7 @@ func (s *JSONL) settle() error {
 
 // Close closes the files.
 func (s *JSONL) Close() error {
-	err := s.in.Close()
+	err := s.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead != nil {

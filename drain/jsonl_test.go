@@ -167,6 +167,46 @@ func TestJSONLDeadLettersHaveTheirIDs(t *testing.T) {
 	}
 }
 
+// A job that was handed back comes again although nothing is to be read, from a pipe that is open or has ended.
+func TestJSONLPipeHandedBack(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			in, feed := io.Pipe()
+			s, err := drain.NewJSONL(in, "pipe", drain.JSONLConfig{Dead: filepath.Join(t.TempDir(), "dead.jsonl")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			go func() {
+				_, _ = io.WriteString(feed, "1\n\n2\n3")
+				if ends {
+					feed.Close()
+				}
+			}()
+			ds, err := s.Fetch(t.Context(), 1)
+			if err != nil || len(ds) != 1 {
+				t.Fatalf("%d deliveries, %v", len(ds), err)
+			}
+			began := time.Now()
+			if err := s.Retry(t.Context(), ds[0], time.Minute, ""); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			var got []string
+			for len(ds) > 0 && string(ds[0].Body) != "1" || len(got) == 0 {
+				if ds, err = s.Fetch(ctx, 1); err != nil {
+					t.Fatalf("after %q: %v", got, err)
+				}
+				got = append(got, string(ds[0].Body))
+			}
+			if want := map[bool]string{false: "2 1", true: "2 3 1"}[ends]; strings.Join(got, " ") != want || time.Since(began) != time.Minute {
+				t.Errorf("%q came within %v, want %s", got, time.Since(began), want)
+			}
+		})
+	}
+}
+
 // A job of a pipe does not wait for the rest of the next one: who writes blocks of bytes ends most of them in the middle of a line.
 func TestJSONLPipe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -80,8 +80,9 @@ type task struct {
 	last     Answer    // of the last attempt; its Body only where it failed
 	same     []*Delivery
 	lane     *lane
-	held     int // of Runner.held
-	sameHeld int // of Runner.held, for same; guarded by Runner.mu
+	behind   []*task // of its lane, that end with it
+	held     int     // of Runner.held
+	sameHeld int     // of Runner.held, for same; guarded by Runner.mu
 }
 
 // start is a task and how it goes on its way.

@@ -1305,6 +1305,43 @@ func TestLostWhileItWaits(t *testing.T) {
 	}
 }
 
+// The connection is lost while jobs of one key wait for their turn, and other jobs have it before them. They come again, and are sent in order.
+func TestOrderedAfterALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		src := &reconnecting{Memory: w.src, lost: map[*drain.Delivery]bool{}}
+		w.cfg.Source, w.cfg.Ordered = keeping{src}, true
+		w.up.takes = 10 * time.Second
+		others, keyed := jobs(2), []*drain.Delivery{}
+		for i := range 4 {
+			keyed = append(keyed, &drain.Delivery{Key: "a", Body: line(fmt.Sprint("a-", i), i)})
+		}
+		// One is in flight for 10 s, then it is the turn of a-0, then that of the other one, for 10 s, then that of a-1.
+		w.src.Publish(others[0])
+		time.AfterFunc(time.Second, func() { w.src.Publish(keyed...) })
+		time.AfterFunc(2*time.Second, func() { w.src.Publish(others[1]) })
+		time.AfterFunc(5*time.Second, func() {
+			src.mu.Lock()
+			defer src.mu.Unlock()
+			for _, d := range keyed {
+				src.lost[d] = true
+			}
+		})
+		time.AfterFunc(15*time.Second, func() {
+			for _, d := range keyed {
+				again := *d
+				w.src.Publish(&again)
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		p, _ := w.runFor(t, ctx)
+		if got := strings.Join(w.up.order, " "); got != "job-0 job-1 a-0 a-1 a-2 a-3" || p.Lost != 4 {
+			t.Errorf("sent: %s; %d lost", got, p.Lost)
+		}
+	})
+}
+
 // full is a source whose dead letters have no room for a while.
 type full struct {
 	*draintest.Memory

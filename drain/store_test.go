@@ -116,6 +116,59 @@ func TestFileOfBytes(t *testing.T) {
 	_ = f.Close()
 }
 
+// What somebody does to a file of results while it is written is told of by the next result, which would else be where nobody finds it.
+func TestFileChanged(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"rotated":  func(path string) error { return os.Rename(path, path+".1") },
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
+		"cut":      func(path string) error { return os.Truncate(path, 0) },
+		"added to": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("{}\n")
+			return errors.Join(err, f.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS == "windows" {
+				t.Skip("an open file cannot be moved")
+			}
+			path := filepath.Join(t.TempDir(), "out.jsonl")
+			f := openFile(t, path)
+			defer f.Close()
+			if err := f.Put(t.Context(), result(1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadFile(path)
+			for range 2 {
+				if err := f.Put(t.Context(), result(2)); err == nil || !strings.Contains(err.Error(), "while it was written") {
+					t.Errorf("a result is kept in a file that was %s: %v", name, err)
+				}
+			}
+			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+				t.Errorf("what was put there is not left alone: %q, then %q", before, after)
+			}
+		})
+	}
+}
+
+// A relative name is of the directory in which the file was opened.
+func TestFileElsewhere(t *testing.T) {
+	t.Chdir(t.TempDir())
+	f := openFile(t, "out.jsonl")
+	defer f.Close()
+	t.Chdir(t.TempDir())
+	if err := f.Put(t.Context(), result(1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // However a crash left the end of the file, what is whole stays, what is not is put beside, and the next line is whole.
 func TestFileTorn(t *testing.T) {
 	whole := string(result(1).AppendJSON(nil)) + "\n" + string(result(2).AppendJSON(nil)) + "\n"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
@@ -108,13 +109,34 @@ func (r *Runner) finished(job *Job) (end func(*Runner, *task)) {
 }
 
 // lostAll reports whether the source has lost a task's delivery and those that were the same; then the task is off the list of those on
-// their way. One that it has not lost takes the place of one that it has.
+// their way, and so are those behind it in its lane that are lost as well: one by one, they would go before what comes again for it.
 func (r *Runner) lostAll(t *task) bool {
 	if r.keeper == nil || !r.keeper.Lost(t.d) {
 		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.lostNow(t) {
+		return false
+	}
+	if t.lane != nil {
+		t.lane.wait = slices.DeleteFunc(t.lane.wait, func(o *task) bool {
+			lost := r.lostNow(o)
+			if lost {
+				o.lane = nil
+				t.behind = append(t.behind, o)
+			}
+			return lost
+		})
+	}
+	return true
+}
+
+// lostNow is lostAll for one task. A delivery that is not lost takes the place of one that is. It needs the lock.
+func (r *Runner) lostNow(t *task) bool {
+	if !r.keeper.Lost(t.d) {
+		return false
+	}
 	for i, d := range t.same {
 		if !r.keeper.Lost(d) {
 			t.d, t.same[i] = d, t.d
@@ -135,6 +157,10 @@ func (r *Runner) drop(t *task) {
 		}
 		return ErrLost
 	})
+	for _, o := range t.behind {
+		r.drop(o)
+		r.leave(o)
+	}
 }
 
 // send sends a job under a permit, and gives the permit back.

@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal calls may end; a second one ends the program at once.
-	context.AfterFunc(ctx, stop)
+	// After the first signal calls may end; a second one ends the program at once. What comes right after the first is the same one: timeout(1) sends it
+	// to the process and then to its group, and npm passes on what the terminal has sent already.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	survive(syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

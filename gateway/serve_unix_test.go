@@ -143,6 +143,33 @@ func TestDrainWhoseTerminalIsClosed(t *testing.T) {
 	}
 }
 
+// A signal that comes twice, as from timeout(1), lets calls in flight end, which are paid for; one that comes later ends the process at once.
+func TestDrainWhoseSignalComesTwice(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		up, called, release := holding(t, `{"object":"chat.completion","choices":[]}`)
+		dir := t.TempDir()
+		out := filepath.Join(dir, "out.jsonl")
+		var stderr lines
+		cmd := start(t, &stderr, "drain", requests(t, dir, 1), "--out", out, "--base-url", up.URL)
+		<-called
+		pause := 100 * time.Millisecond // for the process to take notice of the first one
+		if later {
+			pause = 1500 * time.Millisecond
+		}
+		for range 2 {
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(pause)
+		}
+		close(release)
+		_ = cmd.Wait()
+		if b, _ := os.ReadFile(out); strings.Contains(string(b), "chat.completion") == later {
+			t.Errorf("with %v between the signals, it ends with %v, and the results are %q: %s", pause, cmd.ProcessState, b, stderr.String())
+		}
+	}
+}
+
 // A SIGHUP that comes while calls end, from what rotates keys or renews files, cuts none of them.
 func TestHangupWhileCallsEnd(t *testing.T) {
 	up, called, release := holding(t, `{"whole":true}`)

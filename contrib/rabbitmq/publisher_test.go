@@ -1,6 +1,27 @@
 package rabbitmq
 
-import "testing"
+import (
+	"reflect"
+	"testing"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A heartbeat of the URL that is long, or off, would have a connection that is gone waited for.
+func TestHeartbeat(t *testing.T) {
+	const h = "amqp://u:p%40%2F@h:1/v%2Fh?"
+	for s, want := range map[string]string{
+		h: h, h + "heartbeat=5": h + "heartbeat=5", h + "heartbeat=60": h, h + "heartbeat=0&channel_max=9": h + "channel_max=9",
+	} {
+		got, err := amqp.ParseURI(beating(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, err := amqp.ParseURI(want); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is taken for %s, %v", s, beating(s), err)
+		}
+	}
+}
 
 // A message that finds no queue, while another one finds that the connection is lost and gets no new one, leaves it to the next one.
 func TestNoQueueAndNoConnection(t *testing.T) {

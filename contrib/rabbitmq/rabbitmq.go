@@ -180,6 +180,7 @@ type Source struct {
 	mu      sync.Mutex
 	link    *link // nil while there is no connection
 	paused  bool  // nothing is consumed
+	kept    *link // has deliveries that were released and are still out; see Release
 	closed  bool
 	came    []arrived // not yet fetched; all of link
 	arrival chan struct{}
@@ -339,13 +340,32 @@ func (c *Config) deadQueue() string { return c.Queue + ".dead" }
 // dialTime is how long connecting may take, and the handshake after it.
 const dialTime = 10 * time.Second
 
+// heartbeat is how often each side says that it is there, at least; the URL may say more often (see unsureTime).
+const heartbeat = 10 * time.Second
+
+// beating returns a broker's URL without a heartbeat that is longer, or off: a connection whose other end is gone without a word would be waited
+// for, for minutes or for good.
+func beating(broker string) string {
+	u, err := url.Parse(broker)
+	if err != nil {
+		return broker // and is refused
+	}
+	q := u.Query()
+	if n, err := strconv.Atoi(q.Get("heartbeat")); err == nil && (n <= 0 || time.Duration(n)*time.Second > heartbeat) {
+		q.Del("heartbeat")
+		u.RawQuery = q.Encode()
+		return u.String()
+	}
+	return broker
+}
+
 // connect makes a connection.
 func connect(ctx context.Context, url string, dial func(network, address string) (net.Conn, error), log func(string, ...any)) (*connection, error) {
 	if dial == nil {
 		dial = amqp.DefaultDial(dialTime)
 	}
 	c, shaken := &connection{}, func() {}
-	conn, err := amqp.DialConfig(url, amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US", Dial: func(network, address string) (net.Conn, error) {
+	conn, err := amqp.DialConfig(beating(url), amqp.Config{Heartbeat: heartbeat, Locale: "en_US", Dial: func(network, address string) (net.Conn, error) {
 		raw, err := dial(network, address)
 		if err != nil {
 			return nil, err
@@ -547,12 +567,12 @@ func (s *Source) wake() {
 func (s *Source) live(ctx context.Context) (*link, error) {
 	for wait := reconnectFirst; ; wait = min(2*wait, reconnectMost) {
 		s.mu.Lock()
-		l, closed := s.link, s.closed
+		l, kept, closed := s.link, s.kept, s.closed
 		s.mu.Unlock()
 		if closed {
 			return nil, errors.New("rabbitmq: the source is closed")
 		}
-		if l != nil && !l.dead() {
+		if l != nil && !l.dead() && l != kept {
 			return l, nil
 		}
 		if l != nil {
@@ -764,10 +784,20 @@ func (s *Source) ack(h *handle) error {
 
 // Release implements drain.Source: the broker has the message back, where it was, and counts a delivery. One that was counted before goes to
 // the end of the queue as a copy, which carries on what was counted: a consumer that is started again and again, with a key that the upstream
-// does not accept for instance, would else make poison of jobs that it never sent. Where KeyHeader is set, order comes first.
+// does not accept for instance, would else make poison of jobs that it never sent. Where KeyHeader is set, order comes first: a quorum queue hands
+// out what it has back in the order in which it came back, so all goes back together, when the connection ends.
 func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 	h := d.Handle.(*handle)
-	if d.Attempts > d.Retries && s.cfg.KeyHeader == "" {
+	if s.cfg.KeyHeader != "" {
+		s.mu.Lock()
+		s.kept = h.link
+		s.mu.Unlock()
+		if h.link.dead() {
+			return h.lost(amqp.ErrClosed)
+		}
+		return nil
+	}
+	if d.Attempts > d.Retries {
 		ctx, cancel := context.WithTimeout(ctx, confirmTime) // nobody waits at the end for a broker that takes no messages
 		defer cancel()
 		err := s.move(ctx, h, s.cfg.Queue, func(p *amqp.Publishing) { counted(p, d.Attempts+1, d.Retries+1) })
@@ -948,7 +978,8 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 }
 
 // Pause implements drain.Pauser. For a pause that is longer than a delivery may be held, nothing more is consumed, and what came
-// and was not fetched goes to the queues with a time to live.
+// and was not fetched goes to the queues with a time to live. Where KeyHeader is set, the connection ends instead: what waits there would come
+// again behind those that it was before.
 func (s *Source) Pause(until time.Time) {
 	left := time.Until(until)
 	if left <= s.hold() {
@@ -968,7 +999,10 @@ func (s *Source) Pause(until time.Time) {
 	done := l.conn.hurry(confirmTime)
 	came, err := s.rest(l, tag)
 	done()
-	if err != nil {
+	if err == nil && s.cfg.KeyHeader != "" {
+		_ = l.conn.Close() // all goes back in its order, what was fetched, too
+	}
+	if err != nil || s.cfg.KeyHeader != "" {
 		return // the connection is lost, and is made again without a consumer
 	}
 	s.handBack(context.Background(), l, came, left, "before a pause") // what is left stays out, and comes again with the next connection
@@ -1071,7 +1105,7 @@ func (s *Source) release(l *link, tag string) {
 	}
 	var all sync.WaitGroup
 	for i := range came {
-		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries {
+		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries && s.cfg.KeyHeader == "" {
 			all.Go(func() { _ = s.Release(context.Background(), d) }) // it stays out, if anything, and comes again
 		}
 	}

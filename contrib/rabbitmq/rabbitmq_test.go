@@ -552,42 +552,53 @@ func results(t *testing.T, store *drain.File, n int) {
 // In a pause that is longer than a delivery may be held, nothing is with the consumer; all of it comes back.
 func TestLongPause(t *testing.T) {
 	// A broker that has just started sometimes does not confirm what is published for longer than a minute.
-	for range 2 {
-		if longPause(t) {
-			return
+	for _, key := range []string{"", "user"} {
+		if !longPause(t, key) && !longPause(t, key) {
+			t.Error("twice nothing came through")
 		}
 	}
-	t.Error("twice nothing came through")
 }
 
-// longPause reports whether anything came through in a minute.
-func longPause(t *testing.T) bool {
+// longPause reports whether anything came through in a minute. With the header for a key, the jobs of one key come through in their order.
+func longPause(t *testing.T, key string) bool {
 	t.Helper()
 	u := url(t)
 	queue := fmt.Sprintf("pause-%d", time.Now().UnixNano())
-	src := open(t, rabbitmq.Config{URL: u, Queue: queue, Prefetch: 64, ConsumerTimeout: 6 * time.Second})
+	src := open(t, rabbitmq.Config{URL: u, Queue: queue, KeyHeader: key, Prefetch: 64, ConsumerTimeout: 6 * time.Second})
 	defer src.Close()
 	ch := admin(t, u)
-	var bodies []string
 	for i := range 100 {
-		bodies = append(bodies, fmt.Sprintf(`{"custom_id":"id-%d","url":"/v1/x","body":{"n":%d}}`, i, i))
+		m := amqp.Publishing{Headers: amqp.Table{"user": int32(i % 7)}, Body: fmt.Appendf(nil, `{"custom_id":"id-%d","url":"/v1/x","body":{"n":%d}}`, i, i)}
+		c, err := ch.PublishWithDeferredConfirm("", queue, true, false, m)
+		if err != nil || !c.Wait() {
+			t.Fatal("a job was not confirmed", err)
+		}
 	}
-	publish(t, ch, queue, bodies...)
 	guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(4), MaxWait: time.Hour, MaxPause: time.Hour, PauseJitter: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	store := &draintest.Results{}
-	var once sync.Once
+	var mu sync.Mutex
+	var order []int
+	sent := 0
 	up := answer(func(j *drain.Job) drain.Answer {
-		refused := false
-		once.Do(func() { refused = true })
-		if refused {
+		var n int
+		_, err := fmt.Sscanf(j.ID, "id-%d", &n)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if sent++; sent == 20 {
 			return drain.Answer{Status: 429, Retryable: true, Outcome: limiter.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 5 * time.Second}}
 		}
+		order = append(order, n)
 		return drain.Answer{Status: 200, Body: []byte("{}")}
 	})
-	r, err := drain.New(drain.Config{Source: src, Store: store, Upstream: up, Guard: guard, PauseAfter: 100 * time.Millisecond, InHand: 8})
+	r, err := drain.New(drain.Config{
+		Source: src, Store: store, Upstream: up, Guard: guard, PauseAfter: 100 * time.Millisecond, InHand: 8, Ordered: key != "",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -624,6 +635,13 @@ func longPause(t *testing.T) bool {
 	<-ended
 	if p := r.Progress(); p.Dead != 0 || store.Puts != 100 {
 		t.Errorf("%+v, %d results written", p, store.Puts)
+	}
+	last := map[int]int{}
+	for _, n := range order {
+		if key != "" && n < last[n%7] {
+			t.Errorf("%d was sent after %d, of the same key", n, last[n%7])
+		}
+		last[n%7] = n
 	}
 	return true
 }
@@ -1160,6 +1178,46 @@ func TestHandedBackBeforeAPause(t *testing.T) {
 	}
 	if d := ds[0]; d.Attempts != 3 || d.Retries != 0 {
 		t.Errorf("delivered three times before, it comes with %d attempts and %d retries", d.Attempts, d.Retries)
+	}
+}
+
+// Where order counts, what goes back to the queue, before a long pause and at the end of a run, comes again in its order.
+func TestOrderOfWhatGoesBack(t *testing.T) {
+	u := url(t)
+	for _, kind := range []string{"quorum", "classic"} {
+		for name, back := range map[string]func(*rabbitmq.Source, []*drain.Delivery){
+			"pause": func(src *rabbitmq.Source, _ []*drain.Delivery) {
+				src.Pause(time.Now().Add(time.Hour))
+				src.Resume()
+			},
+			"end": func(src *rabbitmq.Source, ds []*drain.Delivery) {
+				for _, i := range []int{2, 0, 1} {
+					if err := src.Release(t.Context(), ds[i]); err != nil {
+						t.Error(err)
+					}
+				}
+			},
+		} {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("order-%d", time.Now().UnixNano()), KeyHeader: "user", Prefetch: 6}
+				ch := admin(t, u)
+				if _, err := ch.QueueDeclare(cfg.Queue, true, false, false, false, amqp.Table{"x-queue-type": kind}); err != nil {
+					t.Fatal(err)
+				}
+				publish(t, ch, cfg.Queue, "0", "1", "2", "3", "4", "5", "6", "7")
+				src := open(t, cfg)
+				defer src.Close()
+				ds := fetch(t, src, 3) // three more have come, or will
+				back(src, ds)
+				var order []string
+				for _, d := range fetch(t, src, 6) {
+					order = append(order, string(d.Body))
+				}
+				if got := strings.Join(order, " "); got != "0 1 2 3 4 5" {
+					t.Errorf("they come again as %s", got)
+				}
+			})
+		}
 	}
 }
 
