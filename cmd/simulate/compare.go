@@ -146,6 +146,15 @@ func (e *env) compareAction(c *cli.Context) error {
 	if runErr == nil && !slices.ContainsFunc(contrast.Scenarios, func(s report.ContrastScenario) bool { return s.Pairs > 0 }) {
 		return misuse(errNoSeed)
 	}
+	var alone []string
+	for _, sc := range r.Scenarios {
+		if !slices.ContainsFunc(contrast.Scenarios, func(s report.ContrastScenario) bool { return s.Name == sc.Name }) {
+			alone = append(alone, sc.Name)
+		}
+	}
+	if len(alone) > 0 && runErr == nil {
+		e.say(c, "only one of the two was run in %s: not compared", strings.Join(alone, ", "))
+	}
 	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):
@@ -257,20 +266,30 @@ func (s *setup) side(word, name string) side {
 		}
 		// Only the controller that is compared is kept, under the name of the side.
 		controller := s.c.String("controller")
+		var without, have []string // scenarios, and who ran there
 		for i := range r.Scenarios {
 			sc := &r.Scenarios[i]
 			k := slices.IndexFunc(sc.Runs, func(run report.Run) bool { return run.Controller == controller })
 			if k < 0 {
-				var have []string
+				without = append(without, sc.Name)
 				for _, run := range sc.Runs {
 					have = append(have, run.Controller)
 				}
-				s.fail(fmt.Errorf("%s: scenario %s has no controller %q, only %s: choose one with --controller", word, sc.Name, controller, strings.Join(have, ", ")))
-				return side{}
+				sc.Runs = nil
+				continue
 			}
 			run := sc.Runs[k]
 			run.Controller, run.Ours = name, false
 			sc.Runs = []report.Run{run}
+		}
+		if r.Scenarios = slices.DeleteFunc(r.Scenarios, func(sc report.Scenario) bool { return sc.Runs == nil }); len(without) > 0 {
+			slices.Sort(have)
+			if err := fmt.Errorf("%s has no controller %q in %s, only %s", word, controller, strings.Join(without, ", "), strings.Join(slices.Compact(have), ", ")); len(r.Scenarios) == 0 {
+				s.fail(fmt.Errorf("%w: choose one with --controller", err))
+				return side{}
+			} else {
+				s.e.say(s.c, "%v: not compared", err)
+			}
 		}
 		if len(r.Scenarios) > 0 && !slices.ContainsFunc(r.Scenarios, func(sc report.Scenario) bool { return len(sc.Runs[0].PerSeed) > 0 }) {
 			s.fail(fmt.Errorf("%s was not run with seeds, as simulate run does and simulate load does not: nothing tells what is chance", word))

@@ -250,20 +250,21 @@ func (e *env) sweepAction(c *cli.Context) error {
 	l := e.newLab(c)
 	progress := e.progress(c, "runs")
 	total := grid * len(scs) * seeds.N
-	done := 0
+	done, finished := 0, 0
 	var stopped error
 	for _, p := range points {
 		l.Progress = func(d, _ int) { progress.show(done+d, total) }
 		r, err := l.Table(c.Context, p.plan)
 		done += len(scs) * seeds.N
 		if err != nil && c.Context.Err() != nil {
-			stopped = &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d runs; points that were finished are above", l.Trials, total)}
+			stopped = &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d runs; %d of %d points were finished", l.Trials, total, finished, grid)}
 			break
 		}
 		if err != nil {
 			progress.clear()
 			return internal(err)
 		}
+		finished++
 		p.report = slim(r) // with the series of a thousand points no memory would do
 		p.summarize(fig)
 		if own {
@@ -272,17 +273,11 @@ func (e *env) sweepAction(c *cli.Context) error {
 		}
 	}
 	progress.clear()
-	var finished []*sweepPoint
-	for _, p := range points {
-		if p.report != nil {
-			finished = append(finished, p)
-		}
-	}
-	if len(finished) == 0 {
+	if points = points[:finished]; finished == 0 {
 		return stopped
 	}
-	pareto(finished)
-	sw := &sweep{axes: axes, points: finished, figure: fig, recipe: newRecipe("sweep").flags(c, "vary", "figure", "controller", "config", "set").seeds(c).flags(c, "duration").args(words).String(), scenarios: len(scs), seeds: seeds}
+	pareto(points)
+	sw := &sweep{axes: axes, points: points, figure: fig, recipe: newRecipe("sweep").flags(c, "vary", "figure", "controller", "config", "set").seeds(c).flags(c, "duration").args(words).String(), scenarios: len(scs), seeds: seeds}
 	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):

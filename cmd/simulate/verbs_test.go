@@ -1035,6 +1035,15 @@ func TestCompareChoosesFromReports(t *testing.T) {
 	if err := os.Remove("other.toml"); err != nil {
 		t.Fatal(err)
 	}
+	whole, err := os.ReadFile("2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(whole, []byte(`"name":"other"`))
+	partly := append(slices.Clone(whole[:at]), bytes.Replace(whole[at:], []byte(`"fixed-4"`), []byte(`"fixed-5"`), 1)...)
+	if err := os.WriteFile("partly.json", partly, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args, want string
 		code       int
@@ -1044,6 +1053,10 @@ func TestCompareChoosesFromReports(t *testing.T) {
 		{"--scenarios other 2.json 2.json", "equivalent in 1", exitOK},
 		{"--scenarios capacity-step 2.json 3.json", "no scenario in common", exitMisuse},
 		{"--set guard.max_wait=1s 2.json 2.json", "--set is for what is run", exitMisuse},
+		{"2.json partly.json", `partly.json has no controller "fixed-4" in other, only fixed-5: not compared`, exitOK},
+		{"2.json partly.json", "only one of the two was run in other: not compared", exitOK},
+		{"2.json partly.json", "of 1 scenario: ", exitOK},
+		{"--controller fixed-5 2.json partly.json", `2.json has no controller "fixed-5" in small, other, only fixed-4: choose one`, exitMisuse},
 	} {
 		args := append([]string{"compare", "--controller", "fixed-4"}, strings.Fields(c.args)...)
 		if stdout, stderr, code := in(t, dir, "", args...); code != c.code || !strings.Contains(stdout+stderr, c.want) {

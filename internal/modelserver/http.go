@@ -112,7 +112,7 @@ func (s *Server) invalid() {
 
 // answer makes a call and answers with it. It returns an error only while nothing was written.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, sh *shape, n uint64) error {
-	b, err := parse(w, r)
+	b, err := s.parse(w, r)
 	if err != nil {
 		return err
 	}

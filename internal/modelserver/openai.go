@@ -139,7 +139,7 @@ func embeddings(w *writer, b *body, c *Call) {
 	w.w.Header().Set("Content-Type", "application/json")
 	w.buf = append(w.buf, `{"object":"list","data":[`...)
 	whole := true
-	for i := range inputs(b.Input) {
+	for i := range b.texts {
 		if i > 0 {
 			w.buf = append(w.buf, ',')
 		}

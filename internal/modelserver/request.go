@@ -1,6 +1,7 @@
 package modelserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,12 +10,19 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/flyball-go/flyball/internal/draw"
 )
 
-// maxBody is the longest request body, in bytes.
-const maxBody = 32 << 20
+// maxBody is the longest request body, in bytes; largeBody is from where on one is large, of which maxLarge are read at a time: each takes
+// several times its length until its tokens are counted. largeTime is how long one may take to come.
+const (
+	maxBody   = 32 << 20
+	largeBody = 1 << 20
+	maxLarge  = 4
+	largeTime = 30 * time.Second
+)
 
 // maxTokens is the most tokens of a prompt or an answer.
 const maxTokens = 10_000_000
@@ -41,6 +49,9 @@ type body struct {
 	} `json:"generationConfig"`
 	EncodingFormat string   `json:"encoding_format"`
 	Dimensions     *float64 `json:"dimensions"`
+
+	tokens int64 // of the prompt
+	texts  int   // of which embeddings are wanted
 }
 
 // badRequest is a request that is none, with the parameter that is wrong.
@@ -51,9 +62,26 @@ type badRequest struct {
 
 func (e *badRequest) Error() string { return e.text }
 
-// parse reads a request.
-func parse(w http.ResponseWriter, r *http.Request) (*body, error) {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// parse reads a request, and keeps of its texts how long they are.
+func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*body, error) {
+	from := http.MaxBytesReader(w, r.Body, maxBody)
+	data, err := io.ReadAll(io.LimitReader(from, largeBody))
+	if err == nil && len(data) == largeBody {
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		case <-r.Context().Done():
+			return nil, &badRequest{http.StatusBadRequest, "", "The request body could not be read: " + context.Cause(r.Context()).Error()}
+		case <-s.done:
+			return nil, ErrClosed
+		}
+		rc := http.NewResponseController(w)
+		_ = rc.SetReadDeadline(time.Now().Add(largeTime)) // who stalls does not keep others out
+		var rest []byte
+		rest, err = io.ReadAll(from)
+		data = append(data, rest...)
+		_ = rc.SetReadDeadline(time.Time{})
+	}
 	if err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
@@ -65,6 +93,8 @@ func parse(w http.ResponseWriter, r *http.Request) (*body, error) {
 	if err := json.Unmarshal(data, &b); err != nil {
 		return nil, &badRequest{http.StatusBadRequest, "", "We could not parse the JSON body of your request: " + err.Error()}
 	}
+	b.tokens, b.texts = b.prompt(), inputs(b.Input)
+	b.Messages, b.System, b.Prompt, b.Input, b.Instructions, b.Contents, b.SystemInstruction = nil, nil, nil, nil, nil, nil, nil // a call may take minutes
 	return &b, nil
 }
 
@@ -176,7 +206,7 @@ func (s *Server) sizes(r *http.Request, b *body, n uint64) (c Call, err error) {
 	if c.MaxOutput, err = b.limit(); err != nil {
 		return c, err
 	}
-	c.Input = b.prompt()
+	c.Input = b.tokens
 	c.Output = max(1, s.cfg.Output.Int(s.cfg.Upstream.Seed, streamOutput, n))
 	for _, f := range []struct {
 		name string

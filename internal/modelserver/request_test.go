@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // What a prompt's length is: a token for four bytes of its texts, and four for each message.
@@ -74,4 +77,51 @@ func TestStreamOfNobody(t *testing.T) {
 		}
 	}()
 	s.ServeHTTP(w, r)
+}
+
+// A slowBody takes a second for what follows the first megabyte.
+type slowBody struct {
+	*strings.Reader
+	now, most *int
+	mu        *sync.Mutex
+	reads     bool
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if !b.reads && b.Len() <= 1<<20 {
+		b.reads = true
+		b.mu.Lock()
+		*b.now++
+		*b.most = max(*b.most, *b.now)
+		b.mu.Unlock()
+		time.Sleep(time.Second)
+		b.mu.Lock()
+		*b.now--
+		b.mu.Unlock()
+	}
+	return b.Reader.Read(p)
+}
+
+// Large bodies are read a few at a time, and none of them is refused.
+func TestLargeBodies(t *testing.T) {
+	text := `{"model":"m","max_tokens":1,"prompt":"` + strings.Repeat("a", 2<<20) + `"}`
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, Config{})
+		var now, most int
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range 3 * maxLarge {
+			wg.Go(func() {
+				w := httptest.NewRecorder()
+				s.ServeHTTP(w, httptest.NewRequest("POST", "/v1/completions", &slowBody{strings.NewReader(text), &now, &most, &mu, false}))
+				if w.Code != 200 || !strings.Contains(w.Body.String(), `"prompt_tokens":524288`) {
+					t.Errorf("%d %.200s", w.Code, w.Body)
+				}
+			})
+		}
+		wg.Wait()
+		if most != maxLarge {
+			t.Errorf("%d large bodies were read at a time, want %d", most, maxLarge)
+		}
+	})
 }

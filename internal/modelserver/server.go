@@ -47,6 +47,7 @@ type Server struct {
 	calls   uint64 // so far; the next call's ID
 	closed  bool
 	done    chan struct{} // closed by Close
+	large   chan struct{} // has a token for each large body that is read
 	total   Counts
 	byKey   map[string]*Counts
 	serving sync.WaitGroup // handlers
@@ -93,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, origin: time.Now(), flights: map[uint64]*flight{}, done: make(chan struct{}),
+		cfg: cfg, origin: time.Now(), flights: map[uint64]*flight{}, done: make(chan struct{}), large: make(chan struct{}, maxLarge),
 		byKey: map[string]*Counts{},
 	}
 	if cfg.Keys != nil {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -71,7 +72,29 @@ func New(target *url.URL, out io.Writer, base http.RoundTripper) *Proxy {
 }
 
 // ServeHTTP implements http.Handler.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.proxy.ServeHTTP(w, r) }
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) {
+		defer breakOff(w)
+	}
+	p.proxy.ServeHTTP(w, r)
+}
+
+// breakOff resets the connection of an answer that was cut: to a client of HTTP/1.0 the orderly end of a connection is that of the answer (RFC 9112, 8).
+func breakOff(w http.ResponseWriter) {
+	cut := recover()
+	if cut == nil {
+		return
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.Flush() // what came tells that the call was made
+	if conn, _, err := rc.Hijack(); err == nil {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = conn.Close()
+	}
+	panic(cut)
+}
 
 // Counts returns how many requests were recorded, how many of them were refused with 429, and how many are under way; the
 // error is that of the first line that could not be written.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -319,6 +320,33 @@ func TestCutOff(t *testing.T) {
 		tr, err := trace.Read("out", &out, trace.Options{})
 		if err != nil || len(tr.Rows) != 1 || tr.Rows[0].Status != c.want || !tr.Rows[0].Seen {
 			t.Errorf("%s: %+v, %v, want status %d", c.name, tr, err, c.want)
+		}
+	}
+}
+
+// A client of HTTP/1.0, such as nginx before it, takes the end of the connection for that of the answer: one that is cut ends otherwise.
+func TestCutOffOfOldClient(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("half of"))
+		http.NewResponseController(w).Flush()
+		if r.URL.Path == "/cut" {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer up.Close()
+	target, _ := url.Parse(up.URL)
+	web := httptest.NewServer(New(target, io.Discard, nil))
+	defer web.Close()
+	for _, path := range []string{"/whole", "/cut"} {
+		conn, err := net.Dial("tcp", web.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: x\r\n\r\n", path)
+		got, err := io.ReadAll(conn)
+		conn.Close()
+		if cut := path == "/cut"; (err != nil) != cut || !cut && !strings.HasSuffix(string(got), "half of") {
+			t.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
 }

@@ -88,32 +88,34 @@ func Bound(ctx context.Context, cfg Config) (*Limits, error) {
 }
 
 type bound struct {
-	cfg     *Config
-	half    int64
-	flow    flow
-	size    source // draws how large a request is
-	changes []Change
-	quotas  []boundQuota
-	taken   taken   // by a neighbour
-	cap     int     // -1: none
-	share   float64 // of all keys together
-	servers steps
-	inside  times   // when the cap counts calls no more that passed: their ends, and the lag
-	working times   // when calls at the servers end
-	open    times   // when calls end that have a connection
-	conns   int     // how many connections there are; -1: no limit
-	clients times   // when clients can have their next request at the upstream
-	queue   int     // of the server; -1: no bound
-	lined   int     // how many calls may wait for a connection at most
-	outage  int64   // when the outage ends that was met last
-	late    int     // how many calls that waited for a connection when it began may still pass in it
-	begins  []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
-	fluid   fluid
-	slow    steps
-	service steps   // mean of Server.Service, in s, where it changes
-	lag     steps   // mean of Concurrency.Lag, in s, where it changes
-	ready   float64 // when a fluid server has done what was begun, ns
-	res     *Limits
+	cfg               *Config
+	half              int64
+	flow              flow
+	size              source // draws how large a request is
+	changes           []Change
+	quotas            []boundQuota
+	taken             taken   // by a neighbour
+	cap               int     // -1: none
+	share             float64 // of all keys together
+	servers           steps
+	inside            times   // when the cap counts calls no more that passed: their ends, and the lag
+	working           times   // when calls at the servers end
+	open              times   // when calls end that have a connection
+	conns             int     // how many connections there are; -1: no limit
+	clients           times   // when clients can have their next request at the upstream
+	queue             int     // of the server; -1: no bound
+	lined             int     // how many calls may wait for a connection at most
+	outage            int64   // when the outage ends that was met last
+	late              int     // how many calls that waited for a connection when it began may still pass in it
+	begins            []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
+	fluid             fluid
+	crowd             crowd
+	slow              steps
+	service           steps   // mean of Server.Service, in s, where it changes
+	lag               steps   // mean of Concurrency.Lag, in s, where it changes
+	inToken, outToken steps   // Server.InputToken and OutputToken, in s
+	ready             float64 // when a fluid server has done what was begun, ns
+	res               *Limits
 }
 
 // boundQuota is a quota with what a call costs.
@@ -189,9 +191,12 @@ func newBound(cfg *Config) *bound {
 		}
 	}
 	b.fluid.init(cfg, &b.size)
+	b.crowd.init(cfg, &b.size)
 	b.slow = stepsOf(cfg.Changes, Param{Kind: upstream.ParamSlow}, s.Slow)
 	b.service = stepsOf(cfg.Changes, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
 	b.lag = stepsOf(cfg.Changes, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
+	b.inToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamInputToken}, s.InputToken.Seconds())
+	b.outToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamOutputToken}, s.OutputToken.Seconds())
 	b.res.Exact = exact(cfg, &b.size)
 	for _, q := range cfg.Upstream.Quotas {
 		b.res.ByTokens = b.res.ByTokens || q.Counter != upstream.Requests
@@ -265,66 +270,127 @@ func (t *taken) quota(q *upstream.Quota) float64 {
 	return per * (t.in + t.out)
 }
 
-// fluid is what a server could do at best whose calls do not have a place each.
+// fluid is what a batching server could do at best, whose calls do not have a place each.
 type fluid struct {
-	on      bool
+	on       bool
+	llm      *upstream.LLM
+	kv, seqs steps
+	input    float64 // tokens of a mean call
+	output   float64
+	best     map[[2]float64]best
+}
+
+// best is what it does with its best batch.
+type best struct {
 	perCall float64 // ns of the server's time for the work of a mean call
 	in, out float64 // weights of tokens in the work of a call
 	mean    float64 // work of a mean call
-	places  float64 // the best number of calls at a time, for a server that slows down under load; 0: no such server
-	stretch float64 // by how much each takes longer then
 }
 
 func (f *fluid) init(cfg *Config, size *source) {
 	s := &cfg.Upstream.Server
+	if f.on = s.Kind == upstream.Batch; !f.on {
+		return
+	}
+	f.llm, f.best = &s.LLM, map[[2]float64]best{}
+	f.kv = stepsOf(cfg.Changes, Param{Kind: upstream.ParamKV}, float64(s.LLM.KV))
+	f.seqs = stepsOf(cfg.Changes, Param{Kind: upstream.ParamMaxSeqs}, float64(s.LLM.MaxSeqs)) // 0: any number
 	in, out := meanTokens(cfg, size)
-	f.stretch = 1
-	switch {
-	case s.Kind == upstream.Batch:
-		l := &s.LLM
-		in, out = max(1, in), max(1, out)
-		seqs := float64(l.KV) / (in + out/2)
-		if l.MaxSeqs > 0 {
-			seqs = min(seqs, float64(l.MaxSeqs))
-		}
-		seqs = max(1, seqs)
-		fill := seqs * in / out // tokens that are prefilled in an iteration
-		t, k := float64(l.Step), l.Token*(fill+seqs)
-		iteration := math.Sqrt(t*t+k*k) + l.Sequence*seqs + l.Cache*seqs*(in+out/2)
-		f.on = true
-		f.perCall = out * iteration / seqs
-		f.in, f.out = l.Token/(iteration/seqs), 1
-		f.mean = in*f.in + out
-	case s.Scale > 0 || s.Knee > 0:
-		// As few at a time as make nearly the most calls a second, and none that takes longer than its caller waits.
-		load := func(n float64) float64 {
-			x := 1 + s.Scale*(n-1)
-			if s.Knee > 0 && n > s.Knee {
-				x += math.Pow(s.KneeBase, n-s.Knee) - 1
-			}
-			return x
-		}
-		alone := s.Service.Average()*meanWork(cfg, -1) + float64(s.InputToken)*in + float64(s.OutputToken)*out
-		longest := math.Inf(1)
-		for _, d := range []time.Duration{cfg.Workload.Timeout, cfg.Workload.Patience} {
-			if d > 0 {
-				longest = min(longest, float64(d-cfg.RTT))
-			}
-		}
-		most, best := 4096.0, 0.0
-		if s.Servers > 0 {
-			most = min(most, s.Servers)
-		}
-		for n := 1.0; n <= most && (n == 1 || alone*load(n) <= longest); n++ {
-			best = max(best, n/load(n))
-		}
-		for n := 1.0; n <= most; n++ {
-			if n/load(n) >= .97*best {
-				f.places, f.stretch = n, load(n)
-				break
-			}
+	f.input, f.output = max(1, in), max(1, out)
+}
+
+// at returns what it does at an instant.
+func (f *fluid) at(now int64) best {
+	key := [2]float64{f.kv.at(now), f.seqs.at(now)}
+	if b, ok := f.best[key]; ok {
+		return b
+	}
+	l, in, out := f.llm, f.input, f.output
+	seqs := key[0] / (in + out/2)
+	if key[1] > 0 {
+		seqs = min(seqs, key[1])
+	}
+	seqs = max(1, seqs)
+	fill := seqs * in / out // tokens that are prefilled in an iteration
+	t, k := float64(l.Step), l.Token*(fill+seqs)
+	iteration := math.Sqrt(t*t+k*k) + l.Sequence*seqs + l.Cache*seqs*(in+out/2)
+	b := best{perCall: out * iteration / seqs, in: l.Token / (iteration / seqs), out: 1}
+	b.mean = in*b.in + out
+	f.best[key] = b
+	return b
+}
+
+// crowd is by how much calls take longer beside others, at a server that slows down under load.
+type crowd struct {
+	on                bool
+	scale, knee, base steps
+	alone             float64 // ns that a mean call takes alone
+	longest           float64 // ns that one may take
+	most              float64 // calls at a time
+	best              map[[3]float64]float64
+}
+
+func (c *crowd) init(cfg *Config, size *source) {
+	s := &cfg.Upstream.Server
+	of := func(kind upstream.ParamKind, first float64) steps {
+		x := stepsOf(cfg.Changes, Param{Kind: kind}, first)
+		c.on = c.on || kind != upstream.ParamKneeBase && slices.Max(x.to) > 0
+		return x
+	}
+	c.scale, c.knee, c.base = of(upstream.ParamScale, s.Scale), of(upstream.ParamKnee, s.Knee), of(upstream.ParamKneeBase, s.KneeBase)
+	if c.on = c.on && s.Kind != upstream.Batch; !c.on {
+		return
+	}
+	in, out := meanTokens(cfg, size)
+	c.alone = s.Service.Average()*meanWork(cfg, -1) + float64(s.InputToken)*in + float64(s.OutputToken)*out
+	c.longest, c.most = math.Inf(1), 4096
+	for _, d := range []time.Duration{cfg.Workload.Timeout, cfg.Workload.Patience} {
+		if d > 0 {
+			c.longest = min(c.longest, float64(d-cfg.RTT))
 		}
 	}
+	if s.Servers > 0 {
+		c.most = min(c.most, s.Servers)
+	}
+	c.best = map[[3]float64]float64{}
+}
+
+// load returns by how much a call takes longer that starts at an instant as one of n; 1 where nothing slows down.
+func (c *crowd) load(at int64, n float64) float64 {
+	if !c.on || math.IsInf(n, 1) {
+		return 1
+	}
+	n = max(1, n)
+	x := 1 + c.scale.at(at)*(n-1)
+	if knee := c.knee.at(at); knee > 0 && n > knee {
+		x += math.Pow(c.base.at(at), n-knee) - 1
+	}
+	return x
+}
+
+// places returns the best number of calls at a time: as few as make nearly the most calls a second, and none that takes longer than its caller waits.
+// It is +Inf where nothing slows down.
+func (c *crowd) places(at int64) float64 {
+	if !c.on {
+		return math.Inf(1)
+	}
+	key := [3]float64{c.scale.at(at), c.knee.at(at), c.base.at(at)}
+	if key[0] == 0 && key[1] == 0 {
+		return math.Inf(1)
+	}
+	if n, ok := c.best[key]; ok {
+		return n
+	}
+	best := 0.0
+	for n := 1.0; n <= c.most && (n == 1 || c.alone*c.load(at, n) <= c.longest); n++ {
+		best = max(best, n/c.load(at, n))
+	}
+	n := 1.0
+	for n < c.most && n/c.load(at, n) < .97*best {
+		n++
+	}
+	c.best[key] = n
+	return n
 }
 
 // meanTokens returns how many tokens a request has on average.
@@ -624,6 +690,9 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		if alike && begin > latest {
 			continue
 		}
+		if b.ready > float64(latest) {
+			continue // gives up before its turn
+		}
 		b.enter(pass, &q)
 		s, ended := b.serve(begin, started, &q)
 		b.inside.push(ended + b.lags(ended, started))
@@ -810,20 +879,22 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 		if q.work > 0 && q.work != 1 {
 			service = int64(min(float64(service)*q.work, 1<<60))
 		}
-		alone = service + int64(s.InputToken)*(q.input-q.cached) + int64(s.OutputToken)*q.output
+		alone = service + int64(tokenAt(&b.inToken, begin))*(q.input-q.cached) + int64(tokenAt(&b.outToken, begin))*q.output
 	}
-	if f := b.fluid.stretch * b.slowAt(begin); f != 1 && !b.res.Exact {
+	b.leave(begin)
+	if f := b.crowd.load(begin, min(float64(b.working.len()+1), b.crowd.places(begin))) * b.slowAt(begin); f != 1 && !b.res.Exact {
 		alone = int64(float64(alone) * f)
 	}
 	ended = begin + alone
 	switch {
 	case b.fluid.on:
-		work := b.fluid.perCall * (float64(q.input)*b.fluid.in + float64(q.output)*b.fluid.out) / max(b.fluid.mean, 1e-9)
-		b.ready = max(b.ready, float64(begin)) + work
+		turn := max(b.ready, float64(begin))
+		f := b.fluid.at(int64(min(turn, 1<<62)))
+		b.ready = turn + f.perCall*(float64(q.input)*f.in+float64(q.output)*f.out)/max(f.mean, 1e-9)*b.slowAt(int64(min(turn, 1<<62)))
 		ended = max(ended, int64(b.ready))
 	case s.Kind == upstream.Sharing:
-		n := b.servers.at(begin)
-		b.ready = max(b.ready, float64(begin)) + float64(alone)/max(n, 1e-9)
+		turn := max(b.ready, float64(begin))
+		b.ready = turn + float64(alone)/max(b.servers.at(int64(min(turn, 1<<62))), 1e-9)
 		ended = max(ended, int64(min(b.ready, 1<<62)))
 	}
 	return alone, ended
@@ -942,8 +1013,8 @@ func (b *bound) begin(now int64) int64 {
 	for now < never {
 		b.leave(now)
 		n := int(b.servers.at(now))
-		if b.fluid.places > 0 && (n == 0 || float64(n) > b.fluid.places) {
-			n = int(b.fluid.places)
+		if places := b.crowd.places(now); n == 0 && !math.IsInf(places, 1) || float64(n) > places {
+			n = int(places)
 		}
 		if n == 0 || b.working.len() < n {
 			return now
@@ -985,7 +1056,7 @@ func (b *bound) levels() {
 	in, out := meanTokens(cfg, &b.size)
 	rtt := float64(2 * b.half)
 	begun := s.Service.Average()
-	service := (begun*meanWork(cfg, -1) + float64(s.InputToken)*in*(1-cfg.Workload.Cached) + float64(s.OutputToken)*out) * b.fluid.stretch
+	service := begun * meanWork(cfg, -1)
 	if s.Kind == upstream.Batch {
 		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
 	}
@@ -1002,30 +1073,32 @@ func (b *bound) levels() {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
 		took := service
 		if len(b.service.when) > 1 && s.Kind != upstream.Batch {
-			took += (serviceAt(b.service.at(at)*1e9) - begun) * b.fluid.stretch
+			took += serviceAt(b.service.at(at)*1e9) - begun
 		}
 		if b.size.come && s.Kind != upstream.Batch {
-			took += begun * (meanWork(cfg, at) - meanWork(cfg, -1)) * b.fluid.stretch
+			took += begun * (meanWork(cfg, at) - meanWork(cfg, -1))
 		}
-		took *= b.slowAt(at)
-		res.RoundTrip = append(res.RoundTrip, time.Duration(rtt+took))
-		slots, counted := math.Inf(1), math.Inf(1) // counted: calls a second that the cap lets through
+		if s.Kind != upstream.Batch {
+			took += tokenAt(&b.inToken, at)*in*(1-cfg.Workload.Cached) + tokenAt(&b.outToken, at)*out
+		}
+		alone := took * b.slowAt(at)
+		slots := math.Inf(1)
 		if n := limits.at(at); u.Concurrency.Limit > 0 {
 			slots = max(1, n*b.share-b.taken.calls)
 			if len(b.lag.when) > 1 {
 				lag = lagAt(b.lag.at(at) * 1e9)
 			}
-			counted = slots / (took + lag) * 1e9
 		}
+		within := slots // what the cap allows
 		if n := b.servers.at(at); n > 0 {
 			slots = min(slots, n)
 		}
 		if u.Connections.Limit > 0 {
 			slots = min(slots, connections.at(at))
 		}
-		if b.fluid.places > 0 {
-			slots = min(slots, b.fluid.places)
-		}
+		slots = min(slots, b.crowd.places(at))
+		took = alone * b.crowd.load(at, slots)
+		counted := within / (took + lag) * 1e9 // calls a second that the cap lets through
 		rate := slots / took * 1e9
 		limit := slots * (1 + rtt/took)
 		if took == 0 {
@@ -1034,8 +1107,10 @@ func (b *bound) levels() {
 		if counted < rate {
 			rate, limit = counted, counted*(rtt+took)/1e9
 		}
-		if b.fluid.on && 1e9/b.fluid.perCall < rate {
-			rate, limit = 1e9/b.fluid.perCall, math.NaN()
+		if b.fluid.on {
+			if n := 1e9 / (b.fluid.at(at).perCall * b.slowAt(at)); n < rate {
+				rate, limit = n, math.NaN()
+			}
 		}
 		for j := range quotas {
 			q := &b.quotas[j]
@@ -1048,6 +1123,8 @@ func (b *bound) levels() {
 			}
 		}
 		res.Capacity, res.Down = append(res.Capacity, rate), append(res.Down, b.down(at))
+		took = b.wanted(at, rtt, alone, slots)
+		res.RoundTrip = append(res.RoundTrip, time.Duration(rtt+took))
 		rate = min(rate, b.demand(at, rtt+took))
 		if b.outageEnds(at) > at || at > int64(res.Horizon) {
 			rate, limit = 0, math.NaN()
@@ -1058,6 +1135,23 @@ func (b *bound) levels() {
 		res.Rate = append(res.Rate, rate)
 		res.Limit = append(res.Limit, math.Round(limit))
 	}
+}
+
+// tokenAt returns how long a token takes at an instant, in whole ns.
+func tokenAt(s *steps, at int64) float64 { return math.Round(s.at(at) * 1e9) }
+
+// wanted returns how long calls take, in ns, when as many are served beside each other as are asked for, at most slots.
+func (b *bound) wanted(at int64, rtt, alone, slots float64) float64 {
+	low, high := 1.0, slots
+	for b.crowd.on && low < high && !math.IsInf(high, 1) {
+		n := math.Floor((low + high) / 2)
+		if took := alone * b.crowd.load(at, n); n*1e9 >= took*b.demand(at, rtt+took) {
+			high = n
+		} else {
+			low = n + 1
+		}
+	}
+	return alone * b.crowd.load(at, min(low, slots))
 }
 
 // averages returns what the average of d is when its mean is changed, which is not as much as that where Min and Max cut off some.

@@ -673,3 +673,62 @@ func TestBoundOfOwnPatience(t *testing.T) {
 		t.Errorf("%d succeed, and %d at most: both should be 30", r.InTime, l.OK)
 	}
 }
+
+// An estimate is near the best that can be had, also where fewer calls come to a server that slows down under load than would be best for it, and where
+// what a server can do changes.
+func TestBoundIsNearTheBest(t *testing.T) {
+	t.Parallel()
+	slows := upstream.Server{Service: draw.Of(200 * time.Millisecond), Scale: .05}
+	llm, _ := upstream.Profile("llama-8b-a100")
+	few := llm
+	few.MaxSeqs = 8
+	open := Workload{Kind: Poisson, Rate: 40, Patience: 20 * time.Second}
+	tokens := open
+	tokens.Input, tokens.Output = draw.Dist{Mean: 100}, draw.Dist{Mean: 50}
+	change := func(kind upstream.ParamKind, to float64) []Change {
+		return []Change{{At: time.Minute, Param: Param{Kind: kind}, To: to}}
+	}
+	for _, test := range []struct {
+		name string
+		cfg  Config
+	}{
+		{"under a cap", Config{Workload: open, Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 10}, Server: slows}}},
+		{"under a cap that changes", Config{
+			Workload: open, Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 4}, Server: slows}, Changes: change(upstream.ParamConcurrency, 40),
+		}},
+		{"with few clients", Config{Workload: Workload{Kind: Closed, Clients: 10, Think: draw.Of(time.Second)}, Upstream: upstream.Config{Server: slows}}},
+		{"with few workers", Config{Workload: Workload{Kind: Backlog, Clients: 10}, Upstream: upstream.Config{Server: slows}}},
+		{"that stops slowing down", Config{
+			Workload: open, Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 20}, Server: slows}, Changes: change(upstream.ParamScale, 0),
+		}},
+		{"time a token that changes", Config{
+			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Servers: 20, OutputToken: 40 * time.Millisecond}}, Changes: change(upstream.ParamOutputToken, .01),
+		}},
+		{"a batch that grows", Config{
+			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: few}}, Changes: change(upstream.ParamMaxSeqs, 256),
+		}},
+		{"a batch that is slow", Config{
+			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm, Slow: 8}}, Changes: change(upstream.ParamSlow, 1),
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := test.cfg
+			cfg.Seed, cfg.Duration, cfg.Drain, cfg.Step = 1, 3*time.Minute, time.Minute, time.Second
+			cfg.Workload.Retry.Attempts = 1
+			b := boundOf(t, cfg)
+			best := int64(0)
+			for _, limit := range []int{4, 10, 20, 40, 80, 256, 1000} {
+				cfg.Guard = &Guard{NewLaw: func(int) adaptive.Law { return adaptive.NewFixed(limit) }, Queue: 1024, MaxWait: 15 * time.Second}
+				r, err := Run(t.Context(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				best = max(best, r.InTime)
+			}
+			if share := float64(best) / float64(b.OK); share < .8 || share > 1.05 {
+				t.Errorf("the best of some constant limits has %d successes, the estimate is %d: %.2f of it", best, b.OK, share)
+			}
+		})
+	}
+}
