@@ -230,6 +230,7 @@ func Open(cfg Config) (*Source, error) {
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
+		kgo.Balancers(newLevel()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), // what a producer took back is no job
 		// A partition that is taken up again joins the next fetch, so that one must not be far away.

@@ -73,18 +73,20 @@ func admin(t *testing.T, brokers []string) *kgo.Client {
 	return c
 }
 
-// waitForGroup waits until a group has so many members and is in a state.
-func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int) {
+// waitForGroup waits until a group has so many members and is in a state, and returns them.
+func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int) []kmsg.DescribeGroupsResponseGroupMember {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		req := kmsg.NewPtrDescribeGroupsRequest()
 		req.Groups = []string{group}
 		resp, err := req.RequestWith(t.Context(), c)
-		if err != nil {
+		if kerr.IsRetriable(err) && time.Now().Before(end) { // a broker that is new has no coordinator yet
+			continue
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		if g := resp.Groups[0]; g.State == state && len(g.Members) == members {
-			return
+			return g.Members
 		} else if time.Now().After(end) {
 			t.Fatalf("the group is %s with %d members, want %s with %d", g.State, len(g.Members), state, members)
 		}
@@ -856,6 +858,61 @@ func TestGap(t *testing.T) {
 		}
 		if n[0] != 200 {
 			t.Errorf("%d records of the partition that was stuck, want 200", n[0])
+		}
+	})
+}
+
+// Each member has its part of the jobs, and not in their place what others have to try again, whoever comes and goes.
+func TestEachMemberHasJobs(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 4
+		c := admin(t, brokers)
+		topic := name("level")
+		create(t, c, topic, n)
+		join := func() *kafka.Source {
+			s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond)}})
+			t.Cleanup(func() { s.Close() })
+			return s
+		}
+		level := func(members int) {
+			t.Helper()
+			jobs, retries := map[string]int{}, map[string]int{}
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				all := 0
+				for _, m := range waitForGroup(t, c, topic, "Stable", members) {
+					parts, err := kgo.ParseConsumerSyncAssignment(m.MemberAssignment)
+					if err != nil {
+						t.Fatal(err)
+					}
+					jobs[m.MemberID], retries[m.MemberID] = len(parts[topic]), len(parts[topic+".retry"])
+					all += jobs[m.MemberID] + retries[m.MemberID]
+				}
+				if all == 2*n {
+					break
+				} else if time.Now().After(end) {
+					t.Fatalf("%d partitions of %d have a member", all, 2*n)
+				}
+				clear(jobs)
+				clear(retries)
+			}
+			for _, of := range []map[string]int{jobs, retries} {
+				for _, have := range of {
+					if have < n/members {
+						t.Errorf("the %d members have %v partitions with jobs and %v with retries, want at least %d each", members, jobs, retries, n/members)
+					}
+				}
+			}
+		}
+		var ms []*kafka.Source
+		for i := range n {
+			ms = append(ms, join())
+			level(i + 1)
+		}
+		for i := range 2 {
+			ms[i].Close()
+			level(n - 1)
+			join()
+			level(n)
 		}
 	})
 }
