@@ -28,6 +28,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -84,6 +85,8 @@ const (
 	configSize  = "max.message.bytes"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
+	// openTime is how long brokers may take until it is known whether the topics are there.
+	openTime = 30 * time.Second
 	// produceTime is how long brokers may take to take a record.
 	produceTime = 30 * time.Second
 	// closeTime is how long brokers may take to take note of the end, and leaveTime how long before what is done is committed without leaving.
@@ -93,8 +96,11 @@ const (
 	// word of that it knows it.
 	goneTime  = 20 * time.Second
 	quietTime = 5 * time.Second
-	// failLine is how often it is told that a partition cannot be fetched.
+	// failLine is how often it is told that a partition cannot be fetched or a broker not be reached. failTime is how long a partition may have no
+	// leader, say, before that is told, and failGap for how long nobody may hear of it meanwhile.
 	failLine = time.Minute
+	failTime = 10 * time.Second
+	failGap  = 20 * time.Second
 )
 
 // letterHeaders are those that only dead letters have.
@@ -160,6 +166,7 @@ type Source struct {
 
 	ids      map[string][16]byte // of topics at the start; none with brokers that have none
 	goneTime time.Duration
+	failTime time.Duration
 }
 
 // place is a partition's name.
@@ -188,8 +195,9 @@ type slot struct {
 // span is from the first to the last time that something was so.
 type span struct{ first, last time.Time }
 
-// fault is why a partition cannot be fetched, and when that was told.
+// fault is why a partition cannot be fetched, for how long, and when that was told.
 type fault struct {
+	span
 	text string
 	told time.Time
 }
@@ -225,7 +233,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -243,17 +251,19 @@ func Open(cfg Config) (*Source, error) {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
+		kgo.KeepRetryableFetchErrors(),
 	}, s.out.producing(cfg.Options)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	s.out.client = s.client
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	if err := s.topics(ctx); err != nil {
 		s.client.Close()
 		return nil, err
 	}
+	s.out.tell(cfg.Log)
 	return s, nil
 }
 
@@ -262,18 +272,24 @@ func (p *producer) producing(others []kgo.Opt) []kgo.Opt {
 	return append([]kgo.Opt{
 		kgo.ProducerBatchMaxBytesFn(p.size),
 		kgo.AllowIdempotentProduceCancellation(), // a record may be there twice, but nobody waits for ever for brokers that are gone
+		kgo.WithHooks(p),
 	}, others...)
 }
 
-// topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
-func (s *Source) topics(ctx context.Context) error {
+// metadata asks which topics there are.
+func metadata(topics ...string) *kmsg.MetadataRequest {
 	meta := kmsg.NewPtrMetadataRequest()
-	for _, t := range []string{s.cfg.Topic, s.cfg.Retry, s.cfg.Dead} {
+	for _, t := range topics {
 		mt := kmsg.NewMetadataRequestTopic()
 		mt.Topic = kmsg.StringPtr(t)
 		meta.Topics = append(meta.Topics, mt)
 	}
-	got, err := meta.RequestWith(ctx, s.client)
+	return meta
+}
+
+// topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
+func (s *Source) topics(ctx context.Context) error {
+	got, err := metadata(s.cfg.Topic, s.cfg.Retry, s.cfg.Dead).RequestWith(ctx, s.client)
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topics: %w", err)
 	}
@@ -361,9 +377,11 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			case putOut(err):
 				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
 			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
-				if s.unknown(topic, err) {
+				failed = true
+				if s.unknown(topic) {
 					gone, unknown = topic, err
 				}
+				s.failed(place{topic, -1}, err)
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
 			default: // the client tries again, at once
@@ -395,30 +413,49 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 	}
 }
 
-// failed tells that a partition cannot be fetched, each failLine while it stays so.
+// failed tells that a partition cannot be fetched, each failLine while it stays so. What may pass by itself, as another broker takes the partition
+// over, is told only when it does not.
 func (s *Source) failed(at place, err error) {
 	now, text := time.Now(), err.Error()
 	s.mu.Lock()
-	last := s.faults[at]
-	again := last.text == text && now.Sub(last.told) < failLine
-	if !again {
-		s.faults[at] = fault{text, now}
+	f := s.faults[at]
+	if f.text != text {
+		f = fault{text: text}
 	}
+	if now.Sub(f.last) > failGap {
+		f.first = now
+	}
+	f.last = now
+	tell := now.Sub(f.told) >= failLine && (!kerr.IsRetriable(err) || now.Sub(f.first) >= s.failTime)
+	if tell {
+		f.told = now
+	}
+	s.faults[at] = f
 	s.mu.Unlock()
-	if !again {
-		s.cfg.Log("kafka: %s/%d: %s", at.topic, at.n, text)
+	if tell {
+		s.cfg.Log("kafka: %s: %s", at, text)
 	}
 }
 
+// String names a partition, a topic without one, or the group.
+func (p place) String() string {
+	switch {
+	case p.topic == "":
+		return "the group"
+	case p.n < 0:
+		return p.topic
+	}
+	return fmt.Sprintf("%s/%d", p.topic, p.n)
+}
+
 // unknown notes that a broker does not know a topic, and reports whether that was so for so long that it may have been deleted.
-func (s *Source) unknown(topic string, err error) bool {
+func (s *Source) unknown(topic string) bool {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, ok := s.missing[topic]
 	if !ok || now.Sub(m.last) > quietTime {
 		m.first = now
-		s.cfg.Log("kafka: %s: %v", topic, err)
 	}
 	m.last = now
 	s.missing[topic] = m
@@ -428,13 +465,9 @@ func (s *Source) unknown(topic string, err error) bool {
 // deleted returns err as what ends the run when a topic was deleted, and nil when it is there, as one broker that lags behind may not know it. The
 // client waits for one that was deleted for ever, also when there is another one of its name, whose offsets are others.
 func (s *Source) deleted(ctx context.Context, topic string, err error) error {
-	meta := kmsg.NewPtrMetadataRequest()
-	mt := kmsg.NewMetadataRequestTopic()
-	mt.Topic = &topic
-	meta.Topics = append(meta.Topics, mt)
 	asking, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
-	got, aerr := meta.RequestWith(asking, s.client)
+	got, aerr := metadata(topic).RequestWith(asking, s.client)
 	if aerr == nil && len(got.Topics) == 1 {
 		aerr = kerr.ErrorForCode(got.Topics[0].ErrorCode)
 		if errors.Is(aerr, kerr.UnknownTopicOrPartition) || aerr == nil && got.Topics[0].TopicID != s.ids[topic] {
@@ -706,8 +739,38 @@ type producer struct {
 	// alone is held for writing by who has a record go in a batch of its own, and for reading by the others.
 	alone sync.RWMutex
 
-	mu    sync.Mutex
-	sizes map[string]int32 // of topics, as far as it is known
+	mu     sync.Mutex
+	sizes  map[string]int32     // of topics, as far as it is known
+	broken error                // of the last attempt to connect; nil when it succeeded
+	told   map[string]time.Time // when it was told that a broker cannot be reached, by address
+	log    func(format string, args ...any)
+}
+
+// tell has log be told of brokers that cannot be reached.
+func (p *producer) tell(log func(string, ...any)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told, p.log = map[string]time.Time{}, log
+}
+
+// OnBrokerConnect implements kgo.HookBrokerConnect. The client tries again without a word, also when it never will succeed.
+func (p *producer) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+		return
+	}
+	now, addr := time.Now(), net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port)))
+	p.mu.Lock()
+	p.broken = err
+	log := p.log
+	if err == nil || log == nil || now.Sub(p.told[addr]) < failLine {
+		log = nil
+	} else {
+		p.told[addr] = now
+	}
+	p.mu.Unlock()
+	if log != nil {
+		log("kafka: connecting to %s: %v", addr, err)
+	}
 }
 
 // size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic, and takes no larger record from
@@ -811,7 +874,13 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 		}
 	case <-ctx.Done():
 	}
-	return context.Cause(ctx)
+	err := context.Cause(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(err, errLate) && p.broken != nil {
+		err = fmt.Errorf("%w: %w", err, p.broken)
+	}
+	return err
 }
 
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
@@ -1006,7 +1075,7 @@ type Replies struct {
 	asked atomic.Bool // how large records may be
 }
 
-// OpenReplies makes a sink.
+// OpenReplies connects, and sees whether the topic is there.
 func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
 		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
@@ -1017,7 +1086,29 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	r.out.client = client
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	if err := r.there(ctx); err != nil {
+		client.Close()
+		return nil, err
+	}
 	return r, nil
+}
+
+// there returns why results cannot go to the topic, as far as that shows before there are any: each has been paid for.
+func (r *Replies) there(ctx context.Context) error {
+	got, err := metadata(r.topic).RequestWith(ctx, r.out.client)
+	if err != nil {
+		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, err)
+	}
+	for _, t := range got.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return fmt.Errorf("kafka: there is no topic %s", r.topic)
+		} else if err != nil {
+			return fmt.Errorf("kafka: the topic %s: %w", r.topic, err)
+		}
+	}
+	return nil
 }
 
 // Put implements drain.Sink.

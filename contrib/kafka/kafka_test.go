@@ -1326,17 +1326,7 @@ func TestTopicUnknownToOneBroker(t *testing.T) {
 	s.SetGoneTime(100 * time.Millisecond)
 	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		for _, asked := range req.(*kmsg.FetchRequest).Topics {
-			rt := kmsg.NewFetchResponseTopic()
-			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
-			for _, p := range asked.Partitions {
-				rp := kmsg.NewFetchResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, kerr.UnknownTopicID.Code
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
+		resp := refuseFetch(req, kerr.UnknownTopicID)
 		return resp, nil, len(resp.Topics) > 0
 	})
 	if ds, err := s.Fetch(logged, 1); !errors.Is(err, there) {
@@ -1535,17 +1525,7 @@ func TestOffsetsComeAgain(t *testing.T) {
 		first = append(first, fetch(t, s))
 	}
 	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		for _, asked := range req.(*kmsg.FetchRequest).Topics {
-			rt := kmsg.NewFetchResponseTopic()
-			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
-			for _, p := range asked.Partitions {
-				rp := kmsg.NewFetchResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
+		resp := refuseFetch(req, kerr.OffsetOutOfRange)
 		if len(resp.Topics) == 0 {
 			c.KeepControl()
 		}
@@ -1723,6 +1703,122 @@ func TestClosedInARebalance(t *testing.T) {
 			t.Errorf("the offset %d is committed, want 1", n)
 		}
 	})
+}
+
+// What keeps a partition from being fetched and does not pass is told, although the client tries again.
+func TestPartitionThatCannotBeFetched(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	told := errors.New("it is told")
+	logged, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) {
+		if line := fmt.Sprintf(format, args...); strings.HasPrefix(line, "kafka: jobs/0: KAFKA_STORAGE_ERROR") {
+			stop(told)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.SetFailTime(100 * time.Millisecond)
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := refuseFetch(req, kerr.KafkaStorageError)
+		return resp, nil, len(resp.Topics) > 0
+	})
+	if ds, err := s.Fetch(logged, 1); !errors.Is(err, told) {
+		t.Errorf("there are %d deliveries, and %v", len(ds), err)
+	}
+}
+
+// refuseFetch refuses each partition that a request asks for.
+func refuseFetch(req kmsg.Request, why *kerr.Error) *kmsg.FetchResponse {
+	resp := req.ResponseKind().(*kmsg.FetchResponse)
+	for _, asked := range req.(*kmsg.FetchRequest).Topics {
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+		for _, p := range asked.Partitions {
+			rp := kmsg.NewFetchResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, why.Code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+// A broker that cannot be reached is told, also while another one answers for the group: the client tries again, for ever.
+func TestBrokerThatCannotBeReached(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "jobs", "jobs.retry", "jobs.dead"))
+	there := c.CoordinatorFor("jobs")
+	if err := c.MoveTopicPartition("jobs", 0, 1-there); err != nil {
+		t.Fatal(err)
+	}
+	addrs := c.ListenAddrs()
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != addrs[there] {
+			return nil, errors.New("no route")
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	told := make(chan string, 10)
+	s, err := kafka.Open(kafka.Config{Brokers: addrs[there : there+1], Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.Dialer(dial)}, Log: func(format string, args ...any) {
+		if line := fmt.Sprintf(format, args...); strings.Contains(line, "connecting to") {
+			told <- line
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	select {
+	case line := <-told:
+		if !strings.Contains(line, addrs[1-there]) || !strings.Contains(line, "no route") {
+			t.Errorf("the log says %q", line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nothing is told")
+	}
+}
+
+// That replies cannot go where they should is told at once, and not after the first answers have been paid for.
+func TestRepliesThatCannotGo(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1))
+	gone := cluster(t, kfake.NumBrokers(1))
+	nobody := gone.ListenAddrs()
+	gone.Close()
+	for what, brokers := range map[string][]string{"there is no topic replies": c.ListenAddrs(), "connection refused": nobody} {
+		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: "replies"})
+		if err == nil {
+			r.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("OpenReplies returned %v, want %s", err, what)
+		}
+	}
+}
+
+// Why brokers did not take a record for so long is told, too.
+func TestLateSaysWhy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as brokers may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "replies"))
+	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c.Close()
+	if err := r.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("Put returned %v", err)
+	}
 }
 
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
