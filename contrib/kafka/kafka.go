@@ -552,6 +552,7 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	ms, err := strconv.ParseInt(header(r, headerNotBefore), 10, 64)
 	if r.Topic != s.cfg.Retry || err != nil || !time.UnixMilli(ms).After(time.Now()) {
 		return d
+	d.Place = true // also where it is the one of the record that this is a copy of
 	}
 	h.notBefore = time.UnixMilli(ms)
 	s.keep(d)
