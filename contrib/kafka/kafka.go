@@ -390,14 +390,20 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			}
 		})
 		var ds []*drain.Delivery
+		none := map[place]bool{}
 		s.mu.Lock()
 		fetches.EachRecord(func(r *kgo.Record) {
 			if d := s.delivery(r); d != nil {
 				ds = append(ds, d)
+			} else if r.Value == nil {
+				none[place{r.Topic, r.Partition}] = true
 			}
 		})
 		s.mu.Unlock()
 		s.client.AllowRebalance()
+		for at := range none {
+			s.failed(at, errNoValue)
+		}
 		if len(ds) > 0 {
 			return ds, nil
 		}
@@ -510,7 +516,10 @@ func (s *Source) due(n int, wake context.CancelFunc) (ds []*drain.Delivery, next
 	return ds, time.Time{}
 }
 
-// delivery makes a delivery of a record; nil when it is for later. It needs the lock.
+// errNoValue is what is told of a record that only says that what has its key is gone, of a topic that is compacted, most likely.
+var errNoValue = errors.New("records without a value (tombstones) are no jobs and count as done")
+
+// delivery makes a delivery of a record; nil when it is for later, or no job. It needs the lock.
 func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	at := place{r.Topic, r.Partition}
 	p := s.parts[at]
@@ -529,6 +538,11 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 		p.paused = true
 		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
 	}
+	if r.Value == nil {
+		own.done = true
+		s.advance(p)
+		return nil
+	}
 	h := &handle{part: p, slot: own, record: r}
 	d := &drain.Delivery{
 		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
@@ -538,6 +552,7 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	if d.ID == "" {
 		d.ID = d.Where
 	}
+	d.Place = true // also where it is the one of the record that this is a copy of
 	// A dead letter that somebody copied back is a new job: what was counted before is why it was dead.
 	if header(r, headerAt) != "" {
 		d.Again = false
@@ -552,7 +567,6 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	ms, err := strconv.ParseInt(header(r, headerNotBefore), 10, 64)
 	if r.Topic != s.cfg.Retry || err != nil || !time.UnixMilli(ms).After(time.Now()) {
 		return d
-	d.Place = true // also where it is the one of the record that this is a copy of
 	}
 	h.notBefore = time.UnixMilli(ms)
 	s.keep(d)
@@ -590,6 +604,13 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	}
 	h.slot.done = true
 	h.end()
+	s.advance(p)
+	s.change()
+	return nil
+}
+
+// advance has the client commit how far a partition is done. It needs the lock.
+func (s *Source) advance(p *partition) {
 	done := 0
 	for done < len(p.out) && p.out[done].done {
 		done++
@@ -603,8 +624,6 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 		p.paused = false
 		s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
 	}
-	s.change()
-	return nil
 }
 
 // Lost implements drain.Keeper. Since it is asked right before a job is sent, it tells which deliveries may be in flight.

@@ -93,6 +93,30 @@ func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int)
 	}
 }
 
+// committed returns how far the group of a topic's name is with its first partition.
+func committed(t *testing.T, c *kgo.Client, topic string) int64 {
+	t.Helper()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = topic
+	rt := kmsg.NewOffsetFetchRequestTopic()
+	rt.Topic, rt.Partitions = topic, []int32{0}
+	req.Topics = append(req.Topics, rt)
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = topic
+	gt := kmsg.NewOffsetFetchRequestGroupTopic()
+	gt.Topic, gt.Partitions = topic, []int32{0}
+	g.Topics = append(g.Topics, gt)
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(resp.Groups) > 0 {
+		return resp.Groups[0].Topics[0].Partitions[0].Offset
+	}
+	return resp.Topics[0].Partitions[0].Offset
+}
+
 // fetch returns the next delivery, once there is one.
 func fetch(t *testing.T, s *kafka.Source) *drain.Delivery {
 	t.Helper()
@@ -1590,6 +1614,47 @@ func TestAbortedTransaction(t *testing.T) {
 	})
 }
 
+// A record without a value says of a key that it is gone, and is no job.
+func TestTombstones(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("tombstones")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		for _, value := range [][]byte{nil, []byte("job"), nil, {}, nil} {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("k"), Value: value}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var told atomic.Int32
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(format string, args ...any) {
+			if strings.Contains(fmt.Sprintf(format, args...), "without a value") {
+				told.Add(1)
+			}
+		}})
+		defer s.Close()
+		for _, want := range []string{"job", ""} {
+			d := fetch(t, s)
+			if string(d.Body) != want {
+				t.Fatalf("%s is %q, want %q", d.Where, d.Body, want)
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if ds, err := s.Fetch(ctx, 1); err == nil {
+			t.Errorf("%s is there", ds[0].Where)
+		}
+		if n := committed(t, c, topic); n != 5 {
+			t.Errorf("the offset %d is committed, want 5", n)
+		}
+		if told.Load() != 1 {
+			t.Errorf("it is told %d times, want once", told.Load())
+		}
+	})
+}
+
 // A dead letter that is on its way when its partition is taken away gets there, and the job does not come again.
 func TestRevokedWhileADeadLetterIsProduced(t *testing.T) {
 	t.Parallel()
@@ -1675,31 +1740,11 @@ func TestClosedInARebalance(t *testing.T) {
 			t.Fatal(err)
 		}
 		go a.Close()
-		committed := func() int64 {
-			req := kmsg.NewPtrOffsetFetchRequest()
-			req.Group = topic
-			rt := kmsg.NewOffsetFetchRequestTopic()
-			rt.Topic, rt.Partitions = topic, []int32{0}
-			req.Topics = append(req.Topics, rt)
-			g := kmsg.NewOffsetFetchRequestGroup()
-			g.Group = topic
-			gt := kmsg.NewOffsetFetchRequestGroupTopic()
-			gt.Topic, gt.Partitions = topic, []int32{0}
-			g.Topics = append(g.Topics, gt)
-			req.Groups = append(req.Groups, g)
-			resp, err := req.RequestWith(t.Context(), c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(resp.Groups) > 0 {
-				return resp.Groups[0].Topics[0].Partitions[0].Offset
-			}
-			return resp.Topics[0].Partitions[0].Offset
-		}
-		for end := time.Now().Add(5 * time.Second); committed() != 1 && time.Now().Before(end); {
+		wait := time.Now().Add(5 * time.Second)
+		for committed(t, c, topic) != 1 && time.Now().Before(wait) {
 			time.Sleep(50 * time.Millisecond)
 		}
-		if n := committed(); n != 1 {
+		if n := committed(t, c, topic); n != 1 {
 			t.Errorf("the offset %d is committed, want 1", n)
 		}
 	})
