@@ -31,6 +31,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,7 @@ const (
 	maxBatch    = 1 << 20  // the brokers' default; topics may take more
 	mostBatch   = 64 << 20 // of a topic of which it is not known
 	configSize  = "max.message.bytes"
+	configClean = "cleanup.policy"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
 	// openTime is how long brokers may take until it is known whether the topics are there.
@@ -315,15 +317,24 @@ func (s *Source) topics(ctx context.Context) error {
 	if err != nil {
 		s.cfg.Log("kafka: asking how large records may be: %v", err)
 	}
+	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
+		if own[name].compacted {
+			return fmt.Errorf("kafka: the topic %s is compacted, and would keep the last job of each key only: set its %s to delete", name, configClean)
+		}
+	}
 	create := kmsg.NewPtrCreateTopicsRequest()
 	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
 		if parts[name] == 0 {
 			t := kmsg.NewCreateTopicsRequestTopic()
 			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], -1
-			if most := own[s.cfg.Topic]; most != "" { // what is in the one must fit into the other
+			set := func(name, value string) {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
-				c.Name, c.Value = configSize, &most
+				c.Name, c.Value = name, &value
 				t.Configs = append(t.Configs, c)
+			}
+			set(configClean, "delete")
+			if most := own[s.cfg.Topic].most; most != "" { // what is in the one must fit into the other
+				set(configSize, most)
 			}
 			s.out.like(name, s.cfg.Topic) // what the one takes by the brokers' default, the other does, too
 			create.Topics = append(create.Topics, t)
@@ -828,31 +839,42 @@ func (p *producer) like(topic, other string) {
 	}
 }
 
-// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself.
-func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]string, err error) {
+// setting is what brokers say of a topic.
+type setting struct {
+	most      string // how large a batch may be, where that is set for the topic itself
+	compacted bool   // of records with one key the last one stays
+}
+
+// ask asks the brokers how large batches of topics may be, and whether they are compacted.
+func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]setting, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for _, topic := range topics {
 		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize}
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize, configClean}
 		req.Resources = append(req.Resources, r)
 	}
 	got, err := req.RequestWith(ctx, p.client)
 	if err != nil {
 		return nil, err
 	}
-	own = map[string]string{}
+	own = map[string]setting{}
 	for _, r := range got.Resources {
+		var of setting
 		for _, c := range r.Configs {
-			if c.Name != configSize || c.Value == nil {
-				continue
-			}
-			p.take(r.ResourceName, *c.Value)
-			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
-				own[r.ResourceName] = *c.Value
+			switch {
+			case c.Value == nil:
+			case c.Name == configClean:
+				of.compacted = strings.Contains(*c.Value, "compact")
+			case c.Name == configSize:
+				p.take(r.ResourceName, *c.Value)
+				if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+					of.most = *c.Value
+				}
 			}
 		}
+		own[r.ResourceName] = of
 	}
 	return own, nil
 }

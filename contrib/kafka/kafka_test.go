@@ -137,11 +137,17 @@ func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
 // createFor makes a topic of one partition that takes batches of so many bytes.
 func createFor(t *testing.T, c *kgo.Client, topic, most string) {
 	t.Helper()
+	createWith(t, c, topic, "max.message.bytes", most)
+}
+
+// createWith makes a topic of one partition with a setting.
+func createWith(t *testing.T, c *kgo.Client, topic, key, value string) {
+	t.Helper()
 	rt := kmsg.NewCreateTopicsRequestTopic()
 	rt.Topic, rt.NumPartitions = topic, 1
-	size := kmsg.NewCreateTopicsRequestTopicConfig()
-	size.Name, size.Value = "max.message.bytes", &most
-	rt.Configs = append(rt.Configs, size)
+	with := kmsg.NewCreateTopicsRequestTopicConfig()
+	with.Name, with.Value = key, &value
+	rt.Configs = append(rt.Configs, with)
 	createTopic(t, c, rt)
 }
 
@@ -1609,6 +1615,49 @@ func TestAbortedTransaction(t *testing.T) {
 			}
 			if err := s.Ack(t.Context(), d); err != nil {
 				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// Topics of retries and of dead letters that are made here keep all that is in them, and those that do not are refused.
+func TestCompactedTopics(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		c := admin(t, brokers)
+		for _, which := range []string{"", ".retry", ".dead"} {
+			topic := name("compacted")
+			create(t, c, topic, 1)
+			if which != "" {
+				createWith(t, c, topic+which, "cleanup.policy", "compact,delete")
+			}
+			s, err := kafka.Open(kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: t.Logf})
+			if err == nil {
+				defer s.Close()
+			}
+			if which != "" {
+				if err == nil || !strings.Contains(err.Error(), topic+which+" is compacted") {
+					t.Errorf("with %s compacted Open returned %v", which, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := kmsg.NewPtrDescribeConfigsRequest()
+			for _, made := range []string{".retry", ".dead"} {
+				r := kmsg.NewDescribeConfigsRequestResource()
+				r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic+made, []string{"cleanup.policy"}
+				req.Resources = append(req.Resources, r)
+			}
+			resp, err := req.RequestWith(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range resp.Resources {
+				// Whatever is the brokers' default.
+				if of := r.Configs; len(of) != 1 || *of[0].Value != "delete" || of[0].Source != kmsg.ConfigSourceDynamicTopicConfig {
+					t.Errorf("%s has %+v", r.ResourceName, of)
+				}
 			}
 		}
 	})
