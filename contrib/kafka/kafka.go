@@ -8,7 +8,7 @@
 //
 // Jobs are done in any order, and what is committed is how far a partition is done without a gap, so that a crash repeats jobs
 // (which the Store knows) and never skips one. A partition whose first job keeps the others from being committed is paused once
-// Config.MaxGap records are behind it.
+// Config.MaxGap records are behind it. So are those of a topic of which jobs with 64 MiB wait here for their time.
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
@@ -98,6 +98,8 @@ const (
 	// word of that it knows it.
 	goneTime  = 20 * time.Second
 	quietTime = 5 * time.Second
+	// mostLater is how many bytes of jobs of a topic may wait here for their time before its partitions are paused.
+	mostLater = 64 << 20
 	// failLine is how often it is told that a partition cannot be fetched or a broker not be reached. failTime is how long a partition may have no
 	// leader, say, before that is told, and failGap for how long nobody may hear of it meanwhile.
 	failLine = time.Minute
@@ -159,6 +161,7 @@ type Source struct {
 	parts   map[place]*partition
 	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
+	waiting map[string]int     // the bytes of those in later, by topic
 	wake    context.CancelFunc // of the last poll; later has changed
 	missing map[string]span    // topics that a broker does not know now
 	faults  map[place]fault    // the last of each partition
@@ -235,7 +238,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -522,6 +525,7 @@ func (s *Source) due(n int, wake context.CancelFunc) (ds []*drain.Delivery, next
 		if !h.part.gone {
 			ds = append(ds, s.later[0])
 		}
+		s.unkept(h)
 		s.later = s.later[1:]
 	}
 	return ds, time.Time{}
@@ -545,10 +549,7 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	}
 	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
 	p.out = append(p.out, own)
-	if len(p.out) >= s.cfg.MaxGap && !p.paused {
-		p.paused = true
-		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
-	}
+	s.pace(p)
 	if r.Value == nil {
 		own.done = true
 		s.advance(p)
@@ -590,6 +591,34 @@ func (s *Source) keep(d *drain.Delivery) {
 		return a.Handle.(*handle).notBefore.Compare(b.Handle.(*handle).notBefore)
 	})
 	s.later = slices.Insert(s.later, i, d)
+	h := d.Handle.(*handle)
+	s.waiting[h.part.topic] += len(h.record.Value)
+	s.pace(h.part)
+}
+
+// unkept is for a delivery that is no longer kept. It needs the lock.
+func (s *Source) unkept(h *handle) {
+	topic, n := h.part.topic, len(h.record.Value)
+	was := s.waiting[topic]
+	s.waiting[topic] -= n
+	if was >= mostLater/2 && was-n < mostLater/2 {
+		for _, p := range s.parts {
+			s.pace(p)
+		}
+	}
+}
+
+// pace pauses a partition of which too much is in hand, and takes it up again. It needs the lock.
+func (s *Source) pace(p *partition) {
+	n, waiting := len(p.out), s.waiting[p.topic]
+	switch of := map[string][]int32{p.topic: {p.n}}; {
+	case !p.paused && (n >= s.cfg.MaxGap || waiting >= mostLater):
+		p.paused = true
+		s.client.PauseFetchPartitions(of)
+	case p.paused && n < s.cfg.MaxGap/2 && waiting < mostLater/2:
+		p.paused = false
+		s.client.ResumeFetchPartitions(of)
+	}
 }
 
 func header(r *kgo.Record, name string) string {
@@ -631,10 +660,7 @@ func (s *Source) advance(p *partition) {
 		p.out = p.out[done:]
 		s.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.n: {Epoch: last.epoch, Offset: last.offset + 1}}})
 	}
-	if p.paused && len(p.out) < s.cfg.MaxGap/2 {
-		p.paused = false
-		s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
-	}
+	s.pace(p)
 }
 
 // Lost implements drain.Keeper. Since it is asked right before a job is sent, it tells which deliveries may be in flight.
@@ -997,6 +1023,9 @@ func (s *Source) forget(parts map[string][]int32) {
 		h := d.Handle.(*handle)
 		if h.part.gone && h.part.topic == s.cfg.Retry { // others are there because they were handed out
 			s.ahead[h.part.place] = min(s.ahead[h.part.place], h.record.Offset)
+		}
+		if h.part.gone {
+			s.unkept(h)
 		}
 		return h.part.gone
 	})

@@ -93,16 +93,16 @@ func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int)
 	}
 }
 
-// committed returns how far the group of a topic's name is with its first partition.
-func committed(t *testing.T, c *kgo.Client, topic string) int64 {
+// committed returns how far a group is with the first partition of a topic.
+func committed(t *testing.T, c *kgo.Client, topic, group string) int64 {
 	t.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Group = topic
+	req.Group = group
 	rt := kmsg.NewOffsetFetchRequestTopic()
 	rt.Topic, rt.Partitions = topic, []int32{0}
 	req.Topics = append(req.Topics, rt)
 	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = topic
+	g.Group = group
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
 	gt.Topic, gt.Partitions = topic, []int32{0}
 	g.Topics = append(g.Topics, gt)
@@ -947,6 +947,60 @@ func TestEachMemberHasJobs(t *testing.T) {
 	})
 }
 
+// polls counts the records that the client handed out.
+type polls struct{ atomic.Int32 }
+
+func (n *polls) OnFetchRecordUnbuffered(_ *kgo.Record, polled bool) {
+	if polled {
+		n.Add(1)
+	}
+}
+
+// Jobs that wait for hours stay with the brokers, but for some, and all of them come when it is time.
+func TestLargeJobsThatWait(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n, size = 100, 1 << 20
+		topic := name("waits")
+		c := admin(t, brokers)
+		for _, topic := range []string{topic, topic + ".retry"} {
+			createFor(t, c, topic, "2097152")
+		}
+		big, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(2<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer big.Close()
+		due := time.UnixMilli(time.Now().Add(8 * time.Second).UnixMilli())
+		for range n {
+			big.Produce(t.Context(), &kgo.Record{Topic: topic + ".retry", Value: make([]byte, size), Headers: []kgo.RecordHeader{{Key: "x-flyball-not-before", Value: fmt.Append(nil, due.UnixMilli())}}}, nil)
+		}
+		if err := big.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var here polls
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.WithHooks(&here)}})
+		defer s.Close()
+		ack := func(d *drain.Delivery) {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := fetch(t, s)
+		if got, late := here.Load(), time.Since(due); got < 60 || got > 70 || late < 0 {
+			t.Errorf("%d of %d jobs with a mebibyte each were here before the first was due, %v late; want some 64", got, n, late)
+		}
+		ack(first)
+		for range n - 1 {
+			ack(fetch(t, s))
+		}
+		for end := time.Now().Add(10 * time.Second); committed(t, c, topic+".retry", topic) != n; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want %d", committed(t, c, topic+".retry", topic), n)
+			}
+		}
+	})
+}
+
 // holding holds up the first poll that has records until it is let go.
 type holding struct {
 	once sync.Once
@@ -1695,7 +1749,7 @@ func TestTombstones(t *testing.T) {
 		if ds, err := s.Fetch(ctx, 1); err == nil {
 			t.Errorf("%s is there", ds[0].Where)
 		}
-		if n := committed(t, c, topic); n != 5 {
+		if n := committed(t, c, topic, topic); n != 5 {
 			t.Errorf("the offset %d is committed, want 5", n)
 		}
 		if told.Load() != 1 {
@@ -1790,10 +1844,10 @@ func TestClosedInARebalance(t *testing.T) {
 		}
 		go a.Close()
 		wait := time.Now().Add(5 * time.Second)
-		for committed(t, c, topic) != 1 && time.Now().Before(wait) {
+		for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
 			time.Sleep(50 * time.Millisecond)
 		}
-		if n := committed(t, c, topic); n != 1 {
+		if n := committed(t, c, topic, topic); n != 1 {
 			t.Errorf("the offset %d is committed, want 1", n)
 		}
 	})
