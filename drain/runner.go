@@ -328,6 +328,9 @@ func (r *Runner) take(d *Delivery) {
 	}
 
 	r.mu.Lock()
+	if d.Place && job.ID == d.ID && r.another(job) {
+		job.ID += "#" + job.Hash.String()
+	}
 	if other := r.active[job.ID]; other != nil {
 		if other.job.Hash == job.Hash {
 			// The same job twice at a time: one is sent, and both end as it does.
@@ -373,6 +376,15 @@ func (r *Runner) take(d *Delivery) {
 	}
 	r.mu.Unlock()
 	r.start(t, (*Runner).work)
+}
+
+// another reports whether a job with other content is known by the id of a job. It needs the lock.
+func (r *Runner) another(job *Job) bool {
+	if t := r.active[job.ID]; t != nil {
+		return t.job.Hash != job.Hash
+	}
+	h, ok := r.cfg.Store.Has(job.ID)
+	return ok && h != job.Hash
 }
 
 // start has do end a task, which counts as in hand until it is settled or answered.

@@ -521,6 +521,35 @@ func TestNothingTwice(t *testing.T) {
 	})
 }
 
+// A place may hold another message later, which is another job and not one with the id of the first.
+func TestPlaceOfAnotherMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := func(n int) *drain.Delivery {
+			return &drain.Delivery{ID: "jobs/0@3", Place: true, Body: line("", n), Where: "jobs/0@3"}
+		}
+		w := newWorld(t, 4)
+		w.up.takes = time.Second
+		for i, run := range []struct {
+			ds          []*drain.Delivery
+			done, known int64
+		}{
+			{[]*drain.Delivery{at(1)}, 1, 0},
+			{[]*drain.Delivery{at(2)}, 1, 0},
+			{[]*drain.Delivery{at(1), at(2)}, 0, 2},
+			{[]*drain.Delivery{at(3), at(4), at(3)}, 2, 0}, // while the first is on its way
+			{[]*drain.Delivery{at(4), at(3)}, 0, 2},
+		} {
+			w.src = &draintest.Memory{}
+			w.cfg.Source = w.src
+			w.src.Publish(run.ds...)
+			w.src.Finish()
+			if p, err := w.run(t); err != nil || p.Done != run.done || p.Known != run.known || p.Dead != 0 {
+				t.Errorf("run %d: %v, %+v, want %d done and %d known", i+1, err, p, run.done, run.known)
+			}
+		}
+	})
+}
+
 // White space between tokens is not content.
 func TestHash(t *testing.T) {
 	parse := func(s string) drain.Hash {

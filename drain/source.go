@@ -68,6 +68,9 @@ type Delivery struct {
 	// ID names the job where Body has no custom_id; a message id, for instance. Empty means that Body has one, or
 	// that equal jobs are one job.
 	ID string
+	// Place says that ID is where the message was, and not its name. Another one may be there later, in a topic that was deleted and made again:
+	// where a job with other content was known by it, this one is known by it with its hash behind.
+	Place bool
 	// Key is what jobs have in common that must be sent one after another, where Config.Ordered asks for it. Empty means
 	// nothing.
 	Key string

@@ -8,7 +8,7 @@
 //
 // Jobs are done in any order, and what is committed is how far a partition is done without a gap, so that a crash repeats jobs
 // (which the Store knows) and never skips one. A partition whose first job keeps the others from being committed is paused once
-// Config.MaxGap records are behind it.
+// Config.MaxGap records are behind it. So are those of a topic of which jobs with 64 MiB wait here for their time.
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
@@ -28,8 +28,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,8 +84,11 @@ const (
 	maxBatch    = 1 << 20  // the brokers' default; topics may take more
 	mostBatch   = 64 << 20 // of a topic of which it is not known
 	configSize  = "max.message.bytes"
+	configClean = "cleanup.policy"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
+	// openTime is how long brokers may take until it is known whether the topics are there.
+	openTime = 30 * time.Second
 	// produceTime is how long brokers may take to take a record.
 	produceTime = 30 * time.Second
 	// closeTime is how long brokers may take to take note of the end, and leaveTime how long before what is done is committed without leaving.
@@ -93,8 +98,13 @@ const (
 	// word of that it knows it.
 	goneTime  = 20 * time.Second
 	quietTime = 5 * time.Second
-	// failLine is how often it is told that a partition cannot be fetched.
+	// mostLater is how many bytes of jobs of a topic may wait here for their time before its partitions are paused.
+	mostLater = 64 << 20
+	// failLine is how often it is told that a partition cannot be fetched or a broker not be reached. failTime is how long a partition may have no
+	// leader, say, before that is told, and failGap for how long nobody may hear of it meanwhile.
 	failLine = time.Minute
+	failTime = 10 * time.Second
+	failGap  = 20 * time.Second
 )
 
 // letterHeaders are those that only dead letters have.
@@ -151,6 +161,7 @@ type Source struct {
 	parts   map[place]*partition
 	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
 	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
+	waiting map[string]int     // the bytes of those in later, by topic
 	wake    context.CancelFunc // of the last poll; later has changed
 	missing map[string]span    // topics that a broker does not know now
 	faults  map[place]fault    // the last of each partition
@@ -160,6 +171,7 @@ type Source struct {
 
 	ids      map[string][16]byte // of topics at the start; none with brokers that have none
 	goneTime time.Duration
+	failTime time.Duration
 }
 
 // place is a partition's name.
@@ -188,8 +200,9 @@ type slot struct {
 // span is from the first to the last time that something was so.
 type span struct{ first, last time.Time }
 
-// fault is why a partition cannot be fetched, and when that was told.
+// fault is why a partition cannot be fetched, for how long, and when that was told.
 type fault struct {
+	span
 	text string
 	told time.Time
 }
@@ -225,11 +238,12 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
+		kgo.Balancers(newLevel()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), // what a producer took back is no job
 		// A partition that is taken up again joins the next fetch, so that one must not be far away.
@@ -242,17 +256,19 @@ func Open(cfg Config) (*Source, error) {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
+		kgo.KeepRetryableFetchErrors(),
 	}, s.out.producing(cfg.Options)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	s.out.client = s.client
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	if err := s.topics(ctx); err != nil {
 		s.client.Close()
 		return nil, err
 	}
+	s.out.tell(cfg.Log)
 	return s, nil
 }
 
@@ -261,18 +277,24 @@ func (p *producer) producing(others []kgo.Opt) []kgo.Opt {
 	return append([]kgo.Opt{
 		kgo.ProducerBatchMaxBytesFn(p.size),
 		kgo.AllowIdempotentProduceCancellation(), // a record may be there twice, but nobody waits for ever for brokers that are gone
+		kgo.WithHooks(p),
 	}, others...)
 }
 
-// topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
-func (s *Source) topics(ctx context.Context) error {
+// metadata asks which topics there are.
+func metadata(topics ...string) *kmsg.MetadataRequest {
 	meta := kmsg.NewPtrMetadataRequest()
-	for _, t := range []string{s.cfg.Topic, s.cfg.Retry, s.cfg.Dead} {
+	for _, t := range topics {
 		mt := kmsg.NewMetadataRequestTopic()
 		mt.Topic = kmsg.StringPtr(t)
 		meta.Topics = append(meta.Topics, mt)
 	}
-	got, err := meta.RequestWith(ctx, s.client)
+	return meta
+}
+
+// topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
+func (s *Source) topics(ctx context.Context) error {
+	got, err := metadata(s.cfg.Topic, s.cfg.Retry, s.cfg.Dead).RequestWith(ctx, s.client)
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topics: %w", err)
 	}
@@ -298,15 +320,24 @@ func (s *Source) topics(ctx context.Context) error {
 	if err != nil {
 		s.cfg.Log("kafka: asking how large records may be: %v", err)
 	}
+	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
+		if own[name].compacted {
+			return fmt.Errorf("kafka: the topic %s is compacted, and would keep the last job of each key only: set its %s to delete", name, configClean)
+		}
+	}
 	create := kmsg.NewPtrCreateTopicsRequest()
 	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
 		if parts[name] == 0 {
 			t := kmsg.NewCreateTopicsRequestTopic()
 			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], -1
-			if most := own[s.cfg.Topic]; most != "" { // what is in the one must fit into the other
+			set := func(name, value string) {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
-				c.Name, c.Value = configSize, &most
+				c.Name, c.Value = name, &value
 				t.Configs = append(t.Configs, c)
+			}
+			set(configClean, "delete")
+			if most := own[s.cfg.Topic].most; most != "" { // what is in the one must fit into the other
+				set(configSize, most)
 			}
 			s.out.like(name, s.cfg.Topic) // what the one takes by the brokers' default, the other does, too
 			create.Topics = append(create.Topics, t)
@@ -360,9 +391,11 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			case putOut(err):
 				s.cfg.Log("kafka: the group %s has gone on without this member, which joins again: %v", s.cfg.Group, err)
 			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
-				if s.unknown(topic, err) {
+				failed = true
+				if s.unknown(topic) {
 					gone, unknown = topic, err
 				}
+				s.failed(place{topic, -1}, err)
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
 				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
 			default: // the client tries again, at once
@@ -371,14 +404,20 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			}
 		})
 		var ds []*drain.Delivery
+		none := map[place]bool{}
 		s.mu.Lock()
 		fetches.EachRecord(func(r *kgo.Record) {
 			if d := s.delivery(r); d != nil {
 				ds = append(ds, d)
+			} else if r.Value == nil {
+				none[place{r.Topic, r.Partition}] = true
 			}
 		})
 		s.mu.Unlock()
 		s.client.AllowRebalance()
+		for at := range none {
+			s.failed(at, errNoValue)
+		}
 		if len(ds) > 0 {
 			return ds, nil
 		}
@@ -394,30 +433,49 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 	}
 }
 
-// failed tells that a partition cannot be fetched, each failLine while it stays so.
+// failed tells that a partition cannot be fetched, each failLine while it stays so. What may pass by itself, as another broker takes the partition
+// over, is told only when it does not.
 func (s *Source) failed(at place, err error) {
 	now, text := time.Now(), err.Error()
 	s.mu.Lock()
-	last := s.faults[at]
-	again := last.text == text && now.Sub(last.told) < failLine
-	if !again {
-		s.faults[at] = fault{text, now}
+	f := s.faults[at]
+	if f.text != text {
+		f = fault{text: text}
 	}
+	if now.Sub(f.last) > failGap {
+		f.first = now
+	}
+	f.last = now
+	tell := now.Sub(f.told) >= failLine && (!kerr.IsRetriable(err) || now.Sub(f.first) >= s.failTime)
+	if tell {
+		f.told = now
+	}
+	s.faults[at] = f
 	s.mu.Unlock()
-	if !again {
-		s.cfg.Log("kafka: %s/%d: %s", at.topic, at.n, text)
+	if tell {
+		s.cfg.Log("kafka: %s: %s", at, text)
 	}
 }
 
+// String names a partition, a topic without one, or the group.
+func (p place) String() string {
+	switch {
+	case p.topic == "":
+		return "the group"
+	case p.n < 0:
+		return p.topic
+	}
+	return fmt.Sprintf("%s/%d", p.topic, p.n)
+}
+
 // unknown notes that a broker does not know a topic, and reports whether that was so for so long that it may have been deleted.
-func (s *Source) unknown(topic string, err error) bool {
+func (s *Source) unknown(topic string) bool {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, ok := s.missing[topic]
 	if !ok || now.Sub(m.last) > quietTime {
 		m.first = now
-		s.cfg.Log("kafka: %s: %v", topic, err)
 	}
 	m.last = now
 	s.missing[topic] = m
@@ -427,13 +485,9 @@ func (s *Source) unknown(topic string, err error) bool {
 // deleted returns err as what ends the run when a topic was deleted, and nil when it is there, as one broker that lags behind may not know it. The
 // client waits for one that was deleted for ever, also when there is another one of its name, whose offsets are others.
 func (s *Source) deleted(ctx context.Context, topic string, err error) error {
-	meta := kmsg.NewPtrMetadataRequest()
-	mt := kmsg.NewMetadataRequestTopic()
-	mt.Topic = &topic
-	meta.Topics = append(meta.Topics, mt)
 	asking, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
-	got, aerr := meta.RequestWith(asking, s.client)
+	got, aerr := metadata(topic).RequestWith(asking, s.client)
 	if aerr == nil && len(got.Topics) == 1 {
 		aerr = kerr.ErrorForCode(got.Topics[0].ErrorCode)
 		if errors.Is(aerr, kerr.UnknownTopicOrPartition) || aerr == nil && got.Topics[0].TopicID != s.ids[topic] {
@@ -471,12 +525,16 @@ func (s *Source) due(n int, wake context.CancelFunc) (ds []*drain.Delivery, next
 		if !h.part.gone {
 			ds = append(ds, s.later[0])
 		}
+		s.unkept(h)
 		s.later = s.later[1:]
 	}
 	return ds, time.Time{}
 }
 
-// delivery makes a delivery of a record; nil when it is for later. It needs the lock.
+// errNoValue is what is told of a record that only says that what has its key is gone, of a topic that is compacted, most likely.
+var errNoValue = errors.New("records without a value (tombstones) are no jobs and count as done")
+
+// delivery makes a delivery of a record; nil when it is for later, or no job. It needs the lock.
 func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	at := place{r.Topic, r.Partition}
 	p := s.parts[at]
@@ -491,9 +549,11 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	}
 	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
 	p.out = append(p.out, own)
-	if len(p.out) >= s.cfg.MaxGap && !p.paused {
-		p.paused = true
-		s.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.n}})
+	s.pace(p)
+	if r.Value == nil {
+		own.done = true
+		s.advance(p)
+		return nil
 	}
 	h := &handle{part: p, slot: own, record: r}
 	d := &drain.Delivery{
@@ -504,6 +564,7 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	if d.ID == "" {
 		d.ID = d.Where
 	}
+	d.Place = true // also where it is the one of the record that this is a copy of
 	// A dead letter that somebody copied back is a new job: what was counted before is why it was dead.
 	if header(r, headerAt) != "" {
 		d.Again = false
@@ -530,6 +591,34 @@ func (s *Source) keep(d *drain.Delivery) {
 		return a.Handle.(*handle).notBefore.Compare(b.Handle.(*handle).notBefore)
 	})
 	s.later = slices.Insert(s.later, i, d)
+	h := d.Handle.(*handle)
+	s.waiting[h.part.topic] += len(h.record.Value)
+	s.pace(h.part)
+}
+
+// unkept is for a delivery that is no longer kept. It needs the lock.
+func (s *Source) unkept(h *handle) {
+	topic, n := h.part.topic, len(h.record.Value)
+	was := s.waiting[topic]
+	s.waiting[topic] -= n
+	if was >= mostLater/2 && was-n < mostLater/2 {
+		for _, p := range s.parts {
+			s.pace(p)
+		}
+	}
+}
+
+// pace pauses a partition of which too much is in hand, and takes it up again. It needs the lock.
+func (s *Source) pace(p *partition) {
+	n, waiting := len(p.out), s.waiting[p.topic]
+	switch of := map[string][]int32{p.topic: {p.n}}; {
+	case !p.paused && (n >= s.cfg.MaxGap || waiting >= mostLater):
+		p.paused = true
+		s.client.PauseFetchPartitions(of)
+	case p.paused && n < s.cfg.MaxGap/2 && waiting < mostLater/2:
+		p.paused = false
+		s.client.ResumeFetchPartitions(of)
+	}
 }
 
 func header(r *kgo.Record, name string) string {
@@ -555,6 +644,13 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 	}
 	h.slot.done = true
 	h.end()
+	s.advance(p)
+	s.change()
+	return nil
+}
+
+// advance has the client commit how far a partition is done. It needs the lock.
+func (s *Source) advance(p *partition) {
 	done := 0
 	for done < len(p.out) && p.out[done].done {
 		done++
@@ -564,12 +660,7 @@ func (s *Source) Ack(_ context.Context, d *drain.Delivery) error {
 		p.out = p.out[done:]
 		s.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.n: {Epoch: last.epoch, Offset: last.offset + 1}}})
 	}
-	if p.paused && len(p.out) < s.cfg.MaxGap/2 {
-		p.paused = false
-		s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
-	}
-	s.change()
-	return nil
+	s.pace(p)
 }
 
 // Lost implements drain.Keeper. Since it is asked right before a job is sent, it tells which deliveries may be in flight.
@@ -705,8 +796,38 @@ type producer struct {
 	// alone is held for writing by who has a record go in a batch of its own, and for reading by the others.
 	alone sync.RWMutex
 
-	mu    sync.Mutex
-	sizes map[string]int32 // of topics, as far as it is known
+	mu     sync.Mutex
+	sizes  map[string]int32     // of topics, as far as it is known
+	broken error                // of the last attempt to connect; nil when it succeeded
+	told   map[string]time.Time // when it was told that a broker cannot be reached, by address
+	log    func(format string, args ...any)
+}
+
+// tell has log be told of brokers that cannot be reached.
+func (p *producer) tell(log func(string, ...any)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told, p.log = map[string]time.Time{}, log
+}
+
+// OnBrokerConnect implements kgo.HookBrokerConnect. The client tries again without a word, also when it never will succeed.
+func (p *producer) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+		return
+	}
+	now, addr := time.Now(), net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port)))
+	p.mu.Lock()
+	p.broken = err
+	log := p.log
+	if err == nil || log == nil || now.Sub(p.told[addr]) < failLine {
+		log = nil
+	} else {
+		p.told[addr] = now
+	}
+	p.mu.Unlock()
+	if log != nil {
+		log("kafka: connecting to %s: %v", addr, err)
+	}
 }
 
 // size returns how large a batch of a topic may be. The client asks once, before it first produces to the topic, and takes no larger record from
@@ -744,31 +865,42 @@ func (p *producer) like(topic, other string) {
 	}
 }
 
-// ask asks the brokers how large batches of topics may be, and returns what is set for a topic itself.
-func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]string, err error) {
+// setting is what brokers say of a topic.
+type setting struct {
+	most      string // how large a batch may be, where that is set for the topic itself
+	compacted bool   // of records with one key the last one stays
+}
+
+// ask asks the brokers how large batches of topics may be, and whether they are compacted.
+func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]setting, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for _, topic := range topics {
 		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize}
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize, configClean}
 		req.Resources = append(req.Resources, r)
 	}
 	got, err := req.RequestWith(ctx, p.client)
 	if err != nil {
 		return nil, err
 	}
-	own = map[string]string{}
+	own = map[string]setting{}
 	for _, r := range got.Resources {
+		var of setting
 		for _, c := range r.Configs {
-			if c.Name != configSize || c.Value == nil {
-				continue
-			}
-			p.take(r.ResourceName, *c.Value)
-			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
-				own[r.ResourceName] = *c.Value
+			switch {
+			case c.Value == nil:
+			case c.Name == configClean:
+				of.compacted = strings.Contains(*c.Value, "compact")
+			case c.Name == configSize:
+				p.take(r.ResourceName, *c.Value)
+				if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+					of.most = *c.Value
+				}
 			}
 		}
+		own[r.ResourceName] = of
 	}
 	return own, nil
 }
@@ -810,7 +942,13 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 		}
 	case <-ctx.Done():
 	}
-	return context.Cause(ctx)
+	err := context.Cause(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(err, errLate) && p.broken != nil {
+		err = fmt.Errorf("%w: %w", err, p.broken)
+	}
+	return err
 }
 
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
@@ -885,6 +1023,9 @@ func (s *Source) forget(parts map[string][]int32) {
 		h := d.Handle.(*handle)
 		if h.part.gone && h.part.topic == s.cfg.Retry { // others are there because they were handed out
 			s.ahead[h.part.place] = min(s.ahead[h.part.place], h.record.Offset)
+		}
+		if h.part.gone {
+			s.unkept(h)
 		}
 		return h.part.gone
 	})
@@ -1005,7 +1146,7 @@ type Replies struct {
 	asked atomic.Bool // how large records may be
 }
 
-// OpenReplies makes a sink.
+// OpenReplies connects, and sees whether the topic is there.
 func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 	if len(cfg.Brokers) == 0 || cfg.Topic == "" {
 		return nil, errors.New("kafka: ReplyConfig.Brokers and ReplyConfig.Topic must be set")
@@ -1016,7 +1157,29 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	r.out.client = client
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	if err := r.there(ctx); err != nil {
+		client.Close()
+		return nil, err
+	}
 	return r, nil
+}
+
+// there returns why results cannot go to the topic, as far as that shows before there are any: each has been paid for.
+func (r *Replies) there(ctx context.Context) error {
+	got, err := metadata(r.topic).RequestWith(ctx, r.out.client)
+	if err != nil {
+		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, err)
+	}
+	for _, t := range got.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return fmt.Errorf("kafka: there is no topic %s", r.topic)
+		} else if err != nil {
+			return fmt.Errorf("kafka: the topic %s: %w", r.topic, err)
+		}
+	}
+	return nil
 }
 
 // Put implements drain.Sink.

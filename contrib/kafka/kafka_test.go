@@ -73,22 +73,48 @@ func admin(t *testing.T, brokers []string) *kgo.Client {
 	return c
 }
 
-// waitForGroup waits until a group has so many members and is in a state.
-func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int) {
+// waitForGroup waits until a group has so many members and is in a state, and returns them.
+func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int) []kmsg.DescribeGroupsResponseGroupMember {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		req := kmsg.NewPtrDescribeGroupsRequest()
 		req.Groups = []string{group}
 		resp, err := req.RequestWith(t.Context(), c)
-		if err != nil {
+		if kerr.IsRetriable(err) && time.Now().Before(end) { // a broker that is new has no coordinator yet
+			continue
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		if g := resp.Groups[0]; g.State == state && len(g.Members) == members {
-			return
+			return g.Members
 		} else if time.Now().After(end) {
 			t.Fatalf("the group is %s with %d members, want %s with %d", g.State, len(g.Members), state, members)
 		}
 	}
+}
+
+// committed returns how far a group is with the first partition of a topic.
+func committed(t *testing.T, c *kgo.Client, topic, group string) int64 {
+	t.Helper()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = group
+	rt := kmsg.NewOffsetFetchRequestTopic()
+	rt.Topic, rt.Partitions = topic, []int32{0}
+	req.Topics = append(req.Topics, rt)
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group
+	gt := kmsg.NewOffsetFetchRequestGroupTopic()
+	gt.Topic, gt.Partitions = topic, []int32{0}
+	g.Topics = append(g.Topics, gt)
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(resp.Groups) > 0 {
+		return resp.Groups[0].Topics[0].Partitions[0].Offset
+	}
+	return resp.Topics[0].Partitions[0].Offset
 }
 
 // fetch returns the next delivery, once there is one.
@@ -111,11 +137,17 @@ func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
 // createFor makes a topic of one partition that takes batches of so many bytes.
 func createFor(t *testing.T, c *kgo.Client, topic, most string) {
 	t.Helper()
+	createWith(t, c, topic, "max.message.bytes", most)
+}
+
+// createWith makes a topic of one partition with a setting.
+func createWith(t *testing.T, c *kgo.Client, topic, key, value string) {
+	t.Helper()
 	rt := kmsg.NewCreateTopicsRequestTopic()
 	rt.Topic, rt.NumPartitions = topic, 1
-	size := kmsg.NewCreateTopicsRequestTopicConfig()
-	size.Name, size.Value = "max.message.bytes", &most
-	rt.Configs = append(rt.Configs, size)
+	with := kmsg.NewCreateTopicsRequestTopicConfig()
+	with.Name, with.Value = key, &value
+	rt.Configs = append(rt.Configs, with)
 	createTopic(t, c, rt)
 }
 
@@ -860,6 +892,115 @@ func TestGap(t *testing.T) {
 	})
 }
 
+// Each member has its part of the jobs, and not in their place what others have to try again, whoever comes and goes.
+func TestEachMemberHasJobs(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n = 4
+		c := admin(t, brokers)
+		topic := name("level")
+		create(t, c, topic, n)
+		join := func() *kafka.Source {
+			s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond)}})
+			t.Cleanup(func() { s.Close() })
+			return s
+		}
+		level := func(members int) {
+			t.Helper()
+			jobs, retries := map[string]int{}, map[string]int{}
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				all := 0
+				for _, m := range waitForGroup(t, c, topic, "Stable", members) {
+					parts, err := kgo.ParseConsumerSyncAssignment(m.MemberAssignment)
+					if err != nil {
+						t.Fatal(err)
+					}
+					jobs[m.MemberID], retries[m.MemberID] = len(parts[topic]), len(parts[topic+".retry"])
+					all += jobs[m.MemberID] + retries[m.MemberID]
+				}
+				if all == 2*n {
+					break
+				} else if time.Now().After(end) {
+					t.Fatalf("%d partitions of %d have a member", all, 2*n)
+				}
+				clear(jobs)
+				clear(retries)
+			}
+			for _, of := range []map[string]int{jobs, retries} {
+				for _, have := range of {
+					if have < n/members {
+						t.Errorf("the %d members have %v partitions with jobs and %v with retries, want at least %d each", members, jobs, retries, n/members)
+					}
+				}
+			}
+		}
+		var ms []*kafka.Source
+		for i := range n {
+			ms = append(ms, join())
+			level(i + 1)
+		}
+		for i := range 2 {
+			ms[i].Close()
+			level(n - 1)
+			join()
+			level(n)
+		}
+	})
+}
+
+// polls counts the records that the client handed out.
+type polls struct{ atomic.Int32 }
+
+func (n *polls) OnFetchRecordUnbuffered(_ *kgo.Record, polled bool) {
+	if polled {
+		n.Add(1)
+	}
+}
+
+// Jobs that wait for hours stay with the brokers, but for some, and all of them come when it is time.
+func TestLargeJobsThatWait(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		const n, size = 100, 1 << 20
+		topic := name("waits")
+		c := admin(t, brokers)
+		for _, topic := range []string{topic, topic + ".retry"} {
+			createFor(t, c, topic, "2097152")
+		}
+		big, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(2<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer big.Close()
+		due := time.UnixMilli(time.Now().Add(8 * time.Second).UnixMilli())
+		for range n {
+			big.Produce(t.Context(), &kgo.Record{Topic: topic + ".retry", Value: make([]byte, size), Headers: []kgo.RecordHeader{{Key: "x-flyball-not-before", Value: fmt.Append(nil, due.UnixMilli())}}}, nil)
+		}
+		if err := big.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var here polls
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.WithHooks(&here)}})
+		defer s.Close()
+		ack := func(d *drain.Delivery) {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := fetch(t, s)
+		if got, late := here.Load(), time.Since(due); got < 60 || got > 70 || late < 0 {
+			t.Errorf("%d of %d jobs with a mebibyte each were here before the first was due, %v late; want some 64", got, n, late)
+		}
+		ack(first)
+		for range n - 1 {
+			ack(fetch(t, s))
+		}
+		for end := time.Now().Add(10 * time.Second); committed(t, c, topic+".retry", topic) != n; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want %d", committed(t, c, topic+".retry", topic), n)
+			}
+		}
+	})
+}
+
 // holding holds up the first poll that has records until it is let go.
 type holding struct {
 	once sync.Once
@@ -1269,17 +1410,7 @@ func TestTopicUnknownToOneBroker(t *testing.T) {
 	s.SetGoneTime(100 * time.Millisecond)
 	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		for _, asked := range req.(*kmsg.FetchRequest).Topics {
-			rt := kmsg.NewFetchResponseTopic()
-			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
-			for _, p := range asked.Partitions {
-				rp := kmsg.NewFetchResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, kerr.UnknownTopicID.Code
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
+		resp := refuseFetch(req, kerr.UnknownTopicID)
 		return resp, nil, len(resp.Topics) > 0
 	})
 	if ds, err := s.Fetch(logged, 1); !errors.Is(err, there) {
@@ -1478,17 +1609,7 @@ func TestOffsetsComeAgain(t *testing.T) {
 		first = append(first, fetch(t, s))
 	}
 	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		for _, asked := range req.(*kmsg.FetchRequest).Topics {
-			rt := kmsg.NewFetchResponseTopic()
-			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
-			for _, p := range asked.Partitions {
-				rp := kmsg.NewFetchResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
+		resp := refuseFetch(req, kerr.OffsetOutOfRange)
 		if len(resp.Topics) == 0 {
 			c.KeepControl()
 		}
@@ -1549,6 +1670,90 @@ func TestAbortedTransaction(t *testing.T) {
 			if err := s.Ack(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// Topics of retries and of dead letters that are made here keep all that is in them, and those that do not are refused.
+func TestCompactedTopics(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		c := admin(t, brokers)
+		for _, which := range []string{"", ".retry", ".dead"} {
+			topic := name("compacted")
+			create(t, c, topic, 1)
+			if which != "" {
+				createWith(t, c, topic+which, "cleanup.policy", "compact,delete")
+			}
+			s, err := kafka.Open(kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: t.Logf})
+			if err == nil {
+				defer s.Close()
+			}
+			if which != "" {
+				if err == nil || !strings.Contains(err.Error(), topic+which+" is compacted") {
+					t.Errorf("with %s compacted Open returned %v", which, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := kmsg.NewPtrDescribeConfigsRequest()
+			for _, made := range []string{".retry", ".dead"} {
+				r := kmsg.NewDescribeConfigsRequestResource()
+				r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic+made, []string{"cleanup.policy"}
+				req.Resources = append(req.Resources, r)
+			}
+			resp, err := req.RequestWith(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range resp.Resources {
+				// Whatever is the brokers' default.
+				if of := r.Configs; len(of) != 1 || *of[0].Value != "delete" || of[0].Source != kmsg.ConfigSourceDynamicTopicConfig {
+					t.Errorf("%s has %+v", r.ResourceName, of)
+				}
+			}
+		}
+	})
+}
+
+// A record without a value says of a key that it is gone, and is no job.
+func TestTombstones(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("tombstones")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		for _, value := range [][]byte{nil, []byte("job"), nil, {}, nil} {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("k"), Value: value}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var told atomic.Int32
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(format string, args ...any) {
+			if strings.Contains(fmt.Sprintf(format, args...), "without a value") {
+				told.Add(1)
+			}
+		}})
+		defer s.Close()
+		for _, want := range []string{"job", ""} {
+			d := fetch(t, s)
+			if string(d.Body) != want {
+				t.Fatalf("%s is %q, want %q", d.Where, d.Body, want)
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if ds, err := s.Fetch(ctx, 1); err == nil {
+			t.Errorf("%s is there", ds[0].Where)
+		}
+		if n := committed(t, c, topic, topic); n != 5 {
+			t.Errorf("the offset %d is committed, want 5", n)
+		}
+		if told.Load() != 1 {
+			t.Errorf("it is told %d times, want once", told.Load())
 		}
 	})
 }
@@ -1638,34 +1843,130 @@ func TestClosedInARebalance(t *testing.T) {
 			t.Fatal(err)
 		}
 		go a.Close()
-		committed := func() int64 {
-			req := kmsg.NewPtrOffsetFetchRequest()
-			req.Group = topic
-			rt := kmsg.NewOffsetFetchRequestTopic()
-			rt.Topic, rt.Partitions = topic, []int32{0}
-			req.Topics = append(req.Topics, rt)
-			g := kmsg.NewOffsetFetchRequestGroup()
-			g.Group = topic
-			gt := kmsg.NewOffsetFetchRequestGroupTopic()
-			gt.Topic, gt.Partitions = topic, []int32{0}
-			g.Topics = append(g.Topics, gt)
-			req.Groups = append(req.Groups, g)
-			resp, err := req.RequestWith(t.Context(), c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(resp.Groups) > 0 {
-				return resp.Groups[0].Topics[0].Partitions[0].Offset
-			}
-			return resp.Topics[0].Partitions[0].Offset
-		}
-		for end := time.Now().Add(5 * time.Second); committed() != 1 && time.Now().Before(end); {
+		wait := time.Now().Add(5 * time.Second)
+		for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
 			time.Sleep(50 * time.Millisecond)
 		}
-		if n := committed(); n != 1 {
+		if n := committed(t, c, topic, topic); n != 1 {
 			t.Errorf("the offset %d is committed, want 1", n)
 		}
 	})
+}
+
+// What keeps a partition from being fetched and does not pass is told, although the client tries again.
+func TestPartitionThatCannotBeFetched(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	told := errors.New("it is told")
+	logged, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) {
+		if line := fmt.Sprintf(format, args...); strings.HasPrefix(line, "kafka: jobs/0: KAFKA_STORAGE_ERROR") {
+			stop(told)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.SetFailTime(100 * time.Millisecond)
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := refuseFetch(req, kerr.KafkaStorageError)
+		return resp, nil, len(resp.Topics) > 0
+	})
+	if ds, err := s.Fetch(logged, 1); !errors.Is(err, told) {
+		t.Errorf("there are %d deliveries, and %v", len(ds), err)
+	}
+}
+
+// refuseFetch refuses each partition that a request asks for.
+func refuseFetch(req kmsg.Request, why *kerr.Error) *kmsg.FetchResponse {
+	resp := req.ResponseKind().(*kmsg.FetchResponse)
+	for _, asked := range req.(*kmsg.FetchRequest).Topics {
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+		for _, p := range asked.Partitions {
+			rp := kmsg.NewFetchResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, why.Code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+// A broker that cannot be reached is told, also while another one answers for the group: the client tries again, for ever.
+func TestBrokerThatCannotBeReached(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "jobs", "jobs.retry", "jobs.dead"))
+	there := c.CoordinatorFor("jobs")
+	if err := c.MoveTopicPartition("jobs", 0, 1-there); err != nil {
+		t.Fatal(err)
+	}
+	addrs := c.ListenAddrs()
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != addrs[there] {
+			return nil, errors.New("no route")
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	told := make(chan string, 10)
+	s, err := kafka.Open(kafka.Config{Brokers: addrs[there : there+1], Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.Dialer(dial)}, Log: func(format string, args ...any) {
+		if line := fmt.Sprintf(format, args...); strings.Contains(line, "connecting to") {
+			told <- line
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	select {
+	case line := <-told:
+		if !strings.Contains(line, addrs[1-there]) || !strings.Contains(line, "no route") {
+			t.Errorf("the log says %q", line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nothing is told")
+	}
+}
+
+// That replies cannot go where they should is told at once, and not after the first answers have been paid for.
+func TestRepliesThatCannotGo(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1))
+	gone := cluster(t, kfake.NumBrokers(1))
+	nobody := gone.ListenAddrs()
+	gone.Close()
+	for what, brokers := range map[string][]string{"there is no topic replies": c.ListenAddrs(), "connection refused": nobody} {
+		r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: brokers, Topic: "replies"})
+		if err == nil {
+			r.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("OpenReplies returned %v, want %s", err, what)
+		}
+	}
+}
+
+// Why brokers did not take a record for so long is told, too.
+func TestLateSaysWhy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as brokers may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "replies"))
+	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c.Close()
+	if err := r.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("Put returned %v", err)
+	}
 }
 
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
