@@ -112,24 +112,29 @@ func (r *Reloader) Guard(name string) (*limiter.Guard, error) {
 
 // Pool returns the pool of the keys of the upstream called name, which are read the first time; see [Upstream.Pool].
 func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
-	look := func() (u Upstream, p *limiter.Pool) {
+	look := func() (u Upstream, p *limiter.Pool, again bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		u, _ = r.file.Upstream(name)
 		if l := r.pools[name]; l != nil {
 			p = l.pool
 		}
-		return u, p
+		return u, p, r.rekey
 	}
-	if _, p := look(); p != nil { // it may be a listener that asks, which a reload waits for
+	if _, p, _ := look(); p != nil { // it may be a listener that asks, which a reload waits for
 		return p, nil
 	}
 	// Files are read under the turn, so that the pool is made from what is in force.
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()
-	u, p := look()
+	u, p, again := look()
 	if p != nil {
 		return p, nil
+	}
+	if again {
+		if err := u.Keys.readable(); err != nil {
+			return nil, fmt.Errorf("upstream %s: %w", name, err)
+		}
 	}
 	c, err := u.Pool()
 	if err != nil {
@@ -148,6 +153,7 @@ func (r *Reloader) Pool(name string) (*limiter.Pool, error) {
 // otherwise whose the limits are, Pool returns a new pool: the caller has to ask for it after each reload. Calls that are in flight or wait
 // in the one before go on there; what its guards have learned is not carried over. A pool whose upstream has no keys any more is left as it
 // is, and so is the guard of an upstream that is gone: who still waits there keeps to its limits, and not to those of [guard]. A key that cannot be read fails the reload, which changes nothing.
+// A key in a pipe is an error from then on, as it says nothing the second time.
 func (r *Reloader) ReplacePools() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,10 +184,26 @@ func (r *Reloader) Reload() (Changes, error) {
 
 // readAgain is read for a file that is read more than once. A pipe says nothing the second time, or never ends.
 func readAgain(path string) ([]byte, error) {
-	if st, err := os.Stat(path); err == nil && path != os.DevNull && st.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0 {
+	if noFile(path) {
 		return nil, fmt.Errorf("config: %s is no file, and what is read again and again must be one: write it into a file", path)
 	}
 	return read(path)
+}
+
+// noFile reports whether what is at path says nothing the second time that it is read, or holds up whoever opens it.
+func noFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && path != os.DevNull && st.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0
+}
+
+// readable returns an error for keys that cannot be read more than once.
+func (k Keys) readable() error {
+	for _, s := range k.Sources {
+		if s.File != "" && noFile(s.File) {
+			return fmt.Errorf("config: the %v is no file, and a key that is read again and again must be in one: write it into a file", s)
+		}
+	}
+	return nil
 }
 
 // digest returns what tells one reading of the file from another.
@@ -205,7 +227,11 @@ func (r *Reloader) otherKeys() string {
 	found := ""
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		u, _ := f.Upstream(name)
-		keys, err := u.Keys.Read()
+		var keys []limiter.Secret
+		err := u.Keys.readable()
+		if err == nil {
+			keys, err = u.Keys.Read()
+		}
 		if err != nil {
 			found += digest(nil, err)
 		} else if len(keys) > 0 && !sameKeys(keys, pools[name].keys) {
@@ -276,6 +302,9 @@ func (r *Reloader) freshPools(f *File) (map[string]*livePool, error) {
 		u, ok := f.Upstream(name)
 		if !ok || len(u.Keys.Sources) == 0 {
 			continue // nobody asks for it any more
+		}
+		if err := u.Keys.readable(); err != nil {
+			return nil, fmt.Errorf("upstream %s: %w", name, err)
 		}
 		cfg, err := u.Pool()
 		if err != nil {

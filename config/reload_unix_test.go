@@ -82,3 +82,39 @@ func TestReloaderOfAPipe(t *testing.T) {
 		t.Errorf("Reload of a pipe: %v", err)
 	}
 }
+
+// Keys are read again once pools are replaced, and a pipe would hold up the look at them, and with it every reload.
+func TestReloaderOfAKeyInAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	one, _, file, path, r := keyed(t)
+	want := func(what string, err error) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), ": config: the file "+pipe+" is no file") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := r.Pool("a"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, file(", { file = '"+pipe+"' }"))
+	_, err := r.Reload()
+	want("Reload", err)
+	write(t, path, file("")+"[upstream.b]\nkey = [{ file = '"+pipe+"' }]\n")
+	if _, err := r.Reload(); err != nil {
+		t.Errorf("Reload with a pool that nobody has asked for: %v", err)
+	}
+	_, err = r.Pool("b")
+	want("Pool", err)
+	if err := os.Rename(pipe, one); err != nil {
+		t.Fatal(err)
+	}
+	pipe = one
+	_, err = r.Reload()
+	want("Reload after the file of a key became a pipe", err)
+	if r.otherKeys() == "" {
+		t.Error("a look does not see that the file of a key became a pipe")
+	}
+}
