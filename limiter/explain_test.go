@@ -189,6 +189,23 @@ func TestAbsurdUsage(t *testing.T) {
 	})
 }
 
+// Nor does a call whose caller says that it costs absurdly many, and which the upstream refused for that.
+func TestAbsurdCost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 10, func(c *Config) {
+			c.Budget = &Budget{Limits: []BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 100_000}}}
+		})
+		p, err := g.Acquire(t.Context(), Request{Tokens: 1 << 40, Output: 1 << 40})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release(Outcome{Class: feedback.ClientError}) // charged what was reserved
+		if at := g.Explain(0).Budgets[0].FullAt; time.Until(at) > 24*time.Hour+time.Minute {
+			t.Errorf("the budget is full at %v, in %v, want at most a day", at, time.Until(at))
+		}
+	})
+}
+
 func TestDeadlineThatTheBudgetCannotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuard(t, 100, func(c *Config) {

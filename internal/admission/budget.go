@@ -96,7 +96,7 @@ func (r *Reservation) Open() bool { return r.open }
 // had not been taken. So of calls that use no more than they reserved, and none of them larger than a
 // window, those that start in any time T use at most Burst + Limit*T/Period of a continuous limit, and
 // Limit of each fixed window; what a larger call or one that used more took beyond is repaid before others
-// start. What calls used beyond what they reserved is repaid within a day, or a period if that is longer.
+// start, within a day, or a period if that is longer, whatever a call said or used.
 //
 // Time may stand still or go backwards: nothing is then refilled. The zero Budget has no limits. A Budget
 // needs its guard's lock, and never allocates but in Configure.
@@ -250,21 +250,37 @@ func (b *Budget) fitted(cost Cost) Cost {
 			limit, period := w.unshared()
 			most = max(most, brings(limit, period, max(time.Minute, period)))
 		}
-		switch w.given.Kind {
-		case feedback.ScopeTokens:
-			cost.Input = min(cost.Input, most)
-			cost.Output = min(cost.Output, most-cost.Input)
-		case feedback.ScopeInputTokens:
-			cost.Input = min(cost.Input, most)
-		case feedback.ScopeOutputTokens:
-			cost.Output = min(cost.Output, most)
+		cost = cost.within(w.given.Kind, most)
+	}
+	return cost
+}
+
+// owed returns cost, or as much of it as may be owed; see budgetWindow.mostOwed. Who asks for more says it of a call that no upstream would take.
+func (b *Budget) owed(cost Cost) Cost {
+	for i := range b.windows {
+		if w := &b.windows[i]; w.limit > 0 {
+			cost = cost.within(w.given.Kind, max(w.depth, w.mostOwed()))
 		}
 	}
 	return cost
 }
 
+// within returns c, or as much of it as is no more than most of what kind counts.
+func (c Cost) within(kind feedback.Scope, most int64) Cost {
+	switch kind {
+	case feedback.ScopeTokens:
+		c.Input = min(c.Input, most)
+		c.Output = min(c.Output, most-c.Input)
+	case feedback.ScopeInputTokens:
+		c.Input = min(c.Input, most)
+	case feedback.ScopeOutputTokens:
+		c.Output = min(c.Output, most)
+	}
+	return c
+}
+
 // Reserve takes cost from all limits, or, when At is later than now or the call is too large, from none and
-// reports false.
+// reports false. Of a cost that a limit would owe for longer than mostOwed it takes no more than that.
 func (b *Budget) Reserve(now time.Duration, cost Cost) (r Reservation, ok bool) {
 	a := cost.amount()
 	for i := range b.windows {
@@ -275,6 +291,7 @@ func (b *Budget) Reserve(now time.Duration, cost Cost) (r Reservation, ok bool) 
 			return Reservation{}, false
 		}
 	}
+	a = b.owed(Cost{a.input, a.output}).amount()
 	b.seq++
 	for i := range b.windows {
 		w := &b.windows[i]

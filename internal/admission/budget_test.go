@@ -268,12 +268,12 @@ func TestBudgetSaturates(t *testing.T) {
 	if at, limit := b.At(5, Cost{Input: -1, Output: -1}); at != 5 || limit != -1 {
 		t.Errorf("At of a negative cost = %v by %d, want now", at, limit)
 	}
-	for range 10_000 { // overruns pile up and saturate, but for those that owe more than comes back in a period of theirs
+	for range 10_000 { // overruns pile up and saturate; of the second and the third a period brings one back, and no more is owed
 		r := Reservation{open: true, seq: 1}
 		b.inFlight++
 		b.Settle(5, &r, feedback.Usage{Known: true, Input: math.MaxInt64, Output: math.MaxInt64, Total: math.MaxInt64})
 	}
-	left(t, b, 5, -maxUnits, 1-maxUnits, 1-maxUnits)
+	left(t, b, 5, -maxUnits, -1, -1)
 	b.Sync(6, feedback.Window{Kind: feedback.ScopeTokens, Limit: math.MaxInt64, Remaining: math.MaxInt64, Reset: math.MaxInt64}, &Reservation{seq: 1})
 	b.Sync(6, feedback.Window{Kind: feedback.ScopeOutputTokens, Limit: 1, Remaining: 1, Reset: math.MaxInt64}, &Reservation{seq: 1})
 }
@@ -560,6 +560,37 @@ func TestBudgetAbsurdUsage(t *testing.T) {
 				}
 				now = at
 			}
+		}
+	}
+}
+
+// Nor does a call that says that it costs absurdly many, whatever becomes of it.
+func TestBudgetAbsurdCost(t *testing.T) {
+	for _, l := range []BudgetLimit{
+		{Kind: feedback.ScopeTokens, Limit: 100_000},
+		{Kind: feedback.ScopeTokens, Limit: 100_000, Burst: 10},
+		{Kind: feedback.ScopeInputTokens, Limit: 100_000},
+		{Kind: feedback.ScopeOutputTokens, Limit: 100_000, Fixed: true},
+		{Kind: feedback.ScopeTokens, Limit: 3, Period: 2 * maxGate},
+	} {
+		for _, u := range []feedback.Usage{{}, {Known: true, Input: 7, Output: 7}, {Known: true, Input: math.MaxInt64, Output: math.MaxInt64}} {
+			b := newBudget(BudgetLimit{Kind: feedback.ScopeRequests, Limit: 60}, l)
+			r := reserve(t, b, 0, Cost{Input: math.MaxInt64, Output: 1 << 45})
+			most := max(maxGate, l.Period) + 3*l.orMinute()
+			for _, when := range []string{"while it runs", "afterwards"} {
+				if at, _ := b.At(0, Cost{Input: 1, Output: 1}); at > most {
+					t.Errorf("%+v, used %+v: %s nothing starts for %v, want at most %v", l, u, when, at, most)
+				}
+				b.Settle(0, r, u)
+			}
+		}
+		b := newBudget(l)
+		most := b.windows[0].mostOwed()
+		b.Refund(0, reserve(t, b, 0, Cost{Input: math.MaxInt64, Output: math.MaxInt64}))
+		left(t, b, 0, b.windows[0].depth)
+		reserve(t, b, 0, Cost{Input: most, Output: 0})
+		if want := b.windows[0].depth - most; l.Kind != feedback.ScopeOutputTokens {
+			left(t, b, 0, want)
 		}
 	}
 }

@@ -249,7 +249,7 @@ func (w *budgetWindow) take(now time.Duration, cost int64) {
 	w.level = max(w.level-cost, -maxUnits)
 }
 
-// mostOwed is the largest debt that what calls used beyond what they reserved can make: what comes back in maxGate, or in a period if that is longer. One answer that
+// mostOwed is the largest debt that a call can make, by what it says that it costs or what it used: what comes back in maxGate, or in a period if that is longer. One that
 // tells of absurdly many tokens holds nothing back for longer. Of a share that is small when calls end, and may grow again, it is a period of the whole.
 func (w *budgetWindow) mostOwed() int64 {
 	whole, period := w.unshared()
