@@ -283,12 +283,18 @@ func TestLargeBodiesAreNotCached(t *testing.T) {
 	}
 }
 
-// What a caller calls its model goes to the log, and not at any length.
+// What a caller calls its model goes to the log, and not at any length. Nor do its path and method, which anybody may choose who is refused.
 func TestLongNamesAreNotLogged(t *testing.T) {
 	s := upstreamServer(t, ok)
 	g := start(t, table(s, ""))
 	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", `{"model":"`+strings.Repeat("ä", 1<<20)+`"}`))
+	for _, line := range []string{"GET /up/" + strings.Repeat("a", 50_000), strings.Repeat("A", 50_000) + " /up/a"} {
+		conn := dial(t, g.Addr())
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line)
+		_, _ = io.Copy(io.Discard, conn)
+	}
 	g.idle()
+	g.callLines(3)
 	if n := len(g.logged()); n > 10_000 {
 		t.Errorf("the log has %d bytes", n)
 	}
