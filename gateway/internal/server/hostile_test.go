@@ -323,6 +323,18 @@ func TestPagesOfOtherSites(t *testing.T) {
 			t.Errorf("%q: %d %s, want %d", c.origin, resp.StatusCode, body, c.want)
 		}
 	}
+	g := start(t, keyed)
+	for site, want := range map[string]int{"cross-site": 401, "none": 200, "same-origin": 200} {
+		req, _ := http.NewRequest("GET", g.url+"/up/search?q=a", nil) // as for a picture
+		req.Header.Set("Sec-Fetch-Site", site)
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body := read(t, resp); resp.StatusCode != want {
+			t.Errorf("a GET whose browser says %s: %d %s, want %d", site, resp.StatusCode, body, want)
+		}
+	}
 }
 
 // A body that is in a file says what it says: that its caller streams, and the model, which a fallback replaces.
