@@ -50,7 +50,7 @@ func (s KeySource) String() string {
 	return "file " + s.File
 }
 
-// Read returns the key. Line ends after the key in a file are left out, and so is a byte order mark before it. An error names the
+// Read returns the key. Line ends after the key are left out, and so is a byte order mark before it in a file. An error names the
 // source, and never what is in it.
 func (s KeySource) Read() (limiter.Secret, error) {
 	key := ""
@@ -59,7 +59,7 @@ func (s KeySource) Read() (limiter.Secret, error) {
 		if !ok {
 			return limiter.Secret{}, fmt.Errorf("config: the %v is not set: set it to the key", s)
 		}
-		key = v
+		key = strings.TrimRight(v, "\r\n") // as a Secret of Kubernetes has that was made from a file
 	} else {
 		v, err := readKey(s.File)
 		if err != nil {

@@ -47,6 +47,7 @@ func TestReadKeys(t *testing.T) {
 		return path
 	}
 	t.Setenv("FLYBALL_TEST_KEY", "sk-verysecret-env")
+	t.Setenv("FLYBALL_TEST_LINE", "sk-verysecret-line\n")
 	t.Setenv("FLYBALL_TEST_EMPTY", "")
 	t.Setenv("FLYBALL_TEST_QUOTED", `"sk-verysecret-env"`)
 	t.Setenv("FLYBALL_TEST_SPACE", "sk-verysecret-a sk-verysecret-b")
@@ -56,6 +57,7 @@ func TestReadKeys(t *testing.T) {
 		err    string
 	}{
 		{KeySource{Env: "FLYBALL_TEST_KEY"}, "sk-verysecret-env", ""},
+		{KeySource{Env: "FLYBALL_TEST_LINE"}, "sk-verysecret-line", ""},
 		{KeySource{Env: "FLYBALL_TEST_EMPTY"}, "", "config: the environment variable FLYBALL_TEST_EMPTY is empty, must be a key"},
 		{KeySource{Env: "FLYBALL_TEST_QUOTED"}, "", "config: the environment variable FLYBALL_TEST_QUOTED has quotes around the key, which would be sent with it, as a list of variables for docker run has: leave them out"},
 		{KeySource{Env: "FLYBALL_TEST_NONE"}, "", "config: the environment variable FLYBALL_TEST_NONE is not set: set it to the key"},

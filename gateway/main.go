@@ -12,9 +12,12 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/early"
 )
 
 func main() {
+	early.End()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal calls may end; a second one ends the program at once. What comes right after the first is the same one: timeout(1) sends it
 	// to the process and then to its group, and npm passes on what the terminal has sent already.

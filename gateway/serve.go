@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/flyball-go/flyball/gateway/internal/early"
 	"github.com/flyball-go/flyball/gateway/internal/server"
 )
 
@@ -36,6 +37,9 @@ func (e *env) serveAction(c *cli.Context) error {
 		return misuse(err)
 	}
 	s.TakeLog()
+	for _, line := range early.Said() {
+		s.Log().Debug(line)
+	}
 	if s.Demonstration() {
 		fmt.Fprintf(e.stdout, "The upstream is a demonstration inside the gateway: no account is needed, and nothing leaves this machine.\n\n"+
 			"  curl http://%s/v1/chat/completions -H 'Content-Type: application/json' \\\n"+

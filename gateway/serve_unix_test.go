@@ -37,6 +37,19 @@ func start(t *testing.T, stderr io.Writer, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// A package that has something to say before the program begins, as that of the metrics has where the kernel keeps no figures of pressure, says it
+// to nobody who reads the output of a command, and not between the log's lines of JSON.
+func TestNobodyElseWrites(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(file, []byte("[upstream.up]\nbase_url = 'http://127.0.0.1:1'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	if err := start(t, &stderr, "check", file).Wait(); err != nil || stderr.String() != "" {
+		t.Errorf("check ends with %v and says %q", err, stderr.String())
+	}
+}
+
 // Whoever reads the log may go away, as a collector does that is started again. What cannot be written then is counted, as on a full disk, and calls
 // go on.
 func TestLogWithoutReader(t *testing.T) {

@@ -12,7 +12,8 @@ import (
 // LogDecisions returns a function for Guard.OnDecision that logs decisions with their cause and numbers, at
 // level Info, at most perSecond (>= 1) of them a second on average and in bursts; how many were left out
 // is said with the next one. Growth, of which there is most (slow start, probes, recovery), leaves almost half of them to what people look for:
-// cuts, pauses and other changes. A nil logger means slog.Default().
+// cuts, pauses and other changes. A pace that alone has changed, as it does with each header that states one, is logged when it is twice or half
+// what was logged before. A nil logger means slog.Default().
 func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decision) {
 	if logger == nil {
 		logger = slog.Default()
@@ -23,9 +24,15 @@ func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decisio
 		left    = float64(perSecond)
 		last    time.Duration
 		skipped int
+		told    Decision
 	)
 	return func(d Decision) {
 		mu.Lock()
+		if d.Limit == told.Limit && d.Cause == told.Cause && d.Binding == told.Binding && d.Episode == told.Episode && d.NotBefore == told.NotBefore &&
+			!moved(d.Pace, told.Pace) && !moved(d.TokenPace, told.TokenPace) {
+			mu.Unlock()
+			return
+		}
 		left = min(float64(perSecond), left+max(0, d.At-last).Seconds()*float64(perSecond))
 		last = max(last, d.At)
 		least := 1.0
@@ -40,7 +47,7 @@ func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decisio
 		}
 		left--
 		n := skipped
-		skipped = 0
+		skipped, told = 0, d
 		mu.Unlock()
 		attrs := make([]slog.Attr, 0, 8)
 		attrs = append(attrs,
@@ -58,3 +65,6 @@ func LogDecisions(logger *slog.Logger, guard string, perSecond int) func(Decisio
 		logger.LogAttrs(context.Background(), slog.LevelInfo, "limit changed", attrs...)
 	}
 }
+
+// moved reports whether a pace is another one for who reads a log.
+func moved(a, b float64) bool { return a != b && (a >= 2*b || b >= 2*a) }

@@ -237,12 +237,28 @@ level=INFO msg="limit changed" guard=openai cause=throttled limit=5 pace=2.5 bin
 	}
 }
 
+// A pace that alone moves, with the header of each answer, is not logged each time; one that doubles or halves is, and so is a pause.
+func TestPacesAreLoggedWhenTheyDouble(t *testing.T) {
+	var b strings.Builder
+	log := LogDecisions(slog.New(slog.NewTextHandler(&b, nil)), "openai", 10)
+	d := Decision{Decision: adaptive.Decision{Limit: 5, Cause: adaptive.CauseHint}}
+	for _, pace := range []float64{100, 120, 90, 150, 199, 200, 150, 101, 100, 0, 1} { // 100, 200, 100, 0 and 1 are logged
+		d.At, d.Pace = d.At+time.Second, pace
+		log(d)
+	}
+	d.NotBefore = time.Minute
+	log(d)
+	if n := strings.Count(b.String(), "limit changed"); n != 6 {
+		t.Errorf("the log has %d lines, want 6:\n%s", n, b.String())
+	}
+}
+
 // What is cut is logged although the limit grew many times just before.
 func TestCutsAreLoggedAmongGrowth(t *testing.T) {
 	var b strings.Builder
 	log := LogDecisions(slog.New(slog.NewTextHandler(&b, nil)), "openai", 10)
 	for i := range 1000 { // 100 a second
-		d := Decision{At: time.Duration(i) * 10 * time.Millisecond, Decision: adaptive.Decision{Limit: 5, Pace: float64(i), Cause: adaptive.CauseProbe}}
+		d := Decision{At: time.Duration(i) * 10 * time.Millisecond, Decision: adaptive.Decision{Limit: i + 1, Cause: adaptive.CauseProbe}}
 		if i%100 == 50 {
 			d.Cause = adaptive.CauseThrottled
 		}

@@ -446,8 +446,12 @@ func LocalHost(host string) bool {
 // foreign reports whether a browser says that a page from another machine makes the call.
 func foreign(h http.Header) bool {
 	o := h.Get("Origin")
-	if o == "" || o == "null" {
-		return o != ""
+	switch o {
+	case "":
+		// A page can have its browser GET a picture, say, without being named. Such a call may cost money, too.
+		return h.Get("Sec-Fetch-Site") == "cross-site"
+	case "null":
+		return true
 	}
 	u, err := url.Parse(o)
 	if err != nil {

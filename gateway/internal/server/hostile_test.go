@@ -283,12 +283,18 @@ func TestLargeBodiesAreNotCached(t *testing.T) {
 	}
 }
 
-// What a caller calls its model goes to the log, and not at any length.
+// What a caller calls its model goes to the log, and not at any length. Nor do its path and method, which anybody may choose who is refused.
 func TestLongNamesAreNotLogged(t *testing.T) {
 	s := upstreamServer(t, ok)
 	g := start(t, table(s, ""))
 	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", `{"model":"`+strings.Repeat("ä", 1<<20)+`"}`))
+	for _, line := range []string{"GET /up/" + strings.Repeat("a", 50_000), strings.Repeat("A", 50_000) + " /up/a"} {
+		conn := dial(t, g.Addr())
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line)
+		_, _ = io.Copy(io.Discard, conn)
+	}
 	g.idle()
+	g.callLines(3)
 	if n := len(g.logged()); n > 10_000 {
 		t.Errorf("the log has %d bytes", n)
 	}
@@ -315,6 +321,18 @@ func TestPagesOfOtherSites(t *testing.T) {
 		resp := post(t, client(t), g.url+"/up/chat/completions", chat, header...)
 		if body := read(t, resp); resp.StatusCode != c.want {
 			t.Errorf("%q: %d %s, want %d", c.origin, resp.StatusCode, body, c.want)
+		}
+	}
+	g := start(t, keyed)
+	for site, want := range map[string]int{"cross-site": 401, "none": 200, "same-origin": 200} {
+		req, _ := http.NewRequest("GET", g.url+"/up/search?q=a", nil) // as for a picture
+		req.Header.Set("Sec-Fetch-Site", site)
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body := read(t, resp); resp.StatusCode != want {
+			t.Errorf("a GET whose browser says %s: %d %s, want %d", site, resp.StatusCode, body, want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
@@ -124,7 +125,7 @@ func (s *Server) logCall(r *proxy.Record) {
 			attrs = append(attrs, slog.String(key, value))
 		}
 	}
-	attrs = append(attrs, slog.String("method", r.Method), slog.String("path", r.Path))
+	attrs = append(attrs, slog.String("method", short(r.Method)), slog.String("path", short(r.Path)))
 	word("upstream", r.Upstream)
 	word("model", r.Model)
 	word("caller", r.Caller)
@@ -149,6 +150,17 @@ func (s *Server) logCall(r *proxy.Record) {
 	s.log.LogAttrs(context.Background(), level, "call", attrs...)
 }
 
+// longestWord is how much is told of what strangers choose, in bytes: a request's line may be as long as its header.
+const longestWord = 1 << 10
+
+// short cuts what strangers choose.
+func short(s string) string {
+	if len(s) <= longestWord {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longestWord], "") + "…"
+}
+
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // span sends the call's span.
@@ -161,7 +173,7 @@ func (s *Server) span(r *proxy.Record) {
 		failed = r.Err.Error()
 	}
 	attrs := []trace.Attr{
-		{Key: "http.request.method", Value: r.Method}, {Key: "url.path", Value: r.Path}, {Key: "http.response.status_code", Value: int64(r.Status)},
+		{Key: "http.request.method", Value: short(r.Method)}, {Key: "url.path", Value: short(r.Path)}, {Key: "http.response.status_code", Value: int64(r.Status)},
 		{Key: "http.route", Value: r.Route + "/"}, {Key: "flyball.upstream", Value: r.Upstream}, {Key: "flyball.sent", Value: int64(r.Sent)},
 		{Key: "flyball.wait_ms", Value: ms(r.Wait)}, {Key: "flyball.first_ms", Value: ms(r.First)}, {Key: "flyball.stream", Value: r.Stream},
 	}
@@ -170,5 +182,5 @@ func (s *Server) span(r *proxy.Record) {
 			attrs = append(attrs, trace.Attr{Key: key, Value: value})
 		}
 	}
-	s.tracer.End(r.Trace, r.Method+" "+r.Route+"/", r.Began, r.Began.Add(r.Total), failed, attrs...)
+	s.tracer.End(r.Trace, short(r.Method)+" "+r.Route+"/", r.Began, r.Began.Add(r.Total), failed, attrs...)
 }
