@@ -836,7 +836,7 @@ func (b *bound) pass(from, latest int64, q *request) int64 {
 		at = max(at, b.opens(at))
 		for i := range b.quotas {
 			g := &b.quotas[i]
-			at = max(at, g.earliest(now, g.cost(q, b.size.maxOutput)))
+			at = max(at, g.earliest(now, g.cost(q, b.most(q))))
 		}
 		if at == now && b.full(now) {
 			at = b.freed(now)
@@ -859,7 +859,7 @@ func (b *bound) pass(from, latest int64, q *request) int64 {
 func (b *bound) enter(now int64, q *request) {
 	for i := range b.quotas {
 		g := &b.quotas[i]
-		g.enter(now, g.cost(q, b.size.maxOutput))
+		g.enter(now, g.cost(q, b.most(q)))
 	}
 	if b.cfg.Workload.Kind.patient() {
 		b.clients.pop()
@@ -869,11 +869,32 @@ func (b *bound) enter(now int64, q *request) {
 	}
 }
 
+// most returns how long the answer of a request may be, in tokens.
+func (b *bound) most(q *request) int64 {
+	if b.cfg.Workload.Kind == Closed { // nobody knows whose it is
+		return b.mostMean()
+	}
+	return b.size.outputs[q.tenant].most
+}
+
+// mostMean returns how long answers may be on average, in tokens.
+func (b *bound) mostMean() int64 {
+	var sum, weights float64
+	for i := range b.cfg.Workload.Tenants {
+		weight := b.cfg.Workload.Tenants[i].Weight
+		sum, weights = sum+weight*float64(b.size.outputs[i].most), weights+weight
+	}
+	if weights == 0 {
+		return b.size.outputs[0].most
+	}
+	return int64(sum / weights)
+}
+
 // never reports whether a request is larger than a whole quota, so that it never passes.
 func (b *bound) never(q *request) bool {
 	for i := range b.quotas {
 		g := &b.quotas[i]
-		cost := g.cost(q, b.size.maxOutput)
+		cost := g.cost(q, b.most(q))
 		switch x := g.gate.(type) {
 		case *bucket:
 			if cost > x.burst {
@@ -1146,7 +1167,7 @@ func (b *bound) levels() {
 			if q.q.Daily {
 				per /= 24 * 60
 			}
-			if n := max(0, per) / 60 / max(q.cost(&mean, b.size.maxOutput), 1e-9); n < rate {
+			if n := max(0, per) / 60 / max(q.cost(&mean, b.mostMean()), 1e-9); n < rate {
 				rate, limit = n, math.NaN()
 			}
 		}
