@@ -53,3 +53,39 @@ func TestDrawsAreTrials(t *testing.T) {
 		}
 	}
 }
+
+// Each key has the true quota typed in that is its own.
+func TestTokenBucketOfKeys(t *testing.T) {
+	s, err := Parse("keys.toml", []byte(`
+name = "keys"
+intent = "Two keys of unequal size."
+duration = "1m"
+[workload]
+kind = "poisson"
+rate = 5.0
+[[upstream.key]]
+share = 0.5
+[[upstream.key]]
+share = 2.0
+[[upstream.quota]]
+requests_per_minute = 120
+[upstream.server]
+service = { mean = "100ms" }
+[[replica]]
+count = 2
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctl, err := ParseController("token-bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := config.Default().Defaults
+	g := ctl.guard(s, &settings, 1)
+	for n, want := range []float64{1, 4, 1, 4} {
+		if pace := g.NewLaw(n).Decision().Pace; pace != want {
+			t.Errorf("guard %d starts %v a second, want %v", n, pace, want)
+		}
+	}
+}
