@@ -72,12 +72,11 @@ func (e *env) convert(c *cli.Context, from, out string) error {
 	if err != nil {
 		return misuse(err)
 	}
-	err = trace.Write(f, t.Rows)
-	if e := f.Close(); err == nil {
-		err = e
+	if err = f.Close(); err == nil { // half a trace looks like a whole one
+		err = writeFile(out, func(w io.Writer) error { return trace.Write(w, t.Rows) })
 	}
 	if err != nil {
-		os.Remove(out) // half a trace looks like a whole one
+		os.Remove(out)
 		return internal(fmt.Errorf("the trace could not be written: %w", err))
 	}
 	fmt.Fprintf(e.stderr, "simulate: wrote %d requests in %v to %s\n", len(t.Rows), t.Span().Round(time.Millisecond), out)

@@ -8,6 +8,7 @@ package fit
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -25,6 +26,8 @@ type Model struct {
 	Refusal time.Duration
 	// RetryAfter is the delay that every refusal named; -1 when they named different ones, and 0 when hardly any named one.
 	RetryAfter time.Duration
+	// Status is that of refusals: 429, or where there is none, 503 or 529, with which limits are told, too (nginx); 0 when nothing was refused.
+	Status int
 	// Rate is how many requests came a second, on average. Input and Output are the tokens of a request.
 	Rate          float64
 	Input, Output Tokens
@@ -134,14 +137,15 @@ const least = 40
 type call struct {
 	sent, took float64
 	in, out    float64
-	refused    bool // 429
+	refused    bool
 	served     bool
 	flight     int // how many were in flight when it was sent, itself included, refused ones left out
 }
 
 // Fit fits a model to a trace. The error says what the trace lacks.
 func Fit(t *trace.Trace) (*Result, error) {
-	calls := callsOf(t.Rows)
+	refusal := refusalOf(t.Rows)
+	calls := callsOf(t.Rows, refusal)
 	if len(calls) < least {
 		return nil, fmt.Errorf("fit: %s has %d requests with an end, and at least %d are needed: record with simulate record, or name the columns of the end or the latency and of the status", t.Name, len(calls), least)
 	}
@@ -159,7 +163,7 @@ func Fit(t *trace.Trace) (*Result, error) {
 	all.Rate = float64(len(t.Rows)-1) / max(1e-9, t.Span().Seconds())
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })
 	all.Output = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.Out })
-	all.RetryAfter = named(t.Rows)
+	all.RetryAfter, all.Status = named(t.Rows, refusal), refusal
 	r.Model = *all
 	if n := r.Fitted.Timed + r.HeldOut.Timed; n < least {
 		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests were served: the latency is a guess", n))
@@ -168,6 +172,12 @@ func Fit(t *trace.Trace) (*Result, error) {
 	}
 	if len(calls) > mostCalls {
 		r.Notes = append(r.Notes, fmt.Sprintf("the limit is that of the first %d requests, until %v: the search looks at no more", mostCalls, time.Duration(calls[mostCalls-1].sent*1e9).Round(time.Second)))
+	}
+	if refusal != 0 && refusal != 429 {
+		r.Notes = append(r.Notes, fmt.Sprintf("no answer was a 429, so those with status %d are taken for refusals by a limit", refusal))
+	}
+	if n, which := failures(t.Rows, refusal); n*100 > len(calls) {
+		r.Notes = append(r.Notes, fmt.Sprintf("%.0f %% of the requests failed otherwise (%s): the model serves them", 100*float64(n)/float64(len(calls)), which[2:]))
 	}
 	if n := keysOf(t.Rows); n > 1 && r.Fitted.Refused+r.HeldOut.Refused > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("requests came with %d keys, and the model has one limit for all of them: where each has its own, fit the trace of one", n))
@@ -179,6 +189,40 @@ func Fit(t *trace.Trace) (*Result, error) {
 		r.Notes = append(r.Notes, "no attempt was refused, so the upstream's limit was never met and is not known")
 	}
 	return r, nil
+}
+
+// refusalOf returns the status of a trace's refusals; see Model.Status.
+func refusalOf(rows []trace.Row) int {
+	n := map[int]int{}
+	for i := range rows {
+		if rows[i].Seen {
+			n[rows[i].Status]++
+		}
+	}
+	switch {
+	case n[429] > 0:
+		return 429
+	case n[503]+n[529] == 0:
+		return 0
+	case n[529] > n[503]:
+		return 529
+	}
+	return 503
+}
+
+// failures counts the answers that are neither served nor refused, and says which they are.
+func failures(rows []trace.Row, refusal int) (n int, which string) {
+	by := map[int]int{}
+	for i := range rows {
+		if r := &rows[i]; r.Seen && r.Status >= 400 && r.Status != refusal {
+			by[r.Status]++
+			n++
+		}
+	}
+	for _, status := range slices.Sorted(maps.Keys(by)) {
+		which += fmt.Sprintf(", %d of status %d", by[status], status)
+	}
+	return n, which
 }
 
 // keysOf returns how many keys were used.
@@ -193,11 +237,11 @@ func keysOf(rows []trace.Row) int {
 }
 
 // named returns what refusals say about when to come back; see Model.RetryAfter.
-func named(rows []trace.Row) time.Duration {
+func named(rows []trace.Row, refusal int) time.Duration {
 	refused, saying := 0, 0
 	said := map[time.Duration]int{}
 	for i := range rows {
-		if r := &rows[i]; r.Seen && r.Status == 429 {
+		if r := &rows[i]; r.Seen && r.Status == refusal {
 			refused++
 			if r.RetryAfter >= 0 {
 				saying++
@@ -217,7 +261,7 @@ func named(rows []trace.Row) time.Duration {
 }
 
 // callsOf returns the attempts of a trace in the order in which they were sent.
-func callsOf(rows []trace.Row) []call {
+func callsOf(rows []trace.Row, refusal int) []call {
 	var calls []call
 	tells := slices.ContainsFunc(rows, func(r trace.Row) bool { return r.Seen && r.Status != 0 })
 	for i := range rows {
@@ -227,7 +271,7 @@ func callsOf(rows []trace.Row) []call {
 		}
 		c := call{
 			sent: r.Sent.Seconds(), took: r.Latency().Seconds(), in: float64(r.In - r.Cached), out: float64(r.Out),
-			refused: r.Status == 429, // In a trace without any status all were served; in others, none is no answer.
+			refused: refusal > 0 && r.Status == refusal, // In a trace without any status all were served; in others, none is no answer.
 			served:  r.Status >= 200 && r.Status < 400 || !tells,
 		}
 		calls = append(calls, c)

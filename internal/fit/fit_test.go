@@ -394,3 +394,36 @@ func TestDistances(t *testing.T) {
 		t.Errorf("two kinds of prompts are %v away from lognormal, with %d quantiles", b.Distance, len(b.Quantiles))
 	}
 }
+
+// An upstream that says 503 where it has a limit, as nginx does, has one; beside 429s a 503 is something else, which is said.
+func TestFitRefusalsWithoutA429(t *testing.T) {
+	cfg := upstream.Config{
+		Server: upstream.Server{Service: draw.Of(300 * time.Millisecond)},
+		Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 240, Burst: 6, Answer: upstream.Answer{Status: 503}}},
+	}
+	for _, c := range []struct {
+		noise int // the status of one call in ten
+		note  string
+		found bool
+		toml  string
+	}{
+		{0, "no answer was a 429, so those with status 503 are taken for refusals", true, "status = 503\n"},
+		{500, "10 % of the requests failed otherwise (", true, "status = 503\n"},
+		{429, "% of the requests failed otherwise (", false, "[upstream.noise]\n"},
+	} {
+		tr := recorded(cfg, 6, 300*time.Second, false)
+		for i := range tr.Rows {
+			if c.noise > 0 && i%10 == 0 {
+				tr.Rows[i].Status = c.noise
+			}
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &r.Model.Limit
+		if found := l.Kind == Bucket && near(l.Rate, 4, .05); found != c.found || !strings.Contains(strings.Join(r.Notes, "\n"), c.note) || !strings.Contains(r.TOML("x"), c.toml) {
+			t.Errorf("%d: %+v\n%s\n%s", c.noise, l, strings.Join(r.Notes, "\n"), r.TOML("x"))
+		}
+	}
+}

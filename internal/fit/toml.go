@@ -62,6 +62,9 @@ func (r *Result) TOML(source string) string {
 	changed := ""
 	per := 1.0 // of a change's value
 	retry := func(exact bool) {
+		if m.Status != 0 && m.Status != 429 {
+			line("status = %d", m.Status)
+		}
 		switch {
 		case m.RetryAfter > 0:
 			line("retry_after = %q", m.RetryAfter.Round(time.Millisecond).String())

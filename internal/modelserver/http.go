@@ -133,14 +133,15 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, sh *shape, n uin
 		c.Output, c.MaxOutput = 0, 0
 	}
 	ctx := r.Context()
-	if err := sleep(ctx, s.cfg.Network/2); err != nil {
+	network := s.network()
+	if err := sleep(ctx, network/2); err != nil {
 		return nil // the caller is gone
 	}
 	id, f, err := s.submit(&c)
 	if err != nil {
 		return err
 	}
-	out := &writer{w: w, ctx: ctx, id: n, model: b.Model, delay: s.cfg.Network / 2, created: time.Now()}
+	out := &writer{w: w, ctx: ctx, id: n, model: b.Model, delay: network / 2, created: time.Now()}
 	if b.Stream && sh.stream != nil {
 		return s.stream(out, id, f, sh, b, &c)
 	}

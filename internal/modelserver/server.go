@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -259,7 +260,8 @@ type Result struct {
 
 // Do makes a call without HTTP and waits for its answer. The error is the context's cause, or ErrClosed.
 func (s *Server) Do(ctx context.Context, c Call) (Result, error) {
-	half := s.cfg.Network / 2
+	network := s.network()
+	half := network / 2
 	if err := sleep(ctx, half); err != nil {
 		return Result{}, err
 	}
@@ -284,10 +286,10 @@ func (s *Server) Do(ctx context.Context, c Call) (Result, error) {
 	if err := sleep(ctx, half); err != nil {
 		return Result{}, err
 	}
-	r := Result{Status: n.reply.Status, Header: n.reply.Header, Body: n.reply.Body, Took: n.endedAt - n.began + s.cfg.Network}
+	r := Result{Status: n.reply.Status, Header: n.reply.Header, Body: n.reply.Body, Took: n.endedAt - n.began + network}
 	r.First = r.Took
 	if n.first {
-		r.First = n.firstAt - n.began + s.cfg.Network
+		r.First = n.firstAt - n.began + network
 	}
 	return r, nil
 }
@@ -306,11 +308,22 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// network returns the round trip as it is now.
+func (s *Server) network() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg.Network
+}
+
 // Set changes a parameter of the upstream, from now on. What it means is said at upstream.ParamKind.
 func (s *Server) Set(p upstream.Param, value float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
+		return
+	}
+	if p.Kind == upstream.ParamRTT && !math.IsNaN(value) {
+		s.cfg.Network = time.Duration(min(max(0, value), 3600) * 1e9)
 		return
 	}
 	now := s.now()

@@ -329,6 +329,10 @@ func TestDo(t *testing.T) {
 		if err != nil || r.Status != 200 || r.Took != 3040*time.Millisecond || r.First != 1040*time.Millisecond || time.Since(began) != r.Took {
 			t.Errorf("%+v, %v after %v", r, err, time.Since(began))
 		}
+		s.Set(upstream.Param{Kind: upstream.ParamRTT}, 1) // as a scenario's schedule may
+		if r, err = s.Do(t.Context(), Call{Key: "a", Output: 20}); err != nil || r.Took != 4*time.Second || r.First != 2*time.Second {
+			t.Errorf("on a longer way: %+v, %v", r, err)
+		}
 		if r, err = s.Do(t.Context(), Call{Key: "b"}); err != nil || r.Status != 401 {
 			t.Errorf("an unknown key: %+v, %v", r, err)
 		}

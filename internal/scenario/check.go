@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -355,6 +356,16 @@ func (t *quotaTable) CheckEagerly(k strict.Key) {
 			why = k.At("algorithm")
 		}
 		k.At("burst").Errorf("has no meaning with %s, which lets its whole number pass at once: remove one", why)
+	}
+	if limit, _, daily, key, n := t.given(); t.Algorithm != "refill" && t.Window != nil && n == 1 && k.At("window").Sound() && k.At(key).Sound() {
+		period := time.Minute
+		if daily {
+			period = 24 * time.Hour
+		}
+		const near = .05 // of a whole number
+		if allows := limit * float64(*t.Window) / float64(period); math.Abs(max(1, math.Round(allows))-allows) > near*allows {
+			k.At("window").Errorf("is %v, in which %s allows %.3g, must allow a whole number, at least 1: change one of them", *t.Window, k.At(key), allows)
+		}
 	}
 	if t.Algorithm == "refill" && k.At("window").Given() {
 		k.At("window").Errorf("has no meaning with %s = \"refill\": remove one", k.At("algorithm"))

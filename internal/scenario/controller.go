@@ -117,7 +117,7 @@ func (c Controller) guard(s *Scenario, set *config.Settings, seed uint64) *sim.G
 		return nil
 	}
 	g := &sim.Guard{
-		NewLaw:           func(n int) adaptive.Law { return c.law(s, set, seed+uint64(n)<<32) },
+		NewLaw:           func(n int) adaptive.Law { return c.law(s, set, n, seed+uint64(n)<<32) },
 		Queue:            or(s.guard.Queue, set.Queue),
 		MaxWait:          or(s.guard.MaxWait, set.MaxWait),
 		MaxPause:         or(s.guard.MaxPause, set.MaxPause),
@@ -169,15 +169,15 @@ func Reference() Controller {
 	return Controller{Name: "reference", kind: kindFixed, limit: 1, Ours: true}
 }
 
-// law returns a new law of the controller.
-func (c Controller) law(s *Scenario, set *config.Settings, seed uint64) adaptive.Law {
+// law returns a new law of the controller for the n-th guard.
+func (c Controller) law(s *Scenario, set *config.Settings, n int, seed uint64) adaptive.Law {
 	switch c.kind {
 	case kindFixed:
 		return adaptive.NewFixed(c.limit)
 	case kindBucket:
 		rate := c.rate
 		if rate == 0 {
-			rate = s.quotaRate()
+			rate = s.quotaRate(n)
 		}
 		return peers.NewRate(rate)
 	case kindAWS:
@@ -215,8 +215,8 @@ func (s *Scenario) world(set *config.Settings, seed uint64) sim.Config {
 	return w
 }
 
-// quotaRate returns how many requests a second the tightest quota of requests allows; 0 when there is none.
-func (s *Scenario) quotaRate() float64 {
+// quotaRate returns how many requests a second the tightest quota of requests allows the key of the n-th guard; 0 when there is none.
+func (s *Scenario) quotaRate(n int) float64 {
 	rate := 0.0
 	for _, q := range s.World.Upstream.Quotas {
 		per := q.Limit / 60
@@ -226,6 +226,9 @@ func (s *Scenario) quotaRate() float64 {
 		if q.Counter == upstream.Requests && (rate == 0 || per < rate) {
 			rate = per
 		}
+	}
+	if keys := s.World.Upstream.Keys; len(keys) > 0 && keys[n%len(keys)].Share > 0 {
+		rate *= keys[n%len(keys)].Share
 	}
 	return rate
 }

@@ -134,8 +134,10 @@ func (p *DrawPlan) one(ctx context.Context, n int, out []DrawResult) error {
 	}
 	world.Horizon = bound.Horizon
 	for c, ctl := range p.Controllers {
-		world.Guard = ctl.guard(d.Scenario, &p.Settings, seed)
-		res, err := sim.Run(ctx, world)
+		met := world
+		met.Guard = ctl.guard(d.Scenario, &p.Settings, seed)
+		ctl.callers(&met)
+		res, err := sim.Run(ctx, met)
 		if err != nil {
 			return fmt.Errorf("%s (%s), controller %s: %w", d.Scenario.Name, d.Scenario.Intent, ctl.Name, err)
 		}

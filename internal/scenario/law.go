@@ -11,7 +11,7 @@ import (
 // A token bucket needs its rate in its name, as there is no scenario that knows it.
 func (c Controller) Law(set *config.Settings, seed uint64) adaptive.Law {
 	if s := new(Scenario); c.guard(s, set, seed) != nil {
-		return c.law(s, set, seed)
+		return c.law(s, set, 0, seed)
 	}
 	return nil
 }

@@ -88,40 +88,47 @@ func Bound(ctx context.Context, cfg Config) (*Limits, error) {
 }
 
 type bound struct {
-	cfg               *Config
-	half              int64
-	flow              flow
-	size              source // draws how large a request is
-	changes           []Change
-	quotas            []boundQuota
-	taken             taken   // by a neighbour
-	cap               int     // -1: none
-	share             float64 // of all keys together
-	servers           steps
-	inside            times   // when the cap counts calls no more that passed: their ends, and the lag
-	working           times   // when calls at the servers end
-	open              times   // when calls end that have a connection
-	conns             int     // how many connections there are; -1: no limit
-	clients           times   // when clients can have their next request at the upstream
-	queue             int     // of the server; -1: no bound
-	lined             int     // how many calls may wait for a connection at most
-	outage            int64   // when the outage ends that was met last
-	late              int     // how many calls that waited for a connection when it began may still pass in it
-	begins            []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
-	fluid             fluid
-	crowd             crowd
-	slow              steps
-	service           steps   // mean of Server.Service, in s, where it changes
-	lag               steps   // mean of Concurrency.Lag, in s, where it changes
-	inToken, outToken steps   // Server.InputToken and OutputToken, in s
-	ready             float64 // when a fluid server has done what was begun, ns
-	res               *Limits
+	cfg       *Config
+	half      int64
+	flow      flow
+	size      source // draws how large a request is
+	changes   []Change
+	quotas    []boundQuota
+	taken     taken   // by a neighbour now
+	cap       int     // -1: none
+	share     float64 // of all keys together
+	servers   steps
+	inside    times   // when the cap counts calls no more that passed: their ends, and the lag
+	working   times   // when calls at the servers end
+	open      times   // when calls end that have a connection
+	conns     int     // how many connections there are; -1: no limit
+	clients   times   // when clients can have their next request at the upstream
+	queue     int     // of the server; -1: no bound
+	lined     int     // how many calls may wait for a connection at most
+	outage    int64   // when the outage ends that was met last
+	late      int     // how many calls that waited for a connection when it began may still pass in it
+	begins    []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
+	fluid     fluid
+	crowd     crowd
+	slow      steps
+	service   steps   // mean of Server.Service, in s, where it changes
+	lag       steps   // mean of Concurrency.Lag, in s, where it changes
+	inToken   steps   // Server.InputToken, in s
+	outToken  steps   // Server.OutputToken, in s
+	stalls    steps   // Server.StallShare
+	rtt       steps   // in s
+	load      steps   // of the neighbour: a factor
+	neighbour taken   // with a factor of 1
+	limits    steps   // Concurrency.Limit
+	ready     float64 // when a fluid server has done what was begun, ns
+	res       *Limits
 }
 
 // boundQuota is a quota with what a call costs.
 type boundQuota struct {
 	gate
-	q *upstream.Quota
+	q      *upstream.Quota
+	limits steps
 }
 
 // cost returns what a request of a size costs at least.
@@ -162,10 +169,12 @@ func newBound(cfg *Config) *bound {
 	if len(cfg.Upstream.Keys) == 0 {
 		b.share = 1
 	}
-	b.taken = neighbour(cfg)
+	b.neighbour, b.load = neighbour(cfg), stepsOf(cfg.Changes, Param{Kind: upstream.ParamNeighbour}, 1)
+	b.taken = b.neighbour
+	b.limits = stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(cfg.Upstream.Concurrency.Limit))
 	for i := range cfg.Upstream.Quotas {
 		q := &cfg.Upstream.Quotas[i]
-		b.quotas = append(b.quotas, boundQuota{boundGate(q, b.share), q})
+		b.quotas = append(b.quotas, boundQuota{boundGate(q, b.share), q, stepsOf(cfg.Changes, Param{Kind: upstream.ParamQuotaLimit, Index: i}, q.Limit)})
 		if b.taken.rate > 0 {
 			b.allow(&b.quotas[i], 0, q.Limit)
 		}
@@ -195,6 +204,8 @@ func newBound(cfg *Config) *bound {
 	b.slow = stepsOf(cfg.Changes, Param{Kind: upstream.ParamSlow}, s.Slow)
 	b.service = stepsOf(cfg.Changes, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
 	b.lag = stepsOf(cfg.Changes, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
+	b.rtt = stepsOf(cfg.Changes, Param{Kind: upstream.ParamRTT}, cfg.RTT.Seconds())
+	b.stalls = stepsOf(cfg.Changes, Param{Kind: upstream.ParamStallShare}, s.StallShare)
 	b.inToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamInputToken}, s.InputToken.Seconds())
 	b.outToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamOutputToken}, s.OutputToken.Seconds())
 	b.res.Exact = exact(cfg, &b.size)
@@ -250,6 +261,12 @@ func neighbour(cfg *Config) taken {
 	}
 	s := &cfg.Upstream.Server
 	t.calls = t.rate * (s.Service.Average() + float64(s.InputToken)*t.in + float64(s.OutputToken)*t.out + cfg.Upstream.Concurrency.Lag.Average()) / 1e9
+	return t
+}
+
+// times returns what it uses when it does so many times as much.
+func (t taken) times(f float64) taken {
+	t.rate, t.calls = t.rate*max(0, f), t.calls*max(0, f)
 	return t
 }
 
@@ -492,7 +509,11 @@ func cutsLast(cfg *Config) []Change {
 
 // serversOf returns how many servers there are over time, with brown-outs: whole ones and at least one, but for those that are shared.
 func serversOf(cfg *Config, changes []Change, first float64) steps {
-	s := stepsOf(changes, Param{Kind: upstream.ParamServers}, first)
+	kind := upstream.ParamServers
+	if cfg.Upstream.Autoscaler.Max > 0 {
+		kind = upstream.ParamScalerMax
+	}
+	s := stepsOf(changes, Param{Kind: kind}, first)
 	if first == 0 {
 		return s
 	}
@@ -556,6 +577,14 @@ func (b *bound) apply(now int64) {
 			if b.cap >= 0 {
 				b.cap = b.places(max(1, int(c.To)))
 			}
+		case upstream.ParamNeighbour:
+			b.taken = b.neighbour.times(c.To)
+			for i := range b.quotas {
+				b.allow(&b.quotas[i], at, b.quotas[i].limits.at(at))
+			}
+			if b.cap >= 0 {
+				b.cap = b.places(max(1, int(b.limits.at(at))))
+			}
 		case upstream.ParamConnections:
 			if b.conns >= 0 {
 				b.conns = max(1, int(c.To))
@@ -594,7 +623,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			if n := len(cfg.Replicas); n > 0 {
 				from = int64(cfg.Replicas[i%n].Join)
 			}
-			b.clients.push(from + stagger(cfg, i) + b.half)
+			b.clients.push(from + stagger(cfg, i) + b.halfAt(from))
 		}
 	}
 	var turns []turn
@@ -644,7 +673,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			if i := arrived / max(1, int64(cfg.Step)); i < int64(len(res.Asked)) {
 				res.Asked[i]++
 			}
-			pass = max(pass, arrived+b.half)
+			pass = max(pass, arrived+b.halfAt(arrived))
 		}
 		asked := pass
 		if open {
@@ -703,16 +732,16 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		if b.queue >= 0 && begin > pass {
 			b.begins = append(b.begins, begin)
 		}
-		done := ended + b.half
+		done := ended + b.halfAt(ended)
 		if !open {
-			next := done + b.half
+			next := done + b.halfAt(done)
 			if w.Kind == Closed {
 				next += think(cfg, started)
 			}
 			b.clients.push(next)
 		}
 		started++
-		if patience > 0 && s+2*b.half > patience {
+		if patience > 0 && s+2*b.halfAt(begin) > patience {
 			continue
 		}
 		last = max(last, done)
@@ -807,7 +836,7 @@ func (b *bound) pass(from, latest int64, q *request) int64 {
 		at = max(at, b.opens(at))
 		for i := range b.quotas {
 			g := &b.quotas[i]
-			at = max(at, g.earliest(now, g.cost(q, b.size.maxOutput)))
+			at = max(at, g.earliest(now, g.cost(q, b.most(q))))
 		}
 		if at == now && b.full(now) {
 			at = b.freed(now)
@@ -830,7 +859,7 @@ func (b *bound) pass(from, latest int64, q *request) int64 {
 func (b *bound) enter(now int64, q *request) {
 	for i := range b.quotas {
 		g := &b.quotas[i]
-		g.enter(now, g.cost(q, b.size.maxOutput))
+		g.enter(now, g.cost(q, b.most(q)))
 	}
 	if b.cfg.Workload.Kind.patient() {
 		b.clients.pop()
@@ -840,11 +869,32 @@ func (b *bound) enter(now int64, q *request) {
 	}
 }
 
+// most returns how long the answer of a request may be, in tokens.
+func (b *bound) most(q *request) int64 {
+	if b.cfg.Workload.Kind == Closed { // nobody knows whose it is
+		return b.mostMean()
+	}
+	return b.size.outputs[q.tenant].most
+}
+
+// mostMean returns how long answers may be on average, in tokens.
+func (b *bound) mostMean() int64 {
+	var sum, weights float64
+	for i := range b.cfg.Workload.Tenants {
+		weight := b.cfg.Workload.Tenants[i].Weight
+		sum, weights = sum+weight*float64(b.size.outputs[i].most), weights+weight
+	}
+	if weights == 0 {
+		return b.size.outputs[0].most
+	}
+	return int64(sum / weights)
+}
+
 // never reports whether a request is larger than a whole quota, so that it never passes.
 func (b *bound) never(q *request) bool {
 	for i := range b.quotas {
 		g := &b.quotas[i]
-		cost := g.cost(q, b.size.maxOutput)
+		cost := g.cost(q, b.most(q))
 		switch x := g.gate.(type) {
 		case *bucket:
 			if cost > x.burst {
@@ -885,6 +935,7 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 	if f := b.crowd.load(begin, min(float64(b.working.len()+1), b.crowd.places(begin))) * b.slowAt(begin); f != 1 && !b.res.Exact {
 		alone = int64(float64(alone) * f)
 	}
+	alone += b.stall(begin)
 	ended = begin + alone
 	switch {
 	case b.fluid.on:
@@ -894,7 +945,8 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 		ended = max(ended, int64(b.ready))
 	case s.Kind == upstream.Sharing:
 		turn := max(b.ready, float64(begin))
-		b.ready = turn + float64(alone)/max(b.servers.at(int64(min(turn, 1<<62))), 1e-9)
+		then := int64(min(turn, 1<<62))
+		b.ready = turn + float64(alone)/b.slowAt(begin)*b.slowAt(then)/max(b.servers.at(then), 1e-9)
 		ended = max(ended, int64(min(b.ready, 1<<62)))
 	}
 	return alone, ended
@@ -961,7 +1013,7 @@ func (b *bound) turns(ctx context.Context) ([]turn, error) {
 			q.input, q.cached = q.input+said, int64(w.Cached*float64(said))
 			said = q.input + q.output
 			alone, _ := b.serve(at, uint64(len(all)), &q)
-			at += alone + 2*b.half + w.Think.Int(cfg.Seed, streamThink, q.key)
+			at += alone + 2*b.halfAt(at) + w.Think.Int(cfg.Seed, streamThink, q.key)
 		}
 	}
 	b.ready = 0
@@ -1054,7 +1106,6 @@ func (b *bound) levels() {
 	}
 	u, s := &cfg.Upstream, &cfg.Upstream.Server
 	in, out := meanTokens(cfg, &b.size)
-	rtt := float64(2 * b.half)
 	begun := s.Service.Average()
 	service := begun * meanWork(cfg, -1)
 	if s.Kind == upstream.Batch {
@@ -1062,15 +1113,11 @@ func (b *bound) levels() {
 	}
 	lag := u.Concurrency.Lag.Average()
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
-	var quotas []steps
-	for i := range u.Quotas {
-		quotas = append(quotas, stepsOf(cfg.Changes, Param{Kind: upstream.ParamQuotaLimit, Index: i}, u.Quotas[i].Limit))
-	}
-	limits := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(u.Concurrency.Limit))
 	connections := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConnections}, float64(u.Connections.Limit))
 	serviceAt, lagAt := averages(s.Service), averages(u.Concurrency.Lag)
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
+		rtt := float64(2 * b.halfAt(at))
 		took := service
 		if len(b.service.when) > 1 && s.Kind != upstream.Batch {
 			took += serviceAt(b.service.at(at)*1e9) - begun
@@ -1083,8 +1130,9 @@ func (b *bound) levels() {
 		}
 		alone := took * b.slowAt(at)
 		slots := math.Inf(1)
-		if n := limits.at(at); u.Concurrency.Limit > 0 {
-			slots = max(1, n*b.share-b.taken.calls)
+		taken := b.neighbour.times(b.load.at(at))
+		if n := b.limits.at(at); u.Concurrency.Limit > 0 {
+			slots = max(1, n*b.share-taken.calls)
 			if len(b.lag.when) > 1 {
 				lag = lagAt(b.lag.at(at) * 1e9)
 			}
@@ -1097,7 +1145,8 @@ func (b *bound) levels() {
 			slots = min(slots, connections.at(at))
 		}
 		slots = min(slots, b.crowd.places(at))
-		took = alone * b.crowd.load(at, slots)
+		stall := float64(b.stall(at))
+		took = alone*b.crowd.load(at, slots) + stall
 		counted := within / (took + lag) * 1e9 // calls a second that the cap lets through
 		rate := slots / took * 1e9
 		limit := slots * (1 + rtt/took)
@@ -1112,18 +1161,18 @@ func (b *bound) levels() {
 				rate, limit = n, math.NaN()
 			}
 		}
-		for j := range quotas {
+		for j := range b.quotas {
 			q := &b.quotas[j]
-			per := quotas[j].at(at)*b.share - b.taken.quota(q.q)
+			per := q.limits.at(at)*b.share - taken.quota(q.q)
 			if q.q.Daily {
 				per /= 24 * 60
 			}
-			if n := max(0, per) / 60 / max(q.cost(&mean, b.size.maxOutput), 1e-9); n < rate {
+			if n := max(0, per) / 60 / max(q.cost(&mean, b.mostMean()), 1e-9); n < rate {
 				rate, limit = n, math.NaN()
 			}
 		}
 		res.Capacity, res.Down = append(res.Capacity, rate), append(res.Down, b.down(at))
-		took = b.wanted(at, rtt, alone, slots)
+		took = b.wanted(at, rtt, alone, stall, slots)
 		res.RoundTrip = append(res.RoundTrip, time.Duration(rtt+took))
 		rate = min(rate, b.demand(at, rtt+took))
 		if b.outageEnds(at) > at || at > int64(res.Horizon) {
@@ -1137,21 +1186,38 @@ func (b *bound) levels() {
 	}
 }
 
+// stall returns how long the body of a call that starts at an instant stands still, in ns, on average.
+func (b *bound) stall(at int64) int64 {
+	s := &b.cfg.Upstream.Server
+	if share := b.stalls.at(at); share > 0 && s.Kind != upstream.Batch {
+		return int64(share * s.Stall.Average())
+	}
+	return 0
+}
+
+// halfAt returns how long the way takes of what is sent at an instant, in ns.
+func (b *bound) halfAt(at int64) int64 {
+	if len(b.rtt.when) == 1 {
+		return b.half
+	}
+	return int64(min(max(0, b.rtt.at(at)), 3600) * 1e9 / 2)
+}
+
 // tokenAt returns how long a token takes at an instant, in whole ns.
 func tokenAt(s *steps, at int64) float64 { return math.Round(s.at(at) * 1e9) }
 
 // wanted returns how long calls take, in ns, when as many are served beside each other as are asked for, at most slots.
-func (b *bound) wanted(at int64, rtt, alone, slots float64) float64 {
+func (b *bound) wanted(at int64, rtt, alone, stall, slots float64) float64 {
 	low, high := 1.0, slots
 	for b.crowd.on && low < high && !math.IsInf(high, 1) {
 		n := math.Floor((low + high) / 2)
-		if took := alone * b.crowd.load(at, n); n*1e9 >= took*b.demand(at, rtt+took) {
+		if took := alone*b.crowd.load(at, n) + stall; n*1e9 >= took*b.demand(at, rtt+took) {
 			high = n
 		} else {
 			low = n + 1
 		}
 	}
-	return alone * b.crowd.load(at, min(low, slots))
+	return alone*b.crowd.load(at, min(low, slots)) + stall
 }
 
 // averages returns what the average of d is when its mean is changed, which is not as much as that where Min and Max cut off some.
@@ -1220,11 +1286,8 @@ func stepsOf(changes []Change, p Param, first float64) steps {
 }
 
 func (s *steps) index(now int64) int {
-	i := len(s.when) - 1
-	for i > 0 && s.when[i] > now {
-		i--
-	}
-	return i
+	i, _ := slices.BinarySearch(s.when, now+1)
+	return max(0, i-1)
 }
 
 func (s steps) at(now int64) float64 { return s.to[s.index(now)] }

@@ -707,6 +707,29 @@ func TestBoundIsNearTheBest(t *testing.T) {
 		{"a batch that grows", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: few}}, Changes: change(upstream.ParamMaxSeqs, 256),
 		}},
+		{"bodies that stand still", Config{Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+			Servers: 10, Service: draw.Of(200 * time.Millisecond), Stall: draw.Of(2 * time.Second), StallShare: .3,
+		}}}},
+		{"a way that is shorter", Config{
+			RTT: 2 * time.Second, Workload: Workload{Kind: Closed, Clients: 20, Think: draw.Of(100 * time.Millisecond)},
+			Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(200 * time.Millisecond)}}, Changes: change(upstream.ParamRTT, .01),
+		}},
+		{"a neighbour who leaves", Config{
+			Workload: open, Upstream: upstream.Config{
+				Quotas:    []upstream.Quota{{Limit: 1200, Burst: 20}},
+				Neighbour: upstream.Neighbour{Rate: 15}, Server: upstream.Server{Service: draw.Of(200 * time.Millisecond)},
+			}, Changes: []Change{{At: 5 * time.Second, Param: Param{Kind: upstream.ParamNeighbour}}},
+		}},
+		{"more servers to come", Config{
+			Workload: open, Upstream: upstream.Config{
+				Server: upstream.Server{Servers: 4, Service: draw.Of(500 * time.Millisecond)}, Autoscaler: upstream.Autoscaler{Max: 5},
+			}, Changes: change(upstream.ParamScalerMax, 15),
+		}},
+		{"a shared server that is slow", Config{
+			Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+				Kind: upstream.Sharing, Servers: 10, Service: draw.Of(200 * time.Millisecond), Slow: 8,
+			}}, Changes: change(upstream.ParamSlow, 1),
+		}},
 		{"a batch that is slow", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm, Slow: 8}}, Changes: change(upstream.ParamSlow, 1),
 		}},

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -225,4 +226,38 @@ func TestClosedLoop(t *testing.T) {
 	near(t, "throughput of the closed loop, 1/s", over(t, 10, cfg, func(r *Result) float64 {
 		return float64(r.OK) / longRun.Seconds()
 	}), want/norm)
+}
+
+// A tenant with answers of its own length has them, and what callers know of an answer's length is about their own.
+func TestOutputsOfTenants(t *testing.T) {
+	long := draw.Dist{Mean: 1000}
+	cfg := queueWorld(0, .5, draw.Constant)
+	cfg.Duration = 100 * time.Second
+	cfg.Workload.Rate, cfg.Workload.Output = 10, draw.Dist{Mean: 100}
+	cfg.Workload.Tenants = []Tenant{{Weight: 1}, {Weight: 1, Output: &long}}
+	res, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []float64{101, 1001} {
+		if x := &res.Tenants[i]; x.OK == 0 || float64(x.Tokens)/float64(x.OK) != want {
+			t.Errorf("tenant %d: %d tokens in %d successes, want %v each", i, x.Tokens, x.OK, want)
+		}
+	}
+	outputsOf := func(w Workload) []outputs {
+		var s source
+		s.init(&Config{Workload: w})
+		return s.outputs
+	}
+	if got := outputsOf(cfg.Workload); !slices.Equal(got, []outputs{{100, 200}, {1000, 2000}}) {
+		t.Errorf("answers of tenants have %v tokens on average and at most, want 100 and 1000, and twice that", got)
+	}
+	cfg.Workload.MaxOutput = 4000
+	if got := outputsOf(cfg.Workload); !slices.Equal(got, []outputs{{100, 4000}, {1000, 4000}}) {
+		t.Errorf("answers have %v tokens on average and at most, want at most 4000", got)
+	}
+	traced := Workload{Kind: Traced, Requests: []TraceRequest{{Output: 100, Tenant: -1}, {Output: 900, Tenant: -1}}}
+	if got := outputsOf(traced); !slices.Equal(got, []outputs{{500, 0}}) {
+		t.Errorf("answers of a trace have %v tokens on average and at most, want 500, and no bound", got)
+	}
 }

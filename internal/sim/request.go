@@ -153,9 +153,11 @@ func (r *run) estimate(q *request) {
 		w.Output, w.Call.Tokens = 0, 0
 		return
 	case KnowsInput:
-		w.Output = r.source.meanOutput
+		w.Output = r.source.outputs[q.tenant].mean
 	case KnowsMost:
-		w.Output = r.source.maxOutput
+		if w.Output = r.source.outputs[q.tenant].most; w.Output == 0 {
+			w.Output = q.output
+		}
 	case KnowsAll:
 		w.Output = q.output
 	}
@@ -249,7 +251,7 @@ func (r *run) reach(q *request) {
 	q.flight, q.reached = 0, r.now
 	q.handle = r.up.Submit(r.now, upstream.Call{
 		ID: uint64(q.index), Key: q.key<<8 | uint64(q.attempts), Account: r.account(q),
-		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.maxOutput, Work: q.work,
+		Input: q.input, Output: q.output, Cached: q.cached, MaxOutput: r.source.outputs[q.tenant].most, Work: q.work,
 	})
 	r.look()
 }

@@ -23,13 +23,15 @@ type source struct {
 	sessions []session
 	idle     int // free list of sessions
 
-	tokens     bool
-	meanOutput int64
-	maxOutput  int64
-	weights    []float64 // of tenants
-	come       bool      // some of them come, or leave
-	priority   uint8     // of the request that arrives, for Tracedd
+	tokens   bool
+	outputs  []outputs // of each tenant; one where there are none
+	weights  []float64 // of tenants
+	come     bool      // some of them come, or leave
+	priority uint8     // of the request that arrives, for Tracedd
 }
+
+// outputs are how long a tenant's answers are on average, and may be, in tokens; a most of 0 is as long as they are.
+type outputs struct{ mean, most int64 }
 
 // session is a conversation.
 type session struct {
@@ -43,15 +45,26 @@ type session struct {
 func (s *source) init(cfg *Config) {
 	w := &cfg.Workload
 	old := *s
-	*s = source{cfg: cfg, sessions: old.sessions[:0], asked: old.asked[:0], weights: old.weights[:0]}
+	*s = source{cfg: cfg, sessions: old.sessions[:0], asked: old.asked[:0], weights: old.weights[:0], outputs: old.outputs[:0]}
 	s.flow.init(cfg)
 	s.tokens = w.tokens()
 	s.idle = -1
-	if s.tokens {
-		s.meanOutput = int64(math.Ceil(w.Output.Average()))
-		s.maxOutput = w.MaxOutput
-		if s.maxOutput == 0 {
-			s.maxOutput = 2 * s.meanOutput
+	_, traced := meanTokens(cfg, s)
+	for i := range max(1, len(w.Tenants)) {
+		s.outputs = append(s.outputs, outputs{most: w.MaxOutput})
+		if !s.tokens {
+			continue
+		}
+		out, o := &w.Output, &s.outputs[i]
+		if i < len(w.Tenants) && w.Tenants[i].Output != nil {
+			out = w.Tenants[i].Output
+		}
+		if w.Kind == Traced { // nobody knows how long they may be
+			o.mean = int64(math.Ceil(traced))
+			continue
+		}
+		if o.mean = int64(math.Ceil(out.Average())); o.most == 0 {
+			o.most = 2 * o.mean
 		}
 	}
 	for i := range w.Tenants {
@@ -191,8 +204,8 @@ func (s *source) size(q *request, at int64) {
 	}
 	q.input = max(1, in.Int(s.cfg.Seed, streamInput, q.key))
 	q.output = max(1, out.Int(s.cfg.Seed, streamOutput, q.key))
-	if s.maxOutput > 0 {
-		q.output = min(q.output, max(1, s.maxOutput))
+	if most := s.outputs[q.tenant].most; most > 0 {
+		q.output = min(q.output, most)
 	}
 	q.cached = int64(w.Cached * float64(q.input))
 }
