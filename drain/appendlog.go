@@ -128,7 +128,7 @@ func (l *appendLog) changed(size int64) error {
 	}
 	named, err := os.Stat(l.at)
 	switch {
-	case errors.Is(err, os.ErrNotExist), err == nil && !os.SameFile(open, named):
+	case errors.Is(err, os.ErrNotExist), err == nil && !os.SameFile(open, named) && open.Size() != named.Size(): // some network file systems number a file anew
 		return fmt.Errorf("drain: %s was moved, replaced or removed while it was written", l.path)
 	case open.Size() != size:
 		return fmt.Errorf("drain: %s was changed by something else while it was written: it has %d bytes, not %d", l.path, open.Size(), size)
