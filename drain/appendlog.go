@@ -16,7 +16,7 @@ type appendLog struct {
 	file *os.File
 
 	mu      sync.Mutex
-	idle    sync.Cond // writing has ended
+	idle    sync.Cond // writing has ended, or there is room for more
 	buf     []byte    // lines for the next write
 	spare   []byte    // for use again
 	end     int64     // where the next line begins
@@ -81,6 +81,7 @@ func (l *appendLog) flush() {
 	for len(l.buf) > 0 {
 		buf, c := l.buf, l.next
 		l.buf, l.next = l.spare[:0], nil
+		l.idle.Broadcast() // there is room again, and it may be long before nothing is left to write
 		l.mu.Unlock()
 		var err, syncErr error
 		changed := l.changed(l.durable)
