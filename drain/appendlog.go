@@ -16,7 +16,7 @@ type appendLog struct {
 	file *os.File
 
 	mu      sync.Mutex
-	idle    sync.Cond // writing has ended
+	idle    sync.Cond // writing has ended, or there is room for more
 	buf     []byte    // lines for the next write
 	spare   []byte    // for use again
 	end     int64     // where the next line begins
@@ -81,13 +81,14 @@ func (l *appendLog) flush() {
 	for len(l.buf) > 0 {
 		buf, c := l.buf, l.next
 		l.buf, l.next = l.spare[:0], nil
+		l.idle.Broadcast() // there is room again, and it may be long before nothing is left to write
 		l.mu.Unlock()
 		var err, syncErr error
-		changed := l.changed(l.durable)
+		changed := l.resized(l.durable)
 		if changed == nil {
 			if _, err = l.file.WriteAt(buf, l.durable); err == nil {
 				syncErr = l.file.Sync()
-				changed = l.changed(l.durable + int64(len(buf)))
+				changed = errors.Join(l.resized(l.durable+int64(len(buf))), l.moved())
 			}
 		}
 		l.mu.Lock()
@@ -119,19 +120,25 @@ func (l *appendLog) flush() {
 	l.idle.Broadcast()
 }
 
-// changed returns what somebody has done to the file, which should have so many bytes. What is added to one that was moved away or removed is
-// found by nobody, and to one that was cut it does not fit.
-func (l *appendLog) changed(size int64) error {
+// resized returns an error when the file has not so many bytes: somebody has cut it or added to it, and what is written next does not fit.
+func (l *appendLog) resized(size int64) error {
+	info, err := l.file.Stat()
+	if err != nil || info.Size() == size {
+		return nil // or writing says more
+	}
+	return fmt.Errorf("drain: %s was changed by something else while it was written: it has %d bytes, not %d", l.path, info.Size(), size)
+}
+
+// moved returns an error when the file is no longer where it was: what is added to it is found by nobody.
+func (l *appendLog) moved() error {
 	open, err := l.file.Stat()
 	if err != nil {
-		return nil // writing says more
+		return nil
 	}
 	named, err := os.Stat(l.at)
-	switch {
-	case errors.Is(err, os.ErrNotExist), err == nil && !os.SameFile(open, named):
+	// Some network file systems give a file another number meanwhile; what was put in its place has another size.
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(open, named) && open.Size() != named.Size() {
 		return fmt.Errorf("drain: %s was moved, replaced or removed while it was written", l.path)
-	case open.Size() != size:
-		return fmt.Errorf("drain: %s was changed by something else while it was written: it has %d bytes, not %d", l.path, open.Size(), size)
 	}
 	return nil
 }

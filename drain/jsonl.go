@@ -37,6 +37,7 @@ type JSONL struct {
 	r     *bufio.Reader
 	cfg   JSONLConfig
 	line  int
+	read  int64 // lines of total
 	total int64 // -1: not known
 	pipe  pipe
 	// before is how many dead letters there were, leftOut how many jobs were left out for what was put aside.
@@ -158,6 +159,9 @@ func (s *JSONL) openDead() error {
 	return nil
 }
 
+// blank reports whether a line, or a part of it, says nothing.
+func blank(line []byte) bool { return len(bytes.Trim(line, jsonSpace)) == 0 }
+
 // countLines counts the lines that are not blank, and goes back to the start.
 func countLines(f *os.File) (n int64, err error) {
 	buf := make([]byte, 1<<18)
@@ -166,7 +170,7 @@ func countLines(f *os.File) (n int64, err error) {
 		m, err := f.Read(buf)
 		for b := buf[:m]; len(b) > 0; {
 			line, rest, end := bytes.Cut(b, []byte{'\n'})
-			text = text || len(bytes.TrimSpace(line)) > 0
+			text = text || !blank(line)
 			if end && text {
 				n++
 				text = false
@@ -303,7 +307,9 @@ func (s *JSONL) ready(n int) (ds []*Delivery, wait time.Duration, err error) {
 	for ahead := 0; !eof && len(ds) < n && ahead < mostAhead; {
 		var d *Delivery
 		if s.total >= 0 {
-			d, err = s.next()
+			if d, err = s.next(); err == io.EOF && s.read < s.total {
+				err = fmt.Errorf("drain: %s was cut while it was read: it had %d lines that are not blank, and %d were there", s.name, s.total, s.read)
+			}
 		} else if d, err = s.arrived(); d == nil && err == nil {
 			break
 		}
@@ -349,6 +355,9 @@ func (s *JSONL) next() (*Delivery, error) {
 		return nil, fmt.Errorf("drain: reading %s: %w", s.name, err)
 	}
 	s.line++
+	if cut || !blank(line) {
+		s.read++
+	}
 	if s.line == 1 {
 		line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
 	}

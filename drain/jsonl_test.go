@@ -167,6 +167,57 @@ func TestJSONLDeadLettersHaveTheirIDs(t *testing.T) {
 	}
 }
 
+// A file of jobs that somebody cuts or writes anew while it is read does not end as if all of it were done.
+func TestJSONLCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	const n = 100_000 // more than is read at once
+	write(t, path, strings.Repeat("{\"url\":\"/v1/x\"}\n\n", n))
+	s, err := drain.OpenJSONL(path, drain.JSONLConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := 0; err == nil; i++ {
+		var ds []*drain.Delivery
+		if ds, err = s.Fetch(t.Context(), 100); i == 0 {
+			write(t, path, "")
+		}
+		for _, d := range ds {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !strings.Contains(err.Error(), "was cut while it was read: it had 100000 lines") {
+		t.Error(err)
+	}
+}
+
+// A file is whole that has lines with nothing for people on them.
+func TestJSONLBlank(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "in.jsonl")
+	write(t, path, "\xef\xbb\xbf\n\u00a0\n \t\r\n\v\n{}\n\n\u2003\n"+strings.Repeat(" ", 2000))
+	s, err := drain.OpenJSONL(path, drain.JSONLConfig{MaxLine: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	n := 0
+	for err == nil {
+		var ds []*drain.Delivery
+		ds, err = s.Fetch(t.Context(), 100)
+		for _, d := range ds {
+			n++
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err != io.EOF || n != 2 { // the last line is too long
+		t.Errorf("%d jobs, %v", n, err)
+	}
+}
+
 // A job that was handed back comes again although nothing is to be read, from a pipe that is open or has ended.
 func TestJSONLPipeHandedBack(t *testing.T) {
 	for _, ends := range []bool{false, true} {

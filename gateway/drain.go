@@ -300,6 +300,8 @@ func (e *env) drainSource(c *cli.Context) (src drain.Source, end func(), dead st
 		return nil, none, "", errors.New("--dead and --retry-dead are for a FILE; a queue has dead letters of its own")
 	}
 	switch {
+	case from == "" && c.Bool("ordered"):
+		return nil, none, "", errors.New("--ordered is for a queue: requests of a FILE have no key by which some of them belong together")
 	case from == "" && c.Args().First() == "-":
 		// What waits for standard input cannot be interrupted; what waits for a pipe of our own can.
 		in, feed := io.Pipe()
@@ -328,6 +330,9 @@ func (e *env) drainSource(c *cli.Context) (src drain.Source, end func(), dead st
 			if prefetch, err = strconv.Atoi(p); err != nil {
 				return nil, none, "", fmt.Errorf("prefetch is %q, must be a number", p)
 			}
+		}
+		if c.Bool("ordered") && q.query.Get("key_header") == "" {
+			return nil, none, "", errors.New("--ordered needs the header that has the key of a request: key_header=NAME in the queue's URL")
 		}
 		s, err := rabbitmq.Open(rabbitmq.Config{
 			URL: q.url, Queue: q.query.Get("queue"), Prefetch: prefetch, KeyHeader: q.query.Get("key_header"), Log: log,

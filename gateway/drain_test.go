@@ -158,6 +158,8 @@ func TestDrainMisuse(t *testing.T) {
 		{[]string{in, "--from", "kafka://127.0.0.1:1/t", "--out", out}, "one of the two"},
 		{[]string{filepath.Join(dir, "none.jsonl"), "--out", out, "--base-url", "http://127.0.0.1:1"}, "none.jsonl"},
 		{[]string{in, "--out", out, "--nonsense"}, "nonsense"},
+		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--ordered"}, "--ordered is for a queue"}, // and does nothing here
+		{[]string{"--from", "amqp://127.0.0.1:1/?queue=q", "--out", out, "--base-url", "http://127.0.0.1:1", "--ordered"}, "key_header=NAME"},
 		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--grace", "0s"}, "--grace is 0s, must be 1ms or more"}, // and not 30 s
 		{[]string{in, "--out", out, "--base-url", "http://127.0.0.1:1", "--timeout", "0s"}, "--timeout is 0s, must be 1ms or more"},
 		{[]string{in, "--out", out, "--config", empty, "--key-env", "HOME"}, "[[upstream.NAME.key]]"},

@@ -234,7 +234,7 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 
 // make makes the queue when it is not there.
 func (r *Replies) make(conn *connection) error {
-	made, err := declare(conn, r.cfg.Queue, nil)
+	made, err := declare(conn, r.cfg.Queue, endless)
 	if made {
 		r.young.note(r.cfg.Queue)
 	}

@@ -458,7 +458,7 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("rabbitmq: %s: %w", what, err)
 	}
-	made, err := declare(conn, s.cfg.deadQueue(), nil)
+	made, err := declare(conn, s.cfg.deadQueue(), endless)
 	if err != nil {
 		return fail("the queue "+s.cfg.deadQueue(), err)
 	}
@@ -494,6 +494,10 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 	}
 	return l, nil
 }
+
+// endless is a queue in which a message stays however often it was looked at. RabbitMQ 4 drops one of a quorum queue that has no limit of its own
+// when it comes back for the 21st time, as from its page for people; -1, which is no limit there, is refused by those before.
+var endless = amqp.Table{"x-delivery-limit": int64(1_000_000_000)}
 
 // declare makes a quorum queue when there is none of this name; made says that there was none.
 func declare(conn *connection, name string, args amqp.Table) (made bool, err error) {
@@ -872,7 +876,7 @@ func (s *Source) make(ctx context.Context, l *link, queue string, args amqp.Tabl
 // Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers.
 func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
 	h := d.Handle.(*handle)
-	if err := s.make(ctx, h.link, s.cfg.deadQueue(), nil); err != nil {
+	if err := s.make(ctx, h.link, s.cfg.deadQueue(), endless); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, s.cfg.deadQueue(), func(p *amqp.Publishing) {

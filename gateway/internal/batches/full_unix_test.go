@@ -33,7 +33,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// fill has no file become larger than 64 KiB until end is called, which is all of a full disk that can be had without one.
+// fill has no file become as large as the room that a batch must have, until end is called, which is all of a full disk that can be had without
+// one. What the test writes down itself, for the cache of go test, is smaller.
 func fill(t *testing.T) (end func()) {
 	t.Helper()
 	var before syscall.Rlimit
@@ -42,7 +43,7 @@ func fill(t *testing.T) (end func()) {
 	}
 	signal.Ignore(syscall.SIGXFSZ)
 	full := before
-	full.Cur = 64 << 10
+	full.Cur = 1<<20 - 1
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
 		t.Fatal(err)
 	}
