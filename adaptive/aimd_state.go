@@ -59,7 +59,7 @@ type AIMDState struct {
 	Cause   Cause          `json:"cause"`
 }
 
-// State returns what l has learned. It allocates nothing.
+// State returns what l has learned. It allocates nothing. Of a law that a guard was given it may be asked once the guard is closed and no call is in flight.
 func (l *AIMD) State() AIMDState { return l.s }
 
 // Restore replaces what l has learned by s, which may come from another process: now is the

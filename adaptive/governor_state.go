@@ -312,12 +312,12 @@ type PaceState struct {
 	Flips      int8           // how often that ended Saves, or spans told Saves at another pace, at most 4
 }
 
-// State returns what g has learned. It allocates nothing.
+// State returns what g has learned. It allocates nothing. Of a law that a guard was given it may be asked once the guard is closed and no call is in flight.
 func (g *Governor) State() GovernorState { return g.s }
 
 // Restore replaces what g has learned by s, which may come from another process: now is the instant on the clock of g's
-// caller that corresponds to s.At, so give s.At to go on where s was taken. The parameters stay g's own, and what
-// does not fit them, or makes no sense, is moved into range. It allocates nothing.
+// caller that corresponds to s.At, so give s.At to go on where s was taken, and 0 before g is given to a new guard, whose clock begins there. The parameters
+// stay g's own, and what does not fit them, or makes no sense, is moved into range. It allocates nothing.
 func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))

@@ -2,6 +2,7 @@ package limiter_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -261,6 +262,45 @@ func ExampleGuard_Reload() {
 	// <nil> 2
 	// limiter: Queue is -5, must be -1 (nobody waits), 0 (default) or 1 to 1000000 callers
 	// 2
+}
+
+// What was learned goes on in another process.
+func ExampleNew_restart() {
+	cfg := limiter.Config{Name: "search"}
+	law := adaptive.New(cfg.Adaptive)
+	cfg.Law = law
+	guard, err := limiter.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	permit, err := guard.Acquire(context.Background(), limiter.Request{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	permit.Release(limiter.Outcome{Windows: []feedback.Window{{Kind: feedback.ScopeConcurrency, Limit: 3}}}) // the upstream tells its limit
+	guard.Close()                                                                                            // nobody starts any more, and no call is in flight
+	saved, err := json.Marshal(law.State())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(guard.Stats().Limit)
+
+	// In the next process.
+	cfg = limiter.Config{Name: "search"}
+	law = adaptive.New(cfg.Adaptive)
+	var state adaptive.GovernorState
+	if err := json.Unmarshal(saved, &state); err == nil {
+		law.Restore(0, state)
+	}
+	cfg.Law = law
+	guard, err = limiter.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(guard.Stats().Limit)
+	// Output:
+	// 3
+	// 3
 }
 
 func ExampleGroup() {

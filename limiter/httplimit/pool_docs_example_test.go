@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +18,7 @@ import (
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
 )
 
 func wantText(t *testing.T, got, want string) {
@@ -115,4 +121,77 @@ limiter: pool openai rejected a call: every key is out (waiting 0): key:c7d61849
 key:4c3fe847 exhausted until 2000-01-02T00:00:00.000Z; try again at 2000-01-01T00:10:59.748Z
 `)
 	})
+}
+
+// current is an http.RoundTripper that sends with the pool that is in use.
+type current struct {
+	atomic.Pointer[httplimit.PoolTransport]
+}
+
+func (c *current) RoundTrip(req *http.Request) (*http.Response, error) {
+	return c.Load().RoundTrip(req)
+}
+
+func ExamplePoolTransport_otherKeys() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	key, path := filepath.Join(dir, "key"), filepath.Join(dir, "limits.toml")
+	write := func(file, text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			fmt.Println(err)
+		}
+	}
+	write(key, "sk-old\n")
+	write(path, "[upstream.openai]\nkey = [{ file = '"+key+"' }]\n")
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.Header.Get("Authorization"))
+	}))
+	defer server.Close()
+
+	limits, err := config.NewReloader(path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	limits.ReplacePools()
+	transport := &current{}
+	use := func() error { // before the first call, and in OnReload
+		pool, err := limits.Pool("openai") // another one when the keys are others
+		if err != nil {
+			return err
+		}
+		if t := transport.Load(); t == nil || t.Pool() != pool {
+			transport.Store(httplimit.NewPool(nil, pool, httplimit.PoolConfig{}))
+		}
+		return nil
+	}
+	client := &http.Client{Transport: transport}
+	get := func() {
+		resp, err := client.Get(server.URL)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+	}
+
+	if err := use(); err != nil {
+		fmt.Println(err)
+	}
+	get()
+	write(key, "sk-new\n")
+	if _, err := limits.Reload(); err != nil { // go limits.Run(ctx, …) does so when a key changes
+		fmt.Println(err)
+	}
+	if err := use(); err != nil {
+		fmt.Println(err)
+	}
+	get()
+	// Output:
+	// Bearer sk-old
+	// Bearer sk-new
 }

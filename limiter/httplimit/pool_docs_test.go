@@ -23,8 +23,8 @@ func TestKeysDocument(t *testing.T) {
 		examples += words(string(b))
 	}
 	blocks := regexp.MustCompile("(?s)```[a-z]+\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	if len(blocks) != 5 {
-		t.Errorf("the document has %d pieces of code and output, want 5", len(blocks))
+	if len(blocks) != 7 {
+		t.Errorf("the document has %d pieces of code and output, want 7", len(blocks))
 	}
 	for _, b := range blocks {
 		if !strings.Contains(examples, words(b[1])) {
