@@ -145,9 +145,15 @@ func writeAll(dir string, r *report.Report) (int, error) {
 		{"series.csv", func(w io.Writer) error { return report.WriteSeriesCSV(w, r) }},
 		{"overview.svg", func(w io.Writer) error { return report.WriteSVG(w, r) }},
 	}
+	taken := map[string]bool{"overview": true}
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
-		files = append(files, file{fileName(s.Name) + ".svg", func(w io.Writer) error { return report.WriteTimelineSVG(w, r, s) }})
+		name := fileName(s.Name)
+		for n := 2; taken[strings.ToLower(name)]; n++ { // some file systems take a and A for the same
+			name = fmt.Sprintf("%s-%d", fileName(s.Name), n)
+		}
+		taken[strings.ToLower(name)] = true
+		files = append(files, file{name + ".svg", func(w io.Writer) error { return report.WriteTimelineSVG(w, r, s) }})
 	}
 	n := 0
 	var errs []error

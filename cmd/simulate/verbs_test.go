@@ -213,6 +213,32 @@ func TestOut(t *testing.T) {
 	}
 }
 
+// Each scenario has a picture of its own, whatever it is called.
+func TestOutOfLikeNames(t *testing.T) {
+	dir := workdir(t)
+	small, err := os.ReadFile(filepath.Join(dir, "small.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"run", "--controllers", "fixed-4", "--seeds", "1", "--out", "results"}
+	for i, name := range []string{"overview", "a b", "a-b", "A-B"} {
+		file := fmt.Sprintf("%d.toml", i)
+		if err := os.WriteFile(filepath.Join(dir, file), bytes.Replace(small, []byte(`"small"`), []byte(`"`+name+`"`), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, file)
+	}
+	if _, stderr, code := in(t, dir, "", args...); code != exitOK {
+		t.Fatal(code, stderr)
+	}
+	for name, title := range map[string]string{"overview": "", "overview-2": "overview", "a-b": "a b", "a-b-2": "a-b", "A-B-3": "A-B"} {
+		picture, err := os.ReadFile(filepath.Join(dir, "results", name+".svg"))
+		if err != nil || title != "" && !bytes.Contains(picture, []byte("<title>"+title)) || title == "" && bytes.Contains(picture, []byte("<title>overview")) {
+			t.Errorf("%s.svg: %v, %.200s", name, err, picture)
+		}
+	}
+}
+
 // A report that is made again from its JSON is the same page; reports of other seeds join.
 func TestReportAgain(t *testing.T) {
 	dir := workdir(t)
