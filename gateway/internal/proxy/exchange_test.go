@@ -284,3 +284,26 @@ func TestConnectionThatTimesOut(t *testing.T) {
 		t.Errorf("a connection that timed out is explained as %+v", e)
 	}
 }
+
+// A place that comes when the time for it is over, as after the process stood still, is none: nothing is sent, and the call has waited in vain.
+func TestPlaceThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := newTurn(t.Context(), time.Now().Add(time.Minute), 0)
+		defer late.end()
+		late.bound(5 * time.Second)
+		time.Sleep(8 * time.Second)
+		err := late.sending()
+		if !errors.Is(err, context.DeadlineExceeded) || !waits(err, late) || late.sent.Load() != 0 {
+			t.Errorf("the call may be sent: %v, after %d requests; want %v before the first", err, late.sent.Load(), context.DeadlineExceeded)
+		}
+		sent := newTurn(t.Context(), time.Now().Add(time.Minute), 0)
+		defer sent.end()
+		sent.bound(5 * time.Second)
+		if err := sent.sending(); err != nil {
+			t.Fatal(err)
+		}
+		if sent.expire(); sent.Err() != nil { // the timer of the time for a place, late
+			t.Errorf("a call that was sent, and has a minute for its answer, is ended: %v", sent.Err())
+		}
+	})
+}

@@ -47,8 +47,17 @@ type turnKey struct{}
 func newTurn(ctx context.Context, all time.Time, keep time.Duration) *turn {
 	inner, cancel := context.WithCancelCause(ctx)
 	t := &turn{Context: inner, cancel: cancel, until: all.Add(-keep), all: all, keep: keep}
-	t.timer = time.AfterFunc(time.Until(t.until), func() { cancel(context.DeadlineExceeded) })
+	t.timer = time.AfterFunc(time.Until(t.until), t.expire)
 	return t
+}
+
+// expire ends the turn when its time is over. After the process stood still, the timer may be late, and the turn have got another time meanwhile.
+func (t *turn) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.until.IsZero() && !time.Now().Before(t.until) {
+		t.cancel(context.DeadlineExceeded)
+	}
 }
 
 // errRaised is why a call gave its turn up: it is more urgent now, and waits again.
@@ -172,8 +181,8 @@ func (t *turn) noWay() {
 func (t *turn) sending() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.raised() {
-		return errRaised
+	if t.Context.Err() != nil { // its time is over, it was given up, or its caller left: nothing is sent
+		return context.Cause(t.Context)
 	}
 	t.last = time.Now()
 	if t.sent.Add(1) == 1 {
