@@ -48,6 +48,8 @@ type job struct {
 	turn   *turn   // its turn there, until that has got an answer or none; nil for none
 	sent   int
 	wait   time.Duration // until the first request was sent, or until it was given up when none was
+	own    time.Duration // how much of it was for the tenant's own limits
+	barred bool          // these have let it through not at all
 }
 
 // goes says that the call is about to be sent to a target in a turn.
@@ -70,6 +72,13 @@ func (j *job) progress() (sent int, wait time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.soFar()
+}
+
+// isBarred reports whether the tenant's own limits did not let the call through. It may be called by any goroutine.
+func (j *job) isBarred() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.barred
 }
 
 // soFar is progress for who has the lock.
@@ -109,6 +118,9 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 		var err error
 		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t)})
 		again := err != nil && t.raised()
+		j.mu.Lock()
+		j.own, j.barred = time.Since(j.began), err != nil
+		j.mu.Unlock()
 		t.end()
 		if err == nil {
 			break

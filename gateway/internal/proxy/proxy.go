@@ -66,10 +66,12 @@ type Record struct {
 	Sent int
 	// Wait is how long the call waited before the first was, or in vain when none was, First how long until the answer began, and Total until it ended.
 	Wait, First, Total time.Duration
-	Received, Bytes    int64
-	Cache              string
-	Trace              trace.Context
-	Err                error
+	// TenantWait is how much of Wait was for the tenant's own limits.
+	TenantWait      time.Duration
+	Received, Bytes int64
+	Cache           string
+	Trace           trace.Context
+	Err             error
 }
 
 // Proxy is an http.Handler. Its methods may be called by any number of goroutines.
@@ -508,6 +510,7 @@ func (c *call) finish() {
 	c.rec.Sent, c.rec.Wait = c.progress()
 	c.mu.Lock()
 	to := c.target
+	c.rec.TenantWait = min(c.own, c.rec.Wait)
 	c.mu.Unlock()
 	if to != nil {
 		c.rec.Upstream = to.name
@@ -628,6 +631,9 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
 			e.Kind, e.RetryAfter = dialect.RateLimited, soon
 			e.Message = fmt.Sprintf("the call got no turn within %v, which is what the route %s/ lets it wait", waited, c.route.Path)
+			if c.isBarred() {
+				e.Message = fmt.Sprintf("the limits of the tenant %s (gateway.tenant) let the call not start within %v, which is what the route %s/ lets it wait", c.who.Tenant, waited, c.route.Path)
+			}
 			if t != nil && t.keep > 0 {
 				e.Message += fmt.Sprintf(" besides the %v that its answer may take to begin", t.keep.Round(time.Millisecond))
 			}

@@ -137,7 +137,11 @@ func (s *Server) logCall(r *proxy.Record) {
 		attrs = append(attrs, slog.Bool("stream", true))
 	}
 	attrs = append(attrs, slog.Int("status", r.Status), slog.Int("sent", r.Sent),
-		slog.Float64("wait_ms", ms(r.Wait)), slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
+		slog.Float64("wait_ms", ms(r.Wait)))
+	if r.TenantWait >= time.Millisecond {
+		attrs = append(attrs, slog.Float64("tenant_wait_ms", ms(r.TenantWait)))
+	}
+	attrs = append(attrs, slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
 		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
 	word("cache", r.Cache)
 	if r.Trace.Valid() {
