@@ -106,7 +106,7 @@ func TestPagesPlaces(t *testing.T) {
 			t.Errorf("with admin, %s at listen: %d, want %d", path, got, want)
 		}
 	}
-	for path, want := range map[string]int{"/ui": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/other": 404} {
+	for path, want := range map[string]int{"/ui": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/": 200, "/other": 404} {
 		if got := status("http://" + g.AdminAddr() + path); got != want {
 			t.Errorf("%s at admin: %d, want %d", path, got, want)
 		}

@@ -25,6 +25,7 @@ func (s *Server) mount() {
 	inner.Handle("GET /ui", s.here(s.page.Handler()))
 	inner.Handle("GET /ui/", s.here(s.page.Handler()))
 	inner.Handle("GET /metrics", s.here(http.HandlerFunc(s.serveMetrics)))
+	s.admin.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ui", http.StatusFound) })
 	for _, mux := range []*http.ServeMux{s.mux, s.admin} {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 		mux.HandleFunc("GET /readyz", s.ready)
