@@ -43,7 +43,7 @@ func (e *env) checkCommand() *cli.Command {
 				}
 				line := fmt.Sprintf("%s%s/ -> %s%s/ (%s, %s)", at, r.Path, u.BaseURL, r.To, r.Upstream, keys)
 				for _, f := range r.Fallback {
-					line += ", else " + strings.TrimSpace(f.Upstream+" "+f.Model)
+					line += fmt.Sprintf(", else %s%s/ (%s)", s.Limits.Upstreams[f.Upstream].BaseURL, r.To, strings.TrimSpace(f.Upstream+" "+f.Model))
 				}
 				fmt.Fprintln(&out, line)
 			}
@@ -55,6 +55,9 @@ func (e *env) checkCommand() *cli.Command {
 			}
 			for _, key := range s.Unreached() {
 				fmt.Fprintf(e.stderr, "%s: no caller belongs to the tenant, so this holds for no call\n", key)
+			}
+			for _, u := range s.Unversioned() {
+				fmt.Fprintf(e.stderr, "%s: %s\n", u[0], u[1])
 			}
 			// The file may be right where its keys are not, as on a machine that checks it before it is rolled out.
 			if err := s.Readable(); err != nil {

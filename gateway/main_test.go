@@ -116,12 +116,16 @@ func TestKeyFitsTheFile(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}
 	file := filepath.Join(t.TempDir(), "limits.toml")
-	if err := os.WriteFile(file, append(stdout.Bytes(), "[gateway.tenant.Dify]\nmax_in_flight = 1\n[upstream.a]\nbase_url = 'http://x/v1'\n"...), 0o600); err != nil {
+	if err := os.WriteFile(file, append(stdout.Bytes(), "[gateway.tenant.Dify]\nmax_in_flight = 1\n[upstream.a]\nbase_url = 'http://x/v1'\n[upstream.b]\nbase_url = 'http://y'\n"+
+		"[[gateway.route]]\npath = '/a'\nupstream = 'a'\nfallback = [{ upstream = 'b', model = 'm' }]\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	stdout.Reset()
-	if code := run(context.Background(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "/a/ -> http://x/v1/") {
+	if code := run(context.Background(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "/a/ -> http://x/v1/ (a, 0 keys), else http://y/ (b m)\n") {
 		t.Errorf("exit code %d: %s %s", code, stdout.String(), stderr.String())
+	}
+	if !strings.Contains(stderr.String(), "gateway.route[0].fallback[0]: the base_url of a ends in /v1") {
+		t.Errorf("check does not say that a fallback has no version: %q", stderr.String())
 	}
 	if !strings.Contains(stderr.String(), "gateway.tenant.Dify: no caller belongs to the tenant") {
 		t.Errorf("check does not say that a limit holds for no call: %q", stderr.String())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -9,9 +10,11 @@ import (
 	"github.com/flyball-go/flyball/internal/fit"
 	"github.com/flyball-go/flyball/internal/scenario"
 	"github.com/flyball-go/flyball/internal/trace"
+	"github.com/flyball-go/flyball/limiter"
 )
 
-// Whatever was recorded, what is fitted to it is a scenario that can be read.
+// Whatever was recorded, what is fitted to it is a scenario that can be read. Its callers have time for an answer when they have waited for as long as a guard
+// lets them: with as much patience, none would get one while more comes than the upstream takes.
 func TestFitWritesScenarios(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(40, 120).Draw(t, "n")
@@ -44,6 +47,11 @@ func TestFitWritesScenarios(t *testing.T) {
 		text := r.TOML(tr.Name)
 		if _, err := scenario.Parse("fitted.toml", []byte(text)); err != nil {
 			t.Fatalf("%v\n%s\n%+v", err, text, r.Model)
+		}
+		_, patience, _ := strings.Cut(text, "\npatience = \"")
+		patience, _, _ = strings.Cut(patience, "\"")
+		if d, err := time.ParseDuration(patience); err != nil || d < 2*(limiter.Config{}).Defaults().MaxWait {
+			t.Fatalf("callers wait %v (%v), and a guard lets them for %v", d, err, (limiter.Config{}).Defaults().MaxWait)
 		}
 	})
 }

@@ -27,7 +27,7 @@ func (r *Result) TOML(source string) string {
 	line("[workload]")
 	line("kind = \"poisson\"")
 	line("rate = %s", decimal(within(m.Rate, 1e-3, 1e6)))
-	line("patience = \"1m\"")
+	line("patience = \"5m\"") // as of a replay, and longer than a guard lets callers wait: with the same, who gets a place then has no time for an answer
 	tokens := func(name string, t Tokens) {
 		switch {
 		case t.Quantiles != nil:

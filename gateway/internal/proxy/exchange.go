@@ -48,6 +48,8 @@ type job struct {
 	turn   *turn   // its turn there, until that has got an answer or none; nil for none
 	sent   int
 	wait   time.Duration // until the first request was sent, or until it was given up when none was
+	own    time.Duration // how much of it was for the tenant's own limits
+	barred bool          // these have let it through not at all
 }
 
 // goes says that the call is about to be sent to a target in a turn.
@@ -70,6 +72,13 @@ func (j *job) progress() (sent int, wait time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.soFar()
+}
+
+// isBarred reports whether the tenant's own limits did not let the call through. It may be called by any goroutine.
+func (j *job) isBarred() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.barred
 }
 
 // soFar is progress for who has the lock.
@@ -103,11 +112,15 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 		return j.targets(ctx)
 	}
 	var permit limiter.Permit
+	first := &j.route.targets[0]
 	for {
-		t := newTurn(ctx, j.until)
+		t := newTurn(ctx, j.until, j.keep(first, first.classes.of(j.model(first))))
 		var err error
 		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t)})
 		again := err != nil && t.raised()
+		j.mu.Lock()
+		j.own, j.barred = time.Since(j.began), err != nil
+		j.mu.Unlock()
 		t.end()
 		if err == nil {
 			break
@@ -185,6 +198,19 @@ func (j *job) priority(t *turn) uint8 {
 	return j.urgent.waits(t)
 }
 
+// model returns the model that a target is asked for.
+func (j *job) model(to *target) string {
+	if to.model != "" {
+		return to.model
+	}
+	return j.facts.Model
+}
+
+// keep returns how much of the call's time is kept for the answer of a target.
+func (j *job) keep(to *target, class uint8) time.Duration {
+	return to.firsts.keep(class, j.facts.Stream, j.until.Sub(j.began))
+}
+
 // try sends the call to one target. With a bound it does not wait longer for its turn.
 func (j *job) try(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
 	for {
@@ -197,13 +223,11 @@ func (j *job) try(ctx context.Context, to *target, bound time.Duration) (*http.R
 
 // once is try for as long as the call does not become more urgent.
 func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.Response, *turn, error) {
-	t := newTurn(ctx, j.until)
+	model := j.model(to)
+	class := to.classes.of(model)
+	t := newTurn(ctx, j.until, j.keep(to, class))
 	t.plain, t.stall = j.plain, j.route.Stall
-	model := j.facts.Model
-	if to.model != "" {
-		model = to.model
-	}
-	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: to.classes.of(model)}
+	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: class}
 	if bound > 0 {
 		t.bound(bound)
 	}
@@ -214,6 +238,12 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	if err == nil && !t.answered(j.route.Longest) {
 		_ = resp.Body.Close()
 		resp, err = nil, context.DeadlineExceeded
+	}
+	switch {
+	case err == nil && resp.StatusCode < 400:
+		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()), false)
+	case errors.Is(err, context.DeadlineExceeded) && t.reached.Load() && !t.refused.Load():
+		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()), true)
 	}
 	if err == nil && (resp.StatusCode < 100 || resp.StatusCode == http.StatusSwitchingProtocols && upgrade(j.r) == "") {
 		_ = resp.Body.Close()

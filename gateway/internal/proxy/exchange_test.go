@@ -43,7 +43,7 @@ func TestCallerLeavesBeforeFallback(t *testing.T) {
 	defer leave()
 	body := &leaves{Reader: strings.NewReader(`{"error":{"code":"insufficient_quota"}}`), leave: leave}
 	to := func(f sender) target {
-		return target{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: f, classes: &classes{}}}
+		return target{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: f, learned: &learned{}}}
 	}
 	poor := to(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 429, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
@@ -161,7 +161,7 @@ func TestPanicGivesTheTenantsPlaceBack(t *testing.T) {
 	} {
 		j := &job{
 			t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
-			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: f, classes: &classes{}}}}},
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: f, learned: &learned{}}}}},
 			who:   callers.Who{Tenant: "t"}, began: time.Now(), until: time.Now().Add(time.Hour),
 		}
 		func() {
@@ -201,7 +201,7 @@ func TestCallThatWasNotSentDoesNotCount(t *testing.T) {
 	} {
 		j := &job{
 			t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
-			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: to, classes: &classes{}}}}},
+			route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, sender: to, learned: &learned{}}}}},
 			who:   callers.Who{Tenant: "t"}, began: time.Now(), until: time.Now().Add(10 * time.Second),
 		}
 		resp, turn, err := j.exchange(t.Context())
@@ -256,7 +256,7 @@ func guarded(t *testing.T, f sender) target {
 	t.Cleanup(guard.Close)
 	base := &http.Transport{}
 	base.RegisterProtocol("test", f)
-	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, classes: &classes{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
+	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
 }
 
 // answer returns an answer without a body.
@@ -274,7 +274,7 @@ func TestConnectionThatTimesOut(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("the time-out of a dialer is %v", err)
 	}
-	sent := newTurn(t.Context(), time.Now().Add(time.Hour))
+	sent := newTurn(t.Context(), time.Now().Add(time.Hour), 0)
 	defer sent.end()
 	if err := sent.sending(); err != nil {
 		t.Fatal(err)
@@ -283,4 +283,27 @@ func TestConnectionThatTimesOut(t *testing.T) {
 	if e := c.explain(err, sent); e.Kind != dialect.BadGateway || e.Final || !strings.Contains(e.Message, "cannot be reached") {
 		t.Errorf("a connection that timed out is explained as %+v", e)
 	}
+}
+
+// A place that comes when the time for it is over, as after the process stood still, is none: nothing is sent, and the call has waited in vain.
+func TestPlaceThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := newTurn(t.Context(), time.Now().Add(time.Minute), 0)
+		defer late.end()
+		late.bound(5 * time.Second)
+		time.Sleep(8 * time.Second)
+		err := late.sending()
+		if !errors.Is(err, context.DeadlineExceeded) || !waits(err, late) || late.sent.Load() != 0 {
+			t.Errorf("the call may be sent: %v, after %d requests; want %v before the first", err, late.sent.Load(), context.DeadlineExceeded)
+		}
+		sent := newTurn(t.Context(), time.Now().Add(time.Minute), 0)
+		defer sent.end()
+		sent.bound(5 * time.Second)
+		if err := sent.sending(); err != nil {
+			t.Fatal(err)
+		}
+		if sent.expire(); sent.Err() != nil { // the timer of the time for a place, late
+			t.Errorf("a call that was sent, and has a minute for its answer, is ended: %v", sent.Err())
+		}
+	})
 }

@@ -66,10 +66,12 @@ type Record struct {
 	Sent int
 	// Wait is how long the call waited before the first was, or in vain when none was, First how long until the answer began, and Total until it ended.
 	Wait, First, Total time.Duration
-	Received, Bytes    int64
-	Cache              string
-	Trace              trace.Context
-	Err                error
+	// TenantWait is how much of Wait was for the tenant's own limits.
+	TenantWait      time.Duration
+	Received, Bytes int64
+	Cache           string
+	Trace           trace.Context
+	Err             error
 }
 
 // Proxy is an http.Handler. Its methods may be called by any number of goroutines.
@@ -81,7 +83,7 @@ type Proxy struct {
 
 	mu         sync.Mutex
 	transports map[string]transport // by upstream
-	classes    map[string]*classes  // by upstream
+	learned    map[string]*learned  // by upstream
 }
 
 // table is what one version of the configuration says.
@@ -107,7 +109,7 @@ type target struct {
 
 // New returns a proxy for s.
 func New(s *settings.Settings, cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, transports: map[string]transport{}, classes: map[string]*classes{}}
+	p := &Proxy{cfg: cfg, transports: map[string]transport{}, learned: map[string]*learned{}}
 	return p, p.Use(s)
 }
 
@@ -122,7 +124,7 @@ func (p *Proxy) Use(s *settings.Settings) error {
 		if u.BaseURL == "" {
 			continue
 		}
-		n, err := newUpstream(u, rules, p.cfg.Limits, p.transport(name, u.Adaptive.Max), p.classesOf(name))
+		n, err := newUpstream(u, rules, p.cfg.Limits, p.transport(name, u.Adaptive.Max), p.learnedOf(name))
 		if err != nil {
 			return err
 		}
@@ -167,16 +169,16 @@ func (p *Proxy) transport(name string, limit int) *once.Transport {
 	return t.Transport
 }
 
-// classesOf returns the classes of an upstream's models. They stay, as its guard does, which has learned what calls of each class take.
-func (p *Proxy) classesOf(name string) *classes {
+// learnedOf returns what is known of an upstream's models and answers. It stays, as its guard does, which has learned what calls of each class take.
+func (p *Proxy) learnedOf(name string) *learned {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.classes[name]
-	if c == nil {
-		c = &classes{}
-		p.classes[name] = c
+	l := p.learned[name]
+	if l == nil {
+		l = &learned{}
+		p.learned[name] = l
 	}
-	return c
+	return l
 }
 
 // forget gives up the transports of upstreams that are gone.
@@ -508,6 +510,7 @@ func (c *call) finish() {
 	c.rec.Sent, c.rec.Wait = c.progress()
 	c.mu.Lock()
 	to := c.target
+	c.rec.TenantWait = min(c.own, c.rec.Wait)
 	c.mu.Unlock()
 	if to != nil {
 		c.rec.Upstream = to.name
@@ -628,6 +631,12 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
 			e.Kind, e.RetryAfter = dialect.RateLimited, soon
 			e.Message = fmt.Sprintf("the call got no turn within %v, which is what the route %s/ lets it wait", waited, c.route.Path)
+			if c.isBarred() {
+				e.Message = fmt.Sprintf("the limits of the tenant %s (gateway.tenant) let the call not start within %v, which is what the route %s/ lets it wait", c.who.Tenant, waited, c.route.Path)
+			}
+			if t != nil && t.keep > 0 {
+				e.Message += fmt.Sprintf(" besides the %v that its answer may take to begin", t.keep.Round(time.Millisecond))
+			}
 		} else {
 			e.Kind = dialect.TimedOut
 			e.Message = fmt.Sprintf("the upstream began no answer within %v, which is what the route %s/ lets the call take", waited, c.route.Path)

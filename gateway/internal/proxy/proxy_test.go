@@ -78,7 +78,7 @@ func TestClassesStay(t *testing.T) {
 func TestClassesOfFalseNames(t *testing.T) {
 	has := map[string]bool{}
 	var class uint8
-	to := target{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, classes: &classes{}, sender: sender(func(req *http.Request) (*http.Response, error) {
+	to := target{upstream: &upstream{base: &url.URL{Scheme: "http", Host: "h"}, learned: &learned{}, sender: sender(func(req *http.Request) (*http.Response, error) {
 		class = turnOf(req.Context()).request.Class
 		status := http.StatusNotFound
 		if has[req.Header.Get("Model")] {

@@ -30,9 +30,11 @@ type turn struct {
 
 	mu    sync.Mutex
 	first time.Time     // when the first was sent
+	last  time.Time     // when the last was
 	until time.Time     // zero: no bound
 	all   time.Time     // what until is once a request was sent
-	place time.Duration // how long it may wait for a place; zero: until all
+	keep  time.Duration // how much before all its wait for a place ends, so that there is time for the answer
+	place time.Duration // how long it may wait for a place; zero: until all, but for keep
 	timer *time.Timer
 }
 
@@ -41,12 +43,21 @@ var errLongest = errors.New("the answer took longer than the route allows")
 
 type turnKey struct{}
 
-// newTurn returns a turn that ends with ctx, and at the given instant when no answer has begun.
-func newTurn(ctx context.Context, until time.Time) *turn {
+// newTurn returns a turn that ends with ctx, and at the given instant when no answer has begun; its wait for a place ends earlier, by keep.
+func newTurn(ctx context.Context, all time.Time, keep time.Duration) *turn {
 	inner, cancel := context.WithCancelCause(ctx)
-	t := &turn{Context: inner, cancel: cancel, until: until, all: until}
-	t.timer = time.AfterFunc(time.Until(until), func() { cancel(context.DeadlineExceeded) })
+	t := &turn{Context: inner, cancel: cancel, until: all.Add(-keep), all: all, keep: keep}
+	t.timer = time.AfterFunc(time.Until(t.until), t.expire)
 	return t
+}
+
+// expire ends the turn when its time is over. After the process stood still, the timer may be late, and the turn have got another time meanwhile.
+func (t *turn) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.until.IsZero() && !time.Now().Before(t.until) {
+		t.cancel(context.DeadlineExceeded)
+	}
 }
 
 // errRaised is why a call gave its turn up: it is more urgent now, and waits again.
@@ -132,9 +143,19 @@ func (t *turn) bound(place time.Duration) {
 
 // waitForPlace has the time for a place begin. It needs the lock.
 func (t *turn) waitForPlace() {
-	if at := time.Now().Add(t.place); t.place > 0 && at.Before(t.all) && t.timer.Stop() {
+	now, at := time.Now(), t.all.Add(-t.keep)
+	if t.place > 0 && now.Add(t.place).Before(at) {
+		at = now.Add(t.place)
+	}
+	if !at.Before(t.all) {
+		return
+	}
+	// When it is over already, no wait begins, as Deadline says so. A refusal that has come is still read.
+	if !at.After(now) || t.timer.Stop() {
 		t.until = at
-		t.timer.Reset(time.Until(at))
+		if at.After(now) {
+			t.timer.Reset(at.Sub(now))
+		}
 	}
 }
 
@@ -160,11 +181,12 @@ func (t *turn) noWay() {
 func (t *turn) sending() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.raised() {
-		return errRaised
+	if t.Context.Err() != nil { // its time is over, it was given up, or its caller left: nothing is sent
+		return context.Cause(t.Context)
 	}
+	t.last = time.Now()
 	if t.sent.Add(1) == 1 {
-		t.first = time.Now()
+		t.first = t.last
 	}
 	t.refused.Store(false)
 	t.reached.Store(false)
@@ -203,6 +225,13 @@ func (t *turn) firstSent() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.first
+}
+
+// lastSent returns when the last request was sent.
+func (t *turn) lastSent() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
 }
 
 // answered says that the answer has begun, which may take so much longer. It reports whether there was still time.

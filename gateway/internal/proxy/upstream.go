@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/flyball-go/flyball/config"
 	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/settings"
 	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
@@ -30,7 +30,7 @@ type upstream struct {
 	guards   []*limiter.Guard
 	pool     *limiter.Pool // nil without keys
 
-	classes *classes
+	*learned
 }
 
 // Limits makes guards and pools; a config.Reloader does.
@@ -39,19 +39,13 @@ type Limits interface {
 	Pool(name string) (*limiter.Pool, error)
 }
 
-var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
-
-// newUpstream returns the upstream that u says, with a transport and classes that may be kept from before.
-func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *once.Transport, kept *classes) (*upstream, error) {
+// newUpstream returns the upstream that u says, with a transport and what was learned, which may be kept from before.
+func newUpstream(u config.Upstream, rules *feedback.Rules, limits Limits, base *once.Transport, kept *learned) (*upstream, error) {
 	at, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: upstream %s: %w", u.Name, err)
 	}
-	n := &upstream{name: u.Name, base: at, provider: u.Provider, rules: rules, classes: kept}
-	path := at.EscapedPath()
-	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
-		n.version = last
-	}
+	n := &upstream{name: u.Name, base: at, version: settings.Version(at), provider: u.Provider, rules: rules, learned: kept}
 	w := &wire{base: base, plain: countsTokens(u.Budget)}
 	cfg := httplimit.Config{Provider: u.Provider, Rules: rules, Request: request}
 	if len(u.Keys.Sources) > 0 {
@@ -155,6 +149,12 @@ func (u *upstream) ownQuery(query string) string {
 		}
 	}
 	return strings.Join(kept, "&")
+}
+
+// learned is what is known of an upstream besides what its guard knows.
+type learned struct {
+	classes classes
+	firsts  firsts
 }
 
 // classes gives each model a class of its own, as long as there are some: calls of one class are compared in what they cost and how

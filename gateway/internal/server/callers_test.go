@@ -192,6 +192,42 @@ func TestTenantsLimits(t *testing.T) {
 	g.idle()
 }
 
+// Whether a call waited for its upstream or for its tenant's own limits is in the log, and told to a caller who waited in vain.
+func TestWaitForTheTenantIsTold(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan bool)
+	s := upstreamServer(t, hold(t, release, ok))
+	g := start(t, table(s, "")+"[gateway.tenant.small]\nmax_in_flight=1\n[[gateway.route]]\npath='/'\nupstream='up'\nwait='20s'\n[[gateway.route]]\npath='/soon'\nupstream='up'\nwait='300ms'\n")
+	first := make(chan int)
+	go func() {
+		resp, err := tryPost(context.Background(), client(t), g.url+"/chat/completions", chat, "X-Flyball-Tenant", "small")
+		if err != nil {
+			t.Error(err)
+			close(first)
+			return
+		}
+		_ = resp.Body.Close()
+		first <- resp.StatusCode
+	}()
+	eventually(t, "one in flight", func() bool { n, _ := g.inFlight("up"); return n == 1 })
+	resp := post(t, client(t), g.url+"/soon/chat/completions", chat, "X-Flyball-Tenant", "small")
+	if e := errorOf(t, read(t, resp)); resp.StatusCode != 429 || !strings.Contains(e.Message, "the limits of the tenant small (gateway.tenant)") {
+		t.Errorf("who waited for its tenant is told %s: %s", resp.Status, e.Message)
+	}
+	release <- true
+	if c := <-first; c != 200 {
+		t.Errorf("status %d", c)
+	}
+	lines := g.callLines(2)
+	if l := lines[0]; l.Status != 429 || l.TenantWait < 250 || l.TenantWait > l.Wait {
+		t.Errorf("the log says of the one that waited for its tenant: %+v", l)
+	}
+	if l := lines[1]; l.Status != 200 || l.TenantWait > 100 {
+		t.Errorf("the log says of the one that did not: %+v", l)
+	}
+	g.idle()
+}
+
 // A tenant that has as many calls as it may waits for its own, and does not go to a fallback with room.
 func TestTenantsLimitIsNoReasonForAFallback(t *testing.T) {
 	checkGoroutines(t)

@@ -97,6 +97,7 @@ type callLine struct {
 	Msg, Upstream, Error string
 	Status, Sent         int
 	Wait                 float64 `json:"wait_ms"`
+	TenantWait           float64 `json:"tenant_wait_ms"`
 	Total                float64 `json:"total_ms"`
 }
 

@@ -88,12 +88,13 @@ func (s *Server) watch() error {
 			delete(s.pools, p)
 		}
 	}
-	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] })
+	s.page.Unwatch(func(g *limiter.Guard) bool { return now[g] }, func(p *limiter.Pool) bool { return pools[p] })
 	for _, v := range views {
 		if p := v.Pool; p != nil && s.pools[p] == nil {
 			if err := s.metrics.RegisterPool(p); err != nil {
 				return err
 			}
+			s.page.WatchPool(p)
 			s.pools[p] = p.OnKey(s.logKeys(p))
 		}
 		for _, g := range v.Guards {
@@ -265,7 +266,7 @@ func (s *Server) state() ui.State {
 			continue
 		}
 		p := v.Pool.Stats()
-		pool := ui.Pool{Name: v.Name, Waiting: p.Waiting}
+		pool := ui.Pool{Name: v.Name}
 		for _, k := range p.Keys {
 			n := ui.Key{Key: k.Key, State: "in service", Limit: k.Limit, InFlight: k.InFlight, Served: k.Served, Faults: k.Faults}
 			if k.Paused > 0 {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,7 +106,7 @@ func TestPagesPlaces(t *testing.T) {
 			t.Errorf("with admin, %s at listen: %d, want %d", path, got, want)
 		}
 	}
-	for path, want := range map[string]int{"/ui": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/other": 404} {
+	for path, want := range map[string]int{"/ui": 200, "/metrics": 200, "/healthz": 200, "/readyz": 200, "/": 200, "/other": 404} {
 		if got := status("http://" + g.AdminAddr() + path); got != want {
 			t.Errorf("%s at admin: %d, want %d", path, got, want)
 		}
@@ -268,6 +269,43 @@ func TestLongSums(t *testing.T) {
 	for _, name := range []string{"wait_", "first_", ""} {
 		if want := "flyball_gateway_" + name + `seconds_total{route="/long/",upstream="",status="200",code="",cache=""} 1.89216e+10` + "\n"; !strings.Contains(w.Body.String(), want) {
 			t.Errorf("/metrics has no line %s", want)
+		}
+	}
+}
+
+// docs/gateway.md lists the gateway's own metrics, and the rules for alerts use none that there is not.
+func TestDocumentsListTheMetrics(t *testing.T) {
+	read := func(file string) string {
+		b, err := os.ReadFile("../../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	s := upstreamServer(t, ok)
+	g := start(t, table(s, ""))
+	_ = post(t, client(t), g.url+"/chat/completions", chat).Body.Close()
+	g.callLines(1)
+	resp, err := client(t).Get(g.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, known := "| Metric | Type | Meaning |\n| --- | --- | --- |\n", read("docs/metrics.md")
+	for _, m := range regexp.MustCompile(`(?m)^# HELP (flyball_gateway_\w+) (.*)\n# TYPE \w+ (\w+)$`).FindAllStringSubmatch(string(text), -1) {
+		want += fmt.Sprintf("| `%s` | %s | %s |\n", m[1], m[3], m[2])
+	}
+	_, got, _ := strings.Cut(read("docs/gateway.md"), "<!-- metrics of the gateway -->\n")
+	if got, _, _ = strings.Cut(got, "<!-- end of metrics of the gateway -->"); got != want {
+		t.Errorf("docs/gateway.md lists\n%s\nwant\n%s", got, want)
+	}
+	for _, name := range regexp.MustCompile(`flyball_\w+`).FindAllString(read("gateway/deploy/alerts.yaml"), -1) {
+		if !strings.Contains(known+want, "`"+strings.TrimSuffix(name, "_bucket")+"`") {
+			t.Errorf("alerts.yaml uses %s, which does not exist", name)
 		}
 	}
 }

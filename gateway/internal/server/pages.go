@@ -25,6 +25,7 @@ func (s *Server) mount() {
 	inner.Handle("GET /ui", s.here(s.page.Handler()))
 	inner.Handle("GET /ui/", s.here(s.page.Handler()))
 	inner.Handle("GET /metrics", s.here(http.HandlerFunc(s.serveMetrics)))
+	s.admin.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ui", http.StatusFound) })
 	for _, mux := range []*http.ServeMux{s.mux, s.admin} {
 		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 		mux.HandleFunc("GET /readyz", s.ready)
@@ -137,7 +138,11 @@ func (s *Server) logCall(r *proxy.Record) {
 		attrs = append(attrs, slog.Bool("stream", true))
 	}
 	attrs = append(attrs, slog.Int("status", r.Status), slog.Int("sent", r.Sent),
-		slog.Float64("wait_ms", ms(r.Wait)), slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
+		slog.Float64("wait_ms", ms(r.Wait)))
+	if r.TenantWait >= time.Millisecond {
+		attrs = append(attrs, slog.Float64("tenant_wait_ms", ms(r.TenantWait)))
+	}
+	attrs = append(attrs, slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
 		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
 	word("cache", r.Cache)
 	if r.Trace.Valid() {

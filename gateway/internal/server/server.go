@@ -452,6 +452,9 @@ func (s *Server) use(c config.Changes, set *settings.Settings, failed string) {
 
 // warn says what of the file never counts.
 func (s *Server) warn(set *settings.Settings) {
+	for _, u := range set.Unversioned() {
+		s.log.Warn("a fallback may not be found", "key", u[0], "why", u[1])
+	}
 	for _, key := range set.Unreached() {
 		s.log.Warn("no caller belongs to the tenant, so this holds for no call", "key", key)
 	}

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -198,6 +200,44 @@ func (s *Settings) Readable() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+var versionForm = regexp.MustCompile(`^v[0-9]+[a-z0-9]*$`)
+
+// Version returns the last part of a URL's path when it is a version, "v1"; else nothing.
+func Version(u *url.URL) string {
+	path := u.EscapedPath()
+	if last := path[strings.LastIndexByte(path, '/')+1:]; versionForm.MatchString(last) {
+		return last
+	}
+	return ""
+}
+
+// Unversioned returns, by their keys, what is to be said of fallbacks whose base_url ends in no version, where that of the route's upstream does: callers who leave the
+// version to the gateway would get a 404 from them.
+func (s *Settings) Unversioned() (all [][2]string) {
+	base := func(upstream string) *url.URL {
+		u, err := url.Parse(s.Limits.Upstreams[upstream].BaseURL)
+		if err != nil {
+			return &url.URL{}
+		}
+		return u
+	}
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		v := Version(base(r.Upstream))
+		if v == "" || r.To != "" {
+			continue
+		}
+		for j, f := range r.Fallback {
+			if b := base(f.Upstream); Version(b) == "" {
+				all = append(all, [2]string{fmt.Sprintf("gateway.route[%d].fallback[%d]", i, j), fmt.Sprintf(
+					"the base_url of %s ends in /%s and that of %s in no version, so a call to %s/chat/completions would go to %s/chat/completions there: write the version behind it if its API has one",
+					r.Upstream, v, f.Upstream, r.Path, strings.TrimSuffix(b.String(), "/"))})
+			}
+		}
+	}
+	return all
 }
 
 // Unreached returns the keys that are about a tenant to which no call can belong, sorted: what they say never counts.

@@ -273,3 +273,27 @@ func TestUnreachedTenants(t *testing.T) {
 		}
 	}
 }
+
+// A fallback without a version where the route's upstream has one gets paths that its API may not have.
+func TestFallbackWithoutAVersion(t *testing.T) {
+	const file = "[upstream.a]\nbase_url='https://a.example/v1'\n[upstream.b]\nbase_url='https://b.example/%s'\n" +
+		"[[gateway.route]]\npath='/%s'\nupstream='%s'\nfallback=[{ upstream='%s' }]\n%s\n"
+	for _, c := range []struct{ base, path, upstream, fallback, more, want string }{
+		{"", "x", "a", "b", "", "gateway.route[0].fallback[0]: the base_url of a ends in /v1 and that of b in no version, so a call to /x/chat/completions would go to https://b.example/chat/completions there"},
+		{"v1beta", "x", "a", "b", "", ""},
+		{"", "x", "b", "a", "", ""}, // callers of b bring the version along, and it is not repeated
+		{"", "x", "a", "b", "to='/openai'", ""},
+	} {
+		s, err := Parse("limits.toml", fmt.Appendf(nil, file, c.base, c.path, c.upstream, c.fallback, c.more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, u := range s.Unversioned() {
+			got += u[0] + ": " + u[1]
+		}
+		if c.want == "" && got != "" || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}

@@ -34,9 +34,8 @@ type State struct {
 
 // Pool is the keys of an upstream, by their fingerprints.
 type Pool struct {
-	Name    string `json:"name"`
-	Waiting int    `json:"waiting"`
-	Keys    []Key  `json:"keys"`
+	Name string `json:"name"`
+	Keys []Key  `json:"keys"`
 }
 
 // Key is one key.
@@ -67,7 +66,7 @@ type Cache struct {
 	Bytes     uint64 `json:"bytes"`
 }
 
-// Guard is a guard at one instant.
+// Guard is a guard at one instant, or a pool of keys, which is where callers wait for any of them.
 type Guard struct {
 	Name     string   `json:"name"`
 	Limit    int      `json:"limit"`
@@ -135,9 +134,11 @@ type UI struct {
 	stopped   bool
 }
 
-// watched is a guard with its past.
+// watched is a guard, or a pool of keys, with its past.
 type watched struct {
-	guard  *limiter.Guard
+	name   string
+	guard  *limiter.Guard // nil for a pool
+	pool   *limiter.Pool
 	before limiter.Counts
 	at     time.Time
 	past   []sample
@@ -182,16 +183,39 @@ func (u *UI) Watch(g *limiter.Guard) {
 			u.decisions = append(u.decisions[:0], u.decisions[over:]...)
 		}
 	})
-	u.guards = append(u.guards, &watched{guard: g, before: s.Counts, at: time.Now(), stop: stop})
+	u.guards = append(u.guards, &watched{name: g.Name(), guard: g, before: s.Counts, at: time.Now(), stop: stop})
 }
 
-// Unwatch drops guards for which keep says false.
-func (u *UI) Unwatch(keep func(*limiter.Guard) bool) {
+// WatchPool adds a pool of keys, whose guards are added by Watch. A pool that was added before is not added again.
+func (u *UI) WatchPool(p *limiter.Pool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, w := range u.guards {
+		if w.pool == p {
+			return
+		}
+	}
+	u.guards = append(u.guards, &watched{name: p.Name(), pool: p, before: outcomes(p), at: time.Now(), stop: func() {}})
+}
+
+// outcomes returns what the calls with the keys of p came to.
+func outcomes(p *limiter.Pool) (sum limiter.Counts) {
+	for _, g := range p.Guards() {
+		c := g.Stats().Counts
+		for i, n := range c.Outcomes {
+			sum.Outcomes[i] += n
+		}
+	}
+	return sum
+}
+
+// Unwatch drops guards and pools for which keep says false.
+func (u *UI) Unwatch(keepGuard func(*limiter.Guard) bool, keepPool func(*limiter.Pool) bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	kept := u.guards[:0]
 	for _, w := range u.guards {
-		if keep(w.guard) {
+		if w.pool != nil && keepPool(w.pool) || w.guard != nil && keepGuard(w.guard) {
 			kept = append(kept, w)
 		} else {
 			w.stop()
@@ -230,12 +254,25 @@ func (u *UI) look(now time.Time, seen uint64) uint64 {
 	u.mu.Unlock()
 	e := &event{At: now.UnixMilli(), State: state, Guards: []Guard{}, Decisions: []decision{}}
 	samples := make([]sample, len(watching))
+	pooled := map[*limiter.Guard]bool{}
+	for _, w := range watching {
+		if w.pool != nil {
+			for _, g := range w.pool.Guards() {
+				pooled[g] = true
+			}
+		}
+	}
 	for i, w := range watching {
-		s := w.guard.Stats()
-		g := Guard{Name: s.Name, Limit: s.Limit, Pace: s.Pace, InFlight: s.InFlight, Waiting: s.Waiting, Paused: s.Paused.Seconds(), Waits: []string{}}
+		var g Guard
+		var counts limiter.Counts
+		if w.pool != nil {
+			g, counts = poolNow(w.pool)
+		} else {
+			g, counts = guardNow(w.guard, pooled[w.guard])
+		}
 		if d := now.Sub(w.at).Seconds(); d > 0 {
-			for c := range s.Counts.Outcomes {
-				rate := float64(s.Counts.Outcomes[c]-w.before.Outcomes[c]) / d
+			for c := range counts.Outcomes {
+				rate := float64(counts.Outcomes[c]-w.before.Outcomes[c]) / d
 				switch feedback.Class(c) {
 				case feedback.OK:
 					g.OK = rate
@@ -246,12 +283,7 @@ func (u *UI) look(now time.Time, seen uint64) uint64 {
 				}
 			}
 		}
-		w.before, w.at = s.Counts, now
-		x := w.guard.Explain(mostWaits)
-		g.Why = why(&x)
-		for _, wait := range x.Waits {
-			g.Waits = append(g.Waits, wait.String())
-		}
+		w.before, w.at = counts, now
 		e.Guards = append(e.Guards, g)
 		samples[i] = sample{e.At, g.Limit, g.InFlight, g.Waiting, g.OK, g.Refused, g.Failed}
 	}
@@ -272,8 +304,55 @@ func (u *UI) look(now time.Time, seen uint64) uint64 {
 	return u.decided
 }
 
-// why says what holds callers back, in words.
-func why(x *limiter.Explanation) string {
+// guardNow returns what a guard is like, but for its rates, and what it counted. pooled says that it is one of a pool's, at which callers wait in its place.
+func guardNow(guard *limiter.Guard, pooled bool) (Guard, limiter.Counts) {
+	s, x := guard.Stats(), guard.Explain(mostWaits)
+	g := Guard{Name: s.Name, Limit: s.Limit, Pace: s.Pace, InFlight: s.InFlight, Waiting: s.Waiting, Paused: s.Paused.Seconds(), Why: why(&x, pooled), Waits: []string{}}
+	for _, wait := range x.Waits {
+		g.Waits = append(g.Waits, wait.String())
+	}
+	return g, s.Counts
+}
+
+// poolNow returns what a pool of keys is like, but for its rates, and what its guards counted.
+func poolNow(p *limiter.Pool) (Guard, limiter.Counts) {
+	x := p.Explain(mostWaits)
+	g := Guard{Name: p.Name(), Limit: x.Limit, InFlight: x.InFlight, Waiting: x.Waiting, Waits: []string{}}
+	for _, wait := range x.Waits {
+		g.Waits = append(g.Waits, wait.String())
+	}
+	for i, guard := range p.Guards() { // all keys are paused, or have a pace, or the pool does not
+		s := guard.Stats()
+		if paused := s.Paused.Seconds(); i == 0 || paused < g.Paused {
+			g.Paused = paused
+		}
+		if i == 0 || g.Pace > 0 {
+			g.Pace += s.Pace
+		}
+		if s.Pace == 0 {
+			g.Pace = 0
+		}
+	}
+	in := 0
+	for i := range x.Keys {
+		if x.Keys[i].Out == limiter.KeyFine {
+			in++
+		}
+	}
+	switch {
+	case len(x.Waits) > 0:
+		g.Why = fmt.Sprintf("%d wait for any key, the first for: %s", x.Waiting, x.Waits[0].Why)
+	case x.InFlight >= x.Limit:
+		g.Why = "full, and nobody waits"
+	default:
+		g.Why = "nobody waits"
+	}
+	g.Why += fmt.Sprintf("; %d of %d keys in service", in, len(x.Keys))
+	return g, outcomes(p)
+}
+
+// why says what holds callers back, in words. At a guard of a pool nobody waits.
+func why(x *limiter.Explanation, pooled bool) string {
 	var parts []string
 	if !x.PausedUntil.IsZero() {
 		until := x.PausedUntil.UTC().Format("15:04:05") + " UTC"
@@ -286,6 +365,9 @@ func why(x *limiter.Explanation) string {
 	switch {
 	case len(x.Waits) > 0:
 		parts = append(parts, fmt.Sprintf("%d wait for %s", x.Waiting, forWhat(x.Waits[0].Why)))
+	case pooled && x.InFlight >= x.Limit:
+		parts = append(parts, "full")
+	case pooled:
 	case x.InFlight >= x.Limit:
 		parts = append(parts, "full, and nobody waits")
 	default:
@@ -303,7 +385,7 @@ func why(x *limiter.Explanation) string {
 			parts = append(parts, fmt.Sprintf("%d of %d %s left", b.Left, b.Limit, strings.ReplaceAll(b.Kind, "_", " ")))
 		}
 	}
-	return strings.Join(parts, "; ") + "; last change: " + strings.ReplaceAll(x.Cause, "_", " ")
+	return strings.Join(append(parts, "last change: "+strings.ReplaceAll(x.Cause, "_", " ")), "; ")
 }
 
 // forWhat says what somebody waits for.
@@ -415,7 +497,7 @@ func (u *UI) next(first bool) (*event, <-chan struct{}, bool) {
 			h.At, h.Limit, h.InFlight, h.Waiting = append(h.At, s.at), append(h.Limit, s.limit), append(h.InFlight, s.inFlight), append(h.Waiting, s.waiting)
 			h.OK, h.Refused, h.Failed = append(h.OK, s.ok), append(h.Refused, s.refused), append(h.Failed, s.failed)
 		}
-		e.History[w.guard.Name()] = h
+		e.History[w.name] = h
 	}
 	return &e, u.changed, false
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -139,7 +140,7 @@ func TestWatchedAgain(t *testing.T) {
 	}
 	u.Watch(g)
 	limit(2)
-	u.Unwatch(func(*limiter.Guard) bool { return false })
+	u.Unwatch(func(*limiter.Guard) bool { return false }, nil)
 	limit(3)
 	u.Watch(g)
 	limit(4)
@@ -151,6 +152,67 @@ func TestWatchedAgain(t *testing.T) {
 	if want := []int{2, 4}; !slices.Equal(told, want) {
 		t.Errorf("the page tells of the limits %v, want %v", told, want)
 	}
+}
+
+// Callers wait for any key of a pool, and not at the guard of one: the page shows how many and for what, and says of no guard that nobody waits.
+func TestPoolIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := limiter.NewPool(limiter.PoolConfig{
+			Guard:  limiter.Config{Name: "openai"},
+			NewLaw: func() adaptive.Law { return adaptive.NewFixed(1) },
+			Keys:   []limiter.Secret{limiter.NewSecret("one"), limiter.NewSecret("two")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := New(func() State { return State{} })
+		u.WatchPool(p)
+		u.WatchPool(p) // once is enough
+		for _, g := range p.Guards() {
+			u.Watch(g)
+		}
+		acquire := func() limiter.KeyPermit {
+			permit, err := p.Acquire(t.Context(), limiter.Request{})
+			if err != nil {
+				t.Error(err)
+			}
+			return permit
+		}
+		first, second := acquire(), acquire()
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			third := acquire()
+			third.Release(limiter.Outcome{}, limiter.KeyFine)
+		}()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		u.look(time.Now(), 0)
+		all := u.last.Guards
+		if len(all) != 3 || all[0].Name != "openai" || all[0].Limit != 2 || all[0].InFlight != 2 || all[0].Waiting != 1 || len(all[0].Waits) != 1 || all[0].Why != "1 wait for any key, the first for: limit; 2 of 2 keys in service" {
+			t.Fatalf("a pool of two keys with a call each, for which one waits, is shown as %+v", all)
+		}
+		for _, g := range all[1:] {
+			if !strings.HasPrefix(g.Why, "full; ") {
+				t.Errorf("the guard %s, which is full, and at which nobody can wait: %s", g.Name, g.Why)
+			}
+		}
+		if e, _, _ := u.next(true); len(e.History["openai"].Waiting) != 1 || e.History["openai"].Waiting[0] != 1 {
+			t.Errorf("the pool's past is %+v", e.History["openai"])
+		}
+		first.Release(limiter.Outcome{}, limiter.KeyFine)
+		<-done
+		time.Sleep(time.Second)
+		u.look(time.Now(), 0)
+		if pool := u.last.Guards[0]; pool.OK != 2 || pool.Waiting != 0 || !strings.HasPrefix(pool.Why, "nobody waits; ") {
+			t.Errorf("a second in which two calls ended well is shown as %+v", pool)
+		}
+		second.Release(limiter.Outcome{}, limiter.KeyFine)
+		u.Unwatch(func(*limiter.Guard) bool { return false }, func(*limiter.Pool) bool { return false })
+		if u.look(time.Now(), 0); len(u.last.Guards) != 0 {
+			t.Errorf("after all are gone: %+v", u.last.Guards)
+		}
+	})
 }
 
 func TestPageIsStrict(t *testing.T) {

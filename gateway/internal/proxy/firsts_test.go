@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/gateway/internal/callers"
+	"github.com/flyball-go/flyball/gateway/internal/settings"
+	"github.com/flyball-go/flyball/internal/once"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
+)
+
+// While more work comes than an upstream takes, or a tenant may have in flight, callers get their places when most of their time is over. Those that get one have time
+// for their answer: the upstream is kept busy, and hardly ever in vain.
+func TestOverloadGetsAnswers(t *testing.T) {
+	for name, toml := range map[string]string{"upstream": "", "tenant": "[gateway.tenant.t]\nmax_in_flight=1\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			var answered, inVain int // in the last 50 of the 60 s
+			began := time.Now()
+			base := &http.Transport{}
+			base.RegisterProtocol("test", sender(func(r *http.Request) (*http.Response, error) {
+				turnOf(r.Context()).reached.Store(true)
+				late := time.Since(began) > 10*time.Second
+				answers := time.NewTimer(time.Second)
+				defer answers.Stop()
+				select {
+				case <-answers.C:
+					if late {
+						answered++
+					}
+					return answer(200, ""), nil
+				case <-r.Context().Done():
+					if late {
+						inVain++
+					}
+					return nil, r.Context().Err()
+				}
+			}))
+			guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1), MaxWait: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer guard.Close()
+			p, _ := proxyOf(t, two(1)+toml)
+			to := target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
+			var all sync.WaitGroup
+			for range 150 {
+				all.Go(func() {
+					j := &job{
+						t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+						route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{to}}, who: callers.Who{Tenant: "t"},
+						began: time.Now(), until: time.Now().Add(8 * time.Second),
+					}
+					resp, turn, err := j.exchange(context.Background())
+					if err == nil {
+						_ = resp.Body.Close()
+					}
+					turn.end()
+				})
+				time.Sleep(400 * time.Millisecond)
+			}
+			all.Wait()
+			if answered < 45 || inVain > 5 {
+				t.Errorf("%s: in 50 s the upstream, which answers one call a second, answered %d, and worked for %d that had no time left; want at least 45, and at most 5", name, answered, inVain)
+			}
+		})
+	}
+}
+
+// What is kept is what all but some of the answers take, also while those that take longer are cut off, and at most half of a call's time.
+func TestFirsts(t *testing.T) {
+	var f firsts
+	if d := f.keep(1, false, time.Minute); d != 0 {
+		t.Errorf("before the first answer %v are kept, want none", d)
+	}
+	for i := range 4000 {
+		took := time.Duration(i*37%1000) * time.Millisecond // each of 0 to 999 ms
+		keep := f.keep(1, false, time.Minute)
+		if cut := i > 500 && took > keep; cut {
+			f.began(1, false, keep+time.Millisecond, true)
+		} else {
+			f.began(1, false, took, false)
+		}
+	}
+	if d := f.keep(1, false, time.Minute); d < 800*time.Millisecond || d > 1100*time.Millisecond {
+		t.Errorf("answers take 0 to 1 s, and %v are kept, want what 95 in 100 keep to", d)
+	}
+	if d := f.keep(1, false, time.Second); d > time.Second/2 {
+		t.Errorf("of a second %v are kept, want at most half", d)
+	}
+	if f.keep(1, true, time.Minute) != 0 || f.keep(2, false, time.Minute) != 0 {
+		t.Error("what calls of one kind take is kept for those of another")
+	}
+}
