@@ -591,8 +591,8 @@ func (g *Guard) mayHaveRoom() {
 	}
 }
 
-// Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called
-// more than once.
+// Close refuses everybody who waits and who comes; calls in flight end as ever, and so does the delay before a call is
+// sent again. It may be called more than once.
 func (g *Guard) Close() {
 	g.lock()
 	now := g.now()
