@@ -1807,8 +1807,14 @@ func (n *joins) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.
 	}
 }
 
-// Who ends while the group is being rebalanced, which takes long where a member is gone without a word, commits what is done.
-func TestClosedInARebalance(t *testing.T) {
+// While the group is being rebalanced, which takes long where a member is gone without a word, what is done is committed, at once by who ends.
+func TestDoneInARebalance(t *testing.T) {
+	for what, most := range map[string]time.Duration{"ends": 5 * time.Second, "goes on": 10 * time.Second} {
+		t.Run(what, func(t *testing.T) { doneInARebalance(t, what == "ends", most) })
+	}
+}
+
+func doneInARebalance(t *testing.T, ends bool, most time.Duration) {
 	each(t, func(t *testing.T, brokers []string) {
 		topic := name("closed")
 		c := admin(t, brokers)
@@ -1842,8 +1848,12 @@ func TestClosedInARebalance(t *testing.T) {
 		if err := a.Ack(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
-		go a.Close()
-		wait := time.Now().Add(5 * time.Second)
+		if ends {
+			go a.Close()
+		} else {
+			defer func() { go a.Close() }()
+		}
+		wait := time.Now().Add(most)
 		for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
 			time.Sleep(50 * time.Millisecond)
 		}
