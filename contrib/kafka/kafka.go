@@ -175,6 +175,7 @@ type Source struct {
 	ids      map[string][16]byte // of topics at the start; none with brokers that have none
 	goneTime time.Duration
 	failTime time.Duration
+	most     int // mostLater
 
 	end   context.CancelFunc // of others
 	other sync.WaitGroup     // goroutines that Close waits for
@@ -244,7 +245,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -631,7 +632,7 @@ func (s *Source) unkept(h *handle) {
 	topic, n := h.part.topic, len(h.record.Value)
 	was := s.waiting[topic]
 	s.waiting[topic] -= n
-	if was >= mostLater/2 && was-n < mostLater/2 {
+	if was >= s.most/2 && was-n < s.most/2 {
 		for _, p := range s.parts {
 			s.pace(p)
 		}
@@ -642,10 +643,10 @@ func (s *Source) unkept(h *handle) {
 func (s *Source) pace(p *partition) {
 	n, waiting := len(p.out), s.waiting[p.topic]
 	switch of := map[string][]int32{p.topic: {p.n}}; {
-	case !p.paused && (n >= s.cfg.MaxGap || waiting >= mostLater):
+	case !p.paused && (n >= s.cfg.MaxGap || waiting >= s.most):
 		p.paused = true
 		s.client.PauseFetchPartitions(of)
-	case p.paused && n < s.cfg.MaxGap/2 && waiting < mostLater/2:
+	case p.paused && n < s.cfg.MaxGap/2 && waiting < s.most/2:
 		p.paused = false
 		s.client.ResumeFetchPartitions(of)
 	}
