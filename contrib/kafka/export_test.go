@@ -7,3 +7,13 @@ func (s *Source) SetGoneTime(d time.Duration) { s.goneTime = d }
 
 // SetFailTime sets for how long a partition may have no leader before that is told.
 func (s *Source) SetFailTime(d time.Duration) { s.failTime = d }
+
+// SetMostLater sets how many bytes of jobs of a topic may wait here for their time.
+func (s *Source) SetMostLater(n int) { s.most = n }
+
+// Waiting returns how many jobs wait here for their time.
+func (s *Source) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.later)
+}

@@ -80,6 +80,8 @@ const (
 	headerWhere     = "x-flyball-where"
 
 	commitEvery = time.Second
+	// commitLate is after how long without a commit of the client what is done is committed here.
+	commitLate  = 3 * time.Second
 	fetchWait   = time.Second
 	maxBatch    = 1 << 20  // the brokers' default; topics may take more
 	mostBatch   = 64 << 20 // of a topic of which it is not known
@@ -167,11 +169,16 @@ type Source struct {
 	faults  map[place]fault    // the last of each partition
 	closed  bool
 	failing bool          // the last commit failed
+	commits int           // of the client, that ended somehow
 	settled chan struct{} // closed and made anew when a delivery is settled while a revocation waits
 
 	ids      map[string][16]byte // of topics at the start; none with brokers that have none
 	goneTime time.Duration
 	failTime time.Duration
+	most     int // mostLater
+
+	end   context.CancelFunc // of others
+	other sync.WaitGroup     // goroutines that Close waits for
 }
 
 // place is a partition's name.
@@ -238,7 +245,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
@@ -269,7 +276,31 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s.out.tell(cfg.Log)
+	life, end := context.WithCancel(context.Background())
+	s.end = end
+	s.other.Go(func() { s.commitMeanwhile(life) })
 	return s, nil
+}
+
+// commitMeanwhile commits what is done while the client does not: not while the group is being rebalanced, which takes as long as the session's time-out
+// after a member was killed. Whoever is killed then, too, would have all of that time done again.
+func (s *Source) commitMeanwhile(ctx context.Context) {
+	tick := time.NewTicker(commitLate)
+	defer tick.Stop()
+	for last := -1; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		n := s.commits
+		s.mu.Unlock()
+		if n == last {
+			_ = s.commit(ctx) // the client tells what is wrong
+		}
+		last = n
+	}
 }
 
 // producing returns the options of a client that produces, and then others.
@@ -397,7 +428,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 				}
 				s.failed(place{topic, -1}, err)
 			case errors.As(err, &e) && !e.Retriable && fatal == nil:
-				fatal = fmt.Errorf("kafka: %s/%d: %w", topic, n, err)
+				fatal = fmt.Errorf("kafka: %v: %w", place{topic, n}, err)
 			default: // the client tries again, at once
 				failed = true
 				s.failed(place{topic, n}, err)
@@ -601,7 +632,7 @@ func (s *Source) unkept(h *handle) {
 	topic, n := h.part.topic, len(h.record.Value)
 	was := s.waiting[topic]
 	s.waiting[topic] -= n
-	if was >= mostLater/2 && was-n < mostLater/2 {
+	if was >= s.most/2 && was-n < s.most/2 {
 		for _, p := range s.parts {
 			s.pace(p)
 		}
@@ -612,10 +643,10 @@ func (s *Source) unkept(h *handle) {
 func (s *Source) pace(p *partition) {
 	n, waiting := len(p.out), s.waiting[p.topic]
 	switch of := map[string][]int32{p.topic: {p.n}}; {
-	case !p.paused && (n >= s.cfg.MaxGap || waiting >= mostLater):
+	case !p.paused && (n >= s.cfg.MaxGap || waiting >= s.most):
 		p.paused = true
 		s.client.PauseFetchPartitions(of)
-	case p.paused && n < s.cfg.MaxGap/2 && waiting < mostLater/2:
+	case p.paused && n < s.cfg.MaxGap/2 && waiting < s.most/2:
 		p.paused = false
 		s.client.ResumeFetchPartitions(of)
 	}
@@ -956,6 +987,9 @@ func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kms
 	if err == nil {
 		err = refused(resp)
 	}
+	s.mu.Lock()
+	s.commits++
+	s.mu.Unlock()
 	if errors.Is(err, context.Canceled) || putOut(err) {
 		return // the group goes on with others, or with this member anew
 	}
@@ -1058,6 +1092,8 @@ func (s *Source) Close() error {
 	s.closed = true
 	s.change()
 	s.mu.Unlock()
+	s.end()
+	s.other.Wait()
 	left := make(chan struct{})
 	go func() { // ends when the client has given up brokers that do not answer, which takes minutes
 		defer close(left)
@@ -1072,7 +1108,7 @@ func (s *Source) Close() error {
 		case <-left:
 			return nil
 		case <-soon.C:
-			if err := s.commit(); err == nil {
+			if err := s.commit(context.Background()); err == nil {
 				said = "what is done is committed"
 			} else {
 				s.cfg.Log("kafka: committing at the end: %v", err)
@@ -1086,8 +1122,8 @@ func (s *Source) Close() error {
 
 // commit commits what is done while the group is being rebalanced. The client does not before that is over, and leaves no sooner: it takes as
 // long as the slowest member takes, and one that is gone its session's time-out.
-func (s *Source) commit() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+func (s *Source) commit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = s.cfg.Group

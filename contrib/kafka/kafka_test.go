@@ -947,51 +947,36 @@ func TestEachMemberHasJobs(t *testing.T) {
 	})
 }
 
-// polls counts the records that the client handed out.
-type polls struct{ atomic.Int32 }
-
-func (n *polls) OnFetchRecordUnbuffered(_ *kgo.Record, polled bool) {
-	if polled {
-		n.Add(1)
-	}
-}
-
 // Jobs that wait for hours stay with the brokers, but for some, and all of them come when it is time.
 func TestLargeJobsThatWait(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
-		const n, size = 100, 1 << 20
+		const n, size = 100, 10 << 10
 		topic := name("waits")
 		c := admin(t, brokers)
-		for _, topic := range []string{topic, topic + ".retry"} {
-			createFor(t, c, topic, "2097152")
-		}
-		big, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchMaxBytes(2<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer big.Close()
+		create(t, c, topic, 1)
+		create(t, c, topic+".retry", 1)
 		due := time.UnixMilli(time.Now().Add(8 * time.Second).UnixMilli())
 		for range n {
-			big.Produce(t.Context(), &kgo.Record{Topic: topic + ".retry", Value: make([]byte, size), Headers: []kgo.RecordHeader{{Key: "x-flyball-not-before", Value: fmt.Append(nil, due.UnixMilli())}}}, nil)
+			c.Produce(t.Context(), &kgo.Record{Topic: topic + ".retry", Value: make([]byte, size), Headers: []kgo.RecordHeader{{Key: "x-flyball-not-before", Value: fmt.Append(nil, due.UnixMilli())}}}, nil)
 		}
-		if err := big.Flush(t.Context()); err != nil {
+		if err := c.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		var here polls
-		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.WithHooks(&here)}})
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
 		defer s.Close()
-		ack := func(d *drain.Delivery) {
-			if err := s.Ack(t.Context(), d); err != nil {
+		s.SetMostLater(64 * size)
+		early, cancel := context.WithDeadline(t.Context(), due.Add(-time.Second))
+		defer cancel()
+		if ds, err := s.Fetch(early, 1); err == nil {
+			t.Errorf("%s came before its time", ds[0].Where)
+		}
+		if got := s.Waiting(); got != 64 {
+			t.Errorf("%d of %d jobs wait here, want 64", got, n)
+		}
+		for range n {
+			if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
 				t.Fatal(err)
 			}
-		}
-		first := fetch(t, s)
-		if got, late := here.Load(), time.Since(due); got < 60 || got > 70 || late < 0 {
-			t.Errorf("%d of %d jobs with a mebibyte each were here before the first was due, %v late; want some 64", got, n, late)
-		}
-		ack(first)
-		for range n - 1 {
-			ack(fetch(t, s))
 		}
 		for end := time.Now().Add(10 * time.Second); committed(t, c, topic+".retry", topic) != n; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
@@ -1807,8 +1792,14 @@ func (n *joins) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.
 	}
 }
 
-// Who ends while the group is being rebalanced, which takes long where a member is gone without a word, commits what is done.
-func TestClosedInARebalance(t *testing.T) {
+// While the group is being rebalanced, which takes long where a member is gone without a word, what is done is committed, at once by who ends.
+func TestDoneInARebalance(t *testing.T) {
+	for what, most := range map[string]time.Duration{"ends": 5 * time.Second, "goes on": 10 * time.Second} {
+		t.Run(what, func(t *testing.T) { doneInARebalance(t, what == "ends", most) })
+	}
+}
+
+func doneInARebalance(t *testing.T, ends bool, most time.Duration) {
 	each(t, func(t *testing.T, brokers []string) {
 		topic := name("closed")
 		c := admin(t, brokers)
@@ -1842,8 +1833,12 @@ func TestClosedInARebalance(t *testing.T) {
 		if err := a.Ack(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
-		go a.Close()
-		wait := time.Now().Add(5 * time.Second)
+		if ends {
+			go a.Close()
+		} else {
+			defer func() { go a.Close() }()
+		}
+		wait := time.Now().Add(most)
 		for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
 			time.Sleep(50 * time.Millisecond)
 		}
