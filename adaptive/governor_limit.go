@@ -280,12 +280,6 @@ func (g *Governor) recovered() {
 	s.Recovering = false
 	if s.Open && s.Limit < 0.65*s.Bound && (s.Streak >= outageRow || !g.shared()) {
 		s.SlowStart, s.Threshold = true, float32(max(s.Limit, 0.9*s.Bound))
-		if s.Late {
-			s.Threshold = float32(max(s.Limit, 0.9*s.Bound/(1+float64(s.LateDebt))))
-		}
-		if s.Knee > 0 {
-			s.Threshold = float32(max(s.Limit, min(float64(s.Threshold), 2*float64(s.Knee))))
-		}
 		if s.Places > 0 {
 			s.Threshold = float32(max(s.Limit, min(float64(s.Threshold), g.safe())))
 		}
