@@ -34,7 +34,7 @@ const (
 	// used up, or an upstream that refuses everything.
 	ReasonHeld = admission.ReasonHeld
 	// ReasonDeadline: the caller's context ends before the call could start, even if all before it were as quick as
-	// the quickest ever.
+	// the quickest ever; or it has waited so long that the call would hardly be done by then, and others behind it have more time.
 	ReasonDeadline = admission.ReasonDeadline
 	// ReasonTooLarge: the call costs more than a whole budget holds (Budget.Oversize); no wait would help.
 	ReasonTooLarge = admission.ReasonTooLarge

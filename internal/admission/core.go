@@ -114,7 +114,8 @@ type state struct {
 	freed      *freed        // places whose calls have ended and that are not free yet
 	resets     *resets       // of quotas of which answers tell; nil until one does
 	latency    time.Duration // mean latency of the last window that timed a call
-	quickest   time.Duration // smallest latency so far; 0 when unknown
+	quickest   float32       // smallest latency so far, in s; 0 when unknown
+	took       float32       // what calls take, in s, see ended; 0 when unknown
 
 	easy      bool // only places hold callers back, but for the pace of starts; see hold
 	queueOnly bool // make no plainLine; for tests
@@ -518,10 +519,36 @@ func (c *Core) lateBehind(now time.Duration, w *Waiter, position int) (Reason, t
 	// All places turn over once in the time of the quickest call. A limit that was cut may come back, so it is
 	// the highest so far that says how many places there can be.
 	turns := time.Duration(ahead / max(1, int(s.highest)))
-	if at := now + turns*s.quickest; at > w.GiveUp {
+	if at := now + turns*seconds(s.quickest); at > w.GiveUp {
 		return ReasonDeadline, now + turns*s.latency
 	}
 	return ReasonNone, 0
+}
+
+// seconds returns s as a duration.
+func seconds(s float32) time.Duration { return time.Duration(float64(s) * 1e9) }
+
+// latencyCalls is of how many calls state.took is the mean.
+const latencyCalls = 4
+
+// ended has took follow n calls that ended well, with that mean.
+func (s *state) ended(mean time.Duration, n int) {
+	share := min(1, float32(n)/latencyCalls)
+	if s.took == 0 {
+		share = 1
+	}
+	s.took += (float32(mean.Seconds()) - s.took) * share
+}
+
+// latencyLeft is how many mean latencies a caller should have left when its call starts, and newestLeft by how many times as much as it has left somebody else
+// must have for that to count: where all give up at the same instant, nobody is better off than the one who goes first.
+const latencyLeft, newestLeft = 2, 2
+
+// wasted reports whether w, which could start now, had better make way for those behind it: it gives up soon, has waited for longer than it has left, and
+// newest, the last of its line, has more. A queue that is first in, first out would else let in only those whose patience is about to end.
+func (s *state) wasted(now time.Duration, w, newest *Waiter) bool {
+	left := w.GiveUp - now
+	return w.GiveUp != 0 && left < min(latencyLeft*seconds(s.took), now-w.Since) && (newest.GiveUp == 0 || newest.GiveUp-now >= newestLeft*left)
 }
 
 // lowest returns the lowest priority that may take the next place.
@@ -598,6 +625,9 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
 			return c.reject(w, r, at)
 		}
+		if at <= now && s.wasted(now, w, it.line.newest().waiter) {
+			return c.reject(w, ReasonDeadline, now)
+		}
 		if c.start(now, w, at, why) {
 			return w
 		}
@@ -666,7 +696,7 @@ func (c *Core) HandOver(now time.Duration) (w *Waiter, more bool) {
 	if s == nil || s.line.n < 2 || !s.easy || len(s.answered) > 0 || c.Paced() || c.due(now) {
 		return nil, false
 	}
-	if w = s.line.head; w.Deadline <= now || w.GiveUp != 0 && w.GiveUp <= now {
+	if w = s.line.head; w.Deadline <= now || w.GiveUp != 0 && (w.GiveUp <= now || s.wasted(now, w, s.line.tail)) {
 		return nil, false
 	}
 	n, ok := c.slots.takeFor()
@@ -1553,8 +1583,9 @@ func (c *Core) flush(now time.Duration) {
 	w.Held = s.freed.places()
 	if w.Timed > 0 {
 		s.latency = w.MeanLatency()
-		if s.quickest == 0 || w.MinLatency < s.quickest {
-			s.quickest = w.MinLatency
+		s.ended(s.latency, w.Timed)
+		if q := float32(w.MinLatency.Seconds()); s.quickest == 0 || q < s.quickest {
+			s.quickest = q
 		}
 	}
 	s.window = adaptive.Window{Start: now, Classes: w.Classes}

@@ -32,7 +32,7 @@ func (p Prospects) Join(o Prospects) Prospects {
 // Prospects returns what is known. It needs the lock.
 func (c *Core) Prospects() Prospects {
 	if s := c.state; s != nil {
-		return Prospects{Quickest: s.quickest, Latency: s.latency, Highest: int(s.highest)}
+		return Prospects{Quickest: seconds(s.quickest), Latency: s.latency, Highest: int(s.highest)}
 	}
 	return Prospects{Highest: c.slots.Limit()}
 }

@@ -170,7 +170,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	s := c.state
 	w := s.line.head
 	if c.slots.view().free() > 0 {
-		if w.GiveUp != 0 && w.GiveUp <= now {
+		if w.GiveUp != 0 && (w.GiveUp <= now || s.wasted(now, w, s.line.tail)) {
 			return c.reject(w, ReasonDeadline, now)
 		}
 		if n, ok := c.slots.takeFor(); ok {

@@ -37,7 +37,7 @@ const (
 	// ReasonHeld: the law holds starts back for longer than the guard or the caller waits.
 	ReasonHeld
 	// ReasonDeadline: the caller's own deadline comes before the call could start, even if all before it were as
-	// quick as the quickest ever.
+	// quick as the quickest ever; or it has waited so long that the call would hardly be done by then, and others behind it have more time.
 	ReasonDeadline
 	// ReasonTooLarge: the call costs more than a whole budget holds.
 	ReasonTooLarge
