@@ -75,6 +75,68 @@ func TestOverloadGetsAnswers(t *testing.T) {
 	}
 }
 
+// A call that comes late, from a target that was full or after a slow body, does not wait for a place any more, but takes one that is there: with half of what is kept
+// it may well have its answer, and with less it would be paid for in vain.
+func TestLateCallTakesAPlaceThatIsThere(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration // that the call may wait for a place at the first target
+		full  bool          // the second has none, either
+		want  int
+	}{"there is one": {12 * time.Second, false, 200}, "there is none": {12 * time.Second, true, 0}, "too late": {17 * time.Second, false, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			var sent, ends int
+			take := func(r *http.Request) (*http.Response, error) {
+				turnOf(r.Context()).reached.Store(true)
+				sent++
+				select {
+				case <-time.After(4 * time.Second):
+					return answer(200, ""), nil
+				case <-r.Context().Done():
+					ends++
+					return nil, r.Context().Err()
+				}
+			}
+			// to returns a target that has one place.
+			to := func(full bool) target {
+				guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1), MaxWait: time.Hour})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(guard.Close)
+				if full {
+					permit, err := guard.Acquire(t.Context(), limiter.Request{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(permit.Abandon)
+				}
+				base := &http.Transport{}
+				base.RegisterProtocol("test", sender(take))
+				return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
+			}
+			first, second := to(true), to(c.full)
+			second.firsts.began(0, false, 5*time.Second, false) // 10 s are kept
+			p, _ := proxyOf(t, two(1))
+			began := time.Now()
+			j := &job{
+				t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/chat/completions"}}, plain: new(atomic.Bool),
+				route: &route{Route: &settings.Route{Longest: time.Hour, FallbackAfter: c.after}, targets: []target{first, second}},
+				began: began, until: began.Add(20 * time.Second),
+			}
+			resp, turn, err := j.exchange(context.Background())
+			turn.end()
+			status := 0
+			if err == nil {
+				status = resp.StatusCode
+				_ = resp.Body.Close()
+			}
+			if want := map[int]int{200: 1}[c.want]; status != c.want || sent != want || ends != 0 || time.Since(began) > 20*time.Second {
+				t.Errorf("%s: status %d, %v after %v, and %d were sent, %d in vain; want status %d and %d", name, status, err, time.Since(began), sent, ends, c.want, want)
+			}
+		})
+	}
+}
+
 // What is kept is what all but some of the answers take, also while those that take longer are cut off, and at most half of a call's time.
 func TestFirsts(t *testing.T) {
 	var f firsts
