@@ -226,7 +226,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	model := j.model(to)
 	class := to.classes.of(model)
 	t := newTurn(ctx, j.until, j.keep(to, class))
-	t.plain, t.stall = j.plain, j.route.Stall
+	t.plain, t.stall, t.ended = j.plain, j.route.Stall, j.t.ended
 	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: class}
 	if bound > 0 {
 		t.bound(bound)

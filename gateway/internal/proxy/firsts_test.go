@@ -10,12 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
-	"github.com/flyball-go/flyball/internal/once"
 	"github.com/flyball-go/flyball/limiter"
-	"github.com/flyball-go/flyball/limiter/httplimit"
 )
 
 // While more work comes than an upstream takes, or a tenant may have in flight, callers get their places when most of their time is over. Those that get one have time
@@ -25,8 +22,8 @@ func TestOverloadGetsAnswers(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var answered, inVain int // in the last 50 of the 60 s
 			began := time.Now()
-			base := &http.Transport{}
-			base.RegisterProtocol("test", sender(func(r *http.Request) (*http.Response, error) {
+			p, _ := proxyOf(t, two(1)+toml)
+			to := onePlace(t, func(r *http.Request) (*http.Response, error) {
 				turnOf(r.Context()).reached.Store(true)
 				late := time.Since(began) > 10*time.Second
 				answers := time.NewTimer(time.Second)
@@ -43,14 +40,7 @@ func TestOverloadGetsAnswers(t *testing.T) {
 					}
 					return nil, r.Context().Err()
 				}
-			}))
-			guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1), MaxWait: time.Hour})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer guard.Close()
-			p, _ := proxyOf(t, two(1)+toml)
-			to := target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
+			})
 			var all sync.WaitGroup
 			for range 150 {
 				all.Go(func() {
@@ -96,25 +86,14 @@ func TestLateCallTakesAPlaceThatIsThere(t *testing.T) {
 					return nil, r.Context().Err()
 				}
 			}
-			// to returns a target that has one place.
-			to := func(full bool) target {
-				guard, err := limiter.New(limiter.Config{Law: adaptive.NewFixed(1), MaxWait: time.Hour})
+			first, second := onePlace(t, take), onePlace(t, take)
+			for _, full := range []*limiter.Guard{first.guards[0], second.guards[0]}[:1+map[bool]int{true: 1}[c.full]] {
+				permit, err := full.Acquire(t.Context(), limiter.Request{})
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(guard.Close)
-				if full {
-					permit, err := guard.Acquire(t.Context(), limiter.Request{})
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(permit.Abandon)
-				}
-				base := &http.Transport{}
-				base.RegisterProtocol("test", sender(take))
-				return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
+				defer permit.Abandon()
 			}
-			first, second := to(true), to(c.full)
 			second.firsts.began(0, false, 5*time.Second, false) // 10 s are kept
 			p, _ := proxyOf(t, two(1))
 			began := time.Now()

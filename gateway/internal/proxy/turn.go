@@ -22,6 +22,8 @@ type turn struct {
 	stall   time.Duration // how long an upstream may be silent
 	// plain says that the caller was promised an answer without an encoding, because its stream has begun.
 	plain *atomic.Bool
+	// ended says that nothing is sent any more; nil for never.
+	ended *atomic.Bool
 	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
 	sent    atomic.Int32
 	refused atomic.Bool
@@ -191,6 +193,9 @@ func (t *turn) noWay() {
 func (t *turn) sending() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended != nil && t.ended.Load() {
+		return ErrEnds
+	}
 	if t.Context.Err() != nil { // its time is over, it was given up, or its caller left: nothing is sent
 		return context.Cause(t.Context)
 	}
