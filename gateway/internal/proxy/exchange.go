@@ -112,14 +112,14 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 		return j.targets(ctx)
 	}
 	var permit limiter.Permit
-	first := &j.route.targets[0]
+	first, asked := &j.route.targets[0], time.Now()
 	for {
 		t := newTurn(ctx, j.until, j.keep(first, first.classes.of(j.model(first))))
 		var err error
 		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t)})
 		again := err != nil && t.raised()
 		j.mu.Lock()
-		j.own, j.barred = time.Since(j.began), err != nil
+		j.own, j.barred = time.Since(asked), err != nil
 		j.mu.Unlock()
 		t.end()
 		if err == nil {

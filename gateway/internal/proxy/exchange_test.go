@@ -321,6 +321,40 @@ func TestPlaceThatComesTooLate(t *testing.T) {
 	})
 }
 
+// What a caller took to send the body is no wait for its tenant's limits.
+func TestSlowBodyIsNoWaitForTheTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := proxyOf(t, two(1)+"[gateway.tenant.t]\nmax_in_flight=1\n")
+		waited := func() time.Duration {
+			j := &job{
+				t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+				route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{guarded(t, func(*http.Request) (*http.Response, error) {
+					time.Sleep(2 * time.Second)
+					return answer(200, ""), nil
+				})}},
+				who: callers.Who{Tenant: "t"}, began: time.Now().Add(-10 * time.Second), until: time.Now().Add(time.Minute), // when the body is there
+			}
+			resp, turn, err := j.exchange(t.Context())
+			if err != nil {
+				t.Error(err)
+				return -1
+			}
+			_ = resp.Body.Close()
+			turn.end()
+			return j.own
+		}
+		first := make(chan time.Duration)
+		go func() { first <- waited() }()
+		synctest.Wait()
+		if d := waited(); d != 2*time.Second {
+			t.Errorf("behind a call of 2 s, %v were a wait for the tenant's limits", d)
+		}
+		if d := <-first; d != 0 {
+			t.Errorf("of a call with a slow body, %v were a wait for the tenant's limits", d)
+		}
+	})
+}
+
 // When calls are cut off at the end, those that wait are not sent in the places of the others: they would be paid for, and told that they may have been done.
 func TestCallThatWaitsAtTheEndIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
