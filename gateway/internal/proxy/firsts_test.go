@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,6 +116,31 @@ func TestLateCallTakesAPlaceThatIsThere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Streams of Gemini's API are streams, although their paths say so and not their bodies.
+func TestStreamsOfGeminiBeginSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := proxyOf(t, two(1))
+		to := p.table.Load().routes[0].targets[0]
+		to.sender = sender(func(r *http.Request) (*http.Response, error) {
+			took := 20 * time.Second
+			if strings.Contains(r.URL.Path, ":stream") {
+				took = time.Second
+			}
+			if err := turnOf(r.Context()).sending(); err != nil {
+				return nil, err
+			}
+			time.Sleep(took)
+			return answer(200, ""), nil
+		})
+		for path, want := range map[string]time.Duration{"generateContent": 20 * time.Second, "streamGenerateContent": time.Second} {
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", p.table.Load().routes[0].Path+"/models/g:"+path, strings.NewReader("{}")))
+			if d := to.firsts.keep(0, path[0] == 's', time.Hour); d != 2*want {
+				t.Errorf("after the first answer to %s, after %v, %v are kept, want twice that", path, want, d)
+			}
+		}
+	})
 }
 
 // What is kept is what all but some of the answers take, also while those that take longer are cut off, and at most half of a call's time.

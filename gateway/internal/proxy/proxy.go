@@ -364,7 +364,8 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	if len(c.rec.Model) > longestModel {
 		c.rec.Model = strings.ToValidUTF8(c.rec.Model[:longestModel], "") + "…"
 	}
-	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
+	c.facts.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
+	c.rec.Stream = c.facts.Stream
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
 }
