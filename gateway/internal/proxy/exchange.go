@@ -241,9 +241,9 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	}
 	switch {
 	case err == nil && resp.StatusCode < 400:
-		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()), false)
+		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()))
 	case errors.Is(err, context.DeadlineExceeded) && t.reached.Load() && !t.refused.Load():
-		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()), true)
+		to.firsts.cut(class, j.facts.Stream, time.Since(t.lastSent()), t.keep, j.until.Sub(j.began))
 	}
 	if err == nil && (resp.StatusCode < 100 || resp.StatusCode == http.StatusSwitchingProtocols && upgrade(j.r) == "") {
 		_ = resp.Body.Close()

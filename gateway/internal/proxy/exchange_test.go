@@ -257,7 +257,13 @@ func guarded(t *testing.T, f sender) target {
 // onePlace returns a target that takes one call at a time.
 func onePlace(t *testing.T, f sender) target {
 	t.Helper()
-	return guardedBy(t, limiter.Config{Law: adaptive.NewFixed(1), MaxWait: time.Hour}, f)
+	return places(t, 1, f)
+}
+
+// places returns a target that takes n calls at a time.
+func places(t *testing.T, n int, f sender) target {
+	t.Helper()
+	return guardedBy(t, limiter.Config{Law: adaptive.NewFixed(n), MaxWait: time.Hour}, f)
 }
 
 func guardedBy(t *testing.T, cfg limiter.Config, f sender) target {

@@ -96,7 +96,7 @@ func TestLateCallTakesAPlaceThatIsThere(t *testing.T) {
 				}
 				defer permit.Abandon()
 			}
-			second.firsts.began(0, false, 5*time.Second, false) // 10 s are kept
+			second.firsts.began(0, false, 5*time.Second) // 10 s are kept
 			p, _ := proxyOf(t, two(1))
 			began := time.Now()
 			j := &job{
@@ -143,7 +143,65 @@ func TestStreamsOfGeminiBeginSooner(t *testing.T) {
 	})
 }
 
-// What is kept is what all but some of the answers take, also while those that take longer are cut off, and at most half of a call's time.
+// While more work comes than an upstream takes, callers still have their answers when these begin to take two thirds of their time, and what is kept is what the slow ones
+// of the answers take, also when many of these are cut off beside each other.
+func TestOverloadOfSlowAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		slow         func(i int64) time.Duration // how long the answer to the i-th call takes in the overload
+		least, above int64                       // of 6 places in 19 minutes: how many are answered at least, and how many sent in vain at most
+	}{
+		"all":        {func(int64) time.Duration { return 20 * time.Second }, 300, 200},
+		"one in ten": {func(i int64) time.Duration { return time.Duration(500+i%10/9*11500) * time.Millisecond }, 4000, 250},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var calls, answered, inVain atomic.Int64
+			var overload atomic.Bool
+			to := places(t, 6, func(r *http.Request) (*http.Response, error) {
+				turnOf(r.Context()).reached.Store(true)
+				took := time.Second
+				if overload.Load() {
+					took = c.slow(calls.Add(1))
+				}
+				answers := time.NewTimer(took)
+				defer answers.Stop()
+				select {
+				case <-answers.C:
+					answered.Add(1)
+					return answer(200, ""), nil
+				case <-r.Context().Done():
+					inVain.Add(1)
+					return nil, r.Context().Err()
+				}
+			})
+			p, _ := proxyOf(t, two(1))
+			var all sync.WaitGroup
+			for i := range 12_000 { // 10 a second
+				if i == 600 {
+					overload.Store(true)
+					answered.Store(0)
+				}
+				all.Go(func() {
+					j := &job{
+						t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/chat/completions"}}, plain: new(atomic.Bool),
+						route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{to}}, began: time.Now(), until: time.Now().Add(30 * time.Second),
+					}
+					resp, turn, err := j.exchange(context.Background())
+					if err == nil {
+						_ = resp.Body.Close()
+					}
+					turn.end()
+				})
+				time.Sleep(100 * time.Millisecond)
+			}
+			all.Wait()
+			if a, v := answered.Load(), inVain.Load(); a < c.least || v > c.above {
+				t.Errorf("%s slow: %d answered, and %d in vain; want at least %d, and at most %d", name, a, v, c.least, c.above)
+			}
+		})
+	}
+}
+
+// What is kept is what all but some of the answers take, also while those that take longer are cut off, and at most three quarters of a call's time.
 func TestFirsts(t *testing.T) {
 	var f firsts
 	if d := f.keep(1, false, time.Minute); d != 0 {
@@ -153,16 +211,22 @@ func TestFirsts(t *testing.T) {
 		took := time.Duration(i*37%1000) * time.Millisecond // each of 0 to 999 ms
 		keep := f.keep(1, false, time.Minute)
 		if cut := i > 500 && took > keep; cut {
-			f.began(1, false, keep+time.Millisecond, true)
+			f.cut(1, false, keep+time.Millisecond, keep, time.Minute)
 		} else {
-			f.began(1, false, took, false)
+			f.began(1, false, took)
 		}
 	}
 	if d := f.keep(1, false, time.Minute); d < 800*time.Millisecond || d > 1100*time.Millisecond {
 		t.Errorf("answers take 0 to 1 s, and %v are kept, want what 95 in 100 keep to", d)
 	}
-	if d := f.keep(1, false, time.Second); d > time.Second/2 {
-		t.Errorf("of a second %v are kept, want at most half", d)
+	if d := f.keep(1, false, time.Second); d > time.Second*3/4 {
+		t.Errorf("of a second %v are kept, want at most three quarters", d)
+	}
+	for range 100 {
+		f.cut(1, false, time.Minute, time.Second, time.Minute)
+	}
+	if d := f.keep(1, false, time.Hour); d > 50*time.Second {
+		t.Errorf("after nothing but time-outs of calls that have a minute, %v are kept, want hardly more than three quarters of that", d)
 	}
 	if f.keep(1, true, time.Minute) != 0 || f.keep(2, false, time.Minute) != 0 {
 		t.Error("what calls of one kind take is kept for those of another")
