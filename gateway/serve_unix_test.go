@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/flyball-go/flyball/gateway/internal/early"
 )
 
 // A test that needs a process of its own runs this one again.
@@ -22,6 +24,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("FLYBALL_TEST_GATEWAY") != "" {
 		main()
 	}
+	early.End() // what a server says while tests run is seen
 	os.Exit(m.Run())
 }
 

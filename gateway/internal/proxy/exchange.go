@@ -112,14 +112,14 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 		return j.targets(ctx)
 	}
 	var permit limiter.Permit
-	first := &j.route.targets[0]
+	first, asked := &j.route.targets[0], time.Now()
 	for {
 		t := newTurn(ctx, j.until, j.keep(first, first.classes.of(j.model(first))))
 		var err error
 		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t)})
 		again := err != nil && t.raised()
 		j.mu.Lock()
-		j.own, j.barred = time.Since(j.began), err != nil
+		j.own, j.barred = time.Since(asked), err != nil
 		j.mu.Unlock()
 		t.end()
 		if err == nil {
@@ -226,7 +226,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	model := j.model(to)
 	class := to.classes.of(model)
 	t := newTurn(ctx, j.until, j.keep(to, class))
-	t.plain, t.stall = j.plain, j.route.Stall
+	t.plain, t.stall, t.ended = j.plain, j.route.Stall, j.t.ended
 	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: class}
 	if bound > 0 {
 		t.bound(bound)
@@ -241,9 +241,9 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	}
 	switch {
 	case err == nil && resp.StatusCode < 400:
-		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()), false)
+		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()))
 	case errors.Is(err, context.DeadlineExceeded) && t.reached.Load() && !t.refused.Load():
-		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()), true)
+		to.firsts.cut(class, j.facts.Stream, time.Since(t.lastSent()), t.keep, j.until.Sub(j.began))
 	}
 	if err == nil && (resp.StatusCode < 100 || resp.StatusCode == http.StatusSwitchingProtocols && upgrade(j.r) == "") {
 		_ = resp.Body.Close()

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unsafe"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/gateway/internal/callers"
 	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/gateway/internal/settings"
@@ -249,14 +251,31 @@ func TestWaitIsNoDifferenceOfWallClocks(t *testing.T) {
 // guarded returns a target behind a guard that is answered by f.
 func guarded(t *testing.T, f sender) target {
 	t.Helper()
-	guard, err := limiter.New(limiter.Config{MaxWait: 5 * time.Minute})
+	return guardedBy(t, limiter.Config{MaxWait: 5 * time.Minute}, f)
+}
+
+// onePlace returns a target that takes one call at a time.
+func onePlace(t *testing.T, f sender) target {
+	t.Helper()
+	return places(t, 1, f)
+}
+
+// places returns a target that takes n calls at a time.
+func places(t *testing.T, n int, f sender) target {
+	t.Helper()
+	return guardedBy(t, limiter.Config{Law: adaptive.NewFixed(n), MaxWait: time.Hour}, f)
+}
+
+func guardedBy(t *testing.T, cfg limiter.Config, f sender) target {
+	t.Helper()
+	guard, err := limiter.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(guard.Close)
 	base := &http.Transport{}
 	base.RegisterProtocol("test", f)
-	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
+	return target{upstream: &upstream{base: &url.URL{Scheme: "test", Host: "h"}, learned: &learned{}, guards: []*limiter.Guard{guard}, sender: httplimit.New(&wire{base: &once.Transport{Transport: base}}, guard, httplimit.Config{})}}
 }
 
 // answer returns an answer without a body.
@@ -304,6 +323,79 @@ func TestPlaceThatComesTooLate(t *testing.T) {
 		}
 		if sent.expire(); sent.Err() != nil { // the timer of the time for a place, late
 			t.Errorf("a call that was sent, and has a minute for its answer, is ended: %v", sent.Err())
+		}
+	})
+}
+
+// What a caller took to send the body is no wait for its tenant's limits.
+func TestSlowBodyIsNoWaitForTheTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := proxyOf(t, two(1)+"[gateway.tenant.t]\nmax_in_flight=1\n")
+		waited := func() time.Duration {
+			j := &job{
+				t: p.table.Load(), r: &http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/embeddings"}}, plain: new(atomic.Bool),
+				route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{guarded(t, func(*http.Request) (*http.Response, error) {
+					time.Sleep(2 * time.Second)
+					return answer(200, ""), nil
+				})}},
+				who: callers.Who{Tenant: "t"}, began: time.Now().Add(-10 * time.Second), until: time.Now().Add(time.Minute), // when the body is there
+			}
+			resp, turn, err := j.exchange(t.Context())
+			if err != nil {
+				t.Error(err)
+				return -1
+			}
+			_ = resp.Body.Close()
+			turn.end()
+			return j.own
+		}
+		first := make(chan time.Duration)
+		go func() { first <- waited() }()
+		synctest.Wait()
+		if d := waited(); d != 2*time.Second {
+			t.Errorf("behind a call of 2 s, %v were a wait for the tenant's limits", d)
+		}
+		if d := <-first; d != 0 {
+			t.Errorf("of a call with a slow body, %v were a wait for the tenant's limits", d)
+		}
+	})
+}
+
+// When calls are cut off at the end, those that wait are not sent in the places of the others: they would be paid for, and told that they may have been done.
+func TestCallThatWaitsAtTheEndIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		to := onePlace(t, func(r *http.Request) (*http.Response, error) {
+			sent++
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		p, _ := proxyOf(t, two(1))
+		var all sync.WaitGroup
+		call := func() (cut context.CancelCauseFunc) {
+			ctx, cut := context.WithCancelCause(t.Context())
+			all.Go(func() {
+				c := &call{job: &job{
+					t: p.table.Load(), r: (&http.Request{Method: "POST", Header: http.Header{}, URL: &url.URL{Path: "/chat/completions"}}).WithContext(ctx), plain: new(atomic.Bool),
+					route: &route{Route: &settings.Route{Longest: time.Hour}, targets: []target{to}}, began: time.Now(), until: time.Now().Add(time.Minute),
+				}}
+				_, turn, err := c.exchange(ctx)
+				if e := c.explain(err, turn); turn.sent.Load() == 0 && e.Kind != dialect.Unavailable {
+					t.Errorf("a call that was not sent is told %+v of %v", e, err)
+				}
+				turn.end()
+			})
+			synctest.Wait()
+			return cut
+		}
+		first, second := call(), call()
+		p.End()
+		first(ErrEnds)
+		synctest.Wait()
+		second(ErrEnds) // a moment later
+		all.Wait()
+		if sent != 1 {
+			t.Errorf("%d calls were sent, want the first", sent)
 		}
 	})
 }

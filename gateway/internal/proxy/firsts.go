@@ -28,24 +28,42 @@ func (f *firsts) at(class uint8, stream bool) *time.Duration {
 	return &f.of[class][0]
 }
 
-// keep returns how much of a call's time is kept for its answer, at most half of all that the call has.
+// mostKept returns how much of all the time of a call is kept for its answer at most: an upstream that begins none for a while is not to leave callers no time
+// to wait in when it is back.
+func mostKept(all time.Duration) time.Duration { return all / 4 * 3 }
+
+// keep returns how much of a call's time is kept for its answer, when the call has so much in all.
 func (f *firsts) keep(class uint8, stream bool, all time.Duration) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return min(*f.at(class, stream), all/2)
+	return min(*f.at(class, stream), mostKept(all))
 }
 
-// began says that an answer took so long to begin; or, when it was cut off before it did, that it takes longer.
-func (f *firsts) began(class uint8, stream bool, took time.Duration, cut bool) {
+// began says that an answer took so long to begin.
+func (f *firsts) began(class uint8, stream bool, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	d := f.at(class, stream)
 	switch {
-	case *d == 0 && !cut:
+	case *d == 0:
 		*d = 2 * took
 	case took > *d:
-		*d = time.Duration(float64(max(*d, time.Millisecond)) * firstUp)
-	case !cut:
+		*d = longer(*d)
+	default:
 		*d = time.Duration(float64(*d) * firstDown)
 	}
+}
+
+// cut says that a call was cut off after so long, before its answer began. kept is what was kept for that, of all its time. Others that were cut off
+// meanwhile may have had more kept by now; that it takes longer than what was kept for it counts all the same.
+func (f *firsts) cut(class uint8, stream bool, took, kept, all time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := f.at(class, stream); took >= kept && *d < mostKept(all) {
+		*d = longer(*d)
+	}
+}
+
+func longer(d time.Duration) time.Duration {
+	return time.Duration(float64(max(d, time.Millisecond)) * firstUp)
 }

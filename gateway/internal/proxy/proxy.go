@@ -80,6 +80,7 @@ type Proxy struct {
 	tenants callers.Tenants
 	table   atomic.Pointer[table]
 	calls   atomic.Int64
+	ended   atomic.Bool // nothing is sent any more
 
 	mu         sync.Mutex
 	transports map[string]transport // by upstream
@@ -93,7 +94,8 @@ type table struct {
 	routes    []route
 	upstreams map[string]*upstream
 	memory    *memory
-	lends     bool // keys of upstreams to whoever can connect from this machine
+	ended     *atomic.Bool // the proxy's
+	lends     bool         // keys of upstreams to whoever can connect from this machine
 }
 
 // route is a settings.Route with its upstreams.
@@ -115,7 +117,7 @@ func New(s *settings.Settings, cfg Config) (*Proxy, error) {
 
 // Use puts another version of the configuration in force. Calls that are there go on with theirs.
 func (p *Proxy) Use(s *settings.Settings) error {
-	t := &table{settings: s, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}}
+	t := &table{settings: s, upstreams: map[string]*upstream{}, memory: &memory{most: s.Server.Memory}, ended: &p.ended}
 	if old := p.table.Load(); old != nil && old.memory.most == s.Server.Memory {
 		t.memory = old.memory
 	}
@@ -203,6 +205,10 @@ func (p *Proxy) Trust(c *x509.Certificate) {
 		t.TLSClientConfig = &tls.Config{RootCAs: pool}
 	}
 }
+
+// End has nothing sent any more, so that calls that wait do not go to upstreams in the places of others that are cut off. The contexts of both are to
+// end with ErrEnds at once.
+func (p *Proxy) End() { p.ended.Store(true) }
 
 // Close gives up idle connections.
 func (p *Proxy) Close() {
@@ -358,7 +364,8 @@ func (c *call) accept(w http.ResponseWriter) bool {
 	if len(c.rec.Model) > longestModel {
 		c.rec.Model = strings.ToValidUTF8(c.rec.Model[:longestModel], "") + "…"
 	}
-	c.rec.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
+	c.facts.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
+	c.rec.Stream = c.facts.Stream
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
 }
@@ -594,7 +601,7 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	var keys *keysError
 	waited := time.Since(c.rec.Began).Round(100 * time.Millisecond)
 	switch {
-	case context.Cause(c.r.Context()) == ErrEnds:
+	case context.Cause(c.r.Context()) == ErrEnds, errors.Is(err, ErrEnds):
 		e.Message = "the gateway ended before the upstream answered, which may have done the call"
 		if t != nil && (!t.reached.Load() || t.refused.Load()) { // without a turn nobody here knows: others made the call
 			e.Kind, e.Message, e.RetryAfter = dialect.Unavailable, "the gateway ended before the upstream took the call", soon

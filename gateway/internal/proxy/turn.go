@@ -22,6 +22,8 @@ type turn struct {
 	stall   time.Duration // how long an upstream may be silent
 	// plain says that the caller was promised an answer without an encoding, because its stream has begun.
 	plain *atomic.Bool
+	// ended says that nothing is sent any more; nil for never.
+	ended *atomic.Bool
 	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
 	sent    atomic.Int32
 	refused atomic.Bool
@@ -43,11 +45,21 @@ var errLongest = errors.New("the answer took longer than the route allows")
 
 type turnKey struct{}
 
-// newTurn returns a turn that ends with ctx, and at the given instant when no answer has begun; its wait for a place ends earlier, by keep.
+// newTurn returns a turn that ends with ctx, and at the given instant when no answer has begun; its wait for a place ends earlier, by keep. When that is over
+// already, as the call comes from another target or had a slow body, it takes a place that is there, if it has half of keep for its answer.
 func newTurn(ctx context.Context, all time.Time, keep time.Duration) *turn {
 	inner, cancel := context.WithCancelCause(ctx)
 	t := &turn{Context: inner, cancel: cancel, until: all.Add(-keep), all: all, keep: keep}
-	t.timer = time.AfterFunc(time.Until(t.until), t.expire)
+	now := time.Now()
+	switch {
+	case now.Before(t.until):
+		t.timer = time.AfterFunc(t.until.Sub(now), t.expire)
+	case all.Sub(now) < max(keep/2, 1):
+		t.timer = time.AfterFunc(0, t.expire)
+		cancel(context.DeadlineExceeded)
+	default: // no wait begins, as Deadline says so
+		t.timer = time.AfterFunc(all.Sub(now), t.expire)
+	}
 	return t
 }
 
@@ -181,6 +193,9 @@ func (t *turn) noWay() {
 func (t *turn) sending() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended != nil && t.ended.Load() {
+		return ErrEnds
+	}
 	if t.Context.Err() != nil { // its time is over, it was given up, or its caller left: nothing is sent
 		return context.Cause(t.Context)
 	}

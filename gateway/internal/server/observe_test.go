@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -306,6 +307,71 @@ func TestDocumentsListTheMetrics(t *testing.T) {
 	for _, name := range regexp.MustCompile(`flyball_\w+`).FindAllString(read("gateway/deploy/alerts.yaml"), -1) {
 		if !strings.Contains(known+want, "`"+strings.TrimSuffix(name, "_bucket")+"`") {
 			t.Errorf("alerts.yaml uses %s, which does not exist", name)
+		}
+	}
+}
+
+// The rules for alerts count what callers are told: refusals and failures of the gateway's own and of the upstream, and nothing else.
+func TestAlertsCountWhatCallersAreTold(t *testing.T) {
+	b, err := os.ReadFile("../../../gateway/deploy/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := regexp.MustCompile(`(\w+)(=~|!~|=|!=)"([^"]*)"`)
+	// counts reports whether a rule selects a series of calls, given by its labels.
+	counts := func(alert string, series map[string]string) bool {
+		_, rule, ok := strings.Cut(string(b), "alert: "+alert+"\n")
+		if !ok {
+			t.Fatalf("there is no rule %s", alert)
+		}
+		rule, _, _ = strings.Cut(rule, "alert: ")
+		for _, selector := range regexp.MustCompile(`flyball_gateway_calls_total\{([^}]*)\}`).FindAllStringSubmatch(rule, -1) {
+			all := true
+			for _, m := range label.FindAllStringSubmatch(selector[1], -1) {
+				same := m[3] == series[m[1]]
+				if strings.HasSuffix(m[2], "~") {
+					same = regexp.MustCompile("^(?:" + m[3] + ")$").MatchString(series[m[1]])
+				}
+				all = all && same != strings.HasPrefix(m[2], "!")
+			}
+			if all {
+				return true
+			}
+		}
+		return false
+	}
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		status, _ := strconv.Atoi(r.Header.Get("Answer"))
+		if status == 0 {
+			<-r.Context().Done()
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, answered)
+	})
+	for answer, want := range map[string]string{
+		"200": "", "400": "", "404": "", "429": "FlyballCallersRefused", "503": "FlyballCallersRefused", "529": "FlyballCallersRefused",
+		"500": "FlyballUpstreamFails", "502": "FlyballUpstreamFails", "none": "FlyballUpstreamFails",
+	} {
+		g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nwait='300ms'\n")
+		_ = post(t, client(t), g.url+"/chat/completions", chat, "Answer", answer).Body.Close()
+		g.callLines(1)
+		resp, err := client(t).Get(g.url + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		series := map[string]string{}
+		_, text, _ := strings.Cut(read(t, resp), "flyball_gateway_calls_total{")
+		text, _, _ = strings.Cut(text, "}")
+		for _, m := range label.FindAllStringSubmatch(text, -1) {
+			series[m[1]] = m[3]
+		}
+		for _, alert := range []string{"FlyballCallersRefused", "FlyballUpstreamFails"} {
+			if got := counts(alert, series); got != (alert == want) {
+				t.Errorf("the answer %s, with the labels %v, counts for %s: %v", answer, series, alert, got)
+			}
 		}
 	}
 }

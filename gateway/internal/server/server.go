@@ -328,6 +328,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if serr != nil {
 		s.log.Warn("calls were cut off at the end", "calls", s.proxy.Calls(), "error", serr)
 		// Calls end before their connections do, so that they tell their callers, and the end of a connection does not look like that of an answer.
+		s.proxy.End()
 		cut(proxy.ErrEnds)
 		told, cancel := context.WithTimeout(context.WithoutCancel(ctx), callsEnd)
 		_ = main.Shutdown(told)

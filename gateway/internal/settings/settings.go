@@ -213,7 +213,7 @@ func Version(u *url.URL) string {
 	return ""
 }
 
-// Unversioned returns, by their keys, what is to be said of fallbacks whose base_url ends in no version, where that of the route's upstream does: callers who leave the
+// Unversioned returns, by their keys, what is to be said of fallbacks whose base_url has no version in it, where that of the route's upstream does: callers who leave the
 // version to the gateway would get a 404 from them.
 func (s *Settings) Unversioned() (all [][2]string) {
 	base := func(upstream string) *url.URL {
@@ -230,9 +230,9 @@ func (s *Settings) Unversioned() (all [][2]string) {
 			continue
 		}
 		for j, f := range r.Fallback {
-			if b := base(f.Upstream); Version(b) == "" {
+			if b := base(f.Upstream); !slices.ContainsFunc(strings.Split(b.EscapedPath(), "/"), versionForm.MatchString) {
 				all = append(all, [2]string{fmt.Sprintf("gateway.route[%d].fallback[%d]", i, j), fmt.Sprintf(
-					"the base_url of %s ends in /%s and that of %s in no version, so a call to %s/chat/completions would go to %s/chat/completions there: write the version behind it if its API has one",
+					"the base_url of %s ends in /%s and that of %s has no version, so a call to %s/chat/completions would go to %s/chat/completions there: write the version behind it if its API has one",
 					r.Upstream, v, f.Upstream, r.Path, strings.TrimSuffix(b.String(), "/"))})
 			}
 		}

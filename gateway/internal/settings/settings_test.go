@@ -279,9 +279,10 @@ func TestFallbackWithoutAVersion(t *testing.T) {
 	const file = "[upstream.a]\nbase_url='https://a.example/v1'\n[upstream.b]\nbase_url='https://b.example/%s'\n" +
 		"[[gateway.route]]\npath='/%s'\nupstream='%s'\nfallback=[{ upstream='%s' }]\n%s\n"
 	for _, c := range []struct{ base, path, upstream, fallback, more, want string }{
-		{"", "x", "a", "b", "", "gateway.route[0].fallback[0]: the base_url of a ends in /v1 and that of b in no version, so a call to /x/chat/completions would go to https://b.example/chat/completions there"},
+		{"", "x", "a", "b", "", "gateway.route[0].fallback[0]: the base_url of a ends in /v1 and that of b has no version, so a call to /x/chat/completions would go to https://b.example/chat/completions there"},
 		{"v1beta", "x", "a", "b", "", ""},
-		{"", "x", "b", "a", "", ""}, // callers of b bring the version along, and it is not repeated
+		{"v1beta/openai", "x", "a", "b", "", ""}, // Gemini's API in OpenAI's form has one, before its end
+		{"", "x", "b", "a", "", ""},              // callers of b bring the version along, and it is not repeated
 		{"", "x", "a", "b", "to='/openai'", ""},
 	} {
 		s, err := Parse("limits.toml", fmt.Appendf(nil, file, c.base, c.path, c.upstream, c.fallback, c.more))
