@@ -808,7 +808,9 @@ func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 	h := d.Handle.(*handle)
 	if s.cfg.KeyHeader != "" {
 		s.mu.Lock()
-		s.kept = h.link
+		if s.link == h.link {
+			s.kept = h.link
+		}
 		s.mu.Unlock()
 		if h.link.dead() {
 			return h.lost(amqp.ErrClosed)

@@ -1258,6 +1258,25 @@ func TestOrderOfWhatGoesBack(t *testing.T) {
 	}
 }
 
+// What was released comes again, also when what a connection before had is released after it.
+func TestReleasedAfterALoss(t *testing.T) {
+	u := url(t)
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("released-%d", time.Now().UnixNano()), KeyHeader: "user"}
+	src := open(t, cfg)
+	defer src.Close()
+	publish(t, admin(t, u), cfg.Queue, "0")
+	before := fetch(t, src, 1)[0]
+	src.Pause(time.Now().Add(time.Hour))
+	src.Resume()
+	if err := src.Release(t.Context(), fetch(t, src, 1)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := src.Release(t.Context(), before); !errors.Is(err, drain.ErrLost) {
+		t.Errorf("releasing what was lost: %v", err)
+	}
+	fetch(t, src, 1)
+}
+
 // A consumer that lives on after a pause is not what its jobs take with them: for a source that pauses again and again they are no poison.
 func TestPausesAreNoDeliveries(t *testing.T) {
 	u := url(t)
