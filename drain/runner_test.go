@@ -1371,6 +1371,64 @@ func TestOrderedAfterALoss(t *testing.T) {
 	})
 }
 
+// noting is a source that notes which deliveries may be in flight.
+type noting struct {
+	keeping
+	flies map[*drain.Delivery]bool
+}
+
+func (s noting) Lost(d *drain.Delivery) bool {
+	lost := s.keeping.Lost(d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flies[d] = !lost
+	return lost
+}
+
+func (s noting) Waits(d *drain.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flies[d] = false
+}
+
+// One job of a key is lost. The next one of the key is not, and waits for its turn: nobody who takes its partition away is to wait for it.
+func TestNotInFlightAfterALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		src := noting{keeping{&reconnecting{Memory: w.src, lost: map[*drain.Delivery]bool{}}}, map[*drain.Delivery]bool{}}
+		w.cfg.Source, w.cfg.Ordered = src, true
+		w.up.takes = 10 * time.Second
+		first := &drain.Delivery{Key: "a", Body: line("a-0", 0)}
+		next := &drain.Delivery{Key: "a", Body: line("a-1", 1)}
+		others := jobs(2)
+		// One is in flight for 10 s, then it is the turn of a-0, then that of the other one, for 10 s, then that of a-1.
+		w.src.Publish(others[0])
+		time.AfterFunc(time.Second, func() { w.src.Publish(first, next) })
+		time.AfterFunc(2*time.Second, func() { w.src.Publish(others[1]) })
+		time.AfterFunc(5*time.Second, func() {
+			src.mu.Lock()
+			defer src.mu.Unlock()
+			src.lost[first] = true
+		})
+		flies := map[time.Duration]bool{15 * time.Second: false, 25 * time.Second: true}
+		for at, want := range flies {
+			time.AfterFunc(at, func() {
+				src.mu.Lock()
+				defer src.mu.Unlock()
+				if src.flies[next] != want {
+					t.Errorf("after %v a-1 may be in flight: %v, want %v", at, src.flies[next], want)
+				}
+			})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		p, _ := w.runFor(t, ctx)
+		if got := strings.Join(w.up.order, " "); got != "job-0 job-1 a-1" || p.Lost != 1 {
+			t.Errorf("sent: %s; %d lost", got, p.Lost)
+		}
+	})
+}
+
 // full is a source whose dead letters have no room for a while.
 type full struct {
 	*draintest.Memory

@@ -125,6 +125,8 @@ func (r *Runner) lostAll(t *task) bool {
 			if lost {
 				o.lane = nil
 				t.behind = append(t.behind, o)
+			} else {
+				r.waits(o) // it was only asked
 			}
 			return lost
 		})

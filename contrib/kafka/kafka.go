@@ -166,7 +166,7 @@ type Source struct {
 	waiting map[string]int     // the bytes of those in later, by topic
 	wake    context.CancelFunc // of the last poll; later has changed
 	missing map[string]span    // topics that a broker does not know now
-	faults  map[place]fault    // the last of each partition
+	faults  map[place]fault    // of partitions that could not be fetched
 	closed  bool
 	failing bool          // the last commit failed
 	commits int           // of the client, that ended somehow
@@ -190,9 +190,10 @@ type place struct {
 // partition is one that this member of the group has.
 type partition struct {
 	place
-	going  bool // to be taken away: what is in flight may end, and nothing more starts
-	gone   bool // taken away
-	paused bool // because of the gap
+	going bool // to be taken away: what is in flight may end, and nothing more starts
+	gone  bool // taken away
+	gap   bool // paused because of the gap
+	full  bool // paused because of what waits of its topic
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
 	out  []*slot
 	busy int // begun and not settled, also of those that are not in out any more
@@ -207,10 +208,9 @@ type slot struct {
 // span is from the first to the last time that something was so.
 type span struct{ first, last time.Time }
 
-// fault is why a partition cannot be fetched, for how long, and when that was told.
+// fault is for how long a partition cannot be fetched, and when that was told.
 type fault struct {
 	span
-	text string
 	told time.Time
 }
 
@@ -465,14 +465,11 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 }
 
 // failed tells that a partition cannot be fetched, each failLine while it stays so. What may pass by itself, as another broker takes the partition
-// over, is told only when it does not.
+// over, is told only when it does not; why may change from one time to the next, as brokers know more or less of it.
 func (s *Source) failed(at place, err error) {
-	now, text := time.Now(), err.Error()
+	now := time.Now()
 	s.mu.Lock()
 	f := s.faults[at]
-	if f.text != text {
-		f = fault{text: text}
-	}
 	if now.Sub(f.last) > failGap {
 		f.first = now
 	}
@@ -484,7 +481,7 @@ func (s *Source) failed(at place, err error) {
 	s.faults[at] = f
 	s.mu.Unlock()
 	if tell {
-		s.cfg.Log("kafka: %s: %s", at, text)
+		s.cfg.Log("kafka: %s: %v", at, err)
 	}
 }
 
@@ -641,16 +638,21 @@ func (s *Source) unkept(h *handle) {
 
 // pace pauses a partition of which too much is in hand, and takes it up again. It needs the lock.
 func (s *Source) pace(p *partition) {
-	n, waiting := len(p.out), s.waiting[p.topic]
-	switch of := map[string][]int32{p.topic: {p.n}}; {
-	case !p.paused && (n >= s.cfg.MaxGap || waiting >= s.most):
-		p.paused = true
-		s.client.PauseFetchPartitions(of)
-	case p.paused && n < s.cfg.MaxGap/2 && waiting < s.most/2:
-		p.paused = false
+	n, waiting, was := len(p.out), s.waiting[p.topic], p.paused()
+	// Each lasts until half of it is gone.
+	p.gap = n >= s.cfg.MaxGap || p.gap && n >= s.cfg.MaxGap/2
+	p.full = waiting >= s.most || p.full && waiting >= s.most/2
+	if p.paused() == was {
+		return
+	}
+	if of := map[string][]int32{p.topic: {p.n}}; was {
 		s.client.ResumeFetchPartitions(of)
+	} else {
+		s.client.PauseFetchPartitions(of)
 	}
 }
+
+func (p *partition) paused() bool { return p.gap || p.full }
 
 func header(r *kgo.Record, name string) string {
 	for _, h := range r.Headers {
@@ -1049,7 +1051,7 @@ func (s *Source) forget(parts map[string][]int32) {
 	s.each(parts, func(p *partition) {
 		p.gone = true
 		delete(s.parts, p.place)
-		if p.paused {
+		if p.paused() {
 			s.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.n}})
 		}
 	})

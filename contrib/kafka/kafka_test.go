@@ -986,6 +986,54 @@ func TestLargeJobsThatWait(t *testing.T) {
 	})
 }
 
+// What a partition has in hand and what waits of its topic keep it from being fetched each by itself.
+func TestPausedForTwoReasons(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs", "jobs.dead"), kfake.SeedTopics(2, "jobs.retry"))
+	const gap, size = 16, 100
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	put := func(partition int32, n int, due time.Time) {
+		t.Helper()
+		for range n {
+			r := &kgo.Record{Topic: "jobs.retry", Partition: partition, Value: make([]byte, size)}
+			r.Headers = []kgo.RecordHeader{{Key: "x-flyball-not-before", Value: fmt.Append(nil, due.UnixMilli())}}
+			if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	now := time.Now()
+	put(0, 2*gap, now)
+	put(1, 6, now.Add(time.Hour))
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", MaxGap: gap})
+	defer s.Close()
+	s.SetMostLater(10 * size)
+	var ds []*drain.Delivery
+	for len(ds) < gap {
+		ds = append(ds, fetch(t, s))
+	}
+	for s.Waiting() < 6 { // a partition that is paused is not what Fetch waits for
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		more, _ := s.Fetch(ctx, 1)
+		cancel()
+		ds = append(ds, more...)
+	}
+	for _, d := range ds {
+		if err := s.Ack(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2*gap - len(ds) {
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // holding holds up the first poll that has records until it is let go.
 type holding struct {
 	once sync.Once
@@ -1848,7 +1896,7 @@ func doneInARebalance(t *testing.T, ends bool, most time.Duration) {
 	})
 }
 
-// What keeps a partition from being fetched and does not pass is told, although the client tries again.
+// What keeps a partition from being fetched and does not pass is told, although the client tries again and hears now this and now that.
 func TestPartitionThatCannotBeFetched(t *testing.T) {
 	t.Parallel()
 	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
@@ -1858,7 +1906,7 @@ func TestPartitionThatCannotBeFetched(t *testing.T) {
 	logged, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) {
-		if line := fmt.Sprintf(format, args...); strings.HasPrefix(line, "kafka: jobs/0: KAFKA_STORAGE_ERROR") {
+		if line := fmt.Sprintf(format, args...); strings.HasPrefix(line, "kafka: jobs/0: ") {
 			stop(told)
 		}
 	}})
@@ -1867,9 +1915,14 @@ func TestPartitionThatCannotBeFetched(t *testing.T) {
 	}
 	defer s.Close()
 	s.SetFailTime(100 * time.Millisecond)
+	n := 0
 	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
-		resp := refuseFetch(req, kerr.KafkaStorageError)
+		whys := []*kerr.Error{kerr.KafkaStorageError, kerr.NotLeaderForPartition} // of a broker and then of another one, say
+		resp := refuseFetch(req, whys[n%2])
+		if len(resp.Topics) > 0 {
+			n++
+		}
 		return resp, nil, len(resp.Topics) > 0
 	})
 	if ds, err := s.Fetch(logged, 1); !errors.Is(err, told) {

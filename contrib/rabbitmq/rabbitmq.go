@@ -177,10 +177,14 @@ type Source struct {
 	// declaring is held by who makes a retry queue, so that who finds it there knows since when.
 	declaring sync.Mutex
 
-	mu      sync.Mutex
-	link    *link // nil while there is no connection
-	paused  bool  // nothing is consumed
-	kept    *link // has deliveries that were released and are still out; see Release
+	mu     sync.Mutex
+	link   *link // nil while there is no connection
+	paused bool  // nothing is consumed
+	kept   *link // has deliveries that were released and are still out; see Release
+	// Where KeyHeader is set, out is what came over link and is not settled, by acks.content, and spared how often of that went back before a pause: the
+	// broker counts it as delivered, which a consumer that lives on is no reason for.
+	out     map[uint64]bool
+	spared  map[uint64]int
 	closed  bool
 	came    []arrived // not yet fetched; all of link
 	arrival chan struct{}
@@ -326,7 +330,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1), acks: acks{seed: maphash.MakeSeed()}}
+	s := &Source{cfg: cfg, arrival: make(chan struct{}, 1), acks: acks{seed: maphash.MakeSeed()}, out: map[uint64]bool{}, spared: map[uint64]int{}}
 	l, err := s.dial(context.Background(), false)
 	if err != nil {
 		return nil, err
@@ -545,6 +549,9 @@ func (s *Source) consume(l *link) error {
 		for m := range msgs { // ends with the consumer or its channel
 			s.mu.Lock()
 			s.came = append(s.came, arrived{msg: m, at: time.Now()})
+			if s.cfg.KeyHeader != "" {
+				s.out[s.acks.content(&m)] = true
+			}
 			s.mu.Unlock()
 			s.wake()
 		}
@@ -626,6 +633,7 @@ func (s *Source) drop(l *link) {
 	if s.link == l {
 		s.link, s.came = nil, nil
 		s.acks.drop()
+		clear(s.out)
 	}
 }
 
@@ -695,6 +703,10 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 		if v, ok := m.Headers[s.cfg.KeyHeader]; ok {
 			d.Key = fmt.Sprint(v)
 		}
+		content := s.acks.content(m)
+		s.mu.Lock()
+		d.Retries = min(d.Attempts, d.Retries+s.spared[content])
+		s.mu.Unlock()
 	}
 	return d
 }
@@ -780,6 +792,8 @@ func (s *Source) ack(h *handle) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acks.note(content)
+	delete(s.out, content)
+	delete(s.spared, content)
 	if s.link != h.link {
 		s.acks.drop() // it was lost meanwhile
 	}
@@ -794,7 +808,9 @@ func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 	h := d.Handle.(*handle)
 	if s.cfg.KeyHeader != "" {
 		s.mu.Lock()
-		s.kept = h.link
+		if s.link == h.link {
+			s.kept = h.link
+		}
 		s.mu.Unlock()
 		if h.link.dead() {
 			return h.lost(amqp.ErrClosed)
@@ -1004,6 +1020,11 @@ func (s *Source) Pause(until time.Time) {
 	came, err := s.rest(l, tag)
 	done()
 	if err == nil && s.cfg.KeyHeader != "" {
+		s.mu.Lock()
+		for content := range s.out {
+			s.spared[content]++
+		}
+		s.mu.Unlock()
 		_ = l.conn.Close() // all goes back in its order, what was fetched, too
 	}
 	if err != nil || s.cfg.KeyHeader != "" {

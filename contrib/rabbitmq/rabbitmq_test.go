@@ -1258,6 +1258,58 @@ func TestOrderOfWhatGoesBack(t *testing.T) {
 	}
 }
 
+// What was released comes again, also when what a connection before had is released after it.
+func TestReleasedAfterALoss(t *testing.T) {
+	u := url(t)
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("released-%d", time.Now().UnixNano()), KeyHeader: "user"}
+	src := open(t, cfg)
+	defer src.Close()
+	publish(t, admin(t, u), cfg.Queue, "0")
+	before := fetch(t, src, 1)[0]
+	src.Pause(time.Now().Add(time.Hour))
+	src.Resume()
+	if err := src.Release(t.Context(), fetch(t, src, 1)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := src.Release(t.Context(), before); !errors.Is(err, drain.ErrLost) {
+		t.Errorf("releasing what was lost: %v", err)
+	}
+	fetch(t, src, 1)
+}
+
+// A consumer that lives on after a pause is not what its jobs take with them: for a source that pauses again and again they are no poison.
+func TestPausesAreNoDeliveries(t *testing.T) {
+	u := url(t)
+	cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("pauses-%d", time.Now().UnixNano()), KeyHeader: "user", Prefetch: 6}
+	src := open(t, cfg)
+	ch := admin(t, u)
+	publish(t, ch, cfg.Queue, "0", "1", "2", "3")
+	for range 3 {
+		fetch(t, src, 2) // two more have come, or will
+		src.Pause(time.Now().Add(time.Hour))
+		src.Resume()
+	}
+	for _, d := range fetch(t, src, 4) {
+		if d.Attempts != 3 || d.Retries != 3 {
+			t.Errorf("%s has %d attempts, %d of them retries, want 3 and 3", d.Body, d.Attempts, d.Retries)
+		}
+		if string(d.Body) == "0" {
+			if err := src.Ack(t.Context(), d); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	// Another process may have what takes it along.
+	src.Close()
+	src = open(t, cfg)
+	defer src.Close()
+	for _, d := range fetch(t, src, 3) {
+		if d.Attempts != 4 || d.Retries != 0 {
+			t.Errorf("%s has %d attempts, %d of them retries, want 4 and 0", d.Body, d.Attempts, d.Retries)
+		}
+	}
+}
+
 // comes tells whether the next delivery is a body, once there is one.
 func comes(ctx context.Context, src *rabbitmq.Source, body string) <-chan error {
 	came := make(chan error, 1)
