@@ -547,10 +547,14 @@ func (s *Source) consume(l *link) error {
 	l.pumps.Go(func() {
 		defer cancel()
 		for m := range msgs { // ends with the consumer or its channel
+			var content uint64
+			if s.cfg.KeyHeader != "" {
+				content = s.acks.content(&m)
+			}
 			s.mu.Lock()
 			s.came = append(s.came, arrived{msg: m, at: time.Now()})
 			if s.cfg.KeyHeader != "" {
-				s.out[s.acks.content(&m)] = true
+				s.out[content] = true
 			}
 			s.mu.Unlock()
 			s.wake()
