@@ -357,14 +357,22 @@ func (t *quotaTable) CheckEagerly(k strict.Key) {
 		}
 		k.At("burst").Errorf("has no meaning with %s, which lets its whole number pass at once: remove one", why)
 	}
-	if limit, _, daily, key, n := t.given(); t.Algorithm != "refill" && t.Window != nil && n == 1 && k.At("window").Sound() && k.At(key).Sound() {
-		period := time.Minute
+	if limit, _, daily, key, n := t.given(); fixed && t.Algorithm != "refill" && n == 1 && k.At("window").Sound() && k.At("algorithm").Sound() && k.At(key).Sound() {
+		period, in := time.Minute, "a minute"
 		if daily {
-			period = 24 * time.Hour
+			period, in = 24*time.Hour, "a day"
+		}
+		window := period
+		if t.Window != nil {
+			window = *t.Window
 		}
 		const near = .05 // of a whole number
-		if allows := limit * float64(*t.Window) / float64(period); math.Abs(max(1, math.Round(allows))-allows) > near*allows {
-			k.At("window").Errorf("is %v, in which %s allows %.3g, must allow a whole number, at least 1: change one of them", *t.Window, k.At(key), allows)
+		if allows := limit * float64(window) / float64(period); math.Abs(max(1, math.Round(allows))-allows) > near*allows {
+			if t.Window != nil {
+				k.At("window").Errorf("is %v, in which %s allows %.3g, must allow a whole number, at least 1: change one of them", *t.Window, k.At(key), allows)
+			} else {
+				k.At(key).Errorf("allows %.3g in %s, must allow a whole number, at least 1, where a window counts", allows, in)
+			}
 		}
 	}
 	if t.Algorithm == "refill" && k.At("window").Given() {
