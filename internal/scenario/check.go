@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -35,6 +36,9 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		t.checkInstant(k, at.At("at"), c.At)
 		t.checkParam(at, &c.paramTable)
 		t.checkValue(at.At("to"), c.Set, c.To)
+		if problem := t.wrongLimit(&c.paramTable, c.To); problem != "" && at.At("to").Sound() {
+			at.At("to").Errorf("%s", problem)
+		}
 	}
 	for i := range t.Ramp {
 		r := &t.Ramp[i]
@@ -221,6 +225,25 @@ func (t *fileTable) checkValue(at strict.Key, set string, x float64) {
 	if problem := wrongValue(set, x); problem != "" && at.Sound() {
 		at.Errorf("%s", problem)
 	}
+}
+
+// wrongLimit returns what is wrong with a limit that a quota is changed to: where a window counts, it allows whole numbers, and at least 1.
+func (t *fileTable) wrongLimit(p *paramTable, x float64) string {
+	n := or(p.Quota, 1) - 1
+	if params[p.Set].kind != upstream.ParamQuotaLimit || t.Upstream == nil || n < 0 || n >= len(t.Upstream.Quota) {
+		return ""
+	}
+	q := t.Upstream.Quota[n].quota()
+	period := time.Minute
+	if q.Daily {
+		period = 24 * time.Hour
+	}
+	window := cmp.Or(q.Window, period)
+	const near = .95
+	if allows := x * float64(window) / float64(period); q.Algorithm != upstream.Refill && x > 0 && allows < near {
+		return fmt.Sprintf("is %v, of which a window of %v allows %.3g, must allow at least 1", x, window, allows)
+	}
+	return ""
 }
 
 // wrongValue returns what is wrong with a value for a parameter; empty for nothing.
