@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -35,6 +36,9 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		t.checkInstant(k, at.At("at"), c.At)
 		t.checkParam(at, &c.paramTable)
 		t.checkValue(at.At("to"), c.Set, c.To)
+		if problem := t.wrongLimit(&c.paramTable, c.To); problem != "" && at.At("to").Sound() {
+			at.At("to").Errorf("%s", problem)
+		}
 	}
 	for i := range t.Ramp {
 		r := &t.Ramp[i]
@@ -223,6 +227,25 @@ func (t *fileTable) checkValue(at strict.Key, set string, x float64) {
 	}
 }
 
+// wrongLimit returns what is wrong with a limit that a quota is changed to: where a window counts, it allows whole numbers, and at least 1.
+func (t *fileTable) wrongLimit(p *paramTable, x float64) string {
+	n := or(p.Quota, 1) - 1
+	if params[p.Set].kind != upstream.ParamQuotaLimit || t.Upstream == nil || n < 0 || n >= len(t.Upstream.Quota) {
+		return ""
+	}
+	q := t.Upstream.Quota[n].quota()
+	period := time.Minute
+	if q.Daily {
+		period = 24 * time.Hour
+	}
+	window := cmp.Or(q.Window, period)
+	const near = .95
+	if allows := x * float64(window) / float64(period); q.Algorithm != upstream.Refill && x > 0 && allows < near {
+		return fmt.Sprintf("is %v, of which a window of %v allows %.3g, must allow at least 1", x, window, allows)
+	}
+	return ""
+}
+
 // wrongValue returns what is wrong with a value for a parameter; empty for nothing.
 func wrongValue(set string, x float64) string {
 	switch p, known := params[set]; {
@@ -357,14 +380,22 @@ func (t *quotaTable) CheckEagerly(k strict.Key) {
 		}
 		k.At("burst").Errorf("has no meaning with %s, which lets its whole number pass at once: remove one", why)
 	}
-	if limit, _, daily, key, n := t.given(); t.Algorithm != "refill" && t.Window != nil && n == 1 && k.At("window").Sound() && k.At(key).Sound() {
-		period := time.Minute
+	if limit, _, daily, key, n := t.given(); fixed && t.Algorithm != "refill" && n == 1 && k.At("window").Sound() && k.At("algorithm").Sound() && k.At(key).Sound() {
+		period, in := time.Minute, "a minute"
 		if daily {
-			period = 24 * time.Hour
+			period, in = 24*time.Hour, "a day"
+		}
+		window := period
+		if t.Window != nil {
+			window = *t.Window
 		}
 		const near = .05 // of a whole number
-		if allows := limit * float64(*t.Window) / float64(period); math.Abs(max(1, math.Round(allows))-allows) > near*allows {
-			k.At("window").Errorf("is %v, in which %s allows %.3g, must allow a whole number, at least 1: change one of them", *t.Window, k.At(key), allows)
+		if allows := limit * float64(window) / float64(period); math.Abs(max(1, math.Round(allows))-allows) > near*allows {
+			if t.Window != nil {
+				k.At("window").Errorf("is %v, in which %s allows %.3g, must allow a whole number, at least 1: change one of them", *t.Window, k.At(key), allows)
+			} else {
+				k.At(key).Errorf("allows %.3g in %s, must allow a whole number, at least 1, where a window counts", allows, in)
+			}
 		}
 	}
 	if t.Algorithm == "refill" && k.At("window").Given() {

@@ -213,6 +213,9 @@ func (t *fileTable) readSchedule() ([]sim.Change, error) {
 		if problem := wrongValue(l.Key, *l.Value); problem != "" {
 			return bad("value %s", problem)
 		}
+		if problem := t.wrongLimit(&p, *l.Value); problem != "" {
+			return bad("value %s", problem)
+		}
 		cs = append(cs, sim.Change{At: time.Duration(*l.T * 1e9), Param: p.param(), To: *l.Value})
 	}
 	if err := scan.Err(); err != nil {

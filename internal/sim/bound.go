@@ -110,7 +110,7 @@ type bound struct {
 	begins    []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
 	fluid     fluid
 	crowd     crowd
-	slow      steps
+	slow      steps   // with brown-outs
 	service   steps   // mean of Server.Service, in s, where it changes
 	lag       steps   // mean of Concurrency.Lag, in s, where it changes
 	inToken   steps   // Server.InputToken, in s
@@ -201,7 +201,7 @@ func newBound(cfg *Config) *bound {
 	}
 	b.fluid.init(cfg, &b.size)
 	b.crowd.init(cfg, &b.size)
-	b.slow = stepsOf(cfg.Changes, Param{Kind: upstream.ParamSlow}, s.Slow)
+	b.slow = slowOf(cfg)
 	b.service = stepsOf(cfg.Changes, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
 	b.lag = stepsOf(cfg.Changes, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
 	b.rtt = stepsOf(cfg.Changes, Param{Kind: upstream.ParamRTT}, cfg.RTT.Seconds())
@@ -341,10 +341,17 @@ func (f *fluid) at(now int64) best {
 type crowd struct {
 	on                bool
 	scale, knee, base steps
+	in, out, work     float64                    // tokens and work of a mean call
+	service           func(mean float64) float64 // average of Server.Service, in ns
+	best              map[crowded]float64
+}
+
+// crowded is what the best number of calls at a time depends on.
+type crowded struct {
+	scale, knee, base float64
 	alone             float64 // ns that a mean call takes alone
 	longest           float64 // ns that one may take
 	most              float64 // calls at a time
-	best              map[[3]float64]float64
 }
 
 func (c *crowd) init(cfg *Config, size *source) {
@@ -358,18 +365,8 @@ func (c *crowd) init(cfg *Config, size *source) {
 	if c.on = c.on && s.Kind != upstream.Batch; !c.on {
 		return
 	}
-	in, out := meanTokens(cfg, size)
-	c.alone = s.Service.Average()*meanWork(cfg, -1) + float64(s.InputToken)*in + float64(s.OutputToken)*out
-	c.longest, c.most = math.Inf(1), 4096
-	for _, d := range []time.Duration{cfg.Workload.Timeout, cfg.Workload.Patience} {
-		if d > 0 {
-			c.longest = min(c.longest, float64(d-cfg.RTT))
-		}
-	}
-	if s.Servers > 0 {
-		c.most = min(c.most, s.Servers)
-	}
-	c.best = map[[3]float64]float64{}
+	c.in, c.out = meanTokens(cfg, size)
+	c.work, c.service, c.best = meanWork(cfg, -1), averages(s.Service), map[crowded]float64{}
 }
 
 // load returns by how much a call takes longer that starts at an instant as one of n; 1 where nothing slows down.
@@ -385,25 +382,35 @@ func (c *crowd) load(at int64, n float64) float64 {
 	return x
 }
 
-// places returns the best number of calls at a time: as few as make nearly the most calls a second, and none that takes longer than its caller waits.
+// atOnce returns the best number of calls at a time: as few as make nearly the most calls a second, and none that takes longer than its caller waits.
 // It is +Inf where nothing slows down.
-func (c *crowd) places(at int64) float64 {
+func (b *bound) atOnce(at int64) float64 {
+	c, w := &b.crowd, &b.cfg.Workload
 	if !c.on {
 		return math.Inf(1)
 	}
-	key := [3]float64{c.scale.at(at), c.knee.at(at), c.base.at(at)}
-	if key[0] == 0 && key[1] == 0 {
+	key := crowded{scale: c.scale.at(at), knee: c.knee.at(at), base: c.base.at(at), longest: math.Inf(1), most: 4096}
+	if key.scale == 0 && key.knee == 0 {
 		return math.Inf(1)
+	}
+	key.alone = (c.service(b.service.at(at)*1e9)*c.work + tokenAt(&b.inToken, at)*c.in + tokenAt(&b.outToken, at)*c.out) * b.slow.at(at)
+	for _, d := range []time.Duration{w.Timeout, w.Patience} {
+		if d > 0 {
+			key.longest = min(key.longest, float64(int64(d)-2*b.halfAt(at)))
+		}
+	}
+	if n := b.servers.at(at); n > 0 {
+		key.most = max(1, min(key.most, n))
 	}
 	if n, ok := c.best[key]; ok {
 		return n
 	}
 	best := 0.0
-	for n := 1.0; n <= c.most && (n == 1 || c.alone*c.load(at, n) <= c.longest); n++ {
+	for n := 1.0; n <= key.most && (n == 1 || key.alone*c.load(at, n) <= key.longest); n++ {
 		best = max(best, n/c.load(at, n))
 	}
 	n := 1.0
-	for n < c.most && n/c.load(at, n) < .97*best {
+	for n < key.most && n/c.load(at, n) < .97*best {
 		n++
 	}
 	c.best[key] = n
@@ -509,11 +516,10 @@ func cutsLast(cfg *Config) []Change {
 
 // serversOf returns how many servers there are over time, with brown-outs: whole ones and at least one, but for those that are shared.
 func serversOf(cfg *Config, changes []Change, first float64) steps {
-	kind := upstream.ParamServers
+	s := stepsOf(changes, Param{Kind: upstream.ParamServers}, first)
 	if cfg.Upstream.Autoscaler.Max > 0 {
-		kind = upstream.ParamScalerMax
+		s = scaledOf(cfg)
 	}
-	s := stepsOf(changes, Param{Kind: kind}, first)
 	if first == 0 {
 		return s
 	}
@@ -538,6 +544,46 @@ func serversOf(cfg *Config, changes []Change, first float64) steps {
 	return s
 }
 
+// scaledOf returns how many servers an autoscaler may have started over time. Where there may be fewer, it takes away a few at a time.
+func scaledOf(cfg *Config) steps {
+	a, least := &cfg.Upstream.Autoscaler, cfg.Upstream.Server.Servers
+	tick, down, most := int64(a.Tick), int64(a.Down), max(a.Max, least)
+	if tick == 0 {
+		tick = int64(15 * time.Second)
+	}
+	if down == 0 {
+		down = int64(300 * time.Second)
+	}
+	every := (down + tick - 1) / tick * tick
+	s := steps{[]int64{0}, []float64{most}}
+	fall := int64(never) // when servers are taken away next
+	shrink := func(until int64) {
+		for last := len(s.to) - 1; fall < until && s.to[last]-max(1, a.Step) >= max(most, least); last++ {
+			s.when, s.to = append(s.when, fall), append(s.to, s.to[last]-max(1, a.Step))
+			fall += every
+		}
+	}
+	for _, c := range cfg.Changes {
+		at := int64(c.At)
+		shrink(at)
+		var have float64
+		switch c.Param.Kind {
+		case upstream.ParamServers:
+			least = max(c.To, 1e-3)
+			have = least // whatever it had
+		case upstream.ParamScalerMax:
+			most = max(c.To, least)
+			have = s.to[len(s.to)-1]
+		default:
+			continue
+		}
+		s.when, s.to = append(s.when, at), append(s.to, max(have, most))
+		fall = (at/tick+1)*tick + every
+	}
+	shrink(int64(cfg.Duration))
+	return s
+}
+
 // cut begins a step at an instant, with the value that it has there.
 func (s *steps) cut(at int64) {
 	if i := s.index(at); s.when[i] != at {
@@ -546,9 +592,12 @@ func (s *steps) cut(at int64) {
 	}
 }
 
+// leaves returns what a neighbour who asks for so much leaves of a limit: the rest, and at least a quarter, as he cannot have what others took before.
+func leaves(limit, asks float64) float64 { return max(limit-asks, limit/4) }
+
 // allow sets what a quota allows, in the unit of its file, less what a neighbour uses.
 func (b *bound) allow(q *boundQuota, at int64, limit float64) {
-	left := max(limit*b.share-b.taken.quota(q.q), 1e-9)
+	left := leaves(limit*b.share, b.taken.quota(q.q))
 	if q.q.Daily {
 		left /= 24 * 60
 	}
@@ -556,7 +605,9 @@ func (b *bound) allow(q *boundQuota, at int64, limit float64) {
 }
 
 // places returns how many calls a cap lets in at a time, less those of a neighbour.
-func (b *bound) places(limit int) int { return max(1, int(float64(limit)*b.share-b.taken.calls)) }
+func (b *bound) places(limit int) int {
+	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)))
+}
 
 // apply sets the parameters that change until now.
 func (b *bound) apply(now int64) {
@@ -723,7 +774,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 			continue // gives up before its turn
 		}
 		b.enter(pass, &q)
-		s, ended := b.serve(begin, started, &q)
+		s, answered, ended := b.serve(begin, started, &q)
 		b.inside.push(ended + b.lags(ended, started))
 		b.working.push(ended)
 		if b.conns >= 0 {
@@ -732,7 +783,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		if b.queue >= 0 && begin > pass {
 			b.begins = append(b.begins, begin)
 		}
-		done := ended + b.halfAt(ended)
+		done := answered + b.halfAt(answered)
 		if !open {
 			next := done + b.halfAt(done)
 			if w.Kind == Closed {
@@ -913,8 +964,8 @@ func (b *bound) never(q *request) bool {
 	return false
 }
 
-// serve returns how long the k-th call takes that the server starts, alone, and when it ends.
-func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
+// serve returns how long the k-th call takes that the server starts, alone, when its answer is there, and when its place is free.
+func (b *bound) serve(begin int64, k uint64, q *request) (alone, answered, ended int64) {
 	s := &b.cfg.Upstream.Server
 	if s.Kind == upstream.Batch {
 		l := &s.LLM
@@ -932,24 +983,76 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, ended int64) {
 		alone = service + int64(tokenAt(&b.inToken, begin))*(q.input-q.cached) + int64(tokenAt(&b.outToken, begin))*q.output
 	}
 	b.leave(begin)
-	if f := b.crowd.load(begin, min(float64(b.working.len()+1), b.crowd.places(begin))) * b.slowAt(begin); f != 1 && !b.res.Exact {
+	f := b.crowd.load(begin, min(float64(b.working.len()+1), b.atOnce(begin)))
+	if s.Kind == upstream.Servers { // what it has begun stays as it is
+		f *= b.slow.at(begin)
+	}
+	if f != 1 && !b.res.Exact {
 		alone = int64(float64(alone) * f)
 	}
-	alone += b.stall(begin)
-	ended = begin + alone
+	served, work := alone, float64(alone)
+	if stall := b.stall(begin, q); stall > 0 {
+		alone += stall
+		work += float64(stall)
+	}
+	if s.Kind != upstream.Servers {
+		served, alone = b.slowed(begin, served), b.slowed(begin, alone)
+	}
+	took := alone
+	held := b.held(&alone, served)
+	answered, ended = begin+alone, begin+held
 	switch {
 	case b.fluid.on:
 		turn := max(b.ready, float64(begin))
 		f := b.fluid.at(int64(min(turn, 1<<62)))
-		b.ready = turn + f.perCall*(float64(q.input)*f.in+float64(q.output)*f.out)/max(f.mean, 1e-9)*b.slowAt(int64(min(turn, 1<<62)))
-		ended = max(ended, int64(b.ready))
-	case s.Kind == upstream.Sharing:
+		b.ready = turn + f.perCall*(float64(q.input)*f.in+float64(q.output)*f.out)/max(f.mean, 1e-9)*b.slow.at(int64(min(turn, 1<<62)))
+		answered, ended = max(answered, int64(b.ready)), max(ended, int64(b.ready))
+	case s.Kind == upstream.Sharing && b.servers.to[0] > 0:
 		turn := max(b.ready, float64(begin))
 		then := int64(min(turn, 1<<62))
-		b.ready = turn + float64(alone)/b.slowAt(begin)*b.slowAt(then)/max(b.servers.at(then), 1e-9)
-		ended = max(ended, int64(min(b.ready, 1<<62)))
+		b.ready = turn + work*float64(held)/float64(max(1, took))*b.slow.at(then)/b.servers.at(then)
+		ready := int64(min(b.ready, 1<<62))
+		answered, ended = max(answered, ready), max(ended, ready)
 	}
-	return alone, ended
+	return alone, answered, ended
+}
+
+// held returns how long a call keeps a server that takes so long alone, of which its body does not stand still for served. Who hangs up frees the
+// server; an attempt whose body stands still may do so at once, as most of its time may have been spent in the queue. Where it may be made again, the
+// next one does not stand still: then the call takes that much less.
+func (b *bound) held(alone *int64, served int64) int64 {
+	w, knows, held := &b.cfg.Workload, b.cfg.Upstream.Server.KnowsHangups, *alone
+	timeout := int64(w.Timeout)
+	if late := timeout > 0 && held > timeout; late && served < held {
+		again := int64(0)
+		if w.Repeatable && timeout+served < held {
+			*alone, again = timeout+served, served
+		}
+		if knows {
+			return again
+		}
+		return held + again
+	}
+	for _, d := range []time.Duration{w.Timeout, w.Patience} {
+		if knows && d > 0 {
+			held = min(held, int64(d))
+		}
+	}
+	return held
+}
+
+// slowed returns how long a call takes that a server works on, which begins at an instant and takes so long when nothing slows the server down.
+func (b *bound) slowed(begin, takes int64) int64 {
+	at, left := float64(begin), float64(takes)
+	for {
+		now := int64(min(at, 1<<62))
+		f, next := b.slow.at(now), b.slow.next(now)
+		if next == never || left*f <= float64(next)-at {
+			return int64(min(at+left*f-float64(begin), 1<<60))
+		}
+		left -= (float64(next) - at) / f
+		at = float64(next)
+	}
 }
 
 // lags returns for how long the cap counts the k-th call that the server starts after its end.
@@ -966,18 +1069,27 @@ func (b *bound) lags(ended int64, k uint64) int64 {
 	return d.Int(b.cfg.Seed, upstream.StreamLag, k)
 }
 
-// slowAt returns by how much calls take longer that start at an instant.
-func (b *bound) slowAt(at int64) float64 {
-	f := b.slow.at(at)
-	if f <= 0 {
-		f = 1
+// slowOf returns by how much calls take longer over time, with brown-outs.
+func slowOf(cfg *Config) steps {
+	s := stepsOf(cfg.Changes, Param{Kind: upstream.ParamSlow}, cfg.Upstream.Server.Slow)
+	if s.to[0] == 0 {
+		s.to[0] = 1
 	}
-	for i := range b.cfg.Upstream.Faults {
-		if x := &b.cfg.Upstream.Faults[i]; x.Kind == upstream.Brownout && x.Slow > 0 && at >= int64(x.From) && at < int64(x.To) {
-			f *= x.Slow
+	for i := range cfg.Upstream.Faults {
+		if f := &cfg.Upstream.Faults[i]; f.Kind == upstream.Brownout && f.Slow > 0 {
+			s.cut(int64(f.From))
+			s.cut(int64(f.To))
 		}
 	}
-	return f
+	for i, at := range s.when {
+		s.to[i] = max(s.to[i], 1e-6)
+		for k := range cfg.Upstream.Faults {
+			if f := &cfg.Upstream.Faults[k]; f.Kind == upstream.Brownout && f.Slow > 0 && at >= int64(f.From) && at < int64(f.To) {
+				s.to[i] *= f.Slow
+			}
+		}
+	}
+	return s
 }
 
 // turn is one request of a session.
@@ -1012,7 +1124,7 @@ func (b *bound) turns(ctx context.Context) ([]turn, error) {
 			all = append(all, turn{at, q.key, said})
 			q.input, q.cached = q.input+said, int64(w.Cached*float64(said))
 			said = q.input + q.output
-			alone, _ := b.serve(at, uint64(len(all)), &q)
+			alone, _, _ := b.serve(at, uint64(len(all)), &q)
 			at += alone + 2*b.halfAt(at) + w.Think.Int(cfg.Seed, streamThink, q.key)
 		}
 	}
@@ -1065,7 +1177,7 @@ func (b *bound) begin(now int64) int64 {
 	for now < never {
 		b.leave(now)
 		n := int(b.servers.at(now))
-		if places := b.crowd.places(now); n == 0 && !math.IsInf(places, 1) || float64(n) > places {
+		if places := b.atOnce(now); n == 0 && !math.IsInf(places, 1) || float64(n) > places {
 			n = int(places)
 		}
 		if n == 0 || b.working.len() < n {
@@ -1128,11 +1240,11 @@ func (b *bound) levels() {
 		if s.Kind != upstream.Batch {
 			took += tokenAt(&b.inToken, at)*in*(1-cfg.Workload.Cached) + tokenAt(&b.outToken, at)*out
 		}
-		alone := took * b.slowAt(at)
+		alone := took * b.slow.at(at)
 		slots := math.Inf(1)
 		taken := b.neighbour.times(b.load.at(at))
 		if n := b.limits.at(at); u.Concurrency.Limit > 0 {
-			slots = max(1, n*b.share-taken.calls)
+			slots = max(1, leaves(n*b.share, taken.calls))
 			if len(b.lag.when) > 1 {
 				lag = lagAt(b.lag.at(at) * 1e9)
 			}
@@ -1144,8 +1256,8 @@ func (b *bound) levels() {
 		if u.Connections.Limit > 0 {
 			slots = min(slots, connections.at(at))
 		}
-		slots = min(slots, b.crowd.places(at))
-		stall := float64(b.stall(at))
+		slots = min(slots, b.atOnce(at))
+		stall := b.stallOf(at)
 		took = alone*b.crowd.load(at, slots) + stall
 		counted := within / (took + lag) * 1e9 // calls a second that the cap lets through
 		rate := slots / took * 1e9
@@ -1157,17 +1269,17 @@ func (b *bound) levels() {
 			rate, limit = counted, counted*(rtt+took)/1e9
 		}
 		if b.fluid.on {
-			if n := 1e9 / (b.fluid.at(at).perCall * b.slowAt(at)); n < rate {
+			if n := 1e9 / (b.fluid.at(at).perCall * b.slow.at(at)); n < rate {
 				rate, limit = n, math.NaN()
 			}
 		}
 		for j := range b.quotas {
 			q := &b.quotas[j]
-			per := q.limits.at(at)*b.share - taken.quota(q.q)
+			per := leaves(q.limits.at(at)*b.share, taken.quota(q.q))
 			if q.q.Daily {
 				per /= 24 * 60
 			}
-			if n := max(0, per) / 60 / max(q.cost(&mean, b.mostMean()), 1e-9); n < rate {
+			if n := per / 60 / max(q.cost(&mean, b.mostMean()), 1e-9); n < rate {
 				rate, limit = n, math.NaN()
 			}
 		}
@@ -1186,13 +1298,29 @@ func (b *bound) levels() {
 	}
 }
 
-// stall returns how long the body of a call that starts at an instant stands still, in ns, on average.
-func (b *bound) stall(at int64) int64 {
-	s := &b.cfg.Upstream.Server
-	if share := b.stalls.at(at); share > 0 && s.Kind != upstream.Batch {
-		return int64(share * s.Stall.Average())
+// stall returns how long the body of a call that starts at an instant stands still, in ns: that of a request as for its first attempt.
+func (b *bound) stall(at int64, q *request) int64 {
+	s, key := &b.cfg.Upstream.Server, q.key<<8|1
+	if share := b.stalls.at(at); share > 0 && s.Kind != upstream.Batch && draw.U(b.cfg.Seed, upstream.StreamStalls, key) < share {
+		return s.Stall.Int(b.cfg.Seed, upstream.StreamStall, key)
 	}
 	return 0
+}
+
+// stallOf returns how long it does so on average, as long as its server works for it.
+func (b *bound) stallOf(at int64) float64 {
+	s, w := &b.cfg.Upstream.Server, &b.cfg.Workload
+	share := b.stalls.at(at)
+	if share == 0 || s.Kind == upstream.Batch {
+		return 0
+	}
+	stall := s.Stall.Average()
+	for _, d := range []time.Duration{w.Timeout, w.Patience} {
+		if d > 0 && s.KnowsHangups && stall > float64(d) {
+			return 0 // whose caller hangs up
+		}
+	}
+	return share * stall
 }
 
 // halfAt returns how long the way takes of what is sent at an instant, in ns.

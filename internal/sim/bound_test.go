@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -508,8 +509,11 @@ func TestBoundLeavesTheNeighbourItsPart(t *testing.T) {
 		{"a quota", upstream.Config{Quotas: []upstream.Quota{{Limit: 600, Burst: 1}}}, Change{Param: Param{Kind: upstream.ParamQuotaLimit}, To: 420}, [2]float64{5, 2}},
 		{"a quota of a day", upstream.Config{Quotas: []upstream.Quota{{Limit: 864_000, Daily: true, Burst: 1}}}, Change{Param: Param{Kind: upstream.ParamQuotaLimit}, To: 604_800}, [2]float64{5, 2}},
 		{"a cap", upstream.Config{Concurrency: upstream.Concurrency{Limit: 20}}, Change{Param: Param{Kind: upstream.ParamConcurrency}, To: 8}, [2]float64{15, 3}},
+		{"a quota that he exceeds", upstream.Config{
+			Neighbour: upstream.Neighbour{Rate: 20}, Quotas: []upstream.Quota{{Limit: 600, Burst: 1}},
+		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 0}, [2]float64{2.5, 10}},
 	} {
-		test.upstream.Neighbour.Rate = 5
+		test.upstream.Neighbour.Rate = cmp.Or(test.upstream.Neighbour.Rate, 5)
 		test.upstream.Server.Service = draw.Of(time.Second)
 		test.change.At = 2 * time.Minute
 		bound, err := Bound(context.Background(), Config{
@@ -685,6 +689,12 @@ func TestBoundIsNearTheBest(t *testing.T) {
 	open := Workload{Kind: Poisson, Rate: 40, Patience: 20 * time.Second}
 	tokens := open
 	tokens.Input, tokens.Output = draw.Dist{Mean: 100}, draw.Dist{Mean: 50}
+	brief := open
+	brief.Timeout = 2 * time.Second
+	hasty := open
+	hasty.Patience = 5 * time.Second
+	again := brief
+	again.Repeatable, again.Retry.Attempts = true, 10
 	change := func(kind upstream.ParamKind, to float64) []Change {
 		return []Change{{At: time.Minute, Param: Param{Kind: kind}, To: to}}
 	}
@@ -730,6 +740,46 @@ func TestBoundIsNearTheBest(t *testing.T) {
 				Kind: upstream.Sharing, Servers: 10, Service: draw.Of(200 * time.Millisecond), Slow: 8,
 			}}, Changes: change(upstream.ParamSlow, 1),
 		}},
+		{"fewer servers to come", Config{
+			Workload: open, Upstream: upstream.Config{
+				Server: upstream.Server{Servers: 4, Service: draw.Of(500 * time.Millisecond)}, Autoscaler: upstream.Autoscaler{Max: 20, Step: 20},
+			}, Changes: change(upstream.ParamScalerMax, 5),
+		}},
+		{"servers that are taken away a few at a time", Config{
+			Workload: open, Upstream: upstream.Config{
+				Server:     upstream.Server{Servers: 4, Service: draw.Of(500 * time.Millisecond)},
+				Autoscaler: upstream.Autoscaler{Max: 20, Step: 5, Down: 30 * time.Second},
+			}, Changes: change(upstream.ParamScalerMax, 5),
+		}},
+		{"more servers than an autoscaler has", Config{
+			Workload: open, Upstream: upstream.Config{
+				Server: upstream.Server{Servers: 4, Service: draw.Of(500 * time.Millisecond)}, Autoscaler: upstream.Autoscaler{Max: 5, Step: 20},
+			}, Changes: change(upstream.ParamServers, 20),
+		}},
+		{"that slows down and has more servers", Config{Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+			Servers: 2, Scale: .01, Service: draw.Of(500 * time.Millisecond),
+		}}, Changes: change(upstream.ParamServers, 40)}},
+		{"that slows down and is scaled", Config{Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+			Servers: 2, Scale: .01, Service: draw.Of(500 * time.Millisecond),
+		}, Autoscaler: upstream.Autoscaler{Max: 20, Step: 20, Target: 1}}}},
+		{"that slows down and has shorter calls", Config{Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+			Scale: .05, Service: draw.Of(19 * time.Second),
+		}}, Changes: []Change{{At: time.Second, Param: Param{Kind: upstream.ParamService}, To: .2}}}},
+		{"bodies that stand still too long", Config{Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+			Service: draw.Of(200 * time.Millisecond), Stall: draw.Of(2 * time.Minute), StallShare: .2,
+		}}}},
+		{"bodies that nobody waits for", Config{Workload: brief, Upstream: upstream.Config{Server: upstream.Server{
+			Servers: 10, Service: draw.Of(200 * time.Millisecond), Stall: draw.Of(2 * time.Minute), StallShare: .1, KnowsHangups: true,
+		}}}},
+		{"callers who hang up", Config{Workload: hasty, Upstream: upstream.Config{Server: upstream.Server{
+			Servers: 100, Service: draw.Dist{Shape: draw.Exponential, Mean: 20e9}, KnowsHangups: true,
+		}}}},
+		{"bodies that are asked for again", Config{Workload: again, Upstream: upstream.Config{Server: upstream.Server{
+			Service: draw.Of(200 * time.Millisecond), Stall: draw.Of(2 * time.Minute), StallShare: .3,
+		}}}},
+		{"a shared server that is slow with calls before it is not", Config{Workload: open, Upstream: upstream.Config{Server: upstream.Server{
+			Kind: upstream.Sharing, Servers: 1000, Slow: 120, Service: draw.Of(500 * time.Millisecond),
+		}}, Changes: change(upstream.ParamSlow, 1)}},
 		{"a batch that is slow", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm, Slow: 8}}, Changes: change(upstream.ParamSlow, 1),
 		}},
@@ -738,7 +788,7 @@ func TestBoundIsNearTheBest(t *testing.T) {
 			t.Parallel()
 			cfg := test.cfg
 			cfg.Seed, cfg.Duration, cfg.Drain, cfg.Step = 1, 3*time.Minute, time.Minute, time.Second
-			cfg.Workload.Retry.Attempts = 1
+			cfg.Workload.Retry.Attempts = max(1, cfg.Workload.Retry.Attempts)
 			b := boundOf(t, cfg)
 			best := int64(0)
 			for _, limit := range []int{4, 10, 20, 40, 80, 256, 1000} {

@@ -120,8 +120,8 @@ func (u *Upstream) work(now int64, s *slot) (before, after int64) {
 	if f := u.load(now) * u.slow; f != 1 {
 		before, after = stretch(before, f), stretch(after, f)
 	}
-	if sv.StallShare > 0 && draw.U(u.cfg.Seed, streamStalls, s.call.Key) < sv.StallShare {
-		after += sv.Stall.Int(u.cfg.Seed, streamStall, s.call.Key)
+	if sv.StallShare > 0 && draw.U(u.cfg.Seed, StreamStalls, s.call.Key) < sv.StallShare {
+		after += sv.Stall.Int(u.cfg.Seed, StreamStall, s.call.Key)
 	}
 	return before, after
 }

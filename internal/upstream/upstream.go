@@ -21,8 +21,9 @@ const (
 	streamRetryJitter
 	// StreamLag is the stream of Concurrency.Lag: its k-th number belongs to the k-th start, too.
 	StreamLag
-	streamStalls    // whether a body stalls
-	streamStall     // for how long
+	// StreamStalls is the stream of whether a body stands still, and StreamStall of for how long: their numbers belong to Call.Key.
+	StreamStalls
+	StreamStall
 	streamNeighbour // gap before the neighbour's n-th call
 	streamPhase     // how long the neighbour's n-th phase lasts
 	streamNeighbourService
