@@ -103,6 +103,7 @@ const (
 
 // Route leads calls whose path begins with Path to an upstream.
 type Route struct {
+	Key      string // of its table, for messages: "gateway.route[0]"; empty when the file has none
 	Path     string // begins with a slash and does not end in one; empty is all
 	Upstream string
 	To       string // put between the upstream's base URL and the rest of the path
@@ -231,7 +232,7 @@ func (s *Settings) Unversioned() (all [][2]string) {
 		}
 		for j, f := range r.Fallback {
 			if b := base(f.Upstream); !slices.ContainsFunc(strings.Split(b.EscapedPath(), "/"), versionForm.MatchString) {
-				all = append(all, [2]string{fmt.Sprintf("gateway.route[%d].fallback[%d]", i, j), fmt.Sprintf(
+				all = append(all, [2]string{fmt.Sprintf("%s.fallback[%d]", r.Key, j), fmt.Sprintf(
 					"the base_url of %s ends in /%s and that of %s has no version, so a call to %s/chat/completions would go to %s/chat/completions there: write the version behind it if its API has one",
 					r.Upstream, v, f.Upstream, r.Path, strings.TrimSuffix(b.String(), "/"))})
 			}

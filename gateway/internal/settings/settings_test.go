@@ -274,6 +274,18 @@ func TestUnreachedTenants(t *testing.T) {
 	}
 }
 
+// What is said of a route names the one of the file, whose paths are in any order.
+func TestKeysOfRoutes(t *testing.T) {
+	s, err := Parse("limits.toml", []byte("[upstream.a]\nbase_url='https://a.example/v1'\n[upstream.b]\nbase_url='https://b.example'\n"+
+		"[[gateway.route]]\npath='/x'\nupstream='a'\nfallback=[{ upstream='b' }]\n[[gateway.route]]\npath='/longer'\nupstream='a'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Unversioned(); len(got) != 1 || got[0][0] != "gateway.route[0].fallback[0]" {
+		t.Errorf("%q, want gateway.route[0].fallback[0]", got)
+	}
+}
+
 // A fallback without a version where the route's upstream has one gets paths that its API may not have.
 func TestFallbackWithoutAVersion(t *testing.T) {
 	const file = "[upstream.a]\nbase_url='https://a.example/v1'\n[upstream.b]\nbase_url='https://b.example/%s'\n" +

@@ -154,8 +154,10 @@ func (t *fileTable) settings() *Settings {
 		Tenants: make(map[string]Tenant, len(g.Tenant)),
 		Limits:  t.File(),
 	}
-	for _, r := range g.Route {
-		s.Routes = append(s.Routes, r.route())
+	for i, r := range g.Route {
+		n := r.route()
+		n.Key = fmt.Sprintf("gateway.route[%d]", i)
+		s.Routes = append(s.Routes, n)
 	}
 	if len(s.Routes) == 0 {
 		s.Routes = defaultRoutes(s.Limits)
