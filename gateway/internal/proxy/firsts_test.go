@@ -136,7 +136,7 @@ func TestStreamsOfGeminiBeginSooner(t *testing.T) {
 		})
 		for path, want := range map[string]time.Duration{"generateContent": 20 * time.Second, "streamGenerateContent": time.Second} {
 			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", p.table.Load().routes[0].Path+"/models/g:"+path, strings.NewReader("{}")))
-			if d := to.firsts.keep(0, path[0] == 's', time.Hour); d != 2*want {
+			if d := to.firsts.keep(to.classes.of("g"), path[0] == 's', time.Hour); d != 2*want {
 				t.Errorf("after the first answer to %s, after %v, %v are kept, want twice that", path, want, d)
 			}
 		}

@@ -360,6 +360,11 @@ func (c *call) accept(w http.ResponseWriter) bool {
 			c.facts = c.body.facts()
 		}
 	}
+	if name := dialect.PathModel(c.rest); name != "" {
+		c.facts.Model = name // the upstream goes by it, too
+	} else if c.facts.Model == "" {
+		c.facts.Model = dialect.QueryModel(r.URL.RawQuery)
+	}
 	c.rec.Model = c.facts.Model
 	if len(c.rec.Model) > longestModel {
 		c.rec.Model = strings.ToValidUTF8(c.rec.Model[:longestModel], "") + "…"
