@@ -1,6 +1,9 @@
 package dialect
 
 import (
+	"io"
+	"mime"
+	"mime/multipart"
 	"net/url"
 	"strings"
 )
@@ -36,6 +39,36 @@ func QueryModel(query string) string {
 	}
 	q, _ := url.ParseQuery(query) // has what can be read
 	return q.Get("model")
+}
+
+// mostFields is how many fields of a form are looked at, and longestField how much of one: no name of a model is so long.
+const (
+	mostFields   = 1000
+	longestField = 1 << 10
+)
+
+// FormModel returns the model that a form of the given Content-Type says, as those with a recording or a picture do; empty when it says none, or is
+// no form.
+func FormModel(contentType string, form io.Reader) string {
+	kind, params, err := mime.ParseMediaType(contentType)
+	if err != nil || kind != "multipart/form-data" || params["boundary"] == "" {
+		return ""
+	}
+	fields := multipart.NewReader(form, params["boundary"])
+	for range mostFields {
+		field, err := fields.NextRawPart()
+		if err != nil {
+			return ""
+		}
+		if field.FormName() == "model" {
+			b, err := io.ReadAll(io.LimitReader(field, longestField+1))
+			if err != nil || len(b) > longestField {
+				return ""
+			}
+			return string(b)
+		}
+	}
+	return ""
 }
 
 func unescape(part string) string {

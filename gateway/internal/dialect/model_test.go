@@ -1,6 +1,8 @@
 package dialect
 
 import (
+	"bytes"
+	"mime/multipart"
 	"net/url"
 	"strings"
 	"testing"
@@ -53,6 +55,63 @@ func FuzzPathModel(f *testing.F) {
 		name := PathModel(path)
 		if plain, err := url.PathUnescape(path); err == nil && !strings.Contains(plain, name) {
 			t.Errorf("%q names %q", path, name)
+		}
+	})
+}
+
+// form returns a form with the given fields in turn, and its Content-Type.
+func form(t *testing.T, fields ...string) (contentType, body string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for i := 0; i < len(fields); i += 2 {
+		part, err := w.CreateFormField(fields[i])
+		if fields[i] == "file" {
+			part, err = w.CreateFormFile("file", "model")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = part.Write([]byte(fields[i+1]))
+	}
+	_ = w.Close()
+	return w.FormDataContentType(), b.String()
+}
+
+func TestFormModel(t *testing.T) {
+	sound := strings.Repeat("\r\n--x\x00name=\"model\"", 100_000)
+	for _, c := range []struct {
+		name   string
+		fields []string
+		want   string
+	}{
+		{"first", []string{"model", "whisper-1", "file", sound}, "whisper-1"},
+		{"last", []string{"file", sound, "language", "de", "model", "whisper-1"}, "whisper-1"},
+		{"none", []string{"file", sound}, ""},
+		{"empty", []string{"model", ""}, ""},
+		{"two", []string{"model", "a", "model", "b"}, "a"},
+		{"too long", []string{"model", strings.Repeat("a", longestField+1)}, ""},
+		{"behind too many", append(strings.Split(strings.Repeat("x,", 2*mostFields), ",")[:2*mostFields], "model", "a"), ""},
+	} {
+		kind, body := form(t, c.fields...)
+		if got := FormModel(kind, strings.NewReader(body)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	kind, body := form(t, "model", "m", "file", sound)
+	for wrong, body := range map[string]string{"": body, "text/plain": body, "multipart/form-data": body, "multipart/form-data; boundary=other": body, kind: body[:len(body)/2][:80]} {
+		if got := FormModel(wrong, strings.NewReader(body)); got != "" {
+			t.Errorf("%s with %.100q: %q", wrong, body, got)
+		}
+	}
+}
+
+func FuzzFormModel(f *testing.F) {
+	f.Add("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--\r\n")
+	f.Add("multipart/form-data; boundary=\"b b\"", "--b b\nContent-Disposition: form-data; name=model\n\nm")
+	f.Fuzz(func(t *testing.T, contentType, body string) {
+		if got := FormModel(contentType, strings.NewReader(body)); len(got) > longestField || !strings.Contains(body, got) {
+			t.Errorf("%q with %q: %q", contentType, body, got)
 		}
 	})
 }
