@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -41,7 +42,11 @@ func (e *env) checkCommand() *cli.Command {
 				if len(u.Keys.Sources) == 1 {
 					keys = "1 key"
 				}
-				line := fmt.Sprintf("%s%s/ -> %s%s/ (%s, %s)", at, r.Path, u.BaseURL, r.To, r.Upstream, keys)
+				from := at + r.Path + "/"
+				if len(r.Models) > 0 {
+					from += " for " + strings.Join(r.Models, ", ")
+				}
+				line := fmt.Sprintf("%s -> %s%s/ (%s, %s)", from, u.BaseURL, r.To, r.Upstream, keys)
 				for _, f := range r.Fallback {
 					line += fmt.Sprintf(", else %s%s/ (%s)", s.Limits.Upstreams[f.Upstream].BaseURL, r.To, strings.TrimSpace(f.Upstream+" "+f.Model))
 				}
@@ -56,7 +61,7 @@ func (e *env) checkCommand() *cli.Command {
 			for _, key := range s.Unreached() {
 				fmt.Fprintf(e.stderr, "%s: no caller belongs to the tenant, so this holds for no call\n", key)
 			}
-			for _, u := range s.Unversioned() {
+			for _, u := range slices.Concat(s.Unrouted(), s.Unversioned()) {
 				fmt.Fprintf(e.stderr, "%s: %s\n", u[0], u[1])
 			}
 			// The file may be right where its keys are not, as on a machine that checks it before it is rolled out.

@@ -41,6 +41,35 @@ func TestDeployFiles(t *testing.T) {
 	}
 }
 
+// What limits.dify.toml has to be taken out of a comment for leads one model elsewhere, and changes nothing for the others.
+func TestDifyModels(t *testing.T) {
+	dify, err := os.ReadFile("deploy/limits.dify.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(data []byte) []string {
+		file := filepath.Join(t.TempDir(), "limits.toml")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, stderr.String())
+		}
+		return strings.Split(strings.TrimSpace(stdout.String()), "\n")
+	}
+	before, after := check(dify), check(regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(dify, []byte("$1")))
+	const split = "http://0.0.0.0:8080/openai/ for gpt-4o-mini, gpt-4o-mini-* -> https://api.openai.com/v1/ (openai-mini, 1 key)"
+	if !slices.Contains(after, split) || len(after) != len(before)+2 {
+		t.Errorf("with the example check says %q", after)
+	}
+	for _, line := range before {
+		if !slices.Contains(after, line) {
+			t.Errorf("with the example check lacks %q", line)
+		}
+	}
+}
+
 // systemd understands the unit.
 func TestUnit(t *testing.T) {
 	verify, err := exec.LookPath("systemd-analyze")

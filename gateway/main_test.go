@@ -132,6 +132,23 @@ func TestKeyFitsTheFile(t *testing.T) {
 	}
 }
 
+// check says which models go where, and what would get a 404.
+func TestCheckSaysWhereModelsGo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(file, []byte("[upstream.a]\nbase_url = 'http://x/v1'\n[upstream.b]\nbase_url = 'http://x/v1'\n"+
+		"[[gateway.route]]\npath = '/a'\nmodels = ['m', 'm-*']\nupstream = 'b'\n[[gateway.route]]\npath = '/c'\nmodels = ['*']\nupstream = 'b'\n[[gateway.route]]\npath = '/a'\nupstream = 'a'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	const want = "http://127.0.0.1:8080/a/ for m, m-* -> http://x/v1/ (b, 0 keys)\nhttp://127.0.0.1:8080/a/ -> http://x/v1/ (a, 0 keys)\nhttp://127.0.0.1:8080/c/ for * -> http://x/v1/ (b, 0 keys)\n"
+	if code := run(t.Context(), []string{"gateway", "check", file}, strings.NewReader(""), &stdout, &stderr); code != exitOK || stdout.String() != want {
+		t.Errorf("exit code %d, check says\n%s, want\n%s", code, stdout.String(), want)
+	}
+	if got := stderr.String(); got != "gateway.route[1]: no route of /c/ is without models, so calls of other models, and those that name none, get a 404 there\n" {
+		t.Errorf("check says %q of calls that have no route", got)
+	}
+}
+
 // A key that no caller can send as it is would keep its caller out: fields of a header have no spaces at their ends, and no line ends.
 func TestKeyThatCannotBeSent(t *testing.T) {
 	key := strings.Repeat("k", 40)

@@ -202,6 +202,17 @@ func (p *payload) facts() dialect.Facts {
 	return dialect.Read(b)
 }
 
+// formModel returns the model that the body says when it is a form of the given type.
+func (p *payload) formModel(contentType string) string {
+	switch {
+	case p.file == nil:
+		return dialect.FormModel(contentType, bytes.NewReader(p.mem))
+	case p.size > longestRead:
+		return ""
+	}
+	return dialect.FormModel(contentType, io.NewSectionReader(p.file, 0, p.size))
+}
+
 // setWith sets the body of a request to p, which is in a file, with another model in the place of the bytes from one offset to another.
 func (p *payload) setWith(req *http.Request, from, to int, model string) {
 	name, _ := json.Marshal(model) // a string has its JSON

@@ -122,7 +122,7 @@ func TestLateCallTakesAPlaceThatIsThere(t *testing.T) {
 func TestStreamsOfGeminiBeginSooner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := proxyOf(t, two(1))
-		to := p.table.Load().routes[0].targets[0]
+		to := p.table.Load().forks[0].other.targets[0]
 		to.sender = sender(func(r *http.Request) (*http.Response, error) {
 			took := 20 * time.Second
 			if strings.Contains(r.URL.Path, ":stream") {
@@ -135,8 +135,8 @@ func TestStreamsOfGeminiBeginSooner(t *testing.T) {
 			return answer(200, ""), nil
 		})
 		for path, want := range map[string]time.Duration{"generateContent": 20 * time.Second, "streamGenerateContent": time.Second} {
-			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", p.table.Load().routes[0].Path+"/models/g:"+path, strings.NewReader("{}")))
-			if d := to.firsts.keep(0, path[0] == 's', time.Hour); d != 2*want {
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", p.table.Load().forks[0].path+"/models/g:"+path, strings.NewReader("{}")))
+			if d := to.firsts.keep(to.classes.of("g"), path[0] == 's', time.Hour); d != 2*want {
 				t.Errorf("after the first answer to %s, after %v, %v are kept, want twice that", path, want, d)
 			}
 		}

@@ -91,17 +91,11 @@ type Proxy struct {
 type table struct {
 	settings  *settings.Settings
 	book      *callers.Book
-	routes    []route
+	forks     []*fork // by falling length of their paths
 	upstreams map[string]*upstream
 	memory    *memory
 	ended     *atomic.Bool // the proxy's
 	lends     bool         // keys of upstreams to whoever can connect from this machine
-}
-
-// route is a settings.Route with its upstreams.
-type route struct {
-	*settings.Route
-	targets []target // the route's, and its fallbacks
 }
 
 type target struct {
@@ -138,13 +132,15 @@ func (p *Proxy) Use(s *settings.Settings) error {
 	if t.book, err = p.tenants.Book(s); err != nil {
 		return err
 	}
+	var routes []*route
 	for i := range s.Routes {
-		r := route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
+		r := &route{Route: &s.Routes[i], targets: []target{{t.upstreams[s.Routes[i].Upstream], ""}}}
 		for _, f := range s.Routes[i].Fallback {
 			r.targets = append(r.targets, target{t.upstreams[f.Upstream], f.Model})
 		}
-		t.routes = append(t.routes, r)
+		routes = append(routes, r)
 	}
+	t.forks = forks(routes)
 	p.table.Store(t)
 	p.forget(t)
 	return nil
@@ -264,17 +260,6 @@ func (p *Proxy) Upstreams() (all []View) {
 // Calls returns how many calls there are now.
 func (p *Proxy) Calls() int64 { return p.calls.Load() }
 
-// match returns the route of a path, and what is left of it.
-func (t *table) match(escaped string) (*route, string) {
-	for i := range t.routes {
-		r := &t.routes[i]
-		if rest, ok := strings.CutPrefix(escaped, r.Path); ok && (rest == "" || rest[0] == '/') {
-			return r, rest
-		}
-	}
-	return nil, ""
-}
-
 // call is one call, as its caller sees it.
 type call struct {
 	*job
@@ -342,11 +327,12 @@ func (c *call) accept(w http.ResponseWriter) bool {
 		c.refuse(&dialect.Error{Kind: dialect.Invalid, Message: `the path has "." or ".." in it`, Final: true})
 		return false
 	}
-	if c.route, c.rest = c.t.match(escaped); c.route == nil {
+	way, rest := c.t.match(escaped)
+	if way == nil {
 		c.refuse(&dialect.Error{Kind: dialect.NotFound, Message: fmt.Sprintf("the gateway has no route for %s; there are %s", r.URL.Path, c.t.paths()), Final: true})
 		return false
 	}
-	c.rec.Route = c.route.Path
+	c.rest, c.rec.Route = rest, way.path
 	if upgrade(r) == "" {
 		var err error
 		s := &c.t.settings.Server
@@ -360,12 +346,25 @@ func (c *call) accept(w http.ResponseWriter) bool {
 			c.facts = c.body.facts()
 		}
 	}
+	if name := dialect.PathModel(c.rest); name != "" {
+		c.facts.Model = name // the upstream goes by it, too
+	} else if c.facts.Model == "" {
+		c.facts.Model = dialect.QueryModel(r.URL.RawQuery)
+		if c.facts.Model == "" && way.parts() && c.body != nil && BatchPath(rest) == "" && r.Header.Get("Content-Encoding") == "" {
+			c.facts.Model = c.body.formModel(r.Header.Get("Content-Type"))
+		}
+	}
 	c.rec.Model = c.facts.Model
 	if len(c.rec.Model) > longestModel {
 		c.rec.Model = strings.ToValidUTF8(c.rec.Model[:longestModel], "") + "…"
 	}
 	c.facts.Stream = c.facts.Stream || r.Method == http.MethodPost && strings.HasSuffix(c.rest, ":streamGenerateContent")
 	c.rec.Stream = c.facts.Stream
+	if c.route = way.routeOf(escaped, c.facts.Model); c.route == nil {
+		c.refuse(way.unknown(c.rec.Model))
+		return false
+	}
+	c.rest, c.rec.Route = escaped[len(c.route.Path):], c.route.Path
 	c.until = c.began.Add(c.route.WaitFor(r.URL.Path))
 	return true
 }
@@ -403,15 +402,6 @@ func (p *Proxy) Admit(w http.ResponseWriter, r *http.Request) (caller string, ok
 	return "", false
 }
 
-// Match returns the upstream of a path and what is left of it; empty when no route leads anywhere.
-func (p *Proxy) Match(escaped string) (upstream, rest string) {
-	r, rest := p.table.Load().match(escaped)
-	if r == nil {
-		return "", ""
-	}
-	return r.Upstream, rest
-}
-
 // events reports whether the stream that the caller asks for is one of events. Other streams have no frame that says nothing: lines of
 // JSON, as Ollama's, sound, and Gemini's array.
 func (c *call) events() bool {
@@ -429,18 +419,6 @@ func (c *call) events() bool {
 
 // longestModel is how much of a model's name is recorded, in bytes: it goes to the log.
 const longestModel = 256
-
-// paths names the routes, for somebody who has the wrong one.
-func (t *table) paths() string {
-	var names []string
-	for i := range t.routes {
-		names = append(names, t.routes[i].Path+"/")
-	}
-	if len(names) > 10 {
-		names = append(names[:10], "…")
-	}
-	return strings.Join(names, ", ")
-}
 
 // LocalHost reports whether a request's Host names this machine: an address, or localhost. A page of another site may have its own name
 // lead to this machine, and read what is here as if it were there; its browser then says that name.
@@ -637,16 +615,16 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
 			e.Kind, e.RetryAfter = dialect.RateLimited, soon
-			e.Message = fmt.Sprintf("the call got no turn within %v, which is what the route %s/ lets it wait", waited, c.route.Path)
+			e.Message = fmt.Sprintf("the call got no turn within %v, which is what the route %s lets it wait", waited, c.route.Name())
 			if c.isBarred() {
-				e.Message = fmt.Sprintf("the limits of the tenant %s (gateway.tenant) let the call not start within %v, which is what the route %s/ lets it wait", c.who.Tenant, waited, c.route.Path)
+				e.Message = fmt.Sprintf("the limits of the tenant %s (gateway.tenant) let the call not start within %v, which is what the route %s lets it wait", c.who.Tenant, waited, c.route.Name())
 			}
 			if t != nil && t.keep > 0 {
 				e.Message += fmt.Sprintf(" besides the %v that its answer may take to begin", t.keep.Round(time.Millisecond))
 			}
 		} else {
 			e.Kind = dialect.TimedOut
-			e.Message = fmt.Sprintf("the upstream began no answer within %v, which is what the route %s/ lets the call take", waited, c.route.Path)
+			e.Message = fmt.Sprintf("the upstream began no answer within %v, which is what the route %s lets the call take", waited, c.route.Name())
 		}
 	case t != nil && t.reached.Load():
 		e.Message = "the upstream broke off before it answered, and may have done the call: " + err.Error()
@@ -737,7 +715,7 @@ func setBody(req *http.Request, p *payload) {
 // Path returns where a request to an upstream of this configuration would go; for tests and messages.
 func (p *Proxy) Path(r *http.Request) (*url.URL, error) {
 	t := p.table.Load()
-	route, rest := t.match(r.URL.EscapedPath())
+	route, rest := t.withoutModel(r.URL.EscapedPath())
 	if route == nil {
 		return nil, errors.New("proxy: no route")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -166,6 +167,30 @@ func TestIsGoogle(t *testing.T) {
 		u.Provider = c.provider
 		if got := isGoogle(u, c.host); got != c.want {
 			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// A model that the path or the query names has a class of its own, as one that the body names, and is in the record.
+func TestModelOutsideTheBody(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer up.Close()
+	for _, c := range []struct{ path, body, want string }{
+		{"/a/v1beta/models/gemini:generateContent", `{"contents":[]}`, "gemini"},
+		{"/a/openai/deployments/own/chat/completions", `{"model":"m"}`, "own"},
+		{"/a/v1/realtime?model=heard", "", "heard"},
+		{"/a/v1/chat/completions?model=not-the-body's", `{"model":"m"}`, "m"},
+		{"/a/v1/models/m", "", ""},
+	} {
+		p, _ := proxyOf(t, "[upstream.a]\nbase_url='"+up.URL+"'\n")
+		var rec *Record
+		p.cfg.OnCall = func(r *Record) { rec = r }
+		r := httptest.NewRequest("POST", c.path, strings.NewReader(c.body))
+		r.Header.Set("Content-Type", "application/json")
+		p.ServeHTTP(httptest.NewRecorder(), r)
+		known := p.table.Load().upstreams["a"].classes.known
+		if rec.Status != 200 || rec.Model != c.want || (c.want != "") != (known[c.want].n == 1) {
+			t.Errorf("%s: status %d, the record has %q and the classes are %v, want %q", c.path, rec.Status, rec.Model, known, c.want)
 		}
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -107,17 +105,7 @@ func (s *Server) batchPath(r *http.Request) string {
 	} else if upstream != s.batchTo {
 		return ""
 	}
-	// However it is written: the upstream may take "//" and "%66" for what they mean, and its own files are not for callers.
-	if plain, err := url.PathUnescape(rest); err == nil {
-		rest = path.Clean("/" + plain)
-	}
-	rest = strings.TrimPrefix(rest, "/v1")
-	for _, name := range [...]string{"/files", "/batches"} {
-		if after, ok := strings.CutPrefix(rest, name); ok && (after == "" || after[0] == '/') {
-			return "/v1" + rest
-		}
-	}
-	return ""
+	return proxy.BatchPath(rest)
 }
 
 // serveBatches answers a request of the Batch API, whose path is given.

@@ -456,6 +456,9 @@ func (s *Server) warn(set *settings.Settings) {
 	for _, u := range set.Unversioned() {
 		s.log.Warn("a fallback may not be found", "key", u[0], "why", u[1])
 	}
+	for _, u := range set.Unrouted() {
+		s.log.Warn("some calls have no route", "key", u[0], "why", u[1])
+	}
 	for _, key := range set.Unreached() {
 		s.log.Warn("no caller belongs to the tenant, so this holds for no call", "key", key)
 	}

@@ -33,7 +33,7 @@ type Settings struct {
 	Trace   Trace
 	Cache   Cache
 	Batches Batches
-	Routes  []Route // by falling length of Path
+	Routes  []Route // by falling length of Path; those of one path one after the other
 	Callers []Caller
 	Tenants map[string]Tenant
 
@@ -103,7 +103,10 @@ const (
 
 // Route leads calls whose path begins with Path to an upstream.
 type Route struct {
-	Path     string // begins with a slash and does not end in one; empty is all
+	Key  string // of its table, for messages: "gateway.route[0]"; empty when the file has none
+	Path string // begins with a slash and does not end in one; empty is all
+	// Models are the names of the models that it is for, those that end in * of all that begin so; empty is all, and calls without one.
+	Models   []string
 	Upstream string
 	To       string // put between the upstream's base URL and the rest of the path
 	// Wait is how long a call may take until its answer begins; zero is DefaultWait.
@@ -117,6 +120,17 @@ type Route struct {
 	// FallbackAfter is the longest wait for the upstream, when there is a fallback.
 	FallbackAfter time.Duration
 	Fallback      []Fallback
+}
+
+// Name names the route in messages: its path, and some of its models.
+func (r *Route) Name() string {
+	switch most := 3; {
+	case len(r.Models) == 0:
+		return r.Path + "/"
+	case len(r.Models) > most:
+		return r.Path + "/ for " + strings.Join(r.Models[:most], ", ") + ", …"
+	}
+	return r.Path + "/ for " + strings.Join(r.Models, ", ")
 }
 
 // Fallback is an upstream to use in the place of the route's.
@@ -231,10 +245,27 @@ func (s *Settings) Unversioned() (all [][2]string) {
 		}
 		for j, f := range r.Fallback {
 			if b := base(f.Upstream); !slices.ContainsFunc(strings.Split(b.EscapedPath(), "/"), versionForm.MatchString) {
-				all = append(all, [2]string{fmt.Sprintf("gateway.route[%d].fallback[%d]", i, j), fmt.Sprintf(
+				all = append(all, [2]string{fmt.Sprintf("%s.fallback[%d]", r.Key, j), fmt.Sprintf(
 					"the base_url of %s ends in /%s and that of %s has no version, so a call to %s/chat/completions would go to %s/chat/completions there: write the version behind it if its API has one",
 					r.Upstream, v, f.Upstream, r.Path, strings.TrimSuffix(b.String(), "/"))})
 			}
+		}
+	}
+	return all
+}
+
+// Below reports whether a path is that of a route, or below it.
+func Below(path, route string) bool {
+	return strings.HasPrefix(path, route) && (len(path) == len(route) || path[len(route)] == '/')
+}
+
+// Unrouted returns, by their keys, what is to be said of routes for models where no route is for all others.
+func (s *Settings) Unrouted() (all [][2]string) {
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		first := i == 0 || s.Routes[i-1].Path != r.Path
+		if first && !slices.ContainsFunc(s.Routes[i:], func(o Route) bool { return len(o.Models) == 0 && Below(r.Path, o.Path) }) {
+			all = append(all, [2]string{r.Key, fmt.Sprintf("no route of %s/ is without models, so calls of other models, and those that name none, get a 404 there", r.Path)})
 		}
 	}
 	return all
@@ -282,22 +313,32 @@ func upstreams(f *config.File) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Upstreams)), func(name string) bool { return f.Upstreams[name].BaseURL == "" })
 }
 
-// defaultRoutes returns the routes of a file that has none: each upstream by its name, and a single one for all paths.
-func defaultRoutes(f *config.File) []Route {
+// defaultRoutes returns the routes of a file that has none but those for models: each upstream by its name, and a single one for all paths. An upstream
+// that models are led to does not count beside one that has the others.
+func defaultRoutes(f *config.File, own []Route) []Route {
 	var routes []Route
 	names := upstreams(f)
 	for _, name := range names {
 		routes = append(routes, routeTable{Path: "/" + path(name), Upstream: name}.route())
 	}
-	if len(names) == 1 {
-		routes = append(routes, routeTable{Upstream: names[0]}.route())
+	others := names
+	if len(names) > 1 {
+		others = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return slices.ContainsFunc(own, func(r Route) bool { return r.Upstream == name })
+		})
+	}
+	if len(others) == 1 {
+		routes = append(routes, routeTable{Upstream: others[0]}.route())
 	}
 	return routes
 }
 
-// longestFirst sorts routes so that the first that matches is the one that counts.
+// longestFirst sorts routes so that the first path that matches is the one that counts, and those of one path are together, that for all models last.
 func longestFirst(routes []Route) {
-	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(len(b.Path), len(a.Path)) })
+	slices.SortStableFunc(routes, func(a, b Route) int {
+		all := func(r Route) int { return min(1, len(r.Models)) }
+		return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(all(b), all(a)))
+	})
 }
 
 // Demonstration is the file of a gateway that was started without one: the upstream is in the gateway itself.

@@ -225,6 +225,39 @@ func TestDefaultRoutes(t *testing.T) {
 	}
 }
 
+// Routes for models are beside those that upstreams have by their names, and take the place of none.
+func TestRoutesForModels(t *testing.T) {
+	const file = "[upstream.big]\nbase_url='http://x/v1'\n[upstream.mini]\nbase_url='http://x/v1'\n"
+	route := func(path, models, upstream string) string {
+		return fmt.Sprintf("[[gateway.route]]\npath='%s'\nupstream='%s'\n", path, upstream) + strings.TrimSuffix("models="+models+"\n", "models=\n")
+	}
+	for _, c := range []struct{ file, want, unrouted string }{
+		{file + route("/big", "['m', 'm-*']", "mini"), "/mini/>mini /big/ for m, m-*>mini /big/>big />big", ""},
+		{file + route("/", "['m']", "mini"), "/mini/>mini /big/>big / for m>mini />big", ""},
+		{file + route("/big", "['a','b','c','d']", "mini") + route("/big", "['e']", "big"), "/mini/>mini /big/ for a, b, c, …>mini /big/ for e>big /big/>big", ""},
+		{file + route("/big", "", "big") + route("/big", "['m']", "mini"), "/big/ for m>mini /big/>big", ""},
+		{file + route("/big/v1", "['m']", "mini") + route("/big", "", "big"), "/big/v1/ for m>mini /big/>big", ""},
+		{file + route("/bigger", "['m']", "mini") + route("/big", "", "big"), "/bigger/ for m>mini /big/>big", "gateway.route[0]"},
+		{file + route("/x", "['m']", "mini") + route("/b", "['*']", "big") + route("/x", "['n']", "big"), "/mini/>mini /big/>big /b/ for *>big /x/ for m>mini /x/ for n>big", "gateway.route[1] gateway.route[0]"},
+		{"[upstream.one]\nbase_url='http://x'\n" + route("/one", "['m']", "one"), "/one/ for m>one /one/>one />one", ""},
+	} {
+		s, err := Parse("x.toml", []byte(c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, unrouted []string
+		for _, r := range s.Routes {
+			got = append(got, r.Name()+">"+r.Upstream)
+		}
+		for _, u := range s.Unrouted() {
+			unrouted = append(unrouted, u[0])
+		}
+		if strings.Join(got, " ") != c.want || strings.Join(unrouted, " ") != c.unrouted {
+			t.Errorf("%s\nhas the routes %q, want %q, and no others at %q, want %q", c.file, got, c.want, unrouted, c.unrouted)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	data, err := os.ReadFile(limitsFile)
 	if err != nil {
@@ -233,6 +266,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(string(data))
 	f.Add(regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAllString(string(data), "$1"))
 	f.Add("[gateway]\nlisten='x'\n[[gateway.route]]\npath='//'")
+	f.Add("[upstream.a]\nbase_url='http://x'\n[[gateway.route]]\npath='/a'\nmodels=['x', 'x*', '*']\nupstream='a'")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := Parse("x.toml", []byte(text))
 		if (s == nil) == (err == nil) {
@@ -271,6 +305,18 @@ func TestUnreachedTenants(t *testing.T) {
 		if got := s.Unreached(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+// What is said of a route names the one of the file, whose paths are in any order.
+func TestKeysOfRoutes(t *testing.T) {
+	s, err := Parse("limits.toml", []byte("[upstream.a]\nbase_url='https://a.example/v1'\n[upstream.b]\nbase_url='https://b.example'\n"+
+		"[[gateway.route]]\npath='/x'\nupstream='a'\nfallback=[{ upstream='b' }]\n[[gateway.route]]\npath='/longer'\nupstream='a'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Unversioned(); len(got) != 1 || got[0][0] != "gateway.route[0].fallback[0]" {
+		t.Errorf("%q, want gateway.route[0].fallback[0]", got)
 	}
 }
 

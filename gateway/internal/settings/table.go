@@ -88,6 +88,7 @@ type batchesTable struct {
 
 type routeTable struct {
 	Path          path            `toml:"path" required:"true"`
+	Models        []modelName     `toml:"models" len:"1..1000"`
 	Upstream      string          `toml:"upstream" required:"true" len:"1..64"`
 	To            path            `toml:"to"`
 	Wait          *time.Duration  `toml:"wait" range:"100ms..24h"`
@@ -154,11 +155,13 @@ func (t *fileTable) settings() *Settings {
 		Tenants: make(map[string]Tenant, len(g.Tenant)),
 		Limits:  t.File(),
 	}
-	for _, r := range g.Route {
-		s.Routes = append(s.Routes, r.route())
+	for i, r := range g.Route {
+		n := r.route()
+		n.Key = fmt.Sprintf("gateway.route[%d]", i)
+		s.Routes = append(s.Routes, n)
 	}
-	if len(s.Routes) == 0 {
-		s.Routes = defaultRoutes(s.Limits)
+	if !slices.ContainsFunc(s.Routes, func(r Route) bool { return len(r.Models) == 0 }) {
+		s.Routes = append(s.Routes, defaultRoutes(s.Limits, s.Routes)...)
 	}
 	longestFirst(s.Routes)
 	if names := upstreams(s.Limits); s.Batches.Dir != "" && s.Batches.Upstream == "" && len(names) == 1 {
@@ -211,6 +214,9 @@ func (r routeTable) route() Route {
 		Stall:     or(r.Stall, 2*time.Minute), Longest: or(r.Longest, time.Hour),
 		Cache: or(r.Cache, CacheSafe), CacheTTL: or(r.CacheTTL, time.Hour),
 		FallbackAfter: or(r.FallbackAfter, 10*time.Second),
+	}
+	for _, m := range r.Models {
+		n.Models = append(n.Models, string(m))
 	}
 	for _, f := range r.Fallback {
 		n.Fallback = append(n.Fallback, Fallback{f.Upstream, or(f.Model, "")})
@@ -292,7 +298,11 @@ func (t *fileTable) checkBatches(own strict.Key) {
 }
 
 func (t *fileTable) checkRoutes(own strict.Key) {
-	paths := map[path]strict.Key{}
+	type of struct {
+		path
+		model modelName
+	}
+	paths := map[of]strict.Key{}
 	for i, r := range t.Gateway.Route {
 		at := own.At("route").Index(i)
 		t.checkUpstream(at.At("upstream"), r.Upstream)
@@ -306,10 +316,23 @@ func (t *fileTable) checkRoutes(own strict.Key) {
 			if slices.Contains(Reserved, string(r.Path)) {
 				p.Errorf("is one of the gateway's own paths: %s", strings.Join(Reserved, ", "))
 			}
-			if first, twice := paths[r.Path]; twice {
-				p.Errorf("is the path of %s, too", first)
-			} else {
-				paths[r.Path] = at
+			if !at.At("models").Given() {
+				if first, twice := paths[of{path: r.Path}]; twice {
+					p.Errorf("is the path of %s, too", first)
+				} else {
+					paths[of{path: r.Path}] = at
+				}
+			}
+			for j, m := range r.Models {
+				switch first, twice := paths[of{r.Path, m}]; {
+				case m == "": // it is wrong already
+				case !twice:
+					paths[of{r.Path, m}] = at
+				case first.String() == at.String():
+					at.At("models").Index(j).Errorf("is there twice")
+				default:
+					at.At("models").Index(j).Errorf("is one of the models of %s, too, which has the same path", first)
+				}
 			}
 		}
 	}
@@ -396,6 +419,26 @@ func (p *path) UnmarshalText(text []byte) error {
 		}
 	}
 	*p = path(s)
+	return nil
+}
+
+// modelName is the name of a model, or how the names of several begin, with a * at the end.
+type modelName string
+
+// UnmarshalText reads a name and checks that a call can have it.
+func (m *modelName) UnmarshalText(text []byte) error {
+	s := string(text)
+	switch star := strings.IndexByte(s, '*'); {
+	case s == "":
+		return errors.New("a model has a name")
+	case star >= 0 && star < len(s)-1:
+		return errors.New(`a * is at the end and stands for whatever follows, as in "gpt-4o-mini-*"`)
+	case strings.TrimSpace(s) != s:
+		return errors.New("no name of a model begins or ends with a space")
+	case strings.HasPrefix(s, "models/"):
+		return fmt.Errorf("calls are compared without models/: write %q", strings.TrimPrefix(s, "models/"))
+	}
+	*m = modelName(s)
 	return nil
 }
 
