@@ -57,8 +57,10 @@ type RejectedError struct {
 	// Limit, InFlight and Waiting are how many calls may be in flight, how many are, and how many
 	// callers wait.
 	Limit, InFlight, Waiting int
-	// Waited is how long the caller had waited.
+	// Waited is how long the caller had waited, and Why what held it back longest, in the words of Wait.Why; of who did not wait, what held back
+	// callers then.
 	Waited time.Duration
+	Why    string
 	// TooLarge has the numbers of ReasonTooLarge.
 	TooLarge TooLarge
 	// RetryAt is the earliest instant worth trying again, as far as the guard knows; zero when it does not.
@@ -71,7 +73,9 @@ func (e *RejectedError) Error() string {
 	fmt.Fprintf(&b, "limiter: %s rejected a call: %s (limit %d, in flight %d, waiting %d",
 		e.Guard, reasonText[e.Reason], e.Limit, e.InFlight, e.Waiting)
 	if e.Waited >= time.Millisecond {
-		fmt.Fprintf(&b, ", waited %v", e.Waited.Round(time.Millisecond))
+		fmt.Fprintf(&b, ", waited %v for %s", e.Waited.Round(time.Millisecond), e.Why)
+	} else if e.Why != "" && e.Why != WhyLimit.String() && reasonAsks[e.Reason] {
+		fmt.Fprintf(&b, ", %s binds", e.Why)
 	}
 	b.WriteString(")")
 	if e.Reason == ReasonTooLarge {
@@ -94,6 +98,9 @@ var reasonText = [admission.NumReasons]string{
 	ReasonDropped:   "the queue was full, and somebody else was let in",
 	ReasonClosed:    "the guard is closed",
 }
+
+// reasonAsks is of which reasons it is a question what else held the caller back.
+var reasonAsks = [admission.NumReasons]bool{ReasonLimit: true, ReasonQueueFull: true, ReasonMaxWait: true, ReasonDeadline: true, ReasonDropped: true}
 
 // Is reports whether target is ErrRejected, or ErrClosed for a closed guard.
 func (e *RejectedError) Is(target error) bool {

@@ -550,7 +550,7 @@ func TestDocDeadline(t *testing.T) {
 		_, err := guard.Acquire(ctx, limiter.Request{}) // returns at once
 		wantError(t, err, `
 			limiter: search rejected a call: its deadline cannot be met
-			(limit 4, in flight 0, waiting 0); try again at 2000-01-01T00:00:01.000Z
+			(limit 4, in flight 0, waiting 0, requests per 1m0s binds); try again at 2000-01-01T00:00:01.000Z
 		`)
 		if e, ok := errors.AsType[*limiter.RejectedError](err); !ok || e.Reason != limiter.ReasonDeadline || e.Waited != 0 {
 			t.Errorf("%+v, want ReasonDeadline at once", e)
@@ -728,6 +728,28 @@ waiting 2.1s: tokens per 1m0s binds, 1 ahead in tenant a, expected 00:00:20Z
 		}
 		time.Sleep(time.Minute)
 		permit.Release(limiter.Outcome{InputTokens: 6_000})
+	})
+}
+
+func TestDocOnWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := mustNew(t, limiter.Config{Name: "openai", Law: adaptive.NewFixed(1), PauseJitter: -1})
+		guard.Pause(time.Now().Add(8 * time.Second)) // as a Retry-After does
+		var got string
+		ctx := limiter.WithOnWait(context.Background(), func(w limiter.Waited) {
+			got = fmt.Sprintln(w) // or into the log: w.For, w.Why, w.Guard, w.Behind
+		})
+		permit, err := guard.Acquire(ctx, limiter.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		permit.Release(limiter.Outcome{})
+		want := `
+waited 8s for pause at openai, behind 0
+`
+		if strings.TrimSpace(got) != strings.TrimSpace(want) {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
 	})
 }
 

@@ -176,7 +176,7 @@ func (g *Guard) Explain(most int) Explanation {
 			Tenant: w.Tenant, Priority: w.Priority, Waited: max(0, now-w.Since), Ahead: ahead, Why: w.Why.String(),
 		}
 		if w.Why == admission.WhyBudget && w.Budget < len(budgets) {
-			wait.Why = fmt.Sprintf("%s per %v", budgets[w.Budget].Kind, budgets[w.Budget].Period)
+			wait.Why = budgetText(&budgets[w.Budget])
 		}
 		if expected > 0 {
 			wait.Expected = at(expected)

@@ -393,7 +393,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 		g.serve(now, w)
 	}
 	if w.State != admission.Queued {
-		return g.answer(w)
+		return g.answer(nil, w)
 	}
 	w.lookAt = 0
 	if mean := g.core.MeanWait(); done != nil && mean < briskMost {
@@ -421,37 +421,46 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 	}
 	if w.State != admission.Granted {
 		g.lock()
-		return g.answer(w)
+		return g.answer(hookOf(ctx), w)
 	}
 	p := g.permit(&w.Waiter)
+	if f := hookOf(ctx); f != nil {
+		g.tellGrant(f, w, &p)
+	}
 	g.recycle(w)
 	return g.watched(p), nil
 }
 
-// answer returns what a waiter was answered, and gives up the lock.
-func (g *Guard) answer(w *waiter) (p Permit, err error) {
+// answer returns what a waiter was answered, and gives up the lock. It tells f of a wait that was in vain.
+func (g *Guard) answer(f waitHook, w *waiter) (Permit, error) {
 	if w.State == admission.Granted {
-		p = g.permit(&w.Waiter)
-	} else {
-		err = g.rejected(&w.Waiter, g.now())
+		p := g.permit(&w.Waiter)
+		g.unlockFor(w)
+		g.recycle(w)
+		return g.watched(p), nil
 	}
+	err := g.rejected(&w.Waiter, g.now())
+	wait := Waited{g.name, err.Waited, int(w.Behind), err.Why}
 	g.unlockFor(w)
 	g.recycle(w)
-	return g.watched(p), err
+	f.tell(wait)
+	return Permit{}, err
 }
 
 // abandon takes back a caller whose context ended while it waited.
 func (g *Guard) abandon(ctx context.Context, w *waiter) error {
 	g.lock()
+	now := g.now()
+	g.core.WaitsFor(now, &w.Waiter)
 	if !g.core.Cancel(&w.Waiter) {
 		// It was answered at the same time. Whoever did so tells it after releasing the lock.
 		g.mu.Unlock()
 		<-w.tell
 		return g.undo(ctx, w)
 	}
-	g.serve(g.now(), nil)
+	g.serve(now, nil)
 	g.unlock()
-	g.recycle(w)
+	g.gaveUp(ctx, now, w)
 	return context.Cause(ctx)
 }
 
@@ -464,8 +473,22 @@ func (g *Guard) undo(ctx context.Context, w *waiter) error {
 	}
 	g.serve(now, nil)
 	g.unlock()
-	g.recycle(w)
+	g.gaveUp(ctx, now, w)
 	return context.Cause(ctx)
+}
+
+// gaveUp tells of the wait of w, which its caller has given up at now, and keeps w for use again.
+func (g *Guard) gaveUp(ctx context.Context, now time.Duration, w *waiter) {
+	f := hookOf(ctx)
+	if f == nil {
+		g.recycle(w)
+		return
+	}
+	g.lock()
+	wait := g.waited(now, &w.Waiter)
+	g.mu.Unlock()
+	g.recycle(w)
+	f.tell(wait)
 }
 
 // serve answers everybody who can be answered and sets the timer for the next. own is the
@@ -629,7 +652,7 @@ func (g *Guard) rejected(w *admission.Waiter, now time.Duration) *RejectedError 
 	e := &RejectedError{
 		Guard: g.name, Reason: w.Reason, TooLarge: w.TooLarge,
 		Limit: g.core.Limit(), InFlight: g.core.InFlight(), Waiting: g.core.Waiting(),
-		Waited: now - w.Since,
+		Waited: now - w.Since, Why: g.whyText(w.Why, w.Budget),
 	}
 	if w.RetryAt > 0 && w.RetryAt != never {
 		e.RetryAt = wallAt(now, w.RetryAt)

@@ -107,7 +107,7 @@ func TestRefusals(t *testing.T) {
 		if err := <-waited; !errors.As(err, &late) || late.Reason != ReasonMaxWait || late.Waited != 5*time.Second {
 			t.Errorf("after the longest wait: %v, want max_wait after 5 s", err)
 		}
-		want := "limiter: test rejected a call: it waited as long as it may (limit 1, in flight 1, waiting 0, waited 5s)"
+		want := "limiter: test rejected a call: it waited as long as it may (limit 1, in flight 1, waiting 0, waited 5s for limit)"
 		if late.Error() != want {
 			t.Errorf("Error()\n got %s\nwant %s", late, want)
 		}

@@ -381,12 +381,24 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 	}
 	p.mu.Lock()
 	kp, reason, out, waited, retryAt, large := w.permit, w.Reason, w.out, p.now()-w.Since, w.RetryAt, w.TooLarge
+	why, budget, behind := w.Why, w.Budget, int(w.Behind)
 	p.recycle(w)
 	p.mu.Unlock()
+	var f waitHook
+	if waits {
+		f = hookOf(ctx)
+	}
 	if reason != reasonNone {
 		e := p.rejected(reason, out, waited, retryAt)
 		e.TooLarge = large
+		if !out {
+			e.Why = p.whyText(why, budget)
+		}
+		f.tell(Waited{p.name, waited, behind, e.Why})
 		return KeyPermit{}, e
+	}
+	if f != nil {
+		f.grants(Waited{p.name, waited, behind, p.whyText(why, budget)}, func() { kp.undo(0) })
 	}
 	return kp, nil
 }
@@ -410,16 +422,22 @@ func (p *Pool) kickFor(w *poolWaiter) {
 
 // abandon takes back a caller whose context ended while it waited.
 func (p *Pool) abandon(ctx context.Context, w *poolWaiter) error {
-	p.giveUp(w)
+	wait, why, budget := p.giveUp(w)
 	p.mayHaveRoom() // w may have been the one that others waited behind
+	if f := hookOf(ctx); f != nil {
+		wait.Why = p.whyText(why, budget)
+		f.tell(wait)
+	}
 	return context.Cause(ctx)
 }
 
-// giveUp takes w out of the room, or takes back what it was granted.
-func (p *Pool) giveUp(w *poolWaiter) {
+// giveUp takes w out of the room, or takes back what it was granted, and returns its wait, and what that was for.
+func (p *Pool) giveUp(w *poolWaiter) (wait Waited, why Why, budget int) {
 	p.mu.Lock()
 	var granted KeyPermit
+	wait = Waited{p.name, p.now() - w.Since, int(w.Behind), ""}
 	if w.State == admission.Queued {
+		p.room.WaitsFor(p.now(), &w.Waiter)
 		p.leave(w)
 	} else {
 		<-w.answered // it was answered at the same time; the token is there
@@ -428,11 +446,13 @@ func (p *Pool) giveUp(w *poolWaiter) {
 	if w.Reason == reasonNone { // else it is counted as refused
 		p.counts.Canceled++
 	}
+	why, budget = w.Why, w.Budget
 	p.recycle(w)
 	p.mu.Unlock()
 	if granted.Held() {
 		granted.undo(0)
 	}
+	return wait, why, budget
 }
 
 // mayUse reports whether a caller of a priority may take the next place; not when what is free is reserved.
@@ -710,6 +730,7 @@ func (p *Pool) serve() {
 		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
 			first.Why = WhyReserved
+			p.room.HeldBy(now, WhyReserved, 0)
 			if !p.expire(now) {
 				p.wakeAt(p.nextExpiry())
 				p.mu.Unlock()
@@ -732,6 +753,7 @@ func (p *Pool) serve() {
 		}
 		now = p.now()
 		if ok {
+			p.room.WaitsFor(now, &w.Waiter)
 			kp.call.under = p.room.Start(&w.Waiter)
 			kp.call.cost, kp.call.said = w.Cost, w.Said()
 			w.permit = kp
@@ -742,6 +764,7 @@ func (p *Pool) serve() {
 			continue
 		}
 		w.Why, w.Budget = m.why, m.budget
+		p.room.HeldBy(now, m.why, m.budget)
 		if p.refuseHopeless(now, w, m) || p.expire(now) {
 			p.mu.Unlock()
 			continue
@@ -926,6 +949,7 @@ func (p *Pool) refuse(w *poolWaiter, reason Reason) {
 
 // answer refuses w, which waits, and wakes its caller. It needs the lock.
 func (p *Pool) answer(w *poolWaiter, reason Reason) {
+	p.room.WaitsFor(p.now(), &w.Waiter)
 	p.leave(w)
 	p.refuse(w, reason)
 	w.answered <- struct{}{} // never blocks: one token a wait, room for one

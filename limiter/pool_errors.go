@@ -22,8 +22,10 @@ type NoKeyError struct {
 	Out bool
 	// Waiting is how many callers wait.
 	Waiting int
-	// Waited is how long the caller had waited.
+	// Waited is how long the caller had waited, and Why what held it back longest, in the words of Wait.Why; of who did not wait, what held back
+	// callers then. Where every key is out it is empty.
 	Waited time.Duration
+	Why    string
 	// RetryAt is the earliest instant worth trying again, as far as the pool knows; zero when it does not.
 	RetryAt time.Time
 	// TooLarge has the numbers of ReasonTooLarge.
@@ -47,6 +49,9 @@ func (e *NoKeyError) Error() string {
 	fmt.Fprintf(&b, "limiter: pool %s rejected a call: %s (waiting %d", e.Pool, why, e.Waiting)
 	if e.Waited > 0 {
 		fmt.Fprintf(&b, ", waited %v", e.Waited.Round(time.Millisecond))
+		if e.Why != "" {
+			b.WriteString(" for " + e.Why)
+		}
 	}
 	b.WriteString("): ")
 	const most = 8 // more would not be read
@@ -108,5 +113,8 @@ func (p *Pool) refuseNow(m poolMiss) *NoKeyError {
 	p.mu.Unlock()
 	e := p.rejected(reason, !m.live, 0, retryAt)
 	e.TooLarge = m.tooLarge
+	if m.live {
+		e.Why = p.whyText(m.why, m.budget)
+	}
 	return e
 }

@@ -84,8 +84,7 @@ func (p *Pool) Explain(most int) PoolExplanation {
 		}
 		if of != nil {
 			if why == WhyBudget {
-				s := of.budgets[w.Budget]
-				wait.Why = fmt.Sprintf("%s per %v %s", s.Kind, s.Period, of.of)
+				wait.Why = budgetText(&of.budgets[w.Budget]) + " " + of.of
 			}
 			at = max(at, turn) // nobody starts before those ahead
 			turn = at

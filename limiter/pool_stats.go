@@ -63,7 +63,7 @@ type PoolCounts struct {
 	Waited  uint64
 	WaitSum time.Duration
 	Waits   [WaitBuckets]uint64
-	// WaitedFor is how many of those callers waited, and for how long together, by what they waited for last, as in
+	// WaitedFor is how many of those callers waited, and for how long together, by what they waited for longest, as in
 	// Counts.
 	WaitedFor [NumWhys]admission.Waits
 }

@@ -80,7 +80,7 @@ var families = []family[sample]{
 		"Callers that the guard refused, by reason; nothing was sent.",
 		func(p *page, s *sample) { p.refusals(s.label, s.Counts.Refused[:]) }},
 	{"flyball_wait_reason_seconds", histogram, "why", "seconds",
-		"How long callers waited that waited and were then let in, by what they waited for last.",
+		"How long callers waited that waited and were then let in, by what they waited for longest.",
 		waitsFor},
 	{"flyball_wait_seconds", histogram, "", "seconds",
 		"How long callers waited that waited and were then let in.",

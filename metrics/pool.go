@@ -50,7 +50,7 @@ var poolFamilies = []family[poolSample]{
 		"Callers that the pool refused, by reason; nothing was sent.",
 		func(p *page, s *poolSample) { p.refusals(s.label, s.Counts.Refused[:]) }},
 	{"flyball_pool_wait_reason_seconds", histogram, "why", "seconds",
-		"How long callers waited that waited for a key and then had one, by what they waited for last.",
+		"How long callers waited that waited for a key and then had one, by what they waited for longest.",
 		func(p *page, s *poolSample) { p.waitsFor(s.label, &s.Counts.WaitedFor) }},
 	{"flyball_pool_wait_seconds", histogram, "", "seconds",
 		"How long callers waited that waited for a key and then had one.",

@@ -147,6 +147,7 @@ type tallyMore struct {
 	observed  [NumWhys]uint64
 	// rounds is how many times a bucket has come round, which few ever do: 64 bits for each would be a kilobyte a guard. nil is never.
 	rounds *[NumWhys][WaitBuckets]uint32
+	held   held
 }
 
 // tallyWaits is Waits in less.
@@ -223,7 +224,7 @@ type Counts struct {
 	WaitSum time.Duration
 	Waits   [WaitBuckets]uint64
 	// WaitedFor is how many of those callers waited, for how long together, and how many for less than 2^i ms, by what they
-	// waited for last.
+	// waited for longest.
 	WaitedFor [NumWhys]Waits
 	// Observed is how many calls started only because the Core observes (Config.Observe), by what would have
 	// held them back.
@@ -393,7 +394,7 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 	}
 	s := c.open(now)
 	c.expire(now)
-	c.unify()
+	c.unify(now)
 	c.begin(now, w)
 	w.Deadline = now + c.cfg.MaxWait
 	earliest := now
@@ -401,23 +402,28 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 		earliest, _ = c.earliest(now, w)
 	}
 	if r, at := c.hopelessBy(now, w, earliest); r != ReasonNone {
+		_, w.Why = c.earliest(now, w)
 		c.refuse(w, r, at)
 		return
 	}
 	if s.queue.len() >= min(c.cfg.Queue, maxWaiting) {
 		victim := s.queue.victim(&w.queueItem)
 		if victim == nil {
+			c.behind(w)
 			c.refuse(w, ReasonQueueFull, c.soonest(now, w))
 			return
 		}
 		v := victim.waiter
+		c.WaitsFor(now, v)
 		c.leave(v)
 		c.refuse(v, ReasonDropped, c.soonest(now, v))
 		s.answered = append(s.answered, v)
 	}
 	c.enter(w)
+	c.holds(now, w)
 	if r, at := c.late(now, w); r != ReasonNone {
 		c.leave(w)
+		c.behind(w)
 		c.refuse(w, r, at)
 	}
 }
@@ -427,17 +433,24 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 func (c *Core) AskNow(now time.Duration, w *Waiter) {
 	s := c.open(now)
 	c.expire(now)
-	c.unify()
+	c.unify(now)
 	c.begin(now, w)
 	w.Deadline = now
 	at, why := c.earliest(now, w)
 	if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
+		w.Why = why
 		c.refuse(w, r, at)
 		return
 	}
 	c.enter(w)
-	if s.queue.next(now, c.lowest()) != &w.queueItem || !c.start(now, w, at, why) {
+	if next := s.queue.next(now, c.lowest()); next != &w.queueItem || !c.start(now, w, at, why) {
 		c.leave(w)
+		switch {
+		case next == nil && c.slots.InFlight() < c.slots.Limit():
+			w.Why = WhyReserved
+		case next != &w.queueItem && s.queue.len() > 0:
+			c.behind(w)
+		}
 		c.refuse(w, ReasonLimit, c.soonest(now, w))
 	}
 }
@@ -586,14 +599,14 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		if s.easy && !c.Paced() {
 			return c.nextPlain(now)
 		}
-		c.unify()
+		c.unify(now)
 	}
 	if s.queue.len() == 0 {
 		return nil
 	}
 	if !s.easy || c.Paced() {
 		s.fromQueue = 0
-	} else if c.divide() {
+	} else if c.divide(now) {
 		return c.nextPlain(now)
 	}
 	if c.cfg.Observe { // since a Reconfigure
@@ -605,37 +618,43 @@ func (c *Core) Next(now time.Duration) *Waiter {
 		return w
 	}
 	if s.closed { // nobody starts, so no place is reserved
-		return c.reject(s.queue.next(now, 0).waiter, ReasonClosed, 0)
+		return c.reject(now, s.queue.next(now, 0).waiter, ReasonClosed, 0)
 	}
 	if s.gate <= now && c.slots.InFlight() >= c.slots.Limit() {
 		// Most often nothing has changed but that one place was taken.
 		c.slots.touchFull()
+		c.heldBy(now, WhyLimit, 0)
 		if it := s.queue.expired(now); it != nil {
-			return c.reject(it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+			return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 		}
 		return nil
 	}
 	if it := s.queue.expiry.next(); it != nil && it.Deadline < s.gate {
-		return c.reject(it.waiter, s.shut(), s.comeBack())
+		return c.reject(now, it.waiter, s.shut(), s.comeBack())
 	}
 	it := s.queue.next(now, c.lowest())
 	if it != nil {
 		w := it.waiter
 		at, why := c.earliest(now, w)
 		if r, at := c.hopelessBy(now, w, at); r != ReasonNone {
-			return c.reject(w, r, at)
+			c.heldBy(now, max(why, WhyLimit), w.Budget)
+			return c.reject(now, w, r, at)
 		}
 		if at <= now && s.wasted(now, w, it.line.newest().waiter) {
-			return c.reject(w, ReasonDeadline, now)
+			return c.reject(now, w, ReasonDeadline, now)
 		}
 		if c.start(now, w, at, why) {
 			return w
 		}
-	} else if c.slots.InFlight() < c.slots.Limit() {
+		c.heldBy(now, w.Why, w.Budget)
+	} else if s.gate > now {
+		c.heldBy(now, whyShut(s.held), 0)
+	} else {
 		s.queue.next(now, 0).waiter.Why = WhyReserved
+		c.heldBy(now, WhyReserved, 0)
 	}
 	if it := s.queue.expired(now); it != nil {
-		return c.reject(it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
+		return c.reject(now, it.waiter, ReasonMaxWait, c.soonest(now, it.waiter))
 	}
 	return nil
 }
@@ -648,7 +667,8 @@ func (c *Core) expire(now time.Duration) {
 }
 
 // reject refuses w, which is queued.
-func (c *Core) reject(w *Waiter, r Reason, at time.Duration) *Waiter {
+func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) *Waiter {
+	c.WaitsFor(now, w)
 	c.leave(w)
 	c.refuse(w, r, at)
 	return w
@@ -664,7 +684,7 @@ func (c *Core) Enter(now time.Duration, w *Waiter) (entered, free bool) {
 		len(s.answered) > 0 || s.queueOnly || !w.plain() {
 		return false, false
 	}
-	w.Since, w.State, w.Reason, w.Why = now, Queued, ReasonNone, WhyLimit
+	w.Since, w.State, w.Reason, w.Why, w.Behind = now, Queued, ReasonNone, WhyLimit, int32(s.line.n)
 	w.Deadline = now + c.cfg.MaxWait
 	if w.GiveUp != 0 {
 		r, at := ReasonDeadline, now
@@ -828,7 +848,7 @@ func (c *Core) Reconfigure(now time.Duration, cfg *Config, tune *adaptive.Config
 	c.cfg = cfg
 	s := c.state
 	if s != nil {
-		c.unify()
+		c.unify(now)
 		s.queue.hasten(now + cfg.MaxWait)
 		s.queue.configure(&cfg.Room)
 		s.budget.Configure(now, cfg.Budgets)
@@ -1345,10 +1365,14 @@ func (c *Core) grant(now time.Duration, w *Waiter, n int) {
 	if len(w.line.class.lines) > 1 {
 		w.charged = s.queue.cfg
 	}
+	wait := now - w.Since
+	if wait > 0 {
+		c.WaitsFor(now, w)
+	}
 	s.queue.start(&w.queueItem)
 	w.State = Granted
 	w.Call.SentAt, w.Call.Episode, w.Call.InFlight, w.Call.Begun = now, s.decision.Episode, n, false
-	if wait := now - w.Since; wait > 0 {
+	if wait > 0 {
 		s.line.waits(wait)
 		s.counts.waited++
 		s.counts.waitSum += wait
@@ -1411,7 +1435,7 @@ func (c *Core) leave(w *Waiter) {
 // enter puts w at the end of the queue.
 func (c *Core) enter(w *Waiter) {
 	s := c.state
-	w.State, w.Why = Queued, WhyLimit
+	w.State, w.Why, w.Behind = Queued, WhyLimit, int32(c.slots.Waiting())
 	s.queue.push(&w.queueItem)
 	c.slots.addWaiting()
 }

@@ -25,7 +25,7 @@ func TestFreedPlaceIsHeld(t *testing.T) {
 	a, c := b.acquire(), b.acquire()
 	w := b.acquire()
 	b.want(w, Queued, ReasonNone)
-	b.after(time.Second)
+	b.after(100 * time.Millisecond)
 	if got := b.finish(a, adaptive.Outcome{}); len(got) != 0 {
 		b.fatalf("a place was given away at the end of its call")
 	}
@@ -49,7 +49,7 @@ func TestFreedPlaceIsHeld(t *testing.T) {
 	if x := b.acquire(); x.State != Granted {
 		b.fatalf("the place that was held is lost")
 	}
-	if n := b.core.Counts().WaitedFor[WhyFreed]; n.N != 1 || n.Sum != time.Second+hold {
+	if n := b.core.Counts().WaitedFor[WhyFreed]; n.N != 1 || n.Sum != 100*time.Millisecond+hold {
 		b.fatalf("waits for freed places: %+v", n)
 	}
 }

@@ -106,7 +106,7 @@ func (c *Core) Each(f func(*Waiter) bool) {
 }
 
 // unify brings the queue to where it would be if there were no plainLine.
-func (c *Core) unify() {
+func (c *Core) unify(now time.Duration) {
 	s := c.state
 	l := &s.line
 	if l.starts > 0 {
@@ -118,12 +118,13 @@ func (c *Core) unify() {
 		w.waiter = w
 		w.expected = Cost{Input: -w.Output, Output: w.Output}
 		w.Cost = 1
+		c.holds(now, w)
 		s.queue.push(&w.queueItem)
 	}
 }
 
 // divide moves the queue into the line as it stands, when all who wait in it are alike and wait for a place only; it reports whether it did.
-func (c *Core) divide() bool {
+func (c *Core) divide(now time.Duration) bool {
 	s := c.state
 	class := s.queue.classes[0]
 	if int(s.fromQueue) < s.queue.len() || s.queueOnly || s.queue.apart > 0 || class == nil {
@@ -135,6 +136,9 @@ func (c *Core) divide() bool {
 	}
 	var before time.Duration
 	for it := class.oldest; it != nil; it = it.younger {
+		if w := it.waiter; w.Why == WhyLimit {
+			c.WaitsFor(now, w) // what has waited for something else longest is counted so
+		}
 		if it.waiter.Why != WhyLimit || it.Deadline < before-plainSlack {
 			return false
 		}
@@ -171,7 +175,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	w := s.line.head
 	if c.slots.view().free() > 0 {
 		if w.GiveUp != 0 && (w.GiveUp <= now || s.wasted(now, w, s.line.tail)) {
-			return c.reject(w, ReasonDeadline, now)
+			return c.reject(now, w, ReasonDeadline, now)
 		}
 		if n, ok := c.slots.takeFor(); ok {
 			if n >= c.slots.Limit() {
@@ -182,7 +186,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	}
 	c.slots.touchFull()
 	if w.Deadline <= now {
-		return c.reject(w, ReasonMaxWait, c.soonest(now, w))
+		return c.reject(now, w, ReasonMaxWait, c.soonest(now, w))
 	}
 	return nil
 }

@@ -322,7 +322,7 @@ func TestUnifyCountsTurns(t *testing.T) {
 	if b.plain != 5 {
 		t.Fatalf("the short ways were gone %d times, want 5", b.plain)
 	}
-	b.core.unify()
+	b.core.unify(b.now)
 	if q := &b.core.state.queue; q.starts != 2 || q.classes[0].turn != 2 || q.len() != 1 {
 		t.Errorf("queue: %d starts, turn %d, %d waiting; want 2, 2, 1", q.starts, q.classes[0].turn, q.len())
 	}

@@ -12,6 +12,7 @@ import (
 type Room struct {
 	queue    queue
 	estimate Estimator
+	held     held
 	counts   bool // tokens
 }
 
@@ -45,11 +46,23 @@ func (r *Room) Enter(w *Waiter, most int) (dropped *Waiter, ok bool) {
 			return nil, false
 		}
 		dropped = victim.waiter
+		r.WaitsFor(w.Since, dropped)
 		r.Leave(dropped)
 	}
-	w.State, w.Why = Queued, WhyLimit
+	w.State, w.Why, w.Behind = Queued, WhyLimit, int32(r.queue.len())
+	w.from = *r.held.at(w.Since)
 	r.queue.push(&w.queueItem)
 	return dropped, true
+}
+
+// HeldBy says what holds back whoever is next, and which budget if it is one, until it says something else.
+func (r *Room) HeldBy(now time.Duration, why Why, budget int) { r.held.by(now, why, budget) }
+
+// WaitsFor has the Why of w, and its Budget, say what it has waited for longest if it is in the room.
+func (r *Room) WaitsFor(now time.Duration, w *Waiter) {
+	if w.State == Queued {
+		r.held.longest(now, w)
+	}
 }
 
 // Next returns who goes next of those with at least the given priority, and leaves it in the room; nil when there is none.

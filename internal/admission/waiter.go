@@ -150,10 +150,12 @@ type Waiter struct {
 	// State and Reason are the answer.
 	State  State
 	Reason Reason
-	// Why is what the caller waits for, or waited for last, and Budget which budget, as its place in the
-	// configuration, when it is a budget.
+	// Why is what held the caller back when it was last looked at, and once it is answered what held it back longest; Budget is which
+	// budget, as its place in the configuration, when it is a budget.
 	Why    Why
 	inLine bool // of the plainLine
+	// Behind is how many waited when it began to.
+	Behind int32
 	// charged is with whose weights its start counts against its tenant; nil when there are no others of its class.
 	charged *QueueConfig
 	Grant
@@ -168,4 +170,5 @@ type Waiter struct {
 	TooLarge TooLarge
 
 	expected Cost
+	from     heldTimes // when it came into the queue
 }

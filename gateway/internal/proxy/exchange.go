@@ -47,9 +47,10 @@ type job struct {
 	target *target // the last that it was sent to
 	turn   *turn   // its turn there, until that has got an answer or none; nil for none
 	sent   int
-	wait   time.Duration // until the first request was sent, or until it was given up when none was
-	own    time.Duration // how much of it was for the tenant's own limits
-	barred bool          // these have let it through not at all
+	wait   time.Duration  // until the first request was sent, or until it was given up when none was
+	own    time.Duration  // how much of it was for the tenant's own limits
+	barred bool           // these have let it through not at all
+	held   limiter.Waited // the longest wait so far at a guard, before the first request was sent
 }
 
 // goes says that the call is about to be sent to a target in a turn.
@@ -72,6 +73,15 @@ func (j *job) progress() (sent int, wait time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.soFar()
+}
+
+// waited notes a wait at a guard that is over.
+func (j *job) waited(w limiter.Waited) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if sent, _ := j.soFar(); sent == 0 && w.For > j.held.For {
+		j.held = w
+	}
 }
 
 // isBarred reports whether the tenant's own limits did not let the call through. It may be called by any goroutine.
@@ -100,6 +110,7 @@ func (j *job) soFar() (sent int, wait time.Duration) {
 //
 // A tenant's own limit comes first, and once: what another upstream has room for does not change it.
 func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
+	ctx = limiter.WithOnWait(ctx, j.waited)
 	defer func() {
 		if j.sent == 0 {
 			j.mu.Lock()

@@ -67,7 +67,10 @@ type Record struct {
 	// Wait is how long the call waited before the first was, or in vain when none was, First how long until the answer began, and Total until it ended.
 	Wait, First, Total time.Duration
 	// TenantWait is how much of Wait was for the tenant's own limits.
-	TenantWait      time.Duration
+	TenantWait time.Duration
+	// Held is the longest of the waits at guards that Wait is made of, and what it was for; of a call that was refused at once, what held back callers
+	// of that guard. It is zero when there is nothing to say.
+	Held            limiter.Waited
 	Received, Bytes int64
 	Cache           string
 	Trace           trace.Context
@@ -495,7 +498,7 @@ func (c *call) finish() {
 	c.rec.Sent, c.rec.Wait = c.progress()
 	c.mu.Lock()
 	to := c.target
-	c.rec.TenantWait = min(c.own, c.rec.Wait)
+	c.rec.TenantWait, c.rec.Held = min(c.own, c.rec.Wait), heldBack(c.held, c.rec.Err)
 	c.mu.Unlock()
 	if to != nil {
 		c.rec.Upstream = to.name
@@ -509,6 +512,22 @@ func (c *call) finish() {
 		c.rec.First = c.out.first.Sub(c.rec.Began)
 	}
 	c.p.cfg.OnCall(&c.rec)
+}
+
+// heldBack returns what is worth telling of a wait, or else of the refusal that a call ended with.
+func heldBack(w limiter.Waited, err error) limiter.Waited {
+	if w.For >= time.Millisecond {
+		return w
+	}
+	var rejected *limiter.RejectedError
+	var noKey *limiter.NoKeyError
+	switch {
+	case errors.As(err, &rejected):
+		return limiter.Waited{Guard: rejected.Guard, Behind: rejected.Waiting, Why: rejected.Why}
+	case errors.As(err, &noKey):
+		return limiter.Waited{Guard: noKey.Pool, Behind: noKey.Waiting, Why: noKey.Why}
+	}
+	return limiter.Waited{}
 }
 
 // run makes the call.

@@ -219,10 +219,10 @@ func TestWaitForTheTenantIsTold(t *testing.T) {
 		t.Errorf("status %d", c)
 	}
 	lines := g.callLines(2)
-	if l := lines[0]; l.Status != 429 || l.TenantWait < 250 || l.TenantWait > l.Wait {
+	if l := lines[0]; l.Status != 429 || l.TenantWait < 250 || l.TenantWait > l.Wait || l.WaitWhy != "limit" || l.WaitGuard != "tenant/small" {
 		t.Errorf("the log says of the one that waited for its tenant: %+v", l)
 	}
-	if l := lines[1]; l.Status != 200 || l.TenantWait > 100 {
+	if l := lines[1]; l.Status != 200 || l.TenantWait > 100 || l.WaitWhy != "" {
 		t.Errorf("the log says of the one that did not: %+v", l)
 	}
 	g.idle()

@@ -98,6 +98,9 @@ type callLine struct {
 	Status, Sent         int
 	Wait                 float64 `json:"wait_ms"`
 	TenantWait           float64 `json:"tenant_wait_ms"`
+	WaitWhy              string  `json:"wait_why"`
+	WaitGuard            string  `json:"wait_guard"`
+	WaitBehind           int     `json:"wait_behind"`
 	Total                float64 `json:"total_ms"`
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,17 +21,10 @@ import (
 	"github.com/flyball-go/flyball/gateway/internal/proxy"
 )
 
-// A call is a span below the caller's, and the upstream's is below that. A collector that is gone holds nobody up.
-func TestSpans(t *testing.T) {
-	checkGoroutines(t)
-	var parent, state atomic.Value
-	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
-		parent.Store(r.Header.Get("Traceparent"))
-		state.Store(r.Header.Get("Tracestate"))
-		ok(w, r)
-	})
+// collect returns a collector, and the spans that it is sent.
+func collect(t *testing.T) (*httptest.Server, <-chan map[string]any) {
 	spans := make(chan map[string]any, 10)
-	collector := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+	return upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
 			ResourceSpans []struct {
 				ScopeSpans []struct{ Spans []map[string]any }
@@ -43,7 +37,78 @@ func TestSpans(t *testing.T) {
 		for _, s := range m.ResourceSpans[0].ScopeSpans[0].Spans {
 			spans <- s
 		}
+	}), spans
+}
+
+// Who waits behind a call that the upstream told to come back later has waited for that, which the log and the span say, as they do of who is refused.
+func TestWhyACallWaitedIsTold(t *testing.T) {
+	checkGoroutines(t)
+	var calls atomic.Int32
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			w.Header().Set("Retry-After", "2")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		ok(w, r)
 	})
+	collector, spans := collect(t)
+	g := start(t, table(s, one)+"[gateway.trace]\nendpoint='"+collector.URL+"/v1/traces'\n[[gateway.route]]\npath='/'\nupstream='up'\nwait='20s'\n[[gateway.route]]\npath='/soon'\nupstream='up'\nwait='500ms'\n")
+	var all sync.WaitGroup
+	defer all.Wait()
+	call := func(path string) {
+		all.Go(func() {
+			resp, err := tryPost(context.Background(), client(t), g.url+path+"/chat/completions", chat)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		})
+	}
+	guard, err := g.limits.Guard("up")
+	if err != nil {
+		t.Fatal(err)
+	}
+	call("")
+	eventually(t, "a pause, and the first waits again", func() bool { return guard.Stats().Paused > 0 })
+	before := guard.Stats().Waiting
+	call("")
+	eventually(t, "the second waits", func() bool { return guard.Stats().Waiting > before })
+	call("/soon")
+	lines := g.callLines(3)
+	for _, l := range lines {
+		switch {
+		case l.Status == 429 && (l.WaitWhy != "pause" || l.WaitGuard != "up" || l.Wait > 400 || l.WaitBehind < 1 || !strings.Contains(l.Error, ", pause binds)")),
+			l.Status == 200 && l.Sent == 1 && (l.WaitWhy != "pause" || l.WaitGuard != "up" || l.Wait < 500),
+			l.Sent == 2 && l.WaitWhy != "", l.Status != 200 && l.Status != 429:
+			t.Errorf("the log says %+v", l)
+		}
+	}
+	told := 0
+	for range 3 {
+		span := fmt.Sprint((<-spans)["attributes"])
+		if strings.Contains(span, "flyball.wait_why") && strings.Contains(span, "pause") && strings.Contains(span, "flyball.wait_guard") {
+			told++
+		}
+	}
+	if told != 2 {
+		t.Errorf("%d spans say that calls waited for a pause, want 2", told)
+	}
+	g.idle()
+}
+
+// A call is a span below the caller's, and the upstream's is below that. A collector that is gone holds nobody up.
+func TestSpans(t *testing.T) {
+	checkGoroutines(t)
+	var parent, state atomic.Value
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		parent.Store(r.Header.Get("Traceparent"))
+		state.Store(r.Header.Get("Tracestate"))
+		ok(w, r)
+	})
+	collector, spans := collect(t)
 	g := start(t, table(s, "")+"[gateway.trace]\nendpoint='"+collector.URL+"/v1/traces'\n")
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	_ = read(t, post(t, client(t), g.url+"/up/chat/completions", chat, "Traceparent", "00-"+trace+"-b7ad6b7169203331-01", "Tracestate", "a=b"))

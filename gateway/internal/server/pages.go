@@ -142,6 +142,9 @@ func (s *Server) logCall(r *proxy.Record) {
 	if r.TenantWait >= time.Millisecond {
 		attrs = append(attrs, slog.Float64("tenant_wait_ms", ms(r.TenantWait)))
 	}
+	if r.Held.Why != "" {
+		attrs = append(attrs, slog.String("wait_why", r.Held.Why), slog.String("wait_guard", r.Held.Guard), slog.Int("wait_behind", r.Held.Behind))
+	}
 	attrs = append(attrs, slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
 		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
 	word("cache", r.Cache)
@@ -181,6 +184,10 @@ func (s *Server) span(r *proxy.Record) {
 		{Key: "http.request.method", Value: short(r.Method)}, {Key: "url.path", Value: short(r.Path)}, {Key: "http.response.status_code", Value: int64(r.Status)},
 		{Key: "http.route", Value: r.Route + "/"}, {Key: "flyball.upstream", Value: r.Upstream}, {Key: "flyball.sent", Value: int64(r.Sent)},
 		{Key: "flyball.wait_ms", Value: ms(r.Wait)}, {Key: "flyball.first_ms", Value: ms(r.First)}, {Key: "flyball.stream", Value: r.Stream},
+	}
+	if r.Held.Why != "" {
+		attrs = append(attrs, trace.Attr{Key: "flyball.wait_why", Value: r.Held.Why}, trace.Attr{Key: "flyball.wait_guard", Value: r.Held.Guard},
+			trace.Attr{Key: "flyball.wait_behind", Value: int64(r.Held.Behind)})
 	}
 	for key, value := range map[string]string{"gen_ai.request.model": r.Model, "flyball.tenant": r.Tenant, "flyball.cache": r.Cache, "error.type": r.Code} {
 		if value != "" {
