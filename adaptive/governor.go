@@ -105,7 +105,8 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 		s.PassedAt = t
 	}
 	s.Credit = max(s.Credit, min(maxCredit, s.Credit+g.earned(t, &w)))
-	s.TimeoutDebt = float32(max(0, float64(s.TimeoutDebt)-float64(w.OK)*timeoutShare))
+	g.learnFew(t, w.OK, w.InFlight)
+	s.TimeoutDebt = float32(max(0, float64(s.TimeoutDebt)-float64(w.OK)*s.paidOff()))
 	s.Contra = float32(max(0, float64(s.Contra)-float64(w.OK)/contraCalls))
 	g.learnLatency(t, &w)
 	if s.RetestAt > 0 && g.retestVoid(t, &w) {
@@ -193,9 +194,12 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		}
 	}
 	g.bind(&o, stale)
+	if o.Class == feedback.Timeout && !aside && s.Few.Now < math.MaxUint8 {
+		s.Few.Now++
+	}
 	if stale {
-		if o.Class == feedback.Timeout && s.Bound > 0 && !aside {
-			s.TimeoutDebt = min(s.TimeoutDebt+staleTimeout, maxDebt)
+		if o.Class == feedback.Timeout && s.Bound > 0 && !aside && (s.lateAnyway() == 0 || float64(s.TimeoutDebt) > s.spared()) {
+			s.TimeoutDebt = min(s.TimeoutDebt+staleTimeout, maxDebt+float32(s.spared()))
 			g.crowded(t, &c)
 		}
 		if refused {

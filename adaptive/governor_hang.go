@@ -62,7 +62,8 @@ func (g *Governor) hung(to float64) {
 	s.Knee = float32(to)
 	s.Bound, s.Late = to+boundSlack(to), true
 	s.Drain = float32(max(0, float64(s.InFlight)-to))
-	s.Verdict = min(s.At-s.HangAt, maxVerdict)
-	s.ProbeAt = max(s.ProbeAt, after(s.At, hangWait*s.Verdict))
+	verdict := min(s.At-s.HangAt, maxVerdict)
+	s.Verdict = float32(verdict.Seconds())
+	s.ProbeAt = max(s.ProbeAt, after(s.At, hangWait*verdict))
 	g.disturbed(s.At)
 }

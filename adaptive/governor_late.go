@@ -29,15 +29,23 @@ func (g *Governor) stalled(t time.Duration) bool {
 func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	s := &g.s
 	if c.SentAt >= 0 && t > c.SentAt {
-		s.Verdict = min(t-c.SentAt, maxVerdict)
+		s.Verdict = float32(min(t-c.SentAt, maxVerdict).Seconds())
 	}
+	spared := s.spared()
+	before := max(0, float64(s.TimeoutDebt)-spared)
+	if g.meansNothing(t) {
+		return
+	}
+	debt := float64(s.TimeoutDebt) - spared
 	if !s.Open {
-		s.LateDebt = s.TimeoutDebt
+		s.LateDebt = float32(before)
 	}
 	factor := max(g.cfg.Backoff, timeoutBackoff)
-	s.TimeoutDebt = min(s.TimeoutDebt+1, maxDebt)
-	if s.TimeoutDebt > 1 {
-		factor = max(0.5, math.Pow(factor, float64(s.TimeoutDebt)))
+	if debt > 1 {
+		factor = max(0.5, math.Pow(factor, debt))
+	}
+	if spared > 0 {
+		n = max(n, g.now()) // it is told by many of them
 	}
 	if g.stalled(t) {
 		// While nothing passes all of them time out, whatever they saw, and those that began before the others saw the fewest. More in flight than ever went
@@ -46,15 +54,19 @@ func (g *Governor) late(t time.Duration, n float64, c *Call) {
 	}
 	n = min(n, s.Limit) // of what it saw beyond, the limit was taken back since
 	g.cut(t, n, CauseTimeout, factor)
-	s.Late = s.Late || s.LateDebt > 1
+	s.Late = s.Late || s.LateDebt > 1 || spared > 0
 	g.crowded(t, c)
 }
 
 // crowded notes when calls time out by the row while others pass all the time: that is no outage, there are too many.
 func (g *Governor) crowded(t time.Duration, c *Call) {
 	s := &g.s
-	s.Late = s.Late || s.TimeoutDebt >= 2 && c.SentAt >= s.HoleAt && t-s.PassedAt < s.Verdict/4
+	debt := max(0, float64(s.TimeoutDebt)-s.spared())
+	s.Late = s.Late || debt >= 2 && c.SentAt >= s.HoleAt && t-s.PassedAt < s.verdict()/4
 	if s.Late {
-		s.ProbeAt = max(s.ProbeAt, after(t, time.Duration(4*(1+float64(s.TimeoutDebt))*float64(s.Verdict))))
+		s.ProbeAt = max(s.ProbeAt, after(t, time.Duration(4*(1+debt)*float64(s.verdict()))))
 	}
 }
+
+// verdict returns how long the last timeout took to tell.
+func (s *GovernorState) verdict() time.Duration { return time.Duration(1e9 * float64(s.Verdict)) }

@@ -331,7 +331,7 @@ func (g *Governor) congested(w *Window, excess float64) bool {
 		}
 		s.StepOf, s.StepLevel, s.StepLatency = 0, 0, 0
 	}
-	if s.Slow++; excess < excessFull {
+	if s.Slow = min(s.Slow, math.MaxUint16-1) + 1; excess < excessFull {
 		s.Slow = 0
 	}
 	if s.BestLevel == 0 || float64(s.Slow) < max(slowRow, slowShare*float64(n)) && (s.Steep < steep || g.older(w)) {

@@ -21,6 +21,9 @@ func (g *Governor) capRefused(t time.Duration, n float64) {
 // that refuses as soon again.
 const leastCut, leastCutDoubt = 0.8, 0.75
 
+// makesRoom is of how many refusals at a known boundary one makes room for others.
+const makesRoom = 4
+
 // cut lowers the limit after a refusal of a call that saw n in flight, and opens an episode.
 func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) {
 	s := &g.s
@@ -47,7 +50,7 @@ func (g *Governor) cut(t time.Duration, n float64, cause Cause, factor float64) 
 		case s.Sharp >= 4 && !s.Open:
 			// The boundary is known. Room is made for others now and then only.
 			limit = base * (1 + factor) / 2
-			if s.Yield++; s.Yield%4 != 0 {
+			if s.Yield = (s.Yield + 1) % makesRoom; s.Yield != 0 {
 				limit = base
 			}
 		}
@@ -221,7 +224,7 @@ func (g *Governor) grow(w *Window, n int) {
 			step = max(1, min(max(1, s.Limit/firstStep)*math.Exp2(float64(s.Wins)), s.Limit/4))
 			s.Wins = min(s.Wins+1, 10)
 			if s.Late {
-				s.ProbeAt = max(s.ProbeAt, after(s.At, s.Verdict+s.Verdict/4))
+				s.ProbeAt = max(s.ProbeAt, after(s.At, s.verdict()+s.verdict()/4))
 			}
 		}
 		if g.steep() {

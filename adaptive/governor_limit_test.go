@@ -121,7 +121,7 @@ func TestGovernorFewGiveUpWhatWasRefusedOnly(t *testing.T) {
 		for i, want := range test.want {
 			g, now := bounded(test.limit, test.limit+1)
 			s := &g.s
-			s.Sharp, s.Yield, s.Credit, s.Refuted, s.Against = test.sharp, int32(i), maxCredit, 3, test.against
+			s.Sharp, s.Yield, s.Credit, s.Refuted, s.Against = test.sharp, uint8(i), maxCredit, 3, test.against
 			s.InFlight, s.Flight, s.Top, s.RefusedCount = int(test.limit)+1, test.limit, test.limit, g.accepted()-200
 			s.Peak = float32(test.limit)
 			now += time.Second

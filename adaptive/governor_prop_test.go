@@ -199,7 +199,7 @@ func TestPropGovernorRestoresAnything(t *testing.T) {
 		s.Slide.Of, s.Spent.Ring[3], s.Ticks.Ring[2] = rapid.Int8().Draw(t, "Of"), rapid.Uint8().Draw(t, "Spent"), rapid.Uint16().Draw(t, "Tick")
 		s.Spent.Count, s.Ticks.Count, s.Ticks.Last = rapid.Int64().Draw(t, "SpentCount"), rapid.Int64().Draw(t, "TickCount"), rapid.Int64().Draw(t, "TickLast")
 		s.Done, s.Refused, s.Second = rapid.Int64().Draw(t, "Done"), rapid.Int64().Draw(t, "Refused"), rapid.Int64().Draw(t, "Second")
-		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int32().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int32().Draw(t, "Streak"), rapid.Int8().Draw(t, "Wins"), rapid.Int8().Draw(t, "Test")
+		s.Old, s.InFlight, s.Streak, s.Wins, s.Test = rapid.Int32().Draw(t, "Old"), rapid.Int().Draw(t, "InFlight"), rapid.Int16().Draw(t, "Streak"), rapid.Int8().Draw(t, "Wins"), rapid.Int8().Draw(t, "Test")
 		s.Lag.Hold, s.Lag.Fails, s.Lag.N, s.Lag.Last = rapid.Int8().Draw(t, "Hold"), rapid.Int8().Draw(t, "Fails"), rapid.Int16().Draw(t, "N"), rapid.Int64().Draw(t, "Last")
 		for i, f := range []*float32{&s.Lag.Rate, &s.Lag.Debt, &s.Lag.Mean[0], &s.Lag.Mean[3], &s.Lag.Var[0], &s.Lag.Var[3]} {
 			*f = float32(number.Draw(t, fmt.Sprint("lag ", i)))

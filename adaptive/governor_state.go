@@ -22,7 +22,6 @@ type GovernorState struct {
 	Proven      float64       // V: calls that saw as many in flight were accepted by the row, forgotten over some thousand calls
 	RunFrom     float64       // accepted calls where this row of accepted calls began
 	Flight      float64       // F: most in flight since the last cut, within the limit
-	Verdict     time.Duration // how long the last timeout took to tell
 	PassedAt    time.Duration // when a call ended well last, or an answer began
 	HoleAt      time.Duration // when a call ended well after a time in which none did
 	Good        float64       // calls that ended well in this epoch
@@ -39,9 +38,9 @@ type GovernorState struct {
 
 	// Episodes.
 
-	CutAt   time.Duration // the last cut
-	Episode uint32
-	Yield   int32 // refusals at a known boundary, of which each fourth makes room
+	CutAt    time.Duration // the last cut
+	Episode  uint32
+	FewSince float32 // since when few are in flight, s since Origin
 
 	// Refusals.
 
@@ -58,7 +57,7 @@ type GovernorState struct {
 	Debt         float32       // refusals that the calls accepted since do not make up for
 	RefusalTime  float32       // smoothed time that a refusal takes
 	RefusedAt    float32       // in flight at the last fresh refusal
-	Streak       int32         // fresh refusals in a row with nothing accepted in between
+	Verdict      float32       // how long the last timeout took to tell, s
 
 	// Refusals for a lack of capacity that may be by a limit.
 
@@ -142,7 +141,8 @@ type GovernorState struct {
 	Base        float32       // the mean of their latencies, as a logarithm of s
 	Noise       float32       // by how much they differ from the line
 	Steep       float32       // how steep the line is at least
-	Slow        int32         // windows in a row in slow start whose calls took much longer
+	Slow        uint16        // windows in a row in slow start whose calls took much longer
+	Streak      int16         // fresh refusals in a row with nothing accepted in between
 	HangLevel   float32       // of calls that saw as many none has ended; 0: not so
 	HangMean    float32       // Mean before
 	HangSeen    float32       // the most that calls that ended in time saw; 0: not late yet
@@ -229,6 +229,7 @@ type GovernorState struct {
 	Surprise     bool  // the last refusal that named a long delay came sooner than it should have
 	Resumed      bool  // the last pause began shortly after the one before was over
 	Varied       bool  // the delay that was named last differs by more than a second from the one before
+	Yield        uint8 // refusals at a known boundary, of which each fourth makes room
 	Tests        uint8 // refusals at a shared limit, of which each fourth means nothing
 	Waived       bool  // the last refusal of unknown scope meant nothing
 	SpanSlow     bool  // some of what passed between refusals that say the same did at a pace that may have been too slow to tell
@@ -258,6 +259,8 @@ type GovernorState struct {
 	Others       uint8 // evidence that others use the quota, too, at most 8; inVain: what is given up does not help
 
 	Frozen bool // nothing was answered before HoleAt for so long that it measures nothing
+
+	Few FewState // what times out with few in flight
 
 	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
 
@@ -373,10 +376,10 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	b := &s.Begin
 	b.Mean, b.Noise, b.Of, b.Times = float32(between(float64(b.Mean), 0, unbounded)), float32(between(float64(b.Noise), 0, unbounded)), float32(between(float64(b.Of), 0, 1/firstGain)), float32(between(float64(b.Times), 0, 8))
 	b.Late = float32(between(float64(b.Late), -unbounded, unbounded))
-	s.Slow, s.SlowerTimes = min(max(s.Slow, 0), 1<<20), min(max(s.SlowerTimes, 0), 8)
+	s.SlowerTimes = min(max(s.SlowerTimes, 0), 8)
 	s.RefusalTime = float32(min(float64(s.RefusalTime), maxGap.Seconds()))
 	s.Credit, s.Spread = between(s.Credit, -mostOwed, startCredit), float32(between(float64(s.Spread), 0, 1))
-	s.TimeoutDebt, s.LateDebt, s.Verdict = float32(between(float64(s.TimeoutDebt), 0, maxDebt)), float32(between(float64(s.LateDebt), 0, maxDebt)), min(max(s.Verdict, 0), maxVerdict)
+	s.TimeoutDebt, s.LateDebt, s.Verdict = float32(between(float64(s.TimeoutDebt), 0, maxDebt+fewDebt+mostFew*s.Limit)), float32(between(float64(s.LateDebt), 0, maxDebt)), float32(between(float64(s.Verdict), 0, maxVerdict.Seconds()))
 	s.Spells = float32(between(float64(s.Spells), 0, 100))
 	s.Against, s.Contra = float32(between(float64(s.Against), 0, 20)), float32(between(float64(s.Contra), 0, 4))
 	s.Calm, s.Tests = float32(between(float64(s.Calm), 0, mostCalm)), s.Tests%sharedTest
@@ -396,7 +399,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Limit = min(s.Limit, float64(max(int(s.Stated), g.cfg.Min))) // the same number stated again lowers nothing
 	}
 	s.Sharp, s.Wins, s.Test, s.CapLike, s.Pauses, s.Uneven = min(max(s.Sharp, 0), 8), min(max(s.Wins, 0), 10), min(max(s.Test, 0), 3), min(max(s.CapLike, 0), 3), min(max(s.Pauses, 0), maxPauses), min(max(s.Uneven, 0), mostUneven)
-	s.Streak, s.Yield = min(max(s.Streak, 0), 1<<20), max(s.Yield, 0)
+	s.Streak, s.Yield = max(s.Streak, 0), s.Yield%makesRoom
 	const calls = 1 << 52 // what a float64 counts
 	s.Done, s.Refused, s.TokensDone = min(max(s.Done, 0), calls), min(max(s.Refused, 0), calls), min(max(s.TokensDone, 0), calls)
 	s.HitsFrom = min(s.HitsFrom, float64(s.Done+int64(s.InFlight)-s.Refused)) // until so many are accepted none would count
@@ -412,6 +415,8 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		}
 	}
 	s.Most.sound()
+	s.FewSince = float32(between(float64(s.FewSince), 0, unbounded))
+	s.Few.sound()
 	for i := range s.Levels {
 		l := &s.Levels[i]
 		if !(l.N > 0 && l.N <= levelMemory && l.Limit >= 1 && math.Abs(float64(l.Took)) <= mostClass && l.At >= 0 && l.At <= unbounded) {

@@ -1,6 +1,9 @@
 package adaptive
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Refusals in a row, with nothing accepted in between: the upstream is asked less and less often.
 
@@ -21,7 +24,7 @@ const longestHold = 30 * time.Second
 // streak notes one more fresh refusal, and holds back when there is a row of them with nothing accepted in between.
 func (g *Governor) streak(t time.Duration, overloaded bool) {
 	s := &g.s
-	s.Streak++
+	s.Streak = min(s.Streak, math.MaxInt16-1) + 1
 	s.DarkGap, s.DarkLast, s.DarkOverload = t-s.DarkLast, t, overloaded
 	if s.Streak == 1 {
 		s.DarkSince, s.Turn.Dark = t, g.accepted()
