@@ -50,6 +50,10 @@ type Request struct {
 	// Idempotent says that the call may be sent again although it may have had its effect; it is
 	// for Do, which then repeats it after time-outs and server errors, too.
 	Idempotent bool
+	// WaitOnly says that the deadline of the context bounds the wait for a place alone, and not the call. Else a caller that waits makes way, refused with
+	// ReasonDeadline, when its place comes with less time left than two calls take, most of its time is over, and the last of its line has twice as much left:
+	// its call would most likely be cut off, in vain.
+	WaitOnly bool
 }
 
 // Outcome is how a call ended. The zero Outcome is a call that ended well.
@@ -375,6 +379,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 		g.mu.Unlock()
 	}
 	w := s.waiter(r)
+	w.WaitOnly = r.WaitOnly
 	now := g.now()
 	if deadline, ok := ctx.Deadline(); ok {
 		w.GiveUp = max(1, instantOf(now, deadline))

@@ -561,7 +561,7 @@ const latencyLeft, newestLeft = 2, 2
 // newest, the last of its line, has more. A queue that is first in, first out would else let in only those whose patience is about to end.
 func (s *state) wasted(now time.Duration, w, newest *Waiter) bool {
 	left := w.GiveUp - now
-	return w.GiveUp != 0 && left < min(latencyLeft*seconds(s.took), now-w.Since) && (newest.GiveUp == 0 || newest.GiveUp-now >= newestLeft*left)
+	return w.GiveUp != 0 && !w.WaitOnly && left < min(latencyLeft*seconds(s.took), now-w.Since) && (newest.GiveUp == 0 || newest.GiveUp-now >= newestLeft*left)
 }
 
 // lowest returns the lowest priority that may take the next place.

@@ -154,6 +154,8 @@ type Waiter struct {
 	// budget, as its place in the configuration, when it is a budget.
 	Why    Why
 	inLine bool // of the plainLine
+	// WaitOnly says that GiveUp bounds the wait for a place alone, and not the call.
+	WaitOnly bool
 	// Behind is how many waited when it began to.
 	Behind int32
 	// charged is with whose weights its start counts against its tenant; nil when there are no others of its class.

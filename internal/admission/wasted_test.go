@@ -9,8 +9,8 @@ import (
 )
 
 // patience asks for a place for a caller of a tenant that gives up after a time.
-func (b *bench) patience(tenant string, d time.Duration) *Waiter {
-	w := &Waiter{}
+func (b *bench) patience(tenant string, d time.Duration, waitOnly ...bool) *Waiter {
+	w := &Waiter{WaitOnly: len(waitOnly) > 0 && waitOnly[0]}
 	w.Tenant, w.GiveUp = tenant, b.now+d
 	b.core.Ask(b.now, w)
 	b.next()
@@ -25,17 +25,19 @@ func TestWaitedTooLong(t *testing.T) {
 		tenant           string
 		patience, newest time.Duration // from when each asks; the newest asks when the place is free
 		others           string        // the tenant of the newest
+		waitOnly         bool
 		reason           Reason
 	}{
-		"too late for a call":             {"", 27 * time.Second, 27 * time.Second, "", ReasonDeadline},
-		"time enough for a call":          {"", 29 * time.Second, 29 * time.Second, "", ReasonNone},
-		"nobody has much more":            {"", 27 * time.Second, 13 * time.Second, "", ReasonNone},
-		"of a tenant":                     {"a", 27 * time.Second, 27 * time.Second, "a", ReasonDeadline},
-		"a tenant with nobody else":       {"a", 27 * time.Second, 27 * time.Second, "b", ReasonNone},
-		"others that are alike":           {"a", 27 * time.Second, 27 * time.Second, "", ReasonNone},
-		"a tenant, time enough":           {"a", 29 * time.Second, 29 * time.Second, "a", ReasonNone},
-		"it gave up while it waited":      {"", 19 * time.Second, 27 * time.Second, "", ReasonDeadline},
-		"a tenant's gave up as it waited": {"a", 19 * time.Second, 27 * time.Second, "a", ReasonDeadline},
+		"too late for a call":             {"", 27 * time.Second, 27 * time.Second, "", false, ReasonDeadline},
+		"the wait alone ends":             {"", 27 * time.Second, 27 * time.Second, "", true, ReasonNone},
+		"time enough for a call":          {"", 29 * time.Second, 29 * time.Second, "", false, ReasonNone},
+		"nobody has much more":            {"", 27 * time.Second, 13 * time.Second, "", false, ReasonNone},
+		"of a tenant":                     {"a", 27 * time.Second, 27 * time.Second, "a", false, ReasonDeadline},
+		"a tenant with nobody else":       {"a", 27 * time.Second, 27 * time.Second, "b", false, ReasonNone},
+		"others that are alike":           {"a", 27 * time.Second, 27 * time.Second, "", false, ReasonNone},
+		"a tenant, time enough":           {"a", 29 * time.Second, 29 * time.Second, "a", false, ReasonNone},
+		"it gave up while it waited":      {"", 19 * time.Second, 27 * time.Second, "", false, ReasonDeadline},
+		"a tenant's gave up as it waited": {"a", 19 * time.Second, 27 * time.Second, "a", false, ReasonDeadline},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, 1, nil)
@@ -45,7 +47,7 @@ func TestWaitedTooLong(t *testing.T) {
 				b.finish(w, adaptive.Outcome{OutputTokens: 1})
 			}
 			first := b.patience("", time.Minute)
-			w := b.patience(c.tenant, c.patience)
+			w := b.patience(c.tenant, c.patience, c.waitOnly)
 			b.after(20 * time.Second)
 			newest := b.patience(c.others, c.newest)
 			b.finish(first, adaptive.Outcome{Class: feedback.Canceled})

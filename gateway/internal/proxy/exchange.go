@@ -127,7 +127,7 @@ func (j *job) exchange(ctx context.Context) (*http.Response, *turn, error) {
 	for {
 		t := newTurn(ctx, j.until, j.keep(first, first.classes.of(j.model(first))))
 		var err error
-		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t)})
+		permit, err = guard.Acquire(t, limiter.Request{Priority: j.priority(t), WaitOnly: true})
 		again := err != nil && t.raised()
 		j.mu.Lock()
 		j.own, j.barred = time.Since(asked), err != nil
@@ -238,7 +238,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 	class := to.classes.of(model)
 	t := newTurn(ctx, j.until, j.keep(to, class))
 	t.plain, t.stall, t.ended = j.plain, j.route.Stall, j.t.ended
-	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: class}
+	t.request = limiter.Request{Tenant: j.who.Tenant, Priority: j.priority(t), Output: j.facts.MaxTokens, Class: class, WaitOnly: true}
 	if bound > 0 {
 		t.bound(bound)
 	}

@@ -1,0 +1,95 @@
+package limiter_test
+
+import (
+	"context"
+
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/limiter"
+	"github.com/flyball-go/flyball/limiter/httplimit"
+)
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// While more calls come than an upstream takes, callers get their places when most of their time is over. Those that get one have time for the call: places are
+// kept busy, and hardly ever in vain.
+func TestOverloadLeavesTimeForCalls(t *testing.T) {
+	const patience = 10 * time.Second
+	type caller func(ctx context.Context, call func(context.Context) error) error
+	guard := func(t *testing.T) *limiter.Guard {
+		return mustNew(t, limiter.Config{Law: adaptive.NewFixed(6), MaxWait: patience})
+	}
+	for name, caller := range map[string]func(*testing.T) caller{
+		"Guard.Do": func(t *testing.T) caller {
+			g := guard(t)
+			return func(ctx context.Context, call func(context.Context) error) error {
+				ctx, cancel := context.WithTimeout(ctx, patience)
+				defer cancel()
+				return g.Do(ctx, limiter.Request{}, call)
+			}
+		},
+		"http.Client.Timeout": func(t *testing.T) caller {
+			g := guard(t)
+			return func(ctx context.Context, call func(context.Context) error) error {
+				client := &http.Client{Timeout: patience, Transport: httplimit.New(tripper(func(r *http.Request) (*http.Response, error) {
+					if err := call(r.Context()); err != nil {
+						return nil, err
+					}
+					return &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}, Request: r}, nil
+				}), g, httplimit.Config{})}
+				req, err := http.NewRequestWithContext(ctx, "GET", "http://search.example/", nil)
+				if err != nil {
+					return err
+				}
+				resp, err := client.Do(req)
+				if err == nil {
+					_ = resp.Body.Close()
+				}
+				return err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var mu sync.Mutex
+				var answered, cut int // of calls that were sent from 10 s to 60 s
+				do := caller(t)
+				call := func(ctx context.Context) error {
+					sent := time.Since(began)
+					done := time.NewTimer(1200 * time.Millisecond)
+					defer done.Stop()
+					count := &answered
+					var err error
+					select {
+					case <-done.C:
+					case <-ctx.Done():
+						count, err = &cut, ctx.Err()
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if sent > 10*time.Second && sent < time.Minute {
+						*count++
+					}
+					return err
+				}
+				var all sync.WaitGroup
+				for range 12 * 60 {
+					all.Go(func() { _ = do(context.Background(), call) })
+					time.Sleep(time.Second / 12)
+				}
+				all.Wait()
+				if answered < 225 || cut > 25 {
+					t.Errorf("of calls for which there were some 250 places, %d were answered and %d cut off; want at least 225, and at most 25", answered, cut)
+				}
+			})
+		})
+	}
+}
