@@ -641,7 +641,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 			return c.reject(now, w, r, at)
 		}
 		if at <= now && s.wasted(now, w, it.line.newest().waiter) {
-			return c.reject(now, w, ReasonDeadline, now)
+			return c.reject(now, w, ReasonDeadline, c.soonest(now, w))
 		}
 		if c.start(now, w, at, why) {
 			return w

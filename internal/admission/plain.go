@@ -175,7 +175,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	w := s.line.head
 	if c.slots.view().free() > 0 {
 		if w.GiveUp != 0 && (w.GiveUp <= now || s.wasted(now, w, s.line.tail)) {
-			return c.reject(now, w, ReasonDeadline, now)
+			return c.reject(now, w, ReasonDeadline, c.soonest(now, w))
 		}
 		if n, ok := c.slots.takeFor(); ok {
 			if n >= c.slots.Limit() {

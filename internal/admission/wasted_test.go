@@ -56,6 +56,9 @@ func TestWaitedTooLong(t *testing.T) {
 				return
 			}
 			b.want(w, Refused, c.reason)
+			if c.patience > 20*time.Second && w.RetryAt <= b.now {
+				t.Errorf("it may try again at %v, at once, although the place is for another", w.RetryAt)
+			}
 			b.want(newest, Granted, ReasonNone)
 		})
 	}
