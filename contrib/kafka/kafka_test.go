@@ -302,6 +302,20 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// ackAll fetches jobs that have the bodies want, in this order, and settles each.
+func ackAll(t *testing.T, s *kafka.Source, want ...string) {
+	t.Helper()
+	for _, body := range want {
+		d := fetch(t, s)
+		if string(d.Body) != body {
+			t.Fatalf("%s is %q, want %q", d.Where, d.Body, body)
+		}
+		if err := s.Ack(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // fleet is several runners with one group, one store and one upstream.
 type fleet struct {
 	t       *testing.T
@@ -1695,15 +1709,7 @@ func TestAbortedTransaction(t *testing.T) {
 		}
 		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
 		defer s.Close()
-		for _, want := range []string{"a job", "the last"} {
-			d := fetch(t, s)
-			if string(d.Body) != want {
-				t.Fatalf("%s is %q, want %q", d.Where, d.Body, want)
-			}
-			if err := s.Ack(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-		}
+		ackAll(t, s, "a job", "the last")
 	})
 }
 
@@ -1768,15 +1774,7 @@ func TestTombstones(t *testing.T) {
 			}
 		}})
 		defer s.Close()
-		for _, want := range []string{"job", ""} {
-			d := fetch(t, s)
-			if string(d.Body) != want {
-				t.Fatalf("%s is %q, want %q", d.Where, d.Body, want)
-			}
-			if err := s.Ack(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-		}
+		ackAll(t, s, "job", "")
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		if ds, err := s.Fetch(ctx, 1); err == nil {
