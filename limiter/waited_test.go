@@ -258,6 +258,39 @@ func TestRefusedAtOnceSaysWhatFor(t *testing.T) {
 	}
 }
 
+// What held back callers once, who all have left the queue, does not hold back those who wait in line for a place later.
+func TestRefusedAtOnceSaysWhatForNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 1, func(c *Config) { c.Queue = 2 })
+		var all sync.WaitGroup
+		call := func() {
+			all.Go(func() {
+				p, err := g.Acquire(t.Context(), Request{})
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+					return
+				}
+				time.Sleep(time.Second)
+				p.Release(Outcome{})
+			})
+			synctest.Wait()
+		}
+		g.Pause(time.Now().Add(3 * time.Second))
+		call()
+		all.Wait()
+		time.Sleep(time.Hour)
+		for range 3 {
+			call()
+		}
+		var full *RejectedError
+		if _, err := g.Acquire(t.Context(), Request{}); !errors.As(err, &full) || full.Reason != ReasonQueueFull || full.Why != "limit" {
+			t.Errorf("a full queue: %v, want that only places hold callers back", err)
+		}
+		all.Wait()
+		wantIdle(t, g)
+	})
+}
+
 // A function that panics takes no place with it.
 func TestOnWaitPanics(t *testing.T) {
 	for name, acquire := range map[string]func(*testing.T, context.Context) (release func(), idle func()){
