@@ -499,6 +499,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 	var tried [MaxKeys / 64]uint64
 	n := len(p.lanes)
 	first := int(p.turn.Load()) % n
+	place := false // a key has none, so that a call that ends may come before what m.why says
 	for {
 		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, false, false
 		for j := range n {
@@ -531,7 +532,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			}
 		}
 		if best < 0 {
-			m.open = m.open || full
+			m.open, place = m.open || full, place || full
 			break
 		}
 		l := p.lanes[best]
@@ -556,6 +557,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			m.large, m.tooLarge = true, why.tooLarge
 		}
 		m.open = m.open || why.reason == ReasonLimit
+		place = place || why.reason == ReasonLimit && why.in == 0
 		if why.in > 0 {
 			at := p.now() + why.in
 			l.notBefore.Store(int64(at))
@@ -564,7 +566,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			}
 		}
 	}
-	if m.open || m.why == admission.WhyNone {
+	if place || m.why == admission.WhyNone {
 		m.why = WhyLimit
 	}
 	if !m.live && p.probing.Load() {

@@ -400,3 +400,57 @@ func TestWhatCallersOfAPoolWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// What time alone lets start waits for that, and for a place only where a key has none: of a key with room the budget, the pace or the pause counts.
+func TestCallersOfAPoolWaitedForTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits []int
+		busy   bool // the first key has no place
+		edit   func(*Config)
+		tokens int64
+		pause  time.Duration
+		want   string
+	}{
+		"a budget":                   {[]int{10}, false, tokenBudget, 6000, 0, "tokens per 1m0s"},
+		"a budget of two keys":       {[]int{10, 10}, false, tokenBudget, 6000, 0, "tokens per 1m0s"},
+		"a pause":                    {[]int{10}, false, nil, 0, 8 * time.Second, "pause"},
+		"a pause, and a key is full": {[]int{1, 10}, true, nil, 0, 8 * time.Second, "limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, c.limits, func(cfg *PoolConfig) {
+					cfg.Guard.MaxWait = 2 * time.Minute
+					if c.edit != nil {
+						c.edit(&cfg.Guard)
+					}
+				})
+				if c.busy {
+					busy, _ := p.lanes[0].guard.TryAcquire(Request{})
+					defer busy.Release(Outcome{})
+				}
+				if c.pause > 0 {
+					p.lanes[len(p.lanes)-1].guard.Pause(time.Now().Add(c.pause))
+				}
+				for c.tokens > 0 { // all that the budgets hold
+					kp, ok := p.TryAcquire(Request{Tokens: c.tokens})
+					if !ok {
+						break
+					}
+					kp.Release(Outcome{InputTokens: c.tokens}, KeyFine)
+				}
+				var w waits
+				kp, err := p.Acquire(w.context(t.Context()), Request{Tokens: c.tokens})
+				if err != nil {
+					t.Fatal(err)
+				}
+				kp.Release(okay, KeyFine)
+				if got := w.all(); !strings.Contains(got, " for "+c.want+" at ") {
+					t.Errorf("%s, want for %s", got, c.want)
+				}
+				if n := p.Stats().Counts.WaitedFor[WhyLimit].N; (n == 1) != (c.want == "limit") {
+					t.Errorf("%d waits are counted for places", n)
+				}
+			})
+		})
+	}
+}
