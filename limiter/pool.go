@@ -356,8 +356,12 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 	if ctx.Err() != nil {
 		return KeyPermit{}, context.Cause(ctx)
 	}
-	m := poolMiss{open: true, live: true}
-	if p.waiting.Load() == 0 && p.mayUse(r.Priority) {
+	m := poolMiss{open: true, live: true, why: WhyLimit}
+	switch {
+	case p.waiting.Load() > 0:
+	case !p.mayUse(r.Priority):
+		m.why = WhyReserved
+	default:
 		kp, missed, ok := p.try(r, c)
 		if ok {
 			return kp, nil
@@ -380,6 +384,9 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 		p.mayHaveRoom()
 	}
 	p.mu.Lock()
+	if !waits && !p.room.Behind(&w.Waiter) {
+		w.Why, w.Budget = m.why, m.budget
+	}
 	kp, reason, out, waited, retryAt, large := w.permit, w.Reason, w.out, p.now()-w.Since, w.RetryAt, w.TooLarge
 	why, budget, behind := w.Why, w.Budget, int(w.Behind)
 	p.recycle(w)

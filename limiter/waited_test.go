@@ -291,6 +291,73 @@ func TestRefusedAtOnceSaysWhatForNow(t *testing.T) {
 	})
 }
 
+// Who is refused by a pool at once is told what holds back those who wait, or would have held it back where nobody does.
+func TestRefusedByAPoolAtOnceSaysWhatFor(t *testing.T) {
+	type times struct{ pause, patience time.Duration }
+	for name, c := range map[string]struct {
+		edit   func(*Config)
+		tokens int64 // of each call
+		times
+		waiting bool
+		reason  Reason
+		want    string
+	}{
+		"a full queue":               {waiting: true, reason: ReasonQueueFull, want: "limit"},
+		"a full queue in a pause":    {times: times{pause: 5 * time.Second}, waiting: true, reason: ReasonQueueFull, want: "pause"},
+		"a deadline in a pause":      {times: times{5 * time.Second, time.Second}, reason: ReasonDeadline, want: "pause"},
+		"a deadline behind a waiter": {times: times{5 * time.Second, time.Second}, waiting: true, reason: ReasonDeadline, want: "pause"},
+		"a deadline in a budget":     {edit: tokenBudget, tokens: 6000, times: times{patience: time.Second}, reason: ReasonDeadline, want: "tokens per 1m0s"},
+		"no queue":                   {edit: func(c *Config) { c.Queue = -1 }, reason: ReasonLimit, want: "limit"},
+		"no queue, reserved":         {edit: func(c *Config) { reserving(c); c.Queue = -1 }, reason: ReasonLimit, want: "reserved"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limit := 1
+				if c.edit != nil {
+					limit = 2
+				}
+				p := newPool(t, []int{limit}, func(cfg *PoolConfig) {
+					cfg.Guard.Queue = 1
+					if c.edit != nil {
+						c.edit(&cfg.Guard)
+					}
+				})
+				if c.pause > 0 {
+					p.lanes[0].guard.Pause(time.Now().Add(c.pause))
+				}
+				for { // until there is no place, or nothing left of the budget
+					kp, ok := p.TryAcquire(Request{Tokens: c.tokens})
+					if !ok {
+						break
+					}
+					if c.tokens > 0 {
+						kp.Release(Outcome{InputTokens: c.tokens}, KeyFine)
+						continue
+					}
+					defer kp.Release(Outcome{}, KeyFine)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if c.waiting {
+					go func() { _, _ = p.Acquire(ctx, Request{Tokens: c.tokens}) }()
+					synctest.Wait()
+				}
+				if c.patience > 0 {
+					var end context.CancelFunc
+					ctx, end = context.WithTimeout(ctx, c.patience)
+					defer end()
+				}
+				var w waits
+				var none *NoKeyError
+				if _, err := p.Acquire(w.context(ctx), Request{Tokens: c.tokens}); !errors.As(err, &none) || none.Reason != c.reason || none.Why != c.want {
+					t.Errorf("refused with %v for %q, want %v for %q", err, none.Why, c.reason, c.want)
+				}
+				w.want(t) // it did not wait
+			})
+		})
+	}
+}
+
 // A function that panics takes no place with it.
 func TestOnWaitPanics(t *testing.T) {
 	for name, acquire := range map[string]func(*testing.T, context.Context) (release func(), idle func()){
