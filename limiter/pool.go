@@ -356,8 +356,12 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 	if ctx.Err() != nil {
 		return KeyPermit{}, context.Cause(ctx)
 	}
-	m := poolMiss{open: true, live: true}
-	if p.waiting.Load() == 0 && p.mayUse(r.Priority) {
+	m := poolMiss{open: true, live: true, why: WhyLimit}
+	switch {
+	case p.waiting.Load() > 0:
+	case !p.mayUse(r.Priority):
+		m.why = WhyReserved
+	default:
 		kp, missed, ok := p.try(r, c)
 		if ok {
 			return kp, nil
@@ -380,6 +384,9 @@ func (p *Pool) acquire(ctx context.Context, r Request, c keyChoice) (KeyPermit, 
 		p.mayHaveRoom()
 	}
 	p.mu.Lock()
+	if !waits && !p.room.Behind(&w.Waiter) {
+		w.Why, w.Budget = m.why, m.budget
+	}
 	kp, reason, out, waited, retryAt, large := w.permit, w.Reason, w.out, p.now()-w.Since, w.RetryAt, w.TooLarge
 	why, budget, behind := w.Why, w.Budget, int(w.Behind)
 	p.recycle(w)
@@ -499,6 +506,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 	var tried [MaxKeys / 64]uint64
 	n := len(p.lanes)
 	first := int(p.turn.Load()) % n
+	place := false // a key has none, so that a call that ends may come before what m.why says
 	for {
 		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, false, false
 		for j := range n {
@@ -531,7 +539,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			}
 		}
 		if best < 0 {
-			m.open = m.open || full
+			m.open, place = m.open || full, place || full
 			break
 		}
 		l := p.lanes[best]
@@ -556,6 +564,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			m.large, m.tooLarge = true, why.tooLarge
 		}
 		m.open = m.open || why.reason == ReasonLimit
+		place = place || why.reason == ReasonLimit && why.in == 0
 		if why.in > 0 {
 			at := p.now() + why.in
 			l.notBefore.Store(int64(at))
@@ -564,7 +573,7 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			}
 		}
 	}
-	if m.open || m.why == admission.WhyNone {
+	if place || m.why == admission.WhyNone {
 		m.why = WhyLimit
 	}
 	if !m.live && p.probing.Load() {

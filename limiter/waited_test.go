@@ -258,6 +258,106 @@ func TestRefusedAtOnceSaysWhatFor(t *testing.T) {
 	}
 }
 
+// What held back callers once, who all have left the queue, does not hold back those who wait in line for a place later.
+func TestRefusedAtOnceSaysWhatForNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, 1, func(c *Config) { c.Queue = 2 })
+		var all sync.WaitGroup
+		call := func() {
+			all.Go(func() {
+				p, err := g.Acquire(t.Context(), Request{})
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+					return
+				}
+				time.Sleep(time.Second)
+				p.Release(Outcome{})
+			})
+			synctest.Wait()
+		}
+		g.Pause(time.Now().Add(3 * time.Second))
+		call()
+		all.Wait()
+		time.Sleep(time.Hour)
+		for range 3 {
+			call()
+		}
+		var full *RejectedError
+		if _, err := g.Acquire(t.Context(), Request{}); !errors.As(err, &full) || full.Reason != ReasonQueueFull || full.Why != "limit" {
+			t.Errorf("a full queue: %v, want that only places hold callers back", err)
+		}
+		all.Wait()
+		wantIdle(t, g)
+	})
+}
+
+// Who is refused by a pool at once is told what holds back those who wait, or would have held it back where nobody does.
+func TestRefusedByAPoolAtOnceSaysWhatFor(t *testing.T) {
+	type times struct{ pause, patience time.Duration }
+	for name, c := range map[string]struct {
+		edit   func(*Config)
+		tokens int64 // of each call
+		times
+		waiting bool
+		reason  Reason
+		want    string
+	}{
+		"a full queue":               {waiting: true, reason: ReasonQueueFull, want: "limit"},
+		"a full queue in a pause":    {times: times{pause: 5 * time.Second}, waiting: true, reason: ReasonQueueFull, want: "pause"},
+		"a deadline in a pause":      {times: times{5 * time.Second, time.Second}, reason: ReasonDeadline, want: "pause"},
+		"a deadline behind a waiter": {times: times{5 * time.Second, time.Second}, waiting: true, reason: ReasonDeadline, want: "pause"},
+		"a deadline in a budget":     {edit: tokenBudget, tokens: 6000, times: times{patience: time.Second}, reason: ReasonDeadline, want: "tokens per 1m0s"},
+		"no queue":                   {edit: func(c *Config) { c.Queue = -1 }, reason: ReasonLimit, want: "limit"},
+		"no queue, reserved":         {edit: func(c *Config) { reserving(c); c.Queue = -1 }, reason: ReasonLimit, want: "reserved"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limit := 1
+				if c.edit != nil {
+					limit = 2
+				}
+				p := newPool(t, []int{limit}, func(cfg *PoolConfig) {
+					cfg.Guard.Queue = 1
+					if c.edit != nil {
+						c.edit(&cfg.Guard)
+					}
+				})
+				if c.pause > 0 {
+					p.lanes[0].guard.Pause(time.Now().Add(c.pause))
+				}
+				for { // until there is no place, or nothing left of the budget
+					kp, ok := p.TryAcquire(Request{Tokens: c.tokens})
+					if !ok {
+						break
+					}
+					if c.tokens > 0 {
+						kp.Release(Outcome{InputTokens: c.tokens}, KeyFine)
+						continue
+					}
+					defer kp.Release(Outcome{}, KeyFine)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if c.waiting {
+					go func() { _, _ = p.Acquire(ctx, Request{Tokens: c.tokens}) }()
+					synctest.Wait()
+				}
+				if c.patience > 0 {
+					var end context.CancelFunc
+					ctx, end = context.WithTimeout(ctx, c.patience)
+					defer end()
+				}
+				var w waits
+				var none *NoKeyError
+				if _, err := p.Acquire(w.context(ctx), Request{Tokens: c.tokens}); !errors.As(err, &none) || none.Reason != c.reason || none.Why != c.want {
+					t.Errorf("refused with %v for %q, want %v for %q", err, none.Why, c.reason, c.want)
+				}
+				w.want(t) // it did not wait
+			})
+		})
+	}
+}
+
 // A function that panics takes no place with it.
 func TestOnWaitPanics(t *testing.T) {
 	for name, acquire := range map[string]func(*testing.T, context.Context) (release func(), idle func()){
@@ -366,4 +466,58 @@ func TestWhatCallersOfAPoolWaitedFor(t *testing.T) {
 			t.Errorf("refused with %#v, want for the pause", none)
 		}
 	})
+}
+
+// What time alone lets start waits for that, and for a place only where a key has none: of a key with room the budget, the pace or the pause counts.
+func TestCallersOfAPoolWaitedForTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits []int
+		busy   bool // the first key has no place
+		edit   func(*Config)
+		tokens int64
+		pause  time.Duration
+		want   string
+	}{
+		"a budget":                   {[]int{10}, false, tokenBudget, 6000, 0, "tokens per 1m0s"},
+		"a budget of two keys":       {[]int{10, 10}, false, tokenBudget, 6000, 0, "tokens per 1m0s"},
+		"a pause":                    {[]int{10}, false, nil, 0, 8 * time.Second, "pause"},
+		"a pause, and a key is full": {[]int{1, 10}, true, nil, 0, 8 * time.Second, "limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, c.limits, func(cfg *PoolConfig) {
+					cfg.Guard.MaxWait = 2 * time.Minute
+					if c.edit != nil {
+						c.edit(&cfg.Guard)
+					}
+				})
+				if c.busy {
+					busy, _ := p.lanes[0].guard.TryAcquire(Request{})
+					defer busy.Release(Outcome{})
+				}
+				if c.pause > 0 {
+					p.lanes[len(p.lanes)-1].guard.Pause(time.Now().Add(c.pause))
+				}
+				for c.tokens > 0 { // all that the budgets hold
+					kp, ok := p.TryAcquire(Request{Tokens: c.tokens})
+					if !ok {
+						break
+					}
+					kp.Release(Outcome{InputTokens: c.tokens}, KeyFine)
+				}
+				var w waits
+				kp, err := p.Acquire(w.context(t.Context()), Request{Tokens: c.tokens})
+				if err != nil {
+					t.Fatal(err)
+				}
+				kp.Release(okay, KeyFine)
+				if got := w.all(); !strings.Contains(got, " for "+c.want+" at ") {
+					t.Errorf("%s, want for %s", got, c.want)
+				}
+				if n := p.Stats().Counts.WaitedFor[WhyLimit].N; (n == 1) != (c.want == "limit") {
+					t.Errorf("%d waits are counted for places", n)
+				}
+			})
+		})
+	}
 }

@@ -113,6 +113,9 @@ func (c *Core) unify(now time.Duration) {
 		s.queue.skip(l.starts)
 		l.starts = 0
 	}
+	if l.n > 0 {
+		c.heldBy(now, WhyLimit, 0) // not what held back those who were in the queue before them
+	}
 	for w := l.head; l.n > 0; w = l.head {
 		l.pop()
 		w.waiter = w

@@ -65,6 +65,15 @@ func (r *Room) WaitsFor(now time.Duration, w *Waiter) {
 	}
 }
 
+// Behind has the Why of w, which is not in the room, and its Budget, say what holds back those who are; it reports whether somebody is.
+func (r *Room) Behind(w *Waiter) bool {
+	if r.queue.len() == 0 {
+		return false
+	}
+	r.held.now(w)
+	return true
+}
+
 // Next returns who goes next of those with at least the given priority, and leaves it in the room; nil when there is none.
 func (r *Room) Next(now time.Duration, priority uint8) *Waiter {
 	if it := r.queue.next(now, priority); it != nil {

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"io"
+	"math"
 	"mime"
 	"mime/multipart"
 	"net/url"
@@ -41,10 +42,12 @@ func QueryModel(query string) string {
 	return q.Get("model")
 }
 
-// mostFields is how many fields of a form are looked at, and longestField how much of one: no name of a model is so long.
+// mostFields is how many fields of a form are looked at, longestField how much of one, as no name of a model is so long, and longestHeader how much
+// there may be before one: package multipart keeps 10 MiB of it in several times the memory.
 const (
-	mostFields   = 1000
-	longestField = 1 << 10
+	mostFields    = 1000
+	longestField  = 1 << 10
+	longestHeader = 64 << 10
 )
 
 // FormModel returns the model that a form of the given Content-Type says, as those with a recording or a picture do; empty when it says none, or is
@@ -54,18 +57,24 @@ func FormModel(contentType string, form io.Reader) string {
 	if err != nil || kind != "multipart/form-data" || params["boundary"] == "" {
 		return ""
 	}
-	fields := multipart.NewReader(form, params["boundary"])
+	limited := &io.LimitedReader{R: form}
+	fields := multipart.NewReader(limited, params["boundary"])
 	for range mostFields {
+		limited.N = longestHeader
 		field, err := fields.NextRawPart()
 		if err != nil {
 			return ""
 		}
+		limited.N = math.MaxInt64
 		if field.FormName() == "model" {
 			b, err := io.ReadAll(io.LimitReader(field, longestField+1))
 			if err != nil || len(b) > longestField {
 				return ""
 			}
 			return string(b)
+		}
+		if _, err := io.Copy(io.Discard, field); err != nil {
+			return ""
 		}
 	}
 	return ""

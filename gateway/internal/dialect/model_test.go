@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"bytes"
+	"fmt"
 	"mime/multipart"
 	"net/url"
 	"strings"
@@ -102,6 +103,26 @@ func TestFormModel(t *testing.T) {
 	for wrong, body := range map[string]string{"": body, "text/plain": body, "multipart/form-data": body, "multipart/form-data; boundary=other": body, kind: body[:len(body)/2][:80]} {
 		if got := FormModel(wrong, strings.NewReader(body)); got != "" {
 			t.Errorf("%s with %.100q: %q", wrong, body, got)
+		}
+	}
+}
+
+// Little is kept of a form, whatever is before its fields: no more is read of that than fits.
+func TestFormModelReadsNoLongHeaders(t *testing.T) {
+	const field = "Content-Disposition: form-data; name=\"%s\"\r\n\r\nm\r\n--b"
+	model, other := fmt.Sprintf(field, "model"), fmt.Sprintf(field, "file")
+	for name, c := range map[string]struct{ before, want string }{
+		"short":            {"--b\r\nX: " + strings.Repeat("a", longestHeader/2) + "\r\n", "m"},
+		"short, the next":  {"--b\r\n" + other + "\r\nX: " + strings.Repeat("a", longestHeader/2) + "\r\n", "m"},
+		"one line":         {"--b\r\nX: " + strings.Repeat("a", 8<<20) + "\r\n", ""},
+		"many lines":       {"--b\r\n" + strings.Repeat("X: a\r\n", 1<<16), ""},
+		"before the first": {strings.Repeat("\n", 8<<20) + "--b\r\n", ""},
+		"the next":         {"--b\r\n" + other + "\r\nX: " + strings.Repeat("a", 8<<20) + "\r\n", ""},
+	} {
+		form := strings.NewReader(c.before + model + "--\r\n")
+		size := form.Len()
+		if got := FormModel("multipart/form-data; boundary=b", form); got != c.want || size-form.Len() > 2*longestHeader {
+			t.Errorf("%s: %q, %d of %d bytes were read; want %q", name, got, size-form.Len(), size, c.want)
 		}
 	}
 }

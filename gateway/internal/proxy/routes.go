@@ -105,6 +105,7 @@ func (f *fork) unknown(model string) *dialect.Error {
 		}
 	}
 	slices.Sort(all)
+	all = slices.Compact(all) // several paths may have routes for one
 	e := &dialect.Error{Kind: dialect.NotFound, Message: fmt.Sprintf("at %s/ the gateway has no route for the model %q; it has some for %s", f.path, model, few(all)), Final: true}
 	if model == "" {
 		e.Message = fmt.Sprintf("at %s/ the gateway has routes for %s only, and no model can be read from this call", f.path, few(all))

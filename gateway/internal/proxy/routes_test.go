@@ -16,7 +16,7 @@ func TestRouteOfModel(t *testing.T) {
 	const file = "[upstream.a]\nbase_url='http://a.example'\n%s"
 	var routes strings.Builder
 	for _, r := range []string{
-		"/x mini,mini-*", "/x mini-2", "/x m*", "/x", "/x/y max", "/x/z only", "/x/z/v1 *", "/w one,two,three,four,five*,6,7,8,9,10,11",
+		"/x mini,mini-*", "/x mini-2", "/x m*", "/x", "/x/y max", "/x/z only", "/x/z/v1 *", "/w one,two,three,four,five*,6,7,8,9,10,11", "/w/v one",
 	} {
 		path, models, _ := strings.Cut(r, " ")
 		fmt.Fprintf(&routes, "[[gateway.route]]\npath='%s'\nupstream='a'\nto='/%s'\n", path, strings.NewReplacer(" ", ".", "/", ".", "*", "+").Replace(r))
@@ -43,6 +43,7 @@ func TestRouteOfModel(t *testing.T) {
 		{"/w/chat", "one", ".w.one,two,three,four,five+,6,7,8,9,10,11"},
 		{"/w/chat", "none", "at /w/ the gateway has no route for the model \"none\"; it has some for 10, 11, 6, 7, 8, 9, five*, four, one, three, …"},
 		{"/w/chat", "", "at /w/ the gateway has routes for 10, 11, 6, 7, 8, 9, five*, four, one, three, … only, and no model can be read from this call"},
+		{"/w/v/chat", "none", "at /w/v/ the gateway has no route for the model \"none\"; it has some for 10, 11, 6, 7, 8, 9, five*, four, one, three, …"},
 		// Files and batches have no model, however they are written.
 		{"/x/v1/files", "mini", ".x"},
 		{"/x//v1/%66iles/f", "mini", ".x"},
