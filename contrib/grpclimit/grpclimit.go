@@ -117,7 +117,7 @@ func (in *interceptor) run(ctx context.Context, method string, req any, send fun
 		if !ok {
 			return err
 		}
-		if limiter.Sleep(ctx, delay) != nil {
+		if in.guard.Sleep(ctx, delay) != nil {
 			return ended(ctx)
 		}
 		last = err
