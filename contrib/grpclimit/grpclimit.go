@@ -34,8 +34,12 @@ type Config struct {
 	Idempotent func(method string) bool
 }
 
+// Inlined, an interceptor would have its caller's name, and limiter.Leak take it for the line that acquired a permit.
+
 // Unary returns an interceptor that sends unary calls through guard. It may be used by any number
 // of connections and goroutines. It panics when guard is nil.
+//
+//go:noinline
 func Unary(guard *limiter.Guard, cfg Config) grpc.UnaryClientInterceptor {
 	in := newInterceptor("Unary", guard, cfg)
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
@@ -60,6 +64,8 @@ func Unary(guard *limiter.Guard, cfg Config) grpc.UnaryClientInterceptor {
 //
 // A stream that stays open for hours, as a watch does, has its permit for hours. Such
 // streams want a guard of their own.
+//
+//go:noinline
 func Stream(guard *limiter.Guard, cfg Config) grpc.StreamClientInterceptor {
 	in := newInterceptor("Stream", guard, cfg)
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
