@@ -111,7 +111,7 @@ func (g *Guard) heeds(o *Outcome) bool {
 // MayRetry reports whether a call that was sent attempt times (less than 1 counts as 1) and is Retryable may be
 // sent again, and how long to wait before it asks for a permit again. A retry that may is taken from
 // the budget. It may not when its delay is longer than a caller may wait (Config.MaxWait,
-// Config.MaxPause) or does not end before ctx does. Most callers use [Guard.Do] or package
+// Config.MaxPause) or does not end before ctx does. Guard.Sleep waits for it. Most callers use [Guard.Do] or package
 // httplimit, which ask it.
 func (g *Guard) MayRetry(ctx context.Context, attempt int, o *Outcome) (delay time.Duration, ok bool) {
 	set := g.set.Load()
