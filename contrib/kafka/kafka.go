@@ -25,7 +25,6 @@ package kafka
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -1231,30 +1230,10 @@ func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 	err := r.out.produce(ctx, rec)
 	if errors.Is(err, kerr.MessageTooLarge) {
 		// It will not fit the next time either, and no other job would get by.
-		rec.Value = tooLarge(res, r.topic)
+		rec.Value = res.AppendTooLarge(nil, "the topic "+r.topic)
 		err = r.out.produce(ctx, rec)
 	}
 	return err
-}
-
-// tooLarge returns the line for a result whose answer is larger than a record of the topic may be.
-func tooLarge(res *drain.Result, topic string) []byte {
-	type fault struct {
-		Code    drain.Reason `json:"code"`
-		Message string       `json:"message"`
-	}
-	line, err := json.Marshal(struct {
-		ID       string    `json:"id"`
-		CustomID string    `json:"custom_id"`
-		Response *struct{} `json:"response"`
-		Error    fault     `json:"error"`
-	}{"batch_req_" + res.Hash.String(), res.ID, nil, fault{
-		drain.ReasonAnswer, fmt.Sprintf("the answer has %d bytes, too many for the topic %s; it is in the results only", len(res.Body), topic),
-	}})
-	if err != nil {
-		panic("kafka: " + err.Error()) // strings always have a form
-	}
-	return line
 }
 
 // Close ends the client.

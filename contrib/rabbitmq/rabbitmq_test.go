@@ -287,6 +287,42 @@ func TestCopiesForABrokerThatIsShort(t *testing.T) {
 	}
 }
 
+// An answer that is larger than the broker takes will not fit the next time either, and no other job would get by. It costs the channel once.
+func TestLargeReply(t *testing.T) {
+	b := start(t)
+	conf, err := os.OpenFile(filepath.Join(b.dir, "rabbitmq.conf"), os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(conf, "max_message_size = 100000")
+	if err := conf.Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := b.url()
+	var lines atomic.Int64
+	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: "replies", Log: func(string, ...any) { lines.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	large := []byte(`"` + strings.Repeat("x", 100_000) + `"`)
+	for _, res := range []*drain.Result{{ID: "large", Body: large}, {ID: "small", Body: []byte("{}")}, {ID: "again", Body: large}} {
+		if err := r.Put(t.Context(), res); err != nil {
+			t.Fatalf("%s: %v", res.ID, err)
+		}
+	}
+	if n := lines.Load(); n != 1 {
+		t.Errorf("%d lines are logged of it, want 1", n)
+	}
+	ch := admin(t, u)
+	for _, want := range []struct{ id, has string }{{"large", `"response":null,"error":{"code":"answer_too_large"`}, {"small", `"body":{}`}, {"again", "100002 bytes, too many for the queue replies"}} {
+		m, ok, err := ch.Get("replies", true)
+		if err != nil || !ok || m.MessageId != want.id || !json.Valid(m.Body) || !strings.Contains(string(m.Body), want.has) {
+			t.Errorf("%s is %.200s, %v; want %s with %s", m.MessageId, m.Body, err, want.id, want.has)
+		}
+	}
+}
+
 // A user who may not publish can put nothing aside. To connect again would be of no use, and have all jobs delivered again each time.
 func TestNotAllowedToPublish(t *testing.T) {
 	b := strict(t)
