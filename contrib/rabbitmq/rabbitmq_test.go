@@ -1346,6 +1346,46 @@ func TestPausesAreNoDeliveries(t *testing.T) {
 	}
 }
 
+// Neither is what was out when a connection was lost, or when the broker ended the channel as its consumer_timeout had passed: with an upstream that
+// refuses everything for ten hours, jobs of one key were poison before they were sent. A process that ends in order tells the next one so.
+func TestLossesAreNoDeliveries(t *testing.T) {
+	u := url(t)
+	for _, key := range []string{"", "user"} {
+		var last net.Conn
+		cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("losses%s-%d", key, time.Now().UnixNano()), KeyHeader: key, Dial: func(network, address string) (net.Conn, error) {
+			c, err := net.Dial(network, address)
+			last = c
+			return c, err
+		}}
+		src := open(t, cfg)
+		publish(t, admin(t, u), cfg.Queue, "0")
+		d := fetchOne(t, src)
+		for range 2 {
+			last.Close()
+			for end := time.Now().Add(10 * time.Second); !src.Lost(d) && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			d = fetchOne(t, src)
+		}
+		if d.Attempts != 2 || d.Retries != 2 {
+			t.Errorf("with the key %q there are %d attempts, %d of them retries, want 2 and 2", key, d.Attempts, d.Retries)
+		}
+		if err := src.Release(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		src.Close()
+		src = open(t, cfg)
+		want := 1 // the copy that was released comes to this consumer once more, perhaps
+		if key != "" {
+			want = 3 // the broker's count is all that there is
+		}
+		if d = fetchOne(t, src); d.Attempts < 3 || d.Attempts-d.Retries > want {
+			t.Errorf("with the key %q the next process has %d attempts, %d of them retries, want 3 or more and all but %d", key, d.Attempts, d.Retries, want)
+		}
+		src.Close()
+	}
+}
+
 // comes tells whether the next delivery is a body, once there is one.
 func comes(ctx context.Context, src *rabbitmq.Source, body string) <-chan error {
 	came := make(chan error, 1)
