@@ -246,6 +246,7 @@ func Open(cfg Config) (*Source, error) {
 	}
 	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
+		kgo.WithContext(s.checked(context.Background())),
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
@@ -517,8 +518,8 @@ func (s *Source) deleted(ctx context.Context, topic string, err error) error {
 	got, aerr := metadata(topic).RequestWith(asking, s.client)
 	if aerr == nil && len(got.Topics) == 1 {
 		aerr = kerr.ErrorForCode(got.Topics[0].ErrorCode)
-		if errors.Is(aerr, kerr.UnknownTopicOrPartition) || aerr == nil && got.Topics[0].TopicID != s.ids[topic] {
-			return fmt.Errorf("kafka: the topic %s was deleted, and perhaps made again: open it anew: %w", topic, err)
+		if s.replaced(topic, &got.Topics[0]) {
+			return fmt.Errorf("kafka: the topic %s %w: open it anew: %w", topic, errDeleted, err)
 		}
 	}
 	s.mu.Lock()
@@ -528,6 +529,44 @@ func (s *Source) deleted(ctx context.Context, topic string, err error) error {
 		s.cfg.Log("kafka: asking whether the topic %s was deleted: %v", topic, aerr)
 	} else {
 		s.cfg.Log("kafka: the topic %s is there, and a broker does not know it", topic)
+	}
+	return nil
+}
+
+var errDeleted = errors.New("was deleted, and perhaps made again")
+
+// replaced reports whether brokers have no topic of a name, or another one than at the start.
+func (s *Source) replaced(topic string, t *kmsg.MetadataResponseTopic) bool {
+	err := kerr.ErrorForCode(t.ErrorCode)
+	id, known := s.ids[topic]
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || err == nil && known && t.TopicID != id
+}
+
+// checked returns a context whose commits are checked.
+func (s *Source) checked(ctx context.Context) context.Context {
+	return kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error { return s.check(ctx, req) })
+}
+
+// check takes out of a commit the topics that were deleted. Brokers before 4.1 know a topic by its name there. When there is another one of that name,
+// the next run would begin where this one was with the old one, and never see the jobs before that. The client may not hear of it for minutes.
+func (s *Source) check(ctx context.Context, req *kmsg.OffsetCommitRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	var names []string
+	for _, t := range req.Topics {
+		names = append(names, t.Topic)
+	}
+	got, err := metadata(names...).RequestWith(ctx, s.client)
+	if err != nil {
+		return fmt.Errorf("asking whether the topics are there: %w", err)
+	}
+	for i := range got.Topics {
+		t := &got.Topics[i]
+		if t.Topic == nil || !s.replaced(*t.Topic, t) {
+			continue
+		}
+		s.failed(place{*t.Topic, -1}, errDeleted)
+		req.Topics = slices.DeleteFunc(req.Topics, func(c kmsg.OffsetCommitRequestTopic) bool { return c.Topic == *t.Topic })
 	}
 	return nil
 }
@@ -1034,7 +1073,7 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	s.forget(parts)
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
-	if err := s.client.CommitMarkedOffsets(commit); err != nil {
+	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
 }
@@ -1144,6 +1183,9 @@ func (s *Source) commit(ctx context.Context) error {
 	}
 	if len(req.Topics) == 0 {
 		return nil
+	}
+	if err := s.check(ctx, req); err != nil || len(req.Topics) == 0 {
+		return err
 	}
 	resp, err := req.RequestWith(ctx, s.client)
 	if err != nil {

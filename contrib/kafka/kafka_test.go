@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/contrib/kafka"
@@ -177,6 +178,17 @@ func createTopic(t *testing.T, c *kgo.Client, rt kmsg.CreateTopicsRequestTopic) 
 		} else if time.Now().After(end) {
 			t.Fatalf("%s: %v", rt.Topic, err)
 		}
+	}
+}
+
+func remove(t *testing.T, c *kgo.Client, topic string) {
+	t.Helper()
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	dt := kmsg.NewDeleteTopicsRequestTopic()
+	dt.Topic = &topic
+	req.Topics, req.TopicNames = append(req.Topics, dt), append(req.TopicNames, topic)
+	if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].ErrorCode != 0 {
+		t.Fatalf("%v, %v", resp, err)
 	}
 }
 
@@ -1313,13 +1325,7 @@ func TestTopicDeleted(t *testing.T) {
 		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
 			t.Fatal(err)
 		}
-		req := kmsg.NewPtrDeleteTopicsRequest()
-		dt := kmsg.NewDeleteTopicsRequestTopic()
-		dt.Topic = &topic
-		req.Topics, req.TopicNames = append(req.Topics, dt), append(req.TopicNames, topic)
-		if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].ErrorCode != 0 {
-			t.Fatalf("%v, %v", resp, err)
-		}
+		remove(t, c, topic)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if ds, err := s.Fetch(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
@@ -1336,6 +1342,39 @@ func TestTopicDeleted(t *testing.T) {
 			t.Errorf("%d lines are logged of it", n)
 		}
 	})
+}
+
+// A topic that is deleted and made again while jobs of it are in flight begins at its beginning, also where brokers know topics by their names when
+// something is committed, as those before 4.1 do, and the client does not know of it yet.
+func TestTopicMadeAgainWithJobsInFlight(t *testing.T) {
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(8, 9) // OffsetCommit
+	brokers := cluster(t, kfake.NumBrokers(1), kfake.MaxVersions(versions)).ListenAddrs()
+	topic := name("again")
+	cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.MetadataMinAge(time.Minute)}}
+	fill := func(what string, n int) {
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		for i := range n {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, what, i)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill("old", 1)
+	s := open(t, cfg)
+	d := fetch(t, s)
+	remove(t, admin(t, brokers), topic)
+	fill("new", 2)
+	if err := s.Ack(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, cfg)
+	defer s.Close()
+	if d := fetch(t, s); string(d.Body) != "new0" {
+		t.Errorf("the first job of the new topic is %s at %s, want new0", d.Body, d.Where)
+	}
 }
 
 // Who may not know how large a record may be has dead letters and answers whole all the same.
