@@ -436,7 +436,13 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		})
 		var ds []*drain.Delivery
 		none := map[place]bool{}
+		var expired []string
 		s.mu.Lock()
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if e := s.expired(&p); e != "" {
+				expired = append(expired, e)
+			}
+		})
 		fetches.EachRecord(func(r *kgo.Record) {
 			if d := s.delivery(r); d != nil {
 				ds = append(ds, d)
@@ -448,6 +454,9 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		s.client.AllowRebalance()
 		for at := range none {
 			s.failed(at, errNoValue)
+		}
+		for _, e := range expired {
+			s.cfg.Log("kafka: %s", e)
 		}
 		if len(ds) > 0 {
 			return ds, nil
@@ -462,6 +471,21 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			_ = limiter.Sleep(ctx, fetchWait)
 		}
 	}
+}
+
+// expired returns what is to be told of records that the brokers have deleted before they were fetched, as after a pause that was longer than they are
+// kept: the client goes on with the first that is there. It is called before these are handed out, and needs the lock.
+func (s *Source) expired(p *kgo.FetchTopicPartition) string {
+	at := place{p.Topic, p.FetchPartition.Partition}
+	next := s.ahead[at]
+	if len(p.Records) == 0 || p.LogStartOffset <= next {
+		return ""
+	}
+	next = max(next, s.client.CommittedOffsets()[at.topic][at.n].Offset) // another one may have had it meanwhile
+	if next <= 0 || p.LogStartOffset <= next {                           // a group that is new expects nothing
+		return ""
+	}
+	return fmt.Sprintf("%s: the records from %d to %d were deleted before they were fetched, as the topic keeps them no longer: those that were not done are lost", at, next, p.LogStartOffset-1)
 }
 
 // failed tells that a partition cannot be fetched, each failLine while it stays so. What may pass by itself, as another broker takes the partition

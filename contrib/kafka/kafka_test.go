@@ -251,6 +251,12 @@ func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return c, err
 }
 
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = false
+}
+
 func (w *wire) crash() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -1375,6 +1381,71 @@ func TestTopicMadeAgainWithJobsInFlight(t *testing.T) {
 	if d := fetch(t, s); string(d.Body) != "new0" {
 		t.Errorf("the first job of the new topic is %s at %s, want new0", d.Body, d.Where)
 	}
+}
+
+// Jobs that the topic keeps no longer, after a long pause or while nothing ran, are told of: nobody does them any more.
+func TestRecordsDeletedBeforeTheyWereFetched(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("short")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		lines := make(chan string, 100)
+		w := &wire{}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.Dialer(w.dial)}, Log: func(format string, args ...any) {
+			if line := fmt.Sprintf(format, args...); !strings.Contains(line, "connecting to") {
+				lines <- line
+			}
+		}}
+		fill := func(n int) {
+			for range n {
+				if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		shorten := func(to int64) {
+			req := kmsg.NewPtrDeleteRecordsRequest()
+			rt := kmsg.NewDeleteRecordsRequestTopic()
+			rt.Topic, rt.Partitions = topic, []kmsg.DeleteRecordsRequestTopicPartition{{Partition: 0, Offset: to}}
+			req.Topics = append(req.Topics, rt)
+			if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+				t.Fatalf("%v, %v", resp, err)
+			}
+		}
+		next := func(s *kafka.Source, offset int64, line string) {
+			t.Helper()
+			d := fetch(t, s)
+			if want := fmt.Sprintf("%s/0@%d", topic, offset); d.Where != want {
+				t.Errorf("the next job is %s, want %s", d.Where, want)
+			}
+			got := ""
+			if len(lines) > 0 {
+				got = <-lines
+			}
+			if line == "" && got != "" || !strings.Contains(got, line) {
+				t.Errorf("with %s it is told %q, want %q", d.Where, got, line)
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fill(3)
+		shorten(1)
+		s := open(t, cfg)
+		next(s, 1, "") // the group is new
+		next(s, 2, "")
+		w.crash()
+		fill(10)
+		shorten(8)
+		w.mend()
+		next(s, 8, "records from 3 to 7 were deleted")
+		next(s, 9, "")
+		s.Close()
+		shorten(12)
+		s = open(t, cfg)
+		defer s.Close()
+		next(s, 12, "records from 10 to 11 were deleted")
+	})
 }
 
 // Who may not know how large a record may be has dead letters and answers whole all the same.
