@@ -370,7 +370,7 @@ type RunConfig struct {
 	// value means never. Smaller sees changes sooner; larger reads the file less often.
 	Interval time.Duration
 	// Signals are those that have the file read at once. nil means SIGHUP on systems that have it; an
-	// empty list that is not nil means none.
+	// empty list that is not nil means none, as a test inside a bubble of testing/synctest wants: package os/signal must not be used first there.
 	Signals []os.Signal
 	// OnReload is called after each attempt, by the goroutine of Run. nil means that they are logged with
 	// slog.Default, at level Info, and at Error those that failed.

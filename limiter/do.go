@@ -35,7 +35,7 @@ func (g *Guard) DoOutcome(ctx context.Context, r Request, f func(context.Context
 			return err
 		}
 		delay, ok := g.MayRetry(ctx, attempt, &o)
-		if !ok || Sleep(ctx, delay) != nil {
+		if !ok || g.Sleep(ctx, delay) != nil {
 			return err
 		}
 		last = err

@@ -159,7 +159,7 @@ func (g *Guard) rest(idle time.Duration) bool {
 	}
 	defer g.mu.Unlock()
 	if s := g.shell.Load(); s != nil {
-		if s.timerSet || s.leaks.head != nil || len(s.listeners) > 0 || len(s.leaks.listeners) > 0 {
+		if s.timerSet || s.delays != nil || s.leaks.head != nil || len(s.listeners) > 0 || len(s.leaks.listeners) > 0 {
 			return false
 		}
 	}

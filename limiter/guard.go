@@ -100,6 +100,7 @@ type shell struct {
 	onRoom    func() // when set, is told of room that ShareBudget or Resume made: callers of a pool wait elsewhere
 	budget    retryBudget
 	leaks     leaks
+	delays    *delays // nil while no call sits one out
 }
 
 // waiter is a caller that waits. Its channel takes one token when it was answered, and before that one when it is told to
@@ -619,12 +620,16 @@ func (g *Guard) mayHaveRoom() {
 	}
 }
 
-// Close refuses everybody who waits and who comes; calls in flight end as ever, and so does the delay before a call is
-// sent again. It may be called more than once.
+// Close refuses everybody who waits and who comes, and who sits out the delay before a call is sent again; calls in flight end as ever.
+// It may be called more than once.
 func (g *Guard) Close() {
 	g.lock()
 	now := g.now()
 	g.core.Close(now)
+	if s := g.shell.Load(); s != nil && s.delays != nil {
+		close(s.delays.over)
+		s.delays = nil
+	}
 	g.serve(now, nil)
 	g.unlock()
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +26,7 @@ type Leak struct {
 }
 
 // Stack returns the frames that acquired the permit, innermost first, without those of the guard,
-// of httplimit and of net/http that came in between.
+// of httplimit and grpclimit, of net/http and of gRPC before the first other one.
 func (l Leak) Stack() []runtime.Frame {
 	var list []runtime.Frame
 	if len(l.pcs) == 0 {
@@ -44,16 +46,55 @@ func (l Leak) Stack() []runtime.Frame {
 
 // passing reports whether a function only passes a call on to the guard.
 func passing(function string) bool {
-	return strings.HasPrefix(function, "net/http.") ||
-		strings.Contains(function, "flyball-go/flyball/limiter.(") ||
-		strings.Contains(function, "flyball-go/flyball/limiter/httplimit.(")
+	for _, of := range [...]string{
+		"net/http.", "google.golang.org/grpc.", "github.com/flyball-go/flyball/limiter.(", "github.com/flyball-go/flyball/limiter/httplimit.(",
+		"github.com/flyball-go/flyball/contrib/grpclimit.(", "github.com/flyball-go/flyball/contrib/grpclimit.Unary.", "github.com/flyball-go/flyball/contrib/grpclimit.Stream.",
+	} {
+		if strings.HasPrefix(function, of) {
+			return true
+		}
+	}
+	return false
 }
 
-// String tells where the permit was acquired.
+// caller returns the frame to look at first: the innermost of the program's own module, where there is one, as an SDK acquires all permits in one place,
+// and else the innermost. ok is false when there is none.
+func (l Leak) caller() (f runtime.Frame, ok bool) {
+	stack := l.Stack()
+	for _, f := range stack {
+		if ownModule(f.Function) && !strings.HasSuffix(f.File, ".pb.go") {
+			return f, true
+		}
+	}
+	if len(stack) > 0 {
+		return stack[0], true
+	}
+	return f, false
+}
+
+// mainModule is the path of the module that the program is built from; empty when nobody knows.
+var mainModule = sync.OnceValue(func() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	return info.Main.Path
+})
+
+// ownModule reports whether a function is of the program's own module.
+func ownModule(function string) bool {
+	if strings.HasPrefix(function, "main.") {
+		return true
+	}
+	rest, ok := strings.CutPrefix(function, mainModule())
+	return ok && mainModule() != "" && rest != "" && strings.ContainsRune("./_", rune(rest[0]))
+}
+
+// String tells where the permit was acquired: the innermost line of the program's own module, or of any where Stack has none of it.
 func (l Leak) String() string {
 	where := "unknown"
-	if s := l.Stack(); len(s) > 0 {
-		where = fmt.Sprintf("%s (%s:%d)", s[0].Function, s[0].File, s[0].Line)
+	if f, ok := l.caller(); ok {
+		where = fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)
 	}
 	return fmt.Sprintf("limiter: %s: a permit is held for %v; it was acquired by %s", l.Guard, l.Held.Round(time.Millisecond), where)
 }

@@ -970,7 +970,7 @@ func (p *Pool) recycle(w *poolWaiter) {
 	p.free.Put(w)
 }
 
-// Close refuses everybody who waits and who comes; calls in flight end as ever. It may be called
+// Close refuses everybody who waits and who comes, and who sits out the delay before a call is sent again; calls in flight end as ever. It may be called
 // more than once.
 func (p *Pool) Close() {
 	p.mu.Lock()

@@ -132,7 +132,7 @@ func (t *Rotation) after(ctx context.Context, delay time.Duration) (KeyPermit, b
 	if deadline, has := ctx.Deadline(); !ok || has && time.Until(deadline) < delay {
 		return KeyPermit{}, false, nil
 	}
-	if err := Sleep(ctx, delay); err != nil {
+	if err := t.key.lane.guard.Sleep(ctx, delay); err != nil {
 		return KeyPermit{}, true, err
 	}
 	return t.next(ctx, keyChoice{avoid: avoid, noProbe: true})

@@ -111,7 +111,7 @@ func (g *Guard) heeds(o *Outcome) bool {
 // MayRetry reports whether a call that was sent attempt times (less than 1 counts as 1) and is Retryable may be
 // sent again, and how long to wait before it asks for a permit again. A retry that may is taken from
 // the budget. It may not when its delay is longer than a caller may wait (Config.MaxWait,
-// Config.MaxPause) or does not end before ctx does. Most callers use [Guard.Do] or package
+// Config.MaxPause) or does not end before ctx does. Guard.Sleep waits for it. Most callers use [Guard.Do] or package
 // httplimit, which ask it.
 func (g *Guard) MayRetry(ctx context.Context, attempt int, o *Outcome) (delay time.Duration, ok bool) {
 	set := g.set.Load()
@@ -151,8 +151,42 @@ func (g *Guard) Pauses() bool {
 	return !c.Observe && !c.IgnoreRetryAfter
 }
 
+// delays are the calls that sit out a delay before they ask for a permit again. The guard's lock protects them.
+type delays struct {
+	n    int           // how many
+	over chan struct{} // closed with the guard
+}
+
+// Sleep waits for d, the delay that MayRetry returned, before a permit is asked for again. When ctx ends first, the error is its cause. When the guard is
+// closed, it returns nil at once, also while it waits: Acquire then refuses.
+func (g *Guard) Sleep(ctx context.Context, d time.Duration) error {
+	g.lock()
+	if g.core.Closed() {
+		g.mu.Unlock()
+		return Sleep(ctx, 0)
+	}
+	s := g.open()
+	if s.delays == nil {
+		s.delays = &delays{over: make(chan struct{})}
+	}
+	of := s.delays
+	of.n++
+	g.mu.Unlock()
+	defer func() {
+		g.lock()
+		defer g.mu.Unlock()
+		if of.n--; of.n == 0 && s.delays == of {
+			s.delays = nil
+		}
+	}()
+	return sleep(ctx, d, of.over)
+}
+
 // Sleep waits for d, or until ctx ends; it then returns the cause.
-func Sleep(ctx context.Context, d time.Duration) error {
+func Sleep(ctx context.Context, d time.Duration) error { return sleep(ctx, d, nil) }
+
+// sleep is Sleep that ends when over is closed, too.
+func sleep(ctx context.Context, d time.Duration, over <-chan struct{}) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -163,8 +197,9 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
+	case <-over:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	return nil
 }

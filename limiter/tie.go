@@ -50,8 +50,9 @@ func (p *Permit) Tie(t *Tie, owner Tied) {
 
 // Tie is Permit.Tie.
 func (kp *KeyPermit) Tie(t *Tie, owner Tied) {
+	p := kp.pool // once it is noted, whoever waits may end the call
 	t.tie(kp.key.lane.guard, kp.permit.ticket, owner)
-	if t.slot != nil && (kp.pool.waiting.Load() > 0 || kp.pool.set.Load().queue == 0) {
+	if t.slot != nil && (p.waiting.Load() > 0 || p.set.Load().queue == 0) {
 		t.take()
 	}
 }

@@ -237,3 +237,38 @@ func TestForgottenCallOfAPoolWithoutAQueue(t *testing.T) {
 		}
 	})
 }
+
+// As soon as a call with a key is noted, whoever waits may end it. The race detector sees when its permit is looked at after that.
+func TestForgottenCallOfAPoolIsEndedAtOnce(t *testing.T) {
+	p := newPool(t, []int{2}, nil)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	done := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				p.lanes[0].guard.ties.Load().watch() // as whoever has to wait does
+			}
+		}
+	})
+	for range 200 {
+		kp, err := p.Acquire(context.Background(), Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &keyTied{ctx: gone, permit: kp}
+		c.permit.Tie(&c.tie, c)
+		for p.lanes[0].guard.core.InFlight() > 0 {
+			runtime.Gosched()
+		}
+	}
+	close(done)
+	others.Wait()
+	if n := p.Stats().InFlight; n != 0 {
+		t.Errorf("%d in flight, want none", n)
+	}
+}

@@ -18,17 +18,20 @@ import (
 
 // call is one attempt, from the grant of its permit to its end.
 type call struct {
-	in    *interceptor
-	ctx   context.Context
-	asked time.Time // when the call asked for its first permit
-	start time.Time
-	wire  wire
-	first atomic.Int64 // nanoseconds from start to the first message of a stream; 0 before it
+	in     *interceptor
+	ctx    context.Context
+	method string
+	asked  time.Time // when the call asked for its first permit
+	start  time.Time
+	wire   wire
+	first  atomic.Int64 // nanoseconds from start to the first message of a stream; 0 before it
 
 	// mu guards what follows: a stream can end in the goroutine that reads it and, when its
 	// context ends, in one of gRPC's.
 	mu      sync.Mutex
 	ended   bool
+	last    bool // the only answer of a stream is being received, which ends the call once it was looked at
+	usage   feedback.Usage
 	permit  limiter.Permit
 	outcome limiter.Outcome
 	final   bool // sending it again does not help, or the upstream forbids it
@@ -77,6 +80,9 @@ func (c *call) release(s feedback.Signal) {
 	}
 	c.ended = true
 	c.outcome, c.final = limiter.OutcomeFrom(s), !s.Retryable
+	if c.usage.Known {
+		c.outcome.InputTokens, c.outcome.OutputTokens, c.outcome.CachedTokens = c.usage.Input, c.usage.Output, c.usage.CachedInput
+	}
 	c.outcome.FirstByte = time.Duration(c.first.Load())
 	c.outcome.Deadline = s.Class == feedback.Timeout && s.Source == callersDeadline
 	if s.Source == guardBelow {
@@ -84,6 +90,20 @@ func (c *call) release(s feedback.Signal) {
 		return
 	}
 	c.permit.Release(c.outcome)
+}
+
+// received keeps what a message that was received tells of tokens.
+func (c *call) received(m any) {
+	if c.in.cfg.Usage == nil || !c.in.guard.Needs().Tokens {
+		return
+	}
+	u := c.in.cfg.Usage(c.method, m)
+	if !u.Known {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.usage = u
 }
 
 // began tells the guard that the answer has begun, which a stream tells long before it ends.
@@ -104,7 +124,24 @@ func (c *call) began() {
 // was closed, or that ended in Header: the context of a stream tells, but asking for it
 // before an answer came turns off gRPC's transparent retries.
 func (c *call) onFinish(opts []grpc.CallOption) []grpc.CallOption {
-	return append(c.wire.options(opts), grpc.OnFinish(func(err error) { c.end(err, &c.wire) }))
+	return append(c.wire.options(opts), grpc.OnFinish(func(err error) {
+		if err != nil || !c.receivesLast() {
+			c.end(err, &c.wire)
+		}
+	}))
+}
+
+// receiveLast says that the only answer of a stream is being received. gRPC ends the stream with it before anybody has seen it.
+func (c *call) receiveLast() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = true
+}
+
+func (c *call) receivesLast() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
 }
 
 // wire is what gRPC tells of an attempt besides its error. gRPC fills it in when the attempt ends.
@@ -134,16 +171,23 @@ type stream struct {
 
 // RecvMsg receives a message, and gives the permit back when the stream has ended.
 func (s *stream) RecvMsg(m any) error {
+	if !s.server && s.call.in.cfg.Usage != nil {
+		s.call.receiveLast()
+	}
 	err := s.ClientStream.RecvMsg(m)
-	if err == nil && s.call.first.Load() == 0 {
+	if err != nil || !s.server {
+		// gRPC has told so by now, but for an only answer, and an interceptor below may have ended the stream by itself.
+		defer s.call.end(err, nil) // also when Usage panics
+	}
+	if err != nil {
+		return err
+	}
+	if s.call.first.Load() == 0 {
 		s.call.first.Store(max(1, int64(time.Since(s.call.start))))
 		if s.server {
 			s.call.began()
 		}
 	}
-	if err != nil || !s.server {
-		// gRPC has told so by now, but an interceptor below may have ended the stream by itself.
-		s.call.end(err, nil)
-	}
-	return err
+	s.call.received(m)
+	return nil
 }

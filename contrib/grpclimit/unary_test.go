@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -611,6 +612,150 @@ func TestCost(t *testing.T) {
 	_, _ = u.watch(t.Context()).Recv()
 	if want := []string{checkMethod, healthpb.Health_Watch_FullMethodName}; !slices.Equal(methods, want) {
 		t.Errorf("asked for the cost of %q, want %q", methods, want)
+	}
+}
+
+// tenantKey is what a program's contexts have.
+type tenantKey struct{}
+
+// What Request says of a call gets to the guard, with Cost's tokens before its own.
+func TestRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, 1, func(c *limiter.Config) {
+			c.Budget = &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000}}}
+		})
+		in := Unary(guard, Config{
+			Cost: func(string, any) int64 { return 40 },
+			Request: func(ctx context.Context, method string, req any) limiter.Request {
+				tenant, _ := ctx.Value(tenantKey{}).(string)
+				return limiter.Request{Tenant: tenant, Priority: req.(uint8), Tokens: 900, Idempotent: method == "/s/read"}
+			},
+		})
+		var sent []string
+		send := func(tenant, method string, priority uint8) {
+			broken := true // at first
+			ctx := context.WithValue(t.Context(), tenantKey{}, tenant)
+			err := in(ctx, method, priority, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+				sent = append(sent, tenant)
+				if broken {
+					broken = false
+					return status.Error(codes.Internal, "broken")
+				}
+				return nil
+			})
+			if want := method == "/s/read"; (err == nil) != want {
+				t.Errorf("%s by %s: %v, want it sent again: %v", method, tenant, err, want)
+			}
+		}
+		permit, err := guard.Acquire(t.Context(), limiter.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, tenant := range []string{"a", "a", "b"} {
+			go send(tenant, "/s/write", 0)
+			time.Sleep(time.Duration(i+1) * time.Millisecond)
+		}
+		go send("urgent", "/s/write", 7)
+		synctest.Wait()
+		if left := guard.Explain(4); len(left.Waits) != 4 || left.Waits[0].Tenant != "urgent" {
+			t.Errorf("waiting: %v, want four, urgent first", left.Waits)
+		}
+		permit.Release(limiter.Outcome{Class: feedback.Throttled})
+		synctest.Wait()
+		if want := []string{"urgent", "a", "b", "a"}; !slices.Equal(sent, want) {
+			t.Errorf("sent %v, want %v", sent, want)
+		}
+		send("c", "/s/read", 0)
+	})
+}
+
+// What a message tells of tokens settles the budget, of a unary call, of a stream, and of the only answer of one.
+func TestUsage(t *testing.T) {
+	tokens := int64(0)
+	guard := newGuard(t, 1, func(c *limiter.Config) {
+		year := 365 * 24 * time.Hour // little is refilled meanwhile
+		c.Budget = &limiter.Budget{Limits: []limiter.BudgetLimit{
+			{Kind: feedback.ScopeInputTokens, Limit: 1 << 20, Period: year}, {Kind: feedback.ScopeOutputTokens, Limit: 1 << 20, Period: year},
+		}}
+	})
+	answer := func(s grpc.ServerStream) error { return s.SendMsg(&healthpb.HealthCheckResponse{Status: 1}) }
+	var methods []string
+	u := start(t, "bufconn", &server{
+		check:   func(context.Context) error { return nil },
+		watch:   func(s grpc.ServerStream) error { return errors.Join(answer(s), answer(s), answer(s)) },
+		collect: answer,
+	}, guard, Config{
+		Request: func(context.Context, string, any) limiter.Request { return limiter.Request{Tokens: 1000, Output: 500} },
+		Usage: func(method string, reply any) feedback.Usage {
+			if reply.(*healthpb.HealthCheckResponse).GetStatus() != healthpb.HealthCheckResponse_SERVING {
+				t.Errorf("%s is asked with %v, want the message that was received", method, reply)
+			}
+			methods = append(methods, method)
+			tokens++
+			return feedback.Usage{Known: tokens != 4, Input: 10 * tokens, Output: tokens} // the last of the stream's tells nothing
+		},
+	})
+	spent := func() (input, output int64) {
+		b := guard.Explain(0).Budgets
+		return 1<<20 - b[0].Left, 1<<20 - b[1].Left
+	}
+	want := func(what string, input, output int64) {
+		t.Helper()
+		u.wantIdle()
+		if in, out := spent(); in != input || out != output {
+			t.Errorf("%s: %d and %d tokens are spent, want %d and %d", what, in, out, input, output)
+		}
+	}
+	if err := u.check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want("a unary call", 10, 1)
+	s := u.watch(t.Context())
+	for range 3 {
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Recv(); err != io.EOF {
+		t.Fatal(err)
+	}
+	want("a stream", 10+30, 1+3)
+	c := u.open(t.Context(), &collectDesc, collectMethod)
+	if err := errors.Join(c.CloseSend(), c.RecvMsg(new(healthpb.HealthCheckResponse))); err != nil {
+		t.Fatal(err)
+	}
+	want("a client's stream", 10+30+50, 1+3+5)
+	watch := healthpb.Health_Watch_FullMethodName
+	if want := []string{checkMethod, watch, watch, watch, collectMethod}; !slices.Equal(methods, want) {
+		t.Errorf("asked for the usage of %q, want %q", methods, want)
+	}
+}
+
+// A Usage that panics costs no permit.
+func TestUsageThatPanics(t *testing.T) {
+	guard := newGuard(t, 1, func(c *limiter.Config) {
+		c.Budget = &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1 << 20}}}
+	})
+	u := start(t, "bufconn", &server{
+		check:   func(context.Context) error { return nil },
+		collect: func(s grpc.ServerStream) error { return s.SendMsg(&healthpb.HealthCheckResponse{}) },
+	}, guard, Config{Usage: func(string, any) feedback.Usage { panic("usage") }})
+	for name, call := range map[string]func(){
+		"unary": func() { _ = u.check(t.Context()) },
+		"client's stream": func() {
+			s := u.open(t.Context(), &collectDesc, collectMethod)
+			_ = errors.Join(s.CloseSend(), s.RecvMsg(new(healthpb.HealthCheckResponse)))
+		},
+	} {
+		func() {
+			defer func() {
+				if got := recover(); got != "usage" {
+					t.Errorf("%s panics with %v, want what Usage did", name, got)
+				}
+			}()
+			call()
+		}()
+		u.wantIdle()
 	}
 }
 

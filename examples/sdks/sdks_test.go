@@ -554,3 +554,23 @@ func TestStreamHoldsItsPermit(t *testing.T) {
 		want(t, tr, s, 2, map[feedback.Class]uint64{feedback.OK: 2})
 	})
 }
+
+// A permit that is held too long is told with the line of the program that asked the SDK, and not with one of the SDK.
+func TestLeakTellsWhoAsked(t *testing.T) {
+	each(t, modes[1:], func(t *testing.T, sdk int, _ mode) {
+		rest := make(chan struct{})
+		s := serve(t, &server{script: []step{hold(rest)}})
+		t.Cleanup(func() { close(rest) })
+		tr := guarded(t, limiter.Config{MaxHold: time.Second})
+		leaks := make(chan limiter.Leak, 1)
+		tr.Guard().OnLeak(func(l limiter.Leak) { leaks <- l })
+		answer, err := sdks[sdk].wire(tr, s.url).open(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (<-leaks).String(); !strings.Contains(got, "/sdks.") || !strings.Contains(got, "/sdks_test.go:") {
+			t.Errorf("%s: want a line of this file", got)
+		}
+		answer.close()
+	})
+}

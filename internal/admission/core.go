@@ -1193,6 +1193,9 @@ func (c *Core) Close(now time.Duration) {
 	c.hold(now)
 }
 
+// Closed reports whether Close was called. It needs the lock.
+func (c *Core) Closed() bool { return c.state != nil && c.state.closed }
+
 // Pause closes the gate until the instant until; a gate that is closed for longer stays so. It
 // needs the lock.
 func (c *Core) Pause(now, until time.Duration) { c.shut(now, until, false) }

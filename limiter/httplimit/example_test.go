@@ -1,6 +1,8 @@
 package httplimit_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +50,71 @@ func ExampleNew() {
 	body, err := io.ReadAll(resp.Body)
 	fmt.Println(resp.StatusCode, string(body), err, calls)
 	// Output: 200 hello <nil> 2
+}
+
+// handler answers each request with what the upstream says to it. All requests share the client's guard.
+func handler(client *http.Client, upstream string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20)) // to its end: until then net/http does not see that the caller has left
+		if err != nil {
+			http.Error(w, "the request is too large or was cut", http.StatusBadRequest)
+			return
+		}
+		req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, upstream, bytes.NewReader(body))
+		if err != nil {
+			http.Error(w, "no such upstream", http.StatusInternalServerError)
+			return
+		}
+		resp, err := client.Do(req)
+		if e, ok := errors.AsType[*limiter.RejectedError](err); ok { // nothing was sent
+			if wait := time.Until(e.RetryAt); wait > 0 {
+				w.Header().Set("Retry-After", strconv.Itoa(1+int(wait.Seconds())))
+			}
+			http.Error(w, "too many requests are waiting", http.StatusServiceUnavailable)
+			return
+		}
+		if err != nil {
+			http.Error(w, "the upstream cannot be reached", http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close() // gives the permit back, also when this panics
+		w.WriteHeader(resp.StatusCode)
+		_, _ = io.Copy(w, resp.Body)
+	}
+}
+
+// A service whose handlers share a guard, and which does not wait for those in line when it shuts down.
+func ExampleNew_service() {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	defer upstream.Close()
+	guard, err := limiter.New(limiter.Config{Name: "search"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: httplimit.New(nil, guard, httplimit.Config{})}
+	front := httptest.NewServer(handler(client, upstream.URL))
+	defer front.Close()
+	server := front.Config
+
+	server.RegisterOnShutdown(guard.Close)
+
+	ask := func() {
+		resp, err := http.Post(front.URL, "text/plain", strings.NewReader("hello"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		fmt.Println(resp.StatusCode, resp.Header.Get("Retry-After"), strings.TrimSpace(string(body)), err)
+	}
+	ask()
+	guard.Pause(time.Now().Add(2 * time.Hour))
+	ask()
+	fmt.Println(server.Shutdown(context.Background()))
+	// Output:
+	// 200  hello <nil>
+	// 503 7200 too many requests are waiting <nil>
+	// <nil>
 }
 
 // A base that finds out when a connection of HTTP/2 leads nowhere, and keeps as many idle ones as there may be calls.

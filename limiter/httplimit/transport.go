@@ -150,7 +150,7 @@ func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, bega
 			return t.final(f)
 		}
 		letGo(f.resp)
-		if gone := limiter.Sleep(ctx, delay); gone != nil {
+		if gone := t.guard.Sleep(ctx, delay); gone != nil {
 			drain(f.resp)
 			return nil, gone
 		}

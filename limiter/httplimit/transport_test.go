@@ -635,3 +635,23 @@ func TestIdempotentByRequest(t *testing.T) {
 		})
 	}
 }
+
+// A guard that is closed ends the delay before a request is sent again, with the refusal that the delay was for.
+func TestCloseEndsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+			return answer(429, `{"error":"busy"}`, "Retry-After", "50"), nil
+		}), nil)
+		start := time.Now()
+		time.AfterFunc(10*time.Second, tr.Guard().Close)
+		resp, err := get(t, context.Background(), tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if took := time.Since(start); resp.StatusCode != 429 || string(body) != `{"error":"busy"}` || err != nil || took != 10*time.Second {
+			t.Errorf("%d %s, %v after %v, want the refusal after 10s, when the guard was closed", resp.StatusCode, body, err, took)
+		}
+		_ = resp.Body.Close()
+	})
+}
