@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -78,6 +79,27 @@ fallback_after = "1ms"
 		counts := to.Guard.Stats().Counts.Outcomes
 		if got, want := counts[feedback.Throttled]+counts[feedback.Overloaded], uint64(2+sent.Load()); got != want {
 			t.Errorf("%s: %d refusals are counted, want %d", path, got, want)
+		}
+	}
+}
+
+// A stream of OpenAI's responses, and one of Anthropic's messages, that is cut within an event ends in an error that the SDKs read: the name of the event that
+// was cut is not handed on without its data, which is no JSON for them.
+func TestCutWithinAnEvent(t *testing.T) {
+	const whole = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n"
+	for _, cut := range []string{"event: response.output_text.delta\n", "event: response.output_text.delta\ndata: {\"type\":\"resp", "event: response.out"} {
+		for _, path := range []string{"/responses", "/messages"} {
+			s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadAll(r.Body)
+				w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+				_, _ = io.WriteString(w, whole+cut)
+				w.(http.Flusher).Flush()
+				panic(http.ErrAbortHandler)
+			})
+			all := frames(t, post(t, client(t), start(t, table(s, "")).url+"/up"+path, chatStream).Body)
+			if len(all) != 2 || all[0]+"\n\n" != whole || !strings.HasPrefix(all[1], "event: error\ndata: {\"type\":\"error\",") {
+				t.Errorf("%s, cut after %q: %q", path, cut, all)
+			}
 		}
 	}
 }

@@ -395,6 +395,9 @@ func TestCutFrames(t *testing.T) {
 		"data: {}\ndata: {\"cand":           "data: {}\n\n",
 		"data: {}\r\n":                      "data: {}\r\n\n",
 		": comment\n\nevent: x\ndata: {}\n": ": comment\n\nevent: x\ndata: {}\n\n",
+		"data: {}\n\nevent: x\n":            "data: {}\n\n",
+		"event: x\r\nid: 1\r\ndata: {":      "",
+		"data: {}\n\n: alive\n":             "data: {}\n\n: alive\n\n",
 	} {
 		sends.Store(sent)
 		all := read(t, post(t, client(t), g.url+"/up/models/g:streamGenerateContent?alt=sse", chatStream))
