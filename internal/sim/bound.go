@@ -742,7 +742,7 @@ func (b *bound) allow(q *boundQuota, at int64, limit float64) {
 
 // places returns how many calls a cap lets in at a time, less those of a neighbour.
 func (b *bound) places(limit int) int {
-	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)))
+	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)+1e-6))
 }
 
 // apply sets the parameters that change until now.
