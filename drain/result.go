@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -46,6 +47,18 @@ func (r *Result) AppendJSON(b []byte) []byte {
 		b = append(b, `"}`...)
 	}
 	return append(b, `,"error":null}`...)
+}
+
+// AppendTooLarge appends a line without an answer, whose error has the code answer_too_large: what goes to a queue of replies, named by where, in the
+// place of a result that is larger than it takes.
+func (r *Result) AppendTooLarge(b []byte, where string) []byte {
+	b = append(b, `{"id":"`+resultPrefix...)
+	b = appendHex(b, r.Hash)
+	b = append(b, `","custom_id":`...)
+	b = appendString(b, r.ID)
+	b = append(b, `,"response":null,"error":{"code":"`+ReasonAnswer+`","message":`...)
+	b = appendString(b, fmt.Sprintf("the answer has %d bytes, too many for %s; it is in the results only", len(r.Body), where))
+	return append(b, `}}`...)
 }
 
 func appendHex(b []byte, h Hash) []byte {

@@ -146,7 +146,7 @@ func (e *env) drawsAction(c *cli.Context) error {
 		if len(results) == 0 {
 			return &exitError{exitInterrupted, errors.New("interrupted before the first draw was finished; nothing was written")}
 		}
-		if err := e.writeDraws(c, &p, results); err != nil {
+		if err := e.writeDraws(c, &p, results, true); err != nil {
 			e.exit(err) // an interruption has the last word
 		}
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d draws; what is finished is above", len(results)/len(p.Controllers), len(p.Numbers()))}
@@ -154,11 +154,11 @@ func (e *env) drawsAction(c *cli.Context) error {
 	if err != nil {
 		return internal(err)
 	}
-	return e.writeDraws(c, &p, results)
+	return e.writeDraws(c, &p, results, false)
 }
 
-// writeDraws writes results as c asks for them.
-func (e *env) writeDraws(c *cli.Context, p *scenario.DrawPlan, results []scenario.DrawResult) error {
+// writeDraws writes results as c asks for them; stopped says that there are not all of them.
+func (e *env) writeDraws(c *cli.Context, p *scenario.DrawPlan, results []scenario.DrawResult, stopped bool) error {
 	groups := group(kindsOf(p.Wide), p.Controllers, results)
 	if c.Bool("json") {
 		enc := json.NewEncoder(e.stdout)
@@ -168,9 +168,10 @@ func (e *env) writeDraws(c *cli.Context, p *scenario.DrawPlan, results []scenari
 			Seed    uint64                `json:"seed,string"` // it may not fit a double
 			First   int                   `json:"first"`
 			N       int                   `json:"n"`
+			Stopped bool                  `json:"interrupted"` // those that take long are left out first
 			Groups  []drawGroup           `json:"groups"`
 			Results []scenario.DrawResult `json:"results"`
-		}{c.String("worlds"), p.Seed, p.First, p.N, groups, finiteResults(results)})
+		}{c.String("worlds"), p.Seed, p.First, p.N, stopped, groups, finiteResults(results)})
 	}
 	if c.Bool("list") {
 		if err := listDraws(e.stdout, results); err != nil {

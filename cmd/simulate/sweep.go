@@ -277,7 +277,7 @@ func (e *env) sweepAction(c *cli.Context) error {
 		return stopped
 	}
 	pareto(points)
-	sw := &sweep{axes: axes, points: points, figure: fig, recipe: newRecipe("sweep").flags(c, "vary", "figure", "controller", "config", "set").seeds(c).flags(c, "duration").args(words).String(), scenarios: len(scs), seeds: seeds}
+	sw := &sweep{axes: axes, points: points, figure: fig, recipe: newRecipe("sweep").flags(c, "vary", "figure", "controller", "config", "set").seeds(c).flags(c, "duration").args(words).String(), scenarios: len(scs), seeds: seeds, stopped: stopped != nil}
 	err = e.write(func(w io.Writer) error {
 		switch {
 		case c.Bool("json"):
@@ -350,6 +350,7 @@ type sweep struct {
 	recipe    string
 	scenarios int
 	seeds     lab.Seeds
+	stopped   bool // there are points that were not run
 }
 
 // best returns the point that is best in the figure that decides, and the least and most of it that is a number.
@@ -429,6 +430,9 @@ func (sw *sweep) writeText(w io.Writer) error {
 		unit = "scenario"
 	}
 	fmt.Fprintf(w, "\nmeans over %d %s and %d seeds, with 95 %% intervals of %s; * no other point has more goodput and fewer 429s\n", sw.scenarios, unit, sw.seeds.N, sw.figure.Name)
+	if sw.stopped {
+		fmt.Fprintln(w, "interrupted: the other points were not run, and the best of them may be better")
+	}
 	if best >= 0 && sw.seeds.N >= 2 {
 		fmt.Fprintf(w, "to see whether the best is better by more than chance: simulate compare, with --set or a file of its own\n")
 	}
@@ -474,8 +478,9 @@ func (sw *sweep) writeJSON(w io.Writer) error {
 		Version string  `json:"version"`
 		Figure  string  `json:"figure"`
 		Best    int     `json:"best"`
+		Stopped bool    `json:"interrupted"`
 		Points  []point `json:"points"`
-	}{sw.recipe, version(), sw.figure.Name, best, []point{}}
+	}{sw.recipe, version(), sw.figure.Name, best, sw.stopped, []point{}}
 	for _, p := range sw.points {
 		j := point{map[string]string{}, p.pareto, map[string]value{}}
 		for i, a := range sw.axes {
@@ -491,7 +496,11 @@ func (sw *sweep) writeJSON(w io.Writer) error {
 
 // writeSVG draws a curve for one axis and a heat map for two.
 func (sw *sweep) writeSVG(w io.Writer) error {
-	p := report.Plot{Title: sw.figure.Title, X: sw.axes[0].key, Unit: sw.figure.Name, Command: sw.recipe, Columns: sw.axes[0].values, Format: sw.figure.Format}
+	title := sw.figure.Title
+	if sw.stopped {
+		title += " (interrupted)"
+	}
+	p := report.Plot{Title: title, X: sw.axes[0].key, Unit: sw.figure.Name, Command: sw.recipe, Columns: sw.axes[0].values, Format: sw.figure.Format}
 	if len(sw.axes) == 2 {
 		p.Y, p.Rows = sw.axes[1].key, sw.axes[1].values
 	}

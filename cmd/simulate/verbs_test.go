@@ -709,6 +709,35 @@ func TestLeaderboardInterrupted(t *testing.T) {
 	}
 }
 
+// A part of a sweep, or of draws, says that it is one, as a part of a report does.
+func TestInterruptedParts(t *testing.T) {
+	t.Chdir(workdir(t))
+	for _, args := range [][]string{
+		{"sweep", "--vary", "guard.adaptive.backoff=0.3..0.9:60", "small.toml"}, {"draws", "--n", "40", "--controllers", "none"},
+	} {
+		for _, stops := range []bool{false, true} {
+			ctx, cancel := context.WithCancel(t.Context())
+			watch = func(done, _ int) {
+				if stops && done == 6 {
+					cancel()
+				}
+			}
+			args := append(slices.Clone(args), "--json", "--cpus", "1")
+			if args[0] == "sweep" {
+				args = append(args, "--seeds", "2")
+			}
+			out, errs, code := simulate(ctx, "", args...)
+			watch = nil
+			cancel()
+			want := map[bool]int{false: exitOK, true: exitInterrupted}[stops]
+			var got struct{ Interrupted *bool }
+			if err := json.Unmarshal([]byte(out), &got); err != nil || code != want || got.Interrupted == nil || *got.Interrupted != stops {
+				t.Errorf("%v, stopped %v: exit code %d, %v, interrupted %v, %s", args, stops, code, err, got.Interrupted, errs)
+			}
+		}
+	}
+}
+
 // When nothing was finished, the decisions of the last time are left as they are.
 func TestInterruptLeavesEvents(t *testing.T) {
 	t.Chdir(workdir(t))

@@ -25,7 +25,6 @@ package kafka
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -247,6 +246,7 @@ func Open(cfg Config) (*Source, error) {
 	}
 	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
+		kgo.WithContext(s.checked(context.Background())),
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
@@ -436,7 +436,13 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		})
 		var ds []*drain.Delivery
 		none := map[place]bool{}
+		var expired []string
 		s.mu.Lock()
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if e := s.expired(&p); e != "" {
+				expired = append(expired, e)
+			}
+		})
 		fetches.EachRecord(func(r *kgo.Record) {
 			if d := s.delivery(r); d != nil {
 				ds = append(ds, d)
@@ -448,6 +454,9 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		s.client.AllowRebalance()
 		for at := range none {
 			s.failed(at, errNoValue)
+		}
+		for _, e := range expired {
+			s.cfg.Log("kafka: %s", e)
 		}
 		if len(ds) > 0 {
 			return ds, nil
@@ -462,6 +471,21 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 			_ = limiter.Sleep(ctx, fetchWait)
 		}
 	}
+}
+
+// expired returns what is to be told of records that the brokers have deleted before they were fetched, as after a pause that was longer than they are
+// kept: the client goes on with the first that is there. It is called before these are handed out, and needs the lock.
+func (s *Source) expired(p *kgo.FetchTopicPartition) string {
+	at := place{p.Topic, p.FetchPartition.Partition}
+	next := s.ahead[at]
+	if len(p.Records) == 0 || p.LogStartOffset <= next {
+		return ""
+	}
+	next = max(next, s.client.CommittedOffsets()[at.topic][at.n].Offset) // another one may have had it meanwhile
+	if next <= 0 || p.LogStartOffset <= next {                           // a group that is new expects nothing
+		return ""
+	}
+	return fmt.Sprintf("%s: the records from %d to %d were deleted before they were fetched, as the topic keeps them no longer: those that were not done are lost", at, next, p.LogStartOffset-1)
 }
 
 // failed tells that a partition cannot be fetched, each failLine while it stays so. What may pass by itself, as another broker takes the partition
@@ -518,8 +542,8 @@ func (s *Source) deleted(ctx context.Context, topic string, err error) error {
 	got, aerr := metadata(topic).RequestWith(asking, s.client)
 	if aerr == nil && len(got.Topics) == 1 {
 		aerr = kerr.ErrorForCode(got.Topics[0].ErrorCode)
-		if errors.Is(aerr, kerr.UnknownTopicOrPartition) || aerr == nil && got.Topics[0].TopicID != s.ids[topic] {
-			return fmt.Errorf("kafka: the topic %s was deleted, and perhaps made again: open it anew: %w", topic, err)
+		if s.replaced(topic, &got.Topics[0]) {
+			return fmt.Errorf("kafka: the topic %s %w: open it anew: %w", topic, errDeleted, err)
 		}
 	}
 	s.mu.Lock()
@@ -529,6 +553,44 @@ func (s *Source) deleted(ctx context.Context, topic string, err error) error {
 		s.cfg.Log("kafka: asking whether the topic %s was deleted: %v", topic, aerr)
 	} else {
 		s.cfg.Log("kafka: the topic %s is there, and a broker does not know it", topic)
+	}
+	return nil
+}
+
+var errDeleted = errors.New("was deleted, and perhaps made again")
+
+// replaced reports whether brokers have no topic of a name, or another one than at the start.
+func (s *Source) replaced(topic string, t *kmsg.MetadataResponseTopic) bool {
+	err := kerr.ErrorForCode(t.ErrorCode)
+	id, known := s.ids[topic]
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || err == nil && known && t.TopicID != id
+}
+
+// checked returns a context whose commits are checked.
+func (s *Source) checked(ctx context.Context) context.Context {
+	return kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error { return s.check(ctx, req) })
+}
+
+// check takes out of a commit the topics that were deleted. Brokers before 4.1 know a topic by its name there. When there is another one of that name,
+// the next run would begin where this one was with the old one, and never see the jobs before that. The client may not hear of it for minutes.
+func (s *Source) check(ctx context.Context, req *kmsg.OffsetCommitRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	var names []string
+	for _, t := range req.Topics {
+		names = append(names, t.Topic)
+	}
+	got, err := metadata(names...).RequestWith(ctx, s.client)
+	if err != nil {
+		return fmt.Errorf("asking whether the topics are there: %w", err)
+	}
+	for i := range got.Topics {
+		t := &got.Topics[i]
+		if t.Topic == nil || !s.replaced(*t.Topic, t) {
+			continue
+		}
+		s.failed(place{*t.Topic, -1}, errDeleted)
+		req.Topics = slices.DeleteFunc(req.Topics, func(c kmsg.OffsetCommitRequestTopic) bool { return c.Topic == *t.Topic })
 	}
 	return nil
 }
@@ -1035,7 +1097,7 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	s.forget(parts)
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
-	if err := s.client.CommitMarkedOffsets(commit); err != nil {
+	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
 }
@@ -1146,6 +1208,9 @@ func (s *Source) commit(ctx context.Context) error {
 	if len(req.Topics) == 0 {
 		return nil
 	}
+	if err := s.check(ctx, req); err != nil || len(req.Topics) == 0 {
+		return err
+	}
 	resp, err := req.RequestWith(ctx, s.client)
 	if err != nil {
 		return err
@@ -1231,30 +1296,10 @@ func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 	err := r.out.produce(ctx, rec)
 	if errors.Is(err, kerr.MessageTooLarge) {
 		// It will not fit the next time either, and no other job would get by.
-		rec.Value = tooLarge(res, r.topic)
+		rec.Value = res.AppendTooLarge(nil, "the topic "+r.topic)
 		err = r.out.produce(ctx, rec)
 	}
 	return err
-}
-
-// tooLarge returns the line for a result whose answer is larger than a record of the topic may be.
-func tooLarge(res *drain.Result, topic string) []byte {
-	type fault struct {
-		Code    drain.Reason `json:"code"`
-		Message string       `json:"message"`
-	}
-	line, err := json.Marshal(struct {
-		ID       string    `json:"id"`
-		CustomID string    `json:"custom_id"`
-		Response *struct{} `json:"response"`
-		Error    fault     `json:"error"`
-	}{"batch_req_" + res.Hash.String(), res.ID, nil, fault{
-		drain.ReasonAnswer, fmt.Sprintf("the answer has %d bytes, too many for the topic %s; it is in the results only", len(res.Body), topic),
-	}})
-	if err != nil {
-		panic("kafka: " + err.Error()) // strings always have a form
-	}
-	return line
 }
 
 // Close ends the client.

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/contrib/kafka"
@@ -180,6 +181,17 @@ func createTopic(t *testing.T, c *kgo.Client, rt kmsg.CreateTopicsRequestTopic) 
 	}
 }
 
+func remove(t *testing.T, c *kgo.Client, topic string) {
+	t.Helper()
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	dt := kmsg.NewDeleteTopicsRequestTopic()
+	dt.Topic = &topic
+	req.Topics, req.TopicNames = append(req.Topics, dt), append(req.TopicNames, topic)
+	if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].ErrorCode != 0 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+}
+
 func name(what string) string { return fmt.Sprintf("%s-%d", what, rand.Uint32()) }
 
 // read reads n records of a topic, of all partitions, or what comes within 10 s.
@@ -237,6 +249,12 @@ func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error)
 		w.conns = append(w.conns, c)
 	}
 	return c, err
+}
+
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = false
 }
 
 func (w *wire) crash() {
@@ -1313,13 +1331,7 @@ func TestTopicDeleted(t *testing.T) {
 		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
 			t.Fatal(err)
 		}
-		req := kmsg.NewPtrDeleteTopicsRequest()
-		dt := kmsg.NewDeleteTopicsRequestTopic()
-		dt.Topic = &topic
-		req.Topics, req.TopicNames = append(req.Topics, dt), append(req.TopicNames, topic)
-		if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].ErrorCode != 0 {
-			t.Fatalf("%v, %v", resp, err)
-		}
+		remove(t, c, topic)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if ds, err := s.Fetch(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
@@ -1335,6 +1347,104 @@ func TestTopicDeleted(t *testing.T) {
 		if n := lines.Load(); n > 10 {
 			t.Errorf("%d lines are logged of it", n)
 		}
+	})
+}
+
+// A topic that is deleted and made again while jobs of it are in flight begins at its beginning, also where brokers know topics by their names when
+// something is committed, as those before 4.1 do, and the client does not know of it yet.
+func TestTopicMadeAgainWithJobsInFlight(t *testing.T) {
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(8, 9) // OffsetCommit
+	brokers := cluster(t, kfake.NumBrokers(1), kfake.MaxVersions(versions)).ListenAddrs()
+	topic := name("again")
+	cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.MetadataMinAge(time.Minute)}}
+	fill := func(what string, n int) {
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		for i := range n {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, what, i)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill("old", 1)
+	s := open(t, cfg)
+	d := fetch(t, s)
+	remove(t, admin(t, brokers), topic)
+	fill("new", 2)
+	if err := s.Ack(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, cfg)
+	defer s.Close()
+	if d := fetch(t, s); string(d.Body) != "new0" {
+		t.Errorf("the first job of the new topic is %s at %s, want new0", d.Body, d.Where)
+	}
+}
+
+// Jobs that the topic keeps no longer, after a long pause or while nothing ran, are told of: nobody does them any more.
+func TestRecordsDeletedBeforeTheyWereFetched(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("short")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		lines := make(chan string, 100)
+		w := &wire{}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.Dialer(w.dial)}, Log: func(format string, args ...any) {
+			if line := fmt.Sprintf(format, args...); !strings.Contains(line, "connecting to") {
+				lines <- line
+			}
+		}}
+		fill := func(n int) {
+			for range n {
+				if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		shorten := func(to int64) {
+			req := kmsg.NewPtrDeleteRecordsRequest()
+			rt := kmsg.NewDeleteRecordsRequestTopic()
+			rt.Topic, rt.Partitions = topic, []kmsg.DeleteRecordsRequestTopicPartition{{Partition: 0, Offset: to}}
+			req.Topics = append(req.Topics, rt)
+			if resp, err := req.RequestWith(t.Context(), c); err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+				t.Fatalf("%v, %v", resp, err)
+			}
+		}
+		next := func(s *kafka.Source, offset int64, line string) {
+			t.Helper()
+			d := fetch(t, s)
+			if want := fmt.Sprintf("%s/0@%d", topic, offset); d.Where != want {
+				t.Errorf("the next job is %s, want %s", d.Where, want)
+			}
+			got := ""
+			if len(lines) > 0 {
+				got = <-lines
+			}
+			if line == "" && got != "" || !strings.Contains(got, line) {
+				t.Errorf("with %s it is told %q, want %q", d.Where, got, line)
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fill(3)
+		shorten(1)
+		s := open(t, cfg)
+		next(s, 1, "") // the group is new
+		next(s, 2, "")
+		w.crash()
+		fill(10)
+		shorten(8)
+		w.mend()
+		next(s, 8, "records from 3 to 7 were deleted")
+		next(s, 9, "")
+		s.Close()
+		shorten(12)
+		s = open(t, cfg)
+		defer s.Close()
+		next(s, 12, "records from 10 to 11 were deleted")
 	})
 }
 

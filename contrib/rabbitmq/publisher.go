@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,10 +168,12 @@ type ReplyConfig struct {
 }
 
 // Replies is a drain.Sink: each result is a message, the line that a file of results would have, with the job's id as its
-// correlation id and message id. Make it with OpenReplies.
+// correlation id and message id. In the place of one that is larger than the broker takes (max_message_size) is a line without an answer, whose error
+// has the code answer_too_large. Make it with OpenReplies.
 type Replies struct {
 	cfg   ReplyConfig
 	young young
+	most  atomic.Int64 // how many bytes a message may have, as far as the broker said so; 0 when it did not
 
 	mu     sync.Mutex
 	conn   *connection
@@ -243,6 +247,42 @@ func (r *Replies) make(conn *connection) error {
 
 // Put implements drain.Sink. An error may be passing: the next call connects again.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
+	line := res.AppendJSON(nil)
+	most := r.most.Load()
+	if most > 0 && int64(len(line)) > most {
+		return r.put(ctx, res.ID, res.AppendTooLarge(nil, "the queue "+r.cfg.Queue))
+	}
+	err := r.put(ctx, res.ID, line)
+	if n := mostBytes(err); n > 0 && n != most {
+		// The broker has ended the channel, also for those that would have fit. They go again the next time, and this one as above.
+		if r.most.Swap(n) != n {
+			r.cfg.Log("rabbitmq: the broker takes messages of %d bytes at most (max_message_size)", n)
+		}
+		if int64(len(line)) > n {
+			return r.Put(ctx, res)
+		}
+	}
+	return err
+}
+
+// mostBytes returns how large a message may be, as the broker says when it ends a channel for one that is larger; 0 when it does not.
+func mostBytes(err error) int64 {
+	var e *amqp.Error
+	if !errors.As(err, &e) || e.Code != amqp.PreconditionFailed {
+		return 0
+	}
+	_, most, ok := strings.Cut(e.Reason, " max size ")
+	if !ok || !strings.Contains(e.Reason, "message size ") {
+		return 0
+	}
+	n, err := strconv.ParseInt(most, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (r *Replies) put(ctx context.Context, id string, line []byte) error {
 	out, err := r.live(ctx)
 	if err != nil {
 		return err
@@ -252,7 +292,7 @@ func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 	}
 	err = out.publish(ctx, r.cfg.Queue, amqp.Publishing{
 		Headers: amqp.Table{}, ContentType: "application/json", DeliveryMode: amqp.Persistent,
-		CorrelationId: shortString(res.ID), MessageId: shortString(res.ID), Body: res.AppendJSON(nil),
+		CorrelationId: shortString(id), MessageId: shortString(id), Body: line,
 	})
 	if errors.Is(err, errNoQueue) { // somebody has deleted it
 		err = errors.Join(err, r.again(ctx, out))

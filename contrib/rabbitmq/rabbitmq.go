@@ -87,7 +87,10 @@ const (
 	registerTime = time.Second
 	// mostMoving is how many messages are on their way to another queue at a time. RabbitMQ (3.10.8: rabbit_fifo_client) keeps acknowledgements
 	// back while 32 are not yet written down, and forgets those when the channel ends: the messages would be in both queues.
-	mostMoving     = 8
+	mostMoving = 8
+	// mostSpared is how many messages are known that went back as a connection ended. Another consumer may have got them since, so that nothing is heard
+	// of them any more.
+	mostSpared     = 100_000
 	leastTimeout   = 3 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
@@ -181,8 +184,8 @@ type Source struct {
 	link   *link // nil while there is no connection
 	paused bool  // nothing is consumed
 	kept   *link // has deliveries that were released and are still out; see Release
-	// Where KeyHeader is set, out is what came over link and is not settled, by acks.content, and spared how often of that went back before a pause: the
-	// broker counts it as delivered, which a consumer that lives on is no reason for.
+	// out is what came over link and is not settled, by acks.content, and spared how often of that went back as a connection ended: the broker counts it
+	// as delivered, which a consumer that lives on is no reason for.
 	out     map[uint64]bool
 	spared  map[uint64]int
 	closed  bool
@@ -547,15 +550,10 @@ func (s *Source) consume(l *link) error {
 	l.pumps.Go(func() {
 		defer cancel()
 		for m := range msgs { // ends with the consumer or its channel
-			var content uint64
-			if s.cfg.KeyHeader != "" {
-				content = s.acks.content(&m)
-			}
+			content := s.acks.content(&m)
 			s.mu.Lock()
 			s.came = append(s.came, arrived{msg: m, at: time.Now()})
-			if s.cfg.KeyHeader != "" {
-				s.out[content] = true
-			}
+			s.out[content] = true
 			s.mu.Unlock()
 			s.wake()
 		}
@@ -637,6 +635,12 @@ func (s *Source) drop(l *link) {
 	if s.link == l {
 		s.link, s.came = nil, nil
 		s.acks.drop()
+		if len(s.spared) > mostSpared {
+			clear(s.spared)
+		}
+		for content := range s.out {
+			s.spared[content]++
+		}
 		clear(s.out)
 	}
 }
@@ -707,6 +711,8 @@ func (s *Source) delivery(l *link, a *arrived) *drain.Delivery {
 		if v, ok := m.Headers[s.cfg.KeyHeader]; ok {
 			d.Key = fmt.Sprint(v)
 		}
+	}
+	if d.Attempts > d.Retries {
 		content := s.acks.content(m)
 		s.mu.Lock()
 		d.Retries = min(d.Attempts, d.Retries+s.spared[content])
@@ -804,6 +810,12 @@ func (s *Source) ack(h *handle) error {
 	return nil
 }
 
+// hasCount reports whether deliveries of a message that came to nothing are known, also those that were no fault of it: the next process would not know
+// that of what the broker counts.
+func hasCount(d *drain.Delivery) bool {
+	return d.Attempts > d.Retries || number(d.Handle.(*handle).msg.Headers[headerDelivery]) > 0
+}
+
 // Release implements drain.Source: the broker has the message back, where it was, and counts a delivery. One that was counted before goes to
 // the end of the queue as a copy, which carries on what was counted: a consumer that is started again and again, with a key that the upstream
 // does not accept for instance, would else make poison of jobs that it never sent. Where KeyHeader is set, order comes first: a quorum queue hands
@@ -821,7 +833,7 @@ func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 		}
 		return nil
 	}
-	if d.Attempts > d.Retries {
+	if hasCount(d) {
 		ctx, cancel := context.WithTimeout(ctx, confirmTime) // nobody waits at the end for a broker that takes no messages
 		defer cancel()
 		err := s.move(ctx, h, s.cfg.Queue, func(p *amqp.Publishing) { counted(p, d.Attempts+1, d.Retries+1) })
@@ -1024,11 +1036,6 @@ func (s *Source) Pause(until time.Time) {
 	came, err := s.rest(l, tag)
 	done()
 	if err == nil && s.cfg.KeyHeader != "" {
-		s.mu.Lock()
-		for content := range s.out {
-			s.spared[content]++
-		}
-		s.mu.Unlock()
 		_ = l.conn.Close() // all goes back in its order, what was fetched, too
 	}
 	if err != nil || s.cfg.KeyHeader != "" {
@@ -1134,7 +1141,7 @@ func (s *Source) release(l *link, tag string) {
 	}
 	var all sync.WaitGroup
 	for i := range came {
-		if d := s.delivery(l, &came[i]); d.Attempts > d.Retries && s.cfg.KeyHeader == "" {
+		if d := s.delivery(l, &came[i]); hasCount(d) && s.cfg.KeyHeader == "" {
 			all.Go(func() { _ = s.Release(context.Background(), d) }) // it stays out, if anything, and comes again
 		}
 	}

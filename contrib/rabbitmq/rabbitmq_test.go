@@ -287,6 +287,42 @@ func TestCopiesForABrokerThatIsShort(t *testing.T) {
 	}
 }
 
+// An answer that is larger than the broker takes will not fit the next time either, and no other job would get by. It costs the channel once.
+func TestLargeReply(t *testing.T) {
+	b := start(t)
+	conf, err := os.OpenFile(filepath.Join(b.dir, "rabbitmq.conf"), os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(conf, "max_message_size = 100000")
+	if err := conf.Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := b.url()
+	var lines atomic.Int64
+	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: "replies", Log: func(string, ...any) { lines.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	large := []byte(`"` + strings.Repeat("x", 100_000) + `"`)
+	for _, res := range []*drain.Result{{ID: "large", Body: large}, {ID: "small", Body: []byte("{}")}, {ID: "again", Body: large}} {
+		if err := r.Put(t.Context(), res); err != nil {
+			t.Fatalf("%s: %v", res.ID, err)
+		}
+	}
+	if n := lines.Load(); n != 1 {
+		t.Errorf("%d lines are logged of it, want 1", n)
+	}
+	ch := admin(t, u)
+	for _, want := range []struct{ id, has string }{{"large", `"response":null,"error":{"code":"answer_too_large"`}, {"small", `"body":{}`}, {"again", "100002 bytes, too many for the queue replies"}} {
+		m, ok, err := ch.Get("replies", true)
+		if err != nil || !ok || m.MessageId != want.id || !json.Valid(m.Body) || !strings.Contains(string(m.Body), want.has) {
+			t.Errorf("%s is %.200s, %v; want %s with %s", m.MessageId, m.Body, err, want.id, want.has)
+		}
+	}
+}
+
 // A user who may not publish can put nothing aside. To connect again would be of no use, and have all jobs delivered again each time.
 func TestNotAllowedToPublish(t *testing.T) {
 	b := strict(t)
@@ -1307,6 +1343,46 @@ func TestPausesAreNoDeliveries(t *testing.T) {
 		if d.Attempts != 4 || d.Retries != 0 {
 			t.Errorf("%s has %d attempts, %d of them retries, want 4 and 0", d.Body, d.Attempts, d.Retries)
 		}
+	}
+}
+
+// Neither is what was out when a connection was lost, or when the broker ended the channel as its consumer_timeout had passed: with an upstream that
+// refuses everything for ten hours, jobs of one key were poison before they were sent. A process that ends in order tells the next one so.
+func TestLossesAreNoDeliveries(t *testing.T) {
+	u := url(t)
+	for _, key := range []string{"", "user"} {
+		var last net.Conn
+		cfg := rabbitmq.Config{URL: u, Queue: fmt.Sprintf("losses%s-%d", key, time.Now().UnixNano()), KeyHeader: key, Dial: func(network, address string) (net.Conn, error) {
+			c, err := net.Dial(network, address)
+			last = c
+			return c, err
+		}}
+		src := open(t, cfg)
+		publish(t, admin(t, u), cfg.Queue, "0")
+		d := fetchOne(t, src)
+		for range 2 {
+			last.Close()
+			for end := time.Now().Add(10 * time.Second); !src.Lost(d) && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			d = fetchOne(t, src)
+		}
+		if d.Attempts != 2 || d.Retries != 2 {
+			t.Errorf("with the key %q there are %d attempts, %d of them retries, want 2 and 2", key, d.Attempts, d.Retries)
+		}
+		if err := src.Release(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		src.Close()
+		src = open(t, cfg)
+		want := 1 // the copy that was released comes to this consumer once more, perhaps
+		if key != "" {
+			want = 3 // the broker's count is all that there is
+		}
+		if d = fetchOne(t, src); d.Attempts < 3 || d.Attempts-d.Retries > want {
+			t.Errorf("with the key %q the next process has %d attempts, %d of them retries, want 3 or more and all but %d", key, d.Attempts, d.Retries, want)
+		}
+		src.Close()
 	}
 }
 

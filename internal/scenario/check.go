@@ -36,9 +36,7 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		t.checkInstant(k, at.At("at"), c.At)
 		t.checkParam(at, &c.paramTable)
 		t.checkValue(at.At("to"), c.Set, c.To)
-		if problem := t.wrongLimit(&c.paramTable, c.To); problem != "" && at.At("to").Sound() {
-			at.At("to").Errorf("%s", problem)
-		}
+		t.checkWhole(at.At("to"), &c.paramTable, c.To)
 	}
 	for i := range t.Ramp {
 		r := &t.Ramp[i]
@@ -50,6 +48,8 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 		t.checkParam(at, &r.paramTable)
 		t.checkValue(at.At("from"), r.Set, r.From)
 		t.checkValue(at.At("to"), r.Set, r.To)
+		t.checkWhole(at.At("from"), &r.paramTable, r.From)
+		t.checkWhole(at.At("to"), &r.paramTable, r.To)
 	}
 	for i := range t.Wave {
 		w := &t.Wave[i]
@@ -63,6 +63,8 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 			at.At("swing").Errorf("is %v, must be at most %s (%v)", w.Swing, at.At("mean"), w.Mean)
 		} else if most := params[w.Set].most; w.Mean+w.Swing > most && w.Mean <= most {
 			at.At("swing").Errorf("is %v, must be at most %v: %s is at most %v", w.Swing, most-w.Mean, w.Set, most)
+		} else if lowest := w.Mean - w.Swing; t.wrongLimit(&w.paramTable, w.Mean) == "" && t.rounds(&w.paramTable, lowest) < 1 {
+			at.At("swing").Errorf("is %v, so that at its lowest a window allows less than 1: must be less", w.Swing)
 		}
 	}
 	if t.Schedule != "" && k.At("schedule").Sound() {
@@ -199,6 +201,8 @@ func (t *fileTable) wrongParam(p *paramTable) (key, problem string) {
 			return missing("upstream.quota")
 		} else if n := or(p.Quota, 1); n > len(u.Quota) {
 			return "quota", fmt.Sprintf("is %d, but there are %d [[upstream.quota]]", n, len(u.Quota))
+		} else if _, c, daily, key, given := u.Quota[n-1].given(); p.Set == "upstream.quota.requests_per_minute" && given == 1 && (c != upstream.Requests || daily) {
+			return "set", fmt.Sprintf("is %q, but upstream.quota[%d] has %s: set upstream.quota.limit, in its unit", p.Set, n-1, key)
 		}
 	case strings.HasPrefix(p.Set, "upstream.slope.") && u.Slope == nil:
 		return missing("upstream.slope")
@@ -227,21 +231,57 @@ func (t *fileTable) checkValue(at strict.Key, set string, x float64) {
 	}
 }
 
-// wrongLimit returns what is wrong with a limit that a quota is changed to: where a window counts, it allows whole numbers, and at least 1.
-func (t *fileTable) wrongLimit(p *paramTable, x float64) string {
+// checkWhole reports a value that would be rounded.
+func (t *fileTable) checkWhole(at strict.Key, p *paramTable, x float64) {
+	if problem := cmp.Or(wrongPart(p.Set, x), t.wrongLimit(p, x)); problem != "" && at.Sound() {
+		at.Errorf("%s", problem)
+	}
+}
+
+// nearWhole is how far from a whole number what a window allows may be, as a share of it.
+const nearWhole = .05
+
+// whole reports whether a window may allow so much.
+func whole(allows float64) bool {
+	return math.Abs(max(1, math.Round(allows))-allows) <= nearWhole*allows
+}
+
+// rounds returns what a quota allows in its window when it is changed to x; 1 where no window counts, or where it is not known.
+func (t *fileTable) rounds(p *paramTable, x float64) float64 {
 	n := or(p.Quota, 1) - 1
 	if params[p.Set].kind != upstream.ParamQuotaLimit || t.Upstream == nil || n < 0 || n >= len(t.Upstream.Quota) {
-		return ""
+		return 1
 	}
 	q := t.Upstream.Quota[n].quota()
-	period := time.Minute
-	if q.Daily {
-		period = 24 * time.Hour
+	if q.Algorithm == upstream.Refill {
+		return 1
 	}
-	window := cmp.Or(q.Window, period)
-	const near = .95
-	if allows := x * float64(window) / float64(period); q.Algorithm != upstream.Refill && x > 0 && allows < near {
-		return fmt.Sprintf("is %v, of which a window of %v allows %.3g, must allow at least 1", x, window, allows)
+	return x * float64(windowOf(&q)) / float64(periodOf(&q))
+}
+
+// periodOf returns what a quota's limit is for, and windowOf how long its window is.
+func periodOf(q *upstream.Quota) time.Duration {
+	if q.Daily {
+		return 24 * time.Hour
+	}
+	return time.Minute
+}
+
+func windowOf(q *upstream.Quota) time.Duration { return cmp.Or(q.Window, periodOf(q)) }
+
+// wrongLimit returns what is wrong with a limit that a quota is changed to: where a window counts, it allows whole numbers, and at least 1.
+func (t *fileTable) wrongLimit(p *paramTable, x float64) string {
+	if allows := t.rounds(p, x); x > 0 && !whole(allows) {
+		q := t.Upstream.Quota[or(p.Quota, 1)-1].quota()
+		return fmt.Sprintf("is %v, of which a window of %v allows %.3g, must allow a whole number, at least 1", x, windowOf(&q), allows)
+	}
+	return ""
+}
+
+// wrongPart returns what is wrong with a part of something that comes whole.
+func wrongPart(set string, x float64) string {
+	if params[set].whole && x != math.Floor(x) {
+		return fmt.Sprintf("is %v, must be a whole number, as %s is at the start", x, set)
 	}
 	return ""
 }
@@ -350,8 +390,32 @@ func (t *upstreamTable) CheckEagerly(k strict.Key) {
 			at.Errorf("is %v, must be at least %s (%v), which are there at the start", a.Max, k.At("server", "servers"), s.Servers)
 		}
 	}
+	t.checkShares(k)
 	if len(t.Keys) > 0 && !slices.ContainsFunc(t.Keys, func(x keyTable) bool { return !x.Revoked }) {
 		k.At("key").Errorf("are all revoked: nothing would ever pass")
+	}
+}
+
+// checkShares reports keys whose share of a window, or of a cap, is not near a whole number.
+func (t *upstreamTable) checkShares(k strict.Key) {
+	for i, x := range t.Keys {
+		at, share := k.At("key").Index(i).At("share"), or(x.Share, 1)
+		if x.Revoked || share == 1 || !at.Sound() {
+			continue
+		}
+		if c := t.Concurrency; c != nil && k.At("concurrency", "limit").Sound() && !whole(share*float64(c.Limit)) {
+			at.Errorf("is %v, of which %s makes %.3g, must make a whole number, at least 1", share, k.At("concurrency", "limit"), share*float64(c.Limit))
+			continue
+		}
+		for n := range t.Quota {
+			q := t.Quota[n].quota()
+			_, _, _, key, given := t.Quota[n].given()
+			allows := q.Limit * float64(windowOf(&q)) / float64(periodOf(&q))
+			if quota := k.At("quota").Index(n); given == 1 && quota.At(key).Sound() && q.Algorithm != upstream.Refill && whole(allows) && !whole(share*allows) {
+				at.Errorf("is %v, of which a window of %s makes %.3g, must make a whole number, at least 1", share, quota, share*allows)
+				break
+			}
+		}
 	}
 }
 
@@ -389,8 +453,7 @@ func (t *quotaTable) CheckEagerly(k strict.Key) {
 		if t.Window != nil {
 			window = *t.Window
 		}
-		const near = .05 // of a whole number
-		if allows := limit * float64(window) / float64(period); math.Abs(max(1, math.Round(allows))-allows) > near*allows {
+		if allows := limit * float64(window) / float64(period); !whole(allows) {
 			if t.Window != nil {
 				k.At("window").Errorf("is %v, in which %s allows %.3g, must allow a whole number, at least 1: change one of them", *t.Window, k.At(key), allows)
 			} else {

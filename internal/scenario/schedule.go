@@ -3,6 +3,7 @@ package scenario
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,46 +20,47 @@ import (
 )
 
 // params is what may change while a scenario runs, with the largest value that it may have, which is the one that it may begin with, and whether that
-// may be 0. Times are in seconds.
+// may be 0, and whether it is a whole number. Times are in seconds.
 var params = map[string]struct {
-	kind upstream.ParamKind
-	most float64
-	zero bool
+	kind  upstream.ParamKind
+	most  float64
+	zero  bool
+	whole bool
 }{
-	"workload.rate":                      {0, 1e6, true},
-	"upstream.quota.limit":               {upstream.ParamQuotaLimit, 1e15, false},
-	"upstream.quota.requests_per_minute": {upstream.ParamQuotaLimit, 1e15, false},
-	"upstream.quota.burst":               {upstream.ParamQuotaBurst, 1e12, false},
-	"upstream.slope.growth":              {upstream.ParamSlopeGrowth, 100, false},
-	"upstream.concurrency.limit":         {upstream.ParamConcurrency, 1e6, false},
-	"upstream.connections.limit":         {upstream.ParamConnections, 1e6, false},
-	"upstream.noise.share":               {upstream.ParamNoise, 1, true},
-	"upstream.neighbour.load":            {upstream.ParamNeighbour, 1e6, true},
-	"upstream.server.servers":            {upstream.ParamServers, 1e6, false},
-	"upstream.server.slow":               {upstream.ParamSlow, 1000, false},
-	"upstream.server.queue":              {upstream.ParamQueue, 1e6, true},
-	"upstream.server.service":            {upstream.ParamService, aDay, false},
-	"upstream.server.kv":                 {upstream.ParamKV, 1e12, false},
-	"upstream.slope.floor":               {upstream.ParamSlopeFloor, 1e6, true},
-	"upstream.network.rtt":               {upstream.ParamRTT, 60, true},
-	"upstream.network.refusal":           {upstream.ParamRefusal, aDay, true},
-	"upstream.concurrency.lag":           {upstream.ParamLag, aDay, true},
-	"upstream.connections.backlog":       {upstream.ParamBacklog, 1e6, true},
-	"upstream.server.scale":              {upstream.ParamScale, 1000, true},
-	"upstream.server.knee":               {upstream.ParamKnee, 1e6, true},
-	"upstream.server.knee_base":          {upstream.ParamKneeBase, 100, false},
-	"upstream.server.rate_scale":         {upstream.ParamRateScale, 1000, true},
-	"upstream.server.input_token":        {upstream.ParamInputToken, 1, true},
-	"upstream.server.output_token":       {upstream.ParamOutputToken, 60, true},
-	"upstream.server.stall_share":        {upstream.ParamStallShare, 1, true},
-	"upstream.server.queue_timeout":      {upstream.ParamQueueTimeout, aDay, true},
-	"upstream.server.max_seqs":           {upstream.ParamMaxSeqs, 1e6, false},
-	"upstream.server.chunk":              {upstream.ParamChunk, 1e6, false},
-	"upstream.quota.retry_factor":        {upstream.ParamRetryFactor, 1000, true},
-	"upstream.quota.retry_missing":       {upstream.ParamRetryMissing, 1, true},
-	"upstream.quota.retry_jitter":        {upstream.ParamRetryJitter, 1, true},
-	"upstream.autoscaler.max":            {upstream.ParamScalerMax, 1e6, false},
-	"upstream.autoscaler.target":         {upstream.ParamScalerTarget, 1, true},
+	"workload.rate":                      {0, 1e6, true, false},
+	"upstream.quota.limit":               {upstream.ParamQuotaLimit, 1e15, false, false},
+	"upstream.quota.requests_per_minute": {upstream.ParamQuotaLimit, 1e15, false, false},
+	"upstream.quota.burst":               {upstream.ParamQuotaBurst, 1e12, false, false},
+	"upstream.slope.growth":              {upstream.ParamSlopeGrowth, 100, false, false},
+	"upstream.concurrency.limit":         {upstream.ParamConcurrency, 1e6, false, true},
+	"upstream.connections.limit":         {upstream.ParamConnections, 1e6, false, true},
+	"upstream.noise.share":               {upstream.ParamNoise, 1, true, false},
+	"upstream.neighbour.load":            {upstream.ParamNeighbour, 1e6, true, false},
+	"upstream.server.servers":            {upstream.ParamServers, 1e6, false, false},
+	"upstream.server.slow":               {upstream.ParamSlow, 1000, false, false},
+	"upstream.server.queue":              {upstream.ParamQueue, 1e6, true, true},
+	"upstream.server.service":            {upstream.ParamService, aDay, false, false},
+	"upstream.server.kv":                 {upstream.ParamKV, 1e12, false, true},
+	"upstream.slope.floor":               {upstream.ParamSlopeFloor, 1e6, true, true},
+	"upstream.network.rtt":               {upstream.ParamRTT, 60, true, false},
+	"upstream.network.refusal":           {upstream.ParamRefusal, aDay, true, false},
+	"upstream.concurrency.lag":           {upstream.ParamLag, aDay, true, false},
+	"upstream.connections.backlog":       {upstream.ParamBacklog, 1e6, true, true},
+	"upstream.server.scale":              {upstream.ParamScale, 1000, true, false},
+	"upstream.server.knee":               {upstream.ParamKnee, 1e6, true, false},
+	"upstream.server.knee_base":          {upstream.ParamKneeBase, 100, false, false},
+	"upstream.server.rate_scale":         {upstream.ParamRateScale, 1000, true, false},
+	"upstream.server.input_token":        {upstream.ParamInputToken, 1, true, false},
+	"upstream.server.output_token":       {upstream.ParamOutputToken, 60, true, false},
+	"upstream.server.stall_share":        {upstream.ParamStallShare, 1, true, false},
+	"upstream.server.queue_timeout":      {upstream.ParamQueueTimeout, aDay, true, false},
+	"upstream.server.max_seqs":           {upstream.ParamMaxSeqs, 1e6, false, true},
+	"upstream.server.chunk":              {upstream.ParamChunk, 1e6, false, true},
+	"upstream.quota.retry_factor":        {upstream.ParamRetryFactor, 1000, true, false},
+	"upstream.quota.retry_missing":       {upstream.ParamRetryMissing, 1, true, false},
+	"upstream.quota.retry_jitter":        {upstream.ParamRetryJitter, 1, true, false},
+	"upstream.autoscaler.max":            {upstream.ParamScalerMax, 1e6, false, false},
+	"upstream.autoscaler.target":         {upstream.ParamScalerTarget, 1, true, false},
 }
 
 const aDay = 24 * 60 * 60
@@ -213,7 +215,7 @@ func (t *fileTable) readSchedule() ([]sim.Change, error) {
 		if problem := wrongValue(l.Key, *l.Value); problem != "" {
 			return bad("value %s", problem)
 		}
-		if problem := t.wrongLimit(&p, *l.Value); problem != "" {
+		if problem := cmp.Or(t.wrongLimit(&p, *l.Value), wrongPart(l.Key, *l.Value)); problem != "" {
 			return bad("value %s", problem)
 		}
 		cs = append(cs, sim.Change{At: time.Duration(*l.T * 1e9), Param: p.param(), To: *l.Value})

@@ -76,6 +76,7 @@ type wide struct {
 	rate          float64 // successes a second that the parts so far allow
 	places        float64 // of the servers; 0 where there is no limit
 	cap, quota    float64 // the limits as in the file; 0: none
+	windows       float64 // of the quota in a minute; 0: what it allows is whole
 	input, output float64 // tokens of a request, the medians
 	tokens        bool    // requests have tokens
 	timeout       float64 // s after which a caller hangs up; 0: never
@@ -236,7 +237,9 @@ func (w *wide) limits() {
 	case how == wideRefill:
 		w.f("burst = %.0f\n", max(1, 20*weight*btof(weight > 1), math.Round(w.quota*w.between(.005, .5))))
 	case weight == 1 && w.quota >= 120 && w.chance(.4):
-		w.f("window = %q\n", pick(w, "10s", "30s"))
+		window := pick(w, "10s", "30s")
+		w.windows = map[string]float64{"10s": 6, "30s": 2}[window]
+		w.f("window = %q\n", window)
 	}
 	if says := pick(w, "none", "exact", "exact-ms", "exact"); says != "none" {
 		if !slices.Contains(w.features, wideRetryAfter) {
@@ -311,7 +314,11 @@ func (w *wide) trouble(half time.Duration, patient bool) (event string, from, ov
 	switch p := w.r.Float64(); {
 	case p < .2 && w.quota > 0:
 		w.has(wideQuotaChanges)
-		change("upstream.quota.limit", math.Round(w.quota*pick(w, .4, .5, 2, 3)))
+		to := math.Round(w.quota * pick(w, .4, .5, 2, 3))
+		if n := w.windows; n > 0 {
+			to = n * max(1, math.Round(to/n))
+		}
+		change("upstream.quota.limit", to)
 		return eventChange, half, half
 	case p < .35 && w.cap > 0:
 		w.has(wideCapChanges)

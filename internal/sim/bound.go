@@ -88,40 +88,42 @@ func Bound(ctx context.Context, cfg Config) (*Limits, error) {
 }
 
 type bound struct {
-	cfg       *Config
-	half      int64
-	flow      flow
-	size      source // draws how large a request is
-	changes   []Change
-	quotas    []boundQuota
-	taken     taken   // by a neighbour now
-	cap       int     // -1: none
-	share     float64 // of all keys together
-	servers   steps
-	inside    times   // when the cap counts calls no more that passed: their ends, and the lag
-	working   times   // when calls at the servers end
-	open      times   // when calls end that have a connection
-	conns     int     // how many connections there are; -1: no limit
-	clients   times   // when clients can have their next request at the upstream
-	queue     int     // of the server; -1: no bound
-	lined     int     // how many calls may wait for a connection at most
-	outage    int64   // when the outage ends that was met last
-	late      int     // how many calls that waited for a connection when it began may still pass in it
-	begins    []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
-	fluid     fluid
-	crowd     crowd
-	slow      steps   // with brown-outs
-	service   steps   // mean of Server.Service, in s, where it changes
-	lag       steps   // mean of Concurrency.Lag, in s, where it changes
-	inToken   steps   // Server.InputToken, in s
-	outToken  steps   // Server.OutputToken, in s
-	stalls    steps   // Server.StallShare
-	rtt       steps   // in s
-	load      steps   // of the neighbour: a factor
-	neighbour taken   // with a factor of 1
-	limits    steps   // Concurrency.Limit
-	ready     float64 // when a fluid server has done what was begun, ns
-	res       *Limits
+	cfg         *Config
+	half        int64
+	flow        flow
+	size        source // draws how large a request is
+	changes     []Change
+	quotas      []boundQuota
+	taken       taken   // by a neighbour now
+	cap         int     // -1: none
+	share       float64 // of all keys together
+	servers     steps
+	inside      times   // when the cap counts calls no more that passed: their ends, and the lag
+	working     times   // when calls at the servers end
+	open        times   // when calls end that have a connection
+	conns       int     // how many connections there are; -1: no limit
+	clients     times   // when clients can have their next request at the upstream
+	queue       int     // of the server; -1: no bound
+	lined       int     // how many calls may wait for a connection at most
+	outage      int64   // when the outage ends that was met last
+	late        int     // how many calls that waited for a connection when it began may still pass in it
+	begins      []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
+	fluid       fluid
+	crowd       crowd
+	slow        steps    // with brown-outs
+	service     steps    // mean of Server.Service, in s, where it changes
+	lag         steps    // mean of Concurrency.Lag, in s, where it changes
+	inToken     steps    // Server.InputToken, in s
+	outToken    steps    // Server.OutputToken, in s
+	stalls      steps    // Server.StallShare
+	rtt         steps    // in s
+	load        steps    // of the neighbour: a factor
+	busy        steps    // whether the neighbour is: 0 or 1
+	neighbour   [2]taken // with a factor of 1, while he is quiet and while he is busy
+	limits      steps    // Concurrency.Limit
+	connections steps    // Connections.Limit
+	ready       float64  // when a fluid server has done what was begun, ns
+	res         *Limits
 }
 
 // boundQuota is a quota with what a call costs.
@@ -152,6 +154,14 @@ func (q *boundQuota) cost(s *request, most int64) float64 {
 	return float64(in + out)
 }
 
+// asks returns how much must be left for a request of a size to pass.
+func (q *boundQuota) asks(s *request, most int64) float64 {
+	if q.q.Counter != upstream.Requests && q.q.Charge == upstream.ChargeAfter {
+		return 1
+	}
+	return q.cost(s, most)
+}
+
 func newBound(cfg *Config) *bound {
 	b := &bound{cfg: cfg, half: int64(cfg.RTT) / 2, changes: cutsLast(cfg), queue: -1, cap: -1, conns: -1, res: &Limits{}}
 	b.flow.init(cfg)
@@ -170,8 +180,19 @@ func newBound(cfg *Config) *bound {
 		b.share = 1
 	}
 	b.neighbour, b.load = neighbour(cfg), stepsOf(cfg.Changes, Param{Kind: upstream.ParamNeighbour}, 1)
-	b.taken = b.neighbour
+	b.busy = steps{[]int64{0}, []float64{0}}
+	if n := &cfg.Upstream.Neighbour; n.Burst > 0 && float64(cfg.Duration) > mostPhases*float64(n.Quiet+n.Burst) {
+		b.neighbour[0] = b.neighbour[0].mean(b.neighbour[1], float64(n.Quiet), float64(n.Burst))
+	} else {
+		for i, at := range cfg.Upstream.Neighbour.Phases(cfg.Seed, int64(cfg.Duration)) {
+			b.busy.when, b.busy.to = append(b.busy.when, at), append(b.busy.to, float64(1-i%2))
+			b.changes = append(b.changes, Change{At: time.Duration(at), Param: Param{Kind: upstream.ParamNeighbour}})
+		}
+		slices.SortStableFunc(b.changes, func(a, b Change) int { return cmp.Compare(a.At, b.At) })
+	}
+	b.taken = b.takes(0)
 	b.limits = stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(cfg.Upstream.Concurrency.Limit))
+	b.connections = stepsOf(cfg.Changes, Param{Kind: upstream.ParamConnections}, float64(cfg.Upstream.Connections.Limit))
 	for i := range cfg.Upstream.Quotas {
 		q := &cfg.Upstream.Quotas[i]
 		b.quotas = append(b.quotas, boundQuota{boundGate(q, b.share), q, stepsOf(cfg.Changes, Param{Kind: upstream.ParamQuotaLimit, Index: i}, q.Limit)})
@@ -246,27 +267,42 @@ func exact(cfg *Config, size *source) bool {
 	return true
 }
 
-// taken is what a neighbour uses, on average.
+// taken is what a neighbour uses, on average, while he is quiet or while he is busy.
 type taken struct {
 	rate    float64 // calls a second
 	in, out float64 // tokens of one
 	calls   float64 // that the cap counts
+	served  float64 // that are at servers
 }
 
-func neighbour(cfg *Config) taken {
-	n := &cfg.Upstream.Neighbour
-	t := taken{rate: n.Rate, in: n.Input.Average(), out: n.Output.Average()}
-	if q, b := float64(n.Quiet), float64(n.Burst); b > 0 {
-		t.rate = (n.Rate*q + n.Busy*b) / (q + b)
+// neighbour returns what one uses while he is quiet and while he is busy.
+func neighbour(cfg *Config) (t [2]taken) {
+	n, s := &cfg.Upstream.Neighbour, &cfg.Upstream.Server
+	for i, rate := range []float64{n.Rate, n.Busy} {
+		t[i] = taken{rate: rate, in: n.Input.Average(), out: n.Output.Average()}
+		served := s.Service.Average() + float64(s.InputToken)*t[i].in + float64(s.OutputToken)*t[i].out
+		t[i].served = rate * served / 1e9
+		t[i].calls = rate * (served + cfg.Upstream.Concurrency.Lag.Average()) / 1e9
 	}
-	s := &cfg.Upstream.Server
-	t.calls = t.rate * (s.Service.Average() + float64(s.InputToken)*t.in + float64(s.OutputToken)*t.out + cfg.Upstream.Concurrency.Lag.Average()) / 1e9
+	return t
+}
+
+// takes returns what the neighbour uses at an instant.
+func (b *bound) takes(at int64) taken { return b.neighbour[int(b.busy.at(at))].times(b.load.at(at)) }
+
+// mostPhases is how many phases a neighbour may have, of which each counts for itself; of more the average counts.
+const mostPhases = 10_000
+
+// mean returns what is used on average when t is for some time, and o for some.
+func (t taken) mean(o taken, long, other float64) taken {
+	of := func(a, b float64) float64 { return (a*long + b*other) / (long + other) }
+	t.rate, t.calls, t.served = of(t.rate, o.rate), of(t.calls, o.calls), of(t.served, o.served)
 	return t
 }
 
 // times returns what it uses when it does so many times as much.
 func (t taken) times(f float64) taken {
-	t.rate, t.calls = t.rate*max(0, f), t.calls*max(0, f)
+	t.rate, t.calls, t.served = t.rate*max(0, f), t.calls*max(0, f), t.served*max(0, f)
 	return t
 }
 
@@ -293,9 +329,20 @@ type fluid struct {
 	llm      *upstream.LLM
 	kv, seqs steps
 	input    float64 // tokens of a mean call
+	prefill  float64 // those of its prompt that no cache has
 	output   float64
-	best     map[[2]float64]best
+	best     map[batching]best
 }
+
+// batching is what the best batch depends on.
+type batching struct {
+	kv, seqs float64
+	limits   [3]batchLimit
+	longest  float64 // ns that a call may take
+}
+
+// batchLimit is how many calls there may be at a time, and for how long each counts beside its time in the batch, in ns.
+type batchLimit struct{ most, beside float64 }
 
 // best is what it does with its best batch.
 type best struct {
@@ -309,32 +356,104 @@ func (f *fluid) init(cfg *Config, size *source) {
 	if f.on = s.Kind == upstream.Batch; !f.on {
 		return
 	}
-	f.llm, f.best = &s.LLM, map[[2]float64]best{}
+	f.llm, f.best = &s.LLM, map[batching]best{}
 	f.kv = stepsOf(cfg.Changes, Param{Kind: upstream.ParamKV}, float64(s.LLM.KV))
 	f.seqs = stepsOf(cfg.Changes, Param{Kind: upstream.ParamMaxSeqs}, float64(s.LLM.MaxSeqs)) // 0: any number
 	in, out := meanTokens(cfg, size)
-	f.input, f.output = max(1, in), max(1, out)
+	f.input, f.output, f.prefill = max(1, in), max(1, out), max(1, in-meanCached(cfg, in))
 }
 
-// at returns what it does at an instant.
-func (f *fluid) at(now int64) best {
-	key := [2]float64{f.kv.at(now), f.seqs.at(now)}
+// of returns what it does with so many sequences at a time. The prompt of each is computed in as few iterations as there is room for, so that one with a
+// prompt in it takes longer, and the others are short.
+func (f *fluid) of(n float64) best {
+	l, out := f.llm, f.output
+	takes := func(tokens float64) float64 { return math.Hypot(float64(l.Step), l.Token*tokens) }
+	room := math.Inf(1)
+	if l.Chunk > 0 {
+		room = max(1, float64(l.Chunk)-n)
+	}
+	every := takes(n) + l.Sequence*n + l.Cache*n*(f.input+out/2) // iteration without a prompt
+	whole := math.Floor(f.prefill / room)
+	prompt := takes(f.prefill-whole*min(room, f.prefill)+n) - takes(n)
+	if whole > 0 {
+		prompt += whole * (takes(room+n) - takes(n))
+	}
+	if crowded := n * f.prefill / room; crowded > out { // there is a prompt in each
+		each := (crowded*every + n*prompt) / n
+		return best{perCall: each, in: 1, mean: f.prefill}
+	}
+	b := best{perCall: (out*every + n*prompt) / n, in: prompt * n / (f.prefill * every), out: 1}
+	b.mean = b.in*f.prefill + out
+	return b
+}
+
+// at returns what it does with the best batch that limits allow.
+func (f *fluid) at(key batching) best {
 	if b, ok := f.best[key]; ok {
 		return b
 	}
-	l, in, out := f.llm, f.input, f.output
-	seqs := key[0] / (in + out/2)
-	if key[1] > 0 {
-		seqs = min(seqs, key[1])
+	most := key.kv / (f.input + f.output/2)
+	if key.seqs > 0 {
+		most = min(most, key.seqs)
 	}
-	seqs = max(1, seqs)
-	fill := seqs * in / out // tokens that are prefilled in an iteration
-	t, k := float64(l.Step), l.Token*(fill+seqs)
-	iteration := math.Sqrt(t*t+k*k) + l.Sequence*seqs + l.Cache*seqs*(in+out/2)
-	b := best{perCall: out * iteration / seqs, in: l.Token / (iteration / seqs), out: 1}
-	b.mean = in*b.in + out
+	fits := func(n float64, x best) bool {
+		for _, l := range key.limits {
+			if n+l.beside/x.perCall > l.most {
+				return false
+			}
+		}
+		return n*x.perCall <= key.longest
+	}
+	b := f.of(1)
+	for n, fit := 1.0, true; n < most && fit; {
+		last := n
+		n = min(most, max(n+1, math.Floor(n*1.01)))
+		x := f.of(n)
+		if fit = fits(n, x); !fit { // as many as fit on average
+			low, high := last, n
+			for range 20 {
+				if mid := (low + high) / 2; fits(mid, f.of(mid)) {
+					low = mid
+				} else {
+					high = mid
+				}
+			}
+			x = f.of(low)
+		}
+		if x.perCall < b.perCall {
+			b = x
+		}
+	}
 	f.best[key] = b
 	return b
+}
+
+// batch returns what a batching server does at an instant with its best batch.
+func (b *bound) batch(now int64) best {
+	f, l, w := &b.fluid, &b.cfg.Upstream.Server.LLM, &b.cfg.Workload
+	slow := b.slow.at(now) // what is beside the batch takes no longer where the batch is slow
+	key := batching{kv: f.kv.at(now), seqs: f.seqs.at(now), longest: math.Inf(1)}
+	for i := range key.limits {
+		key.limits[i].most = math.Inf(1)
+	}
+	in, out := float64(l.Ingest)/slow, float64(l.Detach)*f.output/slow
+	if n := b.limits.at(now); b.cfg.Upstream.Concurrency.Limit > 0 {
+		d := b.cfg.Upstream.Concurrency.Lag
+		d.Mean = b.lag.at(now) * 1e9
+		key.limits[0] = batchLimit{max(1, math.Floor(leaves(n*b.share, b.takes(now).calls))), in + d.Average()/slow}
+	}
+	if b.conns >= 0 {
+		key.limits[1] = batchLimit{b.connections.at(now), in}
+	}
+	if w.Kind.patient() {
+		key.limits[2] = batchLimit{float64(w.Clients), in + out + (2*float64(b.halfAt(now))+w.Think.Average())/slow}
+	}
+	for _, d := range []time.Duration{w.Timeout, w.Patience} {
+		if d > 0 {
+			key.longest = min(key.longest, (float64(int64(d)-2*b.halfAt(now)))/slow-in-out)
+		}
+	}
+	return f.at(key)
 }
 
 // crowd is by how much calls take longer beside others, at a server that slows down under load.
@@ -453,6 +572,23 @@ func meanTokens(cfg *Config, size *source) (in, out float64) {
 		in += (in + out) * max(0, w.Turns.Average()-1) / 2
 	}
 	return in, out
+}
+
+// meanCached returns how many tokens of a mean prompt are read from a cache.
+func meanCached(cfg *Config, in float64) float64 {
+	w := &cfg.Workload
+	switch w.Kind {
+	case Traced:
+		sum := 0.0
+		for i := range w.Requests {
+			sum += float64(w.Requests[i].Cached)
+		}
+		return sum / float64(max(1, len(w.Requests)))
+	case Sessions: // of what was said before
+		turns := max(0, w.Turns.Average()-1) / 2
+		return w.Cached * (in - (in-turns*w.Output.Average())/(1+turns))
+	}
+	return w.Cached * in
 }
 
 // meanWork returns how many times as long as Server.Service a request takes on average: of the tenants that ask at an instant, or, when it is less
@@ -606,7 +742,7 @@ func (b *bound) allow(q *boundQuota, at int64, limit float64) {
 
 // places returns how many calls a cap lets in at a time, less those of a neighbour.
 func (b *bound) places(limit int) int {
-	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)))
+	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)+1e-6))
 }
 
 // apply sets the parameters that change until now.
@@ -629,7 +765,7 @@ func (b *bound) apply(now int64) {
 				b.cap = b.places(max(1, int(c.To)))
 			}
 		case upstream.ParamNeighbour:
-			b.taken = b.neighbour.times(c.To)
+			b.taken = b.takes(at)
 			for i := range b.quotas {
 				b.allow(&b.quotas[i], at, b.quotas[i].limits.at(at))
 			}
@@ -732,6 +868,7 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 		if w.Kind == Closed {
 			q.input, q.output, q.work = int64(meanIn), int64(meanOut), meanWork(cfg, asked)
+			q.cached = int64(w.Cached * meanIn)
 		} else {
 			b.size.size(&q, asked)
 		}
@@ -887,7 +1024,7 @@ func (b *bound) pass(from, latest int64, q *request) int64 {
 		at = max(at, b.opens(at))
 		for i := range b.quotas {
 			g := &b.quotas[i]
-			at = max(at, g.earliest(now, g.cost(q, b.most(q))))
+			at = max(at, g.earliest(now, g.asks(q, b.most(q))))
 		}
 		if at == now && b.full(now) {
 			at = b.freed(now)
@@ -945,7 +1082,7 @@ func (b *bound) mostMean() int64 {
 func (b *bound) never(q *request) bool {
 	for i := range b.quotas {
 		g := &b.quotas[i]
-		cost := g.cost(q, b.most(q))
+		cost := g.asks(q, b.most(q))
 		switch x := g.gate.(type) {
 		case *bucket:
 			if cost > x.burst {
@@ -986,6 +1123,9 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, answered, ended
 	f := b.crowd.load(begin, min(float64(b.working.len()+1), b.atOnce(begin)))
 	if s.Kind == upstream.Servers { // what it has begun stays as it is
 		f *= b.slow.at(begin)
+		if n := b.serving(begin); n > 0 {
+			f *= math.Ceil(n) / n // the rest of a server is the neighbour's
+		}
 	}
 	if f != 1 && !b.res.Exact {
 		alone = int64(float64(alone) * f)
@@ -1004,13 +1144,13 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, answered, ended
 	switch {
 	case b.fluid.on:
 		turn := max(b.ready, float64(begin))
-		f := b.fluid.at(int64(min(turn, 1<<62)))
-		b.ready = turn + f.perCall*(float64(q.input)*f.in+float64(q.output)*f.out)/max(f.mean, 1e-9)*b.slow.at(int64(min(turn, 1<<62)))
+		f := b.batch(int64(min(turn, 1<<62)))
+		b.ready = turn + f.perCall*(float64(q.input-q.cached)*f.in+float64(q.output)*f.out)/max(f.mean, 1e-9)*b.slow.at(int64(min(turn, 1<<62)))
 		answered, ended = max(answered, int64(b.ready)), max(ended, int64(b.ready))
 	case s.Kind == upstream.Sharing && b.servers.to[0] > 0:
 		turn := max(b.ready, float64(begin))
 		then := int64(min(turn, 1<<62))
-		b.ready = turn + work*float64(held)/float64(max(1, took))*b.slow.at(then)/b.servers.at(then)
+		b.ready = turn + work*float64(held)/float64(max(1, took))*b.slow.at(then)/b.serving(then)
 		ready := int64(min(b.ready, 1<<62))
 		answered, ended = max(answered, ready), max(ended, ready)
 	}
@@ -1142,7 +1282,7 @@ func (b *bound) full(now int64) bool {
 		return false
 	}
 	waiting := len(b.begins)
-	return waiting >= b.queue && (waiting > 0 || b.working.len() >= int(b.servers.at(now)))
+	return waiting >= b.queue && (waiting > 0 || b.working.len() >= int(math.Ceil(b.serving(now))))
 }
 
 // leave forgets calls that have ended at the servers.
@@ -1176,16 +1316,25 @@ func (b *bound) begin(now int64) int64 {
 	}
 	for now < never {
 		b.leave(now)
-		n := int(b.servers.at(now))
+		n := int(math.Ceil(b.serving(now)))
 		if places := b.atOnce(now); n == 0 && !math.IsInf(places, 1) || float64(n) > places {
 			n = int(places)
 		}
 		if n == 0 || b.working.len() < n {
 			return now
 		}
-		now = min(b.working.top(), b.servers.next(now))
+		now = min(b.working.top(), b.servers.next(now), b.busy.next(now), b.load.next(now))
 	}
 	return now
+}
+
+// serving returns how many servers there are at an instant, less those of a neighbour; 0: no limit.
+func (b *bound) serving(at int64) float64 {
+	n := b.servers.at(at)
+	if b.neighbour[0].served > 0 || b.neighbour[1].served > 0 {
+		n = leaves(n, b.takes(at).served)
+	}
+	return n
 }
 
 // opens returns the first instant from now on at which a call may pass, for all that outages keep out: who waited for a connection when one began
@@ -1225,7 +1374,6 @@ func (b *bound) levels() {
 	}
 	lag := u.Concurrency.Lag.Average()
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
-	connections := stepsOf(cfg.Changes, Param{Kind: upstream.ParamConnections}, float64(u.Connections.Limit))
 	serviceAt, lagAt := averages(s.Service), averages(u.Concurrency.Lag)
 	for i := range len(res.Done) {
 		at := int64(i)*int64(cfg.Step) + int64(cfg.Step)/2
@@ -1242,7 +1390,7 @@ func (b *bound) levels() {
 		}
 		alone := took * b.slow.at(at)
 		slots := math.Inf(1)
-		taken := b.neighbour.times(b.load.at(at))
+		taken := b.takes(at)
 		if n := b.limits.at(at); u.Concurrency.Limit > 0 {
 			slots = max(1, leaves(n*b.share, taken.calls))
 			if len(b.lag.when) > 1 {
@@ -1250,11 +1398,11 @@ func (b *bound) levels() {
 			}
 		}
 		within := slots // what the cap allows
-		if n := b.servers.at(at); n > 0 {
+		if n := b.serving(at); n > 0 {
 			slots = min(slots, n)
 		}
 		if u.Connections.Limit > 0 {
-			slots = min(slots, connections.at(at))
+			slots = min(slots, b.connections.at(at))
 		}
 		slots = min(slots, b.atOnce(at))
 		stall := b.stallOf(at)
@@ -1269,7 +1417,7 @@ func (b *bound) levels() {
 			rate, limit = counted, counted*(rtt+took)/1e9
 		}
 		if b.fluid.on {
-			if n := 1e9 / (b.fluid.at(at).perCall * b.slow.at(at)); n < rate {
+			if n := 1e9 / (b.batch(at).perCall * b.slow.at(at)); n < rate {
 				rate, limit = n, math.NaN()
 			}
 		}

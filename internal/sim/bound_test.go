@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -509,6 +510,11 @@ func TestBoundLeavesTheNeighbourItsPart(t *testing.T) {
 		{"a quota", upstream.Config{Quotas: []upstream.Quota{{Limit: 600, Burst: 1}}}, Change{Param: Param{Kind: upstream.ParamQuotaLimit}, To: 420}, [2]float64{5, 2}},
 		{"a quota of a day", upstream.Config{Quotas: []upstream.Quota{{Limit: 864_000, Daily: true, Burst: 1}}}, Change{Param: Param{Kind: upstream.ParamQuotaLimit}, To: 604_800}, [2]float64{5, 2}},
 		{"a cap", upstream.Config{Concurrency: upstream.Concurrency{Limit: 20}}, Change{Param: Param{Kind: upstream.ParamConcurrency}, To: 8}, [2]float64{15, 3}},
+		{"servers", upstream.Config{Server: upstream.Server{Servers: 20}}, Change{Param: Param{Kind: upstream.ParamServers}, To: 8}, [2]float64{15, 3}},
+		{"a shared server", upstream.Config{Server: upstream.Server{Kind: upstream.Sharing, Servers: 20}}, Change{Param: Param{Kind: upstream.ParamServers}, To: 8}, [2]float64{15, 3}},
+		{"a part of a server", upstream.Config{
+			Neighbour: upstream.Neighbour{Rate: .5}, Server: upstream.Server{Servers: 4},
+		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 0}, [2]float64{3.5, 4}},
 		{"a quota that he exceeds", upstream.Config{
 			Neighbour: upstream.Neighbour{Rate: 20}, Quotas: []upstream.Quota{{Limit: 600, Burst: 1}},
 		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 0}, [2]float64{2.5, 10}},
@@ -526,6 +532,72 @@ func TestBoundLeavesTheNeighbourItsPart(t *testing.T) {
 		for i, want := range test.rates {
 			if got := bound.Done[1+2*i] / 60; math.Abs(got-want) > .02*want || math.Abs(bound.Rate[1+2*i]-want) > 1e-9 {
 				t.Errorf("%s: %.2f successes a second in minute %d, the level is %v, want %v", test.name, got, 1+2*i, bound.Rate[1+2*i], want)
+			}
+		}
+	}
+}
+
+// A neighbour who comes in bursts takes nothing between them, and no more than he can have in them: what he asks for on average says neither.
+func TestBoundSeesWhenTheNeighbourIsBusy(t *testing.T) {
+	t.Parallel()
+	cfg := Config{
+		Seed: 1, Duration: 20 * time.Minute, Step: time.Second,
+		Workload: Workload{Kind: Backlog, Clients: 60, Retry: Retry{Attempts: 1}},
+		Upstream: upstream.Config{
+			Neighbour:   upstream.Neighbour{Busy: 60, Quiet: time.Minute, Burst: 20 * time.Second},
+			Concurrency: upstream.Concurrency{Limit: 20}, Server: upstream.Server{Service: draw.Of(time.Second)},
+		},
+	}
+	bound := boundOf(t, cfg)
+	turns := cfg.Upstream.Neighbour.Phases(cfg.Seed, int64(cfg.Duration))
+	var want float64
+	busy, last := false, int64(0)
+	for _, at := range append(turns, int64(cfg.Duration)) {
+		rate := 20.0
+		if busy {
+			rate = 5
+		}
+		if middle := (last + at) / 2 / int64(cfg.Step); at-last > 2*int64(cfg.Step) && bound.Rate[middle] != rate {
+			t.Errorf("%v a second can be had at %d s, want %v", bound.Rate[middle], middle, rate)
+		}
+		want += rate * float64(at-last) / 1e9
+		busy, last = !busy, at
+	}
+	if len(turns) < 10 || math.Abs(float64(bound.OK)/want-1) > .02 {
+		t.Errorf("%d successes with %d turns, want %.0f", bound.OK, len(turns), want)
+	}
+	// The neighbour of the upstream is busy at the same times: who takes all of a cap is refused in them.
+	cfg.Guard = &Guard{NewLaw: func(int) adaptive.Law { return adaptive.NewFixed(20) }, Queue: 100, MaxWait: time.Hour}
+	res := runOf(t, cfg)
+	for i, n := range res.Series.Rejected {
+		at, _ := slices.BinarySearch(turns, int64(i)*int64(cfg.Step))
+		if n > 0 && at%2 == 0 && (at == 0 || int64(i)*int64(cfg.Step)-turns[at-1] > int64(2*time.Second)) && (at == len(turns) || turns[at]-int64(i)*int64(cfg.Step) > int64(2*time.Second)) {
+			t.Errorf("%v are refused in second %d, where he is quiet", n, i)
+		}
+	}
+	// So many turns that none of them counts are averaged.
+	cfg.Upstream.Neighbour = upstream.Neighbour{Busy: 20, Quiet: time.Millisecond, Burst: time.Millisecond}
+	if b := boundOf(t, cfg); b.Rate[0] != 10 {
+		t.Errorf("%v a second can be had, want 10", b.Rate[0])
+	}
+}
+
+// A quota that is charged after calls is as large as it is written, however it counts, for whoever does not send all at once while nothing is charged
+// yet; and a request that is larger than all of it passes.
+func TestBoundChargesAfter(t *testing.T) {
+	t.Parallel()
+	for how := range upstream.Algorithm(4) {
+		for _, tokens := range []int64{100, 9000} {
+			cfg := Config{
+				Seed: 1, Duration: 150 * time.Second, Step: time.Second,
+				Workload: Workload{Kind: Backlog, Clients: 2, Input: draw.Dist{Mean: float64(tokens)}, Retry: Retry{Attempts: 250, Base: 20 * time.Millisecond, Max: 20 * time.Millisecond}},
+				Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)}, Quotas: []upstream.Quota{{
+					Limit: 6000, Burst: 1000, Counter: upstream.InputTokens, Charge: upstream.ChargeAfter, Algorithm: how,
+				}}},
+			}
+			// One more than in the sequence may pass in each window.
+			if bound, res := boundOf(t, cfg), runOf(t, cfg); res.InTime < bound.OK || res.InTime > bound.OK+3 {
+				t.Errorf("%v, %d tokens: %d successes, the estimate is %d", how, tokens, res.InTime, bound.OK)
 			}
 		}
 	}
@@ -689,6 +761,8 @@ func TestBoundIsNearTheBest(t *testing.T) {
 	open := Workload{Kind: Poisson, Rate: 40, Patience: 20 * time.Second}
 	tokens := open
 	tokens.Input, tokens.Output = draw.Dist{Mean: 100}, draw.Dist{Mean: 50}
+	prompts := tokens
+	prompts.Input, prompts.Output = draw.Dist{Shape: draw.Lognormal, Mean: 1000, Sigma: .8}, draw.Dist{Shape: draw.Lognormal, Mean: 200, Sigma: .7}
 	brief := open
 	brief.Timeout = 2 * time.Second
 	hasty := open
@@ -713,6 +787,31 @@ func TestBoundIsNearTheBest(t *testing.T) {
 		}},
 		{"time a token that changes", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Servers: 20, OutputToken: 40 * time.Millisecond}}, Changes: change(upstream.ParamOutputToken, .01),
+		}},
+		{"a batch under a cap", Config{
+			Workload: tokens, Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 24}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch under a cap that lags", Config{Workload: prompts, Upstream: upstream.Config{
+			Concurrency: upstream.Concurrency{Limit: 24, Lag: draw.Of(time.Second)}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm},
+		}}},
+		{"a batch under a low cap", Config{
+			Workload: Workload{Kind: Backlog, Clients: 10, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 200}},
+			Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 2}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch with few connections", Config{Workload: prompts, Upstream: upstream.Config{
+			Connections: upstream.Connections{Limit: 24, Backlog: 10}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm},
+		}}},
+		{"a batch with few clients", Config{
+			Workload: Workload{Kind: Closed, Clients: 24, Think: draw.Of(time.Second), Input: prompts.Input, Output: prompts.Output},
+			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch of prompts from a cache", Config{
+			Workload: Workload{Kind: Backlog, Clients: 24, Input: draw.Dist{Mean: 4000}, Output: draw.Dist{Mean: 50}, Cached: .9},
+			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch of long prompts", Config{
+			Workload: Workload{Kind: Backlog, Clients: 2, Input: draw.Dist{Mean: 4000}, Output: draw.Dist{Mean: 20}},
+			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
 		}},
 		{"a batch that grows", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: few}}, Changes: change(upstream.ParamMaxSeqs, 256),

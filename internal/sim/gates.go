@@ -12,7 +12,7 @@ type gate interface {
 	// earliest returns the first instant at or after now at which a cost would pass if nothing
 	// else happened before; never when it cannot.
 	earliest(now int64, cost float64) int64
-	// enter lets a cost pass at now. It must pass: earliest(now, cost) is now.
+	// enter lets a cost pass at now. It must pass: earliest(now, cost) is now, or that of the unit that must be left.
 	enter(now int64, cost float64)
 	set(now int64, perMinute float64)
 	setBurst(now int64, burst float64)
@@ -35,24 +35,11 @@ func boundGate(q *upstream.Quota, share float64) gate {
 	case upstream.FixedWindow:
 		return &window{length: length, most: perWindow(perMinute, length)}
 	case upstream.SlidingLog:
-		if q.Counter == upstream.Requests || q.Charge != upstream.ChargeAfter {
-			return &tape{length: length, most: perWindow(perMinute, length)}
-		}
-		return windows(length, 1, perMinute) // calls in flight are not counted yet
+		return &tape{length: length, most: perWindow(perMinute, length)}
 	case upstream.SlidingCounter:
-		if q.Counter == upstream.Requests || q.Charge != upstream.ChargeAfter {
-			return &window{length: length, most: perWindow(perMinute, length), fades: true}
-		}
-		return windows(length, 2, perMinute)
+		return &window{length: length, most: perWindow(perMinute, length), fades: true}
 	}
 	return &bucket{perUnit: perUnit(perMinute, q.Counter == upstream.Requests), burst: max(1, q.Burst*share), whole: q.Counter == upstream.Requests}
-}
-
-// windows returns a bucket that lets pass what n windows hold, and as much again in n of them: at least what passes where in none more does.
-func windows(length int64, n, perMinute float64) *bucket {
-	b := &bucket{window: length, windows: n}
-	b.set(0, perMinute)
-	return b
 }
 
 // perUnit returns how many ns a unit takes to come back.
@@ -70,8 +57,6 @@ type bucket struct {
 	burst   float64
 	full    int64 // it lacks (full - now) / perUnit units
 	whole   bool  // it counts requests
-	window  int64 // when > 0, its burst is what windows of this length hold
-	windows float64
 }
 
 func (b *bucket) earliest(now int64, cost float64) int64 {
@@ -87,12 +72,6 @@ func (b *bucket) enter(now int64, cost float64) {
 
 // set changes the rate; what the bucket holds stays in it.
 func (b *bucket) set(now int64, perMinute float64) {
-	if b.window > 0 { // what was counted before expires when it likes
-		n := perWindow(perMinute, b.window)
-		b.burst, b.perUnit = n*b.windows, float64(b.window)/n
-		b.full = now
-		return
-	}
 	was := b.perUnit
 	b.perUnit = perUnit(perMinute, b.whole)
 	if lacks := b.full - now; lacks > 0 {
@@ -102,9 +81,6 @@ func (b *bucket) set(now int64, perMinute float64) {
 
 // setBurst changes the size; what is above the brim is lost.
 func (b *bucket) setBurst(now int64, burst float64) {
-	if b.window > 0 {
-		return
-	}
 	had := b.burst - float64(max(0, b.full-now))/b.perUnit
 	b.burst = max(1, burst)
 	b.full = now + int64(math.Round(max(0, b.burst-had)*b.perUnit))

@@ -22,7 +22,30 @@ func (u *Upstream) initNeighbour() {
 // lasts returns how long the neighbour's next phase is.
 func (u *Upstream) lasts(mean time.Duration) int64 {
 	u.phases++
-	return int64(draw.Exp(u.cfg.Seed, streamPhase, u.phases) * float64(max(mean, time.Millisecond)))
+	return phaseOf(u.cfg.Seed, u.phases, mean)
+}
+
+// phaseOf returns how long a neighbour's k-th phase is.
+func phaseOf(seed, k uint64, mean time.Duration) int64 {
+	return int64(draw.Exp(seed, streamPhase, k) * float64(max(mean, time.Millisecond)))
+}
+
+// Phases returns the instants before an end at which a neighbour who begins quietly becomes busy, quiet again, busy again and so on.
+func (n *Neighbour) Phases(seed uint64, end int64) (list []int64) {
+	if n.Burst <= 0 || n.Rate <= 0 && n.Busy <= 0 {
+		return nil
+	}
+	at := int64(0)
+	for k := uint64(1); ; k++ {
+		mean := n.Quiet
+		if k%2 == 0 {
+			mean = n.Burst
+		}
+		if at += phaseOf(seed, k, mean); at >= end {
+			return list
+		}
+		list = append(list, at)
+	}
 }
 
 // planNeighbour plans the neighbour's next call. A Poisson process forgets, so a new rate may begin anew.

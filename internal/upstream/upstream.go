@@ -504,7 +504,7 @@ func (u *Upstream) admit(now int64, i int32) {
 		}
 	}
 	limit := u.cfg.Concurrency.Limit
-	if stage == StageNone && limit > 0 && acc.in >= max(1, int(float64(limit)*acc.share)) {
+	if stage == StageNone && limit > 0 && acc.in >= max(1, part(limit, acc.share)) {
 		stage, answer, until = StageConcurrency, &u.cfg.Concurrency.Answer, never
 	}
 	if stage == StageNone && u.full(&s.call) {
@@ -586,6 +586,9 @@ func (u *Upstream) leave(now int64, i int32) {
 	}
 	u.disconnect(now)
 }
+
+// part returns a share of a limit on calls, of which there are whole ones; 29 of 100 are 0.29 of them, although the product is a little less.
+func part(limit int, share float64) int { return int(float64(limit)*share + 1e-6) }
 
 // lag returns for how long a call that leaves is still counted by the cap, in ns.
 func (u *Upstream) lag(s *slot) int64 {

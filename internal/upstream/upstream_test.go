@@ -366,3 +366,21 @@ func TestBatchThroughput(t *testing.T) {
 		t.Errorf("tiny-kv has no cliff: p99 of the first byte %.2f s with 64 in flight, %.2f s with 96; %.2f and %.2f a second", f64, f96, r64, r96)
 	}
 }
+
+// A share of a limit is as many calls as it is written to be, whatever the product is rounded to.
+func TestPartOfALimit(t *testing.T) {
+	t.Parallel()
+	for limit := 1; limit <= 1000; limit++ {
+		for n := range limit + 1 {
+			if got := part(limit, float64(n)/float64(limit)); got != n {
+				t.Fatalf("%d of %d are %d", n, limit, got)
+			}
+		}
+	}
+	if got := part(100, .29); got != 29 {
+		t.Errorf("0.29 of 100 are %d, want 29", got)
+	}
+	if got := part(5, .5); got != 2 {
+		t.Errorf("a half of 5 are %d, want 2", got)
+	}
+}

@@ -91,6 +91,7 @@ func TestLimitsOfARefusalWithinA200(t *testing.T) {
 			body, fields := `{}`, []string{"Content-Type", c.contentType, "X-A", "1", "X-B", "2"}
 			tr := newTransport(t, 4, roundTripper(func(*http.Request) (*http.Response, error) { return answer(200, body, fields...), nil }),
 				func(g *limiter.Config) {
+					g.Retry.MaxAttempts = 1
 					g.Budget = &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeRequests, Period: time.Minute}}}
 				})
 			call := func() {

@@ -83,6 +83,8 @@ func faultInside(s *feedback.Signal) limiter.KeyFault {
 	switch {
 	case s.Zero:
 		return limiter.KeyForbidden
+	case s.Class == feedback.QuotaExhausted:
+		return limiter.KeyExhausted
 	case s.Class == feedback.ClientError && (code == "code:1004" || code == "code:2049"): // MiniMax, base_resp: not signed in, invalid key
 		return limiter.KeyUnauthorized
 	}

@@ -257,9 +257,6 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 		}
 		more = &told{outcome: f.Outcome}
 	}
-	if keys != nil {
-		keys.Served(h.keyed)
-	}
 	if needs.FirstByte && !empty(resp) {
 		if at := h.started(began); !at.IsZero() {
 			if more == nil {
@@ -267,6 +264,19 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 			}
 			more.start, more.outcome.FirstByte = at, time.Since(at)
 		}
+	}
+	if l == lookStream && !empty(resp) {
+		if f := t.open(req.Context(), resp); f != nil {
+			if more != nil && more.outcome.Windows != nil {
+				f.Windows = more.outcome.Windows
+			}
+			released = true
+			h.release(&f.Outcome, f.fault)
+			return nil, f
+		}
+	}
+	if keys != nil {
+		keys.Served(h.keyed)
 	}
 	released = true
 	switch {

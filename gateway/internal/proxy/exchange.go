@@ -251,7 +251,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 		resp, err = nil, context.DeadlineExceeded
 	}
 	switch {
-	case err == nil && resp.StatusCode < 400:
+	case err == nil && resp.StatusCode < 400 && !t.refused.Load():
 		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()))
 	case errors.Is(err, context.DeadlineExceeded) && t.reached.Load() && !t.refused.Load():
 		to.firsts.cut(class, j.facts.Stream, time.Since(t.lastSent()), t.keep, j.until.Sub(j.began))

@@ -454,8 +454,26 @@ func (o *out) bytes(body io.Reader, flush bool) error {
 // longestLine is how much of a line is held back until its end comes.
 const longestLine = 64 << 10
 
-// events copies a stream of events as it comes, but for the beginning of a line whose end has not come: no reader can use it, and
-// if the stream is cut there, none must take it for the whole.
+// usable returns how much of a stream of events a reader can use: to the end of the last line, but for lines that only say what the next one is. An event
+// that is cut after them has no data, which SDKs try to read.
+func usable(b []byte) int {
+	whole := bytes.LastIndexAny(b, "\n\r") + 1
+	for whole > 0 {
+		line := bytes.TrimSuffix(b[:whole-1], []byte("\r"))
+		if b[whole-1] == '\r' {
+			line = b[:whole-1]
+		}
+		begin := bytes.LastIndexAny(line, "\n\r") + 1
+		if line = line[begin:]; !bytes.HasPrefix(line, []byte("event:")) && !bytes.HasPrefix(line, []byte("id:")) {
+			break
+		}
+		whole = begin
+	}
+	return whole
+}
+
+// events copies a stream of events as it comes, but for the beginning of a line whose end has not come, and what is no use without it: no reader can use it,
+// and if the stream is cut there, none must take it for the whole.
 func (o *out) events(body io.Reader) error {
 	p := buffers.Get().(*[]byte)
 	defer buffers.Put(p)
@@ -464,9 +482,9 @@ func (o *out) events(body io.Reader) error {
 		n, err := body.Read(buf[held:])
 		if n > 0 {
 			all := buf[:held+n]
-			whole := bytes.LastIndexAny(all[held:], "\n\r") + 1
-			if whole > 0 {
-				whole += held
+			whole := 0
+			if bytes.ContainsAny(all[held:], "\n\r") {
+				whole = usable(all)
 			}
 			switch {
 			case err == io.EOF, whole == 0 && len(all) >= longestLine:

@@ -59,7 +59,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || stall <= 0 || resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == nil || resp.Body == http.NoBody {
 		return resp, err
 	}
-	resp.Body = newWatched(resp.Body, stall)
+	b := newWatched(resp.Body, stall)
+	b.turn = t
+	resp.Body = b
 	return resp, nil
 }
 
@@ -105,6 +107,7 @@ type watched struct {
 	stalled atomic.Bool
 	once    sync.Once
 	err     error
+	turn    *turn // that it is an answer of
 }
 
 func newWatched(body io.ReadCloser, stall time.Duration) *watched {
@@ -127,6 +130,9 @@ func (w *watched) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Refused says that the answer is a stream that begins with a refusal; package httplimit calls it.
+func (w *watched) Refused() { w.turn.noRoom() }
 
 // Close closes the body.
 func (w *watched) Close() error {

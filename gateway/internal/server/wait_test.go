@@ -395,6 +395,9 @@ func TestCutFrames(t *testing.T) {
 		"data: {}\ndata: {\"cand":           "data: {}\n\n",
 		"data: {}\r\n":                      "data: {}\r\n\n",
 		": comment\n\nevent: x\ndata: {}\n": ": comment\n\nevent: x\ndata: {}\n\n",
+		"data: {}\n\nevent: x\n":            "data: {}\n\n",
+		"event: x\r\nid: 1\r\ndata: {":      "",
+		"data: {}\n\n: alive\n":             "data: {}\n\n: alive\n\n",
 	} {
 		sends.Store(sent)
 		all := read(t, post(t, client(t), g.url+"/up/models/g:streamGenerateContent?alt=sse", chatStream))
@@ -572,7 +575,8 @@ func TestKeepAlivesUntilTheBodyBegins(t *testing.T) {
 	}
 	const more = "[[gateway.route]]\npath='/'\nupstream='up'\nkeep_alive='20ms'\n"
 	g := start(t, table(upstreamServer(t, serve("")), "")+more)
-	known := start(t, table(upstreamServer(t, serve("14")), "")+more)
+	// The header of a stream is held back for up to 250 ms, for its first event.
+	known := start(t, table(upstreamServer(t, serve("14")), "")+strings.Replace(more, "20ms", "400ms", 1))
 	for name, caller := range map[string]func(*testing.T) *http.Client{"HTTP/1": client, "HTTP/2": h2c} {
 		for _, more := range []string{"", `"temperature":0,`} { // alone, and shared
 			body := strings.Replace(chatStream, "{", fmt.Sprintf(`{"user":%q,`, name)+more, 1)
@@ -605,7 +609,7 @@ func TestKeepAlivesUntilTheBodyBegins(t *testing.T) {
 				g.idle()
 			}
 			resp := post(t, caller(t), known.url+"/chat/completions", body)
-			time.AfterFunc(60*time.Millisecond, func() { release <- true })
+			time.AfterFunc(time.Second, func() { release <- true })
 			if got := read(t, resp); got != "data: [DONE]\n\n" {
 				t.Errorf("%s: with a length: %q", name, got)
 			}

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/flyball-go/flyball/feedback"
+)
+
+// The tests of this file have bytes of SDKs and of the APIs that they call, as they were seen on the wire; see docs/sdks.md.
+
+// A stream that the upstream refuses in its first event is sent again, or to a fallback; what stays a refusal reaches the caller byte for byte.
+func TestRefusalInTheFirstEvent(t *testing.T) {
+	const anthropic = "event: error\ndata: {\"type\":\"error\",\"error\":{\"details\":null,\"type\":\"overloaded_error\",\"message\":\"Overloaded\"},\"request_id\":\"req_1\"}\n\n"
+	const openai = "data: {\"error\":{\"message\":\"Rate limit reached for requests\",\"type\":\"requests\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\ndata: [DONE]\n\n"
+	const served = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\n" +
+		"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+	for path, refusal := range map[string]string{"/messages": anthropic, "/chat/completions": openai} {
+		var refuse, sent atomic.Int64
+		stream := func(body string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadAll(r.Body)
+				w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+				w.(http.Flusher).Flush()
+				if body == "" && sent.Add(1) <= refuse.Load() {
+					body = refusal
+				}
+				if body == "" {
+					body = served
+				}
+				_, _ = io.WriteString(w, body)
+			}
+		}
+		up := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) { stream("")(w, r) })
+		other := upstreamServer(t, stream("data: other\n\n"))
+		g := start(t, fmt.Sprintf(`
+[guard]
+law = "fixed"
+[guard.retry]
+base_delay = "50ms"
+max_delay = "100ms"
+max_attempts = 3
+[upstream.up]
+base_url = %q
+[upstream.other]
+base_url = %q
+[[gateway.route]]
+path = "/a"
+upstream = "up"
+[[gateway.route]]
+path = "/b"
+upstream = "up"
+fallback = [{ upstream = "other" }]
+fallback_after = "1ms"
+`, up.URL, other.URL))
+		refuse.Store(2)
+		if got := read(t, post(t, client(t), g.url+"/a"+path, chatStream)); got != served || sent.Load() != 3 {
+			t.Errorf("%s: sent %d times, the caller has %q", path, sent.Load(), got)
+		}
+		sent.Store(0)
+		refuse.Store(100)
+		resp := post(t, client(t), g.url+"/a"+path, chatStream)
+		if got := read(t, resp); got != refusal || resp.StatusCode != 200 || sent.Load() != 3 || resp.Header.Get("X-Should-Retry") != "false" {
+			t.Errorf("%s: sent %d times, the caller has %q, %v", path, sent.Load(), got, resp.Header)
+		}
+		if got := read(t, post(t, client(t), g.url+"/b"+path, chatStream)); got != "data: other\n\n" {
+			t.Errorf("%s: with a fallback the caller has %q", path, got)
+		}
+		for i, l := range g.callLines(2)[:2] {
+			if l.Sent != 3 {
+				t.Errorf("%s: the log says of call %d that it was sent %d times, want 3", path, i, l.Sent)
+			}
+		}
+		to, _ := g.proxy.Target("up")
+		counts := to.Guard.Stats().Counts.Outcomes
+		if got, want := counts[feedback.Throttled]+counts[feedback.Overloaded], uint64(2+sent.Load()); got != want {
+			t.Errorf("%s: %d refusals are counted, want %d", path, got, want)
+		}
+	}
+}
+
+// A stream of OpenAI's responses, and one of Anthropic's messages, that is cut within an event ends in an error that the SDKs read: the name of the event that
+// was cut is not handed on without its data, which is no JSON for them.
+func TestCutWithinAnEvent(t *testing.T) {
+	const whole = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n"
+	for _, cut := range []string{"event: response.output_text.delta\n", "event: response.output_text.delta\ndata: {\"type\":\"resp", "event: response.out"} {
+		for _, path := range []string{"/responses", "/messages"} {
+			s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadAll(r.Body)
+				w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+				_, _ = io.WriteString(w, whole+cut)
+				w.(http.Flusher).Flush()
+				panic(http.ErrAbortHandler)
+			})
+			all := frames(t, post(t, client(t), start(t, table(s, "")).url+"/up"+path, chatStream).Body)
+			if len(all) != 2 || all[0]+"\n\n" != whole || !strings.HasPrefix(all[1], "event: error\ndata: {\"type\":\"error\",") {
+				t.Errorf("%s, cut after %q: %q", path, cut, all)
+			}
+		}
+	}
+}
