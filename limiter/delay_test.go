@@ -91,3 +91,29 @@ func TestSleepOfAClosedGuard(t *testing.T) {
 		}
 	})
 }
+
+// A retry that does not end before the caller's time is up is not made, and not paid for.
+func TestPoolPaysForNoRetryThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{4}, nil)
+		busy := Fail(Outcome{Class: feedback.Throttled, Scope: feedback.ScopeConcurrency, HasRetryAfter: true, RetryAfter: 20 * time.Second}, errDo)
+		sent := 0
+		send := func(d time.Duration) {
+			ctx, cancel := context.WithTimeout(context.Background(), d)
+			defer cancel()
+			if err := p.Do(ctx, Request{}, func(context.Context, Secret) error { sent++; return busy }); !errors.Is(err, errDo) {
+				t.Fatal(err)
+			}
+		}
+		for range 2 * retryReserve {
+			send(10 * time.Second)
+		}
+		if sent != 2*retryReserve {
+			t.Errorf("%d calls without a retry were sent %d times", 2*retryReserve, sent)
+		}
+		sent = 0
+		if send(25 * time.Second); sent != 2 {
+			t.Errorf("a call that has time for a retry was sent %d times, want 2", sent)
+		}
+	})
+}

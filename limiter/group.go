@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
+	"slices"
 	"sync"
 	"time"
 )
@@ -114,6 +116,23 @@ func (p *Group) Len() (n int) {
 		s.mu.RUnlock()
 	}
 	return n
+}
+
+// All returns the guards with their keys, in no order, for metrics, or to Forget some. Guards that are added or forgotten meanwhile may be among them or not.
+func (p *Group) All() iter.Seq2[string, *Guard] {
+	return func(yield func(string, *Guard) bool) {
+		for i := range p.shards {
+			s := &p.shards[i]
+			s.mu.RLock()
+			guards := slices.Clone(s.order)
+			s.mu.RUnlock()
+			for _, g := range guards {
+				if !yield(g.name[len(p.prefix):], g) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Forget drops the guard for key, if nobody is in flight or waits there; it reports whether it did. Whoever still holds

@@ -3,6 +3,7 @@ package limiter
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"strings"
 	"sync"
@@ -178,6 +179,34 @@ func TestGroupMemory(t *testing.T) {
 		t.Errorf("%.0f B at rest and %.0f B after a refusal, want at most 256 and 4096", atRest, learned)
 	}
 	runtime.KeepAlive(p)
+}
+
+func TestGroupAll(t *testing.T) {
+	p, err := NewGroup(GroupConfig{Guard: Config{Name: "users"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]*Guard{}
+	for i := range 500 {
+		key := fmt.Sprint("user/", i)
+		want[key] = p.Guard(key)
+	}
+	if got := maps.Collect(p.All()); !maps.Equal(got, want) {
+		t.Errorf("All has %d guards, want the %d that there are", len(got), len(want))
+	}
+	seen := 0
+	for key := range p.All() { // guards go and come meanwhile
+		if seen++; seen > 250 {
+			break
+		}
+		if !p.Forget(key) {
+			t.Errorf("%s was not there", key)
+		}
+		p.Guard("user/0")
+	}
+	if n := p.Len(); n != 250 && n != 251 {
+		t.Errorf("%d guards are left, want 250, and user/0 if it was forgotten", n)
+	}
 }
 
 // A guard of a group can be reloaded and listened to like any other.

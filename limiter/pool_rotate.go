@@ -94,11 +94,17 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 		if !ok {
 			return KeyPermit{}, false, nil
 		}
+		guard := t.key.lane.guard
 		t.forbidden = t.key
 		if p.hasOther(t.tried) || !p.hasOther([]*poolKey{t.key}) {
-			return t.another(ctx, t.tried, keyChoice{noProbe: true})
+			permit, more, err = t.another(ctx, t.tried, keyChoice{noProbe: true})
+		} else {
+			permit, more, err = t.after(ctx, delay) // the others were throttled before
 		}
-		return t.after(ctx, delay) // the others were throttled before
+		if !more {
+			guard.unspend()
+		}
+		return permit, more, err
 	}
 	if !Retryable(o, t.request.Idempotent || safe) {
 		return KeyPermit{}, false, nil
@@ -123,7 +129,10 @@ func (t *Rotation) Again(ctx context.Context, o *Outcome, f KeyFault, safe bool)
 			return permit, true, nil
 		}
 	}
-	return t.after(ctx, delay)
+	if permit, more, err = t.after(ctx, delay); !more {
+		guard.unspend()
+	}
+	return permit, more, err
 }
 
 // after waits for a delay, or longer when keys named one that no guard keeps, and then for a permit.

@@ -86,6 +86,14 @@ func (b *retryBudget) spend(ok uint64, ratio float64) bool {
 	return true
 }
 
+// unspend gives a retry back to the budget that was not made after all.
+func (g *Guard) unspend() {
+	g.lock()
+	b := &g.open().budget
+	b.saved = min(retryReserve, b.saved+1)
+	g.mu.Unlock()
+}
+
 // Retryable reports whether a call that ended with o may be sent again: it was refused, or it failed
 // in a way that may pass and repeating it does no harm.
 func Retryable(o *Outcome, idempotent bool) bool {

@@ -16,6 +16,11 @@
 // Put the interceptors last in their chains, so that nothing between them and the connection sends a call a
 // second time under one permit.
 //
+// # Who calls
+//
+// Config.Request says the tenant, priority and class of a call, Config.Cost the tokens that it is expected to use, and
+// Config.Usage those that it used, from a message that was received.
+//
 // # What is read
 //
 //	status code                 RESOURCE_EXHAUSTED throttled, UNAVAILABLE overloaded, and so on
