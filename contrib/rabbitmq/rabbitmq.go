@@ -88,9 +88,9 @@ const (
 	// mostMoving is how many messages are on their way to another queue at a time. RabbitMQ (3.10.8: rabbit_fifo_client) keeps acknowledgements
 	// back while 32 are not yet written down, and forgets those when the channel ends: the messages would be in both queues.
 	mostMoving = 8
-	// mostSpared is how many messages are known that went back as a connection ended. Another consumer may have got them since, so that nothing is heard
-	// of them any more.
-	mostSpared     = 100_000
+	// mostKnown is after how many messages that went back, or may have, as connections ended, these are forgotten when the next one does. Most come again
+	// at once or never: another consumer has got them, or the broker had heard of them after all.
+	mostKnown      = 100_000
 	leastTimeout   = 3 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
@@ -231,7 +231,7 @@ func (a *acks) note(content uint64) {
 // drop notes that the connection was lost.
 func (a *acks) drop() {
 	now := time.Now()
-	if a.unsure == nil || now.Sub(a.lost) > againTime {
+	if a.unsure == nil || now.Sub(a.lost) > againTime || len(a.unsure) > mostKnown {
 		a.unsure = map[uint64]int{}
 	}
 	a.lost = now
@@ -635,7 +635,7 @@ func (s *Source) drop(l *link) {
 	if s.link == l {
 		s.link, s.came = nil, nil
 		s.acks.drop()
-		if len(s.spared) > mostSpared {
+		if len(s.spared) > mostKnown {
 			clear(s.spared)
 		}
 		for content := range s.out {
