@@ -177,6 +177,7 @@ type Source struct {
 	cfg     Config
 	young   young
 	timeout atomic.Int64 // of the broker for deliveries, as far as it was told; see learn
+	most    most
 	// declaring is held by who makes a retry queue, so that who finds it there knows since when.
 	declaring sync.Mutex
 
@@ -905,15 +906,21 @@ func (s *Source) make(ctx context.Context, l *link, queue string, args amqp.Tabl
 	return nil
 }
 
-// Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers.
+// Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers. Of one that is larger than the broker takes by
+// now (max_message_size, which an upgrade may make less) go the first 4 KiB.
 func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
 	h := d.Handle.(*handle)
 	if err := s.make(ctx, h.link, s.cfg.deadQueue(), endless); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, s.cfg.deadQueue(), func(p *amqp.Publishing) {
+		detail := cut(letter.Detail, mostDetail)
+		if s.most.tooLarge(p.Body) {
+			detail += fmt.Sprintf(" (the message is too large for the broker: its first bytes are kept of %d)", len(p.Body))
+			p.Body = p.Body[:min(len(p.Body), 4<<10)]
+		}
 		p.Headers[headerReason] = string(letter.Reason)
-		p.Headers[headerDetail] = cut(letter.Detail, mostDetail)
+		p.Headers[headerDetail] = detail
 		p.Headers[headerAttempts] = int64(letter.Attempts)
 		p.Headers[headerStatus] = int64(letter.Status)
 		p.Headers[headerRequestID] = cut(letter.RequestID, 256)
@@ -1003,6 +1010,7 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 		return context.Cause(ctx)
 	}
 	if err := h.link.out.publish(ctx, queue, p); err != nil {
+		s.most.learn(err, s.cfg.Log)
 		if errors.Is(err, errNoQueue) { // somebody has deleted it; it is made again the next time
 			s.mu.Lock()
 			delete(h.link.known, queue)

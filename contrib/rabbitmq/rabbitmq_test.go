@@ -290,14 +290,7 @@ func TestCopiesForABrokerThatIsShort(t *testing.T) {
 // An answer that is larger than the broker takes will not fit the next time either, and no other job would get by. It costs the channel once.
 func TestLargeReply(t *testing.T) {
 	b := start(t)
-	conf, err := os.OpenFile(filepath.Join(b.dir, "rabbitmq.conf"), os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(conf, "max_message_size = 100000")
-	if err := conf.Close(); err != nil {
-		t.Fatal(err)
-	}
+	b.limit(100_000)
 	u := b.url()
 	var lines atomic.Int64
 	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: "replies", Log: func(string, ...any) { lines.Add(1) }})
@@ -320,6 +313,30 @@ func TestLargeReply(t *testing.T) {
 		if err != nil || !ok || m.MessageId != want.id || !json.Valid(m.Body) || !strings.Contains(string(m.Body), want.has) {
 			t.Errorf("%s is %.200s, %v; want %s with %s", m.MessageId, m.Body, err, want.id, want.has)
 		}
+	}
+}
+
+// A job that came before the broker took less, and becomes a dead letter after that, costs the connection once and not for good.
+func TestLargeDeadLetter(t *testing.T) {
+	b := start(t)
+	src := open(t, rabbitmq.Config{URL: b.url(), Queue: "large"})
+	publish(t, admin(t, b.url()), "large", strings.Repeat("x", 200_000))
+	src.Close()
+	b.stop()
+	b.limit(100_000)
+	u := b.url()
+	src = open(t, rabbitmq.Config{URL: u, Queue: "large"})
+	defer src.Close()
+	letter := &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonBadJSON, Detail: "no JSON"}}
+	if err := src.Dead(t.Context(), fetchOne(t, src), letter); !errors.Is(err, drain.ErrLost) {
+		t.Fatalf("a dead letter that is too large: %v", err)
+	}
+	if err := src.Dead(t.Context(), fetchOne(t, src), letter); err != nil {
+		t.Fatal(err)
+	}
+	got := letters(t, admin(t, u), "large", 1)
+	if len(got) != 1 || len(got[0].Body) != 4096 || !strings.Contains(got[0].Detail, "no JSON (the message is too large for the broker: its first bytes are kept of 200000)") {
+		t.Errorf("%d dead letters: %.300v", len(got), got)
 	}
 }
 
