@@ -505,7 +505,8 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 
 // endless is a queue in which a message stays however often it was looked at. RabbitMQ 4 drops one of a quorum queue that has no limit of its own
 // when it comes back for the 21st time, as from its page for people; -1, which is no limit there, is refused by those before.
-var endless = amqp.Table{"x-delivery-limit": int64(1_000_000_000)}
+// Nor does it give way to the next one where a policy says how many there may be: who publishes hears of it.
+var endless = amqp.Table{"x-delivery-limit": int64(1_000_000_000), "x-overflow": "reject-publish"}
 
 // declare makes a quorum queue when there is none of this name; made says that there was none.
 func declare(conn *connection, name string, args amqp.Table) (made bool, err error) {
