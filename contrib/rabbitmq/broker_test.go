@@ -65,6 +65,19 @@ func start(t *testing.T) *broker {
 	return b
 }
 
+// limit has the broker take no larger messages from when it starts next.
+func (b *broker) limit(bytes int) {
+	b.t.Helper()
+	name := filepath.Join(b.dir, "rabbitmq.conf")
+	conf, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name, fmt.Appendf(conf, "max_message_size = %d\n", bytes), 0o644)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func (b *broker) url() string {
 	b.up()
 	return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", b.port[0])

@@ -155,6 +155,32 @@ func (p *publisher) publish(ctx context.Context, queue string, m amqp.Publishing
 	return nil
 }
 
+// most is how large a message may be, in bytes, as far as the broker has said so; 0 when it has not. The broker ends a channel for a message that is larger,
+// also for those on it that would have fit.
+type most struct{ n atomic.Int64 }
+
+func (m *most) tooLarge(body []byte) bool {
+	n := m.n.Load()
+	return n > 0 && int64(len(body)) > n
+}
+
+// learn notes what the broker says as it ends a channel, and reports whether that was about a message that is too large.
+func (m *most) learn(err error, log func(string, ...any)) bool {
+	var e *amqp.Error
+	if !errors.As(err, &e) || e.Code != amqp.PreconditionFailed || !strings.Contains(e.Reason, "message size ") {
+		return false
+	}
+	_, size, _ := strings.Cut(e.Reason, " max size ")
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil || n <= 0 {
+		return false
+	}
+	if m.n.Swap(n) != n {
+		log("rabbitmq: the broker takes messages of %d bytes at most (max_message_size)", n)
+	}
+	return true
+}
+
 // ReplyConfig is what Replies are made from. URL and Queue must be set.
 type ReplyConfig struct {
 	// URL is the broker, as in Config.
@@ -173,7 +199,7 @@ type ReplyConfig struct {
 type Replies struct {
 	cfg   ReplyConfig
 	young young
-	most  atomic.Int64 // how many bytes a message may have, as far as the broker said so; 0 when it did not
+	most  most
 
 	mu     sync.Mutex
 	conn   *connection
@@ -248,38 +274,14 @@ func (r *Replies) make(conn *connection) error {
 // Put implements drain.Sink. An error may be passing: the next call connects again.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
 	line := res.AppendJSON(nil)
-	most := r.most.Load()
-	if most > 0 && int64(len(line)) > most {
+	if r.most.tooLarge(line) {
 		return r.put(ctx, res.ID, res.AppendTooLarge(nil, "the queue "+r.cfg.Queue))
 	}
 	err := r.put(ctx, res.ID, line)
-	if n := mostBytes(err); n > 0 && n != most {
-		// The broker has ended the channel, also for those that would have fit. They go again the next time, and this one as above.
-		if r.most.Swap(n) != n {
-			r.cfg.Log("rabbitmq: the broker takes messages of %d bytes at most (max_message_size)", n)
-		}
-		if int64(len(line)) > n {
-			return r.Put(ctx, res)
-		}
+	if r.most.learn(err, r.cfg.Log) && r.most.tooLarge(line) {
+		return r.Put(ctx, res)
 	}
 	return err
-}
-
-// mostBytes returns how large a message may be, as the broker says when it ends a channel for one that is larger; 0 when it does not.
-func mostBytes(err error) int64 {
-	var e *amqp.Error
-	if !errors.As(err, &e) || e.Code != amqp.PreconditionFailed {
-		return 0
-	}
-	_, most, ok := strings.Cut(e.Reason, " max size ")
-	if !ok || !strings.Contains(e.Reason, "message size ") {
-		return 0
-	}
-	n, err := strconv.ParseInt(most, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 func (r *Replies) put(ctx context.Context, id string, line []byte) error {

@@ -32,6 +32,23 @@ func TestNoQueueAndNoConnection(t *testing.T) {
 	}
 }
 
+// What was acknowledged just before connections were lost, one of them each half hour for months, is not kept for good.
+func TestAcksAreForgotten(t *testing.T) {
+	var a acks
+	for n := range uint64(30) {
+		for k := range uint64(10_000) {
+			a.note(n<<32 | k)
+		}
+		a.drop()
+		if !a.again(n << 32) {
+			t.Fatalf("what was acknowledged before loss %d is not known", n+1)
+		}
+	}
+	if n := len(a.unsure); n > 2*mostKnown {
+		t.Errorf("after 30 losses %d acknowledgements are known, want %d at most", n, 2*mostKnown)
+	}
+}
+
 // Block has the connection of replies be as if the broker had said that it takes no messages.
 func Block(r *Replies, why string) {
 	r.mu.Lock()

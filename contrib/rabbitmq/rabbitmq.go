@@ -88,9 +88,9 @@ const (
 	// mostMoving is how many messages are on their way to another queue at a time. RabbitMQ (3.10.8: rabbit_fifo_client) keeps acknowledgements
 	// back while 32 are not yet written down, and forgets those when the channel ends: the messages would be in both queues.
 	mostMoving = 8
-	// mostSpared is how many messages are known that went back as a connection ended. Another consumer may have got them since, so that nothing is heard
-	// of them any more.
-	mostSpared     = 100_000
+	// mostKnown is after how many messages that went back, or may have, as connections ended, these are forgotten when the next one does. Most come again
+	// at once or never: another consumer has got them, or the broker had heard of them after all.
+	mostKnown      = 100_000
 	leastTimeout   = 3 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
@@ -177,6 +177,7 @@ type Source struct {
 	cfg     Config
 	young   young
 	timeout atomic.Int64 // of the broker for deliveries, as far as it was told; see learn
+	most    most
 	// declaring is held by who makes a retry queue, so that who finds it there knows since when.
 	declaring sync.Mutex
 
@@ -231,7 +232,7 @@ func (a *acks) note(content uint64) {
 // drop notes that the connection was lost.
 func (a *acks) drop() {
 	now := time.Now()
-	if a.unsure == nil || now.Sub(a.lost) > againTime {
+	if a.unsure == nil || now.Sub(a.lost) > againTime || len(a.unsure) > mostKnown {
 		a.unsure = map[uint64]int{}
 	}
 	a.lost = now
@@ -504,7 +505,8 @@ func (s *Source) dial(ctx context.Context, lost bool) (*link, error) {
 
 // endless is a queue in which a message stays however often it was looked at. RabbitMQ 4 drops one of a quorum queue that has no limit of its own
 // when it comes back for the 21st time, as from its page for people; -1, which is no limit there, is refused by those before.
-var endless = amqp.Table{"x-delivery-limit": int64(1_000_000_000)}
+// Nor does it give way to the next one where a policy says how many there may be: who publishes hears of it.
+var endless = amqp.Table{"x-delivery-limit": int64(1_000_000_000), "x-overflow": "reject-publish"}
 
 // declare makes a quorum queue when there is none of this name; made says that there was none.
 func declare(conn *connection, name string, args amqp.Table) (made bool, err error) {
@@ -635,7 +637,7 @@ func (s *Source) drop(l *link) {
 	if s.link == l {
 		s.link, s.came = nil, nil
 		s.acks.drop()
-		if len(s.spared) > mostSpared {
+		if len(s.spared) > mostKnown {
 			clear(s.spared)
 		}
 		for content := range s.out {
@@ -905,15 +907,21 @@ func (s *Source) make(ctx context.Context, l *link, queue string, args amqp.Tabl
 	return nil
 }
 
-// Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers.
+// Dead implements drain.Source: the message goes into the queue of dead letters, with the reason in its headers. Of one that is larger than the broker takes by
+// now (max_message_size, which an upgrade may make less) go the first 4 KiB.
 func (s *Source) Dead(ctx context.Context, d *drain.Delivery, letter *drain.DeadLetter) error {
 	h := d.Handle.(*handle)
 	if err := s.make(ctx, h.link, s.cfg.deadQueue(), endless); err != nil {
 		return h.lost(err)
 	}
 	return s.move(ctx, h, s.cfg.deadQueue(), func(p *amqp.Publishing) {
+		detail := cut(letter.Detail, mostDetail)
+		if s.most.tooLarge(p.Body) {
+			detail += fmt.Sprintf(" (the message is too large for the broker: its first bytes are kept of %d)", len(p.Body))
+			p.Body = p.Body[:min(len(p.Body), 4<<10)]
+		}
 		p.Headers[headerReason] = string(letter.Reason)
-		p.Headers[headerDetail] = cut(letter.Detail, mostDetail)
+		p.Headers[headerDetail] = detail
 		p.Headers[headerAttempts] = int64(letter.Attempts)
 		p.Headers[headerStatus] = int64(letter.Status)
 		p.Headers[headerRequestID] = cut(letter.RequestID, 256)
@@ -1003,6 +1011,7 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 		return context.Cause(ctx)
 	}
 	if err := h.link.out.publish(ctx, queue, p); err != nil {
+		s.most.learn(err, s.cfg.Log)
 		if errors.Is(err, errNoQueue) { // somebody has deleted it; it is made again the next time
 			s.mu.Lock()
 			delete(h.link.known, queue)

@@ -117,7 +117,7 @@ func TestLookedAtOften(t *testing.T) {
 			}
 		}
 		// Where no broker has a limit of its own, the queue has one all the same.
-		if _, err := ch.QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": int64(1_000_000_000)}); err != nil {
+		if _, err := ch.QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": int64(1_000_000_000), "x-overflow": "reject-publish"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -245,7 +245,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// strict starts a broker whose user "reader" may not publish, and that ends a channel when a delivery is out for 3 s.
+// strict starts a broker whose user "reader" may not publish, that ends a channel when a delivery is out for 3 s, and whose queues with names that begin with
+// "short" have two messages at most.
 func strict(t *testing.T) *broker {
 	t.Helper()
 	b := start(t)
@@ -254,6 +255,7 @@ func strict(t *testing.T) *broker {
 		definitions: `{
 			"vhosts": [{"name": "/"}],
 			"users": [{"name": "guest", "password": "guest", "tags": "administrator"}, {"name": "reader", "password": "reader", "tags": ""}],
+			"policies": [{"vhost": "/", "name": "short", "pattern": "^short", "apply-to": "queues", "definition": {"max-length": 2}, "priority": 0}],
 			"permissions": [
 				{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
 				{"user": "reader", "vhost": "/", "configure": ".*", "write": "^[^a]", "read": ".*"}]}`,
@@ -290,14 +292,7 @@ func TestCopiesForABrokerThatIsShort(t *testing.T) {
 // An answer that is larger than the broker takes will not fit the next time either, and no other job would get by. It costs the channel once.
 func TestLargeReply(t *testing.T) {
 	b := start(t)
-	conf, err := os.OpenFile(filepath.Join(b.dir, "rabbitmq.conf"), os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(conf, "max_message_size = 100000")
-	if err := conf.Close(); err != nil {
-		t.Fatal(err)
-	}
+	b.limit(100_000)
 	u := b.url()
 	var lines atomic.Int64
 	r, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: "replies", Log: func(string, ...any) { lines.Add(1) }})
@@ -320,6 +315,61 @@ func TestLargeReply(t *testing.T) {
 		if err != nil || !ok || m.MessageId != want.id || !json.Valid(m.Body) || !strings.Contains(string(m.Body), want.has) {
 			t.Errorf("%s is %.200s, %v; want %s with %s", m.MessageId, m.Body, err, want.id, want.has)
 		}
+	}
+}
+
+// A job that came before the broker took less, and becomes a dead letter after that, costs the connection once and not for good.
+func TestLargeDeadLetter(t *testing.T) {
+	b := start(t)
+	src := open(t, rabbitmq.Config{URL: b.url(), Queue: "large"})
+	publish(t, admin(t, b.url()), "large", strings.Repeat("x", 200_000))
+	src.Close()
+	b.stop()
+	b.limit(100_000)
+	u := b.url()
+	src = open(t, rabbitmq.Config{URL: u, Queue: "large"})
+	defer src.Close()
+	letter := &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonBadJSON, Detail: "no JSON"}}
+	if err := src.Dead(t.Context(), fetchOne(t, src), letter); !errors.Is(err, drain.ErrLost) {
+		t.Fatalf("a dead letter that is too large: %v", err)
+	}
+	if err := src.Dead(t.Context(), fetchOne(t, src), letter); err != nil {
+		t.Fatal(err)
+	}
+	got := letters(t, admin(t, u), "large", 1)
+	if len(got) != 1 || len(got[0].Body) != 4096 || !strings.Contains(got[0].Detail, "no JSON (the message is too large for the broker: its first bytes are kept of 200000)") {
+		t.Errorf("%d dead letters: %.300v", len(got), got)
+	}
+}
+
+// Where a policy says how many messages a queue may have, dead letters and replies do not push out those before them.
+func TestQueuesThatAreFull(t *testing.T) {
+	u := strict(t).url()
+	ch := admin(t, u)
+	src := open(t, rabbitmq.Config{URL: u, Queue: "short"})
+	defer src.Close()
+	replies, err := rabbitmq.OpenReplies(rabbitmq.ReplyConfig{URL: u, Queue: "short.replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer replies.Close()
+	var dead, put error
+	for n := 0; n < 20 && (dead == nil || put == nil); n++ { // a quorum queue notices a little late
+		if dead == nil {
+			publish(t, ch, "short", fmt.Sprint(n))
+			dead = src.Dead(t.Context(), fetchOne(t, src), &drain.DeadLetter{Fault: drain.Fault{Reason: drain.ReasonRefused}})
+		}
+		if put == nil {
+			put = replies.Put(t.Context(), &drain.Result{ID: fmt.Sprint(n), Body: []byte("{}")})
+		}
+	}
+	for queue, err := range map[string]error{"short.dead": dead, "short.replies": put} {
+		if err == nil || !strings.Contains(err.Error(), "is it full?") {
+			t.Errorf("%s, which is full: %v", queue, err)
+		}
+	}
+	if got := letters(t, ch, "short", 1); len(got) != 1 || string(got[0].Body) != "0" {
+		t.Errorf("the first dead letter is %v, want 0", got)
 	}
 }
 
