@@ -119,6 +119,7 @@ type bound struct {
 	rtt         steps    // in s
 	load        steps    // of the neighbour: a factor
 	busy        steps    // whether the neighbour is: 0 or 1
+	behind      steps    // whether he has queued up at the servers: 0 or 1
 	neighbour   [2]taken // with a factor of 1, while he is quiet and while he is busy
 	limits      steps    // Concurrency.Limit
 	connections steps    // Connections.Limit
@@ -209,6 +210,7 @@ func newBound(cfg *Config) *bound {
 		first = cfg.Upstream.Autoscaler.Max
 	}
 	b.servers = serversOf(cfg, b.changes, first)
+	b.behind = b.queues()
 	if s.Bounded && s.Servers > 0 && s.Kind == upstream.Servers {
 		b.queue = s.Queue
 	}
@@ -1323,7 +1325,7 @@ func (b *bound) begin(now int64) int64 {
 		if n == 0 || b.working.len() < n {
 			return now
 		}
-		now = min(b.working.top(), b.servers.next(now), b.busy.next(now), b.load.next(now))
+		now = min(b.working.top(), b.servers.next(now), b.busy.next(now), b.load.next(now), b.behind.next(now))
 	}
 	return now
 }
@@ -1331,10 +1333,45 @@ func (b *bound) begin(now int64) int64 {
 // serving returns how many servers there are at an instant, less those of a neighbour; 0: no limit.
 func (b *bound) serving(at int64) float64 {
 	n := b.servers.at(at)
-	if b.neighbour[0].served > 0 || b.neighbour[1].served > 0 {
-		n = leaves(n, b.takes(at).served)
+	switch {
+	case b.neighbour[0].served == 0 && b.neighbour[1].served == 0:
+		return n
+	case b.behind.at(at) > 0:
+		return leaves(n, n)
 	}
-	return n
+	return leaves(n, b.takes(at).served)
+}
+
+// queues returns when a neighbour has calls in an endless queue of the servers that came while he asked for more than is his: 1, and 0 when not. Then they
+// work on these, however few come.
+func (b *bound) queues() steps {
+	s, u := steps{[]int64{0}, []float64{0}}, &b.cfg.Upstream
+	if u.Server.Bounded || u.Server.QueueTimeout > 0 || u.Concurrency.Limit > 0 || u.Connections.Limit > 0 || len(u.Quotas) > 0 {
+		return s // where he is refused
+	}
+	owed := 0.0 // time of servers, in ns
+	end := int64(b.cfg.Duration)
+	for at := int64(0); at < end; {
+		next := min(end, b.busy.next(at), b.load.next(at), b.servers.next(at))
+		n := b.servers.at(at)
+		more := b.takes(at).served - (n - leaves(n, n)) // than is his
+		if more < 0 && owed > 0 {
+			next = min(next, at+max(1, int64(math.Ceil(owed/-more))))
+		}
+		if now := btof(more > 0 || owed > 0); now != s.to[len(s.to)-1] {
+			s.when, s.to = append(s.when, at), append(s.to, now)
+		}
+		owed = max(0, owed+more*float64(next-at))
+		at = next
+	}
+	return s
+}
+
+func btof(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // opens returns the first instant from now on at which a call may pass, for all that outages keep out: who waited for a connection when one began

@@ -582,6 +582,37 @@ func TestBoundSeesWhenTheNeighbourIsBusy(t *testing.T) {
 	}
 }
 
+// What a neighbour asks of servers in a burst is done after it, where nobody refuses it: the rest of their time is there for others, and no more.
+func TestBoundLeavesTheNeighbourHisQueue(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []upstream.Kind{upstream.Servers, upstream.Sharing} {
+		cfg := Config{
+			Seed: 1, Duration: 20 * time.Minute, Step: time.Second,
+			Workload: Workload{Kind: Backlog, Clients: 60, Retry: Retry{Attempts: 1}},
+			Upstream: upstream.Config{
+				Neighbour: upstream.Neighbour{Busy: 60, Quiet: time.Minute, Burst: 5 * time.Second},
+				Server:    upstream.Server{Kind: kind, Servers: 20, Service: draw.Of(time.Second)},
+			},
+		}
+		asked, from := 0.0, int64(-1)
+		for i, at := range cfg.Upstream.Neighbour.Phases(cfg.Seed, int64(cfg.Duration)) {
+			if i%2 == 0 {
+				from = at
+			} else {
+				asked += 60 * float64(at-from) / 1e9
+			}
+		}
+		want := 20*cfg.Duration.Seconds() - asked
+		if bound := boundOf(t, cfg); math.Abs(float64(bound.OK)/want-1) > .03 {
+			t.Errorf("%v: %d successes, want %.0f beside the %.0f that he asks for", kind, bound.OK, want, asked)
+		}
+		cfg.Upstream.Server.Bounded, cfg.Upstream.Server.Queue = true, 20 // where he is refused
+		if bound := boundOf(t, cfg); kind == upstream.Servers && float64(bound.OK) < want*1.05 {
+			t.Errorf("%v with a short queue: %d successes, want more than %.0f", kind, bound.OK, want)
+		}
+	}
+}
+
 // A quota that is charged after calls is as large as it is written, however it counts, for whoever does not send all at once while nothing is charged
 // yet; and a request that is larger than all of it passes.
 func TestBoundChargesAfter(t *testing.T) {
