@@ -698,8 +698,12 @@ func (j *job) newRequest(t *turn, to *target) *http.Request {
 	if p := upgrade(r); p != "" {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
 	}
+	rest := j.rest
+	if to.model != "" {
+		rest = dialect.SetPathModel(rest, to.model)
+	}
 	req := &http.Request{
-		Method: r.Method, URL: to.join(j.route.To, j.rest, to.ownQuery(r.URL.RawQuery)), Header: h,
+		Method: r.Method, URL: to.join(j.route.To, rest, to.ownQuery(r.URL.RawQuery)), Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	switch body := j.body.bytes(); {

@@ -103,3 +103,35 @@ func TestCutWithinAnEvent(t *testing.T) {
 		}
 	}
 }
+
+// A fallback's model takes the place of the one in the path, where Gemini's API, Azure and Bedrock have it.
+func TestFallbackOfAModelInThePath(t *testing.T) {
+	var asked string
+	second := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		asked = r.RequestURI + " " + string(b)
+		_, _ = io.WriteString(w, "{}")
+	})
+	g := start(t, fmt.Sprintf(`
+[upstream.away]
+base_url = "http://127.0.0.1:1"
+[upstream.second]
+base_url = %q
+[[gateway.route]]
+path = "/a"
+upstream = "away"
+fallback = [{ upstream = "second", model = "other-1" }]
+`, second.URL))
+	for call, want := range map[[2]string]string{
+		{"/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", `{"contents":[]}`}:   `/v1beta/models/other-1:streamGenerateContent?alt=sse {"contents":[]}`,
+		{"/openai/deployments/gpt/chat/completions?api-version=2024-10-21", `{"messages":[]}`}: `/openai/deployments/other-1/chat/completions?api-version=2024-10-21 {"messages":[]}`,
+		{"/openai/deployments/gpt/chat/completions?api-version=2024-10-21", `{"model":"gpt"}`}: `/openai/deployments/other-1/chat/completions?api-version=2024-10-21 {"model":"other-1"}`,
+		{"/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke", `{"max_tokens":9}`}:         `/model/other-1/invoke {"max_tokens":9}`,
+		{"/v1/chat/completions", `{"model":"gpt"}`}:                                            `/v1/chat/completions {"model":"other-1"}`,
+	} {
+		_ = read(t, post(t, client(t), g.url+"/a"+call[0], call[1]))
+		if asked != want {
+			t.Errorf("%s: the fallback got %s, want %s", call, asked, want)
+		}
+	}
+}
