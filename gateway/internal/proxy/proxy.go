@@ -628,8 +628,9 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	case errors.As(err, &keys):
 		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.Unavailable, keys.Error(), true, until(keys.retryAt())
 	case once.Undone(err):
-		e.Message = "the upstream did not take the call: " + err.Error()
+		e.Message, e.Final = "the upstream did not take the call: "+err.Error(), t.tried()
 	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
+		e.Final = t.tried()
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {

@@ -135,3 +135,16 @@ fallback = [{ upstream = "second", model = "other-1" }]
 		}
 	}
 }
+
+// SDKs do not try again what the gateway has: an upstream that cannot be reached. One that broke off was asked once, and they do with it as they would
+// without the gateway.
+func TestUnreachableIsNotTriedAgainBySDKs(t *testing.T) {
+	s := upstreamServer(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	g := start(t, table(s, "")+"[upstream.away]\nbase_url = 'http://127.0.0.1:1'\n[guard.retry]\nbase_delay = '1ms'\nmax_attempts = 3\n")
+	for path, want := range map[string]string{"/away/chat/completions": "false", "/away/messages": "false", "/up/chat/completions": ""} {
+		resp := post(t, client(t), g.url+path, chat)
+		if _ = read(t, resp); resp.StatusCode != 502 || resp.Header.Get("X-Should-Retry") != want {
+			t.Errorf("%s: status %d, X-Should-Retry %q, want 502 and %q", path, resp.StatusCode, resp.Header.Get("X-Should-Retry"), want)
+		}
+	}
+}
