@@ -2,6 +2,8 @@ package limiter_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -32,6 +34,20 @@ func TestOverloadLeavesTimeForCalls(t *testing.T) {
 				ctx, cancel := context.WithTimeout(ctx, patience)
 				defer cancel()
 				return g.Do(ctx, limiter.Request{}, call)
+			}
+		},
+		"Pool.Do": func(t *testing.T) caller {
+			p, err := limiter.NewPool(limiter.PoolConfig{
+				Guard: limiter.Config{MaxWait: patience}, NewLaw: func() adaptive.Law { return adaptive.NewFixed(3) },
+				Keys: []limiter.Secret{limiter.NewSecret("one"), limiter.NewSecret("two")},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return func(ctx context.Context, call func(context.Context) error) error {
+				ctx, cancel := context.WithTimeout(ctx, patience)
+				defer cancel()
+				return p.Do(ctx, limiter.Request{}, func(ctx context.Context, _ limiter.Secret) error { return call(ctx) })
 			}
 		},
 		"http.Client.Timeout": func(t *testing.T) caller {
@@ -99,5 +115,70 @@ func TestOverloadLeavesTimeForCalls(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Calls take a second, and a place comes half a second before the deadline of who waits longest: it is for who came later, with a guard and with a pool, unless that deadline
+// bounds the wait alone.
+func TestWaitOnlyDoesNotMakeWay(t *testing.T) {
+	type acquire func(context.Context, limiter.Request) (end func(), err error)
+	for name, acquirer := range map[string]func(*testing.T) acquire{
+		"guard": func(t *testing.T) acquire {
+			g := mustNew(t, limiter.Config{Law: adaptive.NewFixed(1)})
+			return func(ctx context.Context, r limiter.Request) (func(), error) {
+				p, err := g.Acquire(ctx, r)
+				return func() { p.Release(limiter.Outcome{}) }, err
+			}
+		},
+		"pool": func(t *testing.T) acquire {
+			p, err := limiter.NewPool(limiter.PoolConfig{NewLaw: func() adaptive.Law { return adaptive.NewFixed(1) }, Keys: []limiter.Secret{limiter.NewSecret("one")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return func(ctx context.Context, r limiter.Request) (func(), error) {
+				kp, err := p.Acquire(ctx, r)
+				return func() { kp.Release(limiter.Outcome{}, limiter.KeyFine) }, err
+			}
+		},
+	} {
+		for _, waitOnly := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, waitOnly), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					acquire := acquirer(t)
+					var all sync.WaitGroup
+					call := func(deadline time.Duration, r limiter.Request) (refused bool) {
+						ctx, cancel := context.WithTimeout(context.Background(), deadline)
+						defer cancel()
+						end, err := acquire(ctx, r)
+						if err == nil {
+							time.Sleep(time.Second)
+							end()
+							return false
+						}
+						if !errors.Is(err, limiter.ErrRejected) {
+							t.Error(err)
+						}
+						return true
+					}
+					for range 8 { // of whom the first has a place at once
+						all.Go(func() {
+							if call(time.Minute, limiter.Request{}) {
+								t.Error("refused with a minute")
+							}
+						})
+						synctest.Wait()
+					}
+					time.Sleep(500 * time.Millisecond)
+					var refused bool
+					all.Go(func() { refused = call(8*time.Second, limiter.Request{WaitOnly: waitOnly}) }) // its place comes after 7.5 s
+					synctest.Wait()
+					all.Go(func() { call(time.Minute, limiter.Request{}) })
+					all.Wait()
+					if refused == waitOnly {
+						t.Errorf("refused: %v", refused)
+					}
+				})
+			})
+		}
 	}
 }
