@@ -49,6 +49,13 @@ func TestAcksAreForgotten(t *testing.T) {
 	}
 }
 
+// Came returns how many messages wait to be fetched.
+func Came(s *Source) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.came)
+}
+
 // Block has the connection of replies be as if the broker had said that it takes no messages.
 func Block(r *Replies, why string) {
 	r.mu.Lock()
