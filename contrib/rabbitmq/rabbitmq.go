@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -639,14 +640,19 @@ func (s *Source) drop(l *link) {
 	if s.link == l {
 		s.link, s.came = nil, nil
 		s.acks.drop()
-		if len(s.spared) > mostKnown {
-			clear(s.spared)
-		}
-		for content := range s.out {
-			s.spared[content]++
-		}
-		clear(s.out)
+		s.wentBack()
 	}
+}
+
+// wentBack notes that all that is out goes back as the connection ends. It needs the lock.
+func (s *Source) wentBack() {
+	if len(s.spared) > mostKnown {
+		maps.DeleteFunc(s.spared, func(content uint64, _ int) bool { return !s.out[content] })
+	}
+	for content := range s.out {
+		s.spared[content]++
+	}
+	clear(s.out)
 }
 
 // spare notes that a message is about to go back, which is no fault of it.
