@@ -594,6 +594,7 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 			return l, nil
 		}
 		if l != nil {
+			s.most.lost(l.conn)
 			s.drop(l)
 			if err := l.out.forbidden(); err != nil {
 				return nil, fmt.Errorf("rabbitmq: what has to wait, and dead letters, cannot be put aside: %w", err) // it would be so each time

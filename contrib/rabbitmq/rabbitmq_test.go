@@ -316,6 +316,15 @@ func TestLargeReply(t *testing.T) {
 			t.Errorf("%s is %.200s, %v; want %s with %s", m.MessageId, m.Body, err, want.id, want.has)
 		}
 	}
+	b.stop()
+	b.limit(200_000) // the last line counts
+	ch = admin(t, b.url())
+	if err := r.Put(t.Context(), &drain.Result{ID: "fits", Body: large}); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok, err := ch.Get("replies", true); err != nil || !ok || len(m.Body) < 100_000 {
+		t.Errorf("an answer that fits since the broker takes more is %.200s, %v", m.Body, err)
+	}
 }
 
 // A job that came before the broker took less, and becomes a dead letter after that, costs the connection once and not for good.
