@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 	"github.com/flyball-go/flyball/limiter/httplimit"
 )
@@ -181,4 +182,43 @@ func TestWaitOnlyDoesNotMakeWay(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Nobody makes way while no key may be used: there is nothing to make way for, and who gives up before then is told when that is.
+func TestNobodyMakesWayInAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := limiter.NewPool(limiter.PoolConfig{
+			Guard: limiter.Config{MaxWait: time.Minute, MaxPause: time.Hour}, NewLaw: func() adaptive.Law { return adaptive.NewFixed(1) },
+			Keys: []limiter.Secret{limiter.NewSecret("one")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		call := func(deadline time.Duration, o limiter.Outcome) {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), deadline)
+				defer cancel()
+				kp, err := p.Acquire(ctx, limiter.Request{})
+				var refused *limiter.NoKeyError
+				switch {
+				case err == nil:
+					time.Sleep(time.Second)
+					kp.Release(o, limiter.KeyFine)
+				case !errors.As(err, &refused):
+					t.Error(err)
+				case refused.Reason != limiter.ReasonDeadline || time.Until(refused.RetryAt) < 20*time.Second:
+					t.Errorf("%v, try again in %v; want that of a deadline, and in 20 s at least", refused, time.Until(refused.RetryAt))
+				}
+			})
+			synctest.Wait()
+		}
+		for range 8 {
+			call(time.Minute, limiter.Outcome{})
+		}
+		call(time.Minute, limiter.Outcome{Class: feedback.Throttled, HasRetryAfter: true, RetryAfter: 20 * time.Second})
+		call(9500*time.Millisecond, limiter.Outcome{}) // half a second is left when the pause begins
+		call(time.Minute, limiter.Outcome{})
+		all.Wait()
+	})
 }

@@ -735,8 +735,7 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		inFlight, limit := p.places()
-		lowest := set.room.Lowest(inFlight, limit)
+		lowest := set.room.Lowest(p.places())
 		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
 			first.Why = WhyReserved
@@ -750,14 +749,23 @@ func (p *Pool) serve() {
 			continue
 		}
 		w := next.Owner.(*poolWaiter)
-		if at, makesWay := p.room.MakesWay(now, next); makesWay && inFlight < limit {
-			w.RetryAt = at
-			p.answer(w, ReasonDeadline)
+		number, r, c := w.number, w.request, w.choice
+		var like *poolWaiter // w, if it had better make way
+		at, makesWay := p.room.MakesWay(now, next)
+		if makesWay {
+			same := *w
+			like = &same
+		}
+		p.mu.Unlock()
+		if makesWay && p.ready(like) {
+			p.mu.Lock()
+			if w.number == number && w.State == admission.Queued { // it has not given up meanwhile
+				w.RetryAt = at
+				p.answer(w, ReasonDeadline)
+			}
 			p.mu.Unlock()
 			continue
 		}
-		number, r, c := w.number, w.request, w.choice
-		p.mu.Unlock()
 		kp, m, ok := p.try(r, c)
 		p.mu.Lock()
 		if w.number != number || w.State != admission.Queued { // it gave up meanwhile
@@ -790,7 +798,7 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		at := min(p.nextExpiry(), m.at)
+		at = min(p.nextExpiry(), m.at)
 		if age, ages := p.room.Ages(now, lowest); ages { // then it is another one's turn
 			at = min(at, age)
 		}
@@ -950,6 +958,24 @@ func (p *Pool) prospects(w *poolWaiter) (all admission.Prospects, at time.Durati
 		g.mu.Unlock()
 	}
 	return all, at
+}
+
+// ready reports whether a key that w may use has a place for it and lets it start now. It is called without the lock.
+func (p *Pool) ready(w *poolWaiter) bool {
+	for _, l := range p.lanes {
+		g := l.guard
+		if !l.usable(w.choice) || g.core.InFlight() >= g.core.Limit() {
+			continue
+		}
+		g.mu.Lock()
+		now := g.now()
+		at := g.core.Earliest(now, &w.Waiter)
+		g.mu.Unlock()
+		if at <= now {
+			return true
+		}
+	}
+	return false
 }
 
 // leave takes w out of the room. It needs the lock.

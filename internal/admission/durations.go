@@ -158,7 +158,7 @@ func (s *state) follow(w *Waiter) {
 		return
 	}
 	s.durations = new(durations)
-	if s.latency > 0 {
+	if s.latency > 0 && s.window.Classes == nil { // or it is of calls of several classes
 		s.durations.of[0].learn(float32(s.latency.Seconds()))
 	}
 }

@@ -82,6 +82,25 @@ func TestLittlePatienceIsNotWaitedTooLong(t *testing.T) {
 	b.want(w, Granted, ReasonNone)
 }
 
+// Of a class of which nothing is known nobody makes way, whatever calls of other classes took before anybody had to wait.
+func TestNothingIsKnownOfAClass(t *testing.T) {
+	b := newBench(t, 1, nil)
+	for range 8 {
+		w := &Waiter{}
+		w.Call.Class = 1
+		b.core.Ask(b.now, w)
+		b.next()
+		b.after(4 * time.Second)
+		b.finish(w, adaptive.Outcome{OutputTokens: 1})
+	}
+	first := b.patience("", time.Minute)
+	w := b.patience("", 24*time.Second)
+	b.after(22 * time.Second)
+	b.patience("", time.Minute)
+	b.finish(first, adaptive.Outcome{Class: feedback.Canceled})
+	b.want(w, Granted, ReasonNone)
+}
+
 // calls is one place at which one call follows the other, to learn from.
 type calls struct {
 	durations

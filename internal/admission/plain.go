@@ -48,7 +48,7 @@ func (l *plainLine) push(w *Waiter) bool {
 	}
 	l.tail = w
 	l.n++
-	w.inLine = true
+	w.inLine, w.moved = true, false
 	return true
 }
 
@@ -121,7 +121,9 @@ func (c *Core) unify(now time.Duration) {
 		w.waiter = w
 		w.expected = Cost{Input: -w.Output, Output: w.Output}
 		w.Cost = 1
-		c.holds(now, w)
+		if !w.moved {
+			c.holds(now, w)
+		}
 		s.queue.push(&w.queueItem)
 	}
 }
@@ -150,7 +152,9 @@ func (c *Core) divide(now time.Duration) bool {
 	for it := class.oldest; it != nil; it = class.oldest {
 		s.queue.remove(it)
 		s.line.push(it.waiter)
+		it.waiter.moved = true
 	}
+	c.heldBy(now, WhyLimit, 0)
 	return true
 }
 

@@ -330,3 +330,33 @@ func TestUnifyCountsTurns(t *testing.T) {
 		t.Errorf("queue: %d starts, turn %d, %d waiting; want 2, 2, 1", q.starts, q.classes[0].turn, q.len())
 	}
 }
+
+// Who is moved to the line is still known to have waited for something else before, when something else holds it back again.
+func TestMovedToTheLineWaitedBefore(t *testing.T) {
+	for _, queueOnly := range []bool{false, true} {
+		b := newTwin(t, 1, queueOnly, nil)
+		at := func(ms int, f func()) {
+			b.now = time.Duration(ms) * time.Millisecond
+			f()
+			b.serve(nil)
+		}
+		pause, resume := func() { b.core.Pause(b.now, time.Minute) }, func() { b.core.Resume(b.now) }
+		at(0, pause)
+		for range 3 {
+			b.ask(Waiter{})
+		}
+		at(600, resume)
+		at(1700, func() { b.end(0, adaptive.Outcome{}) }) // the second starts, and the third has waited longest for a place
+		if moved := b.core.state.line.n == 1; moved == queueOnly {
+			t.Fatalf("moved: %v", moved)
+		}
+		at(1700, pause)
+		at(2300, resume)
+		at(2300, func() { b.end(0, adaptive.Outcome{}) })
+		w := b.all[2]
+		if n := b.core.Counts().WaitedFor; w.State != Granted || n[WhyPause].N != 2 || n[WhyLimit].N != 1 {
+			t.Errorf("queue only: %v: %s for %v, %d waited longest for a pause and %d for a place, want the first and third, 2 and 1",
+				queueOnly, stateName(w), w.Why, n[WhyPause].N, n[WhyLimit].N)
+		}
+	}
+}

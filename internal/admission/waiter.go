@@ -154,6 +154,7 @@ type Waiter struct {
 	// budget, as its place in the configuration, when it is a budget.
 	Why    Why
 	inLine bool // of the plainLine
+	moved  bool // into it from the queue: from tells of before that, too
 	// WaitOnly says that GiveUp bounds the wait for a place alone, and not the call.
 	WaitOnly bool
 	// Behind is how many waited when it began to.

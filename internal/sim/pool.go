@@ -285,6 +285,18 @@ func (p *pool) prospects(now time.Duration, w *admission.Waiter) (all admission.
 	return all, at
 }
 
+// ready reports whether a key that w may use has a place for it and lets it start now.
+func (p *pool) ready(now time.Duration, w *admission.Waiter) bool {
+	only := p.choice(w)
+	for i := range p.guards {
+		g := &p.guards[i].core
+		if !p.lanes[i].out && (only == anyKey || only == i) && g.InFlight() < g.Limit() && g.Earliest(now, w) <= now {
+			return true
+		}
+	}
+	return false
+}
+
 // try returns the key with most room that lets w start, and keeps its grant; a negative one when none does.
 func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 	m := missed{at: never}
@@ -433,7 +445,6 @@ func (p *pool) serve(now time.Duration) {
 			p.answer(w, admission.ReasonClosed)
 			continue
 		}
-		inFlight, limit := p.places()
 		lowest := p.lowest()
 		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
@@ -443,7 +454,7 @@ func (p *pool) serve(now time.Duration) {
 			}
 			continue
 		}
-		if at, makesWay := p.room.MakesWay(now, next); makesWay && inFlight < limit {
+		if at, makesWay := p.room.MakesWay(now, next); makesWay && p.ready(now, next) {
 			next.RetryAt = at
 			p.answer(next, admission.ReasonDeadline)
 			continue
