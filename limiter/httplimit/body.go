@@ -40,6 +40,7 @@ type told struct {
 	outcome limiter.Outcome
 	start   time.Time        // when the request was sent; zero when nobody asks for times
 	stream  *feedback.Stream // nil when nothing looks through the body, or nothing was found
+	ahead   int              // how much of what is to be read it has read
 	room    [4]feedback.Window
 }
 
@@ -144,17 +145,19 @@ func (b *body) watch(l look, needs limiter.Needs, due bool) {
 		return
 	}
 	b.awaits = needs.Began
-	b.listen(feedback.NewStream(b.config(), time.Now()))
+	if b.told == nil || b.told.stream == nil { // else its beginning was read
+		b.listen(feedback.NewStream(b.t.streamConfig(b.resp, b.told), time.Now()))
+	}
 }
 
 // Context returns the context of the request.
 func (b *body) Context() context.Context { return b.req.Context() }
 
-// config returns what a Stream of the body is made from.
-func (b *body) config() feedback.StreamConfig {
-	c := feedback.StreamConfig{Status: b.resp.StatusCode, Header: b.resp.Header, Provider: b.t.cfg.Provider, Rules: b.t.cfg.Rules}
-	if b.told != nil {
-		c.Start = b.told.start
+// streamConfig returns what a Stream of a body is made from; more may be nil.
+func (t *Transport) streamConfig(resp *http.Response, more *told) feedback.StreamConfig {
+	c := feedback.StreamConfig{Status: resp.StatusCode, Header: resp.Header, Provider: t.cfg.Provider, Rules: t.cfg.Rules}
+	if more != nil {
+		c.Start = more.start
 	}
 	return c
 }
@@ -178,13 +181,17 @@ func (b *body) scan(p []byte) {
 			return
 		}
 		p, b.look = p[n:], lookStream
-		b.listen(b.sieve.Stream(b.config(), time.Now()))
+		b.listen(b.sieve.Stream(b.t.streamConfig(b.resp, b.told), time.Now()))
 	}
-	var now time.Time
-	if !b.told.start.IsZero() {
-		now = time.Now()
+	known := min(b.told.ahead, len(p))
+	b.told.ahead -= known
+	if p = p[known:]; len(p) > 0 {
+		var now time.Time
+		if !b.told.start.IsZero() {
+			now = time.Now()
+		}
+		b.told.stream.Scan(p, now)
 	}
-	b.told.stream.Scan(p, now)
 	if b.awaits && b.told.stream.Began() {
 		b.awaits = false
 		b.begin()

@@ -14,6 +14,7 @@ const (
 	lookAway   look = iota // it tells nothing
 	lookSieve              // one JSON value: with a feedback.Sieve, until it finds something
 	lookStream             // with a feedback.Stream
+	lookEvents             // the same, and it is a stream of events
 )
 
 // lookAt returns how to look through the body of a success with a header.
@@ -38,11 +39,11 @@ func lookOf(contentType string) look {
 	switch {
 	case media == "application/json", media == "text/json":
 		return lookSieve
-	case media == "text/event-stream":
-		return lookStream
+	case media == "text/event-stream", media == "application/x-ndjson", media == "application/jsonl", media == "application/stream+json":
+		return lookEvents
 	case !strings.Contains(media, "json"), strings.HasPrefix(media, "application/grpc"):
 		return lookAway
-	case strings.HasSuffix(media, "+json") && media != "application/stream+json":
+	case strings.HasSuffix(media, "+json"):
 		return lookSieve
 	}
 	return lookStream // JSON lines

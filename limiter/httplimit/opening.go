@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/flyball-go/flyball/feedback"
@@ -19,86 +20,156 @@ const openingTime = 250 * time.Millisecond
 // opening is the body of a stream whose beginning is read before it is handed on. It is read as any body is.
 type opening struct {
 	body io.ReadCloser
-	read chan struct{} // closed when the beginning was read
-	on   atomic.Bool   // the body was handed on, so no more than what is being read is read ahead
+	read chan struct{} // has something when the Read that is under way has ended
+	n    int           // what that Read returned
+	err  error         // and also what follows what is in buf
 
-	// Of the goroutine that reads the beginning, until read is closed.
-	sent   []byte
-	err    error // that follows what was sent
-	stream *feedback.Stream
+	// Of whoever reads: the Transport, and then the caller.
+	under    bool    // a Read is under way, into buf[to:]
+	pooled   *[]byte // that buf is; nil for none
+	buf      []byte
+	from, to int // of buf, what was read and not handed on
+
+	// A Read sets the trailer at the end, so a caller who has the answer while one is under way has a copy of it.
+	below, above *http.Response
 }
+
+// openings are for beginnings.
+var openings = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+
+// opens reports whether it matters how the stream resp begins: the request can be sent again, or whoever is below wants to know.
+func (t *Transport) opens(req *http.Request, resp *http.Response, keys *limiter.Rotation) bool {
+	if resp.StatusCode == http.StatusSwitchingProtocols || encoded(resp.Header["Content-Encoding"]) {
+		return false
+	}
+	if _, tells := resp.Body.(refusable); !tells && !(repeatable(req) && (keys != nil || t.guard.Retries())) {
+		return false
+	}
+	// A caller who has no more time than that has none to lose.
+	deadline, limited := req.Context().Deadline()
+	return !limited || time.Until(deadline) > openingTime
+}
+
+// refusable is a base's body that is told when the answer is a stream that begins with a refusal.
+type refusable interface{ Refused(feedback.Class) }
 
 // open waits for the first event of a stream, which is an answer to a request that began well, and returns what it refuses; nil when it is none, or does
-// not come at once. The body of resp is left as if it had not been read.
-func (t *Transport) open(ctx context.Context, resp *http.Response) *failed {
-	if encoded(resp.Header["Content-Encoding"]) {
-		return nil
-	}
-	o := &opening{body: resp.Body, read: make(chan struct{})}
-	o.stream = feedback.NewStream((&body{t: t, resp: resp}).config(), time.Now())
-	go o.run() // as for tap, a body's Read may not end
+// not come at once. The answer that it returns takes the place of resp, and has a body as if it had not been read. more gets the Stream that reads it, and
+// that has read so much of it.
+func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (*http.Response, *failed) {
+	s := feedback.NewStream(t.streamConfig(resp, more), time.Now())
+	more.stream = s
+	before := *resp
+	before.Trailer = maps.Clone(resp.Trailer)
+	p := openings.Get().(*[]byte)
+	o := &opening{body: resp.Body, read: make(chan struct{}, 1), pooled: p, buf: *p}
+	resp.Body = o
 	timer := time.NewTimer(openingTime)
 	defer timer.Stop()
-	resp.Body = o
-	select {
-	case <-o.read:
-	case <-timer.C:
-		o.on.Store(true)
-		return nil
-	case <-ctx.Done():
-		o.on.Store(true)
-		return nil
+	for {
+		o.readOn()
+		select {
+		case <-o.read:
+			o.came()
+		case <-timer.C:
+			return o.leave(resp, before), nil
+		case <-ctx.Done():
+			return o.leave(resp, before), nil
+		}
+		var now time.Time
+		if !more.start.IsZero() {
+			now = time.Now()
+		}
+		s.Scan(o.buf[o.to-o.n:o.to], now)
+		if o.err != nil {
+			s.Finish(now)
+		}
+		more.ahead = o.to
+		if s.Began() {
+			return resp, nil
+		}
+		r := s.Report()
+		switch {
+		case r.Events == 0 && o.err == nil && o.to < peekMost:
+			continue
+		case !r.Refused || r.ContentEvents > 0 || r.Usage.Known: // with usage, there was work that is paid for
+			return resp, nil
+		}
+		fault := faultInside(&r.Signal)
+		if c := r.Signal.Class; c != feedback.Throttled && c != feedback.Overloaded && fault == limiter.KeyFine {
+			return resp, nil // nothing that another attempt, or another key, would change
+		}
+		if u, ok := o.body.(refusable); ok {
+			u.Refused(r.Signal.Class)
+		}
+		return resp, &failed{Outcome: limiter.OutcomeFrom(r.Signal), resp: resp, final: !r.Signal.Retryable, fault: fault}
 	}
-	r := o.stream.Report()
-	if !r.Refused || r.ContentEvents > 0 || r.Usage.Known { // with usage, there was work that is paid for
-		return nil
-	}
-	fault := faultInside(&r.Signal)
-	if c := r.Signal.Class; c != feedback.Throttled && c != feedback.Overloaded && fault == limiter.KeyFine {
-		return nil // nothing that another attempt, or another key, would change
-	}
-	if u, ok := o.body.(interface{ Refused() }); ok {
-		u.Refused()
-	}
-	return &failed{Outcome: limiter.OutcomeFrom(r.Signal), resp: resp, final: !r.Signal.Retryable, fault: fault}
 }
 
-// run reads until there is an event, or what is no event.
+// readOn begins to read. As for tap, a body's Read may not end.
+func (o *opening) readOn() {
+	if len(o.buf)-o.to < 1<<10 {
+		o.buf, o.pooled = append(make([]byte, 0, 2*len(o.buf)), o.buf[:o.to]...), nil
+		o.buf = o.buf[:cap(o.buf)]
+	}
+	o.n, o.under = 0, true
+	go o.run()
+}
+
+// run reads once.
 func (o *opening) run() {
-	defer close(o.read)
 	defer func() {
 		// On a goroutine of its own a panic of the base's body would end the program, whatever the caller recovers from.
 		if v := recover(); v != nil {
-			o.err = fmt.Errorf("httplimit: reading the beginning of a stream panicked: %v", v)
+			o.n, o.err = 0, fmt.Errorf("httplimit: reading the beginning of a stream panicked: %v", v)
 		}
+		o.read <- struct{}{}
 	}()
-	buf := make([]byte, 4<<10)
-	for o.err == nil && !o.on.Load() && len(o.sent) < peekMost {
-		var n int
-		n, o.err = o.body.Read(buf)
-		o.sent = append(o.sent, buf[:n]...)
-		if o.stream.Scan(buf[:n], time.Now()); o.stream.Report().Events > 0 {
-			return
-		}
-	}
-	if o.err != nil {
-		o.stream.Finish(time.Now())
-	}
+	p := o.buf[o.to:]
+	n, err := o.body.Read(p)
+	o.n, o.err = len(p[:n]), err
+}
+
+// came takes what a Read returned that was under way.
+func (o *opening) came() {
+	o.under = false
+	o.to += o.n
+}
+
+// leave returns the answer for a caller who has it while a Read is under way; before is what it was before that.
+func (o *opening) leave(resp *http.Response, before http.Response) *http.Response {
+	before.Body = o
+	o.below, o.above = resp, &before
+	return &before
 }
 
 // Read reads the beginning, and then the rest.
-func (o *opening) Read(p []byte) (int, error) {
-	<-o.read
+func (o *opening) Read(p []byte) (n int, err error) {
+	if o.from == o.to && o.under {
+		<-o.read
+		o.came()
+	}
 	switch {
-	case len(o.sent) > 0:
-		n := copy(p, o.sent)
-		o.sent = o.sent[n:]
+	case o.from < o.to:
+		n = copy(p, o.buf[o.from:o.to])
+		if o.from += n; o.from < o.to || o.under {
+			return n, nil
+		}
+		if o.pooled != nil {
+			openings.Put(o.pooled)
+		}
+		o.pooled, o.buf, o.from, o.to = nil, nil, 0, 0
 		return n, nil
 	case o.err != nil:
-		return 0, o.err
+		err = o.err
+	default:
+		n, err = o.body.Read(p)
 	}
-	return o.body.Read(p)
+	if err != nil && o.above != nil {
+		o.above.Trailer = o.below.Trailer
+	}
+	return n, err
 }
 
-// Close closes the body, which ends the reading of its beginning, too.
+// Close closes the body, which ends the Read that is under way, too.
 func (o *opening) Close() error { return o.body.Close() }

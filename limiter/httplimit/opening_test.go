@@ -2,6 +2,7 @@ package httplimit
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -191,4 +192,204 @@ func send(t *testing.T, tr *Transport) (*http.Response, error) {
 		t.Fatal(err)
 	}
 	return tr.RoundTrip(req)
+}
+
+// late is a body whose pieces come so long after the one before, and which is told of what is done with it.
+type late struct {
+	pieces []string
+	after  []time.Duration
+	ended  func() // called when the end is read
+	closed time.Time
+	whole  bool
+	gone   chan struct{}
+}
+
+func (l *late) Read(p []byte) (int, error) {
+	if len(l.after) > 0 {
+		select {
+		case <-time.After(l.after[0]):
+		case <-l.gone:
+			return 0, io.ErrClosedPipe
+		}
+		l.after = l.after[1:]
+	}
+	if len(l.pieces) == 0 {
+		l.whole = true
+		if l.ended != nil {
+			l.ended()
+		}
+		return 0, io.EOF
+	}
+	n := copy(p, l.pieces[0])
+	if l.pieces[0] = l.pieces[0][n:]; l.pieces[0] == "" {
+		l.pieces = l.pieces[1:]
+	}
+	return n, nil
+}
+
+func (l *late) Close() error {
+	if l.closed.IsZero() {
+		l.closed = time.Now()
+		close(l.gone)
+	}
+	return nil
+}
+
+func lately(after []time.Duration, pieces ...string) *late {
+	return &late{pieces: pieces, after: after, gone: make(chan struct{})}
+}
+
+// stream answers with body, a stream of the given type.
+func stream(body io.ReadCloser, contentType string) *http.Response {
+	resp := answer(200, "", "Content-Type", contentType)
+	resp.Body, resp.ContentLength = body, -1
+	return resp
+}
+
+// What has come of a stream when its header is handed on is read at once, also while nothing follows it. A trailer comes with the end, to whoever reads
+// that: not while an answer that was handed on is still read ahead.
+func TestWhatHasComeOfABeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const alive = ": alive\n\n"
+		body := lately([]time.Duration{time.Millisecond, 10 * time.Second, 0}, alive, servedEvents)
+		tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+			resp := stream(body, "text/event-stream")
+			resp.Trailer = http.Header{"X-End": nil}
+			body.ended = func() { resp.Trailer["X-End"], resp.Trailer["X-More"] = []string{"1"}, []string{"2"} }
+			return resp, nil
+		}), nil)
+		began := time.Now()
+		resp, err := get(t, t.Context(), tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 100)
+		n, err := resp.Body.Read(p)
+		if took := time.Since(began); string(p[:n]) != alive || err != nil || took != openingTime {
+			t.Errorf("%q, %v after %v, want what had come after %v", p[:n], err, took, openingTime)
+		}
+		all, err := io.ReadAll(resp.Body)
+		if took := time.Since(began); string(all) != servedEvents || err != nil || took != 10*time.Second+time.Millisecond {
+			t.Errorf("%q, %v after %v", all, err, took)
+		}
+		if resp.Trailer.Get("X-End") != "1" || resp.Trailer.Get("X-More") != "2" {
+			t.Errorf("the trailer is %v", resp.Trailer)
+		}
+		_ = resp.Body.Close()
+		wantInFlight(t, tr, 0)
+
+		body = lately([]time.Duration{time.Second})
+		if resp, err = get(t, t.Context(), tr); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if len(resp.Trailer) != 1 || resp.Trailer["X-End"] != nil {
+			t.Errorf("the trailer is %v before the end was read", resp.Trailer)
+		}
+		if all, err = io.ReadAll(resp.Body); len(all) > 0 || err != nil || resp.Trailer.Get("X-More") != "2" {
+			t.Errorf("%q, %v, the trailer is %v", all, err, resp.Trailer)
+		}
+		_ = resp.Body.Close()
+	})
+}
+
+// No header is held back for what nobody could do anything about: the request cannot be sent again, its time is over before, nothing in the body is an
+// event.
+func TestHeaderThatIsNotHeldBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		contentType string
+		request     func(*http.Request) *http.Request
+		attempts    int
+	}{
+		"a body that cannot be had again": {"text/event-stream", func(r *http.Request) *http.Request {
+			r.Method, r.Body = "PUT", io.NopCloser(strings.NewReader("{}"))
+			return r
+		}, 3},
+		"no retries": {"text/event-stream", func(r *http.Request) *http.Request { return r }, 1},
+		"a deadline": {"text/event-stream", func(r *http.Request) *http.Request {
+			ctx, cancel := context.WithTimeout(r.Context(), openingTime)
+			t.Cleanup(cancel)
+			return r.WithContext(ctx)
+		}, 3},
+		"no events": {"application/json-seq", func(r *http.Request) *http.Request { return r }, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+				return stream(lately([]time.Duration{time.Second}, "{}"), c.contentType), nil
+			}), func(g *limiter.Config) { g.Retry.MaxAttempts = c.attempts })
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://upstream.test/", nil)
+			began := time.Now()
+			resp, err := tr.RoundTrip(c.request(req))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took != 0 {
+				t.Errorf("%s: the header comes after %v", name, took)
+			}
+			_ = resp.Body.Close()
+		})
+	}
+}
+
+// A stream that was refused does not keep its connection while the next attempt waits: it is read to its end, or closed.
+func TestConnectionOfARefusedStream(t *testing.T) {
+	for _, c := range []struct {
+		rest  time.Duration // until it ends
+		whole bool
+		took  time.Duration // until it is closed
+	}{{time.Millisecond, true, time.Millisecond}, {time.Hour, false, openingTime}} {
+		for name, rejected := range map[string]bool{"sent again": false, "the guard refuses": true} {
+			synctest.Test(t, func(t *testing.T) {
+				refused := lately([]time.Duration{0, c.rest}, overloadedEvent)
+				sent := 0
+				tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+					if sent++; sent == 1 {
+						return stream(refused, "text/event-stream"), nil
+					}
+					return stream(lately(nil, servedEvents), "text/event-stream"), nil
+				}), func(g *limiter.Config) { g.Retry.BaseDelay, g.Retry.MaxDelay = time.Minute, time.Minute })
+				if rejected {
+					time.AfterFunc(time.Millisecond*500, func() { tr.Guard().Close() })
+				}
+				began := time.Now()
+				resp, err := send(t, tr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				synctest.Wait()
+				if took := refused.closed.Sub(began); refused.whole != c.whole || took != c.took {
+					t.Errorf("%s: read to its end: %v, closed after %v; want %v, %v", name, refused.whole, took, c.whole, c.took)
+				}
+				switch {
+				case !rejected && (string(all) != servedEvents || err != nil),
+					rejected && (string(all) != overloadedEvent || (err == nil) != c.whole || err != nil && !errors.Is(err, ErrLetGo)):
+					t.Errorf("%s: the caller has %q, %v", name, all, err)
+				}
+			})
+		}
+	}
+}
+
+// A protocol that was switched to can be written to, whatever its header says.
+func TestSwitchedProtocolIsNoStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+			resp := stream(struct {
+				*late
+				io.Writer
+			}{lately([]time.Duration{time.Hour}), io.Discard}, "text/event-stream")
+			resp.StatusCode = http.StatusSwitchingProtocols
+			return resp, nil
+		}), nil)
+		resp, err := get(t, t.Context(), tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := resp.Body.(io.Writer); !ok {
+			t.Error("the body cannot be written to")
+		}
+		_ = resp.Body.Close()
+	})
 }

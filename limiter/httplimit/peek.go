@@ -30,11 +30,11 @@ var errStalled = errors.New("httplimit: the refusal's body stalled")
 
 // peek returns the beginning of an answer's body, decompressed, and leaves the body as if it had
 // not been read. A body that ended leaves its connection.
-func peek(ctx context.Context, resp *http.Response) []byte {
+func peek(ctx context.Context, resp *http.Response, within time.Duration) []byte {
 	t := &tap{body: resp.Body, done: make(chan struct{})}
 	// A body that is not net/http's may ignore its Close, so nobody waits for its Read.
 	go t.run()
-	stop := time.NewTimer(peekTime)
+	stop := time.NewTimer(within)
 	defer stop.Stop()
 	var gone error
 	select {
@@ -129,13 +129,21 @@ func (p *peeked) Close() error {
 }
 
 // letGo takes an answer, which may be nil, from its connection, so that it does not keep others from connecting while it
-// waits for the next attempt.
-func letGo(resp *http.Response) {
+// waits for the next attempt. A stream that begins with a refusal most often ends with it, and leaves its connection then.
+func letGo(ctx context.Context, resp *http.Response) {
 	if resp == nil {
 		return
 	}
-	if p, ok := resp.Body.(*peeked); ok && p.rest != nil {
+	_, stream := resp.Body.(*opening)
+	if stream {
+		_ = peek(ctx, resp, openingTime)
+	}
+	p, ok := resp.Body.(*peeked)
+	switch {
+	case ok && p.rest != nil:
 		_ = p.rest.Close()
 		p.rest, p.err = nil, ErrLetGo
+	case stream && p.err == errStalled:
+		p.err = ErrLetGo
 	}
 }

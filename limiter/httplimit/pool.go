@@ -94,7 +94,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if f.over(r.Idempotent) && f.fault == limiter.KeyFine {
 			return p.t.final(f)
 		}
-		letGo(f.resp) // its connection must not be kept while this waits
+		letGo(ctx, f.resp) // its connection must not be kept while this waits
 		next, more, refused := keys.Again(ctx, &f.Outcome, f.fault, f.unsent)
 		switch {
 		case !more || errors.Is(refused, limiter.ErrRejected):

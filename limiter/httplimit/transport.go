@@ -14,7 +14,7 @@
 // (limiter.Config.TimeOneIn). Refusals are always read.
 //
 // A stream of events whose first one is a refusal, as Anthropic, OpenAI and Google send them in a 200, is sent again like any refusal, when that comes
-// within 250 ms of the header. For so long an answer that is a stream is held back.
+// within 250 ms of the header. For so long an answer that is a stream is held back, where the request can be sent again and its context has more time.
 //
 // Turn off the retries of an SDK above it: they would multiply with the guard's. An answer that the Transport
 // gave up on carries "x-should-retry: false" to say so to SDKs that read it, unless the guard's Retry.MaxAttempts
@@ -152,7 +152,7 @@ func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, bega
 		if !ok {
 			return t.final(f)
 		}
-		letGo(f.resp)
+		letGo(ctx, f.resp)
 		if gone := t.guard.Sleep(ctx, delay); gone != nil {
 			drain(f.resp)
 			return nil, gone
@@ -268,9 +268,13 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 			more.start, more.outcome.FirstByte = at, time.Since(at)
 		}
 	}
-	if l == lookStream && !empty(resp) {
-		if f := t.open(req.Context(), resp); f != nil {
-			if more != nil && more.outcome.Windows != nil {
+	if l == lookEvents && !empty(resp) && t.opens(req, resp, keys) {
+		if more == nil {
+			more = &told{}
+		}
+		var f *failed
+		if resp, f = t.open(req.Context(), resp, more); f != nil {
+			if more.outcome.Windows != nil {
 				f.Windows = more.outcome.Windows
 			}
 			released = true
@@ -306,7 +310,7 @@ func (t *Transport) read(req *http.Request, resp *http.Response, err error) *fai
 	}
 	// What its header alone makes a refusal, a gRPC status for instance, is one with a body, too.
 	if resp.StatusCode >= 400 || s.Class != feedback.OK && resp.StatusCode != http.StatusSwitchingProtocols {
-		f.prefix = peek(req.Context(), resp)
+		f.prefix = peek(req.Context(), resp, peekTime)
 		s = t.parse(resp, f.prefix)
 	}
 	f.Outcome, f.final = limiter.OutcomeFrom(s), !s.Retryable

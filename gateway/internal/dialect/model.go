@@ -34,7 +34,7 @@ func modelAt(path string) (from, to int) {
 		part, rest, _ := strings.Cut(path[at:], "/")
 		switch before {
 		case "models":
-			if colon := max(strings.LastIndexByte(part, ':'), strings.LastIndex(strings.ToUpper(part), "%3A")); colon >= 0 {
+			if colon := max(strings.LastIndexByte(part, ':'), strings.LastIndex(part, "%3A"), strings.LastIndex(part, "%3a")); colon >= 0 {
 				return at, at + colon
 			}
 		case "deployments":

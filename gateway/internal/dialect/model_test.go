@@ -59,6 +59,7 @@ func TestSetPathModel(t *testing.T) {
 		"/v1/models/gpt-4o":                                      "/v1/models/gpt-4o",
 		"/v1/chat/completions":                                   "/v1/chat/completions",
 		"/v1beta/models/:method":                                 "/v1beta/models/:method",
+		"/v1beta/models/ɐɐɐ%3AcountTokens":                       "/v1beta/models/o%2F%20x%3AcountTokens",
 		"":                                                       "",
 	} {
 		if got := SetPathModel(path, "o/ x"); got != want {

@@ -170,7 +170,7 @@ func (j *job) targets(ctx context.Context) (*http.Response, *turn, error) {
 			bound = 0 // there is nowhere else to wait
 		}
 		resp, t, err := j.try(ctx, &targets[i], bound)
-		poor := err == nil && !(last && full < 0) && noQuota(resp, &targets[i])
+		poor := err == nil && !(last && full < 0) && (t.poor.Load() || noQuota(resp, &targets[i]))
 		noRoom := err == nil && !poor && t.refused.Load() && time.Now().Before(j.until)
 		switch {
 		case err == nil && (last && full < 0 || !poor && !noRoom):
@@ -251,7 +251,7 @@ func (j *job) once(ctx context.Context, to *target, bound time.Duration) (*http.
 		resp, err = nil, context.DeadlineExceeded
 	}
 	switch {
-	case err == nil && resp.StatusCode < 400 && !t.refused.Load():
+	case err == nil && resp.StatusCode < 400 && !t.refused.Load() && !t.poor.Load():
 		to.firsts.began(class, j.facts.Stream, time.Since(t.lastSent()))
 	case errors.Is(err, context.DeadlineExceeded) && t.reached.Load() && !t.refused.Load():
 		to.firsts.cut(class, j.facts.Stream, time.Since(t.lastSent()), t.keep, j.until.Sub(j.began))

@@ -24,9 +24,11 @@ type turn struct {
 	plain *atomic.Bool
 	// ended says that nothing is sent any more; nil for never.
 	ended *atomic.Bool
-	// sent is how many requests were sent, and refused says that the upstream had no room for the last one.
+	// sent is how many requests were sent, refused says that the upstream had no room for the last one, and poor that the stream that answers it begins
+	// by saying that there is no money or quota.
 	sent    atomic.Int32
 	refused atomic.Bool
+	poor    atomic.Bool
 	reached atomic.Bool  // the last one got a connection
 	conns   atomic.Int32 // how many it got
 
@@ -204,6 +206,7 @@ func (t *turn) sending() error {
 		t.first = t.last
 	}
 	t.refused.Store(false)
+	t.poor.Store(false)
 	t.reached.Store(false)
 	t.conns.Store(0)
 	if !t.until.Equal(t.all) {

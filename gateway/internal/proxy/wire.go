@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/once"
 )
 
@@ -132,7 +133,14 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 // Refused says that the answer is a stream that begins with a refusal; package httplimit calls it.
-func (w *watched) Refused() { w.turn.noRoom() }
+func (w *watched) Refused(c feedback.Class) {
+	switch c {
+	case feedback.Throttled, feedback.Overloaded:
+		w.turn.noRoom()
+	case feedback.QuotaExhausted:
+		w.turn.poor.Store(true)
+	}
+}
 
 // Close closes the body.
 func (w *watched) Close() error {

@@ -148,3 +148,48 @@ func TestUnreachableIsNotTriedAgainBySDKs(t *testing.T) {
 		}
 	}
 }
+
+// A stream that begins by saying that there is no money goes to the fallback, and not back to the upstream when the fallback has none either; one that begins
+// with what is wrong with the caller's key goes to none.
+func TestNoMoneyInTheFirstEvent(t *testing.T) {
+	var asked [2]atomic.Int64
+	first := "data: {\"error\":{\"message\":\"You exceeded your current quota\",\"type\":\"insufficient_quota\",\"param\":null,\"code\":\"insufficient_quota\"}}\n\n"
+	events := [2]string{first, first}
+	var urls [2]string
+	for i := range urls {
+		urls[i] = upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+			asked[i].Add(1)
+			_, _ = io.ReadAll(r.Body)
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, events[i])
+		}).URL
+	}
+	g := start(t, fmt.Sprintf(`
+[upstream.up]
+base_url = %q
+[upstream.other]
+base_url = %q
+[[gateway.route]]
+path = "/a"
+upstream = "up"
+fallback = [{ upstream = "other" }]
+`, urls[0], urls[1]))
+	const noKey = "data: {\"base_resp\":{\"status_code\":1004,\"status_msg\":\"login fail\"}}\n\n"
+	for _, c := range []struct {
+		events      [2]string
+		want        string
+		first, then int64
+	}{
+		{[2]string{first, first}, first, 1, 1},
+		{[2]string{first, "data: other\n\n"}, "data: other\n\n", 1, 1},
+		{[2]string{noKey, "data: other\n\n"}, noKey, 1, 0},
+	} {
+		events = c.events
+		asked[0].Store(0)
+		asked[1].Store(0)
+		got := read(t, post(t, client(t), g.url+"/a/chat/completions", chatStream))
+		if a, b := asked[0].Load(), asked[1].Load(); got != c.want || a != c.first || b != c.then {
+			t.Errorf("%q: asked %d and %d times, want %d and %d; the caller has %q", c.events, a, b, c.first, c.then, got)
+		}
+	}
+}
