@@ -96,6 +96,7 @@ type bound struct {
 	quotas      []boundQuota
 	taken       taken   // by a neighbour now
 	cap         int     // -1: none
+	counted     float64 // how many times as long a call counts under the cap, as the rest of a place is the neighbour's
 	share       float64 // of all keys together
 	servers     steps
 	inside      times   // when the cap counts calls no more that passed: their ends, and the lag
@@ -195,8 +196,8 @@ func newBound(cfg *Config) *bound {
 			b.allow(&b.quotas[i], 0, q.Limit)
 		}
 	}
-	if n := cfg.Upstream.Concurrency.Limit; n > 0 {
-		b.cap = b.places(n)
+	if cfg.Upstream.Concurrency.Limit > 0 {
+		b.setCap(0)
 	}
 	first := s.Servers
 	if cfg.Upstream.Autoscaler.Max > 0 {
@@ -395,6 +396,9 @@ func (f *fluid) of(n float64) best {
 		each := (crowded*every + n*prompt) / n
 		return best{perCall: each, in: 1, mean: f.prefill}
 	}
+	if n > out { // several in each
+		prompt = (takes(n*f.prefill/out+n) - takes(n)) * out / n
+	}
 	b := best{perCall: (out*every + n*prompt) / n, in: prompt * n / (f.prefill * every), out: 1}
 	b.mean = b.in*f.prefill + out
 	return b
@@ -450,8 +454,8 @@ func (b *bound) batch(now int64) best {
 		key.limits[i].most = math.Inf(1)
 	}
 	in, out := float64(l.Ingest)/slow, float64(l.Detach)*f.output/slow
-	if n := b.limits.at(now); b.cfg.Upstream.Concurrency.Limit > 0 {
-		key.limits[0] = batchLimit{max(1, math.Floor(n*b.share)), in + b.fluid.lag(now)/slow}
+	if b.cfg.Upstream.Concurrency.Limit > 0 {
+		key.limits[0] = batchLimit{max(1, math.Ceil(b.places(now))), in + b.fluid.lag(now)/slow}
 	}
 	if b.conns >= 0 {
 		key.limits[1] = batchLimit{b.connections.at(now), in}
@@ -753,9 +757,25 @@ func (b *bound) allow(q *boundQuota, at int64, limit float64) {
 	q.set(at, left)
 }
 
-// places returns how many calls a cap lets in at a time, less those of a neighbour.
-func (b *bound) places(limit int) int {
-	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)+1e-6))
+// places returns how many calls a cap lets in at a time: of the keys, each of which has whole ones, less those of a neighbour.
+func (b *bound) places(at int64) float64 {
+	limit, n := max(1, int(b.limits.at(at))), 0
+	for _, k := range b.cfg.Upstream.Keys {
+		if !k.Revoked {
+			n += max(1, upstream.Part(limit, cmp.Or(k.Share, 1)))
+		}
+	}
+	if len(b.cfg.Upstream.Keys) == 0 {
+		n = limit
+	}
+	return max(1, leaves(float64(n), b.neighbour.at(at).calls))
+}
+
+// setCap sets what the cap lets in from an instant on.
+func (b *bound) setCap(at int64) {
+	n := b.places(at)
+	b.cap = int(math.Ceil(n - 1e-6))
+	b.counted = float64(b.cap) / n
 }
 
 // apply sets the parameters that change until now.
@@ -775,7 +795,7 @@ func (b *bound) apply(now int64) {
 			}
 		case upstream.ParamConcurrency:
 			if b.cap >= 0 {
-				b.cap = b.places(max(1, int(c.To)))
+				b.setCap(at)
 			}
 		case upstream.ParamNeighbour:
 			b.taken = b.neighbour.at(at)
@@ -783,7 +803,7 @@ func (b *bound) apply(now int64) {
 				b.allow(&b.quotas[i], at, b.quotas[i].limits.at(at))
 			}
 			if b.cap >= 0 {
-				b.cap = b.places(max(1, int(b.limits.at(at))))
+				b.setCap(at)
 			}
 		case upstream.ParamConnections:
 			if b.conns >= 0 {
@@ -925,7 +945,11 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 		b.enter(pass, &q)
 		s, answered, ended := b.serve(begin, started, &q)
-		b.inside.push(ended + b.lags(ended, started))
+		counts := ended + b.lags(ended, started)
+		if b.cap > 0 && b.counted > 1 {
+			counts = pass + int64(float64(counts-pass)*b.counted)
+		}
+		b.inside.push(counts)
 		b.working.push(begin + int64(float64(ended-begin)*b.whole(begin)))
 		if b.conns >= 0 {
 			b.open.push(ended)
@@ -1119,7 +1143,7 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, answered, ended
 	s := &b.cfg.Upstream.Server
 	if s.Kind == upstream.Batch {
 		l := &s.LLM
-		alone = int64(l.Ingest) + int64(l.Detach)*q.output + int64(float64(l.Step)*float64(q.output+1)+l.Token*float64(q.input-q.cached))
+		alone = int64(l.Ingest) + int64(l.Detach)*q.output + int64(float64(l.Step)*float64(max(1, q.output))+l.Token*float64(q.input-q.cached))
 	} else {
 		d := s.Service
 		d.Mean = b.service.at(begin) * 1e9
@@ -1423,7 +1447,7 @@ func (b *bound) levels() {
 	begun := s.Service.Average()
 	service := begun * meanWork(cfg, -1)
 	if s.Kind == upstream.Batch {
-		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
+		service = float64(s.LLM.Step)*max(1, out) + s.LLM.Token*in
 	}
 	lag := u.Concurrency.Lag.Average()
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
@@ -1444,8 +1468,8 @@ func (b *bound) levels() {
 		alone := took * b.slow.at(at)
 		slots := math.Inf(1)
 		taken := b.neighbour.at(at)
-		if n := b.limits.at(at); u.Concurrency.Limit > 0 {
-			slots = max(1, leaves(n*b.share, taken.calls))
+		if u.Concurrency.Limit > 0 {
+			slots = b.places(at)
 			if len(b.lag.when) > 1 {
 				lag = lagAt(b.lag.at(at) * 1e9)
 			}

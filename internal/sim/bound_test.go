@@ -515,6 +515,12 @@ func TestBoundLeavesTheNeighbourItsPart(t *testing.T) {
 		{"a part of a server", upstream.Config{
 			Neighbour: upstream.Neighbour{Rate: .5}, Server: upstream.Server{Servers: 4},
 		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 0}, [2]float64{3.5, 4}},
+		{"a part of a place", upstream.Config{
+			Neighbour: upstream.Neighbour{Rate: .2}, Concurrency: upstream.Concurrency{Limit: 3},
+		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 7}, [2]float64{2.8, 1.6}},
+		{"shares of a cap, each of whole places", upstream.Config{
+			Neighbour: upstream.Neighbour{Rate: 1e-12}, Concurrency: upstream.Concurrency{Limit: 6}, Keys: []upstream.Key{{Share: .333}, {Share: .333}, {Share: .25}},
+		}, Change{Param: Param{Kind: upstream.ParamConcurrency}, To: 5}, [2]float64{5, 3}},
 		{"servers of shorter calls", upstream.Config{Server: upstream.Server{Servers: 20}}, Change{Param: Param{Kind: upstream.ParamService}, To: .25}, [2]float64{15, 75}},
 		{"servers that are slow", upstream.Config{Server: upstream.Server{Servers: 20}}, Change{Param: Param{Kind: upstream.ParamSlow}, To: 2}, [2]float64{15, 5}},
 		{"a shared server that is slow", upstream.Config{
@@ -850,6 +856,8 @@ func TestBoundIsNearTheBest(t *testing.T) {
 	t.Parallel()
 	slows := upstream.Server{Service: draw.Of(200 * time.Millisecond), Scale: .05}
 	llm, _ := upstream.Profile("llama-8b-a100")
+	small := llm
+	small.KV = 10_600
 	few := llm
 	few.MaxSeqs = 8
 	open := Workload{Kind: Poisson, Rate: 40, Patience: 20 * time.Second}
@@ -906,6 +914,14 @@ func TestBoundIsNearTheBest(t *testing.T) {
 		{"a batch of long prompts", Config{
 			Workload: Workload{Kind: Backlog, Clients: 2, Input: draw.Dist{Mean: 4000}, Output: draw.Dist{Mean: 20}},
 			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch with fewer connections, of few tokens", Config{
+			Workload: Workload{Kind: Backlog, Clients: 40, Input: draw.Dist{Mean: 32}, Output: draw.Dist{Mean: 2}},
+			Upstream: upstream.Config{Connections: upstream.Connections{Limit: 2}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch of prompts with short answers", Config{
+			Workload: Workload{Kind: Backlog, Clients: 200, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 3}, Cached: .68},
+			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: small}},
 		}},
 		{"a batch that grows", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: few}}, Changes: change(upstream.ParamMaxSeqs, 256),
