@@ -179,7 +179,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		if c.SentAt >= 0 {
 			g.thawed(t, t-c.SentAt, 1)
 		}
-		g.endRun(t, &c)
+		if apart := g.endRun(t, &c); o.Class == feedback.Overloaded {
+			g.learnFloor(t, &c, &o, apart)
+		}
 		g.pay(t, &c, &o)
 	} else {
 		g.lagEnded(t, t, 1)
@@ -232,6 +234,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	n := float64(max(1, level(c.InFlight)))
 	if refused {
 		n = g.met(n)
+	}
+	if o.Class == feedback.Overloaded && g.onFloor() {
+		return g.Decision()
 	}
 	switch o.Class {
 	case feedback.Throttled:

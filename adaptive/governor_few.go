@@ -98,13 +98,17 @@ func (g *Governor) countFew(ok, late int) {
 	if f.Late > fewMost || f.Calls > fewCalls {
 		f.Late, f.Calls = f.Late/2, f.Calls/2
 	}
-	if late == 0 || s.lateAnyway() <= fewLess*f.many() || !s.Late && s.Limit >= 0.65*float64(s.Peak) {
+	share := s.lateAnyway()
+	if late == 0 || share == 0 || !s.Late && s.Limit >= 0.65*float64(s.Peak) {
 		return
 	}
-	s.TimeoutDebt, s.LateDebt, s.Late, s.Open = 0, 0, false, false
 	if s.Pauses == 0 {
-		s.ProbeAt = min(s.ProbeAt, s.At)
+		s.ProbeAt = min(s.ProbeAt, s.At) // to wait for longer makes none of them rarer
 	}
+	if share <= fewLess*f.many() {
+		return // with more in flight there are more of them
+	}
+	s.TimeoutDebt, s.LateDebt, s.Late, s.Open = 0, 0, false, false
 	if s.Limit < float64(s.Peak) {
 		s.Bound = max(s.Bound, float64(s.Peak))
 		s.SlowStart, s.Threshold = true, s.Peak

@@ -160,3 +160,28 @@ func TestGovernorLearnsFew(t *testing.T) {
 		t.Errorf("with more in flight %v time out", many)
 	}
 }
+
+// After a crowd of timeouts more is not tried for minutes. Where calls time out with few in flight, too, though more seldom, to wait makes none of them rarer, so the next step is tried at once.
+func TestGovernorTriesWhereFewTimeOut(t *testing.T) {
+	for _, late := range []bool{true, false} {
+		g := New(Config{})
+		s := &g.s
+		g.advance(0)
+		s.SlowStart, s.Late, s.Limit, s.Bound, s.Peak, s.Few = false, true, 1, 1, 66, FewState{Calls: 36, Late: 6, Many: 62000}
+		s.Mean, s.Verdict, s.TimeoutDebt, s.ProbeAt = 1, 12, 4, 10*time.Minute
+		for now := 20 * time.Second; now < 4*time.Minute; {
+			c := Call{SentAt: now, InFlight: 1, Episode: s.Episode}
+			now += 12 * time.Second
+			if late {
+				g.Ended(now, c, Outcome{Class: feedback.Timeout})
+			}
+			for range 9 {
+				now += time.Second
+				g.Window(now, Window{Start: now - time.Second, OK: 1, Timed: 1, Latency: time.Second, MinLatency: time.Second, MaxInFlight: 1, Full: true, Waiting: 9})
+			}
+		}
+		if tried := s.Limit > 1; tried != late {
+			t.Errorf("one in ten times out with few in flight: %v; the limit is %v", late, s.Limit)
+		}
+	}
+}

@@ -55,21 +55,23 @@ func (g *Governor) prove(w *Window) {
 }
 
 // endRun ends a row of accepted calls with the refusal of c. Of many calls on their way each refusal comes before it is known of those around it, so what
-// counts is when they started: those between two that were refused were accepted.
-func (g *Governor) endRun(t time.Duration, c *Call) {
+// counts is when they started: those between two that were refused were accepted. It returns how many were accepted since the refusal before.
+func (g *Governor) endRun(t time.Duration, c *Call) (apart float64) {
 	s := &g.s
 	now := g.accepted()
 	late := s.Flow * (t - c.SentAt).Seconds()
+	apart = now - s.RunFrom + float64(s.RunPast)
 	if c.SentAt < 0 || late <= soonWaived {
 		s.RunLevel, s.RunFrom, s.RunPast, s.Apart = 0, now, 0, 0
-		return
+		return apart
 	}
-	apart := now - late - s.RunFrom + float64(s.RunPast)
+	apart -= late
 	if s.RunLevel > 0 && apart >= provenCalls {
 		s.Proven = max(s.Proven, float64(s.RunLevel))
 	}
 	s.Apart = uint8(between(apart, 0, math.MaxUint8))
 	s.RunLevel, s.RunFrom, s.RunPast = float32(min(g.now(), float64(c.InFlight))), now, uint16(between(late+min(0, apart), 0, math.MaxUint16))
+	return apart
 }
 
 // now returns how many calls are in flight, one that has just been refused included. Calls that start close to each other may overtake each

@@ -27,7 +27,8 @@ func TestGovernorNoise(t *testing.T) {
 			const length, callers, seeds = 10 * time.Minute, 30, 6
 			could, sum := float64(min(test.most, callers))*length.Seconds(), 0.0
 			for seed := range uint64(seeds) {
-				ok, refusals := playNoise(seed, test.most, callers, length)
+				random := rand.New(rand.NewPCG(seed, 0))
+				ok, refusals := playNoise(random, callers, length, refused(feedback.ScopeUnknown), func(_ time.Duration, n int) bool { return n > test.most || random.Float64() < 0.02 })
 				got := float64(ok) / could
 				sum += got
 				t.Logf("seed %d: %.3f of what could be, %.4f refusals a success", seed, got, float64(refusals)/float64(ok))
@@ -42,9 +43,8 @@ func TestGovernorNoise(t *testing.T) {
 	}
 }
 
-// playNoise lets callers ask for so long, of whom most may be in flight at once, and returns how many calls were accepted and refused.
-func playNoise(seed uint64, most, callers int, length time.Duration) (ok, refusals int) {
-	random := rand.New(rand.NewPCG(seed, 0))
+// playNoise lets callers ask for so long, and returns how many calls were accepted and refused. A call that starts at now as the n-th in flight is refused with o where refuses says so.
+func playNoise(random *rand.Rand, callers int, length time.Duration, o Outcome, refuses func(now time.Duration, n int) bool) (ok, refusals int) {
 	g := New(Config{})
 	var inFlight ends
 	next, window, seen := time.Duration(0), time.Duration(0), 0
@@ -66,9 +66,9 @@ func playNoise(seed uint64, most, callers int, length time.Duration) (ok, refusa
 			next = now + time.Duration(1e9/d.Pace)
 		}
 		n := len(inFlight) + 1
-		if n > most || random.Float64() < 0.02 {
+		if refuses(now, n) {
 			refusals++
-			g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: n, Episode: d.Episode}, refused(feedback.ScopeUnknown))
+			g.Ended(now+time.Millisecond, Call{SentAt: now, InFlight: n, Episode: d.Episode}, o)
 			continue
 		}
 		seen = max(seen, n)

@@ -267,9 +267,9 @@ func (g *Governor) movePaces(t time.Duration, w *Window) {
 	starts := g.accepted()
 	ds := starts - s.FlowCount
 	decay := math.Exp(-dt / max(0.2, min(10, 4*s.Latency.Seconds())))
-	s.FlowStarts = s.FlowStarts*decay + ds
-	s.FlowTime = s.FlowTime*decay + dt
-	s.Flow = max(0, s.FlowStarts) / max(0.01, s.FlowTime)
+	s.FlowStarts = float32(float64(s.FlowStarts)*decay + ds)
+	s.FlowTime = float32(float64(s.FlowTime)*decay + dt)
+	s.Flow = max(0, float64(s.FlowStarts)) / max(0.01, float64(s.FlowTime))
 	g.noteFlow(ds, dt)
 	s.FlowAt, s.FlowCount = t, starts
 	g.rollTurn(t)

@@ -75,9 +75,7 @@ func (g *Governor) throttled(t time.Duration, n float64, c *Call, o *Outcome) {
 		s.Excused += float32(max(0, gained))
 		s.Against = max(0, s.Against-0.5)
 		s.Streak = 0
-		if s.Paid {
-			s.Credit = max(s.Credit, min(s.Credit+1, maxCredit)) // no probe cost it
-		}
+		g.unpay()
 		return
 	}
 	if g.lagged(t, n, c, first) {

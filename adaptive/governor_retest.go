@@ -30,13 +30,13 @@ func (g *Governor) retest(t time.Duration, n float64) bool {
 	}
 	switch {
 	case s.RetestAt == 0:
-		s.RetestAt, s.Retests, s.RetestFrom, s.RetestCount = n, 1, t, g.accepted()
-	case n > s.RetestAt, n < s.RetestAt && s.Retests >= 2 && g.accepted()-s.RefusedCount-g.unresolved() >= 1:
+		s.RetestAt, s.Retests, s.RetestFrom, s.RetestCount = float32(n), 1, t, g.accepted()
+	case n > float64(s.RetestAt), n < float64(s.RetestAt) && s.Retests >= 2 && g.accepted()-s.RefusedCount-g.unresolved() >= 1:
 		g.retestPassed(t, n)
 		return true
 	default:
 		// The first refusals of a retest may have come in a bunch, so that each saw others that were refused, too.
-		s.RetestAt = n
+		s.RetestAt = float32(n)
 		s.Retests++
 	}
 	if s.Retests > mostRetests {
@@ -65,7 +65,7 @@ func (g *Governor) retestVoid(t time.Duration, w *Window) bool {
 // way that a refusal would be known, they were accepted, and the retest is over.
 func (g *Governor) retestWon(t time.Duration, n float64) {
 	s := &g.s
-	if n-g.unresolved() >= s.RetestAt {
+	if n-g.unresolved() >= float64(s.RetestAt) {
 		g.retestPassed(t, n)
 		return
 	}

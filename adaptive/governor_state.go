@@ -90,7 +90,6 @@ type GovernorState struct {
 	RetestFrom  time.Duration // its first refusal
 	RetestCount float64       // accepted calls then
 	RetestGap   time.Duration // how long the next try waits
-	RetestAt    float64       // in flight at its last refusal; 0: there is none
 
 	// How much starts.
 
@@ -98,8 +97,8 @@ type GovernorState struct {
 	TokensDone int64               // tokens of those that ended well
 	InFlight   int                 // at the last event
 	Flow       float64             // calls that start and are not refused, a second
-	FlowTime   float64             // decayed time
-	FlowStarts float64             // decayed starts
+	FlowTime   float32             // decayed time
+	FlowStarts float32             // decayed starts
 	FlowCount  float64             // accepted calls at FlowAt
 	FlowAt     time.Duration       //
 	Second     int64               // the last whole second since Origin that Ring has
@@ -260,6 +259,9 @@ type GovernorState struct {
 
 	Frozen bool // nothing was answered before HoleAt for so long that it measures nothing
 
+	RetestAt float32    // in flight at the last refusal of the retest; 0: there is none
+	Floor    FloorState // what is refused whatever is asked
+
 	Few FewState // what times out with few in flight
 
 	Hung uint16 // calls that hang, beside which as many more may be in flight as the limit says
@@ -324,20 +326,20 @@ func (g *Governor) State() GovernorState { return g.s }
 func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	const most = 4 * MaxLimit
 	s.Limit = between(s.Limit, float64(g.cfg.Min), float64(g.cfg.Max))
-	for _, f := range [...]*float64{&s.Bound, &s.LastBound, &s.Top, &s.Proven, &s.Flight, &s.Good, &s.RetestAt} {
+	for _, f := range [...]*float64{&s.Bound, &s.LastBound, &s.Top, &s.Proven, &s.Flight, &s.Good} {
 		*f = between(*f, 0, most)
 	}
-	for _, f := range [...]*float64{&s.FlowTime, &s.Flow, &s.Mean} {
+	for _, f := range [...]*float64{&s.Flow, &s.Mean} {
 		*f = between(*f, 0, unbounded)
 	}
 	for _, f := range [...]*float32{
-		&s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.QuickFrom, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
+		&s.FlowTime, &s.FlowBefore, &s.RefusalTime, &s.MeanOf, &s.DoubleDone, &s.QuickMean, &s.QuickFrom, &s.BlockArea, &s.BlockCalls, &s.BlockTokens, &s.BlockLatency, &s.BlockTimed,
 		&s.TokensPerCall, &s.CutRate, &s.Excused,
 	} {
 		*f = float32(between(float64(*f), 0, unbounded))
 	}
 	for _, f := range [...]*float32{
-		&s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen,
+		&s.RetestAt, &s.FlowShort, &s.FlowPast, &s.Way, &s.Places, &s.Least, &s.Held, &s.HangLevel, &s.HangMean, &s.HangSeen,
 		&s.Threshold, &s.Knee, &s.Memory, &s.Peak, &s.RunLevel, &s.RefusedAt, &s.MeanLevel, &s.CapAt, &s.DoubleFrom, &s.CutLevel, &s.BlockFrom,
 	} {
 		*f = float32(between(float64(*f), 0, most))
@@ -346,13 +348,13 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 		s.Places = max(s.Places, float32(g.cfg.Min)) // the least may have been less before
 	}
 	// Calls in flight may turn out to be refused, or to be fewer than was told, so counts of accepted calls may fall below 0.
-	for _, f := range [...]*float64{&s.HitsFrom, &s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowStarts, &s.FlowCount} {
+	for _, f := range [...]*float64{&s.HitsFrom, &s.RefusedCount, &s.ActiveCount, &s.SpellCount, &s.RetestCount, &s.RunFrom, &s.FlowCount} {
 		*f = between(*f, -unbounded, unbounded)
 	}
 	for _, f := range [...]*float32{&s.Line.N, &s.Line.XX, &s.Line.YY, &s.StepOf, &s.StepLevel, &s.StepLatency, &s.BestRate, &s.BestLevel} {
 		*f = float32(between(float64(*f), 0, unbounded))
 	}
-	for _, f := range [...]*float32{&s.Line.X, &s.Line.Y, &s.Line.XY} {
+	for _, f := range [...]*float32{&s.FlowStarts, &s.Line.X, &s.Line.Y, &s.Line.XY} {
 		*f = float32(between(float64(*f), -unbounded, unbounded))
 	}
 	s.Noise, s.Base, s.Steep = float32(between(float64(s.Noise), 0, unbounded)), float32(between(float64(s.Base), -unbounded, unbounded)), float32(between(float64(s.Steep), -unbounded, unbounded))
@@ -417,6 +419,7 @@ func (g *Governor) Restore(now time.Duration, s GovernorState) {
 	s.Most.sound()
 	s.FewSince = float32(between(float64(s.FewSince), 0, unbounded))
 	s.Few.sound()
+	s.Floor.sound()
 	for i := range s.Levels {
 		l := &s.Levels[i]
 		if !(l.N > 0 && l.N <= levelMemory && l.Limit >= 1 && math.Abs(float64(l.Took)) <= mostClass && l.At >= 0 && l.At <= unbounded) {

@@ -51,8 +51,8 @@ type Request struct {
 	// for Do, which then repeats it after time-outs and server errors, too.
 	Idempotent bool
 	// WaitOnly says that the deadline of the context bounds the wait for a place alone, and not the call. Else a caller that waits makes way, refused with
-	// ReasonDeadline, when its place comes with less time left than two calls take, most of its time is over, and the last of its line has twice as much left:
-	// its call would most likely be cut off, in vain.
+	// ReasonDeadline, when its place comes with less time left than nearly all calls of its class take (but no more than 45 % of the time that it had, unless calls take more on average),
+	// and the last of its line has more: its call would most likely be cut off, in vain.
 	WaitOnly bool
 }
 
@@ -581,6 +581,7 @@ func (g *Guard) ended(now time.Duration, t admission.Ticket, e admission.Ending)
 		return
 	}
 	g.lock()
+	g.core.Took(now, t)
 	if aw, more := g.core.HandOver(now); aw != nil && !more {
 		g.mu.Unlock()
 		aw.Owner.(*waiter).tell <- answered

@@ -3,6 +3,7 @@ package limiter
 import (
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -83,11 +84,17 @@ var mainModule = sync.OnceValue(func() string {
 
 // ownModule reports whether a function is of the program's own module.
 func ownModule(function string) bool {
-	if strings.HasPrefix(function, "main.") {
+	return strings.HasPrefix(function, "main.") || mainModule() != "" && inModule(function, mainModule())
+}
+
+// inModule reports whether a function is of a package of a module. In a function's name the last element of its package's path has its dots escaped.
+func inModule(function, module string) bool {
+	if strings.HasPrefix(function, module+"/") {
 		return true
 	}
-	rest, ok := strings.CutPrefix(function, mainModule())
-	return ok && mainModule() != "" && rest != "" && strings.ContainsRune("./_", rune(rest[0]))
+	dir, last := path.Split(module)
+	rest, ok := strings.CutPrefix(function, dir+strings.ReplaceAll(last, ".", "%2e"))
+	return ok && !strings.Contains(rest, "/") && (strings.HasPrefix(rest, ".") || strings.HasPrefix(rest, "_test."))
 }
 
 // String tells where the permit was acquired: the innermost line of the program's own module, or of any where Stack has none of it.

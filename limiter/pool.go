@@ -735,7 +735,8 @@ func (p *Pool) serve() {
 			p.mu.Unlock()
 			continue
 		}
-		lowest := set.room.Lowest(p.places())
+		inFlight, limit := p.places()
+		lowest := set.room.Lowest(inFlight, limit)
 		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
 			first.Why = WhyReserved
@@ -749,6 +750,12 @@ func (p *Pool) serve() {
 			continue
 		}
 		w := next.Owner.(*poolWaiter)
+		if at, makesWay := p.room.MakesWay(now, next); makesWay && inFlight < limit {
+			w.RetryAt = at
+			p.answer(w, ReasonDeadline)
+			p.mu.Unlock()
+			continue
+		}
 		number, r, c := w.number, w.request, w.choice
 		p.mu.Unlock()
 		kp, m, ok := p.try(r, c)
@@ -883,6 +890,7 @@ func (p *Pool) enter(ctx context.Context, r Request, c keyChoice) (w *poolWaiter
 	w.Owner = w
 	w.Tenant, w.Priority, w.Retry = r.Tenant, r.Priority, r.Retry
 	w.Call.Tokens, w.Call.Class, w.Output = max(0, r.Tokens), r.Class, max(0, r.Output)
+	w.WaitOnly = r.WaitOnly
 	set, now := p.set.Load(), p.now()
 	p.room.Ask(now, now+set.maxWait, &w.Waiter)
 	var ahead admission.Prospects

@@ -96,8 +96,15 @@ func (kp *KeyPermit) Release(o Outcome, f KeyFault) {
 // end ends the call once its key was judged.
 func (kp *KeyPermit) end(p *Pool, o *Outcome) {
 	kp.permit.uncount(&kp.key.inFlight)
-	if p.set.Load().tokens || p.waiting.Load() > 0 && kp.call.said > 0 {
+	waits := p.waiting.Load() > 0
+	if p.set.Load().tokens || waits && kp.call.said > 0 {
 		p.settle(&kp.call, o)
+	}
+	if sent := kp.permit.ticket.At; waits && sent >= 0 {
+		took := kp.permit.guard.now() - sent
+		p.mu.Lock()
+		p.room.Ended(p.now(), took, kp.call.class, o.Class)
+		p.mu.Unlock()
 	}
 	defer p.mayHaveRoom() // also when a law panics
 	kp.permit.Release(*o)

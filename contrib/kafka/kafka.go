@@ -542,7 +542,7 @@ func (s *Source) deleted(ctx context.Context, topic string, err error) error {
 	got, aerr := metadata(topic).RequestWith(asking, s.client)
 	if aerr == nil && len(got.Topics) == 1 {
 		aerr = kerr.ErrorForCode(got.Topics[0].ErrorCode)
-		if s.replaced(topic, &got.Topics[0]) {
+		if errors.Is(aerr, kerr.UnknownTopicOrPartition) || s.replaced(&got.Topics[0]) {
 			return fmt.Errorf("kafka: the topic %s %w: open it anew: %w", topic, errDeleted, err)
 		}
 	}
@@ -559,11 +559,13 @@ func (s *Source) deleted(ctx context.Context, topic string, err error) error {
 
 var errDeleted = errors.New("was deleted, and perhaps made again")
 
-// replaced reports whether brokers have no topic of a name, or another one than at the start.
-func (s *Source) replaced(topic string, t *kmsg.MetadataResponseTopic) bool {
-	err := kerr.ErrorForCode(t.ErrorCode)
-	id, known := s.ids[topic]
-	return errors.Is(err, kerr.UnknownTopicOrPartition) || err == nil && known && t.TopicID != id
+// replaced reports whether brokers have another topic of a name than at the start. Those that are older than others, in the midst of an upgrade, may know no ids.
+func (s *Source) replaced(t *kmsg.MetadataResponseTopic) bool {
+	if t.Topic == nil || t.TopicID == [16]byte{} {
+		return false
+	}
+	id, known := s.ids[*t.Topic]
+	return known && t.TopicID != id
 }
 
 // checked returns a context whose commits are checked.
@@ -571,14 +573,20 @@ func (s *Source) checked(ctx context.Context) context.Context {
 	return kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error { return s.check(ctx, req) })
 }
 
-// check takes out of a commit the topics that were deleted. Brokers before 4.1 know a topic by its name there. When there is another one of that name,
-// the next run would begin where this one was with the old one, and never see the jobs before that. The client may not hear of it for minutes.
+// check takes out of a commit the topics that were deleted and made again. Brokers before 4.1 know a topic by its name there: the next run would begin where
+// this one was with the old one, and never see the jobs before that. The client may not hear of it for minutes. A topic that is not there stays in: who has
+// the offsets knows that best, and another broker may just have begun.
 func (s *Source) check(ctx context.Context, req *kmsg.OffsetCommitRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
 	var names []string
 	for _, t := range req.Topics {
-		names = append(names, t.Topic)
+		if _, known := s.ids[t.Topic]; known {
+			names = append(names, t.Topic)
+		}
+	}
+	if len(names) == 0 { // brokers before 2.8 have no ids
+		return nil
 	}
 	got, err := metadata(names...).RequestWith(ctx, s.client)
 	if err != nil {
@@ -586,7 +594,7 @@ func (s *Source) check(ctx context.Context, req *kmsg.OffsetCommitRequest) error
 	}
 	for i := range got.Topics {
 		t := &got.Topics[i]
-		if t.Topic == nil || !s.replaced(*t.Topic, t) {
+		if !s.replaced(t) {
 			continue
 		}
 		s.failed(place{*t.Topic, -1}, errDeleted)

@@ -1383,6 +1383,59 @@ func TestTopicMadeAgainWithJobsInFlight(t *testing.T) {
 	}
 }
 
+// What one broker says while others know better, as it has just begun or is older than they are, keeps nothing from being committed.
+func TestCommitAlthoughABrokerKnowsLess(t *testing.T) {
+	t.Parallel()
+	old := kversion.Stable() // before 2.8
+	for key, version := range map[kmsg.Key]int16{kmsg.Metadata: 9, kmsg.Fetch: 12, kmsg.OffsetCommit: 8, kmsg.OffsetFetch: 7} {
+		old.SetMaxKeyVersion(int16(key), version)
+	}
+	for what, less := range map[string]struct {
+		versions *kversion.Versions
+		edit     func(*kmsg.MetadataResponseTopic)
+		err      error
+	}{
+		"no topic": {kversion.Stable(), func(rt *kmsg.MetadataResponseTopic) {
+			rt.ErrorCode, rt.Partitions = kerr.UnknownTopicOrPartition.Code, nil
+		}, nil},
+		"no topic ids":            {kversion.Stable(), func(rt *kmsg.MetadataResponseTopic) { rt.TopicID = [16]byte{} }, nil},
+		"no broker has topic ids": {old, func(*kmsg.MetadataResponseTopic) {}, errors.New("not to be asked")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			c := cluster(t, kfake.NumBrokers(1), kfake.MaxVersions(less.versions))
+			topic := name("less")
+			a := admin(t, c.ListenAddrs())
+			create(t, a, topic, 1)
+			if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: topic, Group: topic})
+			d := fetch(t, s)
+			known, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range known.Topics {
+				less.edit(&known.Topics[i])
+			}
+			c.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				resp := *known
+				resp.Version = req.GetVersion()
+				return &resp, less.err, true
+			})
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			if n := committed(t, a, topic, topic); n != 1 {
+				t.Errorf("%d is committed, want 1", n)
+			}
+		})
+	}
+}
+
 // Jobs that the topic keeps no longer, after a long pause or while nothing ran, are told of: nobody does them any more.
 func TestRecordsDeletedBeforeTheyWereFetched(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {

@@ -164,6 +164,14 @@ func (m *most) tooLarge(body []byte) bool {
 	return n > 0 && int64(len(body)) > n
 }
 
+// lost forgets what is known when a connection was lost, and not a channel of it alone, as for a message that is too large: the broker may have been started
+// again, and take more.
+func (m *most) lost(conn *connection) {
+	if conn.IsClosed() {
+		m.n.Store(0)
+	}
+}
+
 // learn notes what the broker says as it ends a channel, and reports whether that was about a message that is too large.
 func (m *most) learn(err error, log func(string, ...any)) bool {
 	var e *amqp.Error
@@ -238,6 +246,7 @@ func (r *Replies) live(ctx context.Context) (*publisher, error) {
 	}
 	again := r.out != nil
 	if r.conn != nil {
+		r.most.lost(r.conn)
 		_ = r.conn.Close()
 		r.conn = nil
 	}
@@ -273,6 +282,9 @@ func (r *Replies) make(conn *connection) error {
 
 // Put implements drain.Sink. An error may be passing: the next call connects again.
 func (r *Replies) Put(ctx context.Context, res *drain.Result) error {
+	if _, err := r.live(ctx); err != nil { // first, as a broker that was started again may take more
+		return err
+	}
 	line := res.AppendJSON(nil)
 	if r.most.tooLarge(line) {
 		return r.put(ctx, res.ID, res.AppendTooLarge(nil, "the queue "+r.cfg.Queue))

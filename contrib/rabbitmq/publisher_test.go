@@ -49,6 +49,28 @@ func TestAcksAreForgotten(t *testing.T) {
 	}
 }
 
+// A job that is out when so many others are forgotten, those that went to other consumers, is not poison for losses of before.
+func TestWhatIsOutStaysKnown(t *testing.T) {
+	s := &Source{out: map[uint64]bool{}, spared: map[uint64]int{}}
+	for n := range uint64(2) {
+		for k := range uint64(mostKnown) {
+			s.out[n*mostKnown+k+1] = true
+		}
+		s.out[0] = true
+		s.wentBack()
+	}
+	if s.spared[0] != 2 || len(s.spared) > 2*mostKnown {
+		t.Errorf("a job that is out has been lost %d times, as is known, want 2; %d are known", s.spared[0], len(s.spared))
+	}
+}
+
+// Came returns how many messages wait to be fetched.
+func Came(s *Source) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.came)
+}
+
 // Block has the connection of replies be as if the broker had said that it takes no messages.
 func Block(r *Replies, why string) {
 	r.mu.Lock()

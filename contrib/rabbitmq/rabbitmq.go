@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -90,7 +91,9 @@ const (
 	mostMoving = 8
 	// mostKnown is after how many messages that went back, or may have, as connections ended, these are forgotten when the next one does. Most come again
 	// at once or never: another consumer has got them, or the broker had heard of them after all.
-	mostKnown      = 100_000
+	mostKnown = 100_000
+	// leastBack is how long a job that has to wait, and goes back to where it was, is kept first: it comes again at once.
+	leastBack      = time.Second
 	leastTimeout   = 3 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMost  = 5 * time.Second
@@ -591,6 +594,7 @@ func (s *Source) live(ctx context.Context) (*link, error) {
 			return l, nil
 		}
 		if l != nil {
+			s.most.lost(l.conn)
 			s.drop(l)
 			if err := l.out.forbidden(); err != nil {
 				return nil, fmt.Errorf("rabbitmq: what has to wait, and dead letters, cannot be put aside: %w", err) // it would be so each time
@@ -637,14 +641,28 @@ func (s *Source) drop(l *link) {
 	if s.link == l {
 		s.link, s.came = nil, nil
 		s.acks.drop()
-		if len(s.spared) > mostKnown {
-			clear(s.spared)
-		}
-		for content := range s.out {
-			s.spared[content]++
-		}
-		clear(s.out)
+		s.wentBack()
 	}
+}
+
+// wentBack notes that all that is out goes back as the connection ends. It needs the lock.
+func (s *Source) wentBack() {
+	if len(s.spared) > mostKnown {
+		maps.DeleteFunc(s.spared, func(content uint64, _ int) bool { return !s.out[content] })
+	}
+	for content := range s.out {
+		s.spared[content]++
+	}
+	clear(s.out)
+}
+
+// spare notes that a message is about to go back, which is no fault of it.
+func (s *Source) spare(m *amqp.Delivery) {
+	content := s.acks.content(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spared[content]++
+	delete(s.out, content)
 }
 
 func (l *link) dead() bool { return l.conn.IsClosed() || l.jobs.IsClosed() || l.out.dead() }
@@ -843,17 +861,29 @@ func (s *Source) Release(ctx context.Context, d *drain.Delivery) error {
 			return err
 		}
 	}
-	return h.lost(h.link.jobs.Nack(h.msg.DeliveryTag, false, true))
+	return h.back()
 }
 
 // Retry implements drain.Source: the message waits in a queue with a time to live, rounded up to a power of two of seconds,
 // and of 68 min at the most.
+// A message of which no copy can be made goes back to where it was, and the broker counts a delivery.
 func (s *Source) Retry(ctx context.Context, d *drain.Delivery, after time.Duration, _ string) error {
-	return s.delay(ctx, d.Handle.(*handle), after, func(p *amqp.Publishing) {
+	h := d.Handle.(*handle)
+	err := s.delay(ctx, h, after, func(p *amqp.Publishing) {
 		counted(p, d.Attempts+1, d.Retries+1)
 		p.Headers[headerSince] = d.Since.UnixMilli()
 	})
+	if !errors.Is(err, errTooLarge) {
+		return err
+	}
+	if err := limiter.Sleep(ctx, min(after, leastBack)); err != nil {
+		return err
+	}
+	return h.back()
 }
+
+// back has the broker have a message back where it was.
+func (h *handle) back() error { return h.lost(h.link.jobs.Nack(h.msg.DeliveryTag, false, true)) }
 
 // counted has a copy of a message carry on what was counted of it; the broker begins anew.
 func counted(p *amqp.Publishing, attempts, retries int) {
@@ -977,7 +1007,11 @@ func size(v any) int {
 	return n
 }
 
-// move publishes a copy of a message to a queue and then acknowledges it.
+// errTooLarge is that a copy of a message would be larger than the broker takes by now.
+var errTooLarge = errors.New("rabbitmq: the message is larger than the broker takes (max_message_size)")
+
+// move publishes a copy of a message to a queue and then acknowledges it. One that is larger than the broker takes would cost the connection, and all that is
+// on it, each time that it is tried.
 func (s *Source) move(ctx context.Context, h *handle, queue string, change func(*amqp.Publishing)) error {
 	m := &h.msg
 	p := amqp.Publishing{
@@ -996,6 +1030,9 @@ func (s *Source) move(ctx context.Context, h *handle, queue string, change func(
 		}
 	}
 	change(&p)
+	if s.most.tooLarge(p.Body) {
+		return errTooLarge
+	}
 	if frame := h.link.conn.Config.FrameSize; frame > properties { // else it has no bound
 		if out := fit(p.Headers, frame-properties); len(out) > 0 {
 			s.cfg.Log("rabbitmq: the headers of %s@%d are too large for one frame; without %s", s.cfg.Queue, m.DeliveryTag, strings.Join(out, ", "))
@@ -1060,15 +1097,20 @@ func (s *Source) handBack(ctx context.Context, l *link, came []arrived, after ti
 			return came[i:]
 		}
 		d := s.delivery(l, &came[i])
+		h := d.Handle.(*handle)
 		// The one that is on its way when ctx ends is not left half done: it would be there twice.
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*confirmTime)
-		err := s.delay(one, d.Handle.(*handle), after, func(p *amqp.Publishing) {
+		err := s.delay(one, h, after, func(p *amqp.Publishing) {
 			counted(p, d.Attempts, d.Retries)
 			if d.Again {
 				p.Headers[headerAgain] = true
 			}
 		})
 		cancel()
+		if errors.Is(err, errTooLarge) {
+			s.spare(&h.msg)
+			err = h.back()
+		}
 		if err != nil {
 			s.cfg.Log("rabbitmq: handing back %s: %v", when, err)
 			return came[i:]

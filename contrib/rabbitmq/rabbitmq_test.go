@@ -316,6 +316,15 @@ func TestLargeReply(t *testing.T) {
 			t.Errorf("%s is %.200s, %v; want %s with %s", m.MessageId, m.Body, err, want.id, want.has)
 		}
 	}
+	b.stop()
+	b.limit(200_000) // the last line counts
+	ch = admin(t, b.url())
+	if err := r.Put(t.Context(), &drain.Result{ID: "fits", Body: large}); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok, err := ch.Get("replies", true); err != nil || !ok || len(m.Body) < 100_000 {
+		t.Errorf("an answer that fits since the broker takes more is %.200s, %v", m.Body, err)
+	}
 }
 
 // A job that came before the broker took less, and becomes a dead letter after that, costs the connection once and not for good.
@@ -339,6 +348,55 @@ func TestLargeDeadLetter(t *testing.T) {
 	got := letters(t, admin(t, u), "large", 1)
 	if len(got) != 1 || len(got[0].Body) != 4096 || !strings.Contains(got[0].Detail, "no JSON (the message is too large for the broker: its first bytes are kept of 200000)") {
 		t.Errorf("%d dead letters: %.300v", len(got), got)
+	}
+}
+
+// Nor does one that has to wait: no copy of it can be made, so the broker has it back where it was, and the connection lives.
+func TestLargeJobThatHasToWait(t *testing.T) {
+	b := start(t)
+	open(t, rabbitmq.Config{URL: b.url(), Queue: "large"}).Close()
+	publish(t, admin(t, b.url()), "large", strings.Repeat("x", 200_000), strings.Repeat("y", 200_000))
+	b.stop()
+	b.limit(100_000)
+	src := open(t, rabbitmq.Config{URL: b.url(), Queue: "large", Prefetch: 2})
+	defer src.Close()
+	if err := src.Retry(t.Context(), fetchOne(t, src), time.Second, ""); !errors.Is(err, drain.ErrLost) {
+		t.Fatalf("a copy that is too large: %v", err)
+	}
+	d := fetchOne(t, src)
+	began := time.Now()
+	if err := src.Retry(t.Context(), d, time.Minute, ""); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("it goes back after %v, want 1 s or more", took)
+	}
+	ds := []*drain.Delivery{fetchOne(t, src), fetchOne(t, src)}
+	for _, d := range ds {
+		counted := d.Attempts - d.Retries
+		if want := 1 - strings.Count(string(d.Body[:1]), "y"); counted != want || len(d.Body) != 200_000 {
+			t.Errorf("%.1s comes again with %d attempts, %d of them no fault of it, want all but %d", d.Body, d.Attempts, d.Retries, want)
+		}
+	}
+	for _, d := range ds {
+		if err := src.Release(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for rabbitmq.Came(src) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	src.Pause(time.Now().Add(time.Hour))
+	if n := rabbitmq.Came(src); n > 0 {
+		t.Errorf("%d are out in a long pause", n)
+	}
+	src.Resume()
+	for range ds {
+		d := fetchOne(t, src)
+		counted := d.Attempts - d.Retries
+		if want := 2 - strings.Count(string(d.Body[:1]), "y"); counted != want {
+			t.Errorf("after a pause %.1s has %d attempts, %d of them no fault of it, want all but %d", d.Body, d.Attempts, d.Retries, want)
+		}
 	}
 }
 

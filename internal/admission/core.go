@@ -113,14 +113,13 @@ type state struct {
 	tokens     pacer
 	freed      *freed        // places whose calls have ended and that are not free yet
 	resets     *resets       // of quotas of which answers tell; nil until one does
+	durations  *durations    // of calls; nil until somebody waits who may have to make way
 	latency    time.Duration // mean latency of the last window that timed a call
 	quickest   float32       // smallest latency so far, in s; 0 when unknown
-	took       float32       // what calls take, in s, see ended; 0 when unknown
 
-	easy      bool // only places hold callers back, but for the pace of starts; see hold
-	queueOnly bool // make no plainLine; for tests
-	closed    bool
-	held      bool // the gate is the law's own
+	easy   bool // only places hold callers back, but for the pace of starts; see hold
+	closed bool
+	held   bool // the gate is the law's own
 	// several says that a call of a class other than 0 is in the window: window.Classes holds what those calls add to it. It is kept, and emptied,
 	// once there was one.
 	several bool
@@ -399,6 +398,7 @@ func (c *Core) Ask(now time.Duration, w *Waiter) {
 	w.Deadline = now + c.cfg.MaxWait
 	earliest := now
 	if w.GiveUp != 0 {
+		s.follow(w)
 		earliest, _ = c.earliest(now, w)
 	}
 	if r, at := c.hopelessBy(now, w, earliest); r != ReasonNone {
@@ -541,29 +541,6 @@ func (c *Core) lateBehind(now time.Duration, w *Waiter, position int) (Reason, t
 // seconds returns s as a duration.
 func seconds(s float32) time.Duration { return time.Duration(float64(s) * 1e9) }
 
-// latencyCalls is of how many calls state.took is the mean.
-const latencyCalls = 4
-
-// ended has took follow n calls that ended well, with that mean.
-func (s *state) ended(mean time.Duration, n int) {
-	share := min(1, float32(n)/latencyCalls)
-	if s.took == 0 {
-		share = 1
-	}
-	s.took += (float32(mean.Seconds()) - s.took) * share
-}
-
-// latencyLeft is how many mean latencies a caller should have left when its call starts, and newestLeft by how many times as much as it has left somebody else
-// must have for that to count: where all give up at the same instant, nobody is better off than the one who goes first.
-const latencyLeft, newestLeft = 2, 2
-
-// wasted reports whether w, which could start now, had better make way for those behind it: it gives up soon, has waited for longer than it has left, and
-// newest, the last of its line, has more. A queue that is first in, first out would else let in only those whose patience is about to end.
-func (s *state) wasted(now time.Duration, w, newest *Waiter) bool {
-	left := w.GiveUp - now
-	return w.GiveUp != 0 && !w.WaitOnly && left < min(latencyLeft*seconds(s.took), now-w.Since) && (newest.GiveUp == 0 || newest.GiveUp-now >= newestLeft*left)
-}
-
 // lowest returns the lowest priority that may take the next place.
 func (c *Core) lowest() uint8 {
 	if c.cfg.Room.ReservedFor == 0 {
@@ -640,7 +617,7 @@ func (c *Core) Next(now time.Duration) *Waiter {
 			c.heldBy(now, max(why, WhyLimit), w.Budget)
 			return c.reject(now, w, r, at)
 		}
-		if at <= now && s.wasted(now, w, it.line.newest().waiter) {
+		if at <= now && s.durations.makesWay(now, w, it.line.newest().waiter) {
 			return c.reject(now, w, ReasonDeadline, c.soonest(now, w))
 		}
 		if c.start(now, w, at, why) {
@@ -681,12 +658,13 @@ func (c *Core) reject(now time.Duration, w *Waiter, r Reason, at time.Duration) 
 func (c *Core) Enter(now time.Duration, w *Waiter) (entered, free bool) {
 	s := c.state
 	if s == nil || !s.easy || c.Paced() || s.queue.len() > 0 || s.line.n >= min(c.cfg.Queue, maxWaiting) ||
-		len(s.answered) > 0 || s.queueOnly || !w.plain() {
+		len(s.answered) > 0 || s.queue.only || !w.plain() {
 		return false, false
 	}
 	w.Since, w.State, w.Reason, w.Why, w.Behind = now, Queued, ReasonNone, WhyLimit, int32(s.line.n)
 	w.Deadline = now + c.cfg.MaxWait
 	if w.GiveUp != 0 {
+		s.follow(w)
 		r, at := ReasonDeadline, now
 		if now < w.GiveUp {
 			r, at = c.lateBehind(now, w, s.line.n)
@@ -716,7 +694,7 @@ func (c *Core) HandOver(now time.Duration) (w *Waiter, more bool) {
 	if s == nil || s.line.n < 2 || !s.easy || len(s.answered) > 0 || c.Paced() || c.due(now) {
 		return nil, false
 	}
-	if w = s.line.head; w.Deadline <= now || w.GiveUp != 0 && (w.GiveUp <= now || s.wasted(now, w, s.line.tail)) {
+	if w = s.line.head; w.Deadline <= now || w.GiveUp != 0 && (w.GiveUp <= now || s.durations.makesWay(now, w, s.line.tail)) {
 		return nil, false
 	}
 	n, ok := c.slots.takeFor()
@@ -1117,6 +1095,7 @@ func plain(now time.Duration, g *Grant, o *adaptive.Outcome) bool {
 // Settle does the part of Finish that needs the lock. What Finish, or End, said counts, and not what a call tells: somebody
 // else may have made the state meanwhile, which has calls of classes counted under the lock.
 func (c *Core) Settle(now time.Duration, e Ending, g *Grant, o *adaptive.Outcome) {
+	c.took(now, g.Call.SentAt, g.Call.Class, o.Class)
 	if e != NotEnded {
 		c.Tend(now)
 		return
@@ -1610,13 +1589,15 @@ func (c *Core) flush(now time.Duration) {
 	w.Held = s.freed.places()
 	if w.Timed > 0 {
 		s.latency = w.MeanLatency()
-		s.ended(s.latency, w.Timed)
 		if q := float32(w.MinLatency.Seconds()); s.quickest == 0 || q < s.quickest {
 			s.quickest = q
 		}
 	}
 	s.window = adaptive.Window{Start: now, Classes: w.Classes}
 	s.tellClasses(&w)
+	if s.durations != nil {
+		s.durations.window(now, &w)
+	}
 	d := s.law.Window(now, w)
 	if s.several {
 		*w.Classes, s.several = [adaptive.NumClasses]adaptive.ClassSum{}, false

@@ -130,7 +130,7 @@ func (c *Core) unify(now time.Duration) {
 func (c *Core) divide(now time.Duration) bool {
 	s := c.state
 	class := s.queue.classes[0]
-	if int(s.fromQueue) < s.queue.len() || s.queueOnly || s.queue.apart > 0 || class == nil {
+	if int(s.fromQueue) < s.queue.len() || s.queue.only || s.queue.apart > 0 || class == nil {
 		return false
 	}
 	s.fromQueue = 0 // whatever comes of it, the next try is after as many starts
@@ -177,7 +177,7 @@ func (c *Core) nextPlain(now time.Duration) *Waiter {
 	s := c.state
 	w := s.line.head
 	if c.slots.view().free() > 0 {
-		if w.GiveUp != 0 && (w.GiveUp <= now || s.wasted(now, w, s.line.tail)) {
+		if w.GiveUp != 0 && (w.GiveUp <= now || s.durations.makesWay(now, w, s.line.tail)) {
 			return c.reject(now, w, ReasonDeadline, c.soonest(now, w))
 		}
 		if n, ok := c.slots.takeFor(); ok {

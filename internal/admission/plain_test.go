@@ -24,7 +24,7 @@ type twin struct {
 func newTwin(t testing.TB, limit int, queueOnly bool, edit func(*Config)) *twin {
 	w := &twin{bench: newBench(t, limit, edit), index: map[*Waiter]int{}}
 	w.law.d.AskAgain = 1 << 62 // asked by what happens, not by every call
-	w.core.open(0).queueOnly = queueOnly
+	w.core.open(0).queue.only = queueOnly
 	w.core.decide(0, w.law.d)
 	return w
 }
@@ -80,6 +80,7 @@ func (b *twin) end(k int, o adaptive.Outcome) {
 		return
 	}
 	if e == EndedServe {
+		b.core.Took(b.now, TicketOf(&w.Grant.Call))
 		if got, more := b.core.HandOver(b.now); got != nil {
 			b.plain++
 			b.note(got)
@@ -87,8 +88,10 @@ func (b *twin) end(k int, o adaptive.Outcome) {
 				return
 			}
 		}
+		b.core.Tend(b.now)
+	} else {
+		b.core.Settle(b.now, e, &w.Grant, &o)
 	}
-	b.core.Settle(b.now, e, &w.Grant, &o)
 	b.serve(nil)
 }
 

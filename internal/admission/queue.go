@@ -157,6 +157,7 @@ type queue struct {
 	n       int
 	apart   int32  // of those, how many could not be in a plainLine
 	waiting uint8  // bit c: class c has waiters
+	only    bool   // nobody goes on in a plainLine; for tests
 	seq     uint64 // pushes
 	starts  uint64
 	classes [NumPriorities]*queueClass

@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/feedback"
 )
 
@@ -10,10 +11,11 @@ import (
 // he may start by the Core that he is then sent to. The zero Room must be configured before anything else. It needs its owner's
 // lock, and is told the time.
 type Room struct {
-	queue    queue
-	estimate Estimator
-	held     held
-	counts   bool // tokens
+	queue     queue
+	estimate  Estimator
+	held      held
+	durations *durations // of calls; nil until somebody asks who may have to make way
+	counts    bool       // tokens
 }
 
 // Configure puts cfg in force; nobody who waits loses a place, or waits for longer than until latest. tokens says that calls of an unknown cost are
@@ -37,6 +39,21 @@ func (r *Room) Ask(now, deadline time.Duration, w *Waiter) {
 	w.Cost = w.Said()
 }
 
+// Ended says that a call of a class has ended that took so long, to learn from it while somebody waits.
+func (r *Room) Ended(now, took time.Duration, class uint8, how feedback.Class) {
+	if r.durations != nil {
+		r.durations.ended(now, took, class, how)
+	}
+}
+
+// MakesWay reports whether w, which is next and could start now, had better make way for those behind it, as with a Core; at is when it may try again.
+func (r *Room) MakesWay(now time.Duration, w *Waiter) (at time.Duration, makesWay bool) {
+	if !r.durations.makesWay(now, w, w.line.newest().waiter) {
+		return 0, false
+	}
+	return now + seconds(r.durations.of[w.Call.Class%adaptive.NumClasses].mean), true
+}
+
 // Enter puts w, which has asked, into the room. When as many wait as may, it names the one that is to be refused with
 // ReasonDropped and was taken out; or, when ok is false, w is not let in.
 func (r *Room) Enter(w *Waiter, most int) (dropped *Waiter, ok bool) {
@@ -48,6 +65,9 @@ func (r *Room) Enter(w *Waiter, most int) (dropped *Waiter, ok bool) {
 		dropped = victim.waiter
 		r.WaitsFor(w.Since, dropped)
 		r.Leave(dropped)
+	}
+	if r.durations == nil && w.mayMakeWay() {
+		r.durations = new(durations)
 	}
 	w.State, w.Why, w.Behind = Queued, WhyLimit, int32(r.queue.len())
 	w.from = *r.held.at(w.Since)

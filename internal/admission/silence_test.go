@@ -12,7 +12,7 @@ func TestUntilFull(t *testing.T) {
 	for name, queueOnly := range map[string]bool{"callers alike": false, "callers that differ": true} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, 2, nil)
-			b.core.open(b.now).queueOnly = queueOnly
+			b.core.open(b.now).queue.only = queueOnly
 			b.law.d.Until, b.law.d.UntilFull = 30*time.Second, true
 			b.finish(b.acquire(), adaptive.Outcome{})
 			b.acquire()

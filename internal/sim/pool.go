@@ -187,6 +187,9 @@ func (p *pool) abandon(now time.Duration, w *admission.Waiter) {
 // its guard learns of it.
 func (p *pool) released(now time.Duration, k int, w *admission.Waiter, cost int64, o *adaptive.Outcome, revoked bool) {
 	p.judge(now, &p.lanes[k], w, o, revoked)
+	if p.waiting > 0 {
+		p.room.Ended(now, now-w.Call.SentAt, w.Call.Class, o.Class)
+	}
 	said, under := w.Call.Tokens, (*admission.QueueConfig)(nil)
 	if cost > 0 {
 		said, under = w.Said(), &p.cfg.Room
@@ -430,6 +433,7 @@ func (p *pool) serve(now time.Duration) {
 			p.answer(w, admission.ReasonClosed)
 			continue
 		}
+		inFlight, limit := p.places()
 		lowest := p.lowest()
 		next := p.room.Next(now, lowest)
 		if next == nil { // what is free is reserved for more urgent callers
@@ -437,6 +441,11 @@ func (p *pool) serve(now time.Duration) {
 				p.timer(p.nextExpiry())
 				return
 			}
+			continue
+		}
+		if at, makesWay := p.room.MakesWay(now, next); makesWay && inFlight < limit {
+			next.RetryAt = at
+			p.answer(next, admission.ReasonDeadline)
 			continue
 		}
 		k, m := p.try(now, next)

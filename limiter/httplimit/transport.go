@@ -13,6 +13,9 @@
 // in the first 32 answers, in those with another number of fields, and every 100 ms, or at the first call after that which is timed
 // (limiter.Config.TimeOneIn). Refusals are always read.
 //
+// A stream of events whose first one is a refusal, as Anthropic, OpenAI and Google send them in a 200, is sent again like any refusal, when that comes
+// within 250 ms of the header. For so long an answer that is a stream is held back.
+//
 // Turn off the retries of an SDK above it: they would multiply with the guard's. An answer that the Transport
 // gave up on carries "x-should-retry: false" to say so to SDKs that read it, unless the guard's Retry.MaxAttempts
 // is 1: then retries are left to them.

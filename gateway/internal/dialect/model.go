@@ -12,25 +12,43 @@ import (
 // PathModel returns the model that a path names, which is escaped; empty when it names none. Gemini and Vertex AI have …/models/NAME:method,
 // Azure …/deployments/NAME/…, and Bedrock …/model/NAME/invoke and …/converse.
 func PathModel(path string) string {
-	for before := ""; path != ""; {
-		part, rest, _ := strings.Cut(path, "/")
+	from, to := modelAt(path)
+	return unescape(path[from:to])
+}
+
+// SetPathModel returns path with another model in the place of the one that it names, if it names one.
+func SetPathModel(path, model string) string {
+	from, to := modelAt(path)
+	if from == to {
+		return path
+	}
+	if strings.HasSuffix(path[:from], "/models/") {
+		model = strings.TrimPrefix(model, "models/") // as Gemini's API also has it
+	}
+	return path[:from] + url.PathEscape(model) + path[to:]
+}
+
+// modelAt returns from where to where a path, which is escaped, has the name of a model; nothing when it has none.
+func modelAt(path string) (from, to int) {
+	for before, at := "", 0; at < len(path); {
+		part, rest, _ := strings.Cut(path[at:], "/")
 		switch before {
 		case "models":
-			if name := unescape(part); strings.Contains(name, ":") {
-				return name[:strings.LastIndexByte(name, ':')]
+			if colon := max(strings.LastIndexByte(part, ':'), strings.LastIndex(strings.ToUpper(part), "%3A")); colon >= 0 {
+				return at, at + colon
 			}
 		case "deployments":
 			if rest != "" {
-				return unescape(part)
+				return at, at + len(part)
 			}
 		case "model":
 			if strings.HasPrefix(rest, "invoke") || strings.HasPrefix(rest, "converse") {
-				return unescape(part)
+				return at, at + len(part)
 			}
 		}
-		before, path = part, rest
+		before, at = part, at+len(part)+1
 	}
-	return ""
+	return 0, 0
 }
 
 // QueryModel returns the model that a query names, as that of OpenAI's realtime API does; empty when it names none.

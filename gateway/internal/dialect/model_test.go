@@ -48,6 +48,28 @@ func TestModelOfPathAndQuery(t *testing.T) {
 	}
 }
 
+// Another model takes the place of the one that a path names, and nothing else changes.
+func TestSetPathModel(t *testing.T) {
+	for path, want := range map[string]string{
+		"/v1beta/models/gemini-2.5-flash:generateContent":        "/v1beta/models/o%2F%20x:generateContent",
+		"/v1beta/models/gemini-2.5-flash%3AcountTokens":          "/v1beta/models/o%2F%20x%3AcountTokens",
+		"/v1beta/models/a:b%3agenerateContent":                   "/v1beta/models/o%2F%20x%3agenerateContent",
+		"/openai/deployments/my%20gpt/chat/completions":          "/openai/deployments/o%2F%20x/chat/completions",
+		"/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke": "/model/o%2F%20x/invoke",
+		"/v1/models/gpt-4o":                                      "/v1/models/gpt-4o",
+		"/v1/chat/completions":                                   "/v1/chat/completions",
+		"/v1beta/models/:method":                                 "/v1beta/models/:method",
+		"":                                                       "",
+	} {
+		if got := SetPathModel(path, "o/ x"); got != want {
+			t.Errorf("%s becomes %s, want %s", path, got, want)
+		}
+	}
+	if got := SetPathModel("/models/a:generateContent", "models/b"); got != "/models/b:generateContent" {
+		t.Errorf("a name with models/ before it makes %s", got)
+	}
+}
+
 // Whatever a path is, the model is a part of it.
 func FuzzPathModel(f *testing.F) {
 	f.Add("/v1beta/models/gemini:generateContent")

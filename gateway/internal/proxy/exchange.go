@@ -211,7 +211,7 @@ func (j *job) priority(t *turn) uint8 {
 
 // model returns the model that a target is asked for.
 func (j *job) model(to *target) string {
-	if to.model != "" && (j.facts.ModelEnd > 0 || j.facts.Model == "") { // else the request names it where it is not replaced
+	if to.model != "" && (j.facts.ModelEnd > 0 || j.facts.Model == "" || dialect.PathModel(j.rest) != "") { // else the request names it where it is not replaced
 		return to.model
 	}
 	return j.facts.Model

@@ -628,8 +628,9 @@ func (c *call) explain(err error, t *turn) *dialect.Error {
 	case errors.As(err, &keys):
 		e.Kind, e.Message, e.Final, e.RetryAfter = dialect.Unavailable, keys.Error(), true, until(keys.retryAt())
 	case once.Undone(err):
-		e.Message = "the upstream did not take the call: " + err.Error()
+		e.Message, e.Final = "the upstream did not take the call: "+err.Error(), t.tried()
 	case unreachable(err, t): // a connection that takes too long to open is a DeadlineExceeded, too
+		e.Final = t.tried()
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Final = true
 		if t == nil || t.sent.Load() == 0 || t.refused.Load() {
@@ -698,8 +699,12 @@ func (j *job) newRequest(t *turn, to *target) *http.Request {
 	if p := upgrade(r); p != "" {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{p}
 	}
+	rest := j.rest
+	if to.model != "" {
+		rest = dialect.SetPathModel(rest, to.model)
+	}
 	req := &http.Request{
-		Method: r.Method, URL: to.join(j.route.To, j.rest, to.ownQuery(r.URL.RawQuery)), Header: h,
+		Method: r.Method, URL: to.join(j.route.To, rest, to.ownQuery(r.URL.RawQuery)), Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	switch body := j.body.bytes(); {

@@ -235,6 +235,9 @@ func (t *turn) connected(conn net.Conn) {
 	}
 }
 
+// tried reports whether the call was sent more than once.
+func (t *turn) tried() bool { return t != nil && t.sent.Load() > 1 }
+
 // firstSent returns when the first request was sent.
 func (t *turn) firstSent() time.Time {
 	t.mu.Lock()

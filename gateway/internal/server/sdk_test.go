@@ -103,3 +103,48 @@ func TestCutWithinAnEvent(t *testing.T) {
 		}
 	}
 }
+
+// A fallback's model takes the place of the one in the path, where Gemini's API, Azure and Bedrock have it.
+func TestFallbackOfAModelInThePath(t *testing.T) {
+	var asked string
+	second := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		asked = r.RequestURI + " " + string(b)
+		_, _ = io.WriteString(w, "{}")
+	})
+	g := start(t, fmt.Sprintf(`
+[upstream.away]
+base_url = "http://127.0.0.1:1"
+[upstream.second]
+base_url = %q
+[[gateway.route]]
+path = "/a"
+upstream = "away"
+fallback = [{ upstream = "second", model = "other-1" }]
+`, second.URL))
+	for call, want := range map[[2]string]string{
+		{"/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", `{"contents":[]}`}:   `/v1beta/models/other-1:streamGenerateContent?alt=sse {"contents":[]}`,
+		{"/openai/deployments/gpt/chat/completions?api-version=2024-10-21", `{"messages":[]}`}: `/openai/deployments/other-1/chat/completions?api-version=2024-10-21 {"messages":[]}`,
+		{"/openai/deployments/gpt/chat/completions?api-version=2024-10-21", `{"model":"gpt"}`}: `/openai/deployments/other-1/chat/completions?api-version=2024-10-21 {"model":"other-1"}`,
+		{"/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke", `{"max_tokens":9}`}:         `/model/other-1/invoke {"max_tokens":9}`,
+		{"/v1/chat/completions", `{"model":"gpt"}`}:                                            `/v1/chat/completions {"model":"other-1"}`,
+	} {
+		_ = read(t, post(t, client(t), g.url+"/a"+call[0], call[1]))
+		if asked != want {
+			t.Errorf("%s: the fallback got %s, want %s", call, asked, want)
+		}
+	}
+}
+
+// SDKs do not try again what the gateway has: an upstream that cannot be reached. One that broke off was asked once, and they do with it as they would
+// without the gateway.
+func TestUnreachableIsNotTriedAgainBySDKs(t *testing.T) {
+	s := upstreamServer(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	g := start(t, table(s, "")+"[upstream.away]\nbase_url = 'http://127.0.0.1:1'\n[guard.retry]\nbase_delay = '1ms'\nmax_attempts = 3\n")
+	for path, want := range map[string]string{"/away/chat/completions": "false", "/away/messages": "false", "/up/chat/completions": ""} {
+		resp := post(t, client(t), g.url+path, chat)
+		if _ = read(t, resp); resp.StatusCode != 502 || resp.Header.Get("X-Should-Retry") != want {
+			t.Errorf("%s: status %d, X-Should-Retry %q, want 502 and %q", path, resp.StatusCode, resp.Header.Get("X-Should-Retry"), want)
+		}
+	}
+}
