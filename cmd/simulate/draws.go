@@ -178,7 +178,11 @@ func (e *env) writeDraws(c *cli.Context, p *scenario.DrawPlan, results []scenari
 			return internal(err)
 		}
 	}
-	return writeGroups(e.stdout, groups)
+	if err := writeGroups(e.stdout, groups); err != nil || !stopped {
+		return err
+	}
+	_, err := fmt.Fprintln(e.stdout, "\ninterrupted: the other draws were not run, and those that take long are left out first")
+	return err
 }
 
 // kindsOf returns what draws are grouped by.

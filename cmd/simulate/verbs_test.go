@@ -713,26 +713,34 @@ func TestLeaderboardInterrupted(t *testing.T) {
 func TestInterruptedParts(t *testing.T) {
 	t.Chdir(workdir(t))
 	for _, args := range [][]string{
-		{"sweep", "--vary", "guard.adaptive.backoff=0.3..0.9:60", "small.toml"}, {"draws", "--n", "40", "--controllers", "none"},
+		{"sweep", "--vary", "guard.adaptive.backoff=0.3..0.9:60", "--seeds", "2", "--cpus", "1"}, {"draws", "--n", "40", "--controllers", "none", "--cpus", "1"},
 	} {
 		for _, stops := range []bool{false, true} {
-			ctx, cancel := context.WithCancel(t.Context())
-			watch = func(done, _ int) {
-				if stops && done == 6 {
-					cancel()
-				}
-			}
-			args := append(slices.Clone(args), "--json", "--cpus", "1")
-			if args[0] == "sweep" {
-				args = append(args, "--seeds", "2")
-			}
-			out, errs, code := simulate(ctx, "", args...)
-			watch = nil
-			cancel()
 			want := map[bool]int{false: exitOK, true: exitInterrupted}[stops]
+			run := func(more ...string) string {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				watch = func(done, _ int) {
+					if stops && done == 6 {
+						cancel()
+					}
+				}
+				defer func() { watch = nil }()
+				if args[0] == "sweep" {
+					more = append(more, "small.toml")
+				}
+				out, errs, code := simulate(ctx, "", append(slices.Clone(args), more...)...)
+				if code != want {
+					t.Errorf("%v, stopped %v: exit code %d, %s", args, stops, code, errs)
+				}
+				return out
+			}
 			var got struct{ Interrupted *bool }
-			if err := json.Unmarshal([]byte(out), &got); err != nil || code != want || got.Interrupted == nil || *got.Interrupted != stops {
-				t.Errorf("%v, stopped %v: exit code %d, %v, interrupted %v, %s", args, stops, code, err, got.Interrupted, errs)
+			if err := json.Unmarshal([]byte(run("--json")), &got); err != nil || got.Interrupted == nil || *got.Interrupted != stops {
+				t.Errorf("%v, stopped %v: %v, interrupted %v", args, stops, err, got.Interrupted)
+			}
+			if out := run(); strings.Contains(out, "\ninterrupted: ") != stops {
+				t.Errorf("%v, stopped %v:\n%s", args, stops, out)
 			}
 		}
 	}

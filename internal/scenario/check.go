@@ -63,7 +63,7 @@ func (t *fileTable) CheckEagerly(k strict.Key) {
 			at.At("swing").Errorf("is %v, must be at most %s (%v)", w.Swing, at.At("mean"), w.Mean)
 		} else if most := params[w.Set].most; w.Mean+w.Swing > most && w.Mean <= most {
 			at.At("swing").Errorf("is %v, must be at most %v: %s is at most %v", w.Swing, most-w.Mean, w.Set, most)
-		} else if lowest := w.Mean - w.Swing; t.wrongLimit(&w.paramTable, w.Mean) == "" && t.rounds(&w.paramTable, lowest) < 1 {
+		} else if lowest := w.Mean - w.Swing; t.wrongLimit(&w.paramTable, w.Mean) == "" && t.allows(&w.paramTable, lowest) < 1-nearWhole {
 			at.At("swing").Errorf("is %v, so that at its lowest a window allows less than 1: must be less", w.Swing)
 		}
 	}
@@ -246,8 +246,8 @@ func whole(allows float64) bool {
 	return math.Abs(max(1, math.Round(allows))-allows) <= nearWhole*allows
 }
 
-// rounds returns what a quota allows in its window when it is changed to x; 1 where no window counts, or where it is not known.
-func (t *fileTable) rounds(p *paramTable, x float64) float64 {
+// allows returns what a quota allows in its window when it is changed to x; 1 where no window counts, or where it is not known.
+func (t *fileTable) allows(p *paramTable, x float64) float64 {
 	n := or(p.Quota, 1) - 1
 	if params[p.Set].kind != upstream.ParamQuotaLimit || t.Upstream == nil || n < 0 || n >= len(t.Upstream.Quota) {
 		return 1
@@ -271,7 +271,7 @@ func windowOf(q *upstream.Quota) time.Duration { return cmp.Or(q.Window, periodO
 
 // wrongLimit returns what is wrong with a limit that a quota is changed to: where a window counts, it allows whole numbers, and at least 1.
 func (t *fileTable) wrongLimit(p *paramTable, x float64) string {
-	if allows := t.rounds(p, x); x > 0 && !whole(allows) {
+	if allows := t.allows(p, x); x > 0 && !whole(allows) {
 		q := t.Upstream.Quota[or(p.Quota, 1)-1].quota()
 		return fmt.Sprintf("is %v, of which a window of %v allows %.3g, must allow a whole number, at least 1", x, windowOf(&q), allows)
 	}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -36,6 +37,24 @@ limit = 10
 [upstream.server]
 service = { mean = "100ms" }
 `
+
+// A wave may leave of a window what a file may write, but for the rounding of a difference; less is refused.
+func TestWaveDownToOne(t *testing.T) {
+	t.Parallel()
+	for swing, fine := range map[float64]bool{69.1: true, 69.2: false, 60: true, 69.14: true} {
+		_, err := Parse("plain.toml", fmt.Appendf(nil, `%s
+[[wave]]
+set = "upstream.quota.limit"
+quota = 2
+mean = 70.1
+swing = %v
+period = "50s"
+`, plain, swing))
+		if (err == nil) != fine {
+			t.Errorf("a swing of %v about 70.1: %v", swing, err)
+		}
+	}
+}
 
 // Ramps and waves become steps, in the order of time, and together with steps.
 func TestSchedules(t *testing.T) {

@@ -96,6 +96,7 @@ type bound struct {
 	quotas      []boundQuota
 	taken       taken   // by a neighbour now
 	cap         int     // -1: none
+	counted     float64 // how many times as long a call counts under the cap, as the rest of a place is the neighbour's
 	share       float64 // of all keys together
 	servers     steps
 	inside      times   // when the cap counts calls no more that passed: their ends, and the lag
@@ -110,20 +111,18 @@ type bound struct {
 	begins      []int64 // when calls that passed begin, for those that wait; kept when queue >= 0
 	fluid       fluid
 	crowd       crowd
-	slow        steps    // with brown-outs
-	service     steps    // mean of Server.Service, in s, where it changes
-	lag         steps    // mean of Concurrency.Lag, in s, where it changes
-	inToken     steps    // Server.InputToken, in s
-	outToken    steps    // Server.OutputToken, in s
-	stalls      steps    // Server.StallShare
-	rtt         steps    // in s
-	load        steps    // of the neighbour: a factor
-	busy        steps    // whether the neighbour is: 0 or 1
-	behind      steps    // whether he has queued up at the servers: 0 or 1
-	neighbour   [2]taken // with a factor of 1, while he is quiet and while he is busy
-	limits      steps    // Concurrency.Limit
-	connections steps    // Connections.Limit
-	ready       float64  // when a fluid server has done what was begun, ns
+	slow        steps // with brown-outs
+	service     steps // mean of Server.Service, in s, where it changes
+	lag         steps // mean of Concurrency.Lag, in s, where it changes
+	inToken     steps // Server.InputToken, in s
+	outToken    steps // Server.OutputToken, in s
+	stalls      steps // Server.StallShare
+	rtt         steps // in s
+	neighbour   neighbour
+	behind      steps   // whether he has queued up at the servers: 0 or 1
+	limits      steps   // Concurrency.Limit
+	connections steps   // Connections.Limit
+	ready       float64 // when a fluid server has done what was begun, ns
 	res         *Limits
 }
 
@@ -180,18 +179,14 @@ func newBound(cfg *Config) *bound {
 	if len(cfg.Upstream.Keys) == 0 {
 		b.share = 1
 	}
-	b.neighbour, b.load = neighbour(cfg), stepsOf(cfg.Changes, Param{Kind: upstream.ParamNeighbour}, 1)
-	b.busy = steps{[]int64{0}, []float64{0}}
-	if n := &cfg.Upstream.Neighbour; n.Burst > 0 && float64(cfg.Duration) > mostPhases*float64(n.Quiet+n.Burst) {
-		b.neighbour[0] = b.neighbour[0].mean(b.neighbour[1], float64(n.Quiet), float64(n.Burst))
-	} else {
-		for i, at := range cfg.Upstream.Neighbour.Phases(cfg.Seed, int64(cfg.Duration)) {
-			b.busy.when, b.busy.to = append(b.busy.when, at), append(b.busy.to, float64(1-i%2))
-			b.changes = append(b.changes, Change{At: time.Duration(at), Param: Param{Kind: upstream.ParamNeighbour}})
-		}
-		slices.SortStableFunc(b.changes, func(a, b Change) int { return cmp.Compare(a.At, b.At) })
-	}
-	b.taken = b.takes(0)
+	s := &cfg.Upstream.Server
+	b.slow = slowOf(cfg)
+	b.service = stepsOf(cfg.Changes, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
+	b.lag = stepsOf(cfg.Changes, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
+	b.inToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamInputToken}, s.InputToken.Seconds())
+	b.outToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamOutputToken}, s.OutputToken.Seconds())
+	b.initNeighbour()
+	b.taken = b.neighbour.at(0)
 	b.limits = stepsOf(cfg.Changes, Param{Kind: upstream.ParamConcurrency}, float64(cfg.Upstream.Concurrency.Limit))
 	b.connections = stepsOf(cfg.Changes, Param{Kind: upstream.ParamConnections}, float64(cfg.Upstream.Connections.Limit))
 	for i := range cfg.Upstream.Quotas {
@@ -201,10 +196,9 @@ func newBound(cfg *Config) *bound {
 			b.allow(&b.quotas[i], 0, q.Limit)
 		}
 	}
-	if n := cfg.Upstream.Concurrency.Limit; n > 0 {
-		b.cap = b.places(n)
+	if cfg.Upstream.Concurrency.Limit > 0 {
+		b.setCap(0)
 	}
-	s := &cfg.Upstream.Server
 	first := s.Servers
 	if cfg.Upstream.Autoscaler.Max > 0 {
 		first = cfg.Upstream.Autoscaler.Max
@@ -222,15 +216,10 @@ func newBound(cfg *Config) *bound {
 			}
 		}
 	}
-	b.fluid.init(cfg, &b.size)
+	b.fluid.init(cfg, &b.size, &b.lag)
 	b.crowd.init(cfg, &b.size)
-	b.slow = slowOf(cfg)
-	b.service = stepsOf(cfg.Changes, Param{Kind: upstream.ParamService}, s.Service.Mean/1e9)
-	b.lag = stepsOf(cfg.Changes, Param{Kind: upstream.ParamLag}, cfg.Upstream.Concurrency.Lag.Mean/1e9)
 	b.rtt = stepsOf(cfg.Changes, Param{Kind: upstream.ParamRTT}, cfg.RTT.Seconds())
 	b.stalls = stepsOf(cfg.Changes, Param{Kind: upstream.ParamStallShare}, s.StallShare)
-	b.inToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamInputToken}, s.InputToken.Seconds())
-	b.outToken = stepsOf(cfg.Changes, Param{Kind: upstream.ParamOutputToken}, s.OutputToken.Seconds())
 	b.res.Exact = exact(cfg, &b.size)
 	for _, q := range cfg.Upstream.Quotas {
 		b.res.ByTokens = b.res.ByTokens || q.Counter != upstream.Requests
@@ -277,36 +266,58 @@ type taken struct {
 	served  float64 // that are at servers
 }
 
-// neighbour returns what one uses while he is quiet and while he is busy.
-func neighbour(cfg *Config) (t [2]taken) {
-	n, s := &cfg.Upstream.Neighbour, &cfg.Upstream.Server
-	for i, rate := range []float64{n.Rate, n.Busy} {
-		t[i] = taken{rate: rate, in: n.Input.Average(), out: n.Output.Average()}
-		served := s.Service.Average() + float64(s.InputToken)*t[i].in + float64(s.OutputToken)*t[i].out
-		t[i].served = rate * served / 1e9
-		t[i].calls = rate * (served + cfg.Upstream.Concurrency.Lag.Average()) / 1e9
-	}
-	return t
+// neighbour is what one uses over time.
+type neighbour struct {
+	steps // of the factor: when what he uses changes
+	what  []taken
 }
 
-// takes returns what the neighbour uses at an instant.
-func (b *bound) takes(at int64) taken { return b.neighbour[int(b.busy.at(at))].times(b.load.at(at)) }
+func (n *neighbour) at(now int64) taken {
+	if len(n.what) == 0 {
+		return taken{}
+	}
+	return n.what[n.index(now)]
+}
+
+// initNeighbour computes what one uses. It changes when he becomes busy or quiet, and when his calls take longer or shorter.
+func (b *bound) initNeighbour() {
+	cfg, u := b.cfg, &b.cfg.Upstream
+	n, s, busy := &u.Neighbour, &u.Server, steps{[]int64{0}, []float64{0}}
+	if n.Rate <= 0 && n.Busy <= 0 {
+		return
+	}
+	rates := [2]float64{n.Rate, n.Busy}
+	if n.Burst > 0 && float64(cfg.Duration) > mostPhases*float64(n.Quiet+n.Burst) {
+		rates[0] = (n.Rate*float64(n.Quiet) + n.Busy*float64(n.Burst)) / float64(n.Quiet+n.Burst)
+	} else {
+		for i, at := range n.Phases(cfg.Seed, int64(cfg.Duration)) {
+			busy.when, busy.to = append(busy.when, at), append(busy.to, float64(1-i%2))
+		}
+	}
+	b.neighbour.steps = stepsOf(cfg.Changes, Param{Kind: upstream.ParamNeighbour}, 1)
+	for _, x := range []*steps{&busy, &b.slow, &b.service, &b.lag, &b.inToken, &b.outToken} {
+		for _, at := range x.when {
+			b.neighbour.cut(at)
+		}
+	}
+	service, lag := averageOf(s.Service, &b.service), averageOf(u.Concurrency.Lag, &b.lag)
+	in, out := n.Input.Average(), n.Output.Average()
+	for i, at := range b.neighbour.when {
+		t := taken{rate: rates[int(busy.at(at))] * max(0, b.neighbour.to[i]), in: in, out: out}
+		took := (service(at) + tokenAt(&b.inToken, at)*in + tokenAt(&b.outToken, at)*out) * b.slow.at(at)
+		if s.Kind == upstream.Batch {
+			took = 0 // he takes a part of what it does; see batch
+		}
+		t.served = t.rate * took / 1e9
+		t.calls = t.rate * (took + lag(at)) / 1e9
+		b.neighbour.what = append(b.neighbour.what, t)
+		b.changes = append(b.changes, Change{At: time.Duration(at), Param: Param{Kind: upstream.ParamNeighbour}})
+	}
+	slices.SortStableFunc(b.changes, func(a, b Change) int { return cmp.Compare(a.At, b.At) })
+}
 
 // mostPhases is how many phases a neighbour may have, of which each counts for itself; of more the average counts.
 const mostPhases = 10_000
-
-// mean returns what is used on average when t is for some time, and o for some.
-func (t taken) mean(o taken, long, other float64) taken {
-	of := func(a, b float64) float64 { return (a*long + b*other) / (long + other) }
-	t.rate, t.calls, t.served = of(t.rate, o.rate), of(t.calls, o.calls), of(t.served, o.served)
-	return t
-}
-
-// times returns what it uses when it does so many times as much.
-func (t taken) times(f float64) taken {
-	t.rate, t.calls, t.served = t.rate*max(0, f), t.calls*max(0, f), t.served*max(0, f)
-	return t
-}
 
 // quota returns how much of a quota it uses, in the time that the quota's limit is for.
 func (t *taken) quota(q *upstream.Quota) float64 {
@@ -334,6 +345,7 @@ type fluid struct {
 	prefill  float64 // those of its prompt that no cache has
 	output   float64
 	best     map[batching]best
+	lag      func(at int64) float64 // average of Concurrency.Lag, in ns
 }
 
 // batching is what the best batch depends on.
@@ -353,12 +365,12 @@ type best struct {
 	mean    float64 // work of a mean call
 }
 
-func (f *fluid) init(cfg *Config, size *source) {
+func (f *fluid) init(cfg *Config, size *source, lag *steps) {
 	s := &cfg.Upstream.Server
 	if f.on = s.Kind == upstream.Batch; !f.on {
 		return
 	}
-	f.llm, f.best = &s.LLM, map[batching]best{}
+	f.llm, f.best, f.lag = &s.LLM, map[batching]best{}, averageOf(cfg.Upstream.Concurrency.Lag, lag)
 	f.kv = stepsOf(cfg.Changes, Param{Kind: upstream.ParamKV}, float64(s.LLM.KV))
 	f.seqs = stepsOf(cfg.Changes, Param{Kind: upstream.ParamMaxSeqs}, float64(s.LLM.MaxSeqs)) // 0: any number
 	in, out := meanTokens(cfg, size)
@@ -383,6 +395,9 @@ func (f *fluid) of(n float64) best {
 	if crowded := n * f.prefill / room; crowded > out { // there is a prompt in each
 		each := (crowded*every + n*prompt) / n
 		return best{perCall: each, in: 1, mean: f.prefill}
+	}
+	if n > out { // several in each
+		prompt = (takes(n*f.prefill/out+n) - takes(n)) * out / n
 	}
 	b := best{perCall: (out*every + n*prompt) / n, in: prompt * n / (f.prefill * every), out: 1}
 	b.mean = b.in*f.prefill + out
@@ -434,15 +449,13 @@ func (f *fluid) at(key batching) best {
 func (b *bound) batch(now int64) best {
 	f, l, w := &b.fluid, &b.cfg.Upstream.Server.LLM, &b.cfg.Workload
 	slow := b.slow.at(now) // what is beside the batch takes no longer where the batch is slow
-	key := batching{kv: f.kv.at(now), seqs: f.seqs.at(now), longest: math.Inf(1)}
+	key, other := batching{kv: f.kv.at(now), seqs: f.seqs.at(now), longest: math.Inf(1)}, b.neighbour.at(now)
 	for i := range key.limits {
 		key.limits[i].most = math.Inf(1)
 	}
 	in, out := float64(l.Ingest)/slow, float64(l.Detach)*f.output/slow
-	if n := b.limits.at(now); b.cfg.Upstream.Concurrency.Limit > 0 {
-		d := b.cfg.Upstream.Concurrency.Lag
-		d.Mean = b.lag.at(now) * 1e9
-		key.limits[0] = batchLimit{max(1, math.Floor(leaves(n*b.share, b.takes(now).calls))), in + d.Average()/slow}
+	if b.cfg.Upstream.Concurrency.Limit > 0 {
+		key.limits[0] = batchLimit{max(1, math.Ceil(b.places(now))), in + b.fluid.lag(now)/slow}
 	}
 	if b.conns >= 0 {
 		key.limits[1] = batchLimit{b.connections.at(now), in}
@@ -455,7 +468,9 @@ func (b *bound) batch(now int64) best {
 			key.longest = min(key.longest, (float64(int64(d)-2*b.halfAt(now)))/slow-in-out)
 		}
 	}
-	return f.at(key)
+	x := f.at(key)
+	x.perCall /= leaves(1, other.rate*x.perCall*(other.in*x.in+other.out*x.out)/x.mean*slow/1e9) // his are in the same batch
+	return x
 }
 
 // crowd is by how much calls take longer beside others, at a server that slows down under load.
@@ -742,9 +757,25 @@ func (b *bound) allow(q *boundQuota, at int64, limit float64) {
 	q.set(at, left)
 }
 
-// places returns how many calls a cap lets in at a time, less those of a neighbour.
-func (b *bound) places(limit int) int {
-	return max(1, int(leaves(float64(limit)*b.share, b.taken.calls)+1e-6))
+// places returns how many calls a cap lets in at a time: of the keys, each of which has whole ones, less those of a neighbour.
+func (b *bound) places(at int64) float64 {
+	limit, n := max(1, int(b.limits.at(at))), 0
+	for _, k := range b.cfg.Upstream.Keys {
+		if !k.Revoked {
+			n += max(1, upstream.Part(limit, cmp.Or(k.Share, 1)))
+		}
+	}
+	if len(b.cfg.Upstream.Keys) == 0 {
+		n = limit
+	}
+	return max(1, leaves(float64(n), b.neighbour.at(at).calls))
+}
+
+// setCap sets what the cap lets in from an instant on.
+func (b *bound) setCap(at int64) {
+	n := b.places(at)
+	b.cap = int(math.Ceil(n - 1e-6))
+	b.counted = float64(b.cap) / n
 }
 
 // apply sets the parameters that change until now.
@@ -764,15 +795,15 @@ func (b *bound) apply(now int64) {
 			}
 		case upstream.ParamConcurrency:
 			if b.cap >= 0 {
-				b.cap = b.places(max(1, int(c.To)))
+				b.setCap(at)
 			}
 		case upstream.ParamNeighbour:
-			b.taken = b.takes(at)
+			b.taken = b.neighbour.at(at)
 			for i := range b.quotas {
 				b.allow(&b.quotas[i], at, b.quotas[i].limits.at(at))
 			}
 			if b.cap >= 0 {
-				b.cap = b.places(max(1, int(b.limits.at(at))))
+				b.setCap(at)
 			}
 		case upstream.ParamConnections:
 			if b.conns >= 0 {
@@ -914,8 +945,12 @@ func (b *bound) run(ctx context.Context) (*Limits, error) {
 		}
 		b.enter(pass, &q)
 		s, answered, ended := b.serve(begin, started, &q)
-		b.inside.push(ended + b.lags(ended, started))
-		b.working.push(ended)
+		counts := ended + b.lags(ended, started)
+		if b.cap > 0 && b.counted > 1 {
+			counts = pass + int64(float64(counts-pass)*b.counted)
+		}
+		b.inside.push(counts)
+		b.working.push(begin + int64(float64(ended-begin)*b.whole(begin)))
 		if b.conns >= 0 {
 			b.open.push(ended)
 		}
@@ -1108,7 +1143,7 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, answered, ended
 	s := &b.cfg.Upstream.Server
 	if s.Kind == upstream.Batch {
 		l := &s.LLM
-		alone = int64(l.Ingest) + int64(l.Detach)*q.output + int64(float64(l.Step)*float64(q.output+1)+l.Token*float64(q.input-q.cached))
+		alone = int64(l.Ingest) + int64(l.Detach)*q.output + int64(float64(l.Step)*float64(max(1, q.output))+l.Token*float64(q.input-q.cached))
 	} else {
 		d := s.Service
 		d.Mean = b.service.at(begin) * 1e9
@@ -1125,9 +1160,6 @@ func (b *bound) serve(begin int64, k uint64, q *request) (alone, answered, ended
 	f := b.crowd.load(begin, min(float64(b.working.len()+1), b.atOnce(begin)))
 	if s.Kind == upstream.Servers { // what it has begun stays as it is
 		f *= b.slow.at(begin)
-		if n := b.serving(begin); n > 0 {
-			f *= math.Ceil(n) / n // the rest of a server is the neighbour's
-		}
 	}
 	if f != 1 && !b.res.Exact {
 		alone = int64(float64(alone) * f)
@@ -1325,7 +1357,7 @@ func (b *bound) begin(now int64) int64 {
 		if n == 0 || b.working.len() < n {
 			return now
 		}
-		now = min(b.working.top(), b.servers.next(now), b.busy.next(now), b.load.next(now), b.behind.next(now))
+		now = min(b.working.top(), b.servers.next(now), b.neighbour.next(now), b.behind.next(now))
 	}
 	return now
 }
@@ -1334,12 +1366,20 @@ func (b *bound) begin(now int64) int64 {
 func (b *bound) serving(at int64) float64 {
 	n := b.servers.at(at)
 	switch {
-	case b.neighbour[0].served == 0 && b.neighbour[1].served == 0:
+	case len(b.neighbour.what) == 0:
 		return n
 	case b.behind.at(at) > 0:
 		return leaves(n, n)
 	}
-	return leaves(n, b.takes(at).served)
+	return leaves(n, b.neighbour.at(at).served)
+}
+
+// whole returns how many times as long as a call that begins at an instant its server is not free for the next one: the rest of a server is the neighbour's.
+func (b *bound) whole(at int64) float64 {
+	if n := b.serving(at); n > 0 && len(b.neighbour.what) > 0 && b.cfg.Upstream.Server.Kind == upstream.Servers {
+		return math.Ceil(n) / n
+	}
+	return 1
 }
 
 // queues returns when a neighbour has calls in an endless queue of the servers that came while he asked for more than is his: 1, and 0 when not. Then they
@@ -1352,9 +1392,9 @@ func (b *bound) queues() steps {
 	owed := 0.0 // time of servers, in ns
 	end := int64(b.cfg.Duration)
 	for at := int64(0); at < end; {
-		next := min(end, b.busy.next(at), b.load.next(at), b.servers.next(at))
+		next := min(end, b.neighbour.next(at), b.servers.next(at))
 		n := b.servers.at(at)
-		more := b.takes(at).served - (n - leaves(n, n)) // than is his
+		more := b.neighbour.at(at).served - (n - leaves(n, n)) // than is his
 		if more < 0 && owed > 0 {
 			next = min(next, at+max(1, int64(math.Ceil(owed/-more))))
 		}
@@ -1407,7 +1447,7 @@ func (b *bound) levels() {
 	begun := s.Service.Average()
 	service := begun * meanWork(cfg, -1)
 	if s.Kind == upstream.Batch {
-		service = float64(s.LLM.Step)*(out+1) + s.LLM.Token*in
+		service = float64(s.LLM.Step)*max(1, out) + s.LLM.Token*in
 	}
 	lag := u.Concurrency.Lag.Average()
 	mean := request{input: int64(in), output: int64(out), cached: int64(in * cfg.Workload.Cached)}
@@ -1427,9 +1467,9 @@ func (b *bound) levels() {
 		}
 		alone := took * b.slow.at(at)
 		slots := math.Inf(1)
-		taken := b.takes(at)
-		if n := b.limits.at(at); u.Concurrency.Limit > 0 {
-			slots = max(1, leaves(n*b.share, taken.calls))
+		taken := b.neighbour.at(at)
+		if u.Concurrency.Limit > 0 {
+			slots = b.places(at)
 			if len(b.lag.when) > 1 {
 				lag = lagAt(b.lag.at(at) * 1e9)
 			}
@@ -1544,6 +1584,16 @@ func averages(d draw.Dist) func(mean float64) float64 {
 		}
 		return average
 	}
+}
+
+// averageOf returns what the average of d is at an instant, in ns, whose mean takes steps, in s.
+func averageOf(d draw.Dist, mean *steps) func(at int64) float64 {
+	if len(mean.when) == 1 {
+		average := d.Average()
+		return func(int64) float64 { return average }
+	}
+	of := averages(d)
+	return func(at int64) float64 { return of(mean.at(at) * 1e9) }
 }
 
 // demand returns how many requests a second are wanted at an instant, when each takes latency ns.

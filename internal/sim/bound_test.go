@@ -515,6 +515,18 @@ func TestBoundLeavesTheNeighbourItsPart(t *testing.T) {
 		{"a part of a server", upstream.Config{
 			Neighbour: upstream.Neighbour{Rate: .5}, Server: upstream.Server{Servers: 4},
 		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 0}, [2]float64{3.5, 4}},
+		{"a part of a place", upstream.Config{
+			Neighbour: upstream.Neighbour{Rate: .2}, Concurrency: upstream.Concurrency{Limit: 3},
+		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 7}, [2]float64{2.8, 1.6}},
+		{"shares of a cap, each of whole places", upstream.Config{
+			Neighbour: upstream.Neighbour{Rate: 1e-12}, Concurrency: upstream.Concurrency{Limit: 6}, Keys: []upstream.Key{{Share: .333}, {Share: .333}, {Share: .25}},
+		}, Change{Param: Param{Kind: upstream.ParamConcurrency}, To: 5}, [2]float64{5, 3}},
+		{"servers of shorter calls", upstream.Config{Server: upstream.Server{Servers: 20}}, Change{Param: Param{Kind: upstream.ParamService}, To: .25}, [2]float64{15, 75}},
+		{"servers that are slow", upstream.Config{Server: upstream.Server{Servers: 20}}, Change{Param: Param{Kind: upstream.ParamSlow}, To: 2}, [2]float64{15, 5}},
+		{"a shared server that is slow", upstream.Config{
+			Server: upstream.Server{Kind: upstream.Sharing, Servers: 20},
+		}, Change{Param: Param{Kind: upstream.ParamSlow}, To: 2}, [2]float64{15, 5}},
+		{"a cap that counts longer", upstream.Config{Concurrency: upstream.Concurrency{Limit: 20}}, Change{Param: Param{Kind: upstream.ParamLag}, To: 1}, [2]float64{15, 5}},
 		{"a quota that he exceeds", upstream.Config{
 			Neighbour: upstream.Neighbour{Rate: 20}, Quotas: []upstream.Quota{{Limit: 600, Burst: 1}},
 		}, Change{Param: Param{Kind: upstream.ParamNeighbour}, To: 0}, [2]float64{2.5, 10}},
@@ -579,6 +591,63 @@ func TestBoundSeesWhenTheNeighbourIsBusy(t *testing.T) {
 	cfg.Upstream.Neighbour = upstream.Neighbour{Busy: 20, Quiet: time.Millisecond, Burst: time.Millisecond}
 	if b := boundOf(t, cfg); b.Rate[0] != 10 {
 		t.Errorf("%v a second can be had, want 10", b.Rate[0])
+	}
+}
+
+// A part of a server serves as fast as all of it, and is free less often: nobody is late for that.
+func TestBoundOfAPartOfAServer(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []float64{.2, .5, .9} {
+		for _, patience := range []time.Duration{1100 * time.Millisecond, 3 * time.Second} {
+			cfg := Config{
+				Seed: 1, Duration: 10 * time.Minute, Step: time.Second,
+				Workload: Workload{Kind: Poisson, Rate: .2, Patience: patience, Retry: Retry{Attempts: 1}},
+				Upstream: upstream.Config{Neighbour: upstream.Neighbour{Rate: rate}, Server: upstream.Server{Servers: 1, Service: draw.Of(time.Second)}},
+			}
+			if bound, res := boundOf(t, cfg), runOf(t, cfg); res.InTime == 0 || res.InTime > bound.OK {
+				t.Errorf("beside %v a second, with %v: %d successes, the estimate is %d", rate, patience, res.InTime, bound.OK)
+			}
+		}
+	}
+}
+
+// A neighbour's calls are in the batch, too: others can have what is left.
+func TestBoundSharesABatch(t *testing.T) {
+	t.Parallel()
+	llm, _ := upstream.Profile("llama-8b-a100")
+	cfg := Config{
+		Seed: 1, Duration: 5 * time.Minute, Step: time.Second,
+		Workload: Workload{Kind: Poisson, Rate: 20, Patience: 20 * time.Second, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 200}, Retry: Retry{Attempts: 1}},
+		Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+	}
+	for _, limit := range []int{0, 24} {
+		cfg.Upstream.Concurrency.Limit, cfg.Upstream.Neighbour = limit, upstream.Neighbour{}
+		alone := float64(boundOf(t, cfg).OK)
+		for _, rate := range []float64{1, 2, 20} {
+			cfg.Upstream.Neighbour = upstream.Neighbour{Rate: rate, Input: cfg.Workload.Input, Output: cfg.Workload.Output}
+			want := max(alone/4, alone-rate*cfg.Duration.Seconds())
+			if got := float64(boundOf(t, cfg).OK); math.Abs(got/want-1) > .03 {
+				t.Errorf("with a cap of %d, beside %v a second: %v successes, want %.0f of %.0f", limit, rate, got, want, alone)
+			}
+		}
+	}
+}
+
+// A lag of no time at all has no Pareto distribution: a batch under a cap that stops counting for longer is like one that never did.
+func TestBoundOfABatchWithoutLag(t *testing.T) {
+	t.Parallel()
+	llm, _ := upstream.Profile("llama-8b-a100")
+	cfg := Config{
+		Seed: 1, Duration: 4 * time.Minute, Step: time.Second,
+		Workload: Workload{Kind: Poisson, Rate: 20, Patience: 20 * time.Second, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 200}, Retry: Retry{Attempts: 1}},
+		Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 24}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+	}
+	want := boundOf(t, cfg).Rate[200]
+	cfg.Upstream.Concurrency.Lag = draw.Dist{Shape: draw.Pareto, Mean: 1e9, Alpha: 1.5, Max: 10e9}
+	cfg.Changes = []Change{{At: 2 * time.Minute, Param: Param{Kind: upstream.ParamLag}}}
+	b := boundOf(t, cfg)
+	if math.Abs(b.Rate[200]/want-1) > 1e-3 || b.Rate[100] > .9*want {
+		t.Errorf("%v a second can be had with a lag, and %v after it, want %v", b.Rate[100], b.Rate[200], want)
 	}
 }
 
@@ -787,6 +856,8 @@ func TestBoundIsNearTheBest(t *testing.T) {
 	t.Parallel()
 	slows := upstream.Server{Service: draw.Of(200 * time.Millisecond), Scale: .05}
 	llm, _ := upstream.Profile("llama-8b-a100")
+	small := llm
+	small.KV = 10_600
 	few := llm
 	few.MaxSeqs = 8
 	open := Workload{Kind: Poisson, Rate: 40, Patience: 20 * time.Second}
@@ -843,6 +914,14 @@ func TestBoundIsNearTheBest(t *testing.T) {
 		{"a batch of long prompts", Config{
 			Workload: Workload{Kind: Backlog, Clients: 2, Input: draw.Dist{Mean: 4000}, Output: draw.Dist{Mean: 20}},
 			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch with fewer connections, of few tokens", Config{
+			Workload: Workload{Kind: Backlog, Clients: 40, Input: draw.Dist{Mean: 32}, Output: draw.Dist{Mean: 2}},
+			Upstream: upstream.Config{Connections: upstream.Connections{Limit: 2}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
+		}},
+		{"a batch of prompts with short answers", Config{
+			Workload: Workload{Kind: Backlog, Clients: 200, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 3}, Cached: .68},
+			Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: small}},
 		}},
 		{"a batch that grows", Config{
 			Workload: tokens, Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: few}}, Changes: change(upstream.ParamMaxSeqs, 256),

@@ -504,7 +504,7 @@ func (u *Upstream) admit(now int64, i int32) {
 		}
 	}
 	limit := u.cfg.Concurrency.Limit
-	if stage == StageNone && limit > 0 && acc.in >= max(1, part(limit, acc.share)) {
+	if stage == StageNone && limit > 0 && acc.in >= max(1, Part(limit, acc.share)) {
 		stage, answer, until = StageConcurrency, &u.cfg.Concurrency.Answer, never
 	}
 	if stage == StageNone && u.full(&s.call) {
@@ -587,8 +587,15 @@ func (u *Upstream) leave(now int64, i int32) {
 	u.disconnect(now)
 }
 
-// part returns a share of a limit on calls, of which there are whole ones; 29 of 100 are 0.29 of them, although the product is a little less.
-func part(limit int, share float64) int { return int(float64(limit)*share + 1e-6) }
+// Part returns a share of a limit on calls, of which there are whole ones: 5 % are rounded, as 0.33 of 3 are 1, and 0.333 of 6 are 2; else it is
+// rounded down.
+func Part(limit int, share float64) int {
+	x := float64(limit) * share
+	if n := math.Round(x); n-x <= .05*x {
+		return int(n)
+	}
+	return int(x)
+}
 
 // lag returns for how long a call that leaves is still counted by the cap, in ns.
 func (u *Upstream) lag(s *slot) int64 {

@@ -372,15 +372,21 @@ func TestPartOfALimit(t *testing.T) {
 	t.Parallel()
 	for limit := 1; limit <= 1000; limit++ {
 		for n := range limit + 1 {
-			if got := part(limit, float64(n)/float64(limit)); got != n {
+			if got := Part(limit, float64(n)/float64(limit)); got != n {
 				t.Fatalf("%d of %d are %d", n, limit, got)
 			}
 		}
 	}
-	if got := part(100, .29); got != 29 {
+	if got := Part(100, .29); got != 29 {
 		t.Errorf("0.29 of 100 are %d, want 29", got)
 	}
-	if got := part(5, .5); got != 2 {
-		t.Errorf("a half of 5 are %d, want 2", got)
+	for _, test := range []struct {
+		limit int
+		share float64
+		want  int
+	}{{5, .5, 2}, {3, .33, 1}, {6, .333, 2}, {3, .66, 2}, {5, .55, 2}, {100, 1. / 3, 33}, {7, .25, 1}} {
+		if got := Part(test.limit, test.share); got != test.want {
+			t.Errorf("%v of %d are %d, want %d", test.share, test.limit, got, test.want)
+		}
 	}
 }
