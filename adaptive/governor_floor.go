@@ -29,7 +29,7 @@ const (
 	floorTried, floorMore, floorStuck, floorStuckAt = 20, 2, 80, 1.5
 	// A refusal says for a share q beyond the floor what it is more likely with 2q + floorBeyond, at most half-way from q to all, and each accepted call says against it. From floorTrialSum (on
 	// trial) and floorSum on, as logarithms, more is refused. A share that is known may rise by floorRises of itself, as it is counted from few refusals at first.
-	floorBeyond, floorTrialSum, floorSum, floorRises = 0.1, 3, 9, 1.3
+	floorBeyond, floorTrialSum, floorSum, floorRises = 0.1, 4, 9, 1.3
 	// sumUnit is how much of FloorState.Sum is 1.
 	sumUnit = 4096
 )
@@ -152,6 +152,10 @@ func (g *Governor) testFloor(apart float64) {
 	case wrong:
 	case trial && f.Run >= floorTried && s.Flow >= floorMore*base:
 		f.Stage, f.Base = floorKnown, uint16(math.MaxUint16*q)
+		if s.Pace[paceRequests].Rate == 0 {
+			s.Pace[paceRequests] = PaceState{} // it rested
+		}
+		s.Spells, s.Limiting = 0, false
 	case trial:
 		wrong = f.Run > floorStuck && s.Busy && s.Flow < floorStuckAt*base
 	default:
@@ -160,22 +164,33 @@ func (g *Governor) testFloor(apart float64) {
 		wrong = f.share() < lostFloor
 	}
 	if wrong {
+		if trial {
+			g.floorRefuted()
+		}
 		*f = FloorState{Ref: f.Ref, Wrong: min(f.Wrong+1, mostFloorWrong)}
 	}
 }
 
-// foundFloor forgets what refusals said that say nothing, and goes back to where the limit was.
+// foundFloor forgets what refusals said that say nothing, and goes back to where the limit was. A pace rests until it is known that it was none.
 func (g *Governor) foundFloor() {
 	s := &g.s
-	s.Pace[paceRequests] = PaceState{}
+	s.Pace[paceRequests].Rate, s.Pace[paceRequests].Use = 0, 0
 	s.Against, s.Contra, s.Streak, s.RetestAt = 0, 0, 0, 0
-	s.Spells, s.Limiting = 0, false
 	s.HoldUntil, s.ProbeAt = min(s.HoldUntil, s.At), min(s.ProbeAt, s.At)
 	if s.Limit < float64(s.Peak) {
 		s.Bound = max(s.Bound, float64(s.Peak))
 		s.SlowStart, s.Threshold = true, s.Peak
 		s.Good, s.Used, s.Wins = 0, false, 0
 		s.startDoubling(s.At)
+	}
+}
+
+// floorRefuted notes that more is refused where more is asked for: the pace that rested is in force again.
+func (g *Governor) floorRefuted() {
+	s := &g.s
+	if p := &s.Pace[paceRequests]; p.Rate == 0 && p.Known > 0 {
+		p.Rate, p.Use, p.UsedAt, p.LastCount = max(paceMargin*p.Known, leastPace), 1, s.At, 0
+		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = s.At, g.accepted(), s.PausedSum, s.Refused
 	}
 }
 

@@ -55,3 +55,34 @@ func TestGovernorFloorEnds(t *testing.T) {
 		}
 	}
 }
+
+// What was learned of a quota is not lost where it looked like such a share: one that falls to a twentieth is kept to.
+func TestGovernorFloorRefuted(t *testing.T) {
+	const length, callers, seeds = 20 * time.Minute, 30, 6
+	const from, until = 2 * time.Minute, 10 * time.Minute
+	for seed := range uint64(seeds) {
+		saved, last, ok, late := 10.0, time.Duration(0), 0, 0
+		playNoise(rand.New(rand.NewPCG(seed, 0)), callers, length, overloaded, func(now time.Duration, _ int) bool {
+			rate := 24.0
+			if now > from {
+				rate /= 20
+			}
+			saved = min(10, saved+rate*(now-last).Seconds())
+			last = now
+			if saved >= 1 {
+				saved--
+				if now > until {
+					ok++
+				}
+				return false
+			}
+			if now > until {
+				late++
+			}
+			return true
+		})
+		if t.Logf("seed %d: %d passed, %d were refused", seed, ok, late); late > ok/5 {
+			t.Errorf("seed %d: %d passed in the second half, %d were refused", seed, ok, late)
+		}
+	}
+}
