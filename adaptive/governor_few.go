@@ -102,11 +102,16 @@ func (g *Governor) countFew(ok, late int) {
 	if late == 0 || share == 0 || !s.Late && s.Limit >= 0.65*float64(s.Peak) {
 		return
 	}
-	if s.Pauses == 0 {
-		s.ProbeAt = min(s.ProbeAt, s.At) // to wait for longer makes none of them rarer
+	more := share <= fewLess*f.many() // with more in flight there are more of them
+	if s.Pauses == 0 && s.ProbeAt > s.At {
+		wait := time.Duration(0) // to wait for longer makes none of them rarer
+		if more {
+			wait = (s.ProbeAt - s.At) / 2
+		}
+		s.ProbeAt = s.At + wait
 	}
-	if share <= fewLess*f.many() {
-		return // with more in flight there are more of them
+	if more {
+		return
 	}
 	s.TimeoutDebt, s.LateDebt, s.Late, s.Open = 0, 0, false, false
 	if s.Limit < float64(s.Peak) {

@@ -185,3 +185,17 @@ func TestGovernorTriesWhereFewTimeOut(t *testing.T) {
 		}
 	}
 }
+
+// Where far more time out with more in flight, a crowd may come again: half of the time is waited for.
+func TestGovernorWaitsWhereMoreTimeOut(t *testing.T) {
+	for many, want := range map[uint16]time.Duration{math.MaxUint16 / 2: 50 * time.Second, math.MaxUint16 / 50: 0} {
+		g := New(Config{})
+		s := &g.s
+		g.advance(0)
+		s.Late, s.Limit, s.Peak, s.Few = true, 10, 10, FewState{Calls: 200, Late: 4, Many: many}
+		s.ProbeAt = 100 * time.Second
+		if g.countFew(1, 1); s.ProbeAt != want {
+			t.Errorf("a share of %d with more in flight: the next step is tried after %v, want %v", many, s.ProbeAt, want)
+		}
+	}
+}

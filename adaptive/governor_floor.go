@@ -28,8 +28,9 @@ const (
 	// floorStuckAt times as many a second it was wrong.
 	floorTried, floorMore, floorStuck, floorStuckAt = 20, 2, 80, 1.5
 	// A refusal says for a share q beyond the floor what it is more likely with 2q + floorBeyond, at most half-way from q to all, and each accepted call says against it. From floorTrialSum (on
-	// trial) and floorSum on, as logarithms, more is refused. A share that is known may rise by floorRises of itself, as it is counted from few refusals at first.
-	floorBeyond, floorTrialSum, floorSum, floorRises = 0.1, 3, 9, 1.3
+	// trial) and floorSum on, as logarithms, more is refused. What is counted may be less than the share by chance: on trial by one standard deviation, later by floorErrors; it is topFloor at most.
+	floorBeyond, floorTrialSum, floorSum, floorErrors = 0.1, 4, 9, 3
+	topFloor                                          = 0.65
 	// sumUnit is how much of FloorState.Sum is 1.
 	sumUnit = 4096
 )
@@ -56,6 +57,9 @@ type FloorState struct {
 // sound moves what is remembered into range.
 func (f *FloorState) sound() {
 	f.Calls, f.Stage, f.Wrong = min(f.Calls, floorOf), min(f.Stage, floorKnown), min(f.Wrong, mostFloorWrong)
+	if f.Stage == floorKnown {
+		f.Base = uint16(min(float64(f.Base), topFloor*math.MaxUint16))
+	}
 	if f.Stage != floorUnknown && (f.Late == 0 || f.Calls == 0 || f.Base == 0) {
 		*f = FloorState{Ref: f.Ref}
 	}
@@ -80,7 +84,7 @@ func (f *FloorState) add(apart float64, refused bool) (halved bool) {
 	if refused {
 		late++
 	}
-	if all := calls + late; all > floorOf {
+	if all := calls + late; all > floorOf || late > math.MaxUint8 {
 		calls, late, halved = calls*floorOf/2/all, late*floorOf/2/all, true
 	}
 	f.Calls, f.Late = uint16(math.Round(calls)), uint8(math.Round(late))
@@ -142,7 +146,7 @@ func (g *Governor) testFloor(apart float64) {
 	q := float64(f.Base) / math.MaxUint16
 	if trial {
 		f.Run = uint8(min(float64(f.Run)+apart, math.MaxUint8))
-		q = min(0.9, f.share()*(1+1/math.Sqrt(float64(f.Late)))) // of few refusals it is not known well
+		q = min(topFloor, f.share()*(1+1/math.Sqrt(float64(f.Late)))) // of few refusals it is not known well
 	}
 	more := min(2*q+floorBeyond, (1+q)/2)
 	sum := max(0, float64(f.Sum)/sumUnit-apart*math.Log((1-q)/(1-more)))
@@ -152,30 +156,47 @@ func (g *Governor) testFloor(apart float64) {
 	case wrong:
 	case trial && f.Run >= floorTried && s.Flow >= floorMore*base:
 		f.Stage, f.Base = floorKnown, uint16(math.MaxUint16*q)
+		if s.Pace[paceRequests].Rate == 0 {
+			s.Pace[paceRequests] = PaceState{} // it rested
+		}
+		s.Spells, s.Limiting = 0, false
 	case trial:
 		wrong = f.Run > floorStuck && s.Busy && s.Flow < floorStuckAt*base
 	default:
 		f.add(apart, true)
-		f.Base = uint16(math.MaxUint16 * min(q, f.share()*floorRises))
-		wrong = f.share() < lostFloor
+		f.Base = uint16(math.MaxUint16 * min(q, f.share()*(1+floorErrors/math.Sqrt(max(1, float64(f.Late))))))
+		if f.share() < lostFloor {
+			*f = FloorState{Ref: f.Ref, Wrong: f.Wrong} // it has ended
+		}
 	}
 	if wrong {
+		if trial {
+			g.floorRefuted()
+		}
 		*f = FloorState{Ref: f.Ref, Wrong: min(f.Wrong+1, mostFloorWrong)}
 	}
 }
 
-// foundFloor forgets what refusals said that say nothing, and goes back to where the limit was.
+// foundFloor forgets what refusals said that say nothing, and goes back to where the limit was. A pace rests until it is known that it was none.
 func (g *Governor) foundFloor() {
 	s := &g.s
-	s.Pace[paceRequests] = PaceState{}
+	s.Pace[paceRequests].Rate, s.Pace[paceRequests].Use = 0, 0
 	s.Against, s.Contra, s.Streak, s.RetestAt = 0, 0, 0, 0
-	s.Spells, s.Limiting = 0, false
 	s.HoldUntil, s.ProbeAt = min(s.HoldUntil, s.At), min(s.ProbeAt, s.At)
 	if s.Limit < float64(s.Peak) {
 		s.Bound = max(s.Bound, float64(s.Peak))
 		s.SlowStart, s.Threshold = true, s.Peak
 		s.Good, s.Used, s.Wins = 0, false, 0
 		s.startDoubling(s.At)
+	}
+}
+
+// floorRefuted notes that more is refused where more is asked for: the pace that rested is in force again.
+func (g *Governor) floorRefuted() {
+	s := &g.s
+	if p := &s.Pace[paceRequests]; p.Rate == 0 && p.Known > 0 {
+		p.Rate, p.Use, p.UsedAt, p.LastCount = max(paceMargin*p.Known, leastPace), 1, s.At, 0
+		p.AnchorAt, p.AnchorCount, p.AnchorPaused, p.AnchorRefused = s.At, g.accepted(), s.PausedSum, s.Refused
 	}
 }
 
