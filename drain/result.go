@@ -33,10 +33,7 @@ const resultPrefix = "batch_req_"
 // AppendJSON appends the result as a line of the batch format's output, without the end of the line. A body that is JSON is
 // in it as JSON, another one that is text as a string, and one that is no text, such as audio, in "body_base64". The line's "id" holds the hash.
 func (r *Result) AppendJSON(b []byte) []byte {
-	b = append(b, `{"id":"`+resultPrefix...)
-	b = appendHex(b, r.Hash)
-	b = append(b, `","custom_id":`...)
-	b = appendString(b, r.ID)
+	b = r.appendIDs(b)
 	b = append(b, `,"response":`...)
 	if utf8.Valid(r.Body) || json.Valid(r.Body) {
 		b = appendResponse(b, r.Status, r.RequestID, r.Body)
@@ -52,13 +49,18 @@ func (r *Result) AppendJSON(b []byte) []byte {
 // AppendTooLarge appends a line without an answer, whose error has the code answer_too_large: what goes to a queue of replies, named by where, in the
 // place of a result that is larger than it takes.
 func (r *Result) AppendTooLarge(b []byte, where string) []byte {
-	b = append(b, `{"id":"`+resultPrefix...)
-	b = appendHex(b, r.Hash)
-	b = append(b, `","custom_id":`...)
-	b = appendString(b, r.ID)
+	b = r.appendIDs(b)
 	b = append(b, `,"response":null,"error":{"code":"`+ReasonAnswer+`","message":`...)
 	b = appendString(b, fmt.Sprintf("the answer has %d bytes, too many for %s; it is in the results only", len(r.Body), where))
 	return append(b, `}}`...)
+}
+
+// appendIDs appends the beginning of a line.
+func (r *Result) appendIDs(b []byte) []byte {
+	b = append(b, `{"id":"`+resultPrefix...)
+	b = appendHex(b, r.Hash)
+	b = append(b, `","custom_id":`...)
+	return appendString(b, r.ID)
 }
 
 func appendHex(b []byte, h Hash) []byte {
