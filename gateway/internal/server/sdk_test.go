@@ -13,6 +13,20 @@ import (
 
 // The tests of this file have bytes of SDKs and of the APIs that they call, as they were seen on the wire; see docs/sdks.md.
 
+// withFallback is a file with an upstream that another one stands in for, at /b.
+func withFallback(up, other string) string {
+	return fmt.Sprintf(`
+[upstream.up]
+base_url = %q
+[upstream.other]
+base_url = %q
+[[gateway.route]]
+path = "/b"
+upstream = "up"
+fallback = [{ upstream = "other" }]
+`, up, other)
+}
+
 // A stream that the upstream refuses in its first event is sent again, or to a fallback; what stays a refusal reaches the caller byte for byte.
 func TestRefusalInTheFirstEvent(t *testing.T) {
 	const anthropic = "event: error\ndata: {\"type\":\"error\",\"error\":{\"details\":null,\"type\":\"overloaded_error\",\"message\":\"Overloaded\"},\"request_id\":\"req_1\"}\n\n"
@@ -37,26 +51,18 @@ func TestRefusalInTheFirstEvent(t *testing.T) {
 		}
 		up := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) { stream("")(w, r) })
 		other := upstreamServer(t, stream("data: other\n\n"))
-		g := start(t, fmt.Sprintf(`
+		g := start(t, withFallback(up.URL, other.URL)+`
+fallback_after = "1ms"
+[[gateway.route]]
+path = "/a"
+upstream = "up"
 [guard]
 law = "fixed"
 [guard.retry]
 base_delay = "50ms"
 max_delay = "100ms"
 max_attempts = 3
-[upstream.up]
-base_url = %q
-[upstream.other]
-base_url = %q
-[[gateway.route]]
-path = "/a"
-upstream = "up"
-[[gateway.route]]
-path = "/b"
-upstream = "up"
-fallback = [{ upstream = "other" }]
-fallback_after = "1ms"
-`, up.URL, other.URL))
+`)
 		refuse.Store(2)
 		if got := read(t, post(t, client(t), g.url+"/a"+path, chatStream)); got != served || sent.Load() != 3 {
 			t.Errorf("%s: sent %d times, the caller has %q", path, sent.Load(), got)
@@ -164,16 +170,7 @@ func TestNoMoneyInTheFirstEvent(t *testing.T) {
 			_, _ = io.WriteString(w, events[i])
 		}).URL
 	}
-	g := start(t, fmt.Sprintf(`
-[upstream.up]
-base_url = %q
-[upstream.other]
-base_url = %q
-[[gateway.route]]
-path = "/a"
-upstream = "up"
-fallback = [{ upstream = "other" }]
-`, urls[0], urls[1]))
+	g := start(t, withFallback(urls[0], urls[1]))
 	const noKey = "data: {\"base_resp\":{\"status_code\":1004,\"status_msg\":\"login fail\"}}\n\n"
 	for _, c := range []struct {
 		events      [2]string
@@ -187,7 +184,7 @@ fallback = [{ upstream = "other" }]
 		events = c.events
 		asked[0].Store(0)
 		asked[1].Store(0)
-		got := read(t, post(t, client(t), g.url+"/a/chat/completions", chatStream))
+		got := read(t, post(t, client(t), g.url+"/b/chat/completions", chatStream))
 		if a, b := asked[0].Load(), asked[1].Load(); got != c.want || a != c.first || b != c.then {
 			t.Errorf("%q: asked %d and %d times, want %d and %d; the caller has %q", c.events, a, b, c.first, c.then, got)
 		}
