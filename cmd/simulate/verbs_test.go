@@ -1127,3 +1127,46 @@ func TestCompareChoosesFromReports(t *testing.T) {
 		}
 	}
 }
+
+// Ctrl-C during a search: what was found is printed and written, and nothing of it is recommended.
+func TestTuneInterrupted(t *testing.T) {
+	dir := workdir(t)
+	t.Chdir(dir)
+	defer func() { watch = nil }()
+	for _, test := range []struct {
+		at   int // evaluations of a stage: of the race 6 points with 4 seeds, of the proof 2 with 8
+		want string
+		seen bool
+	}{{24, "# Keep your config: it was interrupted before anything was put to the test.", false}, {16, "# Keep your config: it was interrupted before the proof was finished.", true}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		before := 0
+		watch = func(done, _ int) {
+			if done-before == test.at {
+				cancel()
+			}
+			before = done
+		}
+		run := func(more ...string) (string, string) {
+			args := []string{"tune", "--keys", "backoff", "--points", "4", "--importance", "0", "--search-seeds", "4", "--seeds", "8", "--held-out", "held.toml", "--set", "guard.adaptive.backoff=0.11"}
+			stdout, stderr, code := simulate(ctx, "", append(append(args, more...), "small.toml")...)
+			if code != exitInterrupted {
+				t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, stderr)
+			}
+			return stdout, stderr
+		}
+		out, errs := run("--out", "tuned.toml")
+		if !strings.HasPrefix(out, test.want) || strings.Contains(out, "# unseen seeds") != test.seen || !strings.Contains(out, "# the front: ") || strings.Contains(out, "\n[guard") {
+			t.Errorf("at %d: %s%s", test.at, out, errs)
+		}
+		if !strings.Contains(errs, "what was found is above, and nothing is recommended") {
+			t.Errorf("at %d: stderr is %q", test.at, errs)
+		}
+		if file, err := os.ReadFile(filepath.Join(dir, "tuned.toml")); err != nil || string(file) != out {
+			t.Errorf("at %d: tuned.toml: %v, %s", test.at, err, file)
+		}
+		if _, errs = run("--json"); !strings.Contains(errs, "before the first points had met their seeds; nothing was written") { // the context is over
+			t.Errorf("stderr is %q", errs)
+		}
+		cancel()
+	}
+}
