@@ -1170,3 +1170,66 @@ func TestTuneInterrupted(t *testing.T) {
 		cancel()
 	}
 }
+
+// Ctrl-C during the runs of suites: bounds whose runs were finished are decided, the others are not, and no baseline is made of a part.
+func TestAssertInterrupted(t *testing.T) {
+	dir := workdir(t)
+	t.Chdir(dir)
+	defer func() { watch = nil }()
+	for name, text := range map[string]string{
+		"one.toml": "name = \"one\"\nseeds = 4\nbaseline = \"golden.json\"\nassert = [\"small.toml none: goodput >= 1%\", \"held.toml none: goodput >= 1%\", \"worst(small.toml,held.toml) none: goodput >= 1%\"]\n",
+		"two.toml": "name = \"two\"\nseeds = 4\nassert = [\"small.toml none: goodput >= 1%\"]\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(after int, args ...string) (string, string) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		watch = func(done, _ int) {
+			if done == after {
+				cancel()
+			}
+		}
+		out, errs, code := simulate(ctx, "", append([]string{"assert", "--cpus", "1"}, args...)...)
+		if code != exitInterrupted {
+			t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
+		}
+		return out, errs
+	}
+	out, errs := run(6, "--junit", "junit.xml", "--html", "page.html", "one.toml", "two.toml")
+	if got := strings.Count(out, "interrupted before its runs were finished"); got != 3 || !strings.Contains(out, "\n1 kept, 0 broken, 3 inconclusive\ninterrupted: ") {
+		t.Errorf("%d bounds are said to be unfinished, want 3:\n%s%s", got, out, errs)
+	}
+	for _, name := range []string{"junit.xml", "page.html"} {
+		if text, err := os.ReadFile(name); err != nil || !bytes.Contains(text, []byte("small")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var j struct {
+		Interrupted bool
+		Results     []struct{ State, Words string }
+	}
+	out, _ = run(6, "--json", "one.toml")
+	if err := json.Unmarshal([]byte(out), &j); err != nil || !j.Interrupted || len(j.Results) != 3 || j.Results[0].State != "kept" || j.Results[1].State != "inconclusive" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, errs = run(6, "--update", "one.toml"); !strings.Contains(errs, "the baseline was not written") {
+		t.Errorf("stderr is %q", errs)
+	}
+	if _, err := os.Stat("golden.json"); err == nil {
+		t.Error("a part was made a baseline")
+	}
+	if out, errs = run(2, "one.toml"); out != "" || !strings.Contains(errs, "before the runs of a scenario were finished; nothing was written") {
+		t.Errorf("%s%s", out, errs)
+	}
+	// What an earlier look found stays, with its numbers.
+	if err := os.WriteFile("auto.toml", []byte("name = \"auto\"\nseeds = 64\nauto = true\nassert = [\"small.toml none: rejected_per_ok >= 50%\", \"held.toml fixed-4: goodput >= 99.99%\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs = run(10, "auto.toml"); !regexp.MustCompile(`1 kept, 0 broken, 1 inconclusive`).MatchString(out) || strings.Contains(out, "runs were finished") || !strings.Contains(out, ", 4 seeds") {
+		t.Errorf("%s%s", out, errs)
+	}
+}
