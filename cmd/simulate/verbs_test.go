@@ -699,13 +699,31 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
-// A leaderboard that is interrupted says so and ranks nobody.
+// A leaderboard that is interrupted has what everybody has finished, and says so.
 func TestLeaderboardInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none", "--seeds", "1", "--draws", "1")
-	if code != exitInterrupted || out != "" || errs != "simulate: interrupted before all runs were finished; nothing was written\n" {
-		t.Errorf("exit code %d, want %d; %q%q", code, exitInterrupted, out, errs)
+	defer func() { watch = nil }()
+	run := func(after int) (string, string) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		watch = func(done, _ int) {
+			if done == after {
+				cancel()
+			}
+		}
+		out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none,ours", "--seeds", "1", "--draws", "9", "--cpus", "1")
+		if code != exitInterrupted {
+			t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
+		}
+		return out, errs
+	}
+	if out, errs := run(1); out != "" || errs != "simulate: interrupted before the first scenario was finished; nothing was written\n" {
+		t.Errorf("%q%q", out, errs)
+	}
+	// In the second scenario.
+	out, errs := run(3)
+	if !strings.Contains(out, "**Interrupted: this is of 1 of ") || !strings.Contains(out, "## The tuning set: 1 scenarios") || strings.Contains(out, "## The held-out") || strings.Contains(out, "drawn worlds\n") || !strings.Contains(errs, "what is finished is above") {
+		t.Errorf("%s%s", out, errs)
 	}
 }
 
