@@ -308,7 +308,31 @@ func (s *search) find(ctx context.Context, current *candidate) (*candidate, erro
 	if err := s.screen(ctx); err != nil {
 		return best, err
 	}
-	return s.refine(ctx, best)
+	best, err := s.refine(ctx, best)
+	if err != nil {
+		return best, err
+	}
+	return s.simplify(ctx, best, current)
+}
+
+// simplify takes back, one after the other, what gains nothing: each change that is left is one that somebody has to write down and to answer for.
+func (s *search) simplify(ctx context.Context, best, current *candidate) (*candidate, error) {
+	for i := range best.point {
+		if best.point[i] == current.point[i] {
+			continue
+		}
+		without := slices.Clone(best.point)
+		without[i] = current.point[i]
+		k := -1
+		c := s.add(best.unit, func(*Param) float64 { k++; return without[k] })
+		if err := s.run(ctx, "simplify", []*candidate{c}, s.cfg.Search); err != nil {
+			return best, err
+		}
+		if c.mean() >= best.mean() {
+			best = c
+		}
+	}
+	return best, nil
 }
 
 // leader is the best of all that met a whole block, for a search that was stopped.

@@ -139,6 +139,16 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// What does nothing stays as it is.
+func TestSimple(t *testing.T) {
+	f := func(_ Set, p Point) float64 { return 0.9 - (p[1]-0.3)*(p[1]-0.3) }
+	inner := noisy(3, 0, f)
+	out, err := Run(t.Context(), t.Context(), Config{Params: params(3), Evaluate: inner, Seed: 1, HeldOut: true})
+	if err != nil || !out.Recommended || out.Best[0] != 0.8 || out.Best[2] != 0.8 || math.Abs(out.Best[1]-0.3) > 0.02 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 // The same seed gives the same outcome, and evidence comes from seeds that the search did not use.
 func TestSeeds(t *testing.T) {
 	highest := map[Set]uint64{}
