@@ -96,6 +96,8 @@ type Quality struct {
 	Refused, Foretold, Wrong float64
 	// Rows says that the model refuses by chance, and that refusals follow on each other as chance does not let them.
 	Rows bool
+	// Other says that what is written, which is fitted to all, has a limit of another kind than the model that was judged.
+	Other bool
 }
 
 // Verdict is a word for a Quality.
@@ -117,7 +119,7 @@ func (q *Quality) Verdict() Verdict {
 	switch {
 	case q.Rows:
 		return Poor
-	case latency < 0.10 && refusals <= 0.02:
+	case latency < 0.10 && refusals <= 0.02 && !q.Other:
 		return Good
 	case latency < 0.25 && refusals <= 0.05:
 		return Fair
@@ -163,6 +165,10 @@ func Fit(t *trace.Trace) (*Result, error) {
 	r := &Result{Fitted: m.judge(train, nil), HeldOut: m.judge(test, train)}
 	all := fitted(calls)
 	r.Notes = all.Limit.follow(stated(t.Rows, math.Inf(1)), calls)
+	if a, b := &m.Limit, &all.Limit; a.Kind != b.Kind || a.Tokens != b.Tokens || a.Charged != b.Charged || a.Period != b.Period {
+		r.HeldOut.Other = true
+		r.Notes = append(r.Notes, fmt.Sprintf("the fitted half by itself has another limit (%s) than all of it (%s), which is what is written: the verdict is about the former", a.words(), b.words()))
+	}
 	all.Duration = time.Duration((calls[len(calls)-1].sent - calls[0].sent) * 1e9)
 	all.Rate = float64(len(t.Rows)-1) / max(1e-9, t.Span().Seconds())
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })

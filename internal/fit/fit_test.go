@@ -250,6 +250,57 @@ func TestFitRows(t *testing.T) {
 	}
 }
 
+// A guard is refused little: few refusals tell the bucket that charges them, as they do the simple one.
+func TestFitFewRefusals(t *testing.T) {
+	for _, charged := range []bool{false, true} {
+		random := rand.New(rand.NewPCG(1, 2))
+		tr := &trace.Trace{Name: "guarded"}
+		at, left := 0.0, 10.0
+		for i := range 740 {
+			gap := (0.9 + 0.2*random.Float64()) / 4.3
+			if i < 12 { // it starts with a burst, and rests for a second when it is refused
+				gap = 0.05
+			} else if tr.Rows[i-1].Status == 429 {
+				gap++
+			}
+			at, left = at+gap, min(10, left+4*gap)
+			sent := time.Duration(at * 1e9)
+			r := trace.Row{At: sent, Sent: sent, Seen: true, RetryAfter: -1, Status: 429, End: sent + time.Millisecond}
+			if left >= 1 {
+				left--
+				r.Status, r.End = 200, sent+200*time.Millisecond
+			} else if charged {
+				left = 0
+			}
+			tr.Rows = append(tr.Rows, r)
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l := &r.Model.Limit; l.Kind != Bucket || l.Charged != charged || !near(l.Rate, 4, 0.01) || r.HeldOut.Verdict() == Poor {
+			t.Errorf("charged %v: %+v, %+v, %q", charged, l, r.HeldOut, r.Notes)
+		}
+	}
+}
+
+// Where the half that is judged has another limit than what is written, nothing is called good.
+func TestFitOtherHalf(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond)}}, 6, 300*time.Second, false)
+	for i := range tr.Rows { // refusals only at the end, and few
+		if r := &tr.Rows[i]; i > len(tr.Rows)-200 && i%20 == 0 {
+			r.Status, r.End = 429, r.Sent+time.Millisecond
+		}
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Model.Limit.Kind == None || r.HeldOut.Verdict() != Fair || !strings.Contains(strings.Join(r.Notes, "\n"), "another limit (none) than all of it (") {
+		t.Errorf("%+v, %+v, %q", r.Model.Limit, r.HeldOut, r.Notes)
+	}
+}
+
 // What was found is written so that the simulator reads it.
 func TestTOMLOfLimits(t *testing.T) {
 	for want, l := range map[string]Limit{

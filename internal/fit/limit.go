@@ -48,6 +48,21 @@ type Limit struct {
 	Changes []Change
 }
 
+// words says in words what kind of limit it is.
+func (l *Limit) words() string {
+	s := string(l.Kind)
+	if l.Tokens {
+		s += " of tokens"
+	}
+	if l.Charged {
+		s += " that charges what it refuses"
+	}
+	if l.Period > 0 {
+		s += fmt.Sprintf(" of %v", l.Period)
+	}
+	return s
+}
+
 // Change is a later value.
 type Change struct {
 	At    time.Duration
@@ -267,19 +282,22 @@ func fitLimit(calls []call) Limit {
 	changing(fitBucket(calls, Limit{}))
 	try(fitWindow(calls))
 	// What is less simple must explain more than chance beyond what this does.
-	more := func(l Limit, wrong int) {
-		if wrong < least-worth(calls) {
+	more := func(calls []call, l Limit) {
+		if least <= worth(calls) {
+			return
+		}
+		if l, wrong := fitBucket(calls, l); wrong < least-worth(calls) {
 			changing(l, wrong)
 		}
 	}
 	if l, wrong := fitLog(calls); wrong < least-worth(calls) {
 		try(l, wrong)
 	}
-	more(fitBucket(calls, Limit{Charged: true}))
+	more(calls, Limit{Charged: true})
 	if tokens {
 		known := comparable(calls)
-		more(fitBucket(known, Limit{Tokens: true}))
-		more(fitBucket(known, Limit{Tokens: true, Charged: true}))
+		more(known, Limit{Tokens: true})
+		more(known, Limit{Tokens: true, Charged: true})
 	}
 	return best
 }
@@ -393,18 +411,25 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 	// Until the last refusal at most burst + rate·t passed, and nearly that when calls were refused all the time: a rate that is a hundredth
 	// away is wrong about half of them then, as the bucket is soon full, or empty, for good.
 	until, spent := 0.0, 0.0
-	sum := 0.0
+	sum, denied, charged := 0.0, 0.0, 0.0
 	for i := range calls {
 		if c := &calls[i]; c.refused {
-			until, spent = c.sent-calls[0].sent, sum
+			until, spent, charged = c.sent-calls[0].sent, sum, denied
+			denied += l.cost(c)
 		} else {
 			sum += l.cost(c)
 		}
 	}
+	lost := []float64{0}
+	if l.Charged { // of what was left when a call was refused, which was less than it costs
+		lost = []float64{0, 0.25, 0.4, 0.5, 0.6, 0.75, 1}
+	}
 	exact := func(burst float64) {
 		for _, left := range []float64{0, 0.5, 1} {
-			if rate := (spent + left*unit - burst) / until; rate > 0 && until > 0 {
-				try(rate, burst)
+			for _, share := range lost {
+				if rate := (spent + share*charged + left*unit - burst) / until; rate > 0 && until > 0 {
+					try(rate, burst)
+				}
 			}
 		}
 	}
