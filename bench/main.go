@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -122,15 +123,9 @@ examples:
 		fmt.Fprintln(stderr, "bench:", err)
 		return exitMisuse
 	}
-	document := ""
 	if *update != "" {
 		// A document that cannot be updated is found out before the minute, not after it.
-		text, err := os.ReadFile(*update)
-		if err == nil {
-			document = string(text)
-			_, err = replaceSection(document, "")
-		}
-		if err != nil {
+		if err := updateFile(*update, nil); err != nil {
 			fmt.Fprintln(stderr, err)
 			return exitFailed
 		}
@@ -173,10 +168,8 @@ examples:
 	switch {
 	case *update != "":
 		b.report.writeMarkdown(&text)
-		document, err = replaceSection(document, text.String())
-		if err == nil {
-			err = os.WriteFile(*update, []byte(document), 0o644)
-		}
+		section := text.String()
+		err = updateFile(*update, &section)
 		text.Reset()
 	case *asJSON:
 		err = b.report.writeJSON(&text)
@@ -196,6 +189,37 @@ examples:
 		return exitMissed
 	}
 	return 0
+}
+
+// updateFile replaces the measured section of a document, as it is by then: somebody may have written in it during the minute. It is written beside its place
+// and moved there, so that an interruption leaves a whole one. With a nil section it only looks whether that can be done.
+func updateFile(path string, section *string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	document, err := replaceSection(string(text), *cmp.Or(section, new(string)))
+	if err != nil || section == nil {
+		return err
+	}
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		path = to
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(document)
+	if st, e := os.Stat(path); err == nil && e == nil {
+		err = f.Chmod(st.Mode().Perm())
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }
 
 func sectionNames() string {

@@ -165,3 +165,34 @@ func TestCommandLine(t *testing.T) {
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// What somebody writes in the document while the minute lasts stays.
+func TestUpdateKeepsWhatWasWritten(t *testing.T) {
+	document := filepath.Join(t.TempDir(), "doc.md")
+	if err := os.WriteFile(document, []byte("before\n"+beginMark+endMark+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	begun := writerFunc(func(line []byte) {
+		if bytes.Contains(line, []byte("refuse")) {
+			if err := os.WriteFile(document, []byte("written meanwhile\n"+beginMark+endMark+"after\n"), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if code := run([]string{"-time", "100ms", "-filter", "refuse", "-update", document}, io.Discard, begun); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	text, _ := os.ReadFile(document)
+	if !strings.HasPrefix(string(text), "written meanwhile\n") || !strings.Contains(string(text), "| refusal |") {
+		t.Errorf("the document is\n%s", text)
+	}
+	st, err := os.Stat(document)
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(document), ".doc*"))
+	if err != nil || st.Mode().Perm() != 0o600 || len(left) > 0 {
+		t.Errorf("%v, mode %v, beside it %v", err, st.Mode(), left)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }

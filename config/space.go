@@ -74,8 +74,9 @@ func Tunables(s Settings) []Tunable {
 		if t.Low, t.High, ok = span(text, t.Duration); !ok {
 			continue // a range without ends cannot be searched
 		}
-		t.Log = t.Low > 0 && t.High/t.Low >= 100
 		t.Current, t.Default = value(now), value(otherwise)
+		t.Low, t.High = min(t.Low, t.Current), max(t.High, t.Current) // of a narrower range, too
+		t.Log = t.Low > 0 && t.High/t.Low >= 100
 		out = append(out, t)
 	}
 	return out

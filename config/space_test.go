@@ -36,3 +36,18 @@ func TestTunables(t *testing.T) {
 		}
 	}
 }
+
+// A factor that bounds nothing any more is not searched for: of 0 to 1000 nearly every point would be one. What somebody has written is in the range.
+func TestTunableRange(t *testing.T) {
+	for text, high := range map[string]float64{"": 10, "latency_factor = 2.0": 10, "latency_factor = 70.0": 70} {
+		file, err := Parse("test", []byte("[guard.adaptive]\n"+text+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := Tunables(file.Defaults)
+		i := slices.IndexFunc(all, func(p Tunable) bool { return p.Key == "guard.adaptive.latency_factor" })
+		if i < 0 || all[i].Low != 0 || all[i].High != high {
+			t.Errorf("%q: %v, want 0 to %v", text, all, high)
+		}
+	}
+}

@@ -66,7 +66,7 @@ type adaptiveTable struct {
 	Epoch         *int     `toml:"epoch" range:"1..10000" unit:"calls"`
 	RefusalBudget *float64 `toml:"refusal_budget" range:"0.0001..0.5"`
 	Objective     *string  `toml:"objective" choice:"throughput|knee|latency"`
-	LatencyFactor *float64 `toml:"latency_factor" range:"0..1000"`
+	LatencyFactor *float64 `toml:"latency_factor" range:"0..1000" tune:"0..10"` // beyond it nothing is held back
 }
 
 type roomTable struct {

@@ -52,8 +52,9 @@ type asserted struct {
 	path    string
 	suite   *suite.Suite
 	results []suite.Result
-	report  *report.Report
-	errs    []error // of what could not be written
+	report  *report.Report // nil when it was interrupted before a scenario was finished
+	errs    []error        // of what could not be written
+	stopped bool           // it was interrupted: what was not finished by then is inconclusive
 }
 
 func (e *env) assertAction(c *cli.Context) error {
@@ -86,6 +87,9 @@ func (e *env) assertAction(c *cli.Context) error {
 		if err := e.assertOne(c, &all[i]); err != nil {
 			return err
 		}
+	}
+	if c.Context.Err() != nil && !slices.ContainsFunc(all, func(a asserted) bool { return a.report != nil }) {
+		return &exitError{exitInterrupted, errors.New("interrupted before the runs of a scenario were finished; nothing was written")}
 	}
 	return e.verdicts(c, all)
 }
@@ -199,19 +203,24 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		alphas = stats.Looks(report.Alpha, (seeds.N+blocks-1)/blocks)
 	}
 	open := slices.Clone(scs)
-	decided := map[string]suite.Result{} // by bound and scenario: a later look, at a level of its own, takes nothing back
+	looked := map[string]suite.Result{} // by bound and scenario, the last one
+looks:
 	for k, alpha := range alphas {
 		from := k * blocks
 		n := min(blocks, seeds.N-from)
-		for _, sc := range open {
+		late := map[string]bool{} // scenarios whose runs of this look were not finished
+		for i, sc := range open {
 			before := done
 			l.Progress = func(d, _ int) { progress.show(before+d, total) }
 			r, err := l.Table(c.Context, lab.Plan{
 				Scenarios: []*scenario.Scenario{sc}, Subjects: subjects[sc.Name], Seeds: lab.Seeds{First: seeds.First + uint64(from), N: n}, Bands: c.String("html") != "",
 			})
 			if err != nil && c.Context.Err() != nil {
-				progress.clear()
-				return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d runs; no bound was decided", l.Trials, total)}
+				a.stopped = true
+				for _, sc := range open[i:] {
+					late[sc.Name] = true
+				}
+				break
 			}
 			if err != nil {
 				return internal(err)
@@ -228,22 +237,29 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		a.results = nil
 		undecided := map[string]bool{}
 		for i := range su.Bounds {
-			for _, res := range su.Bounds[i].Check(a.report, baseline, where[i], alpha) {
+			b := &su.Bounds[i]
+			for _, res := range b.Check(a.report, baseline, where[i], alpha) {
 				key := fmt.Sprint(i, "/", res.Scenario)
-				if before, ok := decided[key]; ok {
+				before, ok := looked[key]
+				switch unfinished := late[res.Scenario] || b.Aggregate != suite.Each && slices.ContainsFunc(where[i], func(name string) bool { return late[name] }); {
+				case ok && (unfinished || before.State != suite.Inconclusive): // a later look, at a level of its own, takes nothing back
 					res = before
-				} else if res.State != suite.Inconclusive {
-					decided[key] = res
+				case unfinished:
+					res = suite.Result{Bound: b, Scenario: res.Scenario, Alpha: alpha, Why: "interrupted before its runs were finished"}
 				}
+				looked[key] = res
 				a.results = append(a.results, res)
 				if res.State == suite.Inconclusive {
 					for _, name := range where[i] {
-						if name == res.Scenario || su.Bounds[i].Aggregate != suite.Each {
+						if name == res.Scenario || b.Aggregate != suite.Each {
 							undecided[name] = true
 						}
 					}
 				}
 			}
+		}
+		if a.stopped {
+			break looks
 		}
 		// What is decided gets no more seeds.
 		open = slices.DeleteFunc(open, func(sc *scenario.Scenario) bool { return !undecided[sc.Name] })
@@ -252,6 +268,10 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 		}
 	}
 	progress.clear()
+	if a.report == nil {
+		return nil
+	}
+	a.report.Interrupted = a.stopped
 	for i := range against {
 		was := &against[i]
 		for k := range a.report.Scenarios {
@@ -264,7 +284,7 @@ func (e *env) assertOne(c *cli.Context, a *asserted) error {
 	}
 	a.report.Version, a.report.Config = version(), hashOf(set)
 	a.report.Command = newRecipe("assert").flags(c, "config", "set", "baseline", "seed", "seeds").args([]string{a.path}).String()
-	if !c.Bool("update") {
+	if !c.Bool("update") || a.stopped { // a part is no baseline
 		return nil
 	}
 	// Whoever asked for more files gets them although nobody reads what changed.
@@ -353,6 +373,7 @@ func (e *env) changes(c *cli.Context, before, after *report.Report) error {
 func (e *env) verdicts(c *cli.Context, all []asserted) error {
 	counts := map[suite.State]int{}
 	var errs []error // a file is written although nobody reads the results
+	stopped := slices.ContainsFunc(all, func(a asserted) bool { return a.stopped })
 	for _, a := range all {
 		errs = append(errs, a.errs...)
 		for _, r := range a.results {
@@ -361,7 +382,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 	}
 	err := e.write(func(w io.Writer) error {
 		if c.Bool("json") {
-			return writeResults(w, all)
+			return writeResults(w, all, stopped)
 		}
 		for _, a := range all {
 			fmt.Fprintf(w, "%s (%s)\n", a.suite.Name, a.path)
@@ -375,6 +396,9 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 			}
 		}
 		_, err := fmt.Fprintf(w, "\n%d kept, %d broken, %d inconclusive\n", counts[suite.Kept], counts[suite.Broken], counts[suite.Inconclusive])
+		if stopped && err == nil {
+			_, err = fmt.Fprintln(w, "interrupted: the other runs were not made")
+		}
 		return err
 	})
 	if err != nil {
@@ -396,7 +420,9 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 		var parts []*report.Report
 		var paths []string
 		for _, a := range all {
-			parts, paths = append(parts, a.report), append(paths, a.path)
+			if a.report != nil {
+				parts, paths = append(parts, a.report), append(paths, a.path)
+			}
 		}
 		r, err := joined(parts, paths) // suites may have configurations of their own
 		if err == nil {
@@ -407,6 +433,16 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 		} else {
 			e.say(c, "wrote %s", path)
 		}
+	}
+	if stopped {
+		if len(errs) > 0 {
+			e.exit(internalAll(errs)) // an interruption has the last word
+		}
+		text := "interrupted; what was decided is above"
+		if c.Bool("update") {
+			text += ", and the baseline was not written"
+		}
+		return &exitError{exitInterrupted, errors.New(text)}
 	}
 	switch {
 	case len(errs) > 0:
@@ -439,7 +475,7 @@ func (e *env) annotate(c *cli.Context, all []asserted) error {
 }
 
 // writeResults writes results as one JSON object.
-func writeResults(w io.Writer, all []asserted) error {
+func writeResults(w io.Writer, all []asserted, stopped bool) error {
 	type result struct {
 		Suite    string      `json:"suite"`
 		File     string      `json:"file"`
@@ -466,7 +502,7 @@ func writeResults(w io.Writer, all []asserted) error {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(map[string]any{"results": out})
+	return enc.Encode(map[string]any{"results": out, "interrupted": stopped})
 }
 
 // jsonFloat is nil for what JSON cannot hold.

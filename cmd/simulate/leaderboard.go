@@ -57,45 +57,60 @@ func (e *env) leaderboardAction(c *cli.Context) error {
 	}
 	all := scenario.Builtin()
 	plan := lab.Plan{Scenarios: all, Subjects: lab.Subjects(controllers, &file.Defaults), Seeds: lab.Seeds{First: c.Uint64("seed"), N: seeds}, Regret: true}
-	r, err := (&lab.Lab{CPUs: cpus}).Table(c.Context, plan)
-	switch {
-	case c.Context.Err() != nil:
-		return leaderboardInterrupted()
-	case err != nil:
+	l := &lab.Lab{CPUs: cpus, Progress: func(done, total int) {
+		if watch != nil {
+			watch(done, total)
+		}
+	}}
+	r, err := l.Table(c.Context, plan)
+	stopped := err != nil && c.Context.Err() != nil
+	if err != nil && !stopped {
 		return internal(err)
 	}
-	var groups []drawGroup
-	if draws > 0 {
-		results, err := scenario.RunDraws(c.Context, scenario.DrawPlan{Seed: c.Uint64("draw-seed"), N: draws, Controllers: controllers, Settings: file.Defaults, CPUs: cpus})
-		switch {
-		case c.Context.Err() != nil:
-			return leaderboardInterrupted()
-		case err != nil:
+	// Of a scenario that not everybody has met with every seed, the best limits among them, nothing can be said.
+	r.Scenarios = slices.DeleteFunc(r.Scenarios, func(s report.Scenario) bool {
+		return stopped && (len(s.Runs) < len(controllers)+2 || slices.ContainsFunc(s.Runs, func(run report.Run) bool { return len(run.PerSeed) < seeds }))
+	})
+	if stopped && len(r.Scenarios) == 0 {
+		return &exitError{exitInterrupted, errors.New("interrupted before the first scenario was finished; nothing was written")}
+	}
+	var results []scenario.DrawResult
+	if draws > 0 && !stopped {
+		results, err = scenario.RunDraws(c.Context, scenario.DrawPlan{Seed: c.Uint64("draw-seed"), N: draws, Controllers: controllers, Settings: file.Defaults, CPUs: cpus, Progress: l.Progress})
+		if stopped = err != nil && c.Context.Err() != nil; err != nil && !stopped {
 			return internal(err)
 		}
-		groups = group(scenario.DrawKinds(), controllers, results)
 	}
+	drawn := len(results) / len(controllers)
 	sets := map[string]scenario.Set{}
 	for _, s := range all {
 		sets[s.Name] = s.Set
 	}
-	return e.write(func(w io.Writer) error {
+	err = e.write(func(w io.Writer) error {
 		var b strings.Builder
 		fmt.Fprintf(&b, "# Leaderboard\n\nMade by `go run ./cmd/simulate leaderboard --seed %d --seeds %d --draws %d --draw-seed %d` with %s; "+
 			"the same command gives the same numbers on any machine with a processor of the same architecture (%s).\n\n", c.Uint64("seed"), seeds, draws, c.Uint64("draw-seed"), runtime.Version(), runtime.GOARCH)
+		if stopped {
+			fmt.Fprintf(&b, "**Interrupted: this is of %d of %d scenarios and %d of %d drawn worlds, and ranks by these. Worlds that take long are left out first.**\n\n", len(r.Scenarios), len(all), drawn, draws)
+		}
 		writeBoard(&b, r, sets)
 		writeSettling(&b, r, sets)
-		if draws > 0 {
-			writeDrawBoard(&b, groups, draws)
+		if drawn > 0 {
+			writeDrawBoard(&b, group(scenario.DrawKinds(), controllers, results), drawn)
 		}
 		_, err := io.WriteString(w, b.String())
 		return err
 	})
-}
-
-// leaderboardInterrupted is the error of a leaderboard that was not finished. A part of it would rank by what happened to be done.
-func leaderboardInterrupted() error {
-	return &exitError{exitInterrupted, errors.New("interrupted before all runs were finished; nothing was written")}
+	if err != nil {
+		err = internal(fmt.Errorf("the leaderboard could not be written: %w", err))
+	}
+	if !stopped {
+		return err
+	}
+	if err != nil {
+		e.exit(err) // an interruption has the last word
+	}
+	return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d of %d scenarios and %d of %d drawn worlds; what is finished is above", len(r.Scenarios), len(all), drawn, draws)}
 }
 
 // score is the composite of one run: the share of the oracle's goodput, less a tenth for each 429 in a hundred successes

@@ -35,7 +35,7 @@ func (e *env) progress(c *cli.Context, unit string) *progress {
 	return p
 }
 
-// watch, when set, is told of each run that is finished, shown or not; tests wait for it.
+// watch, when set, is told of each run that is finished, shown or not, and of a search of each stage; tests wait for it.
 var watch func(done, total int)
 
 // show says that done of total are finished.

@@ -173,6 +173,9 @@ func (e *env) tuneAction(c *cli.Context) error {
 	t.progress = e.progress(c, "")
 	began := time.Now()
 	cfg.Progress = func(stage string, points, evaluations int) {
+		if watch != nil {
+			watch(evaluations, 0)
+		}
 		t.progress.note("%s: %d points, %d evaluations, %v", stage, points, evaluations, time.Since(began).Round(time.Second))
 	}
 	searching := c.Context
@@ -183,11 +186,15 @@ func (e *env) tuneAction(c *cli.Context) error {
 	}
 	out, err := tune.Run(c.Context, searching, cfg)
 	t.progress.clear()
+	var stopped error
 	switch {
-	case err != nil && c.Context.Err() != nil:
-		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d runs; nothing was recommended", t.lab.Trials)}
-	case err != nil:
+	case err == nil:
+	case out == nil:
 		return internal(err)
+	case out.Points == 0:
+		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d runs, before the first points had met their seeds; nothing was written", t.lab.Trials)}
+	default:
+		stopped = &exitError{exitInterrupted, fmt.Errorf("interrupted after %d runs; what was found is above, and nothing is recommended", t.lab.Trials)}
 	}
 	command := newRecipe("tune").flags(c, "config", "set", "objective", "worst", "constraint", "keys", "held-out", "points", "importance", "search-seeds", "seeds", "seed", "min-effect", "duration").args(c.Args().Slice()).String()
 	var toml strings.Builder
@@ -211,10 +218,15 @@ func (e *env) tuneAction(c *cli.Context) error {
 		}
 	}
 	if err := internalAll(errs); err != nil {
-		return err
+		if stopped == nil {
+			return err
+		}
+		e.exit(err) // an interruption has the last word
 	}
-	e.say(c, "%d runs, %d events", t.lab.Trials, t.lab.Events)
-	return nil
+	if stopped == nil {
+		e.say(c, "%d runs, %d events", t.lab.Trials, t.lab.Events)
+	}
+	return stopped
 }
 
 // chosen returns the parameters that keys name, or all.
@@ -411,7 +423,7 @@ func (t *tuning) writeTOML(w io.Writer, out *tune.Outcome, command string) {
 	line("%s", command)
 	line("objective: %s", t.goal())
 	line("searched: %d points, %d evaluations in %s", out.Points, out.Evaluations, names(t.scenarios[tune.Tuning]))
-	if out.Stopped {
+	if out.Stopped && !out.Interrupted {
 		line("the search was stopped when its budget was spent")
 	}
 	evidence := func(what, where string, e *tune.Evidence) {
@@ -515,9 +527,10 @@ func (t *tuning) writeJSON(w io.Writer, out *tune.Outcome, command string) error
 		Points      int       `json:"points"`
 		Evaluations int       `json:"evaluations"`
 		Stopped     bool      `json:"stopped"`
+		Interrupted bool      `json:"interrupted"`
 
 		Front []frontPoint `json:"front"`
-	}{out.Recommended, out.Why, command, version(), t.goal(), []param{}, of(&out.Seen), of(&out.Unseen), out.Points, out.Evaluations, out.Stopped, []frontPoint{}}
+	}{out.Recommended, out.Why, command, version(), t.goal(), []param{}, of(&out.Seen), of(&out.Unseen), out.Points, out.Evaluations, out.Stopped, out.Interrupted, []frontPoint{}}
 	for i, p := range t.params {
 		x := param{p.Key, p.Current, out.Best[i], p.Low, p.High, nil}
 		if out.Effects != nil {

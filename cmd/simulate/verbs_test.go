@@ -699,13 +699,31 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
-// A leaderboard that is interrupted says so and ranks nobody.
+// A leaderboard that is interrupted has what everybody has finished, and says so.
 func TestLeaderboardInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none", "--seeds", "1", "--draws", "1")
-	if code != exitInterrupted || out != "" || errs != "simulate: interrupted before all runs were finished; nothing was written\n" {
-		t.Errorf("exit code %d, want %d; %q%q", code, exitInterrupted, out, errs)
+	defer func() { watch = nil }()
+	run := func(after int) (string, string) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		watch = func(done, _ int) {
+			if done == after {
+				cancel()
+			}
+		}
+		out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none,ours", "--seeds", "1", "--draws", "9", "--cpus", "1")
+		if code != exitInterrupted {
+			t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
+		}
+		return out, errs
+	}
+	if out, errs := run(1); out != "" || errs != "simulate: interrupted before the first scenario was finished; nothing was written\n" {
+		t.Errorf("%q%q", out, errs)
+	}
+	// In the second scenario.
+	out, errs := run(3)
+	if !strings.Contains(out, "**Interrupted: this is of 1 of ") || !strings.Contains(out, "## The tuning set: 1 scenarios") || strings.Contains(out, "## The held-out") || strings.Contains(out, "drawn worlds\n") || !strings.Contains(errs, "what is finished is above") {
+		t.Errorf("%s%s", out, errs)
 	}
 }
 
@@ -1125,5 +1143,111 @@ func TestCompareChoosesFromReports(t *testing.T) {
 		if stdout, stderr, code := in(t, dir, "", args...); code != c.code || !strings.Contains(stdout+stderr, c.want) {
 			t.Errorf("%s: exit code %d, %s%s; want %d, %s", c.args, code, stdout, stderr, c.code, c.want)
 		}
+	}
+}
+
+// Ctrl-C during a search: what was found is printed and written, and nothing of it is recommended.
+func TestTuneInterrupted(t *testing.T) {
+	dir := workdir(t)
+	t.Chdir(dir)
+	defer func() { watch = nil }()
+	for _, test := range []struct {
+		at   int // evaluations of a stage: of the race 6 points with 4 seeds, of the proof 2 with 8
+		want string
+		seen bool
+	}{{24, "# Keep your config: it was interrupted before anything was put to the test.", false}, {16, "# Keep your config: it was interrupted before the proof was finished.", true}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		before := 0
+		watch = func(done, _ int) {
+			if done-before == test.at {
+				cancel()
+			}
+			before = done
+		}
+		run := func(more ...string) (string, string) {
+			args := []string{"tune", "--keys", "backoff", "--points", "4", "--importance", "0", "--search-seeds", "4", "--seeds", "8", "--held-out", "held.toml", "--set", "guard.adaptive.backoff=0.11"}
+			stdout, stderr, code := simulate(ctx, "", append(append(args, more...), "small.toml")...)
+			if code != exitInterrupted {
+				t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, stderr)
+			}
+			return stdout, stderr
+		}
+		out, errs := run("--out", "tuned.toml")
+		if !strings.HasPrefix(out, test.want) || strings.Contains(out, "# unseen seeds") != test.seen || !strings.Contains(out, "# the front: ") || strings.Contains(out, "\n[guard") {
+			t.Errorf("at %d: %s%s", test.at, out, errs)
+		}
+		if !strings.Contains(errs, "what was found is above, and nothing is recommended") {
+			t.Errorf("at %d: stderr is %q", test.at, errs)
+		}
+		if file, err := os.ReadFile(filepath.Join(dir, "tuned.toml")); err != nil || string(file) != out {
+			t.Errorf("at %d: tuned.toml: %v, %s", test.at, err, file)
+		}
+		if _, errs = run("--json"); !strings.Contains(errs, "before the first points had met their seeds; nothing was written") { // the context is over
+			t.Errorf("stderr is %q", errs)
+		}
+		cancel()
+	}
+}
+
+// Ctrl-C during the runs of suites: bounds whose runs were finished are decided, the others are not, and no baseline is made of a part.
+func TestAssertInterrupted(t *testing.T) {
+	dir := workdir(t)
+	t.Chdir(dir)
+	defer func() { watch = nil }()
+	for name, text := range map[string]string{
+		"one.toml": "name = \"one\"\nseeds = 4\nbaseline = \"golden.json\"\nassert = [\"small.toml none: goodput >= 1%\", \"held.toml none: goodput >= 1%\", \"worst(small.toml,held.toml) none: goodput >= 1%\"]\n",
+		"two.toml": "name = \"two\"\nseeds = 4\nassert = [\"small.toml none: goodput >= 1%\"]\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(after int, args ...string) (string, string) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		watch = func(done, _ int) {
+			if done == after {
+				cancel()
+			}
+		}
+		out, errs, code := simulate(ctx, "", append([]string{"assert", "--cpus", "1"}, args...)...)
+		if code != exitInterrupted {
+			t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
+		}
+		return out, errs
+	}
+	out, errs := run(6, "--junit", "junit.xml", "--html", "page.html", "one.toml", "two.toml")
+	if got := strings.Count(out, "interrupted before its runs were finished"); got != 3 || !strings.Contains(out, "\n1 kept, 0 broken, 3 inconclusive\ninterrupted: ") {
+		t.Errorf("%d bounds are said to be unfinished, want 3:\n%s%s", got, out, errs)
+	}
+	for _, name := range []string{"junit.xml", "page.html"} {
+		if text, err := os.ReadFile(name); err != nil || !bytes.Contains(text, []byte("small")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var j struct {
+		Interrupted bool
+		Results     []struct{ State, Words string }
+	}
+	out, _ = run(6, "--json", "one.toml")
+	if err := json.Unmarshal([]byte(out), &j); err != nil || !j.Interrupted || len(j.Results) != 3 || j.Results[0].State != "kept" || j.Results[1].State != "inconclusive" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, errs = run(6, "--update", "one.toml"); !strings.Contains(errs, "the baseline was not written") {
+		t.Errorf("stderr is %q", errs)
+	}
+	if _, err := os.Stat("golden.json"); err == nil {
+		t.Error("a part was made a baseline")
+	}
+	if out, errs = run(2, "one.toml"); out != "" || !strings.Contains(errs, "before the runs of a scenario were finished; nothing was written") {
+		t.Errorf("%s%s", out, errs)
+	}
+	// What an earlier look found stays, with its numbers.
+	if err := os.WriteFile("auto.toml", []byte("name = \"auto\"\nseeds = 64\nauto = true\nassert = [\"small.toml none: rejected_per_ok >= 50%\", \"held.toml fixed-4: goodput >= 99.99%\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs = run(10, "auto.toml"); !regexp.MustCompile(`1 kept, 0 broken, 1 inconclusive`).MatchString(out) || strings.Contains(out, "runs were finished") || !strings.Contains(out, ", 4 seeds") {
+		t.Errorf("%s%s", out, errs)
 	}
 }

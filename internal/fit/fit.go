@@ -94,6 +94,10 @@ type Quality struct {
 	// Refused and Foretold are the share of attempts that were refused, and that the model refuses, left alone with
 	// the same attempts. Wrong is the share of attempts for which it says the wrong thing, told what happened before.
 	Refused, Foretold, Wrong float64
+	// Rows says that the model refuses by chance, and that refusals follow on each other as chance does not let them.
+	Rows bool
+	// Other says that what is written, which is fitted to all, has a limit of another kind than the model that was judged.
+	Other bool
 }
 
 // Verdict is a word for a Quality.
@@ -113,7 +117,9 @@ func (q *Quality) Verdict() Verdict {
 		latency = 0 // nothing was to be foretold
 	}
 	switch {
-	case latency < 0.10 && refusals <= 0.02:
+	case q.Rows:
+		return Poor
+	case latency < 0.10 && refusals <= 0.02 && !q.Other:
 		return Good
 	case latency < 0.25 && refusals <= 0.05:
 		return Fair
@@ -159,6 +165,10 @@ func Fit(t *trace.Trace) (*Result, error) {
 	r := &Result{Fitted: m.judge(train, nil), HeldOut: m.judge(test, train)}
 	all := fitted(calls)
 	r.Notes = all.Limit.follow(stated(t.Rows, math.Inf(1)), calls)
+	if a, b := &m.Limit, &all.Limit; a.Kind != b.Kind || a.Tokens != b.Tokens || a.Charged != b.Charged || a.Period != b.Period {
+		r.HeldOut.Other = true
+		r.Notes = append(r.Notes, fmt.Sprintf("the fitted half by itself has another limit (%s) than all of it (%s), which is what is written: the verdict is about the former", a.words(), b.words()))
+	}
 	all.Duration = time.Duration((calls[len(calls)-1].sent - calls[0].sent) * 1e9)
 	all.Rate = float64(len(t.Rows)-1) / max(1e-9, t.Span().Seconds())
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })
@@ -184,6 +194,9 @@ func Fit(t *trace.Trace) (*Result, error) {
 	}
 	if all.Limit.Kind == Noise {
 		r.Notes = append(r.Notes, "no limit explains what was refused: the model refuses at random, however many are sent, so what it says of sending less is a guess")
+		if inRows(calls) {
+			r.Notes = append(r.Notes, "refusals come in rows, as chance does not make them: a limit that is none of those that are tried, or one that comes and goes")
+		}
 	}
 	if all.Limit.Kind == None && r.Fitted.Refused+r.HeldOut.Refused == 0 {
 		r.Notes = append(r.Notes, "no attempt was refused, so the upstream's limit was never met and is not known")
@@ -341,6 +354,7 @@ func (m *Model) judge(calls, before []call) Quality {
 			want = append(want, m.Latency.draw(c, i))
 		}
 	}
+	q.Rows = m.Limit.Kind == Noise && inRows(calls)
 	if m.Limit.Tokens {
 		calls, before = comparable(calls), comparable(before)
 	}
@@ -366,6 +380,26 @@ func (m *Model) judge(calls, before []call) Quality {
 		q.QuantileError += math.Abs(want[i]-got[i]) / got[i] / 10
 	}
 	return q
+}
+
+// inRows reports whether refusals come in rows: whether there are fewer changes from what passes to what is refused and back than chance makes, by
+// four standard deviations (Wald and Wolfowitz 1940).
+func inRows(calls []call) bool {
+	runs, refused := 1.0, 0.0
+	for i := range calls {
+		if calls[i].refused {
+			refused++
+		}
+		if i > 0 && calls[i].refused != calls[i-1].refused {
+			runs++
+		}
+	}
+	n := float64(len(calls))
+	both := 2 * refused * (n - refused)
+	if min(refused, n-refused) < 8 {
+		return false
+	}
+	return runs < both/n+1-4*math.Sqrt(both*(both-n)/(n*n*(n-1)))
 }
 
 // pearson returns the correlation of two samples, or NaN.

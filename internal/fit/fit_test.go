@@ -126,6 +126,18 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"bucket that charges what it refuses", upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Requests, Limit: 240, Burst: 10, ChargeRefused: true}}}, 6, false, nil, func(m *Model) string {
+			if l := &m.Limit; l.Kind != Bucket || !l.Charged || !near(l.Rate, 4, 0.02) || !near(l.Burst, 10, 0.3) || len(l.Changes) > 0 {
+				return "want a bucket of 4 a second and 10 at once that charges what it refuses"
+			}
+			return ""
+		}},
+		{"sliding log", upstream.Config{Server: lognormal, Quotas: requests(upstream.SlidingLog, 240, 0, time.Minute)}, 6, false, nil, func(m *Model) string {
+			if l := &m.Limit; l.Kind != Log || l.Period != time.Minute || !near(l.Rate, 4, 0.001) {
+				return "want 240 in any minute"
+			}
+			return ""
+		}},
 		{"cap", upstream.Config{Server: tokens, Concurrency: upstream.Concurrency{Limit: 12}}, 10, true, nil, func(m *Model) string {
 			if m.Limit.Kind != InFlight || m.Limit.Most != 12 || len(m.Limit.Changes) > 0 {
 				return "want 12 in flight"
@@ -217,6 +229,86 @@ func TestFitHeavyTail(t *testing.T) {
 		l := &r.Model.Latency
 		if r.Model.Batch.Profile != "" || l.Scale != 0 || l.Servers != 0 || !near(l.Service, 1.5, 0.1) || !near(l.Sigma, sigma, 0.1) || r.HeldOut.Verdict() != Good {
 			t.Errorf("sigma %v: %+v, %+v, %+v", sigma, l, r.Model.Batch, r.HeldOut)
+		}
+	}
+}
+
+// Refusals that come in rows are not chance: a model that refuses at random is poor, whatever share it refuses.
+func TestFitRows(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond)}}, 6, 600*time.Second, false)
+	for i := range tr.Rows { // for 20 s of each 100, whatever is sent
+		if r := &tr.Rows[i]; int(r.Sent.Seconds())%100 < 20 {
+			r.Status, r.End = 429, r.Sent+time.Millisecond
+		}
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := &r.Model.Limit; l.Kind != Noise || r.HeldOut.Verdict() != Poor || !strings.Contains(strings.Join(r.Notes, "\n"), "refusals come in rows") {
+		t.Errorf("%+v, %+v, %q", l, r.HeldOut, r.Notes)
+	}
+}
+
+// A guard is refused little: few refusals tell the bucket that charges them, as they do the simple one.
+func TestFitFewRefusals(t *testing.T) {
+	for _, charged := range []bool{false, true} {
+		random := rand.New(rand.NewPCG(1, 2))
+		tr := &trace.Trace{Name: "guarded"}
+		at, left := 0.0, 10.0
+		for i := range 740 {
+			gap := (0.9 + 0.2*random.Float64()) / 4.3
+			if i < 12 { // it starts with a burst, and rests for a second when it is refused
+				gap = 0.05
+			} else if tr.Rows[i-1].Status == 429 {
+				gap++
+			}
+			at, left = at+gap, min(10, left+4*gap)
+			sent := time.Duration(at * 1e9)
+			r := trace.Row{At: sent, Sent: sent, Seen: true, RetryAfter: -1, Status: 429, End: sent + time.Millisecond}
+			if left >= 1 {
+				left--
+				r.Status, r.End = 200, sent+200*time.Millisecond
+			} else if charged {
+				left = 0
+			}
+			tr.Rows = append(tr.Rows, r)
+		}
+		r, err := Fit(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l := &r.Model.Limit; l.Kind != Bucket || l.Charged != charged || !near(l.Rate, 4, 0.01) || r.HeldOut.Verdict() == Poor {
+			t.Errorf("charged %v: %+v, %+v, %q", charged, l, r.HeldOut, r.Notes)
+		}
+	}
+}
+
+// Where the half that is judged has another limit than what is written, nothing is called good.
+func TestFitOtherHalf(t *testing.T) {
+	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond)}}, 6, 300*time.Second, false)
+	for i := range tr.Rows { // refusals only at the end, and few
+		if r := &tr.Rows[i]; i > len(tr.Rows)-200 && i%20 == 0 {
+			r.Status, r.End = 429, r.Sent+time.Millisecond
+		}
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Model.Limit.Kind == None || r.HeldOut.Verdict() != Fair || !strings.Contains(strings.Join(r.Notes, "\n"), "another limit (none) than all of it (") {
+		t.Errorf("%+v, %+v, %q", r.Model.Limit, r.HeldOut, r.Notes)
+	}
+}
+
+// What was found is written so that the simulator reads it.
+func TestTOMLOfLimits(t *testing.T) {
+	for want, l := range map[string]Limit{
+		"charge_refused = true\n": {Kind: Bucket, Rate: 4, Burst: 10, Charged: true}, "algorithm = \"sliding-log\"\nwindow = \"1m0s\"\n": {Kind: Log, Rate: 4, Period: time.Minute},
+	} {
+		r := Result{Model: Model{Limit: l, Rate: 1, Duration: time.Minute}}
+		if text := r.TOML("x"); !strings.Contains(text, want) || !strings.Contains(text, "requests_per_minute = 240.0\n") {
+			t.Errorf("%+v:\n%s", l, text)
 		}
 	}
 }

@@ -21,6 +21,8 @@ const (
 	Bucket Kind = "bucket"
 	// Window starts anew at each multiple of a period.
 	Window Kind = "window"
+	// Log counts what passed in the last period.
+	Log Kind = "sliding log"
 	// InFlight bounds calls in flight.
 	InFlight Kind = "in flight"
 	// Noise refuses at random.
@@ -32,9 +34,11 @@ type Limit struct {
 	Kind Kind
 	// Tokens says that tokens are counted, and not requests.
 	Tokens bool
-	// Rate is how much a second is allowed, for Bucket and Window, and Burst how much at once, for Bucket.
+	// Charged says that a refused call uses up what is left of a Bucket, too.
+	Charged bool
+	// Rate is how much a second is allowed, for Bucket, Window and Log, and Burst how much at once, for Bucket.
 	Rate, Burst float64
-	// Period and Phase are those of a Window: it starts anew at Phase, from the trace's start, and each Period after.
+	// Period is that of a Window or a Log. A Window starts anew at Phase, from the trace's start, and each Period after.
 	Period, Phase time.Duration
 	// Most is how many calls may be in flight, for InFlight.
 	Most int
@@ -42,6 +46,21 @@ type Limit struct {
 	Share float64
 	// Changes are later values of Rate or of Most, in the order of time.
 	Changes []Change
+}
+
+// words says in words what kind of limit it is.
+func (l *Limit) words() string {
+	s := string(l.Kind)
+	if l.Tokens {
+		s += " of tokens"
+	}
+	if l.Charged {
+		s += " that charges what it refuses"
+	}
+	if l.Period > 0 {
+		s += fmt.Sprintf(" of %v", l.Period)
+	}
+	return s
 }
 
 // Change is a later value.
@@ -76,11 +95,11 @@ func (l *Limit) value(at float64) float64 {
 // gate is a limit at work. It is told what happened, or decides by itself.
 type gate struct {
 	l      *Limit
-	left   float64 // in the bucket
-	last   float64 // when it was that
-	window float64 // number of the window
-	used   float64 // in it
-	ends   []float64
+	left   float64   // in the bucket
+	last   float64   // when it was that
+	window float64   // number of the window
+	used   float64   // in it
+	ends   []float64 // of those in flight; or of the time that they count in a Log
 }
 
 func (l *Limit) gate() *gate {
@@ -105,11 +124,26 @@ func (g *gate) refuses(c *call) bool {
 		}
 		return g.used+l.cost(c) > math.Round(l.value(c.sent)*l.Period.Seconds())
 	case InFlight:
-		gone, _ := slices.BinarySearch(g.ends, c.sent+1e-12)
-		g.ends = g.ends[gone:]
+		g.expire(c.sent)
 		return float64(len(g.ends)) >= l.value(c.sent)
+	case Log:
+		g.expire(c.sent)
+		return float64(len(g.ends)) >= math.Round(l.value(c.sent)*l.Period.Seconds())
 	}
 	return false
+}
+
+// expire forgets what has ended at an instant.
+func (g *gate) expire(at float64) {
+	gone, _ := slices.BinarySearch(g.ends, at+1e-12)
+	g.ends = g.ends[gone:]
+}
+
+// deny tells that c was refused.
+func (g *gate) deny(c *call) {
+	if g.l.Charged { // a bucket is never emptier than empty
+		g.left = max(0, g.left-g.l.cost(c))
+	}
 }
 
 // pass tells that c passed; took is how long it will be in flight.
@@ -123,6 +157,8 @@ func (g *gate) pass(c *call, took float64) {
 		end := c.sent + took
 		at, _ := slices.BinarySearch(g.ends, end)
 		g.ends = slices.Insert(g.ends, at, end)
+	case Log:
+		g.ends = append(g.ends, c.sent+g.l.Period.Seconds())
 	}
 }
 
@@ -161,9 +197,13 @@ func (l *Limit) foretell(calls, before []call) (wrong, refused int) {
 			no := told.refuses(c)
 			if !c.refused {
 				told.pass(c, c.took)
+			} else {
+				told.deny(c)
 			}
 			alone := free.refuses(c)
-			if !alone {
+			if alone {
+				free.deny(c)
+			} else {
 				took := c.took
 				if c.refused {
 					took = mean // nobody knows how long it would have taken
@@ -195,6 +235,8 @@ func (l *Limit) wrong(calls []call) int {
 		}
 		if !c.refused {
 			g.pass(c, c.took)
+		} else {
+			g.deny(c)
 		}
 	}
 	return n
@@ -237,14 +279,25 @@ func fitLimit(calls []call) Limit {
 		}
 	}
 	changing(fitInFlight(calls))
-	changing(fitBucket(calls, false))
+	changing(fitBucket(calls, Limit{}))
 	try(fitWindow(calls))
-	if tokens {
-		// Tokens must explain more than chance beyond what requests do.
-		l, wrong := fitBucket(comparable(calls), true)
-		if wrong+worth(calls) < least {
+	// What is less simple must explain more than chance beyond what this does.
+	more := func(calls []call, l Limit) {
+		if least <= worth(calls) {
+			return
+		}
+		if l, wrong := fitBucket(calls, l); wrong < least-worth(calls) {
 			changing(l, wrong)
 		}
+	}
+	if l, wrong := fitLog(calls); wrong < least-worth(calls) {
+		try(l, wrong)
+	}
+	more(calls, Limit{Charged: true})
+	if tokens {
+		known := comparable(calls)
+		more(known, Limit{Tokens: true})
+		more(known, Limit{Tokens: true, Charged: true})
 	}
 	return best
 }
@@ -275,37 +328,67 @@ func comparable(calls []call) []call {
 
 // fitInFlight finds the number in flight that refusals have in common.
 func fitInFlight(calls []call) (Limit, int) {
-	// A call is refused when as many others are in flight as the limit says: for each number, how many with it were.
-	most := 0
-	for i := range calls {
-		most = max(most, calls[i].flight)
+	most, wrong := inCommon(calls, func(c *call) int { return c.flight - 1 })
+	return Limit{Kind: InFlight, Most: most}, wrong
+}
+
+// fitLog finds the period and the number of a sliding log that refusals have in common.
+func fitLog(calls []call) (Limit, int) {
+	best, least := Limit{Kind: Log}, math.MaxInt
+	for _, period := range periods {
+		l := Limit{Kind: Log, Period: period}
+		if calls[len(calls)-1].sent-calls[0].sent < 2*period.Seconds() {
+			continue
+		}
+		g := l.gate()
+		most, wrong := inCommon(calls, func(c *call) int {
+			g.expire(c.sent)
+			n := len(g.ends)
+			if !c.refused {
+				g.pass(c, c.took)
+			}
+			return n
+		})
+		if wrong < least {
+			l.Rate = float64(most) / period.Seconds()
+			best, least = l, wrong
+		}
 	}
-	yes, no := make([]int, most+2), make([]int, most+2)
+	return best, least
+}
+
+// inCommon returns the number of others that refusals have in common, and how many calls are wrong where a call is refused that meets so many or more.
+func inCommon(calls []call, others func(*call) int) (most, wrong int) {
+	var yes, no []int // by the number of others, how many calls passed, and how many did not
 	for i := range calls {
-		if others := calls[i].flight - 1; calls[i].refused {
-			no[others]++
+		c := &calls[i]
+		n := others(c)
+		for len(yes) <= n+1 {
+			yes, no = append(yes, 0), append(no, 0)
+		}
+		if c.refused {
+			no[n]++
 		} else {
-			yes[others]++
+			yes[n]++
 		}
 	}
 	// With the limit m, calls that met m others or more are expected to be refused.
-	wrong := 0
 	for _, n := range yes {
 		wrong += n // with a limit of 0 each call that passed is wrong
 	}
 	best, at := math.MaxInt, 1
-	for m := 1; m <= most; m++ {
+	for m := 1; m < len(yes); m++ {
 		wrong += no[m-1] - yes[m-1]
 		if wrong < best {
 			best, at = wrong, m
 		}
 	}
-	return Limit{Kind: InFlight, Most: at}, best
+	return at, best
 }
 
-// fitBucket finds the rate and the burst of a bucket of requests, or of tokens.
-func fitBucket(calls []call, tokens bool) (Limit, int) {
-	l := Limit{Kind: Bucket, Tokens: tokens}
+// fitBucket finds the rate and the burst of a bucket that counts and charges as l does.
+func fitBucket(calls []call, l Limit) (Limit, int) {
+	l.Kind = Bucket
 	passed, largest := 0.0, 0.0
 	for i := range calls {
 		if !calls[i].refused {
@@ -315,7 +398,7 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 	}
 	span := calls[len(calls)-1].sent - calls[0].sent
 	unit := 1.0
-	if tokens {
+	if l.Tokens {
 		unit = max(1, passed/float64(len(calls)))
 	}
 	best, least := l, math.MaxInt
@@ -328,18 +411,25 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 	// Until the last refusal at most burst + rate·t passed, and nearly that when calls were refused all the time: a rate that is a hundredth
 	// away is wrong about half of them then, as the bucket is soon full, or empty, for good.
 	until, spent := 0.0, 0.0
-	sum := 0.0
+	sum, denied, charged := 0.0, 0.0, 0.0
 	for i := range calls {
 		if c := &calls[i]; c.refused {
-			until, spent = c.sent-calls[0].sent, sum
+			until, spent, charged = c.sent-calls[0].sent, sum, denied
+			denied += l.cost(c)
 		} else {
 			sum += l.cost(c)
 		}
 	}
+	lost := []float64{0}
+	if l.Charged { // of what was left when a call was refused, which was less than it costs
+		lost = []float64{0, 0.25, 0.4, 0.5, 0.6, 0.75, 1}
+	}
 	exact := func(burst float64) {
 		for _, left := range []float64{0, 0.5, 1} {
-			if rate := (spent + left*unit - burst) / until; rate > 0 && until > 0 {
-				try(rate, burst)
+			for _, share := range lost {
+				if rate := (spent + share*charged + left*unit - burst) / until; rate > 0 && until > 0 {
+					try(rate, burst)
+				}
 			}
 		}
 	}
@@ -368,7 +458,7 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 				r, b := best.Rate, best.Burst
 				for _, f := range []float64{1 / step, 1, step} {
 					try(r*f, b)
-					if tokens {
+					if l.Tokens {
 						try(r*f, b*step)
 						try(r*f, b/step)
 					} else {
@@ -376,7 +466,7 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 						try(r*f, b-1)
 					}
 				}
-				if tokens {
+				if l.Tokens {
 					exact(b * step)
 					exact(b / step)
 				} else {
@@ -398,10 +488,13 @@ func fitBucket(calls []call, tokens bool) (Limit, int) {
 	return best, least
 }
 
+// periods are those that are tried.
+var periods = []time.Duration{time.Second, 10 * time.Second, time.Minute}
+
 // fitWindow finds the period, the phase and the number of a window.
 func fitWindow(calls []call) (Limit, int) {
 	best, least := Limit{Kind: Window}, math.MaxInt
-	for _, period := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
+	for _, period := range periods {
 		p := period.Seconds()
 		if calls[len(calls)-1].sent-calls[0].sent < 2*p {
 			continue
@@ -518,7 +611,7 @@ func (l *Limit) polish(calls []call) {
 			if to <= from {
 				continue
 			}
-			part := Limit{Kind: Bucket, Tokens: l.Tokens, Burst: t.Burst, Rate: t.Rate}
+			part := Limit{Kind: Bucket, Tokens: l.Tokens, Charged: l.Charged, Burst: t.Burst, Rate: t.Rate}
 			if i > 0 {
 				part.Rate = t.Changes[i-1].Value
 			}
@@ -652,7 +745,7 @@ func (l *Limit) follow(all []*told, calls []call) (notes []string) {
 		switch {
 		case l.Kind == None:
 			next = Limit{Kind: Bucket, Tokens: tokens, Burst: t.changes[0].Value}
-		case l.Kind == Bucket && l.Tokens == tokens, l.Kind == Window && !tokens:
+		case l.Kind == Bucket && l.Tokens == tokens, (l.Kind == Window || l.Kind == Log) && !tokens:
 			next.Changes = nil
 		default:
 			notes = append(notes, fmt.Sprintf("%v; it is left out, as that is not what refused", t))

@@ -73,17 +73,24 @@ func (r *Result) TOML(source string) string {
 		}
 	}
 	switch l.Kind {
-	case Bucket, Window:
+	case Bucket, Window, Log:
 		line("[[upstream.quota]]")
 		name, most := "requests_per_minute", mostChange
 		if l.Tokens {
 			name, most = "tokens_per_minute", 1e12
 		}
 		line("%s = %s", name, decimal(within(l.Rate*60, 0.01, most)))
-		if l.Kind == Window {
+		switch l.Kind {
+		case Log:
+			line("algorithm = \"sliding-log\"")
+			line("window = %q", l.Period.String())
+		case Window:
 			line("window = %q  # starts anew at each multiple of it; in the trace, %v later", l.Period.String(), l.Phase.Round(time.Millisecond))
-		} else {
+		default:
 			line("burst = %s", decimal(within(l.Burst, 1, 1e12)))
+		}
+		if l.Charged {
+			line("charge_refused = true")
 		}
 		retry(true)
 		line("")

@@ -84,6 +84,28 @@ func TestBrowserKeepsIntervalsInTheChart(t *testing.T) {
 	}
 }
 
+// The lines of a scale are where their labels say, however little is drawn; and a run of weeks has a time axis.
+func TestBrowserLabelsSmallScales(t *testing.T) {
+	path := browsertest.Find(t)
+	r := synthetic(1, 2, 1000)
+	s := &r.Scenarios[0]
+	s.Duration, s.Oracle = 1000*time.Hour, Oracle{}
+	for i := range s.Runs {
+		s.Runs[i].Low, s.Runs[i].High = Series{}, Series{}
+		series := &s.Runs[i].Series
+		series.Step = time.Hour
+		for k := range series.Goodput {
+			series.Goodput[k] = 0.00095
+		}
+	}
+	dom, _ := open(t, path, html(t, r))
+	for _, want := range []string{">0.00025</text>", ">0.0005</text>", ">0.00075</text>", ">240 h</text>"} {
+		if !strings.Contains(dom, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+}
+
 func TestBrowserSurvivesBadInput(t *testing.T) {
 	path := browsertest.Find(t)
 	all := undefined()

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -319,5 +320,25 @@ func TestPatienceIsOnesOwn(t *testing.T) {
 	}
 	if res := runOf(t, cfg); res.OK != 2 || res.Failed != 0 {
 		t.Errorf("%d successes, %d failed, want 2 and none", res.OK, res.Failed)
+	}
+}
+
+// Means are over the duration, also where nothing happens any more long before it is over: what was in flight is what Little's law says of what succeeded.
+func TestMeansOverDuration(t *testing.T) {
+	for n, wants := range map[int]float64{0: 0, 1: 0.1, 3: 0.3} {
+		w := Workload{Kind: Traced, Rate: 1, Retry: Retry{Attempts: 1}, Patience: 2 * time.Second}
+		for i := range n {
+			w.Requests = append(w.Requests, TraceRequest{At: time.Duration(i) * 100 * time.Millisecond, Tenant: -1})
+		}
+		r, err := Run(t.Context(), Config{
+			Seed: 1, Duration: 10 * time.Second, Step: time.Second, Workload: w, Guard: guardWith(adaptive.NewFixed(20)),
+			Upstream: upstream.Config{Server: upstream.Server{Service: draw.Of(time.Second)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.OK != int64(n) || math.Abs(r.MeanInFlight-wants) > 1e-9 || math.Abs(r.MeanLimit-20) > 1e-9 {
+			t.Errorf("%d requests of 1 s in 10 s: %v in flight with a limit of %v on average, want %v and 20", n, r.MeanInFlight, r.MeanLimit, wants)
+		}
 	}
 }

@@ -46,7 +46,7 @@ type Result struct {
 	LongestWait time.Duration
 	// Releases are the instants at which an upstream's delay ended, and how many attempts all replicas sent in the second after.
 	Releases []Release
-	// MeanLimit and MeanInFlight are means over Duration; MeanLimit is NaN without a guard.
+	// MeanLimit and MeanInFlight are means over Duration, of a batch until it is done; MeanLimit is NaN without a guard.
 	MeanLimit, MeanInFlight float64
 	// Starts is how many calls the servers started, QueueWait how long they were queued there together, and
 	// ServerTime how long the servers worked.
@@ -361,7 +361,12 @@ func (t *tally) close(r *run) {
 	s.TokensWasted = r.up.Wasted()
 	s.Starts, s.QueueWait, s.ServerTime = r.up.Starts(), time.Duration(r.up.QueueWait()), time.Duration(r.up.Worked(r.now))
 	s.Preemptions = r.up.Preemptions()
-	over := float64(min(t.measured, max(r.now, 1)))
+	over := float64(t.measured)
+	if w := &r.cfg.Workload; w.Kind == Backlog && w.Jobs > 0 && r.now > 0 { // until it is done
+		over = min(over, float64(r.now))
+	} else { // the limit stands still until the end
+		t.limitArea += max(0, over-float64(r.now)) * float64(r.limit)
+	}
 	s.MeanInFlight = t.inFlightArea / over
 	s.MeanLimit = math.NaN()
 	if r.guarded {

@@ -118,8 +118,8 @@ type Outcome struct {
 	Effects []Effect
 	// Points is how many points were tried, and Evaluations how many times a point met a seed.
 	Points, Evaluations int
-	// Stopped says that the search ended before its time was over, because ctx did.
-	Stopped bool
+	// Stopped says that the search ended before its time was over, because its context did, and Interrupted that everything did: the proof is not whole.
+	Stopped, Interrupted bool
 }
 
 // candidate is a point in the race.
@@ -137,7 +137,8 @@ type search struct {
 	out   Outcome
 }
 
-// Run searches. search ends the search, and what it has found until then is put to the test; ctx ends everything.
+// Run searches. The end of searching ends the search, and what it has found until then is put to the test. The end of ctx ends everything: what is known then
+// comes back beside its cause, and is never recommended.
 func Run(ctx, searching context.Context, cfg Config) (*Outcome, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -145,23 +146,42 @@ func Run(ctx, searching context.Context, cfg Config) (*Outcome, error) {
 	s := &search{cfg: cfg}
 	current := s.add(s.unitOf(func(p *Param) float64 { return p.Current }), func(p *Param) float64 { return p.Current })
 	best, err := s.find(searching, current)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil && searching.Err() == nil {
+	if err != nil && searching.Err() == nil && ctx.Err() == nil {
 		return nil, err
 	}
 	s.out.Stopped = err != nil
 	s.out.Best = best.point
-	s.out.Points = len(s.cands)
+	s.out.Points = s.met()
+	if ctx.Err() != nil {
+		s.out.Interrupted, s.out.Why = true, "it was interrupted before anything was put to the test"
+		return &s.out, context.Cause(ctx)
+	}
 	if slices.Equal(best.point, current.point) {
 		s.out.Why = "no point was better than the current configuration in the search"
+		if s.out.Points == 0 {
+			s.out.Why = "the search ended before the first points had met their seeds"
+		}
 		return &s.out, nil
 	}
 	if err := s.judge(ctx, current, best); err != nil {
-		return nil, err
+		if ctx.Err() == nil {
+			return nil, err
+		}
+		s.out.Interrupted, s.out.Why = true, "it was interrupted before the proof was finished"
+		return &s.out, context.Cause(ctx)
 	}
 	return &s.out, nil
+}
+
+// met is how many points met a seed: those of a stage that was stopped did not.
+func (s *search) met() int {
+	n := 0
+	for _, c := range s.cands {
+		if len(c.values) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (cfg *Config) check() error {
@@ -288,7 +308,31 @@ func (s *search) find(ctx context.Context, current *candidate) (*candidate, erro
 	if err := s.screen(ctx); err != nil {
 		return best, err
 	}
-	return s.refine(ctx, best)
+	best, err := s.refine(ctx, best)
+	if err != nil {
+		return best, err
+	}
+	return s.simplify(ctx, best, current)
+}
+
+// simplify takes back, one after the other, what gains nothing: each change that is left is one that somebody has to write down and to answer for.
+func (s *search) simplify(ctx context.Context, best, current *candidate) (*candidate, error) {
+	for i := range best.point {
+		if best.point[i] == current.point[i] {
+			continue
+		}
+		without := slices.Clone(best.point)
+		without[i] = current.point[i]
+		k := -1
+		c := s.add(best.unit, func(*Param) float64 { k++; return without[k] })
+		if err := s.run(ctx, "simplify", []*candidate{c}, s.cfg.Search); err != nil {
+			return best, err
+		}
+		if c.mean() >= best.mean() {
+			best = c
+		}
+	}
+	return best, nil
 }
 
 // leader is the best of all that met a whole block, for a search that was stopped.

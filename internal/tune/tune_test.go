@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
@@ -138,6 +139,16 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// What does nothing stays as it is.
+func TestSimple(t *testing.T) {
+	f := func(_ Set, p Point) float64 { return 0.9 - (p[1]-0.3)*(p[1]-0.3) }
+	inner := noisy(3, 0, f)
+	out, err := Run(t.Context(), t.Context(), Config{Params: params(3), Evaluate: inner, Seed: 1, HeldOut: true})
+	if err != nil || !out.Recommended || out.Best[0] != 0.8 || out.Best[2] != 0.8 || math.Abs(out.Best[1]-0.3) > 0.02 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 // The same seed gives the same outcome, and evidence comes from seeds that the search did not use.
 func TestSeeds(t *testing.T) {
 	highest := map[Set]uint64{}
@@ -192,10 +203,29 @@ func TestStopped(t *testing.T) {
 	if err != nil || !out.Stopped || !out.Recommended {
 		t.Errorf("%+v, %v", out, err)
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(stopped)
-	if _, err := Run(ctx, ctx, Config{Params: params(1), Evaluate: eval, Seed: 1}); !errors.Is(err, stopped) {
-		t.Errorf("error %v", err)
+	// Before anything was met, in the race, in the refinement, and between the two comparisons of the proof.
+	for _, ends := range []int{1, 2, 5, 1000} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		calls := 0
+		out, err := Run(ctx, ctx, Config{Params: params(1), Seed: 1, HeldOut: true, Evaluate: func(ctx context.Context, set Set, ps []Point, first uint64, n int) ([][]float64, error) {
+			if calls++; calls == ends || set == HeldOut {
+				cancel(stopped)
+				return nil, context.Cause(ctx)
+			}
+			return inner(ctx, set, ps, first, n)
+		}})
+		if !errors.Is(err, stopped) || out == nil || !out.Interrupted || out.Recommended || !strings.Contains(out.Why, "interrupted") {
+			t.Fatalf("ended at %d: %+v, %v", ends, out, err)
+		}
+		if found := out.Best[0] != 0.8; found != (ends > 1) || (out.Points > 0) != (ends > 1) || (out.Seen.Seeds > 0) != (ends == 1000) {
+			t.Errorf("ended at %d: %+v", ends, out)
+		}
+	}
+	// A budget that ends before the first points have met their seeds has shown nothing of them.
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if out, err := Run(t.Context(), ended, Config{Params: params(1), Evaluate: eval, Seed: 1, HeldOut: true}); err != nil || out.Points != 0 || !strings.Contains(out.Why, "before the first points") {
+		t.Errorf("%+v, %v", out, err)
 	}
 	broken := errors.New("broken")
 	if _, err := Run(t.Context(), t.Context(), Config{Params: params(1), Evaluate: func(context.Context, Set, []Point, uint64, int) ([][]float64, error) { return nil, broken }}); !errors.Is(err, broken) {

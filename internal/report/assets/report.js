@@ -49,7 +49,7 @@
     if (a >= 1e6) return trim((v / 1e6).toPrecision(3)) + 'M';
     if (a >= 1e4) return trim((v / 1e3).toPrecision(3)) + 'k';
     if (a >= 100 || Number.isInteger(v)) return String(Math.round(v));
-    return trim(a < 0.01 ? v.toPrecision(1) : v.toPrecision(a < 1 ? 2 : 3));
+    return trim(v.toPrecision(a < 1 ? 2 : 3));
   }
   const trim = (s) => (s.includes('.') && !s.includes('e') ? s.replace(/\.?0+$/, '') : s);
 
@@ -179,7 +179,7 @@
     return { log, ticks, y: (v) => height - (f(v) / top) * height };
   }
 
-  const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400];
+  const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 432000, 864000];
 
   function timeTicks(span, width) {
     const step = STEPS.find((s) => (s / span) * width >= 70) || span;
