@@ -12,8 +12,8 @@
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
-// replace counts as done. The two topics are made when they are not there, and take records as large as that of jobs does. A job that is
-// too large for the topic of retries waits here.
+// replace counts as done. The two topics are made when they are not there, with as many replicas as that of jobs has, and take
+// records as large as that does. A job that is too large for the topic of retries waits here.
 //
 // While the guard is paused, so is fetching, by topic and not by partition: partitions that come with a rebalance meanwhile are paused,
 // too, and all of them go on when the pause ends. When partitions are taken away, jobs of theirs that are in flight have
@@ -86,6 +86,7 @@ const (
 	mostBatch   = 64 << 20 // of a topic of which it is not known
 	configSize  = "max.message.bytes"
 	configClean = "cleanup.policy"
+	configISR   = "min.insync.replicas"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
 	// openTime is how long brokers may take until it is known whether the topics are there.
@@ -334,11 +335,14 @@ func (s *Source) topics(ctx context.Context) error {
 			s.ids[topic] = id
 		}
 	}
-	parts := map[string]int32{}
+	parts, replicas := map[string]int32{}, int16(-1)
 	for _, t := range got.Topics {
 		switch err := kerr.ErrorForCode(t.ErrorCode); {
 		case err == nil:
 			parts[*t.Topic] = int32(len(t.Partitions))
+			if *t.Topic == s.cfg.Topic && len(t.Partitions) > 0 {
+				replicas = int16(len(t.Partitions[0].Replicas))
+			}
 			note(*t.Topic, t.TopicID)
 		case !errors.Is(err, kerr.UnknownTopicOrPartition):
 			return fmt.Errorf("kafka: the topic %s: %w", *t.Topic, err)
@@ -360,15 +364,15 @@ func (s *Source) topics(ctx context.Context) error {
 	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
 		if parts[name] == 0 {
 			t := kmsg.NewCreateTopicsRequestTopic()
-			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], -1
+			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], replicas // the brokers' default is one
 			set := func(name, value string) {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
 				c.Name, c.Value = name, &value
 				t.Configs = append(t.Configs, c)
 			}
 			set(configClean, "delete")
-			if most := own[s.cfg.Topic].most; most != "" { // what is in the one must fit into the other
-				set(configSize, most)
+			for name, value := range own[s.cfg.Topic].same {
+				set(name, value)
 			}
 			s.out.like(name, s.cfg.Topic) // what the one takes by the brokers' default, the other does, too
 			create.Topics = append(create.Topics, t)
@@ -970,8 +974,8 @@ func (p *producer) like(topic, other string) {
 
 // setting is what brokers say of a topic.
 type setting struct {
-	most      string // how large a batch may be, where that is set for the topic itself
-	compacted bool   // of records with one key the last one stays
+	same      map[string]string // what is set for the topic itself and has to be the same where its jobs go: they fit, and are as safe
+	compacted bool              // of records with one key the last one stays
 }
 
 // ask asks the brokers how large batches of topics may be, and whether they are compacted.
@@ -981,7 +985,7 @@ func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]se
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for _, topic := range topics {
 		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize, configClean}
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize, configClean, configISR}
 		req.Resources = append(req.Resources, r)
 	}
 	got, err := req.RequestWith(ctx, p.client)
@@ -990,17 +994,20 @@ func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]se
 	}
 	own = map[string]setting{}
 	for _, r := range got.Resources {
-		var of setting
+		of := setting{same: map[string]string{}}
 		for _, c := range r.Configs {
-			switch {
-			case c.Value == nil:
-			case c.Name == configClean:
+			if c.Value == nil {
+				continue
+			}
+			switch c.Name {
+			case configClean:
 				of.compacted = strings.Contains(*c.Value, "compact")
-			case c.Name == configSize:
+				continue
+			case configSize:
 				p.take(r.ResourceName, *c.Value)
-				if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
-					of.most = *c.Value
-				}
+			}
+			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				of.same[c.Name] = *c.Value
 			}
 		}
 		own[r.ResourceName] = of

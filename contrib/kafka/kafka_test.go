@@ -131,7 +131,7 @@ func fetch(t *testing.T, s *kafka.Source) *drain.Delivery {
 func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
 	t.Helper()
 	rt := kmsg.NewCreateTopicsRequestTopic()
-	rt.Topic, rt.NumPartitions = topic, partitions
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
 	createTopic(t, c, rt)
 }
 
@@ -145,7 +145,7 @@ func createFor(t *testing.T, c *kgo.Client, topic, most string) {
 func createWith(t *testing.T, c *kgo.Client, topic, key, value string) {
 	t.Helper()
 	rt := kmsg.NewCreateTopicsRequestTopic()
-	rt.Topic, rt.NumPartitions = topic, 1
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, 1, 1
 	with := kmsg.NewCreateTopicsRequestTopicConfig()
 	with.Name, with.Value = key, &value
 	rt.Configs = append(rt.Configs, with)
@@ -154,7 +154,6 @@ func createWith(t *testing.T, c *kgo.Client, topic, key, value string) {
 
 func createTopic(t *testing.T, c *kgo.Client, rt kmsg.CreateTopicsRequestTopic) {
 	t.Helper()
-	rt.ReplicationFactor = 1
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(t.Context(), c)
@@ -1917,6 +1916,35 @@ func TestCompactedTopics(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is moved to another topic is as safe there as among the jobs: the brokers' default may be a single replica.
+func TestReplicasOfTopicsThatAreMade(t *testing.T) {
+	t.Parallel()
+	cl := cluster(t, kfake.NumBrokers(3))
+	c := admin(t, cl.ListenAddrs())
+	rt := kmsg.NewCreateTopicsRequestTopic()
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = "jobs", 1, 2
+	with, two := kmsg.NewCreateTopicsRequestTopicConfig(), "2"
+	with.Name, with.Value = "min.insync.replicas", &two
+	rt.Configs = append(rt.Configs, with)
+	createTopic(t, c, rt)
+	made := make(chan *kmsg.CreateTopicsRequest, 1)
+	cl.ControlKey(int16(kmsg.CreateTopics), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		made <- req.(*kmsg.CreateTopicsRequest)
+		return nil, nil, false
+	})
+	s := open(t, kafka.Config{Brokers: cl.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	for _, topic := range (<-made).Topics {
+		set := map[string]string{}
+		for _, c := range topic.Configs {
+			set[c.Name] = *c.Value
+		}
+		if topic.ReplicationFactor != 2 || set["min.insync.replicas"] != "2" {
+			t.Errorf("%s is made with %d replicas, %v", topic.Topic, topic.ReplicationFactor, set)
+		}
+	}
 }
 
 // A record without a value says of a key that it is gone, and is no job.
