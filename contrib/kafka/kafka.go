@@ -262,6 +262,7 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 		kgo.KeepRetryableFetchErrors(),
@@ -280,6 +281,7 @@ func Open(cfg Config) (*Source, error) {
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.other.Go(func() { s.commitMeanwhile(life) })
+	s.other.Go(func() { s.watchTransactions(life) })
 	return s, nil
 }
 
@@ -639,11 +641,7 @@ var errNoValue = errors.New("records without a value (tombstones) are no jobs an
 // delivery makes a delivery of a record; nil when it is for later, or no job. It needs the lock.
 func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	at := place{r.Topic, r.Partition}
-	p := s.parts[at]
-	if p == nil {
-		p = &partition{place: at}
-		s.parts[at] = p
-	}
+	p := s.part(at)
 	// A log that lost its end, or whose beginning the client went back to, has offsets again that are in hand. How far it is done is then
 	// told by those that come now.
 	for n := len(p.out); n > 0 && p.out[n-1].offset >= r.Offset; n-- {
@@ -1079,6 +1077,27 @@ func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kms
 	if err != nil && !said {
 		s.cfg.Log("kafka: committing how far the group %s is: %v; what is done from now on comes again after a crash", s.cfg.Group, err)
 	}
+}
+
+// assigned notes partitions that this member has now.
+func (s *Source) assigned(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for topic, ns := range parts {
+		for _, n := range ns {
+			s.part(place{topic, n})
+		}
+	}
+}
+
+// part returns a partition that this member has. It needs the lock.
+func (s *Source) part(at place) *partition {
+	p := s.parts[at]
+	if p == nil {
+		p = &partition{place: at}
+		s.parts[at] = p
+	}
+	return p
 }
 
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.

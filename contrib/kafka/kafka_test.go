@@ -1875,6 +1875,58 @@ func TestAbortedTransaction(t *testing.T) {
 	})
 }
 
+// What waits for a transaction that its producer does not end looks as if there were no jobs, so that is told, with how to end it.
+func TestTransactionThatDoesNotEnd(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("transaction")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		p, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		produce := func(p *kgo.Client, body string) {
+			t.Helper()
+			if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(body)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		produce(c, "before")
+		if err := p.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		produce(p, "in it")
+		produce(c, "behind")
+		told := make(chan string, 10)
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
+		defer s.Close()
+		ackAll(t, s, "before")
+		s.Look(t.Context(), 50*time.Second)
+		if len(told) > 0 {
+			t.Errorf("after 50 s it is told: %s", <-told)
+		}
+		s.Look(t.Context(), 70*time.Second)
+		if len(told) != 1 {
+			t.Fatalf("%d lines are told, want 1", len(told))
+		}
+		line := <-told
+		for _, want := range []string{topic + "/0: a transaction that begins at offset 1 has not ended for 1m10s", brokers[0] + " abort --topic " + topic + " --partition 0 --start-offset 1"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("it is told %q, want %q", line, want)
+			}
+		}
+		if err := p.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+		ackAll(t, s, "in it", "behind")
+		s.Look(t.Context(), 70*time.Second)
+		if len(told) > 0 {
+			t.Errorf("after the end it is told: %s", <-told)
+		}
+	})
+}
+
 // Topics of retries and of dead letters that are made here keep all that is in them, and those that do not are refused.
 func TestCompactedTopics(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
