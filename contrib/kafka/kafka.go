@@ -254,6 +254,7 @@ func Open(cfg Config) (*Source, error) {
 		kgo.Balancers(newLevel()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), // what a producer took back is no job
+		kgo.KeepControlRecords(),                     // so that what is committed goes beyond the ends of transactions, too
 		// A partition that is taken up again joins the next fetch, so that one must not be far away.
 		kgo.FetchMaxWait(fetchWait),
 		kgo.AutoCommitMarks(),
@@ -452,7 +453,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		fetches.EachRecord(func(r *kgo.Record) {
 			if d := s.delivery(r); d != nil {
 				ds = append(ds, d)
-			} else if r.Value == nil {
+			} else if r.Value == nil && !r.Attrs.IsControl() {
 				none[place{r.Topic, r.Partition}] = true
 			}
 		})
@@ -650,7 +651,9 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
 	p.out = append(p.out, own)
 	s.pace(p)
-	if r.Value == nil {
+	again := r.Offset < s.ahead[at]
+	s.ahead[at] = max(s.ahead[at], r.Offset+1)
+	if r.Value == nil || r.Attrs.IsControl() {
 		own.done = true
 		s.advance(p)
 		return nil
@@ -658,9 +661,8 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	h := &handle{part: p, slot: own, record: r}
 	d := &drain.Delivery{
 		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
-		Again: r.Offset < s.ahead[at],
+		Again: again,
 	}
-	s.ahead[at] = max(s.ahead[at], r.Offset+1)
 	if d.ID == "" {
 		d.ID = d.Where
 	}

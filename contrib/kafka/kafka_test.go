@@ -1875,6 +1875,50 @@ func TestAbortedTransaction(t *testing.T) {
 	})
 }
 
+// What ends a transaction is a record, too. It is passed by, so that there is no lag where nothing is left to be done, and that it is deleted one
+// day is no loss.
+func TestEndOfATransactionIsCommitted(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("markers")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		p, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer s.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for i, commit := range []bool{true, false} {
+			if err := p.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.EndTransaction(t.Context(), kgo.TransactionEndTry(commit)); err != nil {
+				t.Fatal(err)
+			}
+			if commit {
+				ackAll(t, s, "{}")
+				go func() {
+					if ds, err := s.Fetch(ctx, 1); err == nil {
+						t.Errorf("there is %s", ds[0].Where)
+					}
+				}()
+			}
+			want := int64(2 * (i + 1))
+			for end := time.Now().Add(20 * time.Second); committed(t, c, topic, topic) != want; time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the offset %d is committed, want %d", committed(t, c, topic, topic), want)
+				}
+			}
+		}
+	})
+}
+
 // What waits for a transaction that its producer does not end looks as if there were no jobs, so that is told, with how to end it.
 func TestTransactionThatDoesNotEnd(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
