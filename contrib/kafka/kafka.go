@@ -434,7 +434,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 					gone, unknown = topic, err
 				}
 				s.failed(place{topic, -1}, err)
-			case errors.As(err, &e) && !e.Retriable && fatal == nil:
+			case errors.As(err, &e) && !e.Retriable && e != kerr.UnknownServerError && fatal == nil: // which says nothing, and passes
 				fatal = fmt.Errorf("kafka: %v: %w", place{topic, n}, err)
 			default: // the client tries again, at once
 				failed = true

@@ -2215,6 +2215,38 @@ func TestPartitionThatCannotBeFetched(t *testing.T) {
 	}
 }
 
+// A broker that fails in a way of its own ends no run: it is told, and asked again.
+func TestBrokerThatFails(t *testing.T) {
+	t.Parallel()
+	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.JoinGroup} {
+		c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		c.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if key == kmsg.JoinGroup {
+				resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
+				resp.ErrorCode = kerr.UnknownServerError.Code
+				return resp, nil, true
+			}
+			resp := refuseFetch(req, kerr.UnknownServerError)
+			if len(resp.Topics) == 0 {
+				c.KeepControl()
+			}
+			return resp, nil, len(resp.Topics) > 0
+		})
+		told := make(chan string, 10)
+		s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
+		defer s.Close()
+		ackAll(t, s, "{}")
+		if len(told) == 0 {
+			t.Errorf("nothing is told of what is wrong with %v", key.Name())
+		} else if line := <-told; !strings.Contains(line, "UNKNOWN_SERVER_ERROR") {
+			t.Errorf("it is told %q", line)
+		}
+	}
+}
+
 // refuseFetch refuses each partition that a request asks for.
 func refuseFetch(req kmsg.Request, why *kerr.Error) *kmsg.FetchResponse {
 	resp := req.ResponseKind().(*kmsg.FetchResponse)
