@@ -159,6 +159,8 @@ type Source struct {
 	client *kgo.Client
 	out    producer
 
+	running atomic.Bool // it was opened
+
 	mu      sync.Mutex
 	parts   map[place]*partition
 	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
@@ -246,10 +248,13 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
+	others, err := dialing(append([]kgo.Opt{kgo.ConsumerGroup(cfg.Group)}, cfg.Options...), &s.running)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.WithContext(s.checked(context.Background())),
 		kgo.SeedBrokers(cfg.Brokers...),
-		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
 		kgo.Balancers(newLevel()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -267,7 +272,7 @@ func Open(cfg Config) (*Source, error) {
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 		kgo.KeepRetryableFetchErrors(),
-	}, s.out.producing(cfg.Options)...)...)
+	}, s.out.producing(others)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -279,6 +284,7 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s.out.tell(cfg.Log)
+	s.running.Store(true)
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.other.Go(func() { s.commitMeanwhile(life) })

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -769,6 +772,61 @@ func putOut(t *testing.T, c *kgo.Client, group string) {
 	}
 	if err != nil || len(leave.Members) == 0 {
 		t.Fatalf("%d members are put out: %v", len(leave.Members), err)
+	}
+}
+
+// TLS is an option of the client's.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewTLSServer(nil) // which has a certificate for 127.0.0.1
+	defer web.Close()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"), kfake.TLS(web.TLS))
+	with := kgo.DialTLSConfig(web.Client().Transport.(*http.Transport).TLSClientConfig)
+	p, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{with}})
+	defer s.Close()
+	ackAll(t, s, "{}")
+}
+
+// Brokers that refuse connections for less than the session's time-out, as while they are started again, cost nothing: what is in hand stays.
+func TestBrokersGoneForAMoment(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "jobs"))
+	if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan struct{}, 1000)
+	w := &wire{}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := w.dial(ctx, network, addr)
+		if err != nil {
+			refused <- struct{}{}
+			err = &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		}
+		return conn, err
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.Dialer(dial), kgo.HeartbeatInterval(50 * time.Millisecond)}})
+	defer s.Close()
+	d := fetch(t, s)
+	w.crash()
+	for range 10 {
+		<-refused
+	}
+	w.mend()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if ds, err := s.Fetch(ctx, 1); err == nil {
+		t.Errorf("%s comes again", ds[0].Where)
+	}
+	if err := s.Ack(t.Context(), d); err != nil {
+		t.Error(err)
 	}
 }
 
