@@ -982,6 +982,7 @@ func (p *producer) like(topic, other string) {
 type setting struct {
 	same      map[string]string // what is set for the topic itself and has to be the same where its jobs go: they fit, and are as safe
 	compacted bool              // of records with one key the last one stays
+	least     int               // how many replicas must be in sync for it to take records
 }
 
 // ask asks the brokers how large batches of topics may be, and whether they are compacted.
@@ -1011,6 +1012,8 @@ func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]se
 				continue
 			case configSize:
 				p.take(r.ResourceName, *c.Value)
+			case configISR:
+				of.least, _ = strconv.Atoi(*c.Value)
 			}
 			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
 				of.same[c.Name] = *c.Value
@@ -1038,12 +1041,34 @@ func (p *producer) produce(ctx context.Context, r *kgo.Record) error {
 	return nil
 }
 
+// short returns what is to be said of brokers that a topic waits for. The client says nothing of it, and tries again.
+func (p *producer) short(ctx context.Context, topic string) (why string) {
+	own, _ := p.ask(ctx, topic) // who may not know it hears of leaders only
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	got, err := metadata(topic).RequestWith(ctx, p.client)
+	if err != nil {
+		return ""
+	}
+	for _, t := range got.Topics {
+		for _, n := range t.Partitions {
+			switch least := own[topic].least; {
+			case n.Leader < 0:
+				return fmt.Sprintf(": partition %d has no leader", n.Partition)
+			case len(n.ISR) < least:
+				why = fmt.Sprintf(": partition %d has %d of %d replicas in sync, and %s is %d", n.Partition, len(n.ISR), len(n.Replicas), configISR, least)
+			}
+		}
+	}
+	return why
+}
+
 // errLate is that it is not known whether a record was produced.
 var errLate = fmt.Errorf("the brokers did not take the record within %v", produceTime)
 
 // once produces a record. The client itself would wait for brokers that do not answer, for as long as it takes.
-func (p *producer) once(ctx context.Context, r *kgo.Record) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, produceTime, errLate)
+func (p *producer) once(caller context.Context, r *kgo.Record) error {
+	ctx, cancel := context.WithTimeoutCause(caller, produceTime, errLate)
 	defer cancel()
 	r.Context = ctx // and not that of a time before
 	produced := make(chan error, 1)
@@ -1059,12 +1084,16 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 	case <-ctx.Done():
 	}
 	err := context.Cause(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if errors.Is(err, errLate) && p.broken != nil {
-		err = fmt.Errorf("%w: %w", err, p.broken)
+	if !errors.Is(err, errLate) {
+		return err
 	}
-	return err
+	p.mu.Lock()
+	broken := p.broken
+	p.mu.Unlock()
+	if broken != nil {
+		return fmt.Errorf("%w: %w", err, broken)
+	}
+	return fmt.Errorf("%w%s", err, p.short(caller, r.Topic))
 }
 
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.

@@ -2392,6 +2392,40 @@ func TestLateSaysWhy(t *testing.T) {
 	}
 }
 
+// Replicas that are missing are told, as the client tries again without a word.
+func TestReplicasThatAreMissing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as brokers may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1))
+	createWith(t, admin(t, c.ListenAddrs()), "replies", "min.insync.replicas", "2")
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, asked := range req.(*kmsg.ProduceRequest).Topics {
+			rt := kmsg.NewProduceResponseTopic()
+			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+			for _, p := range asked.Partitions {
+				rp := kmsg.NewProduceResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.NotEnoughReplicas.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const want = "partition 0 has 1 of 1 replicas in sync, and min.insync.replicas is 2"
+	if err := r.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Put returned %v, want %s", err, want)
+	}
+}
+
 // A record that was damaged on a broker's disk keeps its partition, and is neither asked for nor told of a thousand times a second.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
