@@ -335,7 +335,9 @@ func metadata(topics ...string) *kmsg.MetadataRequest {
 
 // topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
 func (s *Source) topics(ctx context.Context) error {
-	got, err := metadata(s.cfg.Topic, s.cfg.Retry, s.cfg.Dead).RequestWith(ctx, s.client)
+	meta := metadata(s.cfg.Topic, s.cfg.Retry, s.cfg.Dead)
+	meta.IncludeTopicAuthorizedOperations = true
+	got, err := meta.RequestWith(ctx, s.client)
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topics: %w", err)
 	}
@@ -351,6 +353,9 @@ func (s *Source) topics(ctx context.Context) error {
 			parts[*t.Topic] = int32(len(t.Partitions))
 			if *t.Topic == s.cfg.Topic && len(t.Partitions) > 0 {
 				replicas = int16(len(t.Partitions[0].Replicas))
+			}
+			if err := mayWrite(&t); *t.Topic != s.cfg.Topic && err != nil {
+				return err
 			}
 			note(*t.Topic, t.TopicID)
 		case !errors.Is(err, kerr.UnknownTopicOrPartition):
@@ -399,6 +404,17 @@ func (s *Source) topics(ctx context.Context) error {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("kafka: making the topic %s: %w; make it by hand", t.Topic, err)
 		}
+	}
+	return nil
+}
+
+// mayWrite returns an error when the brokers say that nothing may be produced to a topic. Otherwise that would show when a job has been paid for whose
+// result or dead letter is to go there, and again in each run.
+func mayWrite(t *kmsg.MetadataResponseTopic) error {
+	allowed := func(op kmsg.ACLOperation) bool { return t.AuthorizedOperations&(1<<op) != 0 }
+	// Who may not describe it would not hear of it: then nothing is known of what is allowed.
+	if allowed(kmsg.ACLOperationDescribe) && !allowed(kmsg.ACLOperationWrite) {
+		return fmt.Errorf("kafka: the ACLs do not allow to produce to the topic %s: allow the operation Write", *t.Topic)
 	}
 	return nil
 }
@@ -1342,7 +1358,9 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 
 // there returns why results cannot go to the topic, as far as that shows before there are any: each has been paid for.
 func (r *Replies) there(ctx context.Context) error {
-	got, err := metadata(r.topic).RequestWith(ctx, r.out.client)
+	meta := metadata(r.topic)
+	meta.IncludeTopicAuthorizedOperations = true
+	got, err := meta.RequestWith(ctx, r.out.client)
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, err)
 	}
@@ -1351,6 +1369,9 @@ func (r *Replies) there(ctx context.Context) error {
 			return fmt.Errorf("kafka: there is no topic %s", r.topic)
 		} else if err != nil {
 			return fmt.Errorf("kafka: the topic %s: %w", r.topic, err)
+		}
+		if err := mayWrite(&t); err != nil {
+			return err
 		}
 	}
 	return nil

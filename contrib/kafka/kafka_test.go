@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/contrib/kafka"
@@ -2370,6 +2371,34 @@ func TestRepliesThatCannotGo(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("OpenReplies returned %v, want %s", err, what)
+		}
+	}
+}
+
+// That ACLs forbid what is needed for a job that has been paid for is told at once.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	for _, forbidden := range []string{"", "jobs.retry", "jobs.dead", "replies"} {
+		acls := []kfake.ACL{{Resource: kmsg.ACLResourceTypeGroup, Name: "jobs", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationAll, Allow: true}}
+		for _, topic := range []string{"jobs", "jobs.retry", "jobs.dead", "replies"} {
+			acl := kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: topic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationRead, Allow: true}
+			acls = append(acls, acl)
+			if acl.Operation = kmsg.ACLOperationWrite; topic != forbidden && topic != "jobs" {
+				acls = append(acls, acl)
+			}
+		}
+		c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs", "jobs.retry", "jobs.dead", "replies"), kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "drain", "secret", acls...))
+		with := []kgo.Opt{kgo.SASL(plain.Auth{User: "drain", Pass: "secret"}.AsMechanism())}
+		s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: with})
+		if err == nil {
+			s.Close()
+		}
+		r, rerr := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies", Options: with})
+		if rerr == nil {
+			r.Close()
+		}
+		if err = errors.Join(err, rerr); (err != nil) != (forbidden != "") || err != nil && !strings.HasSuffix(err.Error(), forbidden+": allow the operation Write") {
+			t.Errorf("with %q forbidden opening returned %v", forbidden, err)
 		}
 	}
 }
