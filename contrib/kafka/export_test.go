@@ -1,6 +1,9 @@
 package kafka
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SetGoneTime sets for how long a broker may not know a topic before the brokers are asked.
 func (s *Source) SetGoneTime(d time.Duration) { s.goneTime = d }
@@ -16,4 +19,10 @@ func (s *Source) Waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.later)
+}
+
+// Look looks for transactions that do not end, now and a moment later.
+func (s *Source) Look(ctx context.Context, later time.Duration) {
+	now := time.Now()
+	s.look(ctx, now.Add(later), s.look(ctx, now, nil))
 }

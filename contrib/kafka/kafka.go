@@ -12,8 +12,8 @@
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
 // a dead letter to the topic of dead letters with the reason in its headers; both are on the brokers before the record that they
-// replace counts as done. The two topics are made when they are not there, and take records as large as that of jobs does. A job that is
-// too large for the topic of retries waits here.
+// replace counts as done. The two topics are made when they are not there, with as many replicas as that of jobs has, and take
+// records as large as that does. A job that is too large for the topic of retries waits here.
 //
 // While the guard is paused, so is fetching, by topic and not by partition: partitions that come with a rebalance meanwhile are paused,
 // too, and all of them go on when the pause ends. When partitions are taken away, jobs of theirs that are in flight have
@@ -86,6 +86,7 @@ const (
 	mostBatch   = 64 << 20 // of a topic of which it is not known
 	configSize  = "max.message.bytes"
 	configClean = "cleanup.policy"
+	configISR   = "min.insync.replicas"
 	// sizeTime is how long brokers may take to say how large records may be, or whether a topic is there.
 	sizeTime = 5 * time.Second
 	// openTime is how long brokers may take until it is known whether the topics are there.
@@ -157,6 +158,8 @@ type Source struct {
 	cfg    Config
 	client *kgo.Client
 	out    producer
+
+	running atomic.Bool // it was opened
 
 	mu      sync.Mutex
 	parts   map[place]*partition
@@ -245,14 +248,18 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
+	others, err := dialing(append([]kgo.Opt{kgo.ConsumerGroup(cfg.Group)}, cfg.Options...), &s.running)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
 	s.client, err = kgo.NewClient(append([]kgo.Opt{
 		kgo.WithContext(s.checked(context.Background())),
 		kgo.SeedBrokers(cfg.Brokers...),
-		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic, cfg.Retry),
 		kgo.Balancers(newLevel()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), // what a producer took back is no job
+		kgo.KeepControlRecords(),                     // so that what is committed goes beyond the ends of transactions, too
 		// A partition that is taken up again joins the next fetch, so that one must not be far away.
 		kgo.FetchMaxWait(fetchWait),
 		kgo.AutoCommitMarks(),
@@ -261,10 +268,11 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
 		kgo.KeepRetryableFetchErrors(),
-	}, s.out.producing(cfg.Options)...)...)
+	}, s.out.producing(others)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -276,9 +284,11 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s.out.tell(cfg.Log)
+	s.running.Store(true)
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.other.Go(func() { s.commitMeanwhile(life) })
+	s.other.Go(func() { s.watchTransactions(life) })
 	return s, nil
 }
 
@@ -325,7 +335,9 @@ func metadata(topics ...string) *kmsg.MetadataRequest {
 
 // topics makes the topics of retries and of dead letters, like that of jobs, when they are not there.
 func (s *Source) topics(ctx context.Context) error {
-	got, err := metadata(s.cfg.Topic, s.cfg.Retry, s.cfg.Dead).RequestWith(ctx, s.client)
+	meta := metadata(s.cfg.Topic, s.cfg.Retry, s.cfg.Dead)
+	meta.IncludeTopicAuthorizedOperations = true
+	got, err := meta.RequestWith(ctx, s.client)
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topics: %w", err)
 	}
@@ -334,11 +346,17 @@ func (s *Source) topics(ctx context.Context) error {
 			s.ids[topic] = id
 		}
 	}
-	parts := map[string]int32{}
+	parts, replicas := map[string]int32{}, int16(-1)
 	for _, t := range got.Topics {
 		switch err := kerr.ErrorForCode(t.ErrorCode); {
 		case err == nil:
 			parts[*t.Topic] = int32(len(t.Partitions))
+			if *t.Topic == s.cfg.Topic && len(t.Partitions) > 0 {
+				replicas = int16(len(t.Partitions[0].Replicas))
+			}
+			if err := mayWrite(&t); *t.Topic != s.cfg.Topic && err != nil {
+				return err
+			}
 			note(*t.Topic, t.TopicID)
 		case !errors.Is(err, kerr.UnknownTopicOrPartition):
 			return fmt.Errorf("kafka: the topic %s: %w", *t.Topic, err)
@@ -360,15 +378,15 @@ func (s *Source) topics(ctx context.Context) error {
 	for _, name := range []string{s.cfg.Retry, s.cfg.Dead} {
 		if parts[name] == 0 {
 			t := kmsg.NewCreateTopicsRequestTopic()
-			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], -1
+			t.Topic, t.NumPartitions, t.ReplicationFactor = name, parts[s.cfg.Topic], replicas // the brokers' default is one
 			set := func(name, value string) {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
 				c.Name, c.Value = name, &value
 				t.Configs = append(t.Configs, c)
 			}
 			set(configClean, "delete")
-			if most := own[s.cfg.Topic].most; most != "" { // what is in the one must fit into the other
-				set(configSize, most)
+			for name, value := range own[s.cfg.Topic].same {
+				set(name, value)
 			}
 			s.out.like(name, s.cfg.Topic) // what the one takes by the brokers' default, the other does, too
 			create.Topics = append(create.Topics, t)
@@ -386,6 +404,17 @@ func (s *Source) topics(ctx context.Context) error {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("kafka: making the topic %s: %w; make it by hand", t.Topic, err)
 		}
+	}
+	return nil
+}
+
+// mayWrite returns an error when the brokers say that nothing may be produced to a topic. Otherwise that would show when a job has been paid for whose
+// result or dead letter is to go there, and again in each run.
+func mayWrite(t *kmsg.MetadataResponseTopic) error {
+	allowed := func(op kmsg.ACLOperation) bool { return t.AuthorizedOperations&(1<<op) != 0 }
+	// Who may not describe it would not hear of it: then nothing is known of what is allowed.
+	if allowed(kmsg.ACLOperationDescribe) && !allowed(kmsg.ACLOperationWrite) {
+		return fmt.Errorf("kafka: the ACLs do not allow to produce to the topic %s: allow the operation Write", *t.Topic)
 	}
 	return nil
 }
@@ -427,7 +456,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 					gone, unknown = topic, err
 				}
 				s.failed(place{topic, -1}, err)
-			case errors.As(err, &e) && !e.Retriable && fatal == nil:
+			case errors.As(err, &e) && !e.Retriable && e != kerr.UnknownServerError && fatal == nil: // which says nothing, and passes
 				fatal = fmt.Errorf("kafka: %v: %w", place{topic, n}, err)
 			default: // the client tries again, at once
 				failed = true
@@ -446,7 +475,7 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		fetches.EachRecord(func(r *kgo.Record) {
 			if d := s.delivery(r); d != nil {
 				ds = append(ds, d)
-			} else if r.Value == nil {
+			} else if r.Value == nil && !r.Attrs.IsControl() {
 				none[place{r.Topic, r.Partition}] = true
 			}
 		})
@@ -635,11 +664,7 @@ var errNoValue = errors.New("records without a value (tombstones) are no jobs an
 // delivery makes a delivery of a record; nil when it is for later, or no job. It needs the lock.
 func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	at := place{r.Topic, r.Partition}
-	p := s.parts[at]
-	if p == nil {
-		p = &partition{place: at}
-		s.parts[at] = p
-	}
+	p := s.part(at)
 	// A log that lost its end, or whose beginning the client went back to, has offsets again that are in hand. How far it is done is then
 	// told by those that come now.
 	for n := len(p.out); n > 0 && p.out[n-1].offset >= r.Offset; n-- {
@@ -648,7 +673,9 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	own := &slot{offset: r.Offset, epoch: r.LeaderEpoch}
 	p.out = append(p.out, own)
 	s.pace(p)
-	if r.Value == nil {
+	again := r.Offset < s.ahead[at]
+	s.ahead[at] = max(s.ahead[at], r.Offset+1)
+	if r.Value == nil || r.Attrs.IsControl() {
 		own.done = true
 		s.advance(p)
 		return nil
@@ -656,9 +683,8 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	h := &handle{part: p, slot: own, record: r}
 	d := &drain.Delivery{
 		ID: header(r, headerID), Key: string(r.Key), Body: r.Value, Where: fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset), Since: time.Now(), Handle: h,
-		Again: r.Offset < s.ahead[at],
+		Again: again,
 	}
-	s.ahead[at] = max(s.ahead[at], r.Offset+1)
 	if d.ID == "" {
 		d.ID = d.Where
 	}
@@ -970,8 +996,9 @@ func (p *producer) like(topic, other string) {
 
 // setting is what brokers say of a topic.
 type setting struct {
-	most      string // how large a batch may be, where that is set for the topic itself
-	compacted bool   // of records with one key the last one stays
+	same      map[string]string // what is set for the topic itself and has to be the same where its jobs go: they fit, and are as safe
+	compacted bool              // of records with one key the last one stays
+	least     int               // how many replicas must be in sync for it to take records
 }
 
 // ask asks the brokers how large batches of topics may be, and whether they are compacted.
@@ -981,7 +1008,7 @@ func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]se
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for _, topic := range topics {
 		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize, configClean}
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{configSize, configClean, configISR}
 		req.Resources = append(req.Resources, r)
 	}
 	got, err := req.RequestWith(ctx, p.client)
@@ -990,17 +1017,22 @@ func (p *producer) ask(ctx context.Context, topics ...string) (own map[string]se
 	}
 	own = map[string]setting{}
 	for _, r := range got.Resources {
-		var of setting
+		of := setting{same: map[string]string{}}
 		for _, c := range r.Configs {
-			switch {
-			case c.Value == nil:
-			case c.Name == configClean:
+			if c.Value == nil {
+				continue
+			}
+			switch c.Name {
+			case configClean:
 				of.compacted = strings.Contains(*c.Value, "compact")
-			case c.Name == configSize:
+				continue
+			case configSize:
 				p.take(r.ResourceName, *c.Value)
-				if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
-					of.most = *c.Value
-				}
+			case configISR:
+				of.least, _ = strconv.Atoi(*c.Value)
+			}
+			if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				of.same[c.Name] = *c.Value
 			}
 		}
 		own[r.ResourceName] = of
@@ -1025,12 +1057,34 @@ func (p *producer) produce(ctx context.Context, r *kgo.Record) error {
 	return nil
 }
 
+// short returns what is to be said of brokers that a topic waits for. The client says nothing of it, and tries again.
+func (p *producer) short(ctx context.Context, topic string) (why string) {
+	own, _ := p.ask(ctx, topic) // who may not know it hears of leaders only
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	got, err := metadata(topic).RequestWith(ctx, p.client)
+	if err != nil {
+		return ""
+	}
+	for _, t := range got.Topics {
+		for _, n := range t.Partitions {
+			switch least := own[topic].least; {
+			case n.Leader < 0:
+				return fmt.Sprintf(": partition %d has no leader", n.Partition)
+			case len(n.ISR) < least:
+				why = fmt.Sprintf(": partition %d has %d of %d replicas in sync, and %s is %d", n.Partition, len(n.ISR), len(n.Replicas), configISR, least)
+			}
+		}
+	}
+	return why
+}
+
 // errLate is that it is not known whether a record was produced.
 var errLate = fmt.Errorf("the brokers did not take the record within %v", produceTime)
 
 // once produces a record. The client itself would wait for brokers that do not answer, for as long as it takes.
-func (p *producer) once(ctx context.Context, r *kgo.Record) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, produceTime, errLate)
+func (p *producer) once(caller context.Context, r *kgo.Record) error {
+	ctx, cancel := context.WithTimeoutCause(caller, produceTime, errLate)
 	defer cancel()
 	r.Context = ctx // and not that of a time before
 	produced := make(chan error, 1)
@@ -1046,12 +1100,16 @@ func (p *producer) once(ctx context.Context, r *kgo.Record) error {
 	case <-ctx.Done():
 	}
 	err := context.Cause(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if errors.Is(err, errLate) && p.broken != nil {
-		err = fmt.Errorf("%w: %w", err, p.broken)
+	if !errors.Is(err, errLate) {
+		return err
 	}
-	return err
+	p.mu.Lock()
+	broken := p.broken
+	p.mu.Unlock()
+	if broken != nil {
+		return fmt.Errorf("%w: %w", err, broken)
+	}
+	return fmt.Errorf("%w%s", err, p.short(caller, r.Topic))
 }
 
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
@@ -1072,6 +1130,27 @@ func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kms
 	if err != nil && !said {
 		s.cfg.Log("kafka: committing how far the group %s is: %v; what is done from now on comes again after a crash", s.cfg.Group, err)
 	}
+}
+
+// assigned notes partitions that this member has now.
+func (s *Source) assigned(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for topic, ns := range parts {
+		for _, n := range ns {
+			s.part(place{topic, n})
+		}
+	}
+}
+
+// part returns a partition that this member has. It needs the lock.
+func (s *Source) part(at place) *partition {
+	p := s.parts[at]
+	if p == nil {
+		p = &partition{place: at}
+		s.parts[at] = p
+	}
+	return p
 }
 
 // revoked gives partitions up: once what is in flight has ended or has had its time, and with what is done committed.
@@ -1279,7 +1358,9 @@ func OpenReplies(cfg ReplyConfig) (*Replies, error) {
 
 // there returns why results cannot go to the topic, as far as that shows before there are any: each has been paid for.
 func (r *Replies) there(ctx context.Context) error {
-	got, err := metadata(r.topic).RequestWith(ctx, r.out.client)
+	meta := metadata(r.topic)
+	meta.IncludeTopicAuthorizedOperations = true
+	got, err := meta.RequestWith(ctx, r.out.client)
 	if err != nil {
 		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, err)
 	}
@@ -1288,6 +1369,9 @@ func (r *Replies) there(ctx context.Context) error {
 			return fmt.Errorf("kafka: there is no topic %s", r.topic)
 		} else if err != nil {
 			return fmt.Errorf("kafka: the topic %s: %w", r.topic, err)
+		}
+		if err := mayWrite(&t); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"github.com/flyball-go/flyball/adaptive"
 	"github.com/flyball-go/flyball/contrib/kafka"
@@ -131,7 +135,7 @@ func fetch(t *testing.T, s *kafka.Source) *drain.Delivery {
 func create(t *testing.T, c *kgo.Client, topic string, partitions int32) {
 	t.Helper()
 	rt := kmsg.NewCreateTopicsRequestTopic()
-	rt.Topic, rt.NumPartitions = topic, partitions
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
 	createTopic(t, c, rt)
 }
 
@@ -145,7 +149,7 @@ func createFor(t *testing.T, c *kgo.Client, topic, most string) {
 func createWith(t *testing.T, c *kgo.Client, topic, key, value string) {
 	t.Helper()
 	rt := kmsg.NewCreateTopicsRequestTopic()
-	rt.Topic, rt.NumPartitions = topic, 1
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, 1, 1
 	with := kmsg.NewCreateTopicsRequestTopicConfig()
 	with.Name, with.Value = key, &value
 	rt.Configs = append(rt.Configs, with)
@@ -154,7 +158,6 @@ func createWith(t *testing.T, c *kgo.Client, topic, key, value string) {
 
 func createTopic(t *testing.T, c *kgo.Client, rt kmsg.CreateTopicsRequestTopic) {
 	t.Helper()
-	rt.ReplicationFactor = 1
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(t.Context(), c)
@@ -770,6 +773,61 @@ func putOut(t *testing.T, c *kgo.Client, group string) {
 	}
 	if err != nil || len(leave.Members) == 0 {
 		t.Fatalf("%d members are put out: %v", len(leave.Members), err)
+	}
+}
+
+// TLS is an option of the client's.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewTLSServer(nil) // which has a certificate for 127.0.0.1
+	defer web.Close()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"), kfake.TLS(web.TLS))
+	with := kgo.DialTLSConfig(web.Client().Transport.(*http.Transport).TLSClientConfig)
+	p, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{with}})
+	defer s.Close()
+	ackAll(t, s, "{}")
+}
+
+// Brokers that refuse connections for less than the session's time-out, as while they are started again, cost nothing: what is in hand stays.
+func TestBrokersGoneForAMoment(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "jobs"))
+	if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan struct{}, 1000)
+	w := &wire{}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := w.dial(ctx, network, addr)
+		if err != nil {
+			refused <- struct{}{}
+			err = &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		}
+		return conn, err
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.Dialer(dial), kgo.HeartbeatInterval(50 * time.Millisecond)}})
+	defer s.Close()
+	d := fetch(t, s)
+	w.crash()
+	for range 10 {
+		<-refused
+	}
+	w.mend()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if ds, err := s.Fetch(ctx, 1); err == nil {
+		t.Errorf("%s comes again", ds[0].Where)
+	}
+	if err := s.Ack(t.Context(), d); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -1876,6 +1934,102 @@ func TestAbortedTransaction(t *testing.T) {
 	})
 }
 
+// What ends a transaction is a record, too. It is passed by, so that there is no lag where nothing is left to be done, and that it is deleted one
+// day is no loss.
+func TestEndOfATransactionIsCommitted(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("markers")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		p, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic})
+		defer s.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for i, commit := range []bool{true, false} {
+			if err := p.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.EndTransaction(t.Context(), kgo.TransactionEndTry(commit)); err != nil {
+				t.Fatal(err)
+			}
+			if commit {
+				ackAll(t, s, "{}")
+				go func() {
+					if ds, err := s.Fetch(ctx, 1); err == nil {
+						t.Errorf("there is %s", ds[0].Where)
+					}
+				}()
+			}
+			want := int64(2 * (i + 1))
+			for end := time.Now().Add(20 * time.Second); committed(t, c, topic, topic) != want; time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the offset %d is committed, want %d", committed(t, c, topic, topic), want)
+				}
+			}
+		}
+	})
+}
+
+// What waits for a transaction that its producer does not end looks as if there were no jobs, so that is told, with how to end it.
+func TestTransactionThatDoesNotEnd(t *testing.T) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("transaction")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		p, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		produce := func(p *kgo.Client, body string) {
+			t.Helper()
+			if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(body)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		produce(c, "before")
+		if err := p.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		produce(p, "in it")
+		produce(c, "behind")
+		told := make(chan string, 10)
+		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
+		defer s.Close()
+		ackAll(t, s, "before")
+		s.Look(t.Context(), 50*time.Second)
+		if len(told) > 0 {
+			t.Errorf("after 50 s it is told: %s", <-told)
+		}
+		s.Look(t.Context(), 70*time.Second)
+		if len(told) != 1 {
+			t.Fatalf("%d lines are told, want 1", len(told))
+		}
+		line := <-told
+		for _, want := range []string{topic + "/0: a transaction that begins at offset 1 has not ended for 1m10s", brokers[0] + " abort --topic " + topic + " --partition 0 --start-offset 1"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("it is told %q, want %q", line, want)
+			}
+		}
+		if err := p.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+		ackAll(t, s, "in it", "behind")
+		s.Look(t.Context(), 70*time.Second)
+		if len(told) > 0 {
+			t.Errorf("after the end it is told: %s", <-told)
+		}
+	})
+}
+
 // Topics of retries and of dead letters that are made here keep all that is in them, and those that do not are refused.
 func TestCompactedTopics(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
@@ -1917,6 +2071,35 @@ func TestCompactedTopics(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is moved to another topic is as safe there as among the jobs: the brokers' default may be a single replica.
+func TestReplicasOfTopicsThatAreMade(t *testing.T) {
+	t.Parallel()
+	cl := cluster(t, kfake.NumBrokers(3))
+	c := admin(t, cl.ListenAddrs())
+	rt := kmsg.NewCreateTopicsRequestTopic()
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = "jobs", 1, 2
+	with, two := kmsg.NewCreateTopicsRequestTopicConfig(), "2"
+	with.Name, with.Value = "min.insync.replicas", &two
+	rt.Configs = append(rt.Configs, with)
+	createTopic(t, c, rt)
+	made := make(chan *kmsg.CreateTopicsRequest, 1)
+	cl.ControlKey(int16(kmsg.CreateTopics), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		made <- req.(*kmsg.CreateTopicsRequest)
+		return nil, nil, false
+	})
+	s := open(t, kafka.Config{Brokers: cl.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	for _, topic := range (<-made).Topics {
+		set := map[string]string{}
+		for _, c := range topic.Configs {
+			set[c.Name] = *c.Value
+		}
+		if topic.ReplicationFactor != 2 || set["min.insync.replicas"] != "2" {
+			t.Errorf("%s is made with %d replicas, %v", topic.Topic, topic.ReplicationFactor, set)
+		}
+	}
 }
 
 // A record without a value says of a key that it is gone, and is no job.
@@ -2091,6 +2274,38 @@ func TestPartitionThatCannotBeFetched(t *testing.T) {
 	}
 }
 
+// A broker that fails in a way of its own ends no run: it is told, and asked again.
+func TestBrokerThatFails(t *testing.T) {
+	t.Parallel()
+	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.JoinGroup} {
+		c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+		if err := admin(t, c.ListenAddrs()).ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		c.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if key == kmsg.JoinGroup {
+				resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
+				resp.ErrorCode = kerr.UnknownServerError.Code
+				return resp, nil, true
+			}
+			resp := refuseFetch(req, kerr.UnknownServerError)
+			if len(resp.Topics) == 0 {
+				c.KeepControl()
+			}
+			return resp, nil, len(resp.Topics) > 0
+		})
+		told := make(chan string, 10)
+		s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
+		defer s.Close()
+		ackAll(t, s, "{}")
+		if len(told) == 0 {
+			t.Errorf("nothing is told of what is wrong with %v", key.Name())
+		} else if line := <-told; !strings.Contains(line, "UNKNOWN_SERVER_ERROR") {
+			t.Errorf("it is told %q", line)
+		}
+	}
+}
+
 // refuseFetch refuses each partition that a request asks for.
 func refuseFetch(req kmsg.Request, why *kerr.Error) *kmsg.FetchResponse {
 	resp := req.ResponseKind().(*kmsg.FetchResponse)
@@ -2160,6 +2375,34 @@ func TestRepliesThatCannotGo(t *testing.T) {
 	}
 }
 
+// That ACLs forbid what is needed for a job that has been paid for is told at once.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	for _, forbidden := range []string{"", "jobs.retry", "jobs.dead", "replies"} {
+		acls := []kfake.ACL{{Resource: kmsg.ACLResourceTypeGroup, Name: "jobs", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationAll, Allow: true}}
+		for _, topic := range []string{"jobs", "jobs.retry", "jobs.dead", "replies"} {
+			acl := kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: topic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationRead, Allow: true}
+			acls = append(acls, acl)
+			if acl.Operation = kmsg.ACLOperationWrite; topic != forbidden && topic != "jobs" {
+				acls = append(acls, acl)
+			}
+		}
+		c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs", "jobs.retry", "jobs.dead", "replies"), kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "drain", "secret", acls...))
+		with := []kgo.Opt{kgo.SASL(plain.Auth{User: "drain", Pass: "secret"}.AsMechanism())}
+		s, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: with})
+		if err == nil {
+			s.Close()
+		}
+		r, rerr := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies", Options: with})
+		if rerr == nil {
+			r.Close()
+		}
+		if err = errors.Join(err, rerr); (err != nil) != (forbidden != "") || err != nil && !strings.HasSuffix(err.Error(), forbidden+": allow the operation Write") {
+			t.Errorf("with %q forbidden opening returned %v", forbidden, err)
+		}
+	}
+}
+
 // Why brokers did not take a record for so long is told, too.
 func TestLateSaysWhy(t *testing.T) {
 	if testing.Short() {
@@ -2175,6 +2418,40 @@ func TestLateSaysWhy(t *testing.T) {
 	c.Close()
 	if err := r.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("Put returned %v", err)
+	}
+}
+
+// Replicas that are missing are told, as the client tries again without a word.
+func TestReplicasThatAreMissing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as brokers may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1))
+	createWith(t, admin(t, c.ListenAddrs()), "replies", "min.insync.replicas", "2")
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, asked := range req.(*kmsg.ProduceRequest).Topics {
+			rt := kmsg.NewProduceResponseTopic()
+			rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+			for _, p := range asked.Partitions {
+				rp := kmsg.NewProduceResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.NotEnoughReplicas.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	r, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "replies"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const want = "partition 0 has 1 of 1 replicas in sync, and min.insync.replicas is 2"
+	if err := r.Put(t.Context(), &drain.Result{ID: "a", Status: 200, Body: []byte("{}")}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Put returned %v, want %s", err, want)
 	}
 }
 

@@ -1,0 +1,110 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// lookEvery is how often it is asked which partitions wait for a transaction, and openLong for how long one may before that is told.
+	lookEvery = 20 * time.Second
+	openLong  = time.Minute
+)
+
+// stable is what a partition has waited at, the first record of a transaction that has not ended, and since when.
+type stable struct {
+	at    int64
+	since time.Time
+}
+
+// watchTransactions looks for transactions that do not end.
+func (s *Source) watchTransactions(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	waits := map[place]stable{}
+	for {
+		select {
+		case <-tick.C:
+			waits = s.look(ctx, time.Now(), waits)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look tells of partitions that wait for the same transaction for long, and returns all that wait for one. Nothing else would tell: what is
+// behind a transaction that its producer does not end is not handed out, as if there were no jobs. The brokers end it after the time that the
+// producer has asked for, 15 min at most by default, and never once they have lost count of it.
+func (s *Source) look(ctx context.Context, now time.Time, before map[place]stable) map[place]stable {
+	ends, err := s.lastOffsets(ctx, 0)
+	if err != nil {
+		return before
+	}
+	// Asked later, so that what ends meanwhile is behind the others.
+	stables, err := s.lastOffsets(ctx, 1)
+	if err != nil {
+		return before
+	}
+	waits := map[place]stable{}
+	for at, end := range ends {
+		n, ok := stables[at]
+		if !ok || n >= end {
+			continue
+		}
+		w := before[at]
+		if w.since.IsZero() || w.at != n {
+			w = stable{n, now}
+		}
+		waits[at] = w
+		if open := now.Sub(w.since); open >= openLong {
+			s.failed(at, fmt.Errorf("a transaction that begins at offset %d has not ended for %v, and the %d records from there on wait for it; "+
+				"when its producer is gone for good, end it: kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d",
+				n, open.Round(time.Second), end-n, s.cfg.Brokers[0], at.topic, at.n, n))
+		}
+	}
+	return waits
+}
+
+// lastOffsets returns where the partitions end that this member has, for readers of an isolation level.
+func (s *Source) lastOffsets(ctx context.Context, isolation int8) (map[place]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.IsolationLevel = isolation
+	topics := map[string]int{}
+	s.mu.Lock()
+	for at := range s.parts {
+		i, ok := topics[at.topic]
+		if !ok {
+			i = len(req.Topics)
+			topics[at.topic] = i
+			t := kmsg.NewListOffsetsRequestTopic()
+			t.Topic = at.topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp = at.n, -1
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	s.mu.Unlock()
+	ends := map[place]int64{}
+	if len(req.Topics) == 0 {
+		return ends, nil
+	}
+	resp, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if kerr.ErrorForCode(p.ErrorCode) == nil {
+				ends[place{t.Topic, p.Partition}] = p.Offset
+			}
+		}
+	}
+	return ends, nil
+}
