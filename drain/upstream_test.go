@@ -13,6 +13,7 @@ import (
 	"github.com/flyball-go/flyball/drain"
 	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/internal/once"
+	"github.com/flyball-go/flyball/limiter"
 )
 
 // pipes is a listener of connections in memory. What is written to those that are there is swallowed once they are dead.
@@ -101,4 +102,23 @@ func TestConnectionThatLeadsNowhere(t *testing.T) {
 		close(p.conns)
 		_ = srv.Close()
 	})
+}
+
+// A context may end with another call's refusal as its cause, as errgroup's does. The job that it cut may have been done.
+func TestCutByARefusal(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://up.example", Base: roundTripper(func(r *http.Request) (*http.Response, error) {
+		cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
+		return nil, context.Cause(r.Context()) // as net/http does
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := drain.ParseJob([]byte(`{"custom_id":"a","url":"/v1/x","body":{}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := up.Send(ctx, job); a.Unsent || a.Class != feedback.Canceled {
+		t.Errorf("it ends with %+v, want one that was sent, and canceled", a)
+	}
 }

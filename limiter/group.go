@@ -178,13 +178,13 @@ func (g *Guard) rest(idle time.Duration) bool {
 	}
 	defer g.mu.Unlock()
 	if s := g.shell.Load(); s != nil {
-		if s.timerSet || s.delays != nil || s.leaks.head != nil || len(s.listeners) > 0 || len(s.leaks.listeners) > 0 {
+		if s.timerSet || s.telling || s.delays != nil || s.leaks.head != nil || len(s.listeners) > 0 || len(s.leaks.listeners) > 0 {
 			return false
 		}
 	}
-	if !g.core.Rest(g.now(), idle) {
-		return false
+	rested := g.core.Rest(g.now(), idle)
+	if rested || g.core.Unused() { // a guard whose permits are watched, or were listened to, has a shell though it has met no limit
+		g.shell.Store(nil)
 	}
-	g.shell.Store(nil)
-	return true
+	return rested
 }

@@ -387,6 +387,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 	}
 	done := ctx.Done()
 	g.lock()
+	s = g.open() // a group may have given back the one before
 	switch entered, free := g.core.Enter(now, &w.Waiter); {
 	case w.State == admission.Refused:
 	case !entered && g.core.Observing():

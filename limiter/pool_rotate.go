@@ -307,10 +307,14 @@ type keyFailure struct {
 func (k *keyFailure) Unwrap() error { return k.error }
 
 // FailKey returns an error that tells Pool.Do what is wrong with the key that the call was made with: f for
-// the pool, err for everybody else. It returns nil when err is nil.
+// the pool, err for everybody else. An err that [Fail] made keeps its outcome, and with it the delay of a quota. It returns nil when err is nil.
 func FailKey(f KeyFault, err error) error {
 	if err == nil {
 		return nil
+	}
+	var told *failure
+	if errors.As(err, &told) {
+		return &keyFailure{err, f}
 	}
 	o := Outcome{Class: feedback.ClientError}
 	if f == KeyExhausted {

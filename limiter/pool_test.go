@@ -832,6 +832,24 @@ func TestPoolForbiddenGivesUp(t *testing.T) {
 	})
 }
 
+// A key without quota is out until the instant that the outcome of its call names, also where FailKey says so.
+func TestFailKeyKeepsTheOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, []int{1, 1}, nil)
+		noon := time.Now().Add(5 * time.Hour)
+		_ = p.Do(context.Background(), Request{}, func(_ context.Context, key Secret) error {
+			if key.Reveal() == credential(0) {
+				o := Outcome{Class: feedback.QuotaExhausted, HasRetryAfter: true, RetryAfter: time.Until(noon)}
+				return FailKey(KeyExhausted, Fail(o, errors.New("no quota until noon")))
+			}
+			return nil
+		})
+		if k := p.Keys()[0]; k.Out != KeyExhausted || !k.ProbeAt.Equal(noon) {
+			t.Errorf("%v, want one that is out until %v", k, noon)
+		}
+	})
+}
+
 func TestPoolDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, []int{1, 1, 1}, nil)

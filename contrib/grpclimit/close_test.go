@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/flyball-go/flyball/limiter"
 )
@@ -23,6 +25,19 @@ func TestCloseEndsDelay(t *testing.T) {
 		})
 		if took := time.Since(start); !contains(err, "slow down") || took != 10*time.Second {
 			t.Errorf("%v after %v, want the refusal after 10s, when the guard was closed", err, took)
+		}
+	})
+}
+
+// A context may end with another call's refusal as its cause, as errgroup's does: who waits then was canceled, and not refused.
+func TestCutByARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := newGuard(t, 1, nil)
+		guard.TryAcquire(limiter.Request{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull}) })
+		if err := Unary(guard, Config{})(ctx, "/s/m", nil, nil, nil, nil); status.Code(err) != codes.Canceled {
+			t.Errorf("code %v of %v, want Canceled", status.Code(err), err)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package grpclimit
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -112,7 +111,7 @@ func (in *interceptor) run(ctx context.Context, method string, req any, send fun
 		permit, err := in.guard.Acquire(ctx, r)
 		switch {
 		case err == nil:
-		case !errors.Is(err, limiter.ErrRejected):
+		case !refusedByGuard(ctx, err):
 			return ended(ctx)
 		case last != nil:
 			return last // it says more than that the guard did not let it be repeated

@@ -21,7 +21,7 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 	if err == nil {
 		return feedback.Signal{}
 	}
-	if errors.Is(err, limiter.ErrRejected) {
+	if refusedByGuard(ctx, err) {
 		return feedback.Signal{Class: feedback.Canceled, Source: guardBelow}
 	}
 	st, ok := status.FromError(err)
@@ -47,6 +47,11 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 		s.Retryable = false
 	}
 	return s
+}
+
+// refusedByGuard reports whether err is the refusal of a guard, and not the end of a context that another call's refusal has ended, as errgroup does.
+func refusedByGuard(ctx context.Context, err error) bool {
+	return errors.Is(err, limiter.ErrRejected) && !errors.Is(context.Cause(ctx), limiter.ErrRejected)
 }
 
 // guardBelow is the source of what a guard below refused, so that nothing was sent.

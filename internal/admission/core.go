@@ -332,6 +332,11 @@ func (c *Core) Rest(now, idle time.Duration) bool {
 	return true
 }
 
+// Unused reports whether there is no state, and nobody in flight or waiting. It needs the lock.
+func (c *Core) Unused() bool {
+	return c.state == nil && c.slots.InFlight() == 0 && c.slots.Waiting() == 0
+}
+
 // Take takes a place without the lock, when one is free, nobody waits and nothing holds callers back.
 // The caller then reads the clock, and calls Spend when Paced says so, and Start. It may be called at any time.
 // n is how many calls are in flight with this one.

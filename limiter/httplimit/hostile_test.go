@@ -576,3 +576,27 @@ func TestTwoGuards(t *testing.T) {
 		}
 	}
 }
+
+// A context may end with another call's refusal as its cause, as errgroup's does. What it cut was sent all the same.
+func TestCutByARefusal(t *testing.T) {
+	budget := &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Hour}}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	tr := newTransport(t, 1, nil, func(c *limiter.Config) { c.Budget = budget })
+	tr.cfg.Cost = func(*http.Request) int64 { return 400 }
+	req, err := http.NewRequestWithContext(ctx, "GET", srv.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.RoundTrip(req); !errors.Is(err, limiter.ErrRejected) {
+		t.Fatalf("error %v, want the context's cause", err)
+	}
+	s, left := tr.Guard().Stats(), tr.Guard().Explain(0).Budgets[0].Left
+	if s.Counts.Outcomes[feedback.Canceled] != 1 || left != 600 {
+		t.Errorf("%d canceled, %d tokens left; want 1 and 600, as it was sent", s.Counts.Outcomes[feedback.Canceled], left)
+	}
+}

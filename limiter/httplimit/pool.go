@@ -97,7 +97,7 @@ func (p *PoolTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		letGo(ctx, f.resp) // its connection must not be kept while this waits
 		next, more, refused := keys.Again(ctx, &f.Outcome, f.fault, f.unsent)
 		switch {
-		case !more || errors.Is(refused, limiter.ErrRejected):
+		case !more || refusedByGuard(ctx, refused):
 			return p.t.final(f)
 		case refused != nil: // the caller's context ended
 			drain(f.resp)

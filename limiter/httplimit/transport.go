@@ -160,7 +160,7 @@ func (t *Transport) repeat(req *http.Request, r limiter.Request, f *failed, bega
 		permit, err := t.guard.Acquire(ctx, r)
 		switch {
 		case err == nil:
-		case errors.Is(err, limiter.ErrRejected):
+		case refusedByGuard(ctx, err):
 			return t.final(f)
 		default: // the caller's context ended
 			drain(f.resp)
@@ -222,7 +222,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 	switch {
 	case err == nil:
 		err = complete(resp)
-	case errors.Is(err, limiter.ErrRejected): // a guard below refused, and nothing was sent
+	case refusedByGuard(req.Context(), err):
 		released = true
 		h.abandon()
 		return nil, &failed{Outcome: limiter.Outcome{Class: feedback.Canceled}, err: err, final: true}
@@ -295,6 +295,12 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 		h.release(&limiter.Outcome{}, limiter.KeyFine)
 	}
 	return resp, nil
+}
+
+// refusedByGuard reports whether err is the refusal of a guard, so that nothing was sent, and not the end of a context that another call's refusal has
+// ended, as errgroup does.
+func refusedByGuard(ctx context.Context, err error) bool {
+	return errors.Is(err, limiter.ErrRejected) && !errors.Is(context.Cause(ctx), limiter.ErrRejected)
 }
 
 // read returns what an attempt ended with.
