@@ -41,6 +41,7 @@ type out struct {
 	status int          // what was sent; 0 is nothing
 	sent   int64
 	first  time.Time // when the answer began
+	code   string    // what the upstream refused with, where the status does not tell, as the stream had begun
 	notes  [][2]string
 }
 
@@ -316,17 +317,21 @@ func (o *out) abort() {
 	panic(http.ErrAbortHandler)
 }
 
+// cutKind returns what an answer that the upstream broke off is called.
+func cutKind(err error) dialect.Kind {
+	var s *stalledError
+	if errors.As(err, &s) || errors.Is(err, errLongest) {
+		return dialect.TimedOut
+	}
+	return dialect.BadGateway
+}
+
 // cut tells the caller of a stream that it is not complete, where that can be told.
 func (o *out) cut(err error, events bool) error {
 	var up *upstreamError
 	if errors.As(err, &up) && events {
 		o.told = true
-		kind := dialect.BadGateway
-		var s *stalledError
-		if errors.As(err, &s) || errors.Is(err, errLongest) {
-			kind = dialect.TimedOut
-		}
-		said := o.dialect.Event(&dialect.Error{Kind: kind, Message: "the answer was cut: " + up.Error()})
+		said := o.dialect.Event(&dialect.Error{Kind: cutKind(err), Message: "the answer was cut: " + up.Error()})
 		if o.frame { // and not otherwise: Google's SDK for Go cannot read a frame that begins with the end of a line
 			said = append([]byte("\n"), said...)
 		}
@@ -376,6 +381,9 @@ func (o *out) late(resp *http.Response, stream bool) error {
 	}
 	if err == nil && len(all) == most && resp.StatusCode < 300 && isJSON(resp.Header) {
 		return o.cut(o.line(io.MultiReader(bytes.NewReader(all), body)), true)
+	}
+	if resp.StatusCode >= 300 {
+		o.code = dialect.KindOf(resp.StatusCode).Code()
 	}
 	if err := o.write(o.dialect.Wrap(resp.StatusCode, all)); err != nil {
 		return err

@@ -60,7 +60,8 @@ type Record struct {
 	Stream   bool
 	// Status is what the caller was told; 0 when it left before.
 	Status int
-	// Code says why, when the gateway itself refused or failed: "rate_limit_exceeded".
+	// Code says why, when the gateway itself refused or failed, when the upstream broke off in its answer, or when it refused and the caller was told so in a
+	// stream that had begun, whose status is 200: "rate_limit_exceeded".
 	Code string
 	// Sent is how many requests were sent to upstreams.
 	Sent int
@@ -555,12 +556,26 @@ func (c *call) run() {
 		c.rec.Err = c.out.tunnel(t, resp)
 		return
 	}
-	if err := c.out.answer(resp); err != nil {
-		c.rec.Err = err
-		var up *upstreamError
-		if errors.As(err, &up) && !c.out.told {
-			c.out.abort()
-		}
+	c.answer(resp)
+}
+
+// answer hands an answer on, and notes what went wrong in it, which its status does not tell.
+func (c *call) answer(resp *http.Response) {
+	err := c.out.answer(resp)
+	c.rec.Code = c.out.code
+	if err == nil {
+		return
+	}
+	c.rec.Err = err
+	var up *upstreamError
+	if !errors.As(err, &up) {
+		return
+	}
+	if ctx := c.r.Context(); ctx.Err() == nil || context.Cause(ctx) == ErrEnds { // else the caller left, which is why there is no more
+		c.rec.Code = cutKind(err).Code()
+	}
+	if !c.out.told {
+		c.out.abort()
 	}
 }
 

@@ -405,12 +405,31 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 		}
 		return false
 	}
+	var release chan struct{}
 	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		status, _ := strconv.Atoi(r.Header.Get("Answer"))
-		if status == 0 {
+		answer, late := strings.CutPrefix(r.Header.Get("Answer"), "late ")
+		if late {
+			<-release
+		}
+		status, _ := strconv.Atoi(answer)
+		switch answer {
+		case "none":
 			<-r.Context().Done()
 			return
+		case "cut", "stall":
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: {}\n\n")
+			_ = http.NewResponseController(w).Flush()
+			if answer == "stall" {
+				<-r.Context().Done()
+			}
+			panic(http.ErrAbortHandler)
+		case "half":
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "{")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -419,11 +438,33 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 	for answer, want := range map[string]string{
 		"200": "", "400": "", "404": "", "429": "FlyballCallersRefused", "503": "FlyballCallersRefused", "529": "FlyballCallersRefused",
 		"500": "FlyballUpstreamFails", "502": "FlyballUpstreamFails", "none": "FlyballUpstreamFails",
+		// What the status of an answer that had begun does not tell.
+		"cut": "FlyballUpstreamFails", "stall": "FlyballUpstreamFails", "half": "FlyballUpstreamFails", "gone": "",
+		"late 200": "", "late 400": "", "late 429": "FlyballCallersRefused", "late 500": "FlyballUpstreamFails",
 	} {
-		g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nwait='300ms'\n")
-		_ = post(t, client(t), g.url+"/chat/completions", chat, "Answer", answer).Body.Close()
+		route, body := "wait='300ms'\n", chat
+		if strings.HasPrefix(answer, "late ") {
+			route, body = "keep_alive='10ms'\n", chatStream
+			release = make(chan struct{})
+		}
+		if answer == "stall" {
+			route = "stall='100ms'\n"
+		}
+		g := start(t, table(s, "[upstream.up.retry]\nmax_attempts=1\n")+"[[gateway.route]]\npath='/'\nupstream='up'\n"+route)
+		told := strings.Replace(answer, "gone", "stall", 1)
+		resp, err := tryPost(t.Context(), client(t), g.url+"/chat/completions", body, "Answer", told)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(answer, "late ") {
+			close(release)
+		}
+		if answer != "gone" { // else the caller leaves in the middle
+			_, _ = io.Copy(io.Discard, resp.Body)
+		}
+		_ = resp.Body.Close()
 		g.callLines(1)
-		resp, err := client(t).Get(g.url + "/metrics")
+		resp, err = client(t).Get(g.url + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
