@@ -84,6 +84,7 @@ type Proxy struct {
 	tenants callers.Tenants
 	table   atomic.Pointer[table]
 	calls   atomic.Int64
+	answers atomic.Int64 // calls whose answer has begun and goes on
 	ended   atomic.Bool // nothing is sent any more
 
 	mu         sync.Mutex
@@ -263,6 +264,9 @@ func (p *Proxy) Upstreams() (all []View) {
 
 // Calls returns how many calls there are now.
 func (p *Proxy) Calls() int64 { return p.calls.Load() }
+
+// Answering returns of how many of them the answer has begun, which goes on.
+func (p *Proxy) Answering() int64 { return p.answers.Load() }
 
 // call is one call, as its caller sees it.
 type call struct {
@@ -553,6 +557,8 @@ func (c *call) run() {
 	defer resp.Body.Close()
 	c.where()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
+		c.p.answers.Add(1)
+		defer c.p.answers.Add(-1)
 		c.rec.Err = c.out.tunnel(t, resp)
 		return
 	}
@@ -561,6 +567,8 @@ func (c *call) run() {
 
 // answer hands an answer on, and notes what went wrong in it, which its status does not tell.
 func (c *call) answer(resp *http.Response) {
+	c.p.answers.Add(1)
+	defer c.p.answers.Add(-1)
 	err := c.out.answer(resp)
 	c.rec.Code = c.out.code
 	if err == nil {

@@ -481,3 +481,60 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 		}
 	}
 }
+
+// A call whose answer goes on is told from one that gets none, and a file that is not in force is, for as long as it is not.
+func TestMetricsOfWhatGoesOn(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan struct{})
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Late") != "" {
+			<-release
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	})
+	toml := table(s, "")
+	g := start(t, toml)
+	shows := func(lines ...string) {
+		t.Helper()
+		eventually(t, strings.Join(lines, ", "), func() bool {
+			resp, err := client(t).Get(g.url + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := read(t, resp)
+			for _, l := range lines {
+				if !strings.Contains(text, "\nflyball_gateway_"+l+"\n") {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	shows("calls 0", "answering 0", "last_reload_successful 1")
+	var all sync.WaitGroup
+	for _, late := range []string{"", "", "1"} {
+		all.Go(func() {
+			resp, err := tryPost(t.Context(), client(t), g.url+"/chat/completions", chatStream, "Late", late)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		})
+	}
+	shows("calls 3", "answering 2")
+	g.write(toml + "nonsense\n")
+	shows("last_reload_successful 0")
+	g.write(toml)
+	shows("last_reload_successful 1", "calls 3", "answering 2")
+	close(release)
+	all.Wait()
+	shows("calls 0", "answering 0")
+	g.idle()
+}
