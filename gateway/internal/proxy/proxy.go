@@ -85,7 +85,7 @@ type Proxy struct {
 	table   atomic.Pointer[table]
 	calls   atomic.Int64
 	answers atomic.Int64 // calls whose answer has begun and goes on
-	ended   atomic.Bool // nothing is sent any more
+	ended   atomic.Bool  // nothing is sent any more
 
 	mu         sync.Mutex
 	transports map[string]transport // by upstream
