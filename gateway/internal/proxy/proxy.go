@@ -63,6 +63,8 @@ type Record struct {
 	// Code says why, when the gateway itself refused or failed, when the upstream broke off in its answer, or when it refused and the caller was told so in a
 	// stream that had begun, whose status is 200: "rate_limit_exceeded".
 	Code string
+	// ID is the call's id when the caller was told one of the gateway's: with a refusal, or a stream that began before its answer. UpstreamID is the upstream's.
+	ID, UpstreamID string
 	// Sent is how many requests were sent to upstreams.
 	Sent int
 	// Wait is how long the call waited before the first was, or in vain when none was, First how long until the answer began, and Total until it ended.
@@ -512,7 +514,7 @@ func (c *call) finish() {
 		c.rec.Wait = time.Since(c.rec.Began)
 	}
 	c.rec.Total = time.Since(c.rec.Began)
-	c.rec.Status, c.rec.Bytes = c.out.status, c.out.sent
+	c.rec.Status, c.rec.Bytes, c.rec.ID = c.out.status, c.out.sent, c.out.id
 	if !c.out.first.IsZero() {
 		c.rec.First = c.out.first.Sub(c.rec.Began)
 	}
@@ -569,6 +571,7 @@ func (c *call) run() {
 func (c *call) answer(resp *http.Response) {
 	c.p.answers.Add(1)
 	defer c.p.answers.Add(-1)
+	c.rec.UpstreamID = upstreamID(resp.Header)
 	err := c.out.answer(resp)
 	c.rec.Code = c.out.code
 	if err == nil {

@@ -538,3 +538,61 @@ func TestMetricsOfWhatGoesOn(t *testing.T) {
 	shows("calls 0", "answering 0")
 	g.idle()
 }
+
+// What the gateway says itself has an id, by which its line in the log is found: the caller's, or one of its own. The upstream's is in the log, too.
+func TestRequestIDs(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan struct{})
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Late") != "" {
+			<-release
+		}
+		w.Header().Set("X-Request-Id", "req_up")
+		ok(w, r)
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath='/a'\nupstream='up'\nkeep_alive='10ms'\n")
+	logged := map[string]string{} // upstream_request_id by request_id
+	for i, c := range []struct{ path, body, field, given, want, upstream string }{
+		{"/none/chat/completions", chat, "X-Request-Id", "", "^fb_[0-9a-f]{32}$", ""},
+		{"/none/messages", chat, "Request-Id", "", "^fb_[0-9a-f]{32}$", ""},
+		{"/none/messages", chat, "Request-Id", "nginx-1", "^nginx-1$", ""},
+		{"/none/responses", chat, "X-Request-Id", strings.Repeat("x", 200), "^fb_[0-9a-f]{32}$", ""},
+		{"/none/responses", chat, "X-Request-Id", "a \" b", "^fb_[0-9a-f]{32}$", ""},
+		{"/a/chat/completions", chat, "X-Request-Id", "nginx-2", "^req_up$", "req_up"},
+		{"/a/chat/completions", chatStream, "X-Request-Id", "nginx-3", "^nginx-3$", "req_up"},
+	} {
+		late := ""
+		if c.body == chatStream {
+			late = "1"
+		}
+		resp := post(t, client(t), g.url+c.path, c.body, "X-Request-Id", c.given, "Late", late)
+		if late != "" {
+			close(release)
+		}
+		_ = read(t, resp)
+		id := resp.Header.Get(c.field)
+		if !regexp.MustCompile(c.want).MatchString(id) {
+			t.Errorf("%s: %s is %q, want %s", c.path, c.field, id, c.want)
+		}
+		g.callLines(i + 1)
+		var l struct {
+			ID       string `json:"request_id"`
+			Upstream string `json:"upstream_request_id"`
+		}
+		lines := regexp.MustCompile(`(?m)^.*"msg":"call".*$`).FindAllString(g.logged(), -1)
+		if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "^req_up$" { // the caller has the upstream's
+			id = ""
+		}
+		if l.ID != id || l.Upstream != c.upstream {
+			t.Errorf("%s: the log has %+v, want %q and %q", c.path, l, id, c.upstream)
+		}
+		logged[l.ID] = l.Upstream
+	}
+	if len(logged) != 7 {
+		t.Errorf("the log has the ids %v, want 7 that differ", logged)
+	}
+	g.idle()
+}
