@@ -94,6 +94,24 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// The rules for alerts fire and rest as alerts_test.yaml says.
+func TestAlerts(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		if strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "promtool") {
+			t.Fatal(err)
+		}
+		t.Skip("no promtool in PATH: the rules for alerts are not tried")
+	}
+	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
+		cmd := exec.Command(promtool, args...)
+		cmd.Dir = "deploy"
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
+
 // yamlFile returns the documents of a YAML file, read by a Python that can; without one the test is skipped.
 func yamlFile(t *testing.T, path string) (docs []map[string]any) {
 	t.Helper()

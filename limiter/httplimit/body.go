@@ -314,6 +314,9 @@ func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (com
 	if r.Refused {
 		// The upstream refused inside an answer that began well.
 		fault = faultInside(&r.Signal)
+		if lookAt(b.resp.Header) == lookSieve {
+			note(&b.t.habits.inside)
+		}
 		windows := o.Windows
 		*o = limiter.OutcomeFrom(r.Signal)
 		if windows != nil { // the header of a success may not have been searched; see habits

@@ -311,7 +311,7 @@ func TestDialectsHandOver(t *testing.T) {
 	})
 }
 
-// An answer of 200 that holds an error goes to the caller byte for byte, unless it is a stream that begins with it; the guard hears of the error, and keeps
+// An answer of 200 that holds an error goes to the caller byte for byte, unless it is a stream that begins with it, or JSON and not the first of its kind; the guard hears of the error, and keeps
 // the next call back as long as it asks for.
 func TestDialectsInsideSuccess(t *testing.T) {
 	each(t, []dialect{

@@ -70,6 +70,7 @@ type habits struct {
 	limits  atomic.Bool   // there are fields that tell of limits
 	policy  atomic.Bool   // there is a field that may tell of a limit on calls in flight
 	bedrock atomic.Bool   // there are fields that tell of usage
+	inside  atomic.Bool   // there was a refusal in a 200 of JSON
 }
 
 const (

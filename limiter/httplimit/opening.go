@@ -13,11 +13,11 @@ import (
 	"github.com/flyball-go/flyball/limiter"
 )
 
-// openingTime is how long the first event of a stream is waited for before the answer is handed on. An upstream that answers 200 and refuses all the same
+// openingTime is how long the first event of a stream, or the rest of a short answer in JSON, is waited for before the answer is handed on. An upstream that answers 200 and refuses all the same
 // says so at once; one that says nothing for so long is at work.
 const openingTime = 250 * time.Millisecond
 
-// opening is the body of a stream whose beginning is read before it is handed on. It is read as any body is.
+// opening is the body of an answer whose beginning is read before it is handed on. It is read as any body is.
 type opening struct {
 	body io.ReadCloser
 	read chan struct{} // has something when the Read that is under way has ended
@@ -37,12 +37,19 @@ type opening struct {
 // openings are for beginnings.
 var openings = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
-// opens reports whether it matters how the stream resp begins: the request can be sent again, or whoever is below wants to know.
-func (t *Transport) opens(req *http.Request, resp *http.Response, keys *limiter.Rotation) bool {
-	if resp.StatusCode == http.StatusSwitchingProtocols || encoded(resp.Header["Content-Encoding"]) {
+// opens reports whether it matters how resp begins, which is looked through as l says: it may be a refusal, and the request can be sent again, or whoever is
+// below wants to know. To wait for an answer in JSON costs more than all else that is done for a call, so without somebody below it is done once there was a
+// refusal in one.
+func (t *Transport) opens(req *http.Request, resp *http.Response, l look, keys *limiter.Rotation) bool {
+	_, tells := resp.Body.(refusable)
+	switch {
+	case l == lookEvents:
+	case l == lookSieve && resp.ContentLength <= smallJSON && (tells || t.habits.inside.Load()):
+	default:
 		return false
 	}
-	if _, tells := resp.Body.(refusable); !tells && !(repeatable(req) && (keys != nil || t.guard.Retries())) {
+	if empty(resp) || resp.StatusCode == http.StatusSwitchingProtocols || encoded(resp.Header["Content-Encoding"]) ||
+		!tells && !(repeatable(req) && (keys != nil || t.guard.Retries())) {
 		return false
 	}
 	// A caller who has no more time than that has none to lose.
@@ -50,15 +57,58 @@ func (t *Transport) opens(req *http.Request, resp *http.Response, keys *limiter.
 	return !limited || time.Until(deadline) > openingTime
 }
 
-// refusable is a base's body that is told when the answer is a stream that begins with a refusal.
+// refusable is a base's body that is told when the answer is a refusal all the same.
 type refusable interface{ Refused(feedback.Class) }
 
-// open waits for the first event of a stream, which is an answer to a request that began well, and returns what it refuses; nil when it is none, or does
-// not come at once. The answer that it returns takes the place of resp, and has a body as if it had not been read. more gets the Stream that reads it, and
-// that has read so much of it.
+// smallJSON is how long an answer in JSON may be that is waited for to see whether it is a refusal, and how much is read of one that does not say, in bytes.
+const smallJSON = 4 << 10
+
+// first reads how an answer begins: a stream of events, or one JSON value.
+type first struct {
+	config feedback.StreamConfig
+	stream *feedback.Stream // nil until the sieve has found something
+	sieve  feedback.Sieve
+}
+
+// scan reads the next piece, and reports whether it takes more of the answer to know what it is; the last one has ended true.
+func (f *first) scan(p []byte, now time.Time, ended bool) (more bool) {
+	if f.stream == nil {
+		n, found := f.sieve.Scan(p)
+		if !found {
+			return !f.sieve.Over() && !ended
+		}
+		f.stream, p = f.sieve.Stream(f.config, now), p[n:]
+	}
+	f.stream.Scan(p, now)
+	if ended {
+		f.stream.Finish(now)
+	}
+	if f.stream.Began() {
+		return false
+	}
+	r := f.stream.Report()
+	return r.Events == 0 && !r.Refused && !r.Complete && !ended
+}
+
+// refusal returns what the answer refuses; ok is false when that is nothing, or when there was work for it, which is paid for.
+func (f *first) refusal() (s feedback.Signal, ok bool) {
+	if f.stream == nil || f.stream.Began() {
+		return s, false
+	}
+	r := f.stream.Report()
+	return r.Signal, r.Refused && r.ContentEvents == 0 && r.Usage.Input+r.Usage.Output == 0
+}
+
+// open waits for the first event of a stream, or for a short answer in JSON, to a request that began well, and returns what it refuses; nil when it
+// is none, or does not come at once. The answer that it returns takes the place of resp, and has a body as if it had not been read. more is for a stream of
+// events, and gets the Stream that reads it, and that has read so much of it.
 func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (*http.Response, *failed) {
-	s := feedback.NewStream(t.streamConfig(resp, more), time.Now())
-	more.stream = s
+	f := first{config: t.streamConfig(resp, more), sieve: feedback.Sieve{Usage: true}}
+	most := smallJSON
+	if more != nil {
+		f.stream = feedback.NewStream(f.config, time.Now())
+		more.stream, most = f.stream, peekMost
+	}
 	before := *resp
 	before.Trailer = maps.Clone(resp.Trailer)
 	p := openings.Get().(*[]byte)
@@ -66,7 +116,7 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 	resp.Body = o
 	timer := time.NewTimer(openingTime)
 	defer timer.Stop()
-	for {
+	for wants := true; wants && o.err == nil && o.to < most; {
 		o.readOn()
 		select {
 		case <-o.read:
@@ -77,33 +127,26 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 			return o.leave(resp, before), nil
 		}
 		var now time.Time
-		if !more.start.IsZero() {
+		if more != nil && !more.start.IsZero() {
 			now = time.Now()
 		}
-		s.Scan(o.buf[o.to-o.n:o.to], now)
-		if o.err != nil {
-			s.Finish(now)
+		wants = f.scan(o.buf[o.to-o.n:o.to], now, o.err != nil)
+		if more != nil {
+			more.ahead = o.to
 		}
-		more.ahead = o.to
-		if s.Began() {
-			return resp, nil
-		}
-		r := s.Report()
-		switch {
-		case r.Events == 0 && o.err == nil && o.to < peekMost:
-			continue
-		case !r.Refused || r.ContentEvents > 0 || r.Usage.Known: // with usage, there was work that is paid for
-			return resp, nil
-		}
-		fault := faultInside(&r.Signal)
-		if c := r.Signal.Class; c != feedback.Throttled && c != feedback.Overloaded && fault == limiter.KeyFine {
-			return resp, nil // nothing that another attempt, or another key, would change
-		}
-		if u, ok := o.body.(refusable); ok {
-			u.Refused(r.Signal.Class)
-		}
-		return resp, &failed{Outcome: limiter.OutcomeFrom(r.Signal), resp: resp, final: !r.Signal.Retryable, fault: fault}
 	}
+	refusal, ok := f.refusal()
+	if !ok {
+		return resp, nil
+	}
+	fault := faultInside(&refusal)
+	if c := refusal.Class; c != feedback.Throttled && c != feedback.Overloaded && fault == limiter.KeyFine {
+		return resp, nil // nothing that another attempt, or another key, would change
+	}
+	if u, ok := o.body.(refusable); ok {
+		u.Refused(refusal.Class)
+	}
+	return resp, &failed{Outcome: limiter.OutcomeFrom(refusal), resp: resp, final: !refusal.Retryable, fault: fault}
 }
 
 // readOn begins to read. As for tap, a body's Read may not end.

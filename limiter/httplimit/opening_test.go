@@ -184,6 +184,112 @@ func TestRefusalAtTheBeginningOfAStreamTakesAKeyOut(t *testing.T) {
 	})
 }
 
+// What MiniMax, Hunyuan and those who copy OpenAI answer in JSON to refuse inside a 200, and an answer that serves.
+const (
+	refusedJSON   = `{"id":"1","choices":null,"usage":{"total_tokens":0},"base_resp":{"status_code":1002,"status_msg":"rate limit"}}`
+	poorJSON      = `{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}`
+	throttledJSON = `{"Response":{"Error":{"Code":"RequestLimitExceeded","Message":"slow down"},"RequestId":"r"}}`
+	servedJSON    = `{"id":"1","choices":[{"message":{"content":"hi"}}],"usage":{"total_tokens":7},"base_resp":{"status_code":0}}`
+)
+
+// whole answers with JSON, whose length is known.
+func whole(req *http.Request, body string) *http.Response {
+	resp := answer(200, body, "Content-Type", "application/json; charset=utf-8")
+	resp.Request, resp.ContentLength = req, int64(len(body))
+	return resp
+}
+
+// chunks answers with JSON that comes in pieces, as events does.
+func chunks(req *http.Request, before time.Duration, parts ...string) *http.Response {
+	resp := events(req, before, parts...)
+	resp.Header.Set("Content-Type", "application/json")
+	return resp
+}
+
+// A short answer in JSON that is a refusal all the same is sent again once there was one, as nothing of it was handed on. What is handed on is what was sent, and
+// once.
+func TestRefusalInJSON(t *testing.T) {
+	long := strings.Repeat(" ", smallJSON)
+	for _, c := range []struct {
+		name   string
+		answer func(*http.Request) *http.Response
+		body   string // of the last
+		class  feedback.Class
+		sent   int
+	}{
+		{"MiniMax", func(r *http.Request) *http.Response { return whole(r, refusedJSON) }, refusedJSON, feedback.Throttled, 3},
+		{"Hunyuan", func(r *http.Request) *http.Response { return whole(r, throttledJSON) }, throttledJSON, feedback.Throttled, 3},
+		{"in pieces", func(r *http.Request) *http.Response {
+			return chunks(r, 0, refusedJSON[:30], refusedJSON[30:90], refusedJSON[90:])
+		}, refusedJSON, feedback.Throttled, 3},
+		{"served", func(r *http.Request) *http.Response { return whole(r, servedJSON) }, servedJSON, feedback.OK, 1},
+		{"served in pieces", func(r *http.Request) *http.Response { return chunks(r, 0, servedJSON[:30], servedJSON[30:]) }, servedJSON, feedback.OK, 1},
+		{"no money", func(r *http.Request) *http.Response { return whole(r, poorJSON) }, poorJSON, feedback.QuotaExhausted, 1},
+		{"after work", func(r *http.Request) *http.Response {
+			return whole(r, strings.Replace(refusedJSON, `"total_tokens":0`, `"prompt_tokens":3`, 1))
+		},
+			strings.Replace(refusedJSON, `"total_tokens":0`, `"prompt_tokens":3`, 1), feedback.Throttled, 1},
+		{"long", func(r *http.Request) *http.Response { return whole(r, long+refusedJSON) }, long + refusedJSON, feedback.Throttled, 1},
+		{"long, in pieces", func(r *http.Request) *http.Response { return chunks(r, 0, long, refusedJSON) }, long + refusedJSON, feedback.Throttled, 1},
+		{"late", func(r *http.Request) *http.Response { return chunks(r, openingTime+time.Second, refusedJSON) }, refusedJSON, feedback.Throttled, 1},
+		{"cut", func(r *http.Request) *http.Response { return chunks(r, 0, refusedJSON[:60]) }, refusedJSON[:60], feedback.OK, 1},
+		{"nothing", func(r *http.Request) *http.Response { return chunks(r, 0) }, "", feedback.OK, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			sent := 0
+			tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) {
+				sent++
+				return c.answer(req), nil
+			}), func(g *limiter.Config) { g.Retry.MaxAttempts = 3 })
+			tr.habits.inside.Store(true)
+			resp, err := send(t, tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(resp.Body); string(b) != c.body || err != nil || sent != c.sent {
+				t.Errorf("%s: sent %d times, want %d; the caller has %.200q, %v", c.name, sent, c.sent, b, err)
+			}
+			_ = resp.Body.Close()
+			if n := tr.Guard().Stats().Counts.Outcomes[c.class]; n != uint64(c.sent) {
+				t.Errorf("%s: %d calls of class %v counted, want %d", c.name, n, c.class, c.sent)
+			}
+			wantInFlight(t, tr, 0)
+		})
+	}
+}
+
+// The first refusal in JSON is handed on, and tells that there are such; with a pool, the next one that says that there is no money goes to another key.
+func TestRefusalInJSONTakesAKeyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := newPool(t, nil, "poor", "rich")
+		tr := NewPool(roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.Header.Get("Authorization") == "Bearer poor" {
+				return whole(req, poorJSON), nil
+			}
+			return whole(req, servedJSON), nil
+		}), pool, PoolConfig{})
+		ask := func(want string) {
+			t.Helper()
+			resp, err := post(t, tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _ := io.ReadAll(resp.Body); string(b) != want {
+				t.Errorf("the caller has %q, want %q", b, want)
+			}
+			_ = resp.Body.Close()
+		}
+		ask(poorJSON)
+		if k := pool.Stats().Keys[0]; k.Out != limiter.KeyExhausted {
+			t.Errorf("the key without money is %v", k)
+		}
+		time.Sleep(time.Hour) // the key is probed
+		for range 4 {
+			ask(servedJSON)
+		}
+	})
+}
+
 // send sends a request whose body can be had again, which may have its effect once only.
 func send(t *testing.T, tr *Transport) (*http.Response, error) {
 	t.Helper()

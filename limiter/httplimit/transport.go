@@ -15,6 +15,7 @@
 //
 // A stream of events whose first one is a refusal, as Anthropic, OpenAI and Google send them in a 200, is sent again like any refusal, when that comes
 // within 250 ms of the header. For so long an answer that is a stream is held back, where the request can be sent again and its context has more time.
+// Once an upstream has refused so in JSON, its short answers in JSON are looked at in the same way.
 //
 // Turn off the retries of an SDK above it: they would multiply with the guard's. An answer that the Transport
 // gave up on carries "x-should-retry: false" to say so to SDKs that read it, unless the guard's Retry.MaxAttempts
@@ -268,13 +269,17 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 			more.start, more.outcome.FirstByte = at, time.Since(at)
 		}
 	}
-	if l == lookEvents && !empty(resp) && t.opens(req, resp, keys) {
-		if more == nil {
-			more = &told{}
+	if t.opens(req, resp, l, keys) {
+		var reads *told
+		if l == lookEvents {
+			if more == nil {
+				more = &told{}
+			}
+			reads = more
 		}
 		var f *failed
-		if resp, f = t.open(req.Context(), resp, more); f != nil {
-			if more.outcome.Windows != nil {
+		if resp, f = t.open(req.Context(), resp, reads); f != nil {
+			if more != nil && more.outcome.Windows != nil {
 				f.Windows = more.outcome.Windows
 			}
 			released = true

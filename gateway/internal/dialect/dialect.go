@@ -159,11 +159,12 @@ func (d Dialect) Wrap(status int, body []byte) []byte {
 	if len(said) > 2000 {
 		said = strings.ToValidUTF8(said[:2000], "") + "…"
 	}
-	e := &Error{Kind: kindOf(status), Message: "the upstream answered with status " + strconv.Itoa(status) + ": " + said}
+	e := &Error{Kind: KindOf(status), Message: "the upstream answered with status " + strconv.Itoa(status) + ": " + said}
 	return d.Event(e)
 }
 
-func kindOf(status int) Kind {
+// KindOf returns the kind of an upstream's status of 300 or more.
+func KindOf(status int) Kind {
 	switch {
 	case status == http.StatusTooManyRequests:
 		return RateLimited

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -29,6 +30,7 @@ type out struct {
 	old     bool          // the caller speaks HTTP/1.0
 	perCall bool          // the deadline ends the call, not a write, as over HTTP/2; so it is there while something is written only
 	told    bool          // the caller was told that a stream was cut
+	asked   string        // the caller's own id of the call
 	frame   bool          // what was written of a stream may end within a frame
 
 	// mu is held by the timer and by who answers; ResponseWriters are for one goroutine.
@@ -41,6 +43,8 @@ type out struct {
 	status int          // what was sent; 0 is nothing
 	sent   int64
 	first  time.Time // when the answer began
+	id     string    // the call's id, when what the caller was told is the gateway's own
+	code   string    // what the upstream refused with, where the status does not tell, as the stream had begun
 	notes  [][2]string
 }
 
@@ -56,13 +60,44 @@ func (o *out) noted(h http.Header) {
 
 // newOut returns an out for the writer of a request's answer, that keeps a caller alive who waits for a stream, when every is positive.
 func newOut(w http.ResponseWriter, r *http.Request, d dialect.Dialect, stall, every time.Duration, plain *atomic.Bool) *out {
-	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, plain: plain, perCall: r.ProtoMajor > 1, old: !r.ProtoAtLeast(1, 1)}
+	o := &out{w: w, rc: http.NewResponseController(w), dialect: d, stall: stall, every: every, plain: plain, perCall: r.ProtoMajor > 1, old: !r.ProtoAtLeast(1, 1),
+		asked: r.Header.Get(requestID)}
 	if every > 0 {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.timer = time.AfterFunc(every, o.beat)
 	}
 	return o
+}
+
+// requestID is the field in which callers, proxies before the gateway and most upstreams have a call's id.
+const requestID = "X-Request-Id"
+
+// longestID is how long an id may be, in bytes.
+const longestID = 128
+
+// identify gives an answer that is the gateway's own an id, by which its line in the log is found: the caller's, or one of its own. It needs the lock, or the
+// writer.
+func (o *out) identify(h http.Header) {
+	o.id = o.asked
+	if o.id == "" || len(o.id) > longestID || strings.ContainsFunc(o.id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		o.id = fmt.Sprintf("fb_%016x%016x", rand.Uint64(), rand.Uint64())
+	}
+	field := requestID
+	if o.dialect == dialect.Anthropic {
+		field = "Request-Id" // which its SDKs read
+	}
+	h.Set(field, o.id)
+}
+
+// upstreamID returns the id that an upstream gave a call.
+func upstreamID(h http.Header) string {
+	for _, field := range []string{requestID, "Request-Id"} {
+		if id := h.Get(field); id != "" {
+			return strings.ToValidUTF8(id[:min(len(id), longestID)], "")
+		}
+	}
+	return ""
 }
 
 // beat sends a keep-alive.
@@ -79,6 +114,7 @@ func (o *out) beat() {
 		h.Set("Content-Type", "text/event-stream; charset=utf-8")
 		h.Set("Cache-Control", "no-cache")
 		h.Set("X-Accel-Buffering", "no")
+		o.identify(h)
 		o.w.WriteHeader(http.StatusOK)
 	}
 	if o.write(o.dialect.KeepAlive()) == nil && o.flush() == nil {
@@ -172,6 +208,7 @@ func (o *out) refuse(e *dialect.Error) {
 	body := o.dialect.Body(e)
 	h := o.w.Header()
 	e.Header(h)
+	o.identify(h)
 	o.noted(h)
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	o.status = e.Kind.Status()
@@ -316,17 +353,21 @@ func (o *out) abort() {
 	panic(http.ErrAbortHandler)
 }
 
+// cutKind returns what an answer that the upstream broke off is called.
+func cutKind(err error) dialect.Kind {
+	var s *stalledError
+	if errors.As(err, &s) || errors.Is(err, errLongest) {
+		return dialect.TimedOut
+	}
+	return dialect.BadGateway
+}
+
 // cut tells the caller of a stream that it is not complete, where that can be told.
 func (o *out) cut(err error, events bool) error {
 	var up *upstreamError
 	if errors.As(err, &up) && events {
 		o.told = true
-		kind := dialect.BadGateway
-		var s *stalledError
-		if errors.As(err, &s) || errors.Is(err, errLongest) {
-			kind = dialect.TimedOut
-		}
-		said := o.dialect.Event(&dialect.Error{Kind: kind, Message: "the answer was cut: " + up.Error()})
+		said := o.dialect.Event(&dialect.Error{Kind: cutKind(err), Message: "the answer was cut: " + up.Error()})
 		if o.frame { // and not otherwise: Google's SDK for Go cannot read a frame that begins with the end of a line
 			said = append([]byte("\n"), said...)
 		}
@@ -376,6 +417,9 @@ func (o *out) late(resp *http.Response, stream bool) error {
 	}
 	if err == nil && len(all) == most && resp.StatusCode < 300 && isJSON(resp.Header) {
 		return o.cut(o.line(io.MultiReader(bytes.NewReader(all), body)), true)
+	}
+	if resp.StatusCode >= 300 {
+		o.code = dialect.KindOf(resp.StatusCode).Code()
 	}
 	if err := o.write(o.dialect.Wrap(resp.StatusCode, all)); err != nil {
 		return err

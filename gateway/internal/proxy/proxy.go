@@ -60,8 +60,11 @@ type Record struct {
 	Stream   bool
 	// Status is what the caller was told; 0 when it left before.
 	Status int
-	// Code says why, when the gateway itself refused or failed: "rate_limit_exceeded".
+	// Code says why, when the gateway itself refused or failed, when the upstream broke off in its answer, or when it refused and the caller was told so in a
+	// stream that had begun, whose status is 200: "rate_limit_exceeded".
 	Code string
+	// ID is the call's id when the caller was told one of the gateway's: with a refusal, or a stream that began before its answer. UpstreamID is the upstream's.
+	ID, UpstreamID string
 	// Sent is how many requests were sent to upstreams.
 	Sent int
 	// Wait is how long the call waited before the first was, or in vain when none was, First how long until the answer began, and Total until it ended.
@@ -83,7 +86,8 @@ type Proxy struct {
 	tenants callers.Tenants
 	table   atomic.Pointer[table]
 	calls   atomic.Int64
-	ended   atomic.Bool // nothing is sent any more
+	answers atomic.Int64 // calls whose answer has begun and goes on
+	ended   atomic.Bool  // nothing is sent any more
 
 	mu         sync.Mutex
 	transports map[string]transport // by upstream
@@ -262,6 +266,9 @@ func (p *Proxy) Upstreams() (all []View) {
 
 // Calls returns how many calls there are now.
 func (p *Proxy) Calls() int64 { return p.calls.Load() }
+
+// Answering returns of how many of them the answer has begun, which goes on.
+func (p *Proxy) Answering() int64 { return p.answers.Load() }
 
 // call is one call, as its caller sees it.
 type call struct {
@@ -507,7 +514,7 @@ func (c *call) finish() {
 		c.rec.Wait = time.Since(c.rec.Began)
 	}
 	c.rec.Total = time.Since(c.rec.Began)
-	c.rec.Status, c.rec.Bytes = c.out.status, c.out.sent
+	c.rec.Status, c.rec.Bytes, c.rec.ID = c.out.status, c.out.sent, c.out.id
 	if !c.out.first.IsZero() {
 		c.rec.First = c.out.first.Sub(c.rec.Began)
 	}
@@ -552,15 +559,34 @@ func (c *call) run() {
 	defer resp.Body.Close()
 	c.where()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
+		c.p.answers.Add(1)
+		defer c.p.answers.Add(-1)
 		c.rec.Err = c.out.tunnel(t, resp)
 		return
 	}
-	if err := c.out.answer(resp); err != nil {
-		c.rec.Err = err
-		var up *upstreamError
-		if errors.As(err, &up) && !c.out.told {
-			c.out.abort()
-		}
+	c.answer(resp)
+}
+
+// answer hands an answer on, and notes what went wrong in it, which its status does not tell.
+func (c *call) answer(resp *http.Response) {
+	c.p.answers.Add(1)
+	defer c.p.answers.Add(-1)
+	c.rec.UpstreamID = upstreamID(resp.Header)
+	err := c.out.answer(resp)
+	c.rec.Code = c.out.code
+	if err == nil {
+		return
+	}
+	c.rec.Err = err
+	var up *upstreamError
+	if !errors.As(err, &up) {
+		return
+	}
+	if ctx := c.r.Context(); ctx.Err() == nil || context.Cause(ctx) == ErrEnds { // else the caller left, which is why there is no more
+		c.rec.Code = cutKind(err).Code()
+	}
+	if !c.out.told {
+		c.out.abort()
 	}
 }
 

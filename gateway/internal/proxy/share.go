@@ -226,13 +226,7 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		resp.Trailer[k] = nil
 	}
 	resp.Body = &sharedBody{r, resp}
-	if err := c.out.answer(resp); err != nil {
-		c.rec.Err = err
-		var up *upstreamError
-		if errors.As(err, &up) && !c.out.told {
-			c.out.abort()
-		}
-	}
+	c.answer(resp)
 	return false
 }
 

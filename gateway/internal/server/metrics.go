@@ -22,6 +22,7 @@ import (
 // stats are the gateway's own counts.
 type stats struct {
 	reloads, reloadsFailed atomic.Uint64
+	notInForce             atomic.Bool // the file, as it is now, is not
 
 	mu    sync.Mutex
 	calls map[callKey]*callStats
@@ -156,9 +157,15 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s %v\n", name, help, name, typ, name, value)
 	}
 	one("flyball_gateway_calls", "gauge", "Calls there are now, those that wait included.", s.proxy.Calls())
+	one("flyball_gateway_answering", "gauge", "Calls whose answer has begun and goes on, such as streams.", s.proxy.Answering())
 	one("flyball_gateway_body_memory_bytes", "gauge", "Memory that bodies of requests take.", s.proxy.Memory())
 	one("flyball_gateway_reloads_total", "counter", "Times the configuration was reloaded.", s.stats.reloads.Load())
 	one("flyball_gateway_reloads_failed_total", "counter", "Times the configuration could not be reloaded.", s.stats.reloadsFailed.Load())
+	inForce := 1
+	if s.stats.notInForce.Load() {
+		inForce = 0
+	}
+	one("flyball_gateway_last_reload_successful", "gauge", "Whether the file as it is now is in force: 0 from a reload that failed on until one succeeds.", inForce)
 	one("flyball_gateway_log_lines_lost_total", "counter", "Lines of the log that could not be written.", s.sink.failed.Load())
 	one("flyball_gateway_spans_lost_total", "counter", "Spans that could not be sent.", s.tracer.Lost())
 	c := s.cache.Counts()

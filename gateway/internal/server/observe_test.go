@@ -405,12 +405,31 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 		}
 		return false
 	}
+	var release chan struct{}
 	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		status, _ := strconv.Atoi(r.Header.Get("Answer"))
-		if status == 0 {
+		answer, late := strings.CutPrefix(r.Header.Get("Answer"), "late ")
+		if late {
+			<-release
+		}
+		status, _ := strconv.Atoi(answer)
+		switch answer {
+		case "none":
 			<-r.Context().Done()
 			return
+		case "cut", "stall":
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: {}\n\n")
+			_ = http.NewResponseController(w).Flush()
+			if answer == "stall" {
+				<-r.Context().Done()
+			}
+			panic(http.ErrAbortHandler)
+		case "half":
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "{")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -419,11 +438,33 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 	for answer, want := range map[string]string{
 		"200": "", "400": "", "404": "", "429": "FlyballCallersRefused", "503": "FlyballCallersRefused", "529": "FlyballCallersRefused",
 		"500": "FlyballUpstreamFails", "502": "FlyballUpstreamFails", "none": "FlyballUpstreamFails",
+		// What the status of an answer that had begun does not tell.
+		"cut": "FlyballUpstreamFails", "stall": "FlyballUpstreamFails", "half": "FlyballUpstreamFails", "gone": "",
+		"late 200": "", "late 400": "", "late 429": "FlyballCallersRefused", "late 500": "FlyballUpstreamFails",
 	} {
-		g := start(t, table(s, "")+"[[gateway.route]]\npath='/'\nupstream='up'\nwait='300ms'\n")
-		_ = post(t, client(t), g.url+"/chat/completions", chat, "Answer", answer).Body.Close()
+		route, body := "wait='300ms'\n", chat
+		if strings.HasPrefix(answer, "late ") {
+			route, body = "keep_alive='10ms'\n", chatStream
+			release = make(chan struct{})
+		}
+		if answer == "stall" {
+			route = "stall='100ms'\n"
+		}
+		g := start(t, table(s, "[upstream.up.retry]\nmax_attempts=1\n")+"[[gateway.route]]\npath='/'\nupstream='up'\n"+route)
+		told := strings.Replace(answer, "gone", "stall", 1)
+		resp, err := tryPost(t.Context(), client(t), g.url+"/chat/completions", body, "Answer", told)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(answer, "late ") {
+			close(release)
+		}
+		if answer != "gone" { // else the caller leaves in the middle
+			_, _ = io.Copy(io.Discard, resp.Body)
+		}
+		_ = resp.Body.Close()
 		g.callLines(1)
-		resp, err := client(t).Get(g.url + "/metrics")
+		resp, err = client(t).Get(g.url + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -439,4 +480,119 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A call whose answer goes on is told from one that gets none, and a file that is not in force is, for as long as it is not.
+func TestMetricsOfWhatGoesOn(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan struct{})
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("Late") != "" {
+			<-release
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	})
+	toml := table(s, "")
+	g := start(t, toml)
+	shows := func(lines ...string) {
+		t.Helper()
+		eventually(t, strings.Join(lines, ", "), func() bool {
+			resp, err := client(t).Get(g.url + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := read(t, resp)
+			for _, l := range lines {
+				if !strings.Contains(text, "\nflyball_gateway_"+l+"\n") {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	shows("calls 0", "answering 0", "last_reload_successful 1")
+	var all sync.WaitGroup
+	for _, late := range []string{"", "", "1"} {
+		all.Go(func() {
+			resp, err := tryPost(t.Context(), client(t), g.url+"/chat/completions", chatStream, "Late", late)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		})
+	}
+	shows("calls 3", "answering 2")
+	g.write(toml + "nonsense\n")
+	shows("last_reload_successful 0")
+	g.write(toml)
+	shows("last_reload_successful 1", "calls 3", "answering 2")
+	close(release)
+	all.Wait()
+	shows("calls 0", "answering 0")
+	g.idle()
+}
+
+// What the gateway says itself has an id, by which its line in the log is found: the caller's, or one of its own. The upstream's is in the log, too.
+func TestRequestIDs(t *testing.T) {
+	checkGoroutines(t)
+	release := make(chan struct{})
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Late") != "" {
+			<-release
+		}
+		w.Header().Set("X-Request-Id", "req_up")
+		ok(w, r)
+	})
+	g := start(t, table(s, "")+"[[gateway.route]]\npath='/a'\nupstream='up'\nkeep_alive='10ms'\n")
+	logged := map[string]string{} // upstream_request_id by request_id
+	for i, c := range []struct{ path, body, field, given, want, upstream string }{
+		{"/none/chat/completions", chat, "X-Request-Id", "", "^fb_[0-9a-f]{32}$", ""},
+		{"/none/messages", chat, "Request-Id", "", "^fb_[0-9a-f]{32}$", ""},
+		{"/none/messages", chat, "Request-Id", "nginx-1", "^nginx-1$", ""},
+		{"/none/responses", chat, "X-Request-Id", strings.Repeat("x", 200), "^fb_[0-9a-f]{32}$", ""},
+		{"/none/responses", chat, "X-Request-Id", "a \" b", "^fb_[0-9a-f]{32}$", ""},
+		{"/a/chat/completions", chat, "X-Request-Id", "nginx-2", "^req_up$", "req_up"},
+		{"/a/chat/completions", chatStream, "X-Request-Id", "nginx-3", "^nginx-3$", "req_up"},
+	} {
+		late := ""
+		if c.body == chatStream {
+			late = "1"
+		}
+		resp := post(t, client(t), g.url+c.path, c.body, "X-Request-Id", c.given, "Late", late)
+		if late != "" {
+			close(release)
+		}
+		_ = read(t, resp)
+		id := resp.Header.Get(c.field)
+		if !regexp.MustCompile(c.want).MatchString(id) {
+			t.Errorf("%s: %s is %q, want %s", c.path, c.field, id, c.want)
+		}
+		g.callLines(i + 1)
+		var l struct {
+			ID       string `json:"request_id"`
+			Upstream string `json:"upstream_request_id"`
+		}
+		lines := regexp.MustCompile(`(?m)^.*"msg":"call".*$`).FindAllString(g.logged(), -1)
+		if err := json.Unmarshal([]byte(lines[i]), &l); err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "^req_up$" { // the caller has the upstream's
+			id = ""
+		}
+		if l.ID != id || l.Upstream != c.upstream {
+			t.Errorf("%s: the log has %+v, want %q and %q", c.path, l, id, c.upstream)
+		}
+		logged[l.ID] = l.Upstream
+	}
+	if len(logged) != 7 {
+		t.Errorf("the log has the ids %v, want 7 that differ", logged)
+	}
+	g.idle()
 }

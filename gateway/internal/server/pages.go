@@ -148,6 +148,8 @@ func (s *Server) logCall(r *proxy.Record) {
 	attrs = append(attrs, slog.Float64("first_ms", ms(r.First)), slog.Float64("total_ms", ms(r.Total)),
 		slog.Int64("received", r.Received), slog.Int64("bytes", r.Bytes))
 	word("cache", r.Cache)
+	word("request_id", r.ID)
+	word("upstream_request_id", r.UpstreamID)
 	if r.Trace.Valid() {
 		attrs = append(attrs, slog.String("trace", r.Trace.Header()))
 	}

@@ -27,25 +27,34 @@ fallback = [{ upstream = "other" }]
 `, up, other)
 }
 
-// A stream that the upstream refuses in its first event is sent again, or to a fallback; what stays a refusal reaches the caller byte for byte.
+// typeOf returns the type of an answer: one JSON value, or events.
+func typeOf(body string) string {
+	if strings.HasPrefix(body, "{") {
+		return "application/json"
+	}
+	return "text/event-stream; charset=utf-8"
+}
+
+// A stream that the upstream refuses in its first event, and an answer in JSON that is a refusal, is sent again, or to a fallback; what stays a refusal reaches the caller byte for byte.
 func TestRefusalInTheFirstEvent(t *testing.T) {
 	const anthropic = "event: error\ndata: {\"type\":\"error\",\"error\":{\"details\":null,\"type\":\"overloaded_error\",\"message\":\"Overloaded\"},\"request_id\":\"req_1\"}\n\n"
 	const openai = "data: {\"error\":{\"message\":\"Rate limit reached for requests\",\"type\":\"requests\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\ndata: [DONE]\n\n"
 	const served = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\n" +
 		"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
-	for path, refusal := range map[string]string{"/messages": anthropic, "/chat/completions": openai} {
+	const minimax = `{"base_resp":{"status_code":1002,"status_msg":"rate limit"}}`
+	for path, refusal := range map[string]string{"/messages": anthropic, "/chat/completions": openai, "/text/chatcompletion_v2": minimax} {
 		var refuse, sent atomic.Int64
 		stream := func(body string) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.ReadAll(r.Body)
-				w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-				w.(http.Flusher).Flush()
 				if body == "" && sent.Add(1) <= refuse.Load() {
 					body = refusal
 				}
 				if body == "" {
 					body = served
 				}
+				w.Header().Set("Content-Type", typeOf(body))
+				w.(http.Flusher).Flush()
 				_, _ = io.WriteString(w, body)
 			}
 		}
@@ -166,11 +175,12 @@ func TestNoMoneyInTheFirstEvent(t *testing.T) {
 		urls[i] = upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
 			asked[i].Add(1)
 			_, _ = io.ReadAll(r.Body)
-			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Content-Type", typeOf(events[i]))
 			_, _ = io.WriteString(w, events[i])
 		}).URL
 	}
 	g := start(t, withFallback(urls[0], urls[1]))
+	const poor = `{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}`
 	const noKey = "data: {\"base_resp\":{\"status_code\":1004,\"status_msg\":\"login fail\"}}\n\n"
 	for _, c := range []struct {
 		events      [2]string
@@ -180,6 +190,7 @@ func TestNoMoneyInTheFirstEvent(t *testing.T) {
 		{[2]string{first, first}, first, 1, 1},
 		{[2]string{first, "data: other\n\n"}, "data: other\n\n", 1, 1},
 		{[2]string{noKey, "data: other\n\n"}, noKey, 1, 0},
+		{[2]string{poor, "data: other\n\n"}, "data: other\n\n", 1, 1},
 	} {
 		events = c.events
 		asked[0].Store(0)

@@ -397,6 +397,7 @@ func (s *Server) onReload(c config.Changes, err error) {
 	defer s.reloading.Unlock()
 	if err != nil {
 		s.stats.reloadsFailed.Add(1)
+		s.stats.notInForce.Store(true)
 		s.log.Error("configuration not reloaded, the old one stays", "file", s.opts.Config, "error", err)
 		return
 	}
@@ -412,6 +413,7 @@ func (s *Server) use(c config.Changes, set *settings.Settings, failed string) {
 	runs := s.started
 	way := s.batchTarget(s.settings.Load())
 	if err := s.proxy.Use(set); err != nil { // a key that was there just before, say
+		s.stats.notInForce.Store(true)
 		if err.Error() != failed {
 			s.stats.reloadsFailed.Add(1)
 			s.log.Error("routes not reloaded, the old ones stay until that can be done; guards have changed", "file", s.opts.Config, "error", err)
@@ -435,6 +437,7 @@ func (s *Server) use(c config.Changes, set *settings.Settings, failed string) {
 		s.log.Error("metrics are not complete", "error", err)
 	}
 	s.stats.reloads.Add(1)
+	s.stats.notInForce.Store(false)
 	s.log.Info("configuration reloaded", "file", s.opts.Config, "upstreams", c.Upstreams, "changes", c.Settings, "routes", len(set.Routes))
 	for name, differs := range map[string]bool{
 		"gateway.listen": runs.Listen != set.Listen, "gateway.admin": runs.Admin != set.Admin, "gateway.tls": runs.TLS != set.TLS,
