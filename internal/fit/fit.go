@@ -174,6 +174,7 @@ func Fit(t *trace.Trace) (*Result, error) {
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })
 	all.Output = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.Out })
 	all.RetryAfter, all.Status = named(t.Rows, refusal), refusal
+	all.Limit.since(t.Rows[0].At)
 	r.Model = *all
 	if n := r.Fitted.Timed + r.HeldOut.Timed; n < least {
 		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests were served: the latency is a guess", n))

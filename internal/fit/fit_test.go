@@ -301,6 +301,41 @@ func TestFitOtherHalf(t *testing.T) {
 	}
 }
 
+// A recording that began long before the first request came has its changes where a replay, which begins with that request, meets them.
+func TestFitLateStart(t *testing.T) {
+	lognormal := upstream.Server{Service: draw.Dist{Shape: draw.Lognormal, Mean: 400e6, Sigma: 0.5}}
+	quota := func(a upstream.Algorithm) upstream.Config {
+		return upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Requests, Algorithm: a, Limit: 240, Burst: 10, Window: time.Minute}}}
+	}
+	for _, tr := range []*trace.Trace{
+		recorded(quota(upstream.Refill), 8, 600*time.Second, false, change{300 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 120}),
+		recorded(quota(upstream.FixedWindow), 8, 600*time.Second, false),
+	} {
+		var want Limit
+		for _, late := range []time.Duration{0, 5017 * time.Second} {
+			for i := range tr.Rows {
+				r := &tr.Rows[i]
+				r.At, r.Sent, r.End = r.At+late, r.Sent+late, r.End+late
+			}
+			r, err := Fit(tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := r.Model.Limit
+			if late == 0 {
+				want = got
+				continue
+			}
+			if len(got.Changes) != len(want.Changes) || got.Kind != want.Kind || len(got.Changes) == 1 && math.Abs(got.Changes[0].At.Seconds()-300) > 8 || got.Kind == Window && (got.Phase-want.Phase).Abs() > 3*time.Second {
+				t.Errorf("%v late: %+v, want %+v", late, got, want)
+			}
+			if r.Model.Limit.Kind == Bucket && !strings.Contains(r.TOML("x"), "[[change]]") {
+				t.Errorf("the change is not written:\n%s", r.TOML("x"))
+			}
+		}
+	}
+}
+
 // What was found is written so that the simulator reads it.
 func TestTOMLOfLimits(t *testing.T) {
 	for want, l := range map[string]Limit{

@@ -38,7 +38,7 @@ type Limit struct {
 	Charged bool
 	// Rate is how much a second is allowed, for Bucket, Window and Log, and Burst how much at once, for Bucket.
 	Rate, Burst float64
-	// Period is that of a Window or a Log. A Window starts anew at Phase, from the trace's start, and each Period after.
+	// Period is that of a Window or a Log. A Window starts anew at Phase and each Period after. What Fit returns counts from the first request.
 	Period, Phase time.Duration
 	// Most is how many calls may be in flight, for InFlight.
 	Most int
@@ -46,6 +46,16 @@ type Limit struct {
 	Share float64
 	// Changes are later values of Rate or of Most, in the order of time.
 	Changes []Change
+}
+
+// since makes an instant the one from which all others count, as a replay begins with the first request, however late it came.
+func (l *Limit) since(start time.Duration) {
+	for i := range l.Changes {
+		l.Changes[i].At -= start
+	}
+	if l.Period > 0 {
+		l.Phase = ((l.Phase-start)%l.Period + l.Period) % l.Period
+	}
 }
 
 // words says in words what kind of limit it is.
