@@ -196,6 +196,7 @@ func Fit(t *trace.Trace) (*Result, error) {
 	if all.Limit.Kind == Noise {
 		r.Notes = append(r.Notes, "no limit explains what was refused: the model refuses at random, however many are sent, so what it says of sending less is a guess")
 		if inRows(calls) {
+			r.HeldOut.Rows = true // as what is written
 			r.Notes = append(r.Notes, "refusals come in rows, as chance does not make them: a limit that is none of those that are tried, or one that comes and goes")
 		}
 	}

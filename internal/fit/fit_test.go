@@ -150,6 +150,18 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"window of tokens", upstream.Config{Server: tokens, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Algorithm: upstream.FixedWindow, Limit: 120_000, Window: time.Minute}}}, 6, true, nil, func(m *Model) string {
+			if l := &m.Limit; l.Kind != Window || !l.Tokens || l.Period != time.Minute || !near(l.Rate, 2000, 0.02) {
+				return "want 120000 tokens in each minute"
+			}
+			return ""
+		}},
+		{"sliding log of half a minute", upstream.Config{Server: lognormal, Quotas: requests(upstream.SlidingLog, 240, 0, 30*time.Second)}, 6, false, nil, func(m *Model) string {
+			if l := &m.Limit; l.Kind != Log || l.Period != 30*time.Second || !near(l.Rate, 4, 0.001) {
+				return "want 120 in any half minute"
+			}
+			return ""
+		}},
 		{"tokens of prompts", upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Limit: 120_000, Burst: 20_000}}}, 6, true, nil, func(m *Model) string {
 			if m.Limit.Kind != Bucket || !m.Limit.Tokens || !near(m.Limit.Rate, 2000, 0.05) || !near(m.Limit.Burst, 20_000, 0.2) {
 				return "want a bucket of 2000 tokens a second and 20000 at once"

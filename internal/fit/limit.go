@@ -290,7 +290,7 @@ func fitLimit(calls []call) Limit {
 	}
 	changing(fitInFlight(calls))
 	changing(fitBucket(calls, Limit{}))
-	try(fitWindow(calls))
+	try(fitWindow(calls, false))
 	// What is less simple must explain more than chance beyond what this does.
 	more := func(calls []call, l Limit) {
 		if least <= worth(calls) {
@@ -307,6 +307,11 @@ func fitLimit(calls []call) Limit {
 	if tokens {
 		known := comparable(calls)
 		more(known, Limit{Tokens: true})
+		if least > worth(calls) {
+			if l, wrong := fitWindow(known, true); wrong < least-worth(calls) {
+				try(l, wrong)
+			}
+		}
 		more(known, Limit{Tokens: true, Charged: true})
 	}
 	return best
@@ -499,11 +504,19 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 }
 
 // periods are those that are tried.
-var periods = []time.Duration{time.Second, 10 * time.Second, time.Minute}
+var periods = []time.Duration{time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
 
-// fitWindow finds the period, the phase and the number of a window.
-func fitWindow(calls []call) (Limit, int) {
-	best, least := Limit{Kind: Window}, math.MaxInt
+// fitWindow finds the period, the phase and the number of a window of requests, or of tokens.
+func fitWindow(calls []call, tokens bool) (Limit, int) {
+	best, least := Limit{Kind: Window, Tokens: tokens}, math.MaxInt
+	more := []float64{0} // of a mean cost: the number is what passed, and of tokens what was left, which was too little
+	unit := 0.0
+	if tokens {
+		more = []float64{0, 0.1, 0.25, 0.5, 1}
+		for i := range calls {
+			unit += best.cost(&calls[i]) / float64(len(calls))
+		}
+	}
 	for _, period := range periods {
 		p := period.Seconds()
 		if calls[len(calls)-1].sent-calls[0].sent < 2*p {
@@ -527,16 +540,18 @@ func fitWindow(calls []call) (Limit, int) {
 				if calls[i].refused {
 					refused = true
 				} else {
-					used++
+					used += best.cost(&calls[i])
 				}
 			}
 			end()
 			if most == 0 {
 				continue
 			}
-			l := Limit{Kind: Window, Rate: most / p, Period: period, Phase: time.Duration(phase * 1e9)}
-			if w := l.wrong(calls); w < least {
-				best, least = l, w
+			for _, share := range more {
+				l := Limit{Kind: Window, Tokens: tokens, Rate: (most + share*unit) / p, Period: period, Phase: time.Duration(phase * 1e9)}
+				if w := l.wrong(calls); w < least {
+					best, least = l, w
+				}
 			}
 		}
 	}
