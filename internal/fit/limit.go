@@ -235,13 +235,18 @@ func (l *Limit) foretell(calls, before []call) (wrong, refused int) {
 }
 
 // wrong is the first result of foretell, without the second.
-func (l *Limit) wrong(calls []call) int {
+func (l *Limit) wrong(calls []call) int { return l.wrongBelow(calls, math.MaxInt) }
+
+// wrongBelow is wrong for one who asks only whether it is less than most: it ends when it is not.
+func (l *Limit) wrongBelow(calls []call, most int) int {
 	g := l.gate()
 	n := 0
 	for i := range calls {
 		c := &calls[i]
 		if g.refuses(c) != c.refused {
-			n++
+			if n++; n >= most {
+				break
+			}
 		}
 		if !c.refused {
 			g.pass(c, c.took)
@@ -419,7 +424,7 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 	best, least := l, math.MaxInt
 	try := func(rate, burst float64) {
 		l.Rate, l.Burst = rate, max(burst, 1)
-		if w := l.wrong(calls); w < least {
+		if w := l.wrongBelow(calls, least); w < least {
 			best, least = l, w
 		}
 	}
@@ -437,7 +442,7 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 	}
 	lost := []float64{0}
 	if l.Charged { // of what was left when a call was refused, which was less than it costs
-		lost = []float64{0, 0.25, 0.4, 0.5, 0.6, 0.75, 1}
+		lost = []float64{0.25, 0.4, 0.5, 0.6, 0.75}
 	}
 	exact := func(burst float64) {
 		for _, left := range []float64{0, 0.5, 1} {
@@ -549,7 +554,7 @@ func fitWindow(calls []call, tokens bool) (Limit, int) {
 			}
 			for _, share := range more {
 				l := Limit{Kind: Window, Tokens: tokens, Rate: (most + share*unit) / p, Period: period, Phase: time.Duration(phase * 1e9)}
-				if w := l.wrong(calls); w < least {
+				if w := l.wrongBelow(calls, least); w < least {
 					best, least = l, w
 				}
 			}
@@ -577,7 +582,7 @@ func (l *Limit) split(calls []call, depth int) {
 		right.refit(calls[at:])
 		two := left
 		two.Changes = []Change{{time.Duration(calls[at].sent * 1e9), right.value(math.Inf(-1))}}
-		if w := two.wrong(calls); w < fewest {
+		if w := two.wrongBelow(calls, fewest); w < fewest {
 			best, fewest = two, w
 		}
 	}
@@ -591,7 +596,7 @@ func (l *Limit) split(calls []call, depth int) {
 		for _, d := range []float64{-step, step} {
 			two := best
 			two.Changes = []Change{{c.At + time.Duration(d*1e9), c.Value}}
-			if w := two.wrong(calls); w < fewest {
+			if w := two.wrongBelow(calls, fewest); w < fewest {
 				best, fewest = two, w
 				c = &best.Changes[0]
 			}
@@ -658,7 +663,7 @@ func (l *Limit) polish(calls []call) {
 			}
 			from = to
 		}
-		if w := t.wrong(calls); w < fewest {
+		if w := t.wrongBelow(calls, fewest); w < fewest {
 			best, fewest = t, w
 		}
 	}
@@ -678,7 +683,7 @@ func (l *Limit) polish(calls []call) {
 					default:
 						t.Changes[i-2].Value *= f
 					}
-					if w := t.wrong(calls); w < fewest {
+					if w := t.wrongBelow(calls, fewest); w < fewest {
 						best, fewest, moved = t, w, true
 					}
 				}
@@ -699,7 +704,7 @@ func (l *Limit) refit(calls []call) {
 	for f := 0.1; f <= 10; f *= 1.05 {
 		t := *l
 		t.Rate = start * f
-		if w := t.wrong(calls); w < least {
+		if w := t.wrongBelow(calls, least); w < least {
 			least, l.Rate = w, t.Rate
 		}
 	}
