@@ -88,7 +88,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		quick    = f.Bool("quick", false, "take some ten seconds instead of a minute")
 		total    = f.Duration("time", 0, "how long to measure (default 42s, or 6s with -quick)")
 		filter   = f.String("filter", "", "run the sections whose name matches this `regexp`: "+sectionNames())
-		check    = f.Bool("check", false, "exit with status 3 when a target is missed")
+		check    = f.Bool("check", false, "exit with status 3 when a target is missed, or could not be measured")
 		note     = f.String("note", "", "a `sentence` about the machine, for the output")
 	)
 	f.Usage = func() {
@@ -185,10 +185,28 @@ examples:
 		fmt.Fprintln(stderr, err)
 		return exitFailed
 	}
-	if *check && slices.ContainsFunc(b.report.Targets, func(t target) bool { return t.Reached == missed }) {
-		return exitMissed
+	if *check {
+		return checked(b.report.Targets, stderr)
 	}
 	return 0
+}
+
+// checked returns the exit code of -check. What was not measured was not reached.
+func checked(targets []target, stderr io.Writer) int {
+	code := 0
+	if len(targets) == 0 {
+		fmt.Fprintln(stderr, "bench: -check: no target is about these sections")
+		code = exitMissed
+	}
+	for _, t := range targets {
+		if t.Reached != reached {
+			code = exitMissed
+		}
+		if t.Reached == notMeasured {
+			fmt.Fprintf(stderr, "bench: -check: %s: not measured\n", t.Name)
+		}
+	}
+	return code
 }
 
 // updateFile replaces the measured section of a document, as it is by then: somebody may have written in it during the minute. It is written beside its place

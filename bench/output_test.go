@@ -193,6 +193,23 @@ func TestUpdateKeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
+// -check passes only what was reached: not what was not measured, nor nothing.
+func TestCheck(t *testing.T) {
+	good, bad, unknown := atMost("a", 1, "", spread{Median: 1}), atMost("b", 1, "", spread{Median: 2}), atMost("c", 1, "", missing)
+	for _, test := range []struct {
+		targets []target
+		code    int
+		says    string
+	}{
+		{[]target{good}, 0, ""}, {[]target{good, bad}, exitMissed, ""}, {[]target{good, unknown}, exitMissed, "c: not measured"}, {nil, exitMissed, "no target"},
+	} {
+		var words bytes.Buffer
+		if code := checked(test.targets, &words); code != test.code || !strings.Contains(words.String(), test.says) {
+			t.Errorf("%+v: exit code %d, want %d; %q", test.targets, code, test.code, words.String())
+		}
+	}
+}
+
 type writerFunc func([]byte)
 
 func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }

@@ -111,7 +111,7 @@ func (e *env) account(c *cli.Context, word string) (*account, error) {
 	r, err := e.table(c, lab.Plan{Scenarios: scs, Subjects: lab.Subjects([]scenario.Controller{ctl}, set), Seeds: lab.Seeds{First: c.Uint64("seed"), N: 1}})
 	switch {
 	case interrupted(err):
-		return nil, err
+		return nil, &exitError{exitInterrupted, errors.New("interrupted before the run was finished; nothing was explained")}
 	case err != nil:
 		return nil, internal(err)
 	}

@@ -169,7 +169,11 @@ func (e *env) replayPlan(c *cli.Context) (lab.Plan, error) {
 		name = "trace"
 	}
 	fmt.Fprintf(e.stderr, "simulate: %d requests in %v, %.2f a second\n", len(d.Rows), d.Duration.Round(time.Millisecond), float64(len(d.Rows))/d.Duration.Seconds())
-	p.Scenarios = []*scenario.Scenario{sc.Traced(name, d)}
+	traced := sc.Traced(name, d)
+	if (c.Duration("from") > 0 || c.Float64("time-scale") != 1) && len(traced.World.Changes) > 0 {
+		fmt.Fprintf(e.stderr, "simulate: the changes of %s stay at their instants, which are not those of the trace with --from or --time-scale\n", sc.Name)
+	}
+	p.Scenarios = []*scenario.Scenario{traced}
 	return p, nil
 }
 

@@ -61,3 +61,13 @@ func TestReplayMisuse(t *testing.T) {
 		t.Errorf("--sort: exit code %d, %s", code, errs)
 	}
 }
+
+// A part of a trace meets the changes of its upstream at other moments than the whole did, which is said.
+func TestReplayChanges(t *testing.T) {
+	for says, args := range map[bool][]string{true: {"--from", "10s", "--upstream", "capacity-step"}, false: {"--from", "10s", "--upstream", "rpm-bucket"}} {
+		_, errs, code := simulate(t.Context(), azureTrace(400), append(append([]string{"replay"}, args...), "--controllers", "none", "--html", "", "-")...)
+		if code != exitOK || strings.Contains(errs, "the changes of "+args[3]+" stay at their instants") != says {
+			t.Errorf("%v: exit code %d, %s", args, code, errs)
+		}
+	}
+}

@@ -77,6 +77,7 @@ type tuning struct {
 
 	first uint64 // seed
 	tried []tried
+	known bool // the objective was defined once
 }
 
 // tried is a point with the means of its two figures over the scenarios and the first seeds of the search.
@@ -195,6 +196,9 @@ func (e *env) tuneAction(c *cli.Context) error {
 		return &exitError{exitInterrupted, fmt.Errorf("interrupted after %d runs, before the first points had met their seeds; nothing was written", t.lab.Trials)}
 	default:
 		stopped = &exitError{exitInterrupted, fmt.Errorf("interrupted after %d runs; what was found is above, and nothing is recommended", t.lab.Trials)}
+	}
+	if !t.known {
+		out.Why = fmt.Sprintf("%s is not defined in any of these scenarios, so that nothing was compared; choose another --objective", t.objective.Name)
 	}
 	command := newRecipe("tune").flags(c, "config", "set", "objective", "worst", "constraint", "keys", "held-out", "points", "importance", "search-seeds", "seeds", "seed", "min-effect", "duration").args(c.Args().Slice()).String()
 	var toml strings.Builder
@@ -370,7 +374,7 @@ func (t *tuning) value(summaries []*report.Summary) float64 {
 	}
 	total := -1000.0
 	if len(goods) > 0 {
-		total = stats.CVaR(goods, t.share)
+		t.known, total = true, stats.CVaR(goods, t.share)
 	}
 	for _, b := range t.bounds {
 		excess := 0.0

@@ -554,6 +554,10 @@ func TestTune(t *testing.T) {
 	if stdout, _, _ := in(t, dir, "", "tune", "--keys", "backoff", "--points", "4", "--importance", "0", "--search-seeds", "4", "--seeds", "8", "--held-out", "", "small.toml"); strings.HasPrefix(stdout, "# These") {
 		t.Errorf("recommended without held-out scenarios: %s", stdout)
 	}
+	// What is defined nowhere compares nothing, and says so.
+	if stdout, _, _ := in(t, dir, "", "tune", "--keys", "backoff", "--points", "2", "--importance", "0", "--search-seeds", "4", "--seeds", "2", "--objective", "ttft_p50", "--held-out", "held.toml", "small.toml"); !strings.HasPrefix(stdout, "# Keep your config: ttft_p50 is not defined in any of these scenarios") {
+		t.Errorf("%s", stdout)
+	}
 	if _, stderr, code := in(t, dir, "", "tune", "--keys", "back_of", "small.toml"); code != exitMisuse || !strings.Contains(stderr, "did you mean backoff?") {
 		t.Errorf("a wrong key: exit code %d, %s", code, stderr)
 	}

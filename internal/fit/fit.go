@@ -174,6 +174,7 @@ func Fit(t *trace.Trace) (*Result, error) {
 	all.Input = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.In })
 	all.Output = tokensOf(t.Rows, func(r *trace.Row) int64 { return r.Out })
 	all.RetryAfter, all.Status = named(t.Rows, refusal), refusal
+	all.Limit.since(t.Rows[0].At)
 	r.Model = *all
 	if n := r.Fitted.Timed + r.HeldOut.Timed; n < least {
 		r.Notes = append(r.Notes, fmt.Sprintf("only %d requests were served: the latency is a guess", n))
@@ -195,6 +196,7 @@ func Fit(t *trace.Trace) (*Result, error) {
 	if all.Limit.Kind == Noise {
 		r.Notes = append(r.Notes, "no limit explains what was refused: the model refuses at random, however many are sent, so what it says of sending less is a guess")
 		if inRows(calls) {
+			r.HeldOut.Rows = true // as what is written
 			r.Notes = append(r.Notes, "refusals come in rows, as chance does not make them: a limit that is none of those that are tried, or one that comes and goes")
 		}
 	}

@@ -150,6 +150,18 @@ func TestFitFindsTheUpstream(t *testing.T) {
 			}
 			return ""
 		}},
+		{"window of tokens", upstream.Config{Server: tokens, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Algorithm: upstream.FixedWindow, Limit: 120_000, Window: time.Minute}}}, 6, true, nil, func(m *Model) string {
+			if l := &m.Limit; l.Kind != Window || !l.Tokens || l.Period != time.Minute || !near(l.Rate, 2000, 0.02) {
+				return "want 120000 tokens in each minute"
+			}
+			return ""
+		}},
+		{"sliding log of half a minute", upstream.Config{Server: lognormal, Quotas: requests(upstream.SlidingLog, 240, 0, 30*time.Second)}, 6, false, nil, func(m *Model) string {
+			if l := &m.Limit; l.Kind != Log || l.Period != 30*time.Second || !near(l.Rate, 4, 0.001) {
+				return "want 120 in any half minute"
+			}
+			return ""
+		}},
 		{"tokens of prompts", upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Tokens, Limit: 120_000, Burst: 20_000}}}, 6, true, nil, func(m *Model) string {
 			if m.Limit.Kind != Bucket || !m.Limit.Tokens || !near(m.Limit.Rate, 2000, 0.05) || !near(m.Limit.Burst, 20_000, 0.2) {
 				return "want a bucket of 2000 tokens a second and 20000 at once"
@@ -298,6 +310,41 @@ func TestFitOtherHalf(t *testing.T) {
 	}
 	if r.Model.Limit.Kind == None || r.HeldOut.Verdict() != Fair || !strings.Contains(strings.Join(r.Notes, "\n"), "another limit (none) than all of it (") {
 		t.Errorf("%+v, %+v, %q", r.Model.Limit, r.HeldOut, r.Notes)
+	}
+}
+
+// A recording that began long before the first request came has its changes where a replay, which begins with that request, meets them.
+func TestFitLateStart(t *testing.T) {
+	lognormal := upstream.Server{Service: draw.Dist{Shape: draw.Lognormal, Mean: 400e6, Sigma: 0.5}}
+	quota := func(a upstream.Algorithm) upstream.Config {
+		return upstream.Config{Server: lognormal, Quotas: []upstream.Quota{{Counter: upstream.Requests, Algorithm: a, Limit: 240, Burst: 10, Window: time.Minute}}}
+	}
+	for _, tr := range []*trace.Trace{
+		recorded(quota(upstream.Refill), 8, 600*time.Second, false, change{300 * time.Second, upstream.Param{Kind: upstream.ParamQuotaLimit}, 120}),
+		recorded(quota(upstream.FixedWindow), 8, 600*time.Second, false),
+	} {
+		var want Limit
+		for _, late := range []time.Duration{0, 5017 * time.Second} {
+			for i := range tr.Rows {
+				r := &tr.Rows[i]
+				r.At, r.Sent, r.End = r.At+late, r.Sent+late, r.End+late
+			}
+			r, err := Fit(tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := r.Model.Limit
+			if late == 0 {
+				want = got
+				continue
+			}
+			if len(got.Changes) != len(want.Changes) || got.Kind != want.Kind || len(got.Changes) == 1 && math.Abs(got.Changes[0].At.Seconds()-300) > 8 || got.Kind == Window && (got.Phase-want.Phase).Abs() > 3*time.Second {
+				t.Errorf("%v late: %+v, want %+v", late, got, want)
+			}
+			if r.Model.Limit.Kind == Bucket && !strings.Contains(r.TOML("x"), "[[change]]") {
+				t.Errorf("the change is not written:\n%s", r.TOML("x"))
+			}
+		}
 	}
 }
 

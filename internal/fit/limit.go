@@ -38,7 +38,7 @@ type Limit struct {
 	Charged bool
 	// Rate is how much a second is allowed, for Bucket, Window and Log, and Burst how much at once, for Bucket.
 	Rate, Burst float64
-	// Period is that of a Window or a Log. A Window starts anew at Phase, from the trace's start, and each Period after.
+	// Period is that of a Window or a Log. A Window starts anew at Phase and each Period after. What Fit returns counts from the first request.
 	Period, Phase time.Duration
 	// Most is how many calls may be in flight, for InFlight.
 	Most int
@@ -46,6 +46,16 @@ type Limit struct {
 	Share float64
 	// Changes are later values of Rate or of Most, in the order of time.
 	Changes []Change
+}
+
+// since makes an instant the one from which all others count, as a replay begins with the first request, however late it came.
+func (l *Limit) since(start time.Duration) {
+	for i := range l.Changes {
+		l.Changes[i].At -= start
+	}
+	if l.Period > 0 {
+		l.Phase = ((l.Phase-start)%l.Period + l.Period) % l.Period
+	}
 }
 
 // words says in words what kind of limit it is.
@@ -225,13 +235,18 @@ func (l *Limit) foretell(calls, before []call) (wrong, refused int) {
 }
 
 // wrong is the first result of foretell, without the second.
-func (l *Limit) wrong(calls []call) int {
+func (l *Limit) wrong(calls []call) int { return l.wrongBelow(calls, math.MaxInt) }
+
+// wrongBelow is wrong for one who asks only whether it is less than most: it ends when it is not.
+func (l *Limit) wrongBelow(calls []call, most int) int {
 	g := l.gate()
 	n := 0
 	for i := range calls {
 		c := &calls[i]
 		if g.refuses(c) != c.refused {
-			n++
+			if n++; n >= most {
+				break
+			}
 		}
 		if !c.refused {
 			g.pass(c, c.took)
@@ -280,7 +295,7 @@ func fitLimit(calls []call) Limit {
 	}
 	changing(fitInFlight(calls))
 	changing(fitBucket(calls, Limit{}))
-	try(fitWindow(calls))
+	try(fitWindow(calls, false))
 	// What is less simple must explain more than chance beyond what this does.
 	more := func(calls []call, l Limit) {
 		if least <= worth(calls) {
@@ -297,6 +312,11 @@ func fitLimit(calls []call) Limit {
 	if tokens {
 		known := comparable(calls)
 		more(known, Limit{Tokens: true})
+		if least > worth(calls) {
+			if l, wrong := fitWindow(known, true); wrong < least-worth(calls) {
+				try(l, wrong)
+			}
+		}
 		more(known, Limit{Tokens: true, Charged: true})
 	}
 	return best
@@ -404,7 +424,7 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 	best, least := l, math.MaxInt
 	try := func(rate, burst float64) {
 		l.Rate, l.Burst = rate, max(burst, 1)
-		if w := l.wrong(calls); w < least {
+		if w := l.wrongBelow(calls, least); w < least {
 			best, least = l, w
 		}
 	}
@@ -422,7 +442,7 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 	}
 	lost := []float64{0}
 	if l.Charged { // of what was left when a call was refused, which was less than it costs
-		lost = []float64{0, 0.25, 0.4, 0.5, 0.6, 0.75, 1}
+		lost = []float64{0.25, 0.4, 0.5, 0.6, 0.75}
 	}
 	exact := func(burst float64) {
 		for _, left := range []float64{0, 0.5, 1} {
@@ -489,11 +509,19 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 }
 
 // periods are those that are tried.
-var periods = []time.Duration{time.Second, 10 * time.Second, time.Minute}
+var periods = []time.Duration{time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
 
-// fitWindow finds the period, the phase and the number of a window.
-func fitWindow(calls []call) (Limit, int) {
-	best, least := Limit{Kind: Window}, math.MaxInt
+// fitWindow finds the period, the phase and the number of a window of requests, or of tokens.
+func fitWindow(calls []call, tokens bool) (Limit, int) {
+	best, least := Limit{Kind: Window, Tokens: tokens}, math.MaxInt
+	more := []float64{0} // of a mean cost: the number is what passed, and of tokens what was left, which was too little
+	unit := 0.0
+	if tokens {
+		more = []float64{0, 0.1, 0.25, 0.5, 1}
+		for i := range calls {
+			unit += best.cost(&calls[i]) / float64(len(calls))
+		}
+	}
 	for _, period := range periods {
 		p := period.Seconds()
 		if calls[len(calls)-1].sent-calls[0].sent < 2*p {
@@ -517,16 +545,18 @@ func fitWindow(calls []call) (Limit, int) {
 				if calls[i].refused {
 					refused = true
 				} else {
-					used++
+					used += best.cost(&calls[i])
 				}
 			}
 			end()
 			if most == 0 {
 				continue
 			}
-			l := Limit{Kind: Window, Rate: most / p, Period: period, Phase: time.Duration(phase * 1e9)}
-			if w := l.wrong(calls); w < least {
-				best, least = l, w
+			for _, share := range more {
+				l := Limit{Kind: Window, Tokens: tokens, Rate: (most + share*unit) / p, Period: period, Phase: time.Duration(phase * 1e9)}
+				if w := l.wrongBelow(calls, least); w < least {
+					best, least = l, w
+				}
 			}
 		}
 	}
@@ -552,7 +582,7 @@ func (l *Limit) split(calls []call, depth int) {
 		right.refit(calls[at:])
 		two := left
 		two.Changes = []Change{{time.Duration(calls[at].sent * 1e9), right.value(math.Inf(-1))}}
-		if w := two.wrong(calls); w < fewest {
+		if w := two.wrongBelow(calls, fewest); w < fewest {
 			best, fewest = two, w
 		}
 	}
@@ -566,7 +596,7 @@ func (l *Limit) split(calls []call, depth int) {
 		for _, d := range []float64{-step, step} {
 			two := best
 			two.Changes = []Change{{c.At + time.Duration(d*1e9), c.Value}}
-			if w := two.wrong(calls); w < fewest {
+			if w := two.wrongBelow(calls, fewest); w < fewest {
 				best, fewest = two, w
 				c = &best.Changes[0]
 			}
@@ -633,7 +663,7 @@ func (l *Limit) polish(calls []call) {
 			}
 			from = to
 		}
-		if w := t.wrong(calls); w < fewest {
+		if w := t.wrongBelow(calls, fewest); w < fewest {
 			best, fewest = t, w
 		}
 	}
@@ -653,7 +683,7 @@ func (l *Limit) polish(calls []call) {
 					default:
 						t.Changes[i-2].Value *= f
 					}
-					if w := t.wrong(calls); w < fewest {
+					if w := t.wrongBelow(calls, fewest); w < fewest {
 						best, fewest, moved = t, w, true
 					}
 				}
@@ -674,7 +704,7 @@ func (l *Limit) refit(calls []call) {
 	for f := 0.1; f <= 10; f *= 1.05 {
 		t := *l
 		t.Rate = start * f
-		if w := t.wrong(calls); w < least {
+		if w := t.wrongBelow(calls, least); w < least {
 			least, l.Rate = w, t.Rate
 		}
 	}

@@ -92,6 +92,9 @@ func (r *Result) TOML(source string) string {
 		if l.Charged {
 			line("charge_refused = true")
 		}
+		if l.Tokens {
+			line("charge = \"settled\"  # a trace has what was used, and not what was reserved")
+		}
 		retry(true)
 		line("")
 		changed, per = "upstream.quota.limit", 60

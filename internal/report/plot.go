@@ -48,8 +48,8 @@ func WritePlotSVG(w io.Writer, p *Plot) error {
 		width, height := left+n*cellW+20, top+len(p.Rows)*cellH+60
 		s.begin(width, height, p.Title)
 		s.text(16, 28, `font-size="16" font-weight="600" fill="`+svgInk+`"`, short(p.Title, width/10))
-		s.text(left, 58, `fill="`+svgMuted+`"`, p.X+" →")
-		s.text(16, 58, `fill="`+svgMuted+`"`, short(p.Y, 15)+" ↓")
+		s.text(16, 48, `fill="`+svgMuted+`"`, short(p.Y, width/8)+" ↓")
+		s.text(left, 64, `fill="`+svgMuted+`"`, p.X+" →")
 		for k, row := range p.Rows {
 			y := float64(top + k*cellH)
 			s.text(left-8, y+21, `text-anchor="end" fill="`+svgInk+`"`, row)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -302,23 +303,27 @@ func bandPath(low, high []float64, step float64, px, py func(float64) float64) s
 		return ""
 	}
 	n := (len(low) + ratePoints - 1) / ratePoints
+	var d strings.Builder
 	var up, down []string
+	end := func() { // a band never crosses a gap
+		if len(up) > 0 {
+			slices.Reverse(down)
+			d.WriteString("M" + strings.Join(up, "L") + "L" + strings.Join(down, "L") + "Z")
+		}
+		up, down = up[:0], down[:0]
+	}
 	for i := 0; i < len(low); i += n {
 		a, b := extremes(low, high, i, min(i+n, len(low)))
 		if !finite(a) || !finite(b) {
+			end()
 			continue
 		}
 		t := px((float64(i) + float64(n)/2) * step)
 		up = append(up, svgNumber(t)+" "+svgNumber(py(b)))
 		down = append(down, svgNumber(t)+" "+svgNumber(py(a)))
 	}
-	if len(up) == 0 {
-		return ""
-	}
-	for i, k := 0, len(down)-1; i < k; i, k = i+1, k-1 {
-		down[i], down[k] = down[k], down[i]
-	}
-	return "M" + strings.Join(up, "L") + "L" + strings.Join(down, "L") + "Z"
+	end()
+	return d.String()
 }
 
 // extremes returns the smallest of low and the largest of high in [from, to), NaN where there is none.

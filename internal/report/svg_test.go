@@ -84,6 +84,29 @@ func TestPlot(t *testing.T) {
 	}
 }
 
+// Keys that begin alike can be told apart.
+func TestPlotNamesItsRows(t *testing.T) {
+	share, _ := FindFigure("score")
+	var b bytes.Buffer
+	p := &Plot{Format: share.Format, X: "guard.adaptive.backoff", Y: "guard.adaptive.epoch", Columns: []string{"1", "2", "3", "4"}, Rows: []string{"x", "y"}, Values: make([]float64, 8)}
+	if err := WritePlotSVG(&b, p); err != nil || !strings.Contains(b.String(), "guard.adaptive.backoff →") || !strings.Contains(b.String(), "guard.adaptive.epoch ↓") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+// Where there is no value there is no band, and none leads across.
+func TestBandOfGaps(t *testing.T) {
+	nan := math.NaN()
+	same := func(v float64) float64 { return v }
+	low, high := []float64{1, 1, nan, nan, 2, 2}, []float64{3, 3, nan, nan, 4, 4}
+	if got, want := bandPath(low, high, 1, same, same), "M0.5 3L1.5 3L1.5 1L0.5 1ZM4.5 4L5.5 4L5.5 2L4.5 2Z"; got != want {
+		t.Errorf("bandPath = %s, want %s", got, want)
+	}
+	if got := bandPath([]float64{nan, nan}, []float64{nan, nan}, 1, same, same); got != "" {
+		t.Errorf("of nothing: %s", got)
+	}
+}
+
 // A cell that a spreadsheet would run as a formula is made a text.
 func TestCellText(t *testing.T) {
 	for _, s := range []string{"=1+1", "+1", "-1", "@x"} {
