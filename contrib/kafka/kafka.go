@@ -7,7 +7,7 @@
 // # How it uses Kafka
 //
 // Jobs are done in any order, and what is committed is how far a partition is done without a gap, so that a crash repeats jobs
-// (which the Store knows) and never skips one. A partition whose first job keeps the others from being committed is paused once
+// (which the Store knows) and never skips one. What is done behind a gap is in the metadata of the commit, and passed by. A partition whose first job keeps the others from being committed is paused once
 // Config.MaxGap records are behind it. So are those of a topic of which jobs with 64 MiB wait here for their time.
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -163,12 +164,15 @@ type Source struct {
 
 	mu      sync.Mutex
 	parts   map[place]*partition
-	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
-	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
-	waiting map[string]int     // the bytes of those in later, by topic
-	wake    context.CancelFunc // of the last poll; later has changed
-	missing map[string]span    // topics that a broker does not know now
-	faults  map[place]fault    // of partitions that could not be fetched
+	ahead   map[place]int64      // all offsets before it were handed out, also of partitions that are gone, or are in later
+	before  map[place]passed     // what was done of partitions before they came
+	leaving map[place]*partition // taken away, and not committed yet
+	bare    bool                 // the brokers take no metadata that say what is done
+	later   []*drain.Delivery    // not yet due, of the topic of retries or too large for it; by time
+	waiting map[string]int       // the bytes of those in later, by topic
+	wake    context.CancelFunc   // of the last poll; later has changed
+	missing map[string]span      // topics that a broker does not know now
+	faults  map[place]fault      // of partitions that could not be fetched
 	closed  bool
 	failing bool          // the last commit failed
 	commits int           // of the client, that ended somehow
@@ -199,6 +203,9 @@ type partition struct {
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
 	out  []*slot
 	busy int // begun and not settled, also of those that are not in out any more
+	// stuck was the first of out the last time that it was committed what is done behind it, and said is what was said of that.
+	stuck *slot
+	said  string
 }
 
 type slot struct {
@@ -247,7 +254,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, before: map[place]passed{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
 	others, err := dialing(append([]kgo.Opt{kgo.ConsumerGroup(cfg.Group)}, cfg.Options...), &s.running)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -268,6 +275,7 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
+		kgo.OnOffsetsFetched(s.fetched),
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
@@ -309,6 +317,12 @@ func (s *Source) commitMeanwhile(ctx context.Context) {
 		if n == last {
 			_ = s.commit(ctx) // the client tells what is wrong
 		}
+		s.mu.Lock()
+		parts := maps.Clone(s.parts)
+		s.mu.Unlock()
+		commit, cancel := context.WithTimeout(ctx, closeTime)
+		_ = s.commitStuck(commit, parts, false)
+		cancel()
 		last = n
 	}
 }
@@ -629,6 +643,7 @@ func (s *Source) check(ctx context.Context, req *kmsg.OffsetCommitRequest) error
 		s.failed(place{*t.Topic, -1}, errDeleted)
 		req.Topics = slices.DeleteFunc(req.Topics, func(c kmsg.OffsetCommitRequestTopic) bool { return c.Topic == *t.Topic })
 	}
+	s.annotate(req)
 	return nil
 }
 
@@ -675,7 +690,7 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	s.pace(p)
 	again := r.Offset < s.ahead[at]
 	s.ahead[at] = max(s.ahead[at], r.Offset+1)
-	if r.Value == nil || r.Attrs.IsControl() {
+	if r.Value == nil || r.Attrs.IsControl() || s.wasDone(at, r) {
 		own.done = true
 		s.advance(p)
 		return nil
@@ -1115,7 +1130,7 @@ func (p *producer) once(caller context.Context, r *kgo.Record) error {
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
 func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 	if err == nil {
-		err = refused(resp)
+		err = s.refused(resp)
 	}
 	s.mu.Lock()
 	s.commits++
@@ -1181,12 +1196,23 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 		}
 	}
 	// Nobody marks any more from here on, so what is committed is all that will be.
+	leaving := map[place]*partition{}
+	s.mu.Lock()
+	s.each(parts, func(p *partition) { leaving[p.place] = p })
+	s.leaving = leaving
+	s.mu.Unlock()
 	s.forget(parts)
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
 	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
+	if err := s.commitStuck(commit, maps.Clone(leaving), true); err != nil {
+		s.cfg.Log("kafka: committing before partitions go what is done of them with gaps: %v", err)
+	}
+	s.mu.Lock()
+	s.leaving = nil
+	s.mu.Unlock()
 }
 
 // lost forgets partitions that somebody else may have by now.
@@ -1276,12 +1302,7 @@ func (s *Source) Close() error {
 func (s *Source) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group = s.cfg.Group
-	req.MemberID, req.Generation = s.client.GroupMetadata()
-	if id, _ := s.client.OptValue(kgo.InstanceID).(string); id != "" {
-		req.InstanceID = &id
-	}
+	req := s.newCommit()
 	for topic, parts := range s.client.MarkedOffsets() {
 		t := kmsg.NewOffsetCommitRequestTopic()
 		t.Topic, t.TopicID = topic, s.ids[topic]
@@ -1302,7 +1323,18 @@ func (s *Source) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return refused(resp)
+	return s.refused(resp)
+}
+
+// newCommit returns a commit of this member's.
+func (s *Source) newCommit() *kmsg.OffsetCommitRequest {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = s.cfg.Group
+	req.MemberID, req.Generation = s.client.GroupMetadata()
+	if id, _ := s.client.OptValue(kgo.InstanceID).(string); id != "" {
+		req.InstanceID = &id
+	}
+	return req
 }
 
 // refused returns why the brokers did not take an offset, if there is one.

@@ -101,6 +101,18 @@ func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int)
 // committed returns how far a group is with the first partition of a topic.
 func committed(t *testing.T, c *kgo.Client, topic, group string) int64 {
 	t.Helper()
+	return commit(t, c, topic, group).offset
+}
+
+// commitment is what was committed of a partition.
+type commitment struct {
+	offset   int64
+	metadata string
+}
+
+// commit returns what a group has committed of the first partition of a topic.
+func commit(t *testing.T, c *kgo.Client, topic, group string) (of commitment) {
+	t.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = group
 	rt := kmsg.NewOffsetFetchRequestTopic()
@@ -116,10 +128,12 @@ func committed(t *testing.T, c *kgo.Client, topic, group string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(resp.Groups) > 0 {
-		return resp.Groups[0].Topics[0].Partitions[0].Offset
+	p := resp.Groups[0].Topics[0].Partitions[0] // also of brokers that answer for one group only
+	of.offset = p.Offset
+	if p.Metadata != nil {
+		of.metadata = *p.Metadata
 	}
-	return resp.Topics[0].Partitions[0].Offset
+	return of
 }
 
 // fetch returns the next delivery, once there is one.
@@ -774,6 +788,71 @@ func putOut(t *testing.T, c *kgo.Client, group string) {
 	if err != nil || len(leave.Members) == 0 {
 		t.Fatalf("%d members are put out: %v", len(leave.Members), err)
 	}
+}
+
+// What is done behind a job that is not is committed, too: who has the partition next gets that job and what is new, whether the first one left or died.
+func TestDoneBehindAGap(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		t.Run(fmt.Sprint("dies ", dies), func(t *testing.T) { doneBehindAGap(t, dies) })
+	}
+}
+
+func doneBehindAGap(t *testing.T, dies bool) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("behind")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		produce := func(bodies ...string) {
+			t.Helper()
+			for _, body := range bodies {
+				if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(body)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		produce("a", "slow", "b", "c", "slow, too", "d", "e")
+		w := &wire{}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(200 * time.Millisecond)}}
+		first := cfg
+		first.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
+		first.RevokeWait = -1
+		if dies {
+			first.Log = func(string, ...any) {}
+		}
+		s := open(t, first)
+		for range 7 {
+			d := fetch(t, s)
+			if strings.HasPrefix(string(d.Body), "slow") {
+				continue
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if dies {
+			for end := time.Now().Add(20 * time.Second); !strings.HasPrefix(commit(t, c, topic, topic).metadata, "flyball-done-1 "); time.Sleep(100 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("what is committed is %+v", commit(t, c, topic, topic))
+				}
+			}
+			w.crash()
+			go s.Close()
+		} else {
+			s.Close()
+		}
+		if at := committed(t, c, topic, topic); at != 1 {
+			t.Errorf("the offset %d is committed, want 1", at)
+		}
+		produce("f")
+		s = open(t, cfg)
+		defer s.Close()
+		ackAll(t, s, "slow", "slow, too", "f")
+		for end := time.Now().Add(20 * time.Second); committed(t, c, topic, topic) != 8; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want 8", committed(t, c, topic, topic))
+			}
+		}
+	})
 }
 
 // TLS is an option of the client's.
