@@ -479,11 +479,11 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		})
 		var ds []*drain.Delivery
 		none := map[place]bool{}
-		var expired []string
+		var moved []string
 		s.mu.Lock()
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-			if e := s.expired(&p); e != "" {
-				expired = append(expired, e)
+			if m := s.moved(&p); m != "" {
+				moved = append(moved, m)
 			}
 		})
 		fetches.EachRecord(func(r *kgo.Record) {
@@ -498,8 +498,8 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		for at := range none {
 			s.failed(at, errNoValue)
 		}
-		for _, e := range expired {
-			s.cfg.Log("kafka: %s", e)
+		for _, m := range moved {
+			s.cfg.Log("kafka: %s", m)
 		}
 		if len(ds) > 0 {
 			return ds, nil
@@ -516,16 +516,21 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 	}
 }
 
-// expired returns what is to be told of records that the brokers have deleted before they were fetched, as after a pause that was longer than they are
-// kept: the client goes on with the first that is there. It is called before these are handed out, and needs the lock.
-func (s *Source) expired(p *kgo.FetchTopicPartition) string {
+// moved returns what is to be told of a partition that does not go on where it was: of records that the brokers have deleted before they were fetched, as
+// after a pause that was longer than they are kept, or of a log that ends before what the group has committed. The client goes on with the first that
+// is there. It is called before these are handed out, and needs the lock.
+func (s *Source) moved(p *kgo.FetchTopicPartition) string {
 	at := place{p.Topic, p.FetchPartition.Partition}
-	next := s.ahead[at]
-	if len(p.Records) == 0 || p.LogStartOffset <= next {
+	next, known := s.ahead[at]
+	if len(p.Records) == 0 || known && p.LogStartOffset <= next {
 		return ""
 	}
-	next = max(next, s.client.CommittedOffsets()[at.topic][at.n].Offset) // another one may have had it meanwhile
-	if next <= 0 || p.LogStartOffset <= next {                           // a group that is new expects nothing
+	committed := s.client.CommittedOffsets()[at.topic][at.n].Offset
+	if first := p.Records[0].Offset; !known && first < committed {
+		return fmt.Sprintf("%s: the group %s has committed up to %d, and the log ends before that, as one that lost its end or was restored: what is there comes again, from %d on", at, s.cfg.Group, committed, first)
+	}
+	next = max(next, committed)                // another one may have had it meanwhile
+	if next <= 0 || p.LogStartOffset <= next { // a group that is new expects nothing
 		return ""
 	}
 	return fmt.Sprintf("%s: the records from %d to %d were deleted before they were fetched, as the topic keeps them no longer: those that were not done are lost", at, next, p.LogStartOffset-1)

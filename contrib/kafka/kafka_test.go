@@ -1983,6 +1983,41 @@ func TestOffsetsComeAgain(t *testing.T) {
 	}
 }
 
+// A log that ends before what was committed is read from its beginning, which is told: each job may be paid for again.
+func TestLogThatEndsBeforeWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 3 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = "jobs", -1
+	rt := kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic, rt.TopicID = "jobs", c.TopicInfo("jobs").TopicID
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	for _, rp.Offset = range []int64{10, 1} {
+		rt.Partitions = []kmsg.OffsetCommitRequestTopicPartition{rp}
+		req.Topics = []kmsg.OffsetCommitRequestTopic{rt}
+		if resp, err := req.RequestWith(t.Context(), a); err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		told := make(chan string, 10)
+		s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
+		d := fetch(t, s)
+		s.Close()
+		if want := map[int64]string{10: "jobs/0@0", 1: "jobs/0@1"}[rp.Offset]; d.Where != want || len(told) > 1 || (len(told) == 1) != (rp.Offset == 10) {
+			t.Errorf("with %d committed the first job is %s, want %s, and %d lines are told", rp.Offset, d.Where, want, len(told))
+		} else if len(told) == 1 {
+			if line := <-told; !strings.Contains(line, "jobs/0: the group jobs has committed up to 10, and the log ends before that") {
+				t.Errorf("it is told %q", line)
+			}
+		}
+	}
+}
+
 // What a producer takes back by aborting its transaction was never a job.
 func TestAbortedTransaction(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
