@@ -855,6 +855,51 @@ func doneBehindAGap(t *testing.T, dies bool) {
 	})
 }
 
+// Brokers that take no metadata are told what is done without.
+func TestDoneWithoutMetadata(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 3 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refused atomic.Int32
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		topic := req.(*kmsg.OffsetCommitRequest).Topics[0]
+		if m := topic.Partitions[0].Metadata; m == nil || !strings.HasPrefix(*m, "flyball") {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
+		rp := kmsg.NewOffsetCommitResponseTopicPartition()
+		rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	ds := []*drain.Delivery{fetch(t, s), fetch(t, s), fetch(t, s)}
+	for _, d := range []*drain.Delivery{ds[2], ds[0]} {
+		if err := s.Ack(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); committed(t, a, "jobs", "jobs") != 1; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the offset %d is committed, want 1", committed(t, a, "jobs", "jobs"))
+		}
+	}
+	if n := refused.Load(); n != 1 {
+		t.Errorf("metadata were sent %d times, want once", n)
+	}
+}
+
 // TLS is an option of the client's.
 func TestTLS(t *testing.T) {
 	t.Parallel()
