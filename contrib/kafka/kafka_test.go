@@ -2168,11 +2168,14 @@ func TestTransactionThatDoesNotEnd(t *testing.T) {
 		if len(told) > 0 {
 			t.Errorf("after 50 s it is told: %s", <-told)
 		}
-		s.Look(t.Context(), 70*time.Second)
-		if len(told) != 1 {
-			t.Fatalf("%d lines are told, want 1", len(told))
+		s.Look(t.Context(), 70*time.Second, 5*time.Minute, 10*time.Minute, 12*time.Minute)
+		if len(told) != 2 {
+			t.Fatalf("%d lines are told, want 2", len(told))
 		}
 		line := <-told
+		if again := <-told; !strings.Contains(again, "for 12m0s") {
+			t.Errorf("it is told %q again, want 10 min later", again)
+		}
 		for _, want := range []string{topic + "/0: a transaction that begins at offset 1 has not ended for 1m10s", brokers[0] + " abort --topic " + topic + " --partition 0 --start-offset 1"} {
 			if !strings.Contains(line, want) {
 				t.Errorf("it is told %q, want %q", line, want)
