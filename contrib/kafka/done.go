@@ -5,9 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -171,8 +171,13 @@ func (s *Source) annotate(req *kmsg.OffsetCommitRequest) {
 }
 
 // commitStuck commits what is done behind the first record of partitions that is not, where that is still the same one as the last time, or they
-// leave: the client commits only what is done without a gap. It takes out of the map what it does not commit.
+// leave: the client commits only what is done without a gap. It has the client commit that, too: one commit at a time, and what is sent again after
+// the coordinator was gone does not take back a newer one.
 func (s *Source) commitStuck(ctx context.Context, of map[place]*partition, leave bool) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	stuck := map[string]map[int32]kgo.EpochOffset{}
+	said := map[*partition]string{}
 	s.mu.Lock()
 	for at, p := range of {
 		was := p.stuck
@@ -181,64 +186,61 @@ func (s *Source) commitStuck(ctx context.Context, of map[place]*partition, leave
 			p.stuck = p.out[0]
 		}
 		if p.stuck == nil || !leave && p.stuck != was {
-			delete(of, at)
-		}
-	}
-	req, _ := s.stuck(of)
-	s.mu.Unlock()
-	if len(req.Topics) == 0 {
-		return nil
-	}
-	if err := s.check(ctx, req); err != nil || len(req.Topics) == 0 {
-		return err
-	}
-	there := map[string]bool{}
-	for _, t := range req.Topics {
-		there[t.Topic] = true
-	}
-	maps.DeleteFunc(of, func(at place, _ *partition) bool { return !there[at.topic] })
-	// Built anew right before it is sent, so that none of the client's commits that is newer goes before it.
-	s.mu.Lock()
-	req, said := s.stuck(of)
-	s.mu.Unlock()
-	resp, err := req.RequestWith(ctx, s.client)
-	if err == nil {
-		err = s.refused(resp)
-	}
-	if err == nil {
-		s.mu.Lock()
-		for p, done := range said {
-			p.said = done
-		}
-		s.mu.Unlock()
-	}
-	return err
-}
-
-// stuck returns a commit of what is done behind the first record of partitions that is not, and what it says of each. It needs the lock.
-func (s *Source) stuck(of map[place]*partition) (req *kmsg.OffsetCommitRequest, said map[*partition]string) {
-	req, said = s.newCommit(), map[*partition]string{}
-	for at, p := range of {
-		if len(p.out) == 0 {
 			continue
 		}
-		first := p.out[0]
-		done := s.done(p, first.offset)
+		done := s.done(p, p.stuck.offset)
 		if done == "" || done == p.said {
 			continue
 		}
 		said[p] = done
-		c := kmsg.NewOffsetCommitRequestTopicPartition()
-		c.Partition, c.Offset, c.LeaderEpoch, c.Metadata = at.n, first.offset, first.epoch, &done
-		i := slices.IndexFunc(req.Topics, func(t kmsg.OffsetCommitRequestTopic) bool { return t.Topic == at.topic })
-		if i < 0 {
-			t := kmsg.NewOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = at.topic, s.ids[at.topic]
-			i, req.Topics = len(req.Topics), append(req.Topics, t)
+		if stuck[at.topic] == nil {
+			stuck[at.topic] = map[int32]kgo.EpochOffset{}
 		}
-		req.Topics[i].Partitions = append(req.Topics[i].Partitions, c)
+		stuck[at.topic][at.n] = kgo.EpochOffset{Epoch: p.stuck.epoch, Offset: p.stuck.offset}
 	}
-	return req, said
+	s.mu.Unlock()
+	if len(stuck) == 0 {
+		return nil
+	}
+	ended := make(chan error, 1)
+	// It waits for the commit before it for as long as that takes.
+	go s.client.CommitOffsetsSync(s.checked(ctx), stuck, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		if err == nil {
+			err = s.refused(resp)
+		}
+		ended <- err
+	})
+	select {
+	case err := <-ended:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, done := range said {
+		p.said = done
+	}
+	return nil
+}
+
+// watchStuck commits what is done behind records that are not, each few seconds.
+func (s *Source) watchStuck(ctx context.Context) {
+	tick := time.NewTicker(commitLate)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		parts := maps.Clone(s.parts)
+		s.mu.Unlock()
+		_ = s.commitStuck(ctx, parts, false) // again the next time
+	}
 }
 
 // refused returns why the brokers did not take an offset, if there is one. Where they take less metadata than by default, there are none from then on.

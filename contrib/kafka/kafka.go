@@ -27,7 +27,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -296,6 +295,7 @@ func Open(cfg Config) (*Source, error) {
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.other.Go(func() { s.commitMeanwhile(life) })
+	s.other.Go(func() { s.watchStuck(life) })
 	s.other.Go(func() { s.watchTransactions(life) })
 	return s, nil
 }
@@ -317,12 +317,6 @@ func (s *Source) commitMeanwhile(ctx context.Context) {
 		if n == last {
 			_ = s.commit(ctx) // the client tells what is wrong
 		}
-		s.mu.Lock()
-		parts := maps.Clone(s.parts)
-		s.mu.Unlock()
-		commit, cancel := context.WithTimeout(ctx, closeTime)
-		_ = s.commitStuck(commit, parts, false)
-		cancel()
 		last = n
 	}
 }
@@ -1212,7 +1206,7 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
-	if err := s.commitStuck(commit, maps.Clone(leaving), true); err != nil {
+	if err := s.commitStuck(commit, leaving, true); err != nil {
 		s.cfg.Log("kafka: committing before partitions go what is done of them with gaps: %v", err)
 	}
 	s.mu.Lock()
@@ -1324,11 +1318,25 @@ func (s *Source) commit(ctx context.Context) error {
 	if err := s.check(ctx, req); err != nil || len(req.Topics) == 0 {
 		return err
 	}
-	resp, err := req.RequestWith(ctx, s.client)
+	// It is sent once only: the client would send it again when the coordinator was gone, after its own commits that are newer.
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.CoordinatorKey, find.CoordinatorKeys = s.cfg.Group, []string{s.cfg.Group}
+	found, err := find.RequestWith(ctx, s.client)
 	if err != nil {
 		return err
 	}
-	return s.refused(resp)
+	node, code := found.NodeID, found.ErrorCode
+	if len(found.Coordinators) > 0 {
+		node, code = found.Coordinators[0].NodeID, found.Coordinators[0].ErrorCode
+	}
+	if err := kerr.ErrorForCode(code); err != nil {
+		return err
+	}
+	resp, err := s.client.Broker(int(node)).Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	return s.refused(resp.(*kmsg.OffsetCommitResponse))
 }
 
 // newCommit returns a commit of this member's.

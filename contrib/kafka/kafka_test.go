@@ -855,12 +855,65 @@ func doneBehindAGap(t *testing.T, dies bool) {
 	})
 }
 
+// A commit of what is done behind a gap that is sent again and again takes no newer one back for good: the client commits that once more.
+func TestDoneIsNotTakenBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as a commit may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 2 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var newer atomic.Bool
+	asked := make(chan struct{}, 1000)
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		topic := req.(*kmsg.OffsetCommitRequest).Topics[0]
+		if m := topic.Partitions[0].Metadata; newer.Load() || m == nil || !strings.HasPrefix(*m, "flyball") {
+			newer.Store(true)
+			return nil, nil, false
+		}
+		asked <- struct{}{}
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
+		rp := kmsg.NewOffsetCommitResponseTopicPartition()
+		rp.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	ds := []*drain.Delivery{fetch(t, s), fetch(t, s)}
+	if err := s.Ack(t.Context(), ds[1]); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if err := s.Ack(t.Context(), ds[0]); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); !newer.Load(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing else is committed")
+		}
+	}
+	time.Sleep(10 * time.Second) // longer than it takes to be sent again, and what is newer then
+	if n := committed(t, a, "jobs", "jobs"); n != 2 {
+		t.Fatalf("the offset %d is committed, want 2", n)
+	}
+}
+
 // Brokers that take no metadata are told what is done without.
 func TestDoneWithoutMetadata(t *testing.T) {
 	t.Parallel()
 	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
 	a := admin(t, c.ListenAddrs())
-	for range 3 {
+	for range 5 {
 		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
@@ -884,19 +937,28 @@ func TestDoneWithoutMetadata(t *testing.T) {
 	})
 	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
 	defer s.Close()
-	ds := []*drain.Delivery{fetch(t, s), fetch(t, s), fetch(t, s)}
-	for _, d := range []*drain.Delivery{ds[2], ds[0]} {
-		if err := s.Ack(t.Context(), d); err != nil {
-			t.Fatal(err)
+	var ds []*drain.Delivery
+	for range 5 {
+		ds = append(ds, fetch(t, s))
+	}
+	done := func(want int64, is ...int) {
+		t.Helper()
+		for _, i := range is {
+			if err := s.Ack(t.Context(), ds[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for end := time.Now().Add(20 * time.Second); committed(t, a, "jobs", "jobs") != want; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want %d", committed(t, a, "jobs", "jobs"), want)
+			}
 		}
 	}
-	for end := time.Now().Add(20 * time.Second); committed(t, a, "jobs", "jobs") != 1; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the offset %d is committed, want 1", committed(t, a, "jobs", "jobs"))
-		}
-	}
-	if n := refused.Load(); n != 1 {
-		t.Errorf("metadata were sent %d times, want once", n)
+	done(1, 4, 2, 0)
+	n := refused.Load()
+	done(3, 1)
+	if n == 0 || refused.Load() != n {
+		t.Errorf("metadata were refused %d times, and %d times more", n, refused.Load()-n)
 	}
 }
 
