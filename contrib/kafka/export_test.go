@@ -21,8 +21,11 @@ func (s *Source) Waiting() int {
 	return len(s.later)
 }
 
-// Look looks for transactions that do not end, now and a moment later.
-func (s *Source) Look(ctx context.Context, later time.Duration) {
+// Look looks for transactions that do not end, now and at moments later.
+func (s *Source) Look(ctx context.Context, later ...time.Duration) {
 	now := time.Now()
-	s.look(ctx, now.Add(later), s.look(ctx, now, nil))
+	waits := s.look(ctx, now, nil)
+	for _, d := range later {
+		waits = s.look(ctx, now.Add(d), waits)
+	}
 }

@@ -7,7 +7,7 @@
 // # How it uses Kafka
 //
 // Jobs are done in any order, and what is committed is how far a partition is done without a gap, so that a crash repeats jobs
-// (which the Store knows) and never skips one. A partition whose first job keeps the others from being committed is paused once
+// (which the Store knows) and never skips one. What is done behind a gap is in the metadata of the commit, and passed by. A partition whose first job keeps the others from being committed is paused once
 // Config.MaxGap records are behind it. So are those of a topic of which jobs with 64 MiB wait here for their time.
 //
 // A job that has to wait longer than it may be held goes to the topic of retries, with the time before which it is not to be sent, and
@@ -163,12 +163,15 @@ type Source struct {
 
 	mu      sync.Mutex
 	parts   map[place]*partition
-	ahead   map[place]int64    // all offsets before it were handed out, also of partitions that are gone, or are in later
-	later   []*drain.Delivery  // not yet due, of the topic of retries or too large for it; by time
-	waiting map[string]int     // the bytes of those in later, by topic
-	wake    context.CancelFunc // of the last poll; later has changed
-	missing map[string]span    // topics that a broker does not know now
-	faults  map[place]fault    // of partitions that could not be fetched
+	ahead   map[place]int64      // all offsets before it were handed out, also of partitions that are gone, or are in later
+	before  map[place]passed     // what was done of partitions before they came
+	leaving map[place]*partition // taken away, and not committed yet
+	bare    bool                 // the brokers take no metadata that say what is done
+	later   []*drain.Delivery    // not yet due, of the topic of retries or too large for it; by time
+	waiting map[string]int       // the bytes of those in later, by topic
+	wake    context.CancelFunc   // of the last poll; later has changed
+	missing map[string]span      // topics that a broker does not know now
+	faults  map[place]fault      // of partitions that could not be fetched
 	closed  bool
 	failing bool          // the last commit failed
 	commits int           // of the client, that ended somehow
@@ -199,6 +202,9 @@ type partition struct {
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
 	out  []*slot
 	busy int // begun and not settled, also of those that are not in out any more
+	// stuck was the first of out the last time that it was committed what is done behind it, and said is what was said of that.
+	stuck *slot
+	said  string
 }
 
 type slot struct {
@@ -247,7 +253,7 @@ func Open(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
+	s := &Source{cfg: cfg, parts: map[place]*partition{}, ahead: map[place]int64{}, before: map[place]passed{}, waiting: map[string]int{}, missing: map[string]span{}, faults: map[place]fault{}, ids: map[string][16]byte{}, goneTime: goneTime, failTime: failTime, most: mostLater}
 	others, err := dialing(append([]kgo.Opt{kgo.ConsumerGroup(cfg.Group)}, cfg.Options...), &s.running)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -268,6 +274,7 @@ func Open(cfg Config) (*Source, error) {
 		// Between the client's handing out of records and their being known here, no partition may go: it would seem to be held
 		// afterwards, and come back with what was in flight before.
 		kgo.BlockRebalanceOnPoll(),
+		kgo.OnOffsetsFetched(s.fetched),
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),
@@ -288,6 +295,7 @@ func Open(cfg Config) (*Source, error) {
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.other.Go(func() { s.commitMeanwhile(life) })
+	s.other.Go(func() { s.watchStuck(life) })
 	s.other.Go(func() { s.watchTransactions(life) })
 	return s, nil
 }
@@ -465,11 +473,11 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		})
 		var ds []*drain.Delivery
 		none := map[place]bool{}
-		var expired []string
+		var moved []string
 		s.mu.Lock()
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-			if e := s.expired(&p); e != "" {
-				expired = append(expired, e)
+			if m := s.moved(&p); m != "" {
+				moved = append(moved, m)
 			}
 		})
 		fetches.EachRecord(func(r *kgo.Record) {
@@ -484,8 +492,8 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 		for at := range none {
 			s.failed(at, errNoValue)
 		}
-		for _, e := range expired {
-			s.cfg.Log("kafka: %s", e)
+		for _, m := range moved {
+			s.cfg.Log("kafka: %s", m)
 		}
 		if len(ds) > 0 {
 			return ds, nil
@@ -502,16 +510,21 @@ func (s *Source) Fetch(ctx context.Context, n int) ([]*drain.Delivery, error) {
 	}
 }
 
-// expired returns what is to be told of records that the brokers have deleted before they were fetched, as after a pause that was longer than they are
-// kept: the client goes on with the first that is there. It is called before these are handed out, and needs the lock.
-func (s *Source) expired(p *kgo.FetchTopicPartition) string {
+// moved returns what is to be told of a partition that does not go on where it was: of records that the brokers have deleted before they were fetched, as
+// after a pause that was longer than they are kept, or of a log that ends before what the group has committed. The client goes on with the first that
+// is there. It is called before these are handed out, and needs the lock.
+func (s *Source) moved(p *kgo.FetchTopicPartition) string {
 	at := place{p.Topic, p.FetchPartition.Partition}
-	next := s.ahead[at]
-	if len(p.Records) == 0 || p.LogStartOffset <= next {
+	next, known := s.ahead[at]
+	if len(p.Records) == 0 || known && p.LogStartOffset <= next {
 		return ""
 	}
-	next = max(next, s.client.CommittedOffsets()[at.topic][at.n].Offset) // another one may have had it meanwhile
-	if next <= 0 || p.LogStartOffset <= next {                           // a group that is new expects nothing
+	committed := s.client.CommittedOffsets()[at.topic][at.n].Offset
+	if first := p.Records[0].Offset; !known && first < committed {
+		return fmt.Sprintf("%s: the group %s has committed up to %d, and the log ends before that, as one that lost its end or was restored: what is there comes again, from %d on", at, s.cfg.Group, committed, first)
+	}
+	next = max(next, committed)                // another one may have had it meanwhile
+	if next <= 0 || p.LogStartOffset <= next { // a group that is new expects nothing
 		return ""
 	}
 	return fmt.Sprintf("%s: the records from %d to %d were deleted before they were fetched, as the topic keeps them no longer: those that were not done are lost", at, next, p.LogStartOffset-1)
@@ -629,6 +642,7 @@ func (s *Source) check(ctx context.Context, req *kmsg.OffsetCommitRequest) error
 		s.failed(place{*t.Topic, -1}, errDeleted)
 		req.Topics = slices.DeleteFunc(req.Topics, func(c kmsg.OffsetCommitRequestTopic) bool { return c.Topic == *t.Topic })
 	}
+	s.annotate(req)
 	return nil
 }
 
@@ -675,7 +689,7 @@ func (s *Source) delivery(r *kgo.Record) *drain.Delivery {
 	s.pace(p)
 	again := r.Offset < s.ahead[at]
 	s.ahead[at] = max(s.ahead[at], r.Offset+1)
-	if r.Value == nil || r.Attrs.IsControl() {
+	if r.Value == nil || r.Attrs.IsControl() || s.wasDone(at, r) {
 		own.done = true
 		s.advance(p)
 		return nil
@@ -1115,7 +1129,7 @@ func (p *producer) once(caller context.Context, r *kgo.Record) error {
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
 func (s *Source) committed(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 	if err == nil {
-		err = refused(resp)
+		err = s.refused(resp)
 	}
 	s.mu.Lock()
 	s.commits++
@@ -1181,12 +1195,23 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 		}
 	}
 	// Nobody marks any more from here on, so what is committed is all that will be.
+	leaving := map[place]*partition{}
+	s.mu.Lock()
+	s.each(parts, func(p *partition) { leaving[p.place] = p })
+	s.leaving = leaving
+	s.mu.Unlock()
 	s.forget(parts)
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
 	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
+	if err := s.commitStuck(commit, leaving, true); err != nil {
+		s.cfg.Log("kafka: committing before partitions go what is done of them with gaps: %v", err)
+	}
+	s.mu.Lock()
+	s.leaving = nil
+	s.mu.Unlock()
 }
 
 // lost forgets partitions that somebody else may have by now.
@@ -1276,12 +1301,7 @@ func (s *Source) Close() error {
 func (s *Source) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group = s.cfg.Group
-	req.MemberID, req.Generation = s.client.GroupMetadata()
-	if id, _ := s.client.OptValue(kgo.InstanceID).(string); id != "" {
-		req.InstanceID = &id
-	}
+	req := s.newCommit()
 	for topic, parts := range s.client.MarkedOffsets() {
 		t := kmsg.NewOffsetCommitRequestTopic()
 		t.Topic, t.TopicID = topic, s.ids[topic]
@@ -1298,11 +1318,36 @@ func (s *Source) commit(ctx context.Context) error {
 	if err := s.check(ctx, req); err != nil || len(req.Topics) == 0 {
 		return err
 	}
-	resp, err := req.RequestWith(ctx, s.client)
+	// It is sent once only: the client would send it again when the coordinator was gone, after its own commits that are newer.
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.CoordinatorKey, find.CoordinatorKeys = s.cfg.Group, []string{s.cfg.Group}
+	found, err := find.RequestWith(ctx, s.client)
 	if err != nil {
 		return err
 	}
-	return refused(resp)
+	node, code := found.NodeID, found.ErrorCode
+	if len(found.Coordinators) > 0 {
+		node, code = found.Coordinators[0].NodeID, found.Coordinators[0].ErrorCode
+	}
+	if err := kerr.ErrorForCode(code); err != nil {
+		return err
+	}
+	resp, err := s.client.Broker(int(node)).Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	return s.refused(resp.(*kmsg.OffsetCommitResponse))
+}
+
+// newCommit returns a commit of this member's.
+func (s *Source) newCommit() *kmsg.OffsetCommitRequest {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = s.cfg.Group
+	req.MemberID, req.Generation = s.client.GroupMetadata()
+	if id, _ := s.client.OptValue(kgo.InstanceID).(string); id != "" {
+		req.InstanceID = &id
+	}
+	return req
 }
 
 // refused returns why the brokers did not take an offset, if there is one.

@@ -101,6 +101,18 @@ func waitForGroup(t *testing.T, c *kgo.Client, group, state string, members int)
 // committed returns how far a group is with the first partition of a topic.
 func committed(t *testing.T, c *kgo.Client, topic, group string) int64 {
 	t.Helper()
+	return commit(t, c, topic, group).offset
+}
+
+// commitment is what was committed of a partition.
+type commitment struct {
+	offset   int64
+	metadata string
+}
+
+// commit returns what a group has committed of the first partition of a topic.
+func commit(t *testing.T, c *kgo.Client, topic, group string) (of commitment) {
+	t.Helper()
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = group
 	rt := kmsg.NewOffsetFetchRequestTopic()
@@ -116,10 +128,12 @@ func committed(t *testing.T, c *kgo.Client, topic, group string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(resp.Groups) > 0 {
-		return resp.Groups[0].Topics[0].Partitions[0].Offset
+	p := resp.Groups[0].Topics[0].Partitions[0] // also of brokers that answer for one group only
+	of.offset = p.Offset
+	if p.Metadata != nil {
+		of.metadata = *p.Metadata
 	}
-	return resp.Topics[0].Partitions[0].Offset
+	return of
 }
 
 // fetch returns the next delivery, once there is one.
@@ -773,6 +787,178 @@ func putOut(t *testing.T, c *kgo.Client, group string) {
 	}
 	if err != nil || len(leave.Members) == 0 {
 		t.Fatalf("%d members are put out: %v", len(leave.Members), err)
+	}
+}
+
+// What is done behind a job that is not is committed, too: who has the partition next gets that job and what is new, whether the first one left or died.
+func TestDoneBehindAGap(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		t.Run(fmt.Sprint("dies ", dies), func(t *testing.T) { doneBehindAGap(t, dies) })
+	}
+}
+
+func doneBehindAGap(t *testing.T, dies bool) {
+	each(t, func(t *testing.T, brokers []string) {
+		topic := name("behind")
+		c := admin(t, brokers)
+		create(t, c, topic, 1)
+		produce := func(bodies ...string) {
+			t.Helper()
+			for _, body := range bodies {
+				if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(body)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		produce("a", "slow", "b", "c", "slow, too", "d", "e")
+		w := &wire{}
+		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(200 * time.Millisecond)}}
+		first := cfg
+		first.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
+		first.RevokeWait = -1
+		if dies {
+			first.Log = func(string, ...any) {}
+		}
+		s := open(t, first)
+		for range 7 {
+			d := fetch(t, s)
+			if strings.HasPrefix(string(d.Body), "slow") {
+				continue
+			}
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if dies {
+			for end := time.Now().Add(20 * time.Second); !strings.HasPrefix(commit(t, c, topic, topic).metadata, "flyball-done-1 "); time.Sleep(100 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("what is committed is %+v", commit(t, c, topic, topic))
+				}
+			}
+			w.crash()
+			go s.Close()
+		} else {
+			s.Close()
+		}
+		if at := committed(t, c, topic, topic); at != 1 {
+			t.Errorf("the offset %d is committed, want 1", at)
+		}
+		produce("f")
+		s = open(t, cfg)
+		defer s.Close()
+		ackAll(t, s, "slow", "slow, too", "f")
+		for end := time.Now().Add(20 * time.Second); committed(t, c, topic, topic) != 8; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want 8", committed(t, c, topic, topic))
+			}
+		}
+	})
+}
+
+// A commit of what is done behind a gap that is sent again and again takes no newer one back for good: the client commits that once more.
+func TestDoneIsNotTakenBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as a commit may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 2 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var newer atomic.Bool
+	asked := make(chan struct{}, 1000)
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		topic := req.(*kmsg.OffsetCommitRequest).Topics[0]
+		if m := topic.Partitions[0].Metadata; newer.Load() || m == nil || !strings.HasPrefix(*m, "flyball") {
+			newer.Store(true)
+			return nil, nil, false
+		}
+		asked <- struct{}{}
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
+		rp := kmsg.NewOffsetCommitResponseTopicPartition()
+		rp.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	ds := []*drain.Delivery{fetch(t, s), fetch(t, s)}
+	if err := s.Ack(t.Context(), ds[1]); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if err := s.Ack(t.Context(), ds[0]); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); !newer.Load(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing else is committed")
+		}
+	}
+	time.Sleep(10 * time.Second) // longer than it takes to be sent again, and what is newer then
+	if n := committed(t, a, "jobs", "jobs"); n != 2 {
+		t.Fatalf("the offset %d is committed, want 2", n)
+	}
+}
+
+// Brokers that take no metadata are told what is done without.
+func TestDoneWithoutMetadata(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 5 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refused atomic.Int32
+	c.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		topic := req.(*kmsg.OffsetCommitRequest).Topics[0]
+		if m := topic.Partitions[0].Metadata; m == nil || !strings.HasPrefix(*m, "flyball") {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
+		rp := kmsg.NewOffsetCommitResponseTopicPartition()
+		rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	var ds []*drain.Delivery
+	for range 5 {
+		ds = append(ds, fetch(t, s))
+	}
+	done := func(want int64, is ...int) {
+		t.Helper()
+		for _, i := range is {
+			if err := s.Ack(t.Context(), ds[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for end := time.Now().Add(20 * time.Second); committed(t, a, "jobs", "jobs") != want; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want %d", committed(t, a, "jobs", "jobs"), want)
+			}
+		}
+	}
+	done(1, 4, 2, 0)
+	n := refused.Load()
+	done(3, 1)
+	if n == 0 || refused.Load() != n {
+		t.Errorf("metadata were refused %d times, and %d times more", n, refused.Load()-n)
 	}
 }
 
@@ -1904,6 +2090,41 @@ func TestOffsetsComeAgain(t *testing.T) {
 	}
 }
 
+// A log that ends before what was committed is read from its beginning, which is told: each job may be paid for again.
+func TestLogThatEndsBeforeWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 3 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = "jobs", -1
+	rt := kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic, rt.TopicID = "jobs", c.TopicInfo("jobs").TopicID
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	for _, rp.Offset = range []int64{10, 1} {
+		rt.Partitions = []kmsg.OffsetCommitRequestTopicPartition{rp}
+		req.Topics = []kmsg.OffsetCommitRequestTopic{rt}
+		if resp, err := req.RequestWith(t.Context(), a); err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		told := make(chan string, 10)
+		s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
+		d := fetch(t, s)
+		s.Close()
+		if want := map[int64]string{10: "jobs/0@0", 1: "jobs/0@1"}[rp.Offset]; d.Where != want || len(told) > 1 || (len(told) == 1) != (rp.Offset == 10) {
+			t.Errorf("with %d committed the first job is %s, want %s, and %d lines are told", rp.Offset, d.Where, want, len(told))
+		} else if len(told) == 1 {
+			if line := <-told; !strings.Contains(line, "jobs/0: the group jobs has committed up to 10, and the log ends before that") {
+				t.Errorf("it is told %q", line)
+			}
+		}
+	}
+}
+
 // What a producer takes back by aborting its transaction was never a job.
 func TestAbortedTransaction(t *testing.T) {
 	each(t, func(t *testing.T, brokers []string) {
@@ -2009,11 +2230,14 @@ func TestTransactionThatDoesNotEnd(t *testing.T) {
 		if len(told) > 0 {
 			t.Errorf("after 50 s it is told: %s", <-told)
 		}
-		s.Look(t.Context(), 70*time.Second)
-		if len(told) != 1 {
-			t.Fatalf("%d lines are told, want 1", len(told))
+		s.Look(t.Context(), 70*time.Second, 5*time.Minute, 10*time.Minute, 12*time.Minute)
+		if len(told) != 2 {
+			t.Fatalf("%d lines are told, want 2", len(told))
 		}
 		line := <-told
+		if again := <-told; !strings.Contains(again, "for 12m0s") {
+			t.Errorf("it is told %q again, want 10 min later", again)
+		}
 		for _, want := range []string{topic + "/0: a transaction that begins at offset 1 has not ended for 1m10s", brokers[0] + " abort --topic " + topic + " --partition 0 --start-offset 1"} {
 			if !strings.Contains(line, want) {
 				t.Errorf("it is told %q, want %q", line, want)

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -10,15 +9,18 @@ import (
 )
 
 const (
-	// lookEvery is how often it is asked which partitions wait for a transaction, and openLong for how long one may before that is told.
+	// lookEvery is how often it is asked which partitions wait for a transaction, openLong for how long one may before that is told, and openAgain
+	// how often it is told then. Those of some producers take minutes each.
 	lookEvery = 20 * time.Second
 	openLong  = time.Minute
+	openAgain = 10 * time.Minute
 )
 
-// stable is what a partition has waited at, the first record of a transaction that has not ended, and since when.
+// stable is what a partition has waited at, the first record of a transaction that has not ended, since when, and when that was told.
 type stable struct {
 	at    int64
 	since time.Time
+	told  time.Time
 }
 
 // watchTransactions looks for transactions that do not end.
@@ -57,14 +59,15 @@ func (s *Source) look(ctx context.Context, now time.Time, before map[place]stabl
 		}
 		w := before[at]
 		if w.since.IsZero() || w.at != n {
-			w = stable{n, now}
+			w = stable{at: n, since: now}
+		}
+		if open := now.Sub(w.since); open >= openLong && now.Sub(w.told) >= openAgain {
+			w.told = now
+			s.cfg.Log("kafka: %s: a transaction that begins at offset %d has not ended for %v, and the %d records from there on wait for it; "+
+				"when its producer is gone for good, end it: kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d",
+				at, n, open.Round(time.Second), end-n, s.cfg.Brokers[0], at.topic, at.n, n)
 		}
 		waits[at] = w
-		if open := now.Sub(w.since); open >= openLong {
-			s.failed(at, fmt.Errorf("a transaction that begins at offset %d has not ended for %v, and the %d records from there on wait for it; "+
-				"when its producer is gone for good, end it: kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d",
-				n, open.Round(time.Second), end-n, s.cfg.Brokers[0], at.topic, at.n, n))
-		}
 	}
 	return waits
 }
