@@ -549,6 +549,7 @@ func (g *Guard) fire() {
 	s.timerSet = false
 	now := g.now()
 	g.serve(now, nil)
+	g.core.Stalls(now, briskMost) // so that the timer does not go off for each that comes, to pass by all who look up already
 	g.core.Each(func(aw *admission.Waiter) bool {
 		w := aw.Owner.(*waiter)
 		switch {

@@ -507,8 +507,9 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 	n := len(p.lanes)
 	first := int(p.turn.Load()) % n
 	place := false // a key has none, so that a call that ends may come before what m.why says
+	asked := false // one that is paused, so that all that are left are: they are asked in turn, as to look for the best each time takes too long
 	for {
-		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, false, false
+		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, asked, false
 		for j := range n {
 			i := first + j
 			if i >= n {
@@ -527,6 +528,10 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 				full = true // it need not be asked, but whether the call is too large for it, too
 				continue
 			}
+			if asked {
+				best = i
+				break
+			}
 			notBefore := time.Duration(l.notBefore.Load())
 			paused := notBefore > 0 && notBefore > clock()
 			if notBefore > 0 && !paused {
@@ -541,6 +546,9 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 		if best < 0 {
 			m.open, place = m.open || full, place || full
 			break
+		}
+		if bestPaused {
+			first, asked = best+1, true
 		}
 		l := p.lanes[best]
 		tried[best/64] |= 1 << (best % 64)

@@ -1715,3 +1715,37 @@ func TestPoolTooLargeBesideAFullKey(t *testing.T) {
 		second.Release(Outcome{}, KeyFine)
 	})
 }
+
+// To find that no key of many may start a call takes about as long as to ask each, and not the square of it: with 1,000 keys that wait for their budgets
+// each call that ended, and each caller, took 5 ms, one after the other.
+func TestPoolOfManyKeysThatArePaused(t *testing.T) {
+	p := newPool(t, slices.Repeat([]int{1}, MaxKeys), nil)
+	for _, g := range p.Guards() {
+		g.Pause(time.Now().Add(time.Hour))
+	}
+	least := func(ask func() bool) time.Duration {
+		least := time.Hour
+		for range 20 {
+			start := time.Now()
+			if ask() {
+				t.Fatal("a key that is paused lets a call start")
+			}
+			least = min(least, time.Since(start))
+		}
+		return least
+	}
+	each := least(func() (any bool) {
+		for _, l := range p.lanes {
+			_, _, ok := l.guard.tryFor(Request{})
+			any = any || ok
+		}
+		return any
+	})
+	all := least(func() bool {
+		_, ok := p.TryAcquire(Request{})
+		return ok
+	})
+	if all > 6*each {
+		t.Errorf("%v to find that no key of %d lets a call start, and %v to ask each, want no more than six times as much", all, MaxKeys, each)
+	}
+}

@@ -113,6 +113,30 @@ func acquireLater(ctx context.Context, g *Guard) (ended chan time.Duration, p *P
 	return ended, p, err
 }
 
+// Where nobody has started for a while, waits are not short, whatever they were before: who comes watches his context at once. The timer that has
+// callers look up took time for all who waited, each millisecond in which somebody came: with 18,000 who waited, an eighth of a processor.
+func TestNobodyIsBriskInAStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := brisk(t)
+		p := mustAcquire(t, g)
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 2 {
+			_, _, _ = acquireLater(ctx, g)
+			time.Sleep(2 * briskMost)
+		}
+		one, leave := context.WithCancel(t.Context())
+		ended, _, err := acquireLater(one, g)
+		leave()
+		if took := <-ended; took != 0 || !errors.Is(*err, context.Canceled) {
+			t.Errorf("who is canceled returns after %v with %v, want at once", took, *err)
+		}
+		cancel()
+		synctest.Wait()
+		p.Release(Outcome{})
+		wantIdle(t, g)
+	})
+}
+
 // "a caller that is canceled may return with a delay of up to twice that average and 2 ms".
 func TestCancelOfABriskWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -85,6 +85,16 @@ func (l *plainLine) remove(w *Waiter) {
 // needs the lock.
 func (c *Core) MeanWait() time.Duration { return c.state.line.mean }
 
+// Stalls has MeanWait be no less than how long the first of those who wait has waited, if that is so long. It needs the lock.
+func (c *Core) Stalls(now, least time.Duration) {
+	c.Each(func(w *Waiter) bool {
+		if wait := now - w.Since; wait >= least {
+			c.state.line.mean = max(c.state.line.mean, wait)
+		}
+		return false
+	})
+}
+
 // Each calls f for those who wait, one list of them after the other, each in the order in which they asked; f returns
 // whether to go on with the list. It needs the lock.
 func (c *Core) Each(f func(*Waiter) bool) {

@@ -325,10 +325,11 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 			}
 		}
 	}
+	first, asked := p.turn, false // asked: one that is paused, so that all that are left are, and are asked in turn
 	for {
-		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, false, false
+		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, asked, false
 		for j := range n {
-			i := (p.turn + j) % n
+			i := (first + j) % n
 			l := &p.lanes[i]
 			if l.tried || l.out || only != anyKey && only != i {
 				continue
@@ -338,6 +339,10 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 			if inFlight >= limit && !m.large && !p.cfg.Observe {
 				full = true // it need not be asked, but whether the call is too large for it, too
 				continue
+			}
+			if asked {
+				best = i
+				break
 			}
 			paused := l.notBefore > int64(now)
 			if !paused {
@@ -357,6 +362,9 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 				}
 			}
 			return -1, m
+		}
+		if bestPaused {
+			first, asked = best+1, true
 		}
 		l, g := &p.lanes[best], &p.guards[best]
 		l.tried = true

@@ -655,3 +655,25 @@ func TestCloseEndsDelay(t *testing.T) {
 		_ = resp.Body.Close()
 	})
 }
+
+// "by the base, which has each attempt when it starts": what signs with a time does so after the wait, and again for what is sent again.
+func TestBaseHasEachAttemptWhenItStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var signed []time.Duration
+		tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+			signed = append(signed, time.Since(start))
+			if len(signed) == 1 {
+				return answer(429, "", "Retry-After", "20"), nil
+			}
+			return answer(200, ""), nil
+		}), nil)
+		tr.Guard().Pause(start.Add(10 * time.Second))
+		if resp, err := get(t, t.Context(), tr); err != nil || resp.StatusCode != 200 {
+			t.Fatal(resp, err)
+		}
+		if len(signed) != 2 || signed[0] != 10*time.Second || signed[1] < 30*time.Second {
+			t.Errorf("the base was given the attempts after %v, want 10s and 30s or a little later", signed)
+		}
+	})
+}
