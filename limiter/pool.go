@@ -312,7 +312,7 @@ func (p *Pool) Len() int { return len(p.keys) }
 
 // Guards returns the guards of the pool, one for each key in the order of the keys, or the one that they
 // share: for metrics, Stats and OnDecision. Only the pool may acquire from them. Nobody waits at
-// them, and their Refused[ReasonLimit] counts how often the pool asked in vain.
+// them, and their Refused counts how often the pool asked in vain.
 func (p *Pool) Guards() []*Guard {
 	guards := make([]*Guard, len(p.lanes))
 	for i, l := range p.lanes {

@@ -1,13 +1,16 @@
 package server
 
 import (
-	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -181,6 +184,24 @@ func TestNginx(t *testing.T) {
 // nginx starts one that lets so many calls a second through to an upstream, and refuses others with 429.
 func nginx(t *testing.T, perSecond int) (url string, refused func() int) {
 	t.Helper()
+	port := freePort(t)
+	dir := startNginx(t, port, fmt.Sprintf(`
+	limit_req_zone $server_addr zone=all:1m rate=%dr/s;
+	limit_req_status 429;
+	server {
+		listen 127.0.0.1:%s;
+		location / { limit_req zone=all; proxy_pass %s; }
+	}
+`, perSecond, port, upstreamServer(t, ok).URL))
+	return "http://127.0.0.1:" + port, func() int {
+		b, _ := os.ReadFile(dir + "/access.log")
+		return strings.Count(string(b), `" 429 `)
+	}
+}
+
+// startNginx starts one with what its http block says, and waits until it listens. It returns its directory.
+func startNginx(t *testing.T, port, http string) (dir string) {
+	t.Helper()
 	path, err := exec.LookPath("nginx")
 	if err != nil {
 		path, err = exec.LookPath("/usr/sbin/nginx")
@@ -192,8 +213,7 @@ func nginx(t *testing.T, perSecond int) (url string, refused func() int) {
 		}
 		t.Skip(reason)
 	}
-	up := upstreamServer(t, ok)
-	dir, port := t.TempDir(), freePort(t)
+	dir = t.TempDir()
 	config := fmt.Sprintf(`
 daemon off;
 worker_processes 1;
@@ -203,21 +223,17 @@ events { worker_connections 512; }
 http {
 	access_log %[1]s/access.log;
 	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-	limit_req_zone $server_addr zone=all:1m rate=%[3]dr/s;
-	limit_req_status 429;
-	server {
-		listen 127.0.0.1:%[2]s;
-		location / { limit_req zone=all; proxy_pass %[4]s; }
-	}
+	%[2]s
 }
-`, dir, port, perSecond, up.URL)
+`, dir, http)
+	if os.Getuid() == 0 { // else its workers may not write in dir
+		config = "user root;\n" + config
+	}
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
 	cmd := exec.Command(path, "-c", file, "-e", dir+"/error.log", "-p", dir)
-	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -229,10 +245,88 @@ http {
 		}
 		return err == nil
 	})
-	return "http://127.0.0.1:" + port, func() int {
-		b, _ := os.ReadFile(dir + "/access.log")
-		return strings.Count(string(b), `" 429 `)
+	return dir
+}
+
+// Behind nginx as deploy/nginx.conf has it, over TLS and HTTP/2, events come when they are sent, a body of 2 MB passes, a refusal has nginx's id, a caller that
+// leaves ends its call, and a gateway that is gone changes nothing.
+func TestBehindNginx(t *testing.T) {
+	b, err := os.ReadFile("../../deploy/nginx.conf")
+	if err != nil {
+		t.Fatal(err)
 	}
+	for key, least := range map[string]time.Duration{"proxy_read_timeout": 290 * time.Second} {
+		m := regexp.MustCompile(key + ` (\w+);`).FindSubmatch(b)
+		if m == nil {
+			t.Fatalf("deploy/nginx.conf has no %s", key)
+		}
+		if d, err := time.ParseDuration(string(m[1])); err != nil || d <= least {
+			t.Errorf("%s is %s, want more than %v", key, m[1], least)
+		}
+	}
+	next, left := make(chan bool), make(chan bool)
+	s := upstreamServer(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if len(body) > 1<<20 || !strings.Contains(string(body), "stream") {
+			fmt.Fprintf(w, "%d", len(body))
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			_, _ = io.WriteString(w, "data: {}\n\n")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-next:
+			case <-r.Context().Done():
+				left <- true
+				return
+			}
+		}
+	})
+	g := start(t, table(s, "")+"[gateway]\nopen = true\n[[gateway.route]]\npath = '/up'\nupstream = 'up'\n")
+	cert := httptest.NewUnstartedServer(nil)
+	cert.StartTLS()
+	defer cert.Close()
+	port := freePort(t)
+	pem, key := writePair(t, cert.TLS.Certificates[0])
+	config := strings.NewReplacer("127.0.0.1:8080", strings.TrimPrefix(g.url, "http://"), "127.0.0.1:8081", "127.0.0.1:1", "listen 443", "listen 127.0.0.1:"+port,
+		"/etc/nginx/cert.pem", pem, "/etc/nginx/key.pem", key).Replace(string(b))
+	startNginx(t, port, config)
+	c := client(t)
+	c.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	c.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	url := "https://127.0.0.1:" + port
+
+	large := strings.Repeat("x", 2<<20)
+	for range 4 { // every other one would go to the gateway that is not there
+		if resp := post(t, c, url+"/up/files", large); resp.ProtoMajor != 2 || read(t, resp) != fmt.Sprint(len(large)) {
+			t.Errorf("a body of 2 MB: %s %s", resp.Proto, resp.Status)
+		}
+	}
+	resp := post(t, c, url+"/none/chat/completions", chat)
+	if _ = read(t, resp); resp.StatusCode != 404 || !regexp.MustCompile("^[0-9a-f]{32}$").MatchString(resp.Header.Get("X-Request-Id")) {
+		t.Errorf("a refusal has the status %d and the id %q", resp.StatusCode, resp.Header.Get("X-Request-Id"))
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	resp, err = tryPost(ctx, c, url+"/up/chat/completions", chatStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	event := make([]byte, len("data: {}\n\n"))
+	for range 3 {
+		if _, err := io.ReadFull(resp.Body, event); err != nil {
+			t.Fatal(err)
+		}
+		next <- true
+	}
+	leave()
+	select {
+	case <-left:
+	case <-time.After(20 * time.Second):
+		t.Error("the caller left, and its call goes on")
+	}
+	g.idle()
 }
 
 // curl, with nothing but a URL.

@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -349,8 +352,9 @@ func TestDocumentsListTheMetrics(t *testing.T) {
 		return string(b)
 	}
 	s := upstreamServer(t, ok)
-	g := start(t, table(s, ""))
-	_ = post(t, client(t), g.url+"/chat/completions", chat).Body.Close()
+	t.Setenv("FLYBALL_TEST_KEY", "sk-1")
+	g := start(t, table(s, "")+"[upstream.keyed]\nbase_url = 'http://127.0.0.1:1'\n[[upstream.keyed.key]]\nenv = 'FLYBALL_TEST_KEY'\n")
+	_ = post(t, client(t), g.url+"/up/chat/completions", chat).Body.Close()
 	g.callLines(1)
 	resp, err := client(t).Get(g.url + "/metrics")
 	if err != nil {
@@ -369,10 +373,94 @@ func TestDocumentsListTheMetrics(t *testing.T) {
 	if got, _, _ = strings.Cut(got, "<!-- end of metrics of the gateway -->"); got != want {
 		t.Errorf("docs/gateway.md lists\n%s\nwant\n%s", got, want)
 	}
-	for _, name := range regexp.MustCompile(`flyball_\w+`).FindAllString(read("gateway/deploy/alerts.yaml"), -1) {
-		if !strings.Contains(known+want, "`"+strings.TrimSuffix(name, "_bucket")+"`") {
-			t.Errorf("alerts.yaml uses %s, which does not exist", name)
+	guards := "" // and pools
+	for _, name := range regexp.MustCompile(`(?m)^# TYPE (\w+) `).FindAllStringSubmatch(string(text), -1) {
+		guards += "`" + name[1] + "`"
+	}
+	for _, file := range []string{"gateway/deploy/alerts.yaml", "docs/grafana.json"} {
+		for _, name := range regexp.MustCompile(`\bflyball_\w+`).FindAllString(read(file), -1) {
+			base := name
+			for _, part := range []string{"_bucket", "_sum"} { // of a histogram
+				base = strings.TrimSuffix(base, part)
+			}
+			if base = "`" + base + "`"; !strings.Contains(known+want, base) || !strings.Contains(guards, base) {
+				t.Errorf("%s uses %s, which does not exist", file, name)
+			}
 		}
+	}
+}
+
+// docs/grafana.json is a dashboard whose panels have places and numbers of their own, and queries that Prometheus can read.
+func TestDashboard(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Templating struct {
+			List []struct{ Name, Definition string }
+		}
+		Panels []struct {
+			ID          int
+			Title, Type string
+			GridPos     struct{ X, Y, W, H int }
+			Targets     []struct{ RefID, Expr string }
+		}
+	}
+	if err := json.Unmarshal(b, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	variables := []string{"1"} // of label_replace
+	for _, v := range dashboard.Templating.List {
+		variables = append(variables, v.Name)
+	}
+	ids, taken, exprs := map[int]string{}, map[[2]int]string{}, []string{}
+	for _, p := range dashboard.Panels {
+		if other := ids[p.ID]; other != "" || p.Title == "" {
+			t.Errorf("the panels %q and %q have the number %d", other, p.Title, p.ID)
+		}
+		ids[p.ID] = p.Title
+		if at := p.GridPos; at.X+at.W > 24 || at.W == 0 || at.H == 0 {
+			t.Errorf("the panel %q is at %+v", p.Title, at)
+		}
+		for x := range p.GridPos.W {
+			for y := range p.GridPos.H {
+				at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
+				if other := taken[at]; other != "" {
+					t.Fatalf("the panel %q covers %q", p.Title, other)
+				}
+				taken[at] = p.Title
+			}
+		}
+		if (p.Type == "row") != (len(p.Targets) == 0) {
+			t.Errorf("the panel %q has %d queries", p.Title, len(p.Targets))
+		}
+		for _, q := range p.Targets {
+			for _, name := range regexp.MustCompile(`\$(\w+)`).FindAllStringSubmatch(q.Expr, -1) {
+				if name[1] != "__rate_interval" && !slices.Contains(variables, name[1]) {
+					t.Errorf("the panel %q uses $%s, which does not exist", p.Title, name[1])
+				}
+			}
+			exprs = append(exprs, strings.ReplaceAll(q.Expr, "$__rate_interval", "5m"))
+		}
+	}
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		if strings.Contains(os.Getenv("FLYBALL_REQUIRE"), "promtool") {
+			t.Fatal(err)
+		}
+		t.Skip("no promtool in PATH: the dashboard's queries are not read")
+	}
+	rules := "groups: [{name: dashboard, rules: [\n"
+	for i, e := range exprs {
+		rules += fmt.Sprintf("{record: 'a:%d', expr: %q},\n", i, e)
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, []byte(rules+"]}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }
 
