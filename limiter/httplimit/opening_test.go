@@ -450,10 +450,12 @@ func TestConnectionOfARefusedStream(t *testing.T) {
 				sent := 0
 				tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
 					if sent++; sent == 1 {
-						return stream(refused, "text/event-stream"), nil
+						resp := stream(refused, "text/event-stream")
+						resp.Header.Set("Retry-After", "60") // a delay by chance may be over before the guard is closed
+						return resp, nil
 					}
 					return stream(lately(nil, servedEvents), "text/event-stream"), nil
-				}), func(g *limiter.Config) { g.Retry.BaseDelay, g.Retry.MaxDelay = time.Minute, time.Minute })
+				}), nil)
 				if rejected {
 					time.AfterFunc(time.Millisecond*500, func() { tr.Guard().Close() })
 				}
