@@ -1,7 +1,9 @@
 package httplimit
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -96,7 +98,56 @@ func (f *first) refusal() (s feedback.Signal, ok bool) {
 		return s, false
 	}
 	r := f.stream.Report()
-	return r.Signal, r.Refused && r.ContentEvents == 0 && r.Usage.Input+r.Usage.Output == 0
+	return r.Signal, r.Refused && r.ContentEvents == 0 && r.Usage.Input+r.Usage.Output+r.Usage.Total == 0
+}
+
+// holds reports whether an answer in JSON has more in it than a refusal: a result beside it, what became of each of several things, or the state of something
+// that was asked for earlier. To ask for that again would do again what was done, or find the same, or nothing with another key.
+func holds(answer []byte) bool {
+	if b := bytes.TrimSpace(answer); len(b) > 0 && b[0] == '[' {
+		var all []json.RawMessage
+		if json.Unmarshal(b, &all) != nil || len(all) != 1 {
+			return true
+		}
+		answer = all[0]
+	}
+	var a struct {
+		Choices, Output, Candidates, Content, Data, Result, Results, Predictions, Embeddings, Vectors any
+		ID, Name, Object, Status, Done                                                                any
+	}
+	if json.Unmarshal(answer, &a) != nil {
+		return true
+	}
+	for _, v := range [...]any{a.Choices, a.Output, a.Candidates, a.Content, a.Data, a.Result, a.Results, a.Predictions, a.Embeddings, a.Vectors} {
+		switch v := v.(type) {
+		case nil:
+		case string:
+			if v != "" {
+				return true
+			}
+		case []any:
+			if len(v) > 0 {
+				return true
+			}
+		case map[string]any:
+			for _, m := range v {
+				if m != nil {
+					return true
+				}
+			}
+		default:
+			return true
+		}
+	}
+	if _, told := a.Status.(string); !told && a.Done != true {
+		return false
+	}
+	for _, v := range [...]any{a.ID, a.Name, a.Object} {
+		if name, ok := v.(string); ok && name != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // open waits for the first event of a stream, or for a short answer in JSON, to a request that began well, and returns what it refuses; nil when it
@@ -140,13 +191,18 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 		return resp, nil
 	}
 	fault := faultInside(&refusal)
-	if c := refusal.Class; c != feedback.Throttled && c != feedback.Overloaded && fault == limiter.KeyFine {
-		return resp, nil // nothing that another attempt, or another key, would change
+	if !matters(&refusal, fault) || more == nil && holds(o.buf[:o.to]) {
+		return resp, nil
 	}
 	if u, ok := o.body.(refusable); ok {
 		u.Refused(refusal.Class)
 	}
 	return resp, &failed{Outcome: limiter.OutcomeFrom(refusal), resp: resp, final: !refusal.Retryable, fault: fault}
+}
+
+// matters reports whether another attempt, or another key, may change a refusal inside an answer.
+func matters(s *feedback.Signal, fault limiter.KeyFault) bool {
+	return s.Class == feedback.Throttled || s.Class == feedback.Overloaded || fault != limiter.KeyFine
 }
 
 // readOn begins to read. As for tap, a body's Read may not end.
