@@ -2,12 +2,14 @@ package httplimit
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +52,7 @@ func (t *Transport) opens(req *http.Request, resp *http.Response, l look, keys *
 	default:
 		return false
 	}
-	if empty(resp) || resp.StatusCode == http.StatusSwitchingProtocols || encoded(resp.Header["Content-Encoding"]) ||
+	if e := resp.Header["Content-Encoding"]; empty(resp) || resp.StatusCode == http.StatusSwitchingProtocols || encoded(e) && !(l == lookSieve && gzipped(e)) ||
 		!tells && !(repeatable(req) && (keys != nil || t.guard.Retries())) {
 		return false
 	}
@@ -70,6 +72,21 @@ type first struct {
 	config feedback.StreamConfig
 	stream *feedback.Stream // nil until the sieve has found something
 	sieve  feedback.Sieve
+	packed bool // by gzip: it is read when all of it is there
+	plain  []byte
+}
+
+// take is scan of the last n bytes of what there is, in the form that it was sent in.
+func (f *first) take(all []byte, n int, now time.Time, ended bool) (more bool) {
+	if !f.packed {
+		f.plain = all
+		return f.scan(all[len(all)-n:], now, ended)
+	}
+	if ended {
+		f.plain = unpacked(all)
+		f.scan(f.plain, now, true)
+	}
+	return !ended
 }
 
 // scan reads the next piece, and reports whether it takes more of the answer to know what it is; the last one has ended true.
@@ -156,6 +173,7 @@ func holds(answer []byte) bool {
 func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (*http.Response, *failed) {
 	f := first{config: t.streamConfig(resp, more), sieve: feedback.Sieve{Usage: true}}
 	most := smallJSON
+	f.packed = more == nil && gzipped(resp.Header["Content-Encoding"])
 	if more != nil {
 		f.stream = feedback.NewStream(f.config, time.Now())
 		more.stream, most = f.stream, peekMost
@@ -181,7 +199,7 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 		if more != nil && !more.start.IsZero() {
 			now = time.Now()
 		}
-		wants = f.scan(o.buf[o.to-o.n:o.to], now, o.err != nil)
+		wants = f.take(o.buf[:o.to], o.n, now, o.err != nil)
 		if more != nil {
 			more.ahead = o.to
 		}
@@ -191,13 +209,38 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 		return resp, nil
 	}
 	fault := faultInside(&refusal)
-	if !matters(&refusal, fault) || more == nil && holds(o.buf[:o.to]) {
+	if !matters(&refusal, fault) || more == nil && holds(f.plain) {
 		return resp, nil
 	}
 	if u, ok := o.body.(refusable); ok {
 		u.Refused(refusal.Class)
 	}
 	return resp, &failed{Outcome: limiter.OutcomeFrom(refusal), resp: resp, final: !refusal.Retryable, fault: fault}
+}
+
+// gzipped reports whether a body is packed by gzip and nothing else.
+func gzipped(contentEncoding []string) bool {
+	return len(contentEncoding) == 1 && (strings.EqualFold(contentEncoding[0], "gzip") || strings.EqualFold(contentEncoding[0], "x-gzip"))
+}
+
+// unpackers are for short answers.
+var unpackers = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// mostUnpacked is how long what is in a short answer may be, in bytes: a thousand times as much may be.
+const mostUnpacked = 64 << 10
+
+// unpacked returns what gzip packed; nil when that is not all there, or too much.
+func unpacked(packed []byte) []byte {
+	z := unpackers.Get().(*gzip.Reader)
+	defer unpackers.Put(z)
+	if z.Reset(bytes.NewReader(packed)) != nil {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(z, mostUnpacked+1))
+	if err != nil || len(b) > mostUnpacked {
+		return nil
+	}
+	return b
 }
 
 // matters reports whether another attempt, or another key, may change a refusal inside an answer.

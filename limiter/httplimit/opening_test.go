@@ -1,6 +1,8 @@
 package httplimit
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -199,6 +201,22 @@ func whole(req *http.Request, body string) *http.Response {
 	return resp
 }
 
+// gzipOf returns what gzip makes of a body.
+func gzipOf(body string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = io.WriteString(z, body)
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// packed answers with JSON in gzip, whose length is known.
+func packed(req *http.Request, body string) *http.Response {
+	resp := whole(req, string(gzipOf(body)))
+	resp.Header.Set("Content-Encoding", "gzip")
+	return resp
+}
+
 // chunks answers with JSON that comes in pieces, as events does.
 func chunks(req *http.Request, before time.Duration, parts ...string) *http.Response {
 	resp := events(req, before, parts...)
@@ -223,6 +241,35 @@ func TestRefusalInJSON(t *testing.T) {
 			return chunks(r, 0, refusedJSON[:30], refusedJSON[30:90], refusedJSON[90:])
 		}, refusedJSON, feedback.Throttled, 3},
 		{"served", func(r *http.Request) *http.Response { return whole(r, servedJSON) }, servedJSON, feedback.OK, 1},
+		{"gzip", func(r *http.Request) *http.Response { return packed(r, refusedJSON) }, string(gzipOf(refusedJSON)), feedback.Throttled, 3},
+		{"gzip, in pieces", func(r *http.Request) *http.Response {
+			z := string(gzipOf(refusedJSON))
+			resp := chunks(r, 0, z[:5], z[5:50], z[50:])
+			resp.Header.Set("Content-Encoding", "gzip")
+			return resp
+		}, string(gzipOf(refusedJSON)), feedback.Throttled, 3},
+		{"gzip, served", func(r *http.Request) *http.Response { return packed(r, servedJSON) }, string(gzipOf(servedJSON)), feedback.OK, 1},
+		{"gzip, more than a refusal", func(r *http.Request) *http.Response {
+			return packed(r, `{"data":[1],`+refusedJSON[1:])
+		}, string(gzipOf(`{"data":[1],` + refusedJSON[1:])), feedback.OK, 1},
+		{"gzip, a bomb", func(r *http.Request) *http.Response {
+			return packed(r, strings.Repeat(" ", mostUnpacked)+refusedJSON)
+		}, string(gzipOf(strings.Repeat(" ", mostUnpacked) + refusedJSON)), feedback.OK, 1},
+		{"gzip, cut", func(r *http.Request) *http.Response {
+			resp := packed(r, refusedJSON)
+			resp.Body = io.NopCloser(bytes.NewReader(gzipOf(refusedJSON)[:40]))
+			return resp
+		}, string(gzipOf(refusedJSON)[:40]), feedback.OK, 1},
+		{"gzip, which it is not", func(r *http.Request) *http.Response {
+			resp := whole(r, refusedJSON)
+			resp.Header.Set("Content-Encoding", "gzip")
+			return resp
+		}, refusedJSON, feedback.Throttled, 1},
+		{"another encoding", func(r *http.Request) *http.Response {
+			resp := whole(r, refusedJSON)
+			resp.Header.Set("Content-Encoding", "br")
+			return resp
+		}, refusedJSON, feedback.Throttled, 1},
 		{"served in pieces", func(r *http.Request) *http.Response { return chunks(r, 0, servedJSON[:30], servedJSON[30:]) }, servedJSON, feedback.OK, 1},
 		{"no money", func(r *http.Request) *http.Response { return whole(r, poorJSON) }, poorJSON, feedback.QuotaExhausted, 1},
 		{"after work", func(r *http.Request) *http.Response {
