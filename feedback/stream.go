@@ -249,6 +249,7 @@ func (s *Stream) Began() bool {
 func (s *Stream) Report() Report {
 	r := s.report
 	r.Usage = s.counts.usage()
+	r.Complete = r.Complete || s.json.closed
 	return r
 }
 

@@ -94,6 +94,19 @@ func scanAll(contentType, body string, cuts []int) Report {
 	return s.Report()
 }
 
+// A body in JSON is complete with its last bracket; whoever waits for it need not wait for the end of its connection.
+func TestJSONIsCompleteBeforeItsEnd(t *testing.T) {
+	for _, body := range []string{`{"usage":{"total_tokens":3},"a":[1,{"b":2}]}`, `[{"a":1},{"error":{"code":429}}]`} {
+		s := NewStream(StreamConfig{Header: map[string][]string{"Content-Type": {jsonType}}}, time.Time{})
+		s.Scan([]byte(body[:len(body)-1]), time.Time{})
+		before := s.Report().Complete
+		s.Scan([]byte(body[len(body)-1:]), time.Time{})
+		if after := s.Report().Complete; before || !after {
+			t.Errorf("%s: complete before its last byte: %v, after it: %v", body, before, after)
+		}
+	}
+}
+
 func TestStream(t *testing.T) {
 	for _, b := range bodies {
 		t.Run(b.name, func(t *testing.T) {

@@ -314,7 +314,7 @@ func (b *body) report(s *feedback.Stream, o *limiter.Outcome, counted bool) (com
 	if r.Refused {
 		// The upstream refused inside an answer that began well.
 		fault = faultInside(&r.Signal)
-		if lookAt(b.resp.Header) == lookSieve {
+		if matters(&r.Signal, fault) && lookAt(b.resp.Header) == lookSieve {
 			note(&b.t.habits.inside)
 		}
 		windows := o.Windows

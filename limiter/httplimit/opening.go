@@ -1,11 +1,15 @@
 package httplimit
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,7 +52,7 @@ func (t *Transport) opens(req *http.Request, resp *http.Response, l look, keys *
 	default:
 		return false
 	}
-	if empty(resp) || resp.StatusCode == http.StatusSwitchingProtocols || encoded(resp.Header["Content-Encoding"]) ||
+	if e := resp.Header["Content-Encoding"]; empty(resp) || resp.StatusCode == http.StatusSwitchingProtocols || encoded(e) && !(l == lookSieve && gzipped(e)) ||
 		!tells && !(repeatable(req) && (keys != nil || t.guard.Retries())) {
 		return false
 	}
@@ -68,6 +72,21 @@ type first struct {
 	config feedback.StreamConfig
 	stream *feedback.Stream // nil until the sieve has found something
 	sieve  feedback.Sieve
+	packed bool // by gzip: it is read when all of it is there
+	plain  []byte
+}
+
+// take is scan of the last n bytes of what there is, in the form that it was sent in.
+func (f *first) take(all []byte, n int, now time.Time, ended bool) (more bool) {
+	if !f.packed {
+		f.plain = all
+		return f.scan(all[len(all)-n:], now, ended)
+	}
+	if ended {
+		f.plain = unpacked(all)
+		f.scan(f.plain, now, true)
+	}
+	return !ended
 }
 
 // scan reads the next piece, and reports whether it takes more of the answer to know what it is; the last one has ended true.
@@ -96,7 +115,56 @@ func (f *first) refusal() (s feedback.Signal, ok bool) {
 		return s, false
 	}
 	r := f.stream.Report()
-	return r.Signal, r.Refused && r.ContentEvents == 0 && r.Usage.Input+r.Usage.Output == 0
+	return r.Signal, r.Refused && r.ContentEvents == 0 && r.Usage.Input+r.Usage.Output+r.Usage.Total == 0
+}
+
+// holds reports whether an answer in JSON has more in it than a refusal: a result beside it, what became of each of several things, or the state of something
+// that was asked for earlier. To ask for that again would do again what was done, or find the same, or nothing with another key.
+func holds(answer []byte) bool {
+	if b := bytes.TrimSpace(answer); len(b) > 0 && b[0] == '[' {
+		var all []json.RawMessage
+		if json.Unmarshal(b, &all) != nil || len(all) != 1 {
+			return true
+		}
+		answer = all[0]
+	}
+	var a struct {
+		Choices, Output, Candidates, Content, Data, Result, Results, Predictions, Embeddings, Vectors any
+		ID, Name, Object, Status, Done                                                                any
+	}
+	if json.Unmarshal(answer, &a) != nil {
+		return true
+	}
+	for _, v := range [...]any{a.Choices, a.Output, a.Candidates, a.Content, a.Data, a.Result, a.Results, a.Predictions, a.Embeddings, a.Vectors} {
+		switch v := v.(type) {
+		case nil:
+		case string:
+			if v != "" {
+				return true
+			}
+		case []any:
+			if len(v) > 0 {
+				return true
+			}
+		case map[string]any:
+			for _, m := range v {
+				if m != nil {
+					return true
+				}
+			}
+		default:
+			return true
+		}
+	}
+	if _, told := a.Status.(string); !told && a.Done != true {
+		return false
+	}
+	for _, v := range [...]any{a.ID, a.Name, a.Object} {
+		if name, ok := v.(string); ok && name != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // open waits for the first event of a stream, or for a short answer in JSON, to a request that began well, and returns what it refuses; nil when it
@@ -105,6 +173,7 @@ func (f *first) refusal() (s feedback.Signal, ok bool) {
 func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (*http.Response, *failed) {
 	f := first{config: t.streamConfig(resp, more), sieve: feedback.Sieve{Usage: true}}
 	most := smallJSON
+	f.packed = more == nil && gzipped(resp.Header["Content-Encoding"])
 	if more != nil {
 		f.stream = feedback.NewStream(f.config, time.Now())
 		more.stream, most = f.stream, peekMost
@@ -130,7 +199,7 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 		if more != nil && !more.start.IsZero() {
 			now = time.Now()
 		}
-		wants = f.scan(o.buf[o.to-o.n:o.to], now, o.err != nil)
+		wants = f.take(o.buf[:o.to], o.n, now, o.err != nil)
 		if more != nil {
 			more.ahead = o.to
 		}
@@ -140,13 +209,43 @@ func (t *Transport) open(ctx context.Context, resp *http.Response, more *told) (
 		return resp, nil
 	}
 	fault := faultInside(&refusal)
-	if c := refusal.Class; c != feedback.Throttled && c != feedback.Overloaded && fault == limiter.KeyFine {
-		return resp, nil // nothing that another attempt, or another key, would change
+	if !matters(&refusal, fault) || more == nil && holds(f.plain) {
+		return resp, nil
 	}
 	if u, ok := o.body.(refusable); ok {
 		u.Refused(refusal.Class)
 	}
 	return resp, &failed{Outcome: limiter.OutcomeFrom(refusal), resp: resp, final: !refusal.Retryable, fault: fault}
+}
+
+// gzipped reports whether a body is packed by gzip and nothing else.
+func gzipped(contentEncoding []string) bool {
+	return len(contentEncoding) == 1 && (strings.EqualFold(contentEncoding[0], "gzip") || strings.EqualFold(contentEncoding[0], "x-gzip"))
+}
+
+// unpackers are for short answers.
+var unpackers = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// mostUnpacked is how long what is in a short answer may be, in bytes: a thousand times as much may be.
+const mostUnpacked = 64 << 10
+
+// unpacked returns what gzip packed; nil when that is not all there, or too much.
+func unpacked(packed []byte) []byte {
+	z := unpackers.Get().(*gzip.Reader)
+	defer unpackers.Put(z)
+	if z.Reset(bytes.NewReader(packed)) != nil {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(z, mostUnpacked+1))
+	if err != nil || len(b) > mostUnpacked {
+		return nil
+	}
+	return b
+}
+
+// matters reports whether another attempt, or another key, may change a refusal inside an answer.
+func matters(s *feedback.Signal, fault limiter.KeyFault) bool {
+	return s.Class == feedback.Throttled || s.Class == feedback.Overloaded || fault != limiter.KeyFine
 }
 
 // readOn begins to read. As for tap, a body's Read may not end.

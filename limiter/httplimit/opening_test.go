@@ -1,6 +1,8 @@
 package httplimit
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -199,6 +201,22 @@ func whole(req *http.Request, body string) *http.Response {
 	return resp
 }
 
+// gzipOf returns what gzip makes of a body.
+func gzipOf(body string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = io.WriteString(z, body)
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// packed answers with JSON in gzip, whose length is known.
+func packed(req *http.Request, body string) *http.Response {
+	resp := whole(req, string(gzipOf(body)))
+	resp.Header.Set("Content-Encoding", "gzip")
+	return resp
+}
+
 // chunks answers with JSON that comes in pieces, as events does.
 func chunks(req *http.Request, before time.Duration, parts ...string) *http.Response {
 	resp := events(req, before, parts...)
@@ -223,6 +241,35 @@ func TestRefusalInJSON(t *testing.T) {
 			return chunks(r, 0, refusedJSON[:30], refusedJSON[30:90], refusedJSON[90:])
 		}, refusedJSON, feedback.Throttled, 3},
 		{"served", func(r *http.Request) *http.Response { return whole(r, servedJSON) }, servedJSON, feedback.OK, 1},
+		{"gzip", func(r *http.Request) *http.Response { return packed(r, refusedJSON) }, string(gzipOf(refusedJSON)), feedback.Throttled, 3},
+		{"gzip, in pieces", func(r *http.Request) *http.Response {
+			z := string(gzipOf(refusedJSON))
+			resp := chunks(r, 0, z[:5], z[5:50], z[50:])
+			resp.Header.Set("Content-Encoding", "gzip")
+			return resp
+		}, string(gzipOf(refusedJSON)), feedback.Throttled, 3},
+		{"gzip, served", func(r *http.Request) *http.Response { return packed(r, servedJSON) }, string(gzipOf(servedJSON)), feedback.OK, 1},
+		{"gzip, more than a refusal", func(r *http.Request) *http.Response {
+			return packed(r, `{"data":[1],`+refusedJSON[1:])
+		}, string(gzipOf(`{"data":[1],` + refusedJSON[1:])), feedback.OK, 1},
+		{"gzip, a bomb", func(r *http.Request) *http.Response {
+			return packed(r, strings.Repeat(" ", mostUnpacked)+refusedJSON)
+		}, string(gzipOf(strings.Repeat(" ", mostUnpacked) + refusedJSON)), feedback.OK, 1},
+		{"gzip, cut", func(r *http.Request) *http.Response {
+			resp := packed(r, refusedJSON)
+			resp.Body = io.NopCloser(bytes.NewReader(gzipOf(refusedJSON)[:40]))
+			return resp
+		}, string(gzipOf(refusedJSON)[:40]), feedback.OK, 1},
+		{"gzip, which it is not", func(r *http.Request) *http.Response {
+			resp := whole(r, refusedJSON)
+			resp.Header.Set("Content-Encoding", "gzip")
+			return resp
+		}, refusedJSON, feedback.Throttled, 1},
+		{"another encoding", func(r *http.Request) *http.Response {
+			resp := whole(r, refusedJSON)
+			resp.Header.Set("Content-Encoding", "br")
+			return resp
+		}, refusedJSON, feedback.Throttled, 1},
 		{"served in pieces", func(r *http.Request) *http.Response { return chunks(r, 0, servedJSON[:30], servedJSON[30:]) }, servedJSON, feedback.OK, 1},
 		{"no money", func(r *http.Request) *http.Response { return whole(r, poorJSON) }, poorJSON, feedback.QuotaExhausted, 1},
 		{"after work", func(r *http.Request) *http.Response {
@@ -256,6 +303,104 @@ func TestRefusalInJSON(t *testing.T) {
 			wantInFlight(t, tr, 0)
 		})
 	}
+}
+
+// What is more than a refusal is handed on at once: a result beside an error, what became of each of several things, the state of what was asked for
+// earlier.
+func TestMoreThanARefusalInJSON(t *testing.T) {
+	for name, c := range map[string]struct {
+		body string
+		sent int
+	}{
+		"content":              {`{"choices":[{"message":{"content":"half"}}],"error":{"code":429,"message":"Rate limit"}}`, 1},
+		"content of DashScope": {`{"output":{"text":"half"},"base_resp":{"status_code":1002}}`, 1},
+		"a total of usage":     {`{"usage":{"total_tokens":5},"error":{"code":429,"message":"Rate limit"}}`, 1},
+		"a part of GraphQL":    {`{"data":{"a":{"id":1},"b":null},"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}]}`, 1},
+		"one of several":       {`[{"error":{"code":429,"message":"rate limit"}},{"data":1}]`, 1},
+		"a response":           {`{"id":"resp_1","object":"response","status":"failed","error":{"code":"rate_limit_exceeded","message":"Rate limit"},"output":[],"usage":null}`, 1},
+		"an operation":         {`{"name":"operations/x","done":true,"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"high load"}}`, 1},
+		"a prediction":         {`{"id":"x","status":"failed","error":"429 Too Many Requests","output":null}`, 1},
+		"nothing of GraphQL":   {`{"data":null,"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"actualQueryCost":null}}}`, 3},
+		"nothing of several":   {`{"data":{"a":null},"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}]}`, 3},
+		"a list of Gemini":     {`[{"error":{"code":429,"message":"rate limit"}}]`, 3},
+		"JSON-RPC":             {`{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Too many requests"}}`, 3},
+		"a status alone":       {`{"status":"error","error":{"code":429,"message":"rate limit"}}`, 3},
+		"no results":           {`{"id":"","status":"","choices":[],"result":"","output":{},"error":{"code":429,"message":"rate limit"}}`, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			sent := 0
+			tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) {
+				sent++
+				return whole(req, c.body), nil
+			}), func(g *limiter.Config) { g.Retry.MaxAttempts = 3 })
+			tr.habits.inside.Store(true)
+			resp, err := send(t, tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(resp.Body); string(b) != c.body || err != nil || sent != c.sent {
+				t.Errorf("%s: sent %d times, want %d; the caller has %q, %v", name, sent, c.sent, b, err)
+			}
+			_ = resp.Body.Close()
+			if n := tr.Guard().Stats().Counts.Outcomes[feedback.Throttled]; n != uint64(c.sent) {
+				t.Errorf("%s: counted %d times", name, n)
+			}
+		})
+	}
+}
+
+// An answer in JSON is there with its last brace, whatever its connection does then.
+func TestEndOfJSONThatIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) {
+			r, w := io.Pipe()
+			time.AfterFunc(10*time.Second, func() { _ = w.Close() })
+			go func() {
+				for _, part := range []string{servedJSON[:70], servedJSON[70:]} { // the first one ends within the usage
+					_, _ = io.WriteString(w, part)
+				}
+			}()
+			resp := answer(200, "", "Content-Type", "application/json")
+			resp.Body, resp.ContentLength, resp.Request = r, -1, req
+			return resp, nil
+		}), nil)
+		tr.habits.inside.Store(true)
+		start := time.Now()
+		resp, err := send(t, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d > 0 {
+			t.Errorf("it was held back for %v", d)
+		}
+		if b, err := io.ReadAll(resp.Body); string(b) != servedJSON || err != nil {
+			t.Errorf("the caller has %q, %v", b, err)
+		}
+		_ = resp.Body.Close()
+	})
+}
+
+// A JSON that says what is wrong with the request is no reason to wait for all that follow.
+func TestClientErrorInJSONIsNoHabit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := `{"error":{"code":400,"message":"no such model"}}`
+		tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) { return whole(req, body), nil }), nil)
+		for _, c := range []struct {
+			body string
+			want bool
+		}{{body, false}, {refusedJSON, true}} {
+			body = c.body
+			resp, err := send(t, tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if got := tr.habits.inside.Load(); got != c.want {
+				t.Errorf("after %s: answers in JSON are waited for: %v", c.body, got)
+			}
+		}
+	})
 }
 
 // The first refusal in JSON is handed on, and tells that there are such; with a pool, the next one that says that there is no money goes to another key.
@@ -450,10 +595,12 @@ func TestConnectionOfARefusedStream(t *testing.T) {
 				sent := 0
 				tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
 					if sent++; sent == 1 {
-						return stream(refused, "text/event-stream"), nil
+						resp := stream(refused, "text/event-stream")
+						resp.Header.Set("Retry-After", "60") // a delay by chance may be over before the guard is closed
+						return resp, nil
 					}
 					return stream(lately(nil, servedEvents), "text/event-stream"), nil
-				}), func(g *limiter.Config) { g.Retry.BaseDelay, g.Retry.MaxDelay = time.Minute, time.Minute })
+				}), nil)
 				if rejected {
 					time.AfterFunc(time.Millisecond*500, func() { tr.Guard().Close() })
 				}

@@ -25,6 +25,7 @@ type Head struct {
 	Header        http.Header
 	ContentLength int64    // -1 when unknown
 	Trailer       []string // the names that are announced of the fields behind the body
+	Code          string   // of a refusal that the status does not tell of
 }
 
 // Flight is an answer that is coming, for all who asked for the same. One goroutine, the producer's, calls Begin, Write and End; readers

@@ -60,8 +60,8 @@ type Record struct {
 	Stream   bool
 	// Status is what the caller was told; 0 when it left before.
 	Status int
-	// Code says why, when the gateway itself refused or failed, when the upstream broke off in its answer, or when it refused and the caller was told so in a
-	// stream that had begun, whose status is 200: "rate_limit_exceeded".
+	// Code says why, when the gateway itself refused or failed, when the upstream broke off in its answer, or when it refused behind a 200 or the caller was
+	// told so in a stream that had begun, whose status is 200: "rate_limit_exceeded".
 	Code string
 	// ID is the call's id when the caller was told one of the gateway's: with a refusal, or a stream that began before its answer. UpstreamID is the upstream's.
 	ID, UpstreamID string
@@ -564,16 +564,18 @@ func (c *call) run() {
 		c.rec.Err = c.out.tunnel(t, resp)
 		return
 	}
-	c.answer(resp)
+	c.answer(resp, t.insideCode())
 }
 
-// answer hands an answer on, and notes what went wrong in it, which its status does not tell.
-func (c *call) answer(resp *http.Response) {
+// answer hands an answer on, and notes what went wrong in it, which its status does not tell; inside is the code of a refusal behind a 200.
+func (c *call) answer(resp *http.Response, inside string) {
 	c.p.answers.Add(1)
 	defer c.p.answers.Add(-1)
 	c.rec.UpstreamID = upstreamID(resp.Header)
 	err := c.out.answer(resp)
-	c.rec.Code = c.out.code
+	if c.rec.Code = c.out.code; c.rec.Code == "" {
+		c.rec.Code = inside
+	}
 	if err == nil {
 		return
 	}

@@ -226,7 +226,7 @@ func (c *call) follow(r *cache.Reader, what string, lead bool) (again bool) {
 		resp.Trailer[k] = nil
 	}
 	resp.Body = &sharedBody{r, resp}
-	c.answer(resp)
+	c.answer(resp, head.Code)
 	return false
 }
 
@@ -260,7 +260,7 @@ func (j *job) produce(ctx context.Context, f *cache.Flight, c *cache.Cache, p *p
 	if len(j.route.targets) > 1 {
 		resp.Header.Set(UpstreamHeader, j.target.name) // those who share it, or have it from the cache, are told, too
 	}
-	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength, Trailer: slices.Collect(maps.Keys(resp.Trailer))})
+	f.Begin(&cache.Head{Status: resp.StatusCode, Header: resp.Header, ContentLength: resp.ContentLength, Trailer: slices.Collect(maps.Keys(resp.Trailer)), Code: t.insideCode()})
 	size := 4 << 10
 	if resp.ContentLength > 0 {
 		size = int(min(resp.ContentLength, 64<<10))

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flyball-go/flyball/feedback"
+	"github.com/flyball-go/flyball/gateway/internal/dialect"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -29,8 +31,9 @@ type turn struct {
 	sent    atomic.Int32
 	refused atomic.Bool
 	poor    atomic.Bool
-	reached atomic.Bool  // the last one got a connection
-	conns   atomic.Int32 // how many it got
+	inside  atomic.Uint32 // the feedback.Class that a refusal behind a 200 has; 0 for none
+	reached atomic.Bool   // the last one got a connection
+	conns   atomic.Int32  // how many it got
 
 	mu    sync.Mutex
 	first time.Time     // when the first was sent
@@ -207,6 +210,7 @@ func (t *turn) sending() error {
 	}
 	t.refused.Store(false)
 	t.poor.Store(false)
+	t.inside.Store(0)
 	t.reached.Store(false)
 	t.conns.Store(0)
 	if !t.until.Equal(t.all) {
@@ -236,6 +240,21 @@ func (t *turn) connected(conn net.Conn) {
 	if c, ok := conn.(*tls.Conn); t.conns.Add(1) > mostConns && ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 		t.cancel(errResets)
 	}
+}
+
+// insideCode returns the code of a refusal behind a 200, which is what the turn ended with; empty for none.
+func (t *turn) insideCode() string {
+	switch feedback.Class(t.inside.Load()) {
+	case feedback.OK:
+		return ""
+	case feedback.Throttled:
+		return dialect.RateLimited.Code()
+	case feedback.Overloaded:
+		return dialect.Unavailable.Code()
+	case feedback.QuotaExhausted:
+		return dialect.NoQuota.Code()
+	}
+	return dialect.Unauthorized.Code() // nothing else is told
 }
 
 // tried reports whether the call was sent more than once.

@@ -132,8 +132,9 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Refused says that the answer is a stream that begins with a refusal; package httplimit calls it.
+// Refused says that the answer is a refusal behind a 200: a stream that begins with it, or JSON; package httplimit calls it.
 func (w *watched) Refused(c feedback.Class) {
+	w.turn.inside.Store(uint32(c))
 	switch c {
 	case feedback.Throttled, feedback.Overloaded:
 		w.turn.noRoom()

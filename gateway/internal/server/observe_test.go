@@ -519,9 +519,17 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}
-		w.Header().Set("Content-Type", "application/json")
+		said := answered
+		if inside := map[string]string{
+			"throttled":  `{"base_resp":{"status_code":1002,"status_msg":"rate limit"}}`,
+			"poor":       `{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}`,
+			"overloaded": "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n",
+		}[answer]; inside != "" {
+			status, said = 200, inside
+		}
+		w.Header().Set("Content-Type", typeOf(said))
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, answered)
+		_, _ = io.WriteString(w, said)
 	})
 	for answer, want := range map[string]string{
 		"200": "", "400": "", "404": "", "429": "FlyballCallersRefused", "503": "FlyballCallersRefused", "529": "FlyballCallersRefused",
@@ -529,8 +537,11 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 		// What the status of an answer that had begun does not tell.
 		"cut": "FlyballUpstreamFails", "stall": "FlyballUpstreamFails", "half": "FlyballUpstreamFails", "gone": "",
 		"late 200": "", "late 400": "", "late 429": "FlyballCallersRefused", "late 500": "FlyballUpstreamFails",
+		// Nor that of a refusal behind a 200 that stays one.
+		"throttled": "FlyballCallersRefused", "poor": "FlyballCallersRefused", "overloaded": "FlyballCallersRefused", "shared throttled": "FlyballCallersRefused",
+		"late throttled": "FlyballCallersRefused", "late overloaded": "FlyballCallersRefused", "shared 200": "",
 	} {
-		route, body := "wait='300ms'\n", chat
+		route, body, share := "wait='300ms'\n", chat, "off"
 		if strings.HasPrefix(answer, "late ") {
 			route, body = "keep_alive='10ms'\n", chatStream
 			release = make(chan struct{})
@@ -538,9 +549,12 @@ func TestAlertsCountWhatCallersAreTold(t *testing.T) {
 		if answer == "stall" {
 			route = "stall='100ms'\n"
 		}
+		if strings.HasPrefix(answer, "shared ") {
+			share, route = "on", "cache='asked'\n"
+		}
 		g := start(t, table(s, "[upstream.up.retry]\nmax_attempts=1\n")+"[[gateway.route]]\npath='/'\nupstream='up'\n"+route)
-		told := strings.Replace(answer, "gone", "stall", 1)
-		resp, err := tryPost(t.Context(), client(t), g.url+"/chat/completions", body, "Answer", told)
+		told := strings.TrimPrefix(strings.Replace(answer, "gone", "stall", 1), "shared ")
+		resp, err := tryPost(t.Context(), client(t), g.url+"/chat/completions", body, "Answer", told, "X-Flyball-Cache", share)
 		if err != nil {
 			t.Fatal(err)
 		}

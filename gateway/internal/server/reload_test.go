@@ -547,10 +547,26 @@ func TestRoutesAreTriedAgain(t *testing.T) {
 	if log := g.logged(); !strings.Contains(log, "routes not reloaded") {
 		t.Fatalf("the log says %s", log)
 	}
+	fine := table(s, "")
+	g.write(fine + "nonsense\n")
+	g.onReload(g.limits.Reload()) // before that is tried again
 	if err := os.Rename(key+".away", key); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the route is there", func() bool { return g.waitsFor("b") == 0 })
+	inForce := func() bool {
+		g.reloading.Lock() // has what goes on be done
+		defer g.reloading.Unlock()
+		return !g.stats.notInForce.Load()
+	}
+	if inForce() {
+		t.Error("the file has a mistake, and is said to be in force as the one before it is by now")
+	}
+	g.write(fine)
+	g.onReload(g.limits.Reload())
+	if !inForce() {
+		t.Error("the file is in force, and is said not to be")
+	}
 }
 
 // The log tells of limits that change, and not that a guard has the one that it began with.

@@ -68,6 +68,7 @@ type Server struct {
 
 	reloading sync.Mutex  // held by whoever puts a file in force
 	again     *time.Timer // tries once more to; nil when there is no need. Under reloading
+	mistaken  bool        // the file that came last could not be read. Under reloading
 }
 
 // New reads the configuration and opens the listeners. Nothing is served before Run.
@@ -395,6 +396,7 @@ const useAgain = 2 * time.Second
 func (s *Server) onReload(c config.Changes, err error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	s.mistaken = err != nil
 	if err != nil {
 		s.stats.reloadsFailed.Add(1)
 		s.stats.notInForce.Store(true)
@@ -437,7 +439,7 @@ func (s *Server) use(c config.Changes, set *settings.Settings, failed string) {
 		s.log.Error("metrics are not complete", "error", err)
 	}
 	s.stats.reloads.Add(1)
-	s.stats.notInForce.Store(false)
+	s.stats.notInForce.Store(s.mistaken) // the one before it may have been tried again
 	s.log.Info("configuration reloaded", "file", s.opts.Config, "upstreams", c.Upstreams, "changes", c.Settings, "routes", len(set.Routes))
 	for name, differs := range map[string]bool{
 		"gateway.listen": runs.Listen != set.Listen, "gateway.admin": runs.Admin != set.Admin, "gateway.tls": runs.TLS != set.TLS,
