@@ -223,7 +223,7 @@ func head(body []byte, status int) []byte {
 func (h *HTTP) failed(ctx context.Context, err error) (a Answer) {
 	s := feedback.FromError(ctx, err)
 	a.Outcome, a.Retryable, a.Err, a.Unsent = limiter.OutcomeFrom(s), s.Retryable, err, unsent(err)
-	if errors.Is(err, limiter.ErrRejected) && !errors.Is(context.Cause(ctx), limiter.ErrRejected) { // by a guard in Base
+	if errors.Is(err, limiter.ErrRejected) && !errors.Is(err, context.Cause(ctx)) { // by a guard in Base
 		a.Class, a.Unsent = feedback.Canceled, true
 	}
 	return a

@@ -104,21 +104,27 @@ func TestConnectionThatLeadsNowhere(t *testing.T) {
 	})
 }
 
-// A context may end with another call's refusal as its cause, as errgroup's does. The job that it cut may have been done.
+// A context may end with another call's refusal as its cause, as errgroup's does. The job that it cut may have been done; one that a guard in Base refused
+// meanwhile was not sent.
 func TestCutByARefusal(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://up.example", Base: roundTripper(func(r *http.Request) (*http.Response, error) {
-		cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
-		return nil, context.Cause(r.Context()) // as net/http does
-	})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	job, err := drain.ParseJob([]byte(`{"custom_id":"a","url":"/v1/x","body":{}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a := up.Send(ctx, job); a.Unsent || a.Class != feedback.Canceled {
-		t.Errorf("it ends with %+v, want one that was sent, and canceled", a)
+	for _, refused := range []bool{false, true} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		up, err := drain.NewHTTP(drain.HTTP{BaseURL: "http://up.example", Base: roundTripper(func(r *http.Request) (*http.Response, error) {
+			cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
+			if refused {
+				return nil, &limiter.RejectedError{Reason: limiter.ReasonQueueFull}
+			}
+			return nil, context.Cause(r.Context()) // as net/http does
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job, err := drain.ParseJob([]byte(`{"custom_id":"a","url":"/v1/x","body":{}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := up.Send(ctx, job); a.Unsent != refused || a.Class != feedback.Canceled {
+			t.Errorf("refused by a guard in Base: %v; it ends with %+v, want one that was canceled, and sent only if it was not refused", refused, a)
+		}
 	}
 }

@@ -94,6 +94,7 @@ type shell struct {
 	timer     *time.Timer // for the next instant at which somebody who waits could be answered
 	timerAt   time.Duration
 	timerSet  bool
+	looks     bool       // somebody who waits may have to be told to look up
 	events    []Decision // not yet told to listeners
 	telling   bool       // a goroutine is telling them
 	listeners listeners[Decision]
@@ -405,7 +406,7 @@ func (g *Guard) wait(ctx context.Context, r *Request) (Permit, error) {
 	w.lookAt = 0
 	if mean := g.core.MeanWait(); done != nil && mean < briskMost {
 		if at := now + 2*mean + briskLeast; w.GiveUp == 0 || w.GiveUp > at {
-			w.lookAt = at
+			w.lookAt, s.looks = at, true
 			s.wakeBy(g, now, at)
 		}
 	}
@@ -549,20 +550,24 @@ func (g *Guard) fire() {
 	s.timerSet = false
 	now := g.now()
 	g.serve(now, nil)
-	g.core.Stalls(now, briskMost) // so that the timer does not go off for each that comes, to pass by all who look up already
-	g.core.Each(func(aw *admission.Waiter) bool {
-		w := aw.Owner.(*waiter)
-		switch {
-		case w.lookAt == 0:
-		case w.lookAt > now:
-			s.wakeBy(g, now, max(w.lookAt, now+briskLeast)) // many at a time, not each by itself
-			return false                                    // those who came later look up later, or little earlier
-		default:
-			w.lookAt = 0
-			w.tell <- lookUp
-		}
-		return true
-	})
+	if s.looks { // else it would pass by all who wait, at each start that has a pace and each wait that is too long
+		s.looks = false
+		g.core.Stalls(now, briskMost) // so that the timer does not go off for each that comes, to pass by all who look up already
+		g.core.Each(func(aw *admission.Waiter) bool {
+			w := aw.Owner.(*waiter)
+			switch {
+			case w.lookAt == 0:
+			case w.lookAt > now:
+				s.looks = true
+				s.wakeBy(g, now, max(w.lookAt, now+briskLeast)) // many at a time, not each by itself
+				return false                                    // those who came later look up later, or little earlier
+			default:
+				w.lookAt = 0
+				w.tell <- lookUp
+			}
+			return true
+		})
+	}
 	g.unlock()
 }
 

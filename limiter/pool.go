@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +216,8 @@ type poolMiss struct {
 	why      Why
 	budget   int
 	tooLarge TooLarge
+	// looked is how often a key was looked at, whether it was asked or not: for tests.
+	looked int
 }
 
 // NewPool returns a pool. The error joins one error for each field of cfg that is out of range.
@@ -503,69 +506,50 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			return kp, m, true
 		}
 	}
-	var tried [MaxKeys / 64]uint64
 	n := len(p.lanes)
 	first := int(p.turn.Load()) % n
-	place := false // a key has none, so that a call that ends may come before what m.why says
-	asked := false // one that is paused, so that all that are left are: they are asked in turn, as to look for the best each time takes too long
-	for {
-		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, asked, false
-		for j := range n {
-			i := first + j
-			if i >= n {
-				i -= n
-			}
-			if tried[i/64]>>(i%64)&1 != 0 {
-				continue
-			}
-			l := p.lanes[i]
-			if !l.usable(c) {
-				continue
-			}
-			m.live = true
-			limit, inFlight := l.guard.core.Limit(), l.guard.core.InFlight()
-			if inFlight >= limit && !m.large && !l.guard.set.Load().core.Observe {
-				full = true // it need not be asked, but whether the call is too large for it, too
-				continue
-			}
-			if asked {
-				best = i
-				break
-			}
-			notBefore := time.Duration(l.notBefore.Load())
-			paused := notBefore > 0 && notBefore > clock()
-			if notBefore > 0 && !paused {
-				l.notBefore.CompareAndSwap(int64(notBefore), 0)
-			}
-			paused = paused || len(l.keys) == 1 && l.keys[0].failing(clock)
-			free := limit - inFlight
-			if best < 0 || bestPaused && !paused || bestPaused == paused && free*bestLimit > bestFree*limit {
-				best, bestFree, bestLimit, bestPaused = i, free, limit, paused
-			}
+	best, bestFree, bestLimit, bestLast, full := -1, 0, 1, false, false
+	for j := range n {
+		i := first + j
+		if i >= n {
+			i -= n
 		}
-		if best < 0 {
-			m.open, place = m.open || full, place || full
-			break
+		l := p.lanes[i]
+		if !l.usable(c) {
+			continue
 		}
-		if bestPaused {
-			first, asked = best+1, true
+		m.live = true
+		limit, inFlight := l.guard.core.Limit(), l.guard.core.InFlight()
+		if l.full(inFlight, limit) {
+			full = true
+			continue
 		}
+		last, free := l.last(clock), limit-inFlight
+		if best < 0 || bestLast && !last || bestLast == last && free*bestLimit > bestFree*limit {
+			best, bestFree, bestLimit, bestLast = i, free, limit, last
+		}
+	}
+	m.looked = n
+	if best < 0 {
+		m.open = m.open || full
+	}
+	place := best < 0 && full // a key has none, so that a call that ends may come before what m.why says
+	var few [16]admission.Rank
+	others, ranked := few[:0], false // the other keys, to be asked in their order; to look for the best of those that are left each time takes too long
+	for best >= 0 {
 		l := p.lanes[best]
-		tried[best/64] |= 1 << (best % 64)
 		permit, why, got := l.guard.tryFor(r)
 		if got {
-			k := l.pick(c, clock)
-			if k == nil {
-				// It went out meanwhile. The call by which it did is about to end, and has the queue served again.
-				permit.Abandon()
-				m.open = true
-				continue
+			if k := l.pick(c, clock); k != nil {
+				if n > 1 {
+					p.turn.Store(uint32(best + 1))
+				}
+				permit.countIn(&k.inFlight)
+				return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r)}, m, true
 			}
-			if n > 1 {
-				p.turn.Store(uint32(best + 1))
-			}
-			permit.countIn(&k.inFlight)
-			return KeyPermit{pool: p, key: k, permit: permit, call: callOf(&r)}, m, true
+			// It went out meanwhile. The call by which it did is about to end, and has the queue served again.
+			permit.Abandon()
+			m.open = true
 		}
 		m.closed = m.closed || why.reason == ReasonClosed
 		if why.reason == ReasonTooLarge {
@@ -578,6 +562,21 @@ func (p *Pool) try(r Request, c keyChoice) (kp KeyPermit, m poolMiss, ok bool) {
 			l.notBefore.Store(int64(at))
 			if at < m.at {
 				m.at, m.why, m.budget = at, why.why, why.budget
+			}
+		}
+		if !ranked {
+			others, ranked = p.rank(others, first, best, c, clock), true
+			m.looked += n
+		}
+		for best = -1; best < 0 && len(others) > 0; others = others[1:] {
+			m.looked++
+			i := (first + others[0].Turn()) % n
+			switch {
+			case !p.lanes[i].usable(c):
+			case others[0].Full() && !m.large: // it need not be asked, but whether the call is too large for it, too
+				m.open, place = true, true
+			default:
+				best = i
 			}
 		}
 	}
@@ -632,6 +631,24 @@ func (p *Pool) tryProbe(now time.Duration, r Request, m *poolMiss) (kp KeyPermit
 	return kp, true
 }
 
+// rank appends the lanes that a caller may have, but for the one that has been asked, in the order in which they are to be asked. Their turns are counted
+// from first.
+//
+//go:noinline
+func (p *Pool) rank(to []admission.Rank, first, asked int, c keyChoice, clock func() time.Duration) []admission.Rank {
+	for j := range p.lanes {
+		i := (first + j) % len(p.lanes)
+		l := p.lanes[i]
+		if i == asked || !l.usable(c) {
+			continue
+		}
+		limit, inFlight := l.guard.core.Limit(), l.guard.core.InFlight()
+		to = append(to, admission.RankOf(j, inFlight, limit, l.last(clock), l.full(inFlight, limit)))
+	}
+	slices.Sort(to)
+	return to
+}
+
 // anyLive reports whether a key is in service.
 func (p *Pool) anyLive() bool {
 	for _, l := range p.lanes {
@@ -656,6 +673,22 @@ func (l *lane) usable(c keyChoice) bool {
 		}
 	}
 	return false
+}
+
+// full reports whether l, which has so many calls in flight of limit, need not be asked for a place.
+func (l *lane) full(inFlight, limit int) bool {
+	return inFlight >= limit && !l.guard.set.Load().core.Observe
+}
+
+// last reports whether l comes last, as it is paused or fails.
+func (l *lane) last(clock func() time.Duration) bool {
+	if at := l.notBefore.Load(); at > 0 {
+		if time.Duration(at) > clock() {
+			return true
+		}
+		l.notBefore.CompareAndSwap(at, 0)
+	}
+	return len(l.keys) == 1 && l.keys[0].failing(clock)
 }
 
 func (c keyChoice) avoids(k *poolKey) bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
+	"github.com/flyball-go/flyball/internal/admission"
 )
 
 // brisk returns a guard with one place whose callers have waited for 0.1 ms each, so that those who wait next do so without
@@ -130,6 +131,45 @@ func TestNobodyIsBriskInAStall(t *testing.T) {
 		if took := <-ended; took != 0 || !errors.Is(*err, context.Canceled) {
 			t.Errorf("who is canceled returns after %v with %v, want at once", took, *err)
 		}
+		cancel()
+		synctest.Wait()
+		p.Release(Outcome{})
+		wantIdle(t, g)
+	})
+}
+
+// Once all who wait look up by themselves, the timer passes nobody by to tell him so. With 18,000 who waited, and 1,800 a second of whom had waited as long
+// as they may, that was half a processor.
+func TestTimerPassesNobodyBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := brisk(t)
+		p := mustAcquire(t, g)
+		ended, _, _ := acquireLater(t.Context(), g)
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 2 {
+			time.Sleep(2 * briskMost)
+			_, _, _ = acquireLater(ctx, g)
+		}
+		time.Sleep(2 * briskMost)
+		var last *waiter
+		g.lock()
+		g.core.Each(func(w *admission.Waiter) bool {
+			last = w.Owner.(*waiter)
+			return true
+		})
+		if last.lookAt != 0 {
+			t.Errorf("one is to be told to look up at %v after %v", last.lookAt, g.now())
+		}
+		last.lookAt = 1 // if the timer meets him he is told
+		g.mu.Unlock()
+		<-ended // he waited for as long as he may
+		synctest.Wait()
+		g.lock()
+		if last.lookAt == 0 {
+			t.Error("the timer has passed by all who wait")
+		}
+		last.lookAt = 0
+		g.mu.Unlock()
 		cancel()
 		synctest.Wait()
 		p.Release(Outcome{})

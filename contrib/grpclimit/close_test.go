@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/flyball-go/flyball/feedback"
 	"github.com/flyball-go/flyball/limiter"
 )
 
@@ -40,6 +41,19 @@ func TestCutByARefusal(t *testing.T) {
 			t.Errorf("code %v of %v, want Canceled", status.Code(err), err)
 		}
 	})
+}
+
+// A call that a guard below refused was not sent, also when another call's refusal has ended its context meanwhile, as where many are refused at a time.
+func TestRefusedBesideARefusal(t *testing.T) {
+	guard := newGuard(t, 1, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err := Unary(guard, Config{})(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+		cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
+		return refused(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
+	})
+	if c := guard.Stats().Counts; err == nil || c.Outcomes != [feedback.NumClasses]uint64{} {
+		t.Errorf("%v, outcomes %v, want a refusal and none", err, c.Outcomes)
+	}
 }
 
 // A stream that is held too long is told with the line that opened it, and not with one of gRPC or of this package.

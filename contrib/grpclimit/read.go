@@ -51,7 +51,7 @@ func (in *interceptor) read(ctx context.Context, err error, w *wire) feedback.Si
 
 // refusedByGuard reports whether err is the refusal of a guard, and not the end of a context that another call's refusal has ended, as errgroup does.
 func refusedByGuard(ctx context.Context, err error) bool {
-	return errors.Is(err, limiter.ErrRejected) && !errors.Is(context.Cause(ctx), limiter.ErrRejected)
+	return errors.Is(err, limiter.ErrRejected) && !errors.Is(err, context.Cause(ctx))
 }
 
 // guardBelow is the source of what a guard below refused, so that nothing was sent.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/flyball-go/flyball/adaptive"
@@ -49,7 +50,6 @@ type lane struct {
 	failures  int               // calls in a row that failed
 	lastTill  int64             // until when it comes last because they did
 	notBefore int64             // an instant before which the guard refused to start a call
-	tried     bool
 }
 
 // Intervals after which a key that is out is probed; see limiter.PoolConfig.
@@ -300,9 +300,6 @@ func (p *pool) ready(now time.Duration, w *admission.Waiter) bool {
 // try returns the key with most room that lets w start, and keeps its grant; a negative one when none does.
 func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 	m := missed{at: never}
-	for i := range p.lanes {
-		p.lanes[i].tried = false
-	}
 	n := len(p.lanes)
 	only := p.choice(w)
 	for i := range p.lanes {
@@ -325,64 +322,50 @@ func (p *pool) try(now time.Duration, w *admission.Waiter) (int, missed) {
 			}
 		}
 	}
-	first, asked := p.turn, false // asked: one that is paused, so that all that are left are, and are asked in turn
-	for {
-		best, bestFree, bestLimit, bestPaused, full := -1, 0, 1, asked, false
-		for j := range n {
-			i := (first + j) % n
-			l := &p.lanes[i]
-			if l.tried || l.out || only != anyKey && only != i {
-				continue
-			}
-			m.live = true
-			limit, inFlight := p.guards[i].core.Limit(), p.guards[i].core.InFlight()
-			if inFlight >= limit && !m.large && !p.cfg.Observe {
-				full = true // it need not be asked, but whether the call is too large for it, too
-				continue
-			}
-			if asked {
-				best = i
-				break
-			}
-			paused := l.notBefore > int64(now)
-			if !paused {
-				l.notBefore = 0
-			}
-			paused = paused || l.lastTill > int64(now)
-			free := limit - inFlight
-			if best < 0 || bestPaused && !paused || bestPaused == paused && free*bestLimit > bestFree*limit {
-				best, bestFree, bestLimit, bestPaused = i, free, limit, paused
-			}
+	var few [16]admission.Rank
+	ranks := few[:0]
+	for j := range n {
+		i := (p.turn + j) % n
+		l, g := &p.lanes[i], &p.guards[i].core
+		if l.out || only != anyKey && only != i {
+			continue
 		}
-		if best < 0 {
-			m.open = m.open || full
-			if !m.live {
-				for i := range p.lanes {
-					m.open = m.open || p.lanes[i].probe != nil // it may bring a key back
-				}
-			}
-			return -1, m
+		m.live = true
+		if l.notBefore <= int64(now) {
+			l.notBefore = 0
 		}
-		if bestPaused {
-			first, asked = best+1, true
+		limit, inFlight := g.Limit(), g.InFlight()
+		ranks = append(ranks, admission.RankOf(j, inFlight, limit, l.notBefore > 0 || l.lastTill > int64(now), inFlight >= limit && !p.cfg.Observe))
+	}
+	slices.Sort(ranks)
+	first := p.turn
+	for _, rank := range ranks {
+		if rank.Full() && !m.large { // it need not be asked, but whether the call is too large for it, too
+			m.open = true
+			continue
 		}
-		l, g := &p.lanes[best], &p.guards[best]
-		l.tried = true
-		why, in, ok := p.ask(now, g, w)
+		i := (first + rank.Turn()) % n
+		why, in, ok := p.ask(now, &p.guards[i], w)
 		if ok {
 			if n > 1 {
-				p.turn = (best + 1) % n
+				p.turn = (i + 1) % n
 			}
-			return best, m
+			return i, m
 		}
 		m.closed = m.closed || why == admission.ReasonClosed
 		m.large = m.large || why == admission.ReasonTooLarge
 		m.open = m.open || why == admission.ReasonLimit
 		if in > 0 {
-			l.notBefore = int64(now + in)
+			p.lanes[i].notBefore = int64(now + in)
 			m.at = min(m.at, now+in)
 		}
 	}
+	if !m.live {
+		for i := range p.lanes {
+			m.open = m.open || p.lanes[i].probe != nil // it may bring a key back
+		}
+	}
+	return -1, m
 }
 
 // ask asks a guard for a place for w, now or not at all; in is how long time alone takes to let it start.

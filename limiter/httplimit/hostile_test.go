@@ -600,3 +600,21 @@ func TestCutByARefusal(t *testing.T) {
 		t.Errorf("%d canceled, %d tokens left; want 1 and 600, as it was sent", s.Counts.Outcomes[feedback.Canceled], left)
 	}
 }
+
+// A request that a guard below refused was not sent, also when another call's refusal has ended its context meanwhile, as where many are refused at a time.
+func TestRefusedBesideARefusal(t *testing.T) {
+	budget := &limiter.Budget{Limits: []limiter.BudgetLimit{{Kind: feedback.ScopeTokens, Limit: 1000, Period: time.Hour}}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	tr := newTransport(t, 1, roundTripper(func(*http.Request) (*http.Response, error) {
+		cancel(&limiter.RejectedError{Reason: limiter.ReasonQueueFull})
+		return nil, &limiter.RejectedError{Reason: limiter.ReasonQueueFull}
+	}), func(c *limiter.Config) { c.Budget = budget })
+	tr.cfg.Cost = func(*http.Request) int64 { return 400 }
+	if _, err := get(t, ctx, tr); !errors.Is(err, limiter.ErrRejected) {
+		t.Fatalf("error %v, want the refusal", err)
+	}
+	s, left := tr.Guard().Stats(), tr.Guard().Explain(0).Budgets[0].Left
+	if s.Counts.Outcomes != [feedback.NumClasses]uint64{} || left != 1000 {
+		t.Errorf("outcomes %v, %d tokens left; want none and 1000, as it was not sent", s.Counts.Outcomes, left)
+	}
+}

@@ -305,7 +305,7 @@ func (t *Transport) send(req, orig *http.Request, h *held, keys *limiter.Rotatio
 // refusedByGuard reports whether err is the refusal of a guard, so that nothing was sent, and not the end of a context that another call's refusal has
 // ended, as errgroup does.
 func refusedByGuard(ctx context.Context, err error) bool {
-	return errors.Is(err, limiter.ErrRejected) && !errors.Is(context.Cause(ctx), limiter.ErrRejected)
+	return errors.Is(err, limiter.ErrRejected) && !errors.Is(err, context.Cause(ctx))
 }
 
 // read returns what an attempt ended with.
