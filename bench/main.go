@@ -169,8 +169,11 @@ examples:
 	case *update != "":
 		b.report.writeMarkdown(&text)
 		section := text.String()
-		err = updateFile(*update, &section)
-		text.Reset()
+		if err = updateFile(*update, &section); err == nil {
+			text.Reset()
+		} else if _, e := io.WriteString(stdout, section); e != nil { // so that the minute is not lost
+			err = errors.Join(err, e)
+		}
 	case *asJSON:
 		err = b.report.writeJSON(&text)
 	case *markdown:
@@ -217,7 +220,7 @@ func updateFile(path string, section *string) error {
 		return err
 	}
 	document, err := replaceSection(string(text), *cmp.Or(section, new(string)))
-	if err != nil || section == nil {
+	if err != nil {
 		return err
 	}
 	if to, err := filepath.EvalSymlinks(path); err == nil {
@@ -226,6 +229,9 @@ func updateFile(path string, section *string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
+	}
+	if section == nil {
+		return errors.Join(f.Close(), os.Remove(f.Name()))
 	}
 	_, err = f.WriteString(document)
 	if st, e := os.Stat(path); err == nil && e == nil {

@@ -193,6 +193,36 @@ func TestUpdateKeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
+// A document that cannot be updated is found out before the minute; one that can no longer be after it costs no measurement.
+func TestUpdateThatFails(t *testing.T) {
+	dir := t.TempDir()
+	marked := []byte(beginMark + endMark)
+	full := filepath.Join(dir, strings.Repeat("x", 250)+".md") // nothing can be written beside it: its name would be too long
+	document := filepath.Join(dir, "doc.md")
+	for _, path := range []string{full, document} {
+		if err := os.WriteFile(path, marked, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stdout bytes.Buffer
+	begun := false
+	spoil := writerFunc(func(line []byte) {
+		if bytes.Contains(line, []byte("refuse")) {
+			begun = true
+			os.WriteFile(document, []byte("without marks\n"), 0o644)
+		}
+	})
+	if code := run([]string{"-time", "100ms", "-filter", "refuse", "-update", full}, &stdout, spoil); code != exitFailed || begun || stdout.Len() > 0 {
+		t.Errorf("exit code %d, begun %v: %s", code, begun, &stdout)
+	}
+	if code := run([]string{"-time", "100ms", "-filter", "refuse", "-update", document}, &stdout, spoil); code != exitFailed || !strings.Contains(stdout.String(), "| refusal |") {
+		t.Errorf("exit code %d: %s", code, &stdout)
+	}
+	if text, _ := os.ReadFile(document); string(text) != "without marks\n" {
+		t.Errorf("the document is %s", text)
+	}
+}
+
 // -check passes only what was reached: not what was not measured, nor nothing.
 func TestCheck(t *testing.T) {
 	good, bad, unknown := atMost("a", 1, "", spread{Median: 1}), atMost("b", 1, "", spread{Median: 2}), atMost("c", 1, "", missing)

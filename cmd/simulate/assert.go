@@ -426,6 +426,7 @@ func (e *env) verdicts(c *cli.Context, all []asserted) error {
 		}
 		r, err := joined(parts, paths) // suites may have configurations of their own
 		if err == nil {
+			r.Interrupted = stopped
 			err = writeReport(path, r)
 		}
 		if err != nil {

@@ -1230,6 +1230,11 @@ func TestAssertInterrupted(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// Also where the suites that are in it are whole, and others were not begun.
+	run(4, "--html", "part.html", "two.toml", "one.toml")
+	if text, err := os.ReadFile("part.html"); err != nil || !bytes.Contains(text, []byte("this is a part of the report")) {
+		t.Errorf("the page of two suites with one of them finished does not say so (%v)", err)
+	}
 	var j struct {
 		Interrupted bool
 		Results     []struct{ State, Words string }

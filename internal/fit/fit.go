@@ -117,7 +117,7 @@ func (q *Quality) Verdict() Verdict {
 		latency = 0 // nothing was to be foretold
 	}
 	switch {
-	case q.Rows:
+	case q.Rows, q.Wrong > min(q.Refused, 1-q.Refused)+0.02: // who says the same of all calls is wrong about fewer
 		return Poor
 	case latency < 0.10 && refusals <= 0.02 && !q.Other:
 		return Good

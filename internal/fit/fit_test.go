@@ -296,6 +296,46 @@ func TestFitFewRefusals(t *testing.T) {
 	}
 }
 
+// So does ten minutes of it, in which a rate that is a thousandth away is wrong about nearly all refusals.
+func TestFitLongGuarded(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	tr := &trace.Trace{Name: "guarded"}
+	at, left, pace := 0.0, 10.0, 4.0
+	for range 2400 {
+		gap := (0.9 + 0.2*random.Float64()) / pace
+		at, left = at+gap, min(10, left+4*gap)
+		sent := time.Duration(at * 1e9)
+		r := trace.Row{At: sent, Sent: sent, Seen: true, RetryAfter: -1, Status: 200, End: sent + 200*time.Millisecond}
+		if pace += 0.01; left >= 1 {
+			left--
+		} else { // it goes slower for each refusal, after a second
+			r.Status, r.End, left = 429, sent+time.Millisecond, 0
+			at, left, pace = at+1, left+4, 0.85*pace
+		}
+		tr.Rows = append(tr.Rows, r)
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := &r.Model.Limit; l.Kind != Bucket || !l.Charged || !near(l.Rate, 4, 0.01) || r.HeldOut.Verdict() == Poor {
+		t.Errorf("%+v, %+v, %q", l, r.HeldOut, r.Notes)
+	}
+}
+
+// Who sends ten times as much as a bucket takes that charges what it refuses is refused everything after the burst. A model that refuses everything has
+// the right share, and is wrong about what little passes.
+func TestFitRefusedNearlyAll(t *testing.T) {
+	q := []upstream.Quota{{Counter: upstream.Requests, Algorithm: upstream.SlidingLog, Limit: 240, Window: time.Minute, ChargeRefused: true}}
+	r, err := Fit(recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond)}, Quotas: q}, 6.4, 600*time.Second, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.HeldOut.Verdict() != Poor {
+		t.Errorf("%+v: %+v", r.Model.Limit, r.HeldOut)
+	}
+}
+
 // Where the half that is judged has another limit than what is written, nothing is called good.
 func TestFitOtherHalf(t *testing.T) {
 	tr := recorded(upstream.Config{Server: upstream.Server{Service: draw.Of(300 * time.Millisecond)}}, 6, 300*time.Second, false)
@@ -401,6 +441,25 @@ func TestFitFollowsHeaders(t *testing.T) {
 	}
 	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "6000 requests, from 1m40s on 3000") {
 		t.Errorf("%q", r.Notes)
+	}
+}
+
+// A window of tokens has the limit of tokens that answers tell of, and not that of requests.
+func TestFitFollowsHeadersOfTokens(t *testing.T) {
+	tr := recorded(upstream.Config{
+		Server: upstream.Server{Service: draw.Of(100 * time.Millisecond)},
+		Quotas: []upstream.Quota{{Counter: upstream.Tokens, Algorithm: upstream.FixedWindow, Limit: 120_000, Window: time.Minute}},
+	}, 6, 400*time.Second, true)
+	for i := range tr.Rows {
+		tr.Rows[i].Header = map[string]string{"x-ratelimit-limit-requests": "6000", "x-ratelimit-limit-tokens": "120000"}
+	}
+	r, err := Fit(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(r.Notes, "\n")
+	if l := &r.Model.Limit; l.Kind != Window || !l.Tokens || l.Rate != 2000 || !strings.Contains(notes, "6000 requests; it is left out, as that is not what refused") || !strings.Contains(notes, "120000 tokens; it is taken for one a minute") {
+		t.Errorf("%+v, %s", l, notes)
 	}
 }
 

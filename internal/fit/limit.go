@@ -177,7 +177,7 @@ func (g *gate) pass(c *call, took float64) {
 func (l *Limit) foretell(calls, before []call) (wrong, refused int) {
 	if l.Kind == Noise {
 		for i := range calls {
-			if calls[i].refused {
+			if calls[i].refused != (l.Share > 0.5) { // it says what is likelier
 				wrong++
 			}
 		}
@@ -275,10 +275,11 @@ func fitLimit(calls []call) Limit {
 	if refused == 0 {
 		return Limit{Kind: None}
 	}
-	best, least := Limit{Kind: Noise, Share: float64(refused) / float64(len(calls))}, refused
-	// Another kind must explain half of the refusals, and a tie goes to the one that was tried first, the simplest.
+	rare := min(refused, len(calls)-refused) // what one is wrong about who says the same of all
+	best, least := Limit{Kind: Noise, Share: float64(refused) / float64(len(calls))}, rare
+	// Another kind must explain half of the refusals, and a quarter of that, and a tie goes to the one that was tried first, the simplest.
 	try := func(l Limit, wrong int) {
-		if wrong < least && wrong*2 <= refused {
+		if wrong < least && wrong*2 <= refused && wrong*4 <= rare*3 {
 			best, least = l, wrong
 		}
 	}
@@ -297,23 +298,24 @@ func fitLimit(calls []call) Limit {
 	changing(fitBucket(calls, Limit{}))
 	try(fitWindow(calls, false))
 	// What is less simple must explain more than chance beyond what this does.
+	chance := max(8, min(len(calls)/100, rare/4))
 	more := func(calls []call, l Limit) {
-		if least <= worth(calls) {
+		if least <= chance {
 			return
 		}
-		if l, wrong := fitBucket(calls, l); wrong < least-worth(calls) {
+		if l, wrong := fitBucket(calls, l); wrong < least-chance {
 			changing(l, wrong)
 		}
 	}
-	if l, wrong := fitLog(calls); wrong < least-worth(calls) {
+	if l, wrong := fitLog(calls); wrong < least-chance {
 		try(l, wrong)
 	}
 	more(calls, Limit{Charged: true})
 	if tokens {
 		known := comparable(calls)
 		more(known, Limit{Tokens: true})
-		if least > worth(calls) {
-			if l, wrong := fitWindow(known, true); wrong < least-worth(calls) {
+		if least > chance {
+			if l, wrong := fitWindow(known, true); wrong < least-chance {
 				try(l, wrong)
 			}
 		}
@@ -409,11 +411,12 @@ func inCommon(calls []call, others func(*call) int) (most, wrong int) {
 // fitBucket finds the rate and the burst of a bucket that counts and charges as l does.
 func fitBucket(calls []call, l Limit) (Limit, int) {
 	l.Kind = Bucket
-	passed, largest := 0.0, 0.0
+	passed, refused := 0.0, 0
 	for i := range calls {
-		if !calls[i].refused {
+		if calls[i].refused {
+			refused++
+		} else {
 			passed += l.cost(&calls[i])
-			largest = max(largest, l.cost(&calls[i]))
 		}
 	}
 	span := calls[len(calls)-1].sent - calls[0].sent
@@ -468,6 +471,13 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 			}
 		}
 	}
+	if l.Charged { // what refusals took of it depends on the rate
+		for _, b := range bursts {
+			if b*unit <= passed {
+				try(l.balance(calls, b*unit, 20*mean), b*unit)
+			}
+		}
+	}
 	if least == math.MaxInt {
 		return l, least
 	}
@@ -498,6 +508,9 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 		}
 	}
 	refine()
+	if rare := min(refused, len(calls)-refused); l.Charged && rare > 100 && least*5 > rare*4 {
+		return best, least // it is none, or one that changed: a burst that is more exact sets too little of that right
+	}
 	// A burst that shows only at the start is lost in the noise of a rate that is not exact: once more, with one that is.
 	rate := best.Rate
 	for b := 1.0; b*unit <= passed && b <= 1000; b = math.Ceil(b * 1.01) {
@@ -506,6 +519,38 @@ func fitBucket(calls []call, l Limit) (Limit, int) {
 	}
 	refine()
 	return best, least
+}
+
+// balance returns the rate, at most most, at which a bucket is as often wrong about what passed as about what was refused: with a higher one it is seldom wrong
+// about the former, and with a lower one about the latter.
+func (l Limit) balance(calls []call, burst, most float64) float64 {
+	l.Burst = burst
+	least := 0.0
+	for range 24 {
+		l.Rate = (least + most) / 2
+		g, n := l.gate(), 0
+		for i := range calls {
+			c := &calls[i]
+			switch no := g.refuses(c); {
+			case c.refused:
+				if !no {
+					n--
+				}
+				g.deny(c)
+			default:
+				if no {
+					n++
+				}
+				g.pass(c, c.took)
+			}
+		}
+		if n > 0 {
+			least = l.Rate
+		} else {
+			most = l.Rate
+		}
+	}
+	return l.Rate
 }
 
 // periods are those that are tried.
@@ -775,7 +820,7 @@ func (l *Limit) follow(all []*told, calls []call) (notes []string) {
 		switch {
 		case l.Kind == None:
 			next = Limit{Kind: Bucket, Tokens: tokens, Burst: t.changes[0].Value}
-		case l.Kind == Bucket && l.Tokens == tokens, (l.Kind == Window || l.Kind == Log) && !tokens:
+		case l.Kind == Bucket && l.Tokens == tokens, (l.Kind == Window || l.Kind == Log) && l.Tokens == tokens:
 			next.Changes = nil
 		default:
 			notes = append(notes, fmt.Sprintf("%v; it is left out, as that is not what refused", t))

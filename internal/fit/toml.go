@@ -2,6 +2,7 @@ package fit
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,9 @@ func (r *Result) TOML(source string) string {
 	}
 	tokens("input", m.Input)
 	tokens("output", m.Output)
+	if t := &m.Output; t.Quantiles == nil && t.Median > 0 && t.Sigma < constantSigma { // else it is twice as much, for which a bucket may have no room
+		line("max_output = %.0f", within(math.Round(t.Median), 1, 1e8))
+	}
 	line("")
 	if m.Refusal > 0 || m.Batch.Before > 0 {
 		line("[upstream.network]")
