@@ -44,8 +44,13 @@ func (g *Governor) Decision() Decision {
 		until = g.silentUntil()
 		full = until > 0
 	}
+	limit := min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling()))
+	if g.pairing() {
+		limit, pace = min(s.InFlight+2, int(g.ceiling())), 0
+		until, full = after(s.At, time.Millisecond), true // whether they have started is asked then
+	}
 	return Decision{
-		Limit:     min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling())),
+		Limit:     limit,
 		Pace:      pace,
 		TokenPace: min(s.Pace[paceTokens].inForce(s.At), 1000*fastest),
 		NotBefore: s.HoldUntil,
@@ -140,6 +145,7 @@ func (g *Governor) Window(now time.Duration, w Window) Decision {
 	g.tryBeside(t)
 	g.movePaces(t, &w)
 	g.ask(now)
+	g.pair(t, &w, inFlight)
 	return g.Decision()
 }
 
@@ -163,6 +169,9 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	}
 	s.Done++
 	s.InFlight = max(0, s.InFlight-1)
+	if s.Floor.Stage == floorSuspect {
+		s.Floor.Run &^= pairAsked // it was asked for in the window before this end, and has not started
+	}
 	g.took = 0
 	refused := o.Class == feedback.Throttled || o.Class == feedback.Overloaded || o.Class == feedback.QuotaExhausted
 	tried, aside := false, false
@@ -179,7 +188,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 		if c.SentAt >= 0 {
 			g.thawed(t, t-c.SentAt, 1)
 		}
-		if apart := g.endRun(t, &c); o.Class == feedback.Overloaded {
+		if apart := g.endRun(t, &c); o.Class != feedback.QuotaExhausted {
 			g.learnFloor(t, &c, &o, apart)
 		}
 		g.pay(t, &c, &o)
@@ -235,7 +244,7 @@ func (g *Governor) Ended(now time.Duration, c Call, o Outcome) Decision {
 	if refused {
 		n = g.met(n)
 	}
-	if o.Class == feedback.Overloaded && g.onFloor() {
+	if g.onFloor(&o) {
 		return g.Decision()
 	}
 	switch o.Class {

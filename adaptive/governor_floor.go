@@ -9,7 +9,8 @@ import (
 
 // An upstream that lacks capacity may refuse a share of all calls, however few there are: one replica of three is broken, or a shard behind a balancer is full. What lacks capacity for fewer
 // refuses none where few are in flight and less passes than passed before. So it is counted there which share is refused. That share, the floor, says nothing of how much may be asked for;
-// what is refused beyond it does. Only of refusals that say so (503, 529): those of quotas that others use, too, look the same, and whoever took them for chance would leave the others nothing.
+// what is refused beyond it does. Refusals that say 429 may be those of a quota or a limit that others use, too, which look the same: for those it is asked besides whether two calls that
+// start together fare alike (governor_pair.go).
 const (
 	// floorLow is the share of the most that was accepted a second, forgotten within floorTime, up to which little passes, and floorFew the share of the most in flight lately that is few.
 	floorLow, floorFew = 0.5, 0.7
@@ -38,31 +39,60 @@ const (
 // What is known of a floor.
 const (
 	floorUnknown = iota
+	floorSuspect // as many of the 429s; pairs of calls are to tell whether by chance
 	floorOnTrial
 	floorKnown
+	floorMet // known, and more was refused lately: of 429s
 )
+
+// floor429 is added to FloorState.Wrong where it is of 429s.
+const floor429 = 1 << 7
 
 // FloorState is what is known of calls that are refused whatever is asked.
 type FloorState struct {
 	Calls uint16 // accepted where little is asked, or since that share is known
 	Ref   uint16 // the most that was accepted a second, as a logarithm
-	Base  uint16 // on trial: what was accepted a second when the share was found, as a logarithm; before: how many of Late came soon after another; later: the share, in parts of math.MaxUint16
-	Sum   uint16 // evidence that more are refused than that share
+	Base  uint16 // on trial: what was accepted a second when the share was found, as a logarithm; before: how many of Late came soon after another; suspect: when the last pair was asked for, in ms; later: the share, in parts of math.MaxUint16
+	Sum   uint16 // evidence that more are refused than that share; suspect: that it is by chance, and pairMiddle
 	Late  uint8  // refused beside Calls
-	Run   uint8  // refusals in a row; on trial: calls accepted since it began
+	Run   uint8  // refusals in a row; suspect: of the last pair, by pairAsked and so on; on trial: calls accepted since it began
 	Stage uint8  // floorUnknown and so on
-	Wrong uint8  // how often what was found was wrong, at most mostFloorWrong
+	Wrong uint8  // how often what was found was wrong, at most mostFloorWrong, and floor429 or nothing
 }
 
 // sound moves what is remembered into range.
 func (f *FloorState) sound() {
-	f.Calls, f.Stage, f.Wrong = min(f.Calls, floorOf), min(f.Stage, floorKnown), min(f.Wrong, mostFloorWrong)
-	if f.Stage == floorKnown {
+	f.Calls, f.Stage, f.Wrong = min(f.Calls, floorOf), min(f.Stage, floorMet), min(f.Wrong&^floor429, mostFloorWrong)|f.Wrong&floor429
+	if f.Stage >= floorKnown {
 		f.Base = uint16(min(float64(f.Base), topFloor*math.MaxUint16))
 	}
-	if f.Stage != floorUnknown && (f.Late == 0 || f.Calls == 0 || f.Base == 0) {
+	if f.Stage != floorUnknown && (f.Late == 0 || f.Calls == 0 || f.Stage >= floorOnTrial && f.Base == 0) {
 		*f = FloorState{Ref: f.Ref}
 	}
+	if f.Stage == floorSuspect {
+		f.Run = 0 // as no pair is on its way
+	}
+}
+
+// of reports whether it is of refusals as o is.
+func (f *FloorState) of(o *Outcome) bool {
+	switch o.Class {
+	case feedback.Overloaded:
+		return f.Wrong&floor429 == 0
+	case feedback.Throttled:
+		return f.Wrong&floor429 != 0 && o.Scope <= feedback.ScopeUnknown
+	default:
+		return false
+	}
+}
+
+// forget forgets the share that was counted, which was wrong or has ended.
+func (f *FloorState) forget(wrong bool) {
+	times := f.Wrong &^ floor429
+	if wrong {
+		times = min(times+1, mostFloorWrong)
+	}
+	*f = FloorState{Ref: f.Ref, Wrong: times | f.Wrong&floor429}
 }
 
 // share returns which share of the calls is refused.
@@ -95,12 +125,29 @@ func (f *FloorState) add(apart float64, refused bool) (halved bool) {
 func (g *Governor) learnFloor(t time.Duration, c *Call, o *Outcome, apart float64) {
 	s := &g.s
 	f := &s.Floor
+	if !f.of(o) {
+		if f.Stage != floorUnknown || o.Scope > feedback.ScopeUnknown {
+			return
+		}
+		*f = FloorState{Ref: f.Ref, Wrong: f.Wrong&^floor429 | ^f.Wrong&floor429}
+	}
 	apart = math.Round(between(apart, 0, math.MaxUint16/2))
 	ref := max(s.Flow, paceOf(f.Ref)*math.Exp(-between(float64(t-s.RefusedLast)/float64(floorTime), 0, 100)))
 	f.Ref = paceCodeOf(ref)
 	low := s.Flow <= floorLow*ref && (c.InFlight <= 1 || float64(c.InFlight) <= floorFew*float64(s.Peak))
-	if f.Stage != floorUnknown {
-		g.testFloor(apart)
+	switch f.Stage {
+	case floorUnknown:
+	case floorSuspect:
+		g.refusedPair(c)
+		if low {
+			f.add(apart, true)
+		}
+		if q := f.share(); q < lostFloor || q > mostFloor || apart > floorGap/q {
+			f.forget(false)
+		}
+		return
+	default:
+		g.testFloor(apart, low)
 		return
 	}
 	if f.Late >= 2 && apart > floorGap*(1+float64(f.Calls)/float64(f.Late)) {
@@ -122,12 +169,18 @@ func (g *Governor) learnFloor(t time.Duration, c *Call, o *Outcome, apart float6
 	if f.add(apart, low) {
 		f.Base /= 2
 	}
-	need := floorNeed << f.Wrong
+	need := floorNeed << (f.Wrong &^ floor429)
 	if o.HasRetryAfter && o.RetryAfter > 0 {
 		need *= floorDelayed
 	}
 	if q := f.share(); low && apart >= 1 && int(f.Late) >= need && f.Calls >= floorCalls && q >= leastFloor && q <= mostFloor && float64(f.Base) <= floorClumps*float64(f.Late) && g.noQuota() {
-		f.Stage, f.Sum, f.Run, f.Base = floorOnTrial, 0, 0, paceCodeOf(s.Flow)
+		if f.Wrong&floor429 != 0 {
+			if o.HasRetryAfter && o.RetryAfter > 0 {
+				return // what is to be had beside pauses is little, and pairs cost those who share a quota some
+			}
+			f.Stage, f.Sum, f.Run, f.Base = floorSuspect, pairMiddle, 0, 0
+			return
+		}
 		g.foundFloor()
 	}
 }
@@ -139,7 +192,8 @@ func (g *Governor) noQuota() bool {
 }
 
 // testFloor notes a refusal, apart accepted calls after the one before, where it was found which share is refused anyway. When more are, or that was wrong, nothing is known of it any more.
-func (g *Governor) testFloor(apart float64) {
+// Of 429s, which limits beside it say, too, the share stays known while more are refused, until little passes again.
+func (g *Governor) testFloor(apart float64, low bool) {
 	s := &g.s
 	f := &s.Floor
 	trial := f.Stage == floorOnTrial
@@ -152,6 +206,12 @@ func (g *Governor) testFloor(apart float64) {
 	sum := max(0, float64(f.Sum)/sumUnit-apart*math.Log((1-q)/(1-more)))
 	f.Sum = uint16(sumUnit * min(sum+math.Log(more/q), f.high()+1))
 	wrong := float64(f.Sum) > sumUnit*f.high()
+	if beyond := wrong && !trial && f.Wrong&floor429 != 0; beyond {
+		if f.Stage = floorMet; low {
+			f.forget(false)
+		}
+		return
+	}
 	switch base := paceOf(f.Base); {
 	case wrong:
 	case trial && f.Run >= floorTried && s.Flow >= floorMore*base:
@@ -162,24 +222,30 @@ func (g *Governor) testFloor(apart float64) {
 		s.Spells, s.Limiting = 0, false
 	case trial:
 		wrong = f.Run > floorStuck && s.Busy && s.Flow < floorStuckAt*base
+	case f.Stage == floorMet && apart < 2:
+	case f.Stage == floorMet && apart > floorGap/q:
+		f.forget(false) // it has ended
 	default:
+		f.Stage = floorKnown
 		f.add(apart, true)
 		f.Base = uint16(math.MaxUint16 * min(q, f.share()*(1+floorErrors/math.Sqrt(max(1, float64(f.Late))))))
 		if f.share() < lostFloor {
-			*f = FloorState{Ref: f.Ref, Wrong: f.Wrong} // it has ended
+			f.forget(false) // it has ended
 		}
 	}
 	if wrong {
 		if trial {
 			g.floorRefuted()
 		}
-		*f = FloorState{Ref: f.Ref, Wrong: min(f.Wrong+1, mostFloorWrong)}
+		f.forget(true)
 	}
 }
 
-// foundFloor forgets what refusals said that say nothing, and goes back to where the limit was. A pace rests until it is known that it was none.
+// foundFloor puts a share that was found on trial, forgets what refusals said that say nothing, and goes back to where the limit was. A pace rests until it is known that it was none.
 func (g *Governor) foundFloor() {
 	s := &g.s
+	f := &s.Floor
+	f.Stage, f.Sum, f.Run, f.Base = floorOnTrial, 0, 0, paceCodeOf(s.Flow)
 	s.Pace[paceRequests].Rate, s.Pace[paceRequests].Use = 0, 0
 	s.Against, s.Contra, s.Streak, s.RetestAt = 0, 0, 0, 0
 	s.HoldUntil, s.ProbeAt = min(s.HoldUntil, s.At), min(s.ProbeAt, s.At)
@@ -201,9 +267,9 @@ func (g *Governor) floorRefuted() {
 }
 
 // onFloor reports whether the refusal that came now says nothing, as no more are refused than whatever is asked.
-func (g *Governor) onFloor() bool {
+func (g *Governor) onFloor(o *Outcome) bool {
 	s := &g.s
-	if s.Floor.Stage == floorUnknown {
+	if s.Floor.Stage != floorOnTrial && s.Floor.Stage != floorKnown || !s.Floor.of(o) {
 		return false
 	}
 	s.Against = max(0, s.Against-0.5)

@@ -99,11 +99,15 @@ func TestPropGovernorFloorEnds(t *testing.T) {
 		g := New(Config{})
 		g.Restore(time.Hour, GovernorState{At: time.Hour, Limit: 20, Flow: 10, Peak: 20, Done: 1000, Floor: f})
 		const most = 50
+		o := overloaded
+		if f.Wrong&floor429 != 0 {
+			o = refused(feedback.ScopeUnknown)
+		}
 		for i := range most {
 			now := time.Hour + time.Duration(i+1)*time.Second
-			g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 1, Episode: g.s.Episode}, overloaded)
+			g.Ended(now, Call{SentAt: now - time.Millisecond, InFlight: 1, Episode: g.s.Episode}, o)
 		}
-		if f := g.s.Floor; f.Stage != floorUnknown {
+		if f := g.s.Floor; f.Stage != floorUnknown && f.Wrong&floor429 == 0 || g.onFloor(&o) {
 			t.Fatalf("%+v after %d refusals in a row", f, most)
 		}
 	})
@@ -113,7 +117,7 @@ func TestPropGovernorFloorEnds(t *testing.T) {
 func TestGovernorFloorGone(t *testing.T) {
 	g := New(Config{})
 	g.s.Floor = FloorState{Calls: 380, Late: 8, Base: math.MaxUint16 / 10, Stage: floorKnown, Wrong: 1}
-	g.testFloor(200)
+	g.testFloor(200, false)
 	if f := g.s.Floor; f.Stage != floorUnknown || f.Wrong != 1 {
 		t.Errorf("%+v, want that nothing is known and that it was wrong once", f)
 	}
@@ -133,7 +137,7 @@ func TestGovernorFloorKnown(t *testing.T) {
 				apart++
 				continue
 			}
-			g.testFloor(apart)
+			g.testFloor(apart, false)
 			apart = 0
 			if g.s.Floor.Stage == floorUnknown {
 				wrong++

@@ -16,7 +16,7 @@ var files embed.FS
 var order = []string{
 	"server-queue", "concurrency-cap", "cap-retry-after", "cap-static", "cap-steps", "cap-lag", "rpm-bucket", "rpm-bucket-blind", "rate-blind", "limit-req",
 	"charged-quota", "fixed-window", "fixed-window-batch", "sliding-log", "sliding-bursts", "second-bursts", "sliding-tokens", "azure-slices", "tpm-reserve", "tokens-named", "quota-step", "mixed-cap-rpm",
-	"openai-headers", "anthropic-input", "gemini-shared", "bad-retry-after", "day-long-delay", "slope", "noise-429", "noise-many", "noise-503",
+	"openai-headers", "anthropic-input", "gemini-shared", "bad-retry-after", "day-long-delay", "slope", "noise-429", "noise-429-tenth", "noise-many", "noise-503",
 	"capacity-step", "outage-30s", "outage-herd", "overload-bursts", "brown-out", "black-hole", "shard-down", "timeouts", "slow-bodies", "cold-start", "connections", "collapse",
 	"ps-knee", "ps-poisson", "steep-knee", "two-classes", "two-classes-queue", "llm-cliff", "chat-70b", "class-by-class", "no-limit-heavy-tail", "reasoning-tail",
 	"code-bursts", "idle-burst", "one-big-spike", "closed-loop", "backlog-batch", "agent-sessions", "tenants", "urgent-callers",
