@@ -1301,17 +1301,7 @@ func (s *Source) Close() error {
 func (s *Source) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	req := s.newCommit()
-	for topic, parts := range s.client.MarkedOffsets() {
-		t := kmsg.NewOffsetCommitRequestTopic()
-		t.Topic, t.TopicID = topic, s.ids[topic]
-		for n, at := range parts {
-			p := kmsg.NewOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch = n, at.Offset, at.Epoch
-			t.Partitions = append(t.Partitions, p)
-		}
-		req.Topics = append(req.Topics, t)
-	}
+	req := s.marked()
 	if len(req.Topics) == 0 {
 		return nil
 	}
@@ -1332,11 +1322,37 @@ func (s *Source) commit(ctx context.Context) error {
 	if err := kerr.ErrorForCode(code); err != nil {
 		return err
 	}
+	// The client may have committed newer ones since.
+	there := req.Topics
+	req = s.marked()
+	req.Topics = slices.DeleteFunc(req.Topics, func(t kmsg.OffsetCommitRequestTopic) bool {
+		return !slices.ContainsFunc(there, func(c kmsg.OffsetCommitRequestTopic) bool { return c.Topic == t.Topic })
+	})
+	if len(req.Topics) == 0 {
+		return nil
+	}
+	s.annotate(req)
 	resp, err := s.client.Broker(int(node)).Request(ctx, req)
 	if err != nil {
 		return err
 	}
 	return s.refused(resp.(*kmsg.OffsetCommitResponse))
+}
+
+// marked returns a commit of what is done and not committed.
+func (s *Source) marked() *kmsg.OffsetCommitRequest {
+	req := s.newCommit()
+	for topic, parts := range s.client.MarkedOffsets() {
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic, t.TopicID = topic, s.ids[topic]
+		for n, at := range parts {
+			p := kmsg.NewOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch = n, at.Offset, at.Epoch
+			t.Partitions = append(t.Partitions, p)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	return req
 }
 
 // newCommit returns a commit of this member's.

@@ -908,6 +908,70 @@ func TestDoneIsNotTakenBack(t *testing.T) {
 	}
 }
 
+// What is committed beside the client takes back nothing that the client commits meanwhile.
+func TestCommitBesideTheClient(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 20 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	n := int64(0)
+	ack := func() {
+		t.Helper()
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	ack()
+	wait := func() {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); committed(t, a, "jobs", "jobs") != n; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want %d", committed(t, a, "jobs", "jobs"), n)
+			}
+		}
+	}
+	wait() // from here on nobody else asks who coordinates the group
+	asked, known := make(chan struct{}), make(chan struct{})
+	c.ControlKey(int16(kmsg.FindCoordinator), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if c.CurrentNode() != c.CoordinatorFor("jobs") { // whose connection has to take the client's commits meanwhile
+			select {
+			case asked <- struct{}{}:
+				c.SleepControl(func() { <-known })
+			default:
+			}
+		}
+		return nil, nil, false
+	})
+	for during := false; !during; { // the client may have committed all
+		ack()
+		ended := make(chan error, 1)
+		go func() { ended <- s.Commit(t.Context()) }()
+		select {
+		case <-asked:
+			ack()
+			wait()
+			known <- struct{}{}
+			during = <-ended == nil
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait()
+		}
+	}
+	if at := committed(t, a, "jobs", "jobs"); at != n {
+		t.Errorf("the offset %d is committed, want %d", at, n)
+	}
+}
+
 // Brokers that take no metadata are told what is done without.
 func TestDoneWithoutMetadata(t *testing.T) {
 	t.Parallel()
