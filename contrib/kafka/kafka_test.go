@@ -855,6 +855,36 @@ func doneBehindAGap(t *testing.T, dies bool) {
 	})
 }
 
+// What is done behind a gap is handed on by a member that ends before it has come to it.
+func TestDoneIsHandedOn(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for _, body := range []string{"slow", "a", "b", "slow, too", "c", "d"} {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte(body)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", RevokeWait: -1}
+	s := open(t, cfg)
+	for range 6 {
+		if d := fetch(t, s); d.Body[0] != 's' {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.Close()
+	s = open(t, cfg)
+	if err := s.Ack(t.Context(), fetch(t, s)); err != nil { // and nothing else is fetched
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, cfg)
+	defer s.Close()
+	ackAll(t, s, "slow, too")
+}
+
 // A commit of what is done behind a gap that is sent again and again takes no newer one back for good: the client commits that once more.
 func TestDoneIsNotTakenBack(t *testing.T) {
 	if testing.Short() {
