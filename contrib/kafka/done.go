@@ -206,10 +206,12 @@ func (s *Source) commitStuck(ctx context.Context, of map[place]*partition, leave
 			continue
 		}
 		done := s.done(p, p.stuck.offset)
-		if done == "" || done == p.said {
+		if done == "" {
 			continue
 		}
-		said[p] = done
+		if said[p] = strconv.FormatInt(p.stuck.offset, 10) + " " + done; said[p] == p.said {
+			continue
+		}
 		if stuck[at.topic] == nil {
 			stuck[at.topic] = map[int32]kgo.EpochOffset{}
 		}

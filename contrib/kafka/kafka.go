@@ -202,7 +202,7 @@ type partition struct {
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
 	out  []*slot
 	busy int // begun and not settled, also of those that are not in out any more
-	// stuck was the first of out the last time that it was committed what is done behind it, and said is what was said of that.
+	// stuck was the first of out the last time that it was committed what is done behind it, and said is its offset and what was said of that.
 	stuck *slot
 	said  string
 }

@@ -885,6 +885,43 @@ func TestDoneIsHandedOn(t *testing.T) {
 	ackAll(t, s, "slow, too")
 }
 
+// What is done behind one job and then behind another is committed each time, also where both look alike.
+func TestDoneBehindOneGapAndTheNext(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for commits")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	var ds []*drain.Delivery
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	for range 4 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		ds = append(ds, fetch(t, s))
+	}
+	for _, step := range []struct {
+		ack    int
+		offset int64
+		behind bool
+	}{{1, 0, true}, {0, 2, false}, {3, 2, true}} {
+		if err := s.Ack(t.Context(), ds[step.ack]); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			at := commit(t, a, "jobs", "jobs")
+			if at.offset == step.offset && strings.HasPrefix(at.metadata, "flyball-done-1 ") == step.behind {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("with %d done, what is committed is %+v", step.ack, at)
+			}
+		}
+	}
+}
+
 // A commit of what is done behind a gap that is sent again and again takes no newer one back for good: the client commits that once more.
 func TestDoneIsNotTakenBack(t *testing.T) {
 	if testing.Short() {
