@@ -347,7 +347,7 @@ func (s *Source) topics(ctx context.Context) error {
 	meta.IncludeTopicAuthorizedOperations = true
 	got, err := meta.RequestWith(ctx, s.client)
 	if err != nil {
-		return fmt.Errorf("kafka: asking for the topics: %w", err)
+		return fmt.Errorf("kafka: asking for the topics: %w", s.out.because(err))
 	}
 	note := func(topic string, id [16]byte) {
 		if id != [16]byte{} {
@@ -1117,13 +1117,25 @@ func (p *producer) once(caller context.Context, r *kgo.Record) error {
 	if !errors.Is(err, errLate) {
 		return err
 	}
-	p.mu.Lock()
-	broken := p.broken
-	p.mu.Unlock()
-	if broken != nil {
+	if broken := p.unconnected(); broken != nil {
 		return fmt.Errorf("%w: %w", err, broken)
 	}
 	return fmt.Errorf("%w%s", err, p.short(caller, r.Topic))
+}
+
+// unconnected returns why the last attempt to connect failed; nil when it did not.
+func (p *producer) unconnected() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
+}
+
+// because returns an error of the start, with why there was no connection when the time was over.
+func (p *producer) because(err error) error {
+	if broken := p.unconnected(); broken != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", err, broken)
+	}
+	return err
 }
 
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
@@ -1423,7 +1435,7 @@ func (r *Replies) there(ctx context.Context) error {
 	meta.IncludeTopicAuthorizedOperations = true
 	got, err := meta.RequestWith(ctx, r.out.client)
 	if err != nil {
-		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, err)
+		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, r.out.because(err))
 	}
 	for _, t := range got.Topics {
 		if err := kerr.ErrorForCode(t.ErrorCode); errors.Is(err, kerr.UnknownTopicOrPartition) {

@@ -1113,6 +1113,33 @@ func TestTLS(t *testing.T) {
 	ackAll(t, s, "{}")
 }
 
+// With brokers that do not speak TLS it is told that connecting failed, and not only that the time is over.
+func TestTLSWithBrokersWithout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as opening may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	with := []kgo.Opt{kgo.DialTLS()}
+	for what, open := range map[string]func() error{
+		"Open": func() error {
+			_, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: with})
+			return err
+		},
+		"OpenReplies": func() error {
+			_, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "jobs", Options: with})
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			if err := open(); err == nil || !strings.Contains(err.Error(), "unable to dial") {
+				t.Errorf("it returned %v", err)
+			}
+		})
+	}
+}
+
 // Brokers that refuse connections for less than the session's time-out, as while they are started again, cost nothing: what is in hand stays.
 func TestBrokersGoneForAMoment(t *testing.T) {
 	t.Parallel()
