@@ -2383,6 +2383,14 @@ func TestTransactionThatDoesNotEnd(t *testing.T) {
 		told := make(chan string, 10)
 		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
 		defer s.Close()
+		all := make(chan string, 10)
+		dirty := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic + "-all", Options: []kgo.Opt{kgo.FetchIsolationLevel(kgo.ReadUncommitted())}, Log: func(format string, args ...any) { all <- fmt.Sprintf(format, args...) }})
+		ackAll(t, dirty, "before", "in it", "behind")
+		dirty.Look(t.Context(), 70*time.Second)
+		dirty.Close()
+		if len(all) > 0 {
+			t.Errorf("who waits for no transaction is told: %s", <-all)
+		}
 		ackAll(t, s, "before")
 		s.Look(t.Context(), 50*time.Second)
 		if len(told) > 0 {
