@@ -1287,8 +1287,9 @@ func (s *Source) Close() error {
 		defer close(left)
 		s.client.CloseAllowingRebalance()
 	}()
-	late, soon := time.NewTimer(closeTime), time.NewTimer(leaveTime)
-	defer late.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	soon := time.NewTimer(leaveTime)
 	defer soon.Stop()
 	said := "what was not committed comes again"
 	for {
@@ -1296,12 +1297,13 @@ func (s *Source) Close() error {
 		case <-left:
 			return nil
 		case <-soon.C:
-			if err := s.commit(context.Background()); err == nil {
+			if err := s.commit(ctx); err == nil {
 				said = "what is done is committed"
 			} else {
-				s.cfg.Log("kafka: committing at the end: %v", err)
+				said = fmt.Sprintf("what was not committed comes again: %v", err)
+				soon.Reset(leaveTime) // the coordinator may be another one by then
 			}
-		case <-late.C:
+		case <-ctx.Done():
 			s.cfg.Log("kafka: the brokers did not take note of the end within %v; %s", closeTime, said)
 			return nil
 		}

@@ -2582,52 +2582,71 @@ func TestDoneInARebalance(t *testing.T) {
 }
 
 func doneInARebalance(t *testing.T, ends bool, most time.Duration) {
-	each(t, func(t *testing.T, brokers []string) {
-		topic := name("closed")
-		c := admin(t, brokers)
-		create(t, c, topic, 1)
-		for range 2 {
-			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w := &wire{}
-		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
-		cfg.Log = func(string, ...any) {} // what ends here goes on to when the test is over
-		dead, first := cfg, cfg
-		dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
-		var joined joins
-		first.Options = append(cfg.Options[:2:2], kgo.WithHooks(&joined))
-		a := open(t, first)
-		d := fetch(t, a)
-		b := open(t, dead)
-		waitForGroup(t, c, topic, "Stable", 2)
-		before := joined.Load()
-		w.crash()
-		go b.Close()
-		late := open(t, cfg)
-		defer func() { go late.Close() }()
-		for end := time.Now().Add(20 * time.Second); joined.Load() == before; time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("who is there takes no part in the rebalance")
-			}
-		}
-		if err := a.Ack(t.Context(), d); err != nil {
+	each(t, func(t *testing.T, brokers []string) { inARebalance(t, brokers, ends, most, func() {}) })
+}
+
+// So it is where the coordinator of the group is not known at once.
+func TestDoneInARebalanceWithoutACoordinator(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1))
+	inARebalance(t, c.ListenAddrs(), true, 8*time.Second, func() {
+		c.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
+			rc := kmsg.NewFindCoordinatorResponseCoordinator()
+			rc.Key, rc.ErrorCode = req.(*kmsg.FindCoordinatorRequest).CoordinatorKeys[0], kerr.CoordinatorNotAvailable.Code
+			resp.Coordinators = append(resp.Coordinators, rc)
+			return resp, nil, true
+		})
+	})
+}
+
+// inARebalance ends a job in a rebalance, and calls then before.
+func inARebalance(t *testing.T, brokers []string, ends bool, most time.Duration, then func()) {
+	topic := name("closed")
+	c := admin(t, brokers)
+	create(t, c, topic, 1)
+	for range 2 {
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
-		if ends {
-			go a.Close()
-		} else {
-			defer func() { go a.Close() }()
+	}
+	w := &wire{}
+	cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
+	cfg.Log = func(string, ...any) {} // what ends here goes on to when the test is over
+	dead, first := cfg, cfg
+	dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
+	var joined joins
+	first.Options = append(cfg.Options[:2:2], kgo.WithHooks(&joined))
+	a := open(t, first)
+	d := fetch(t, a)
+	b := open(t, dead)
+	waitForGroup(t, c, topic, "Stable", 2)
+	before := joined.Load()
+	w.crash()
+	go b.Close()
+	late := open(t, cfg)
+	defer func() { go late.Close() }()
+	for end := time.Now().Add(20 * time.Second); joined.Load() == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("who is there takes no part in the rebalance")
 		}
-		wait := time.Now().Add(most)
-		for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
-			time.Sleep(50 * time.Millisecond)
-		}
-		if n := committed(t, c, topic, topic); n != 1 {
-			t.Errorf("the offset %d is committed, want 1", n)
-		}
-	})
+	}
+	then()
+	if err := a.Ack(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if ends {
+		go a.Close()
+	} else {
+		defer func() { go a.Close() }()
+	}
+	wait := time.Now().Add(most)
+	for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if n := committed(t, c, topic, topic); n != 1 {
+		t.Errorf("the offset %d is committed, want 1", n)
+	}
 }
 
 // What keeps a partition from being fetched and does not pass is told, although the client tries again and hears now this and now that.
