@@ -362,7 +362,14 @@ func (s *Source) topics(ctx context.Context) error {
 			if *t.Topic == s.cfg.Topic && len(t.Partitions) > 0 {
 				replicas = int16(len(t.Partitions[0].Replicas))
 			}
-			if err := mayWrite(&t); *t.Topic != s.cfg.Topic && err != nil {
+			var err error
+			if *t.Topic != s.cfg.Dead {
+				err = may(&t, kmsg.ACLOperationRead, "consume", "Read")
+			}
+			if err == nil && *t.Topic != s.cfg.Topic {
+				err = may(&t, kmsg.ACLOperationWrite, "produce to", "Write")
+			}
+			if err != nil {
 				return err
 			}
 			note(*t.Topic, t.TopicID)
@@ -416,13 +423,13 @@ func (s *Source) topics(ctx context.Context) error {
 	return nil
 }
 
-// mayWrite returns an error when the brokers say that nothing may be produced to a topic. Otherwise that would show when a job has been paid for whose
+// may returns an error when the brokers say that something may not be done with a topic. Otherwise that would show when a job has been paid for whose
 // result or dead letter is to go there, and again in each run.
-func mayWrite(t *kmsg.MetadataResponseTopic) error {
+func may(t *kmsg.MetadataResponseTopic, op kmsg.ACLOperation, do, name string) error {
 	allowed := func(op kmsg.ACLOperation) bool { return t.AuthorizedOperations&(1<<op) != 0 }
 	// Who may not describe it would not hear of it: then nothing is known of what is allowed.
-	if allowed(kmsg.ACLOperationDescribe) && !allowed(kmsg.ACLOperationWrite) {
-		return fmt.Errorf("kafka: the ACLs do not allow to produce to the topic %s: allow the operation Write", *t.Topic)
+	if allowed(kmsg.ACLOperationDescribe) && !allowed(op) {
+		return fmt.Errorf("kafka: the ACLs do not allow to %s the topic %s: allow the operation %s", do, *t.Topic, name)
 	}
 	return nil
 }
@@ -1445,7 +1452,7 @@ func (r *Replies) there(ctx context.Context) error {
 		} else if err != nil {
 			return fmt.Errorf("kafka: the topic %s: %w", r.topic, err)
 		}
-		if err := mayWrite(&t); err != nil {
+		if err := may(&t, kmsg.ACLOperationWrite, "produce to", "Write"); err != nil {
 			return err
 		}
 	}

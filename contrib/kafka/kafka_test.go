@@ -2787,13 +2787,16 @@ func TestRepliesThatCannotGo(t *testing.T) {
 // That ACLs forbid what is needed for a job that has been paid for is told at once.
 func TestForbidden(t *testing.T) {
 	t.Parallel()
-	for _, forbidden := range []string{"", "jobs.retry", "jobs.dead", "replies"} {
+	needed := map[string][]kmsg.ACLOperation{
+		"jobs": {kmsg.ACLOperationRead}, "jobs.retry": {kmsg.ACLOperationRead, kmsg.ACLOperationWrite}, "jobs.dead": {kmsg.ACLOperationWrite}, "replies": {kmsg.ACLOperationWrite},
+	}
+	try := func(forbidden string, op kmsg.ACLOperation) error {
 		acls := []kfake.ACL{{Resource: kmsg.ACLResourceTypeGroup, Name: "jobs", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationAll, Allow: true}}
-		for _, topic := range []string{"jobs", "jobs.retry", "jobs.dead", "replies"} {
-			acl := kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: topic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationRead, Allow: true}
-			acls = append(acls, acl)
-			if acl.Operation = kmsg.ACLOperationWrite; topic != forbidden && topic != "jobs" {
-				acls = append(acls, acl)
+		for topic, ops := range needed {
+			for _, of := range append(ops, kmsg.ACLOperationDescribe) {
+				if topic != forbidden || of != op {
+					acls = append(acls, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: topic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: of, Allow: true})
+				}
 			}
 		}
 		c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs", "jobs.retry", "jobs.dead", "replies"), kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "drain", "secret", acls...))
@@ -2806,8 +2809,17 @@ func TestForbidden(t *testing.T) {
 		if rerr == nil {
 			r.Close()
 		}
-		if err = errors.Join(err, rerr); (err != nil) != (forbidden != "") || err != nil && !strings.HasSuffix(err.Error(), forbidden+": allow the operation Write") {
-			t.Errorf("with %q forbidden opening returned %v", forbidden, err)
+		return errors.Join(err, rerr)
+	}
+	if err := try("", 0); err != nil {
+		t.Errorf("with all that is needed opening returned %v", err)
+	}
+	for topic, ops := range needed {
+		for _, op := range ops {
+			want := topic + ": allow the operation " + map[kmsg.ACLOperation]string{kmsg.ACLOperationRead: "Read", kmsg.ACLOperationWrite: "Write"}[op]
+			if err := try(topic, op); err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("opening returned %v, want %s", err, want)
+			}
 		}
 	}
 }
