@@ -262,13 +262,20 @@ func (s *Source) watchStuck(ctx context.Context) {
 	}
 }
 
-// refused returns why the brokers did not take an offset, if there is one. Where they take less metadata than by default, there are none from then on.
+// refused returns why the brokers did not take an offset, if there is one.
 func (s *Source) refused(resp *kmsg.OffsetCommitResponse) error {
 	err := refused(resp)
-	if errors.Is(err, kerr.OffsetMetadataTooLarge) {
-		s.mu.Lock()
-		s.bare = true
-		s.mu.Unlock()
-	}
+	s.tooLarge(err)
 	return err
+}
+
+// tooLarge reports whether the brokers take less metadata than by default. There are none from then on.
+func (s *Source) tooLarge(err error) bool {
+	if !errors.Is(err, kerr.OffsetMetadataTooLarge) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bare = true
+	return true
 }

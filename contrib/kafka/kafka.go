@@ -1222,7 +1222,11 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	s.forget(parts)
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
-	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
+	err := s.client.CommitMarkedOffsets(s.checked(commit))
+	if s.tooLarge(err) {
+		err = s.client.CommitMarkedOffsets(s.checked(commit))
+	}
+	if err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
 	if err := s.commitStuck(commit, leaving, true); err != nil {

@@ -1091,6 +1091,26 @@ func TestDoneWithoutMetadata(t *testing.T) {
 	if n == 0 || refused.Load() != n {
 		t.Errorf("metadata were refused %d times, and %d times more", n, refused.Load()-n)
 	}
+	s.Close()
+	// Also by who hears of it only as it ends.
+	for range 3 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.AutoCommitInterval(time.Hour)}, RevokeWait: -1})
+	for i := range 5 {
+		ds[i] = fetch(t, s)
+	}
+	for _, i := range []int{0, 1, 3} {
+		if err := s.Ack(t.Context(), ds[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	if at := committed(t, a, "jobs", "jobs"); at != 5 {
+		t.Errorf("at the end the offset %d is committed, want 5", at)
+	}
 }
 
 // TLS is an option of the client's.
