@@ -26,7 +26,7 @@ func dialing(others []kgo.Opt, running *atomic.Bool) ([]kgo.Opt, error) {
 		kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
 			var op *net.OpError
-			if running.Load() && errors.As(err, &op) && op.Op == "dial" {
+			if running.Load() && ctx.Err() == nil && errors.As(err, &op) && op.Op == "dial" { // somebody waits for it still
 				again := *op
 				again.Err = passing{op.Err}
 				err = &again

@@ -44,7 +44,7 @@ func (s *Source) done(p *partition, at int64) string {
 	var runs []byte
 	epoch, pos := int32(-1), at
 	span := func(first, end int64, of int32) bool {
-		if first = max(first, at); first >= end {
+		if first = max(first, pos); first >= end {
 			return true
 		}
 		was := len(runs)
@@ -59,18 +59,28 @@ func (s *Source) done(p *partition, at int64) string {
 		pos, epoch = end, max(epoch, of)
 		return true
 	}
-	if len(p.out) == 0 || !span(at, p.out[0].offset, p.out[0].epoch) { // more was done since
-		return ""
+	if len(p.out) > 0 {
+		span(at, p.out[0].offset, p.out[0].epoch) // more was done since
 	}
-	for i := 0; i < len(p.out); {
+	room := true
+	for i := 0; room && i < len(p.out); {
 		j := i
 		for j < len(p.out) && p.out[j].done {
 			j++
 		}
-		if j > i && !span(p.out[i].offset, p.out[j-1].offset+1, p.out[j-1].epoch) {
-			break
+		if j > i {
+			room = span(p.out[i].offset, p.out[j-1].offset+1, p.out[j-1].epoch)
 		}
 		i = j + 1
+	}
+	// What was done before the partition came, and was not come to yet.
+	behind := at
+	if n := len(p.out); n > 0 {
+		behind = max(at, p.out[n-1].offset+1)
+	}
+	d, _ := s.passed(p.place)
+	for i := 0; room && i < len(d.spans); i++ {
+		room = span(max(behind, d.spans[i].first), d.spans[i].end, d.epoch)
 	}
 	if epoch < 0 {
 		return ""
@@ -124,28 +134,35 @@ func (s *Source) fetched(_ context.Context, _ *kgo.Client, resp *kmsg.OffsetFetc
 	return nil
 }
 
-// wasDone reports whether a record was done before its partition came. It needs the lock.
-func (s *Source) wasDone(at place, r *kgo.Record) bool {
-	d, ok := s.before[at]
-	if !ok {
-		return false
-	}
-	if d.unread != "" {
+// passed returns what was done of a partition before it came, and is not known to be past. It needs the lock.
+func (s *Source) passed(at place) (d passed, ok bool) {
+	d, ok = s.before[at]
+	if ok && d.unread != "" {
 		id, known := s.ids[at.topic]
 		if d, ok = parseDone(d.unread, id, d.at); !known || !ok {
 			delete(s.before, at)
-			return false
+			return passed{}, false
 		}
+		s.before[at] = d
+	}
+	return d, ok
+}
+
+// wasDone reports whether a record was done before its partition came. It needs the lock.
+func (s *Source) wasDone(at place, r *kgo.Record) bool {
+	d, ok := s.passed(at)
+	if !ok {
+		return false
 	}
 	for len(d.spans) > 0 && d.spans[0].end <= r.Offset {
 		d.spans = d.spans[1:]
 	}
-	if len(d.spans) == 0 {
+	if len(d.spans) == 0 || r.LeaderEpoch > d.epoch { // the log lost its end before what is left
 		delete(s.before, at)
 		return false
 	}
 	s.before[at] = d
-	return d.spans[0].first <= r.Offset && r.LeaderEpoch >= 0 && r.LeaderEpoch <= d.epoch
+	return d.spans[0].first <= r.Offset && r.LeaderEpoch >= 0
 }
 
 // annotate adds what is done to a commit.
@@ -189,10 +206,12 @@ func (s *Source) commitStuck(ctx context.Context, of map[place]*partition, leave
 			continue
 		}
 		done := s.done(p, p.stuck.offset)
-		if done == "" || done == p.said {
+		if done == "" {
 			continue
 		}
-		said[p] = done
+		if said[p] = strconv.FormatInt(p.stuck.offset, 10) + " " + done; said[p] == p.said {
+			continue
+		}
 		if stuck[at.topic] == nil {
 			stuck[at.topic] = map[int32]kgo.EpochOffset{}
 		}
@@ -243,13 +262,20 @@ func (s *Source) watchStuck(ctx context.Context) {
 	}
 }
 
-// refused returns why the brokers did not take an offset, if there is one. Where they take less metadata than by default, there are none from then on.
+// refused returns why the brokers did not take an offset, if there is one.
 func (s *Source) refused(resp *kmsg.OffsetCommitResponse) error {
 	err := refused(resp)
-	if errors.Is(err, kerr.OffsetMetadataTooLarge) {
-		s.mu.Lock()
-		s.bare = true
-		s.mu.Unlock()
-	}
+	s.tooLarge(err)
 	return err
+}
+
+// tooLarge reports whether the brokers take less metadata than by default. There are none from then on.
+func (s *Source) tooLarge(err error) bool {
+	if !errors.Is(err, kerr.OffsetMetadataTooLarge) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bare = true
+	return true
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -67,6 +68,26 @@ func TestDoneOfAnotherLog(t *testing.T) {
 	}
 	if p.out[1].epoch = -1; s.done(p, 5) != "" {
 		t.Error("it is written without an epoch")
+	}
+}
+
+// What was done before the partition came is handed on where it was not come to yet, and not of a log that has lost its end since.
+func TestDoneBeforeIsHandedOn(t *testing.T) {
+	id, at := [16]byte{1}, place{"jobs", 0}
+	for epoch, want := range map[int32][]offsets{7: {{3, 4}, {5, 8}, {9, 12}}, 8: {{3, 4}}} {
+		s := &Source{ids: map[string][16]byte{"jobs": id}, before: map[place]passed{at: {epoch: 7, spans: []offsets{{5, 8}, {9, 12}}}}}
+		p := &partition{place: at, out: []*slot{{offset: 2, epoch: 7}, {offset: 3, epoch: 7, done: true}, {offset: 4, epoch: epoch}}}
+		if s.wasDone(at, &kgo.Record{Offset: 4, LeaderEpoch: epoch}) {
+			t.Error("what was not done was done")
+		}
+		d, ok := parseDone(s.done(p, 2), id, 2)
+		if !ok || d.epoch != 7 || !slices.Equal(d.spans, want) {
+			t.Errorf("with the epoch %d it is handed on as %v, want %v", epoch, d, want)
+		}
+		p.out = p.out[3:]
+		if d, ok := parseDone(s.done(p, 6), id, 6); epoch == 7 && (!ok || !slices.Equal(d.spans, []offsets{{6, 8}, {9, 12}})) {
+			t.Errorf("with nothing in hand it is handed on as %v", d)
+		}
 	}
 }
 

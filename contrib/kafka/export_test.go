@@ -29,3 +29,6 @@ func (s *Source) Look(ctx context.Context, later ...time.Duration) {
 		waits = s.look(ctx, now.Add(d), waits)
 	}
 }
+
+// Commit commits what is done beside the client.
+func (s *Source) Commit(ctx context.Context) error { return s.commit(ctx) }

@@ -202,7 +202,7 @@ type partition struct {
 	// out are the records that were fetched and are not committed, by offset; done says which of them are settled.
 	out  []*slot
 	busy int // begun and not settled, also of those that are not in out any more
-	// stuck was the first of out the last time that it was committed what is done behind it, and said is what was said of that.
+	// stuck was the first of out the last time that it was committed what is done behind it, and said is its offset and what was said of that.
 	stuck *slot
 	said  string
 }
@@ -347,7 +347,7 @@ func (s *Source) topics(ctx context.Context) error {
 	meta.IncludeTopicAuthorizedOperations = true
 	got, err := meta.RequestWith(ctx, s.client)
 	if err != nil {
-		return fmt.Errorf("kafka: asking for the topics: %w", err)
+		return fmt.Errorf("kafka: asking for the topics: %w", s.out.because(err))
 	}
 	note := func(topic string, id [16]byte) {
 		if id != [16]byte{} {
@@ -362,7 +362,14 @@ func (s *Source) topics(ctx context.Context) error {
 			if *t.Topic == s.cfg.Topic && len(t.Partitions) > 0 {
 				replicas = int16(len(t.Partitions[0].Replicas))
 			}
-			if err := mayWrite(&t); *t.Topic != s.cfg.Topic && err != nil {
+			var err error
+			if *t.Topic != s.cfg.Dead {
+				err = may(&t, kmsg.ACLOperationRead, "consume", "Read")
+			}
+			if err == nil && *t.Topic != s.cfg.Topic {
+				err = may(&t, kmsg.ACLOperationWrite, "produce to", "Write")
+			}
+			if err != nil {
 				return err
 			}
 			note(*t.Topic, t.TopicID)
@@ -416,13 +423,13 @@ func (s *Source) topics(ctx context.Context) error {
 	return nil
 }
 
-// mayWrite returns an error when the brokers say that nothing may be produced to a topic. Otherwise that would show when a job has been paid for whose
+// may returns an error when the brokers say that something may not be done with a topic. Otherwise that would show when a job has been paid for whose
 // result or dead letter is to go there, and again in each run.
-func mayWrite(t *kmsg.MetadataResponseTopic) error {
+func may(t *kmsg.MetadataResponseTopic, op kmsg.ACLOperation, do, name string) error {
 	allowed := func(op kmsg.ACLOperation) bool { return t.AuthorizedOperations&(1<<op) != 0 }
 	// Who may not describe it would not hear of it: then nothing is known of what is allowed.
-	if allowed(kmsg.ACLOperationDescribe) && !allowed(kmsg.ACLOperationWrite) {
-		return fmt.Errorf("kafka: the ACLs do not allow to produce to the topic %s: allow the operation Write", *t.Topic)
+	if allowed(kmsg.ACLOperationDescribe) && !allowed(op) {
+		return fmt.Errorf("kafka: the ACLs do not allow to %s the topic %s: allow the operation %s", do, *t.Topic, name)
 	}
 	return nil
 }
@@ -1117,13 +1124,25 @@ func (p *producer) once(caller context.Context, r *kgo.Record) error {
 	if !errors.Is(err, errLate) {
 		return err
 	}
-	p.mu.Lock()
-	broken := p.broken
-	p.mu.Unlock()
-	if broken != nil {
+	if broken := p.unconnected(); broken != nil {
 		return fmt.Errorf("%w: %w", err, broken)
 	}
 	return fmt.Errorf("%w%s", err, p.short(caller, r.Topic))
+}
+
+// unconnected returns why the last attempt to connect failed; nil when it did not.
+func (p *producer) unconnected() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
+}
+
+// because returns an error of the start, with why there was no connection when the time was over.
+func (p *producer) because(err error) error {
+	if broken := p.unconnected(); broken != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", err, broken)
+	}
+	return err
 }
 
 // committed tells of commits that fail, once until one succeeds: what is done goes into the next one, and nobody else would hear of it.
@@ -1203,7 +1222,11 @@ func (s *Source) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]
 	s.forget(parts)
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
-	if err := s.client.CommitMarkedOffsets(s.checked(commit)); err != nil {
+	err := s.client.CommitMarkedOffsets(s.checked(commit))
+	if s.tooLarge(err) {
+		err = s.client.CommitMarkedOffsets(s.checked(commit))
+	}
+	if err != nil {
 		s.cfg.Log("kafka: committing before partitions go: %v", err)
 	}
 	if err := s.commitStuck(commit, leaving, true); err != nil {
@@ -1275,8 +1298,9 @@ func (s *Source) Close() error {
 		defer close(left)
 		s.client.CloseAllowingRebalance()
 	}()
-	late, soon := time.NewTimer(closeTime), time.NewTimer(leaveTime)
-	defer late.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	soon := time.NewTimer(leaveTime)
 	defer soon.Stop()
 	said := "what was not committed comes again"
 	for {
@@ -1284,12 +1308,13 @@ func (s *Source) Close() error {
 		case <-left:
 			return nil
 		case <-soon.C:
-			if err := s.commit(context.Background()); err == nil {
+			if err := s.commit(ctx); err == nil {
 				said = "what is done is committed"
 			} else {
-				s.cfg.Log("kafka: committing at the end: %v", err)
+				said = fmt.Sprintf("what was not committed comes again: %v", err)
+				soon.Reset(leaveTime) // the coordinator may be another one by then
 			}
-		case <-late.C:
+		case <-ctx.Done():
 			s.cfg.Log("kafka: the brokers did not take note of the end within %v; %s", closeTime, said)
 			return nil
 		}
@@ -1301,17 +1326,7 @@ func (s *Source) Close() error {
 func (s *Source) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	req := s.newCommit()
-	for topic, parts := range s.client.MarkedOffsets() {
-		t := kmsg.NewOffsetCommitRequestTopic()
-		t.Topic, t.TopicID = topic, s.ids[topic]
-		for n, at := range parts {
-			p := kmsg.NewOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch = n, at.Offset, at.Epoch
-			t.Partitions = append(t.Partitions, p)
-		}
-		req.Topics = append(req.Topics, t)
-	}
+	req := s.marked()
 	if len(req.Topics) == 0 {
 		return nil
 	}
@@ -1332,11 +1347,37 @@ func (s *Source) commit(ctx context.Context) error {
 	if err := kerr.ErrorForCode(code); err != nil {
 		return err
 	}
+	// The client may have committed newer ones since.
+	there := req.Topics
+	req = s.marked()
+	req.Topics = slices.DeleteFunc(req.Topics, func(t kmsg.OffsetCommitRequestTopic) bool {
+		return !slices.ContainsFunc(there, func(c kmsg.OffsetCommitRequestTopic) bool { return c.Topic == t.Topic })
+	})
+	if len(req.Topics) == 0 {
+		return nil
+	}
+	s.annotate(req)
 	resp, err := s.client.Broker(int(node)).Request(ctx, req)
 	if err != nil {
 		return err
 	}
 	return s.refused(resp.(*kmsg.OffsetCommitResponse))
+}
+
+// marked returns a commit of what is done and not committed.
+func (s *Source) marked() *kmsg.OffsetCommitRequest {
+	req := s.newCommit()
+	for topic, parts := range s.client.MarkedOffsets() {
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic, t.TopicID = topic, s.ids[topic]
+		for n, at := range parts {
+			p := kmsg.NewOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch = n, at.Offset, at.Epoch
+			t.Partitions = append(t.Partitions, p)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	return req
 }
 
 // newCommit returns a commit of this member's.
@@ -1407,7 +1448,7 @@ func (r *Replies) there(ctx context.Context) error {
 	meta.IncludeTopicAuthorizedOperations = true
 	got, err := meta.RequestWith(ctx, r.out.client)
 	if err != nil {
-		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, err)
+		return fmt.Errorf("kafka: asking for the topic %s: %w", r.topic, r.out.because(err))
 	}
 	for _, t := range got.Topics {
 		if err := kerr.ErrorForCode(t.ErrorCode); errors.Is(err, kerr.UnknownTopicOrPartition) {
@@ -1415,7 +1456,7 @@ func (r *Replies) there(ctx context.Context) error {
 		} else if err != nil {
 			return fmt.Errorf("kafka: the topic %s: %w", r.topic, err)
 		}
-		if err := mayWrite(&t); err != nil {
+		if err := may(&t, kmsg.ACLOperationWrite, "produce to", "Write"); err != nil {
 			return err
 		}
 	}

@@ -855,6 +855,73 @@ func doneBehindAGap(t *testing.T, dies bool) {
 	})
 }
 
+// What is done behind a gap is handed on by a member that ends before it has come to it.
+func TestDoneIsHandedOn(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for _, body := range []string{"slow", "a", "b", "slow, too", "c", "d"} {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte(body)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", RevokeWait: -1}
+	s := open(t, cfg)
+	for range 6 {
+		if d := fetch(t, s); d.Body[0] != 's' {
+			if err := s.Ack(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.Close()
+	s = open(t, cfg)
+	if err := s.Ack(t.Context(), fetch(t, s)); err != nil { // and nothing else is fetched
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, cfg)
+	defer s.Close()
+	ackAll(t, s, "slow, too")
+}
+
+// What is done behind one job and then behind another is committed each time, also where both look alike.
+func TestDoneBehindOneGapAndTheNext(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for commits")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	var ds []*drain.Delivery
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	for range 4 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		ds = append(ds, fetch(t, s))
+	}
+	for _, step := range []struct {
+		ack    int
+		offset int64
+		behind bool
+	}{{1, 0, true}, {0, 2, false}, {3, 2, true}} {
+		if err := s.Ack(t.Context(), ds[step.ack]); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			at := commit(t, a, "jobs", "jobs")
+			if at.offset == step.offset && strings.HasPrefix(at.metadata, "flyball-done-1 ") == step.behind {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("with %d done, what is committed is %+v", step.ack, at)
+			}
+		}
+	}
+}
+
 // A commit of what is done behind a gap that is sent again and again takes no newer one back for good: the client commits that once more.
 func TestDoneIsNotTakenBack(t *testing.T) {
 	if testing.Short() {
@@ -905,6 +972,70 @@ func TestDoneIsNotTakenBack(t *testing.T) {
 	time.Sleep(10 * time.Second) // longer than it takes to be sent again, and what is newer then
 	if n := committed(t, a, "jobs", "jobs"); n != 2 {
 		t.Fatalf("the offset %d is committed, want 2", n)
+	}
+}
+
+// What is committed beside the client takes back nothing that the client commits meanwhile.
+func TestCommitBesideTheClient(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "jobs"))
+	a := admin(t, c.ListenAddrs())
+	for range 20 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs"})
+	defer s.Close()
+	n := int64(0)
+	ack := func() {
+		t.Helper()
+		if err := s.Ack(t.Context(), fetch(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	ack()
+	wait := func() {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); committed(t, a, "jobs", "jobs") != n; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the offset %d is committed, want %d", committed(t, a, "jobs", "jobs"), n)
+			}
+		}
+	}
+	wait() // from here on nobody else asks who coordinates the group
+	asked, known := make(chan struct{}), make(chan struct{})
+	c.ControlKey(int16(kmsg.FindCoordinator), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if c.CurrentNode() != c.CoordinatorFor("jobs") { // whose connection has to take the client's commits meanwhile
+			select {
+			case asked <- struct{}{}:
+				c.SleepControl(func() { <-known })
+			default:
+			}
+		}
+		return nil, nil, false
+	})
+	for during := false; !during; { // the client may have committed all
+		ack()
+		ended := make(chan error, 1)
+		go func() { ended <- s.Commit(t.Context()) }()
+		select {
+		case <-asked:
+			ack()
+			wait()
+			known <- struct{}{}
+			during = <-ended == nil
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait()
+		}
+	}
+	if at := committed(t, a, "jobs", "jobs"); at != n {
+		t.Errorf("the offset %d is committed, want %d", at, n)
 	}
 }
 
@@ -960,6 +1091,26 @@ func TestDoneWithoutMetadata(t *testing.T) {
 	if n == 0 || refused.Load() != n {
 		t.Errorf("metadata were refused %d times, and %d times more", n, refused.Load()-n)
 	}
+	s.Close()
+	// Also by who hears of it only as it ends.
+	for range 3 {
+		if err := a.ProduceSync(t.Context(), &kgo.Record{Topic: "jobs", Value: []byte("{}")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{kgo.AutoCommitInterval(time.Hour)}, RevokeWait: -1})
+	for i := range 5 {
+		ds[i] = fetch(t, s)
+	}
+	for _, i := range []int{0, 1, 3} {
+		if err := s.Ack(t.Context(), ds[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	if at := committed(t, a, "jobs", "jobs"); at != 5 {
+		t.Errorf("at the end the offset %d is committed, want 5", at)
+	}
 }
 
 // TLS is an option of the client's.
@@ -980,6 +1131,33 @@ func TestTLS(t *testing.T) {
 	s := open(t, kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: []kgo.Opt{with}})
 	defer s.Close()
 	ackAll(t, s, "{}")
+}
+
+// With brokers that do not speak TLS it is told that connecting failed, and not only that the time is over.
+func TestTLSWithBrokersWithout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: waiting for as long as opening may take")
+	}
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs"))
+	with := []kgo.Opt{kgo.DialTLS()}
+	for what, open := range map[string]func() error{
+		"Open": func() error {
+			_, err := kafka.Open(kafka.Config{Brokers: c.ListenAddrs(), Topic: "jobs", Group: "jobs", Options: with})
+			return err
+		},
+		"OpenReplies": func() error {
+			_, err := kafka.OpenReplies(kafka.ReplyConfig{Brokers: c.ListenAddrs(), Topic: "jobs", Options: with})
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			if err := open(); err == nil || !strings.Contains(err.Error(), "unable to dial") {
+				t.Errorf("it returned %v", err)
+			}
+		})
+	}
 }
 
 // Brokers that refuse connections for less than the session's time-out, as while they are started again, cost nothing: what is in hand stays.
@@ -1689,7 +1867,7 @@ func TestRecordsDeletedBeforeTheyWereFetched(t *testing.T) {
 		lines := make(chan string, 100)
 		w := &wire{}
 		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.Dialer(w.dial)}, Log: func(format string, args ...any) {
-			if line := fmt.Sprintf(format, args...); !strings.Contains(line, "connecting to") {
+			if line := fmt.Sprintf(format, args...); !strings.Contains(line, "connecting to") && !strings.Contains(line, "committing how far") { // what the cut brings
 				lines <- line
 			}
 		}}
@@ -2225,6 +2403,14 @@ func TestTransactionThatDoesNotEnd(t *testing.T) {
 		told := make(chan string, 10)
 		s := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Log: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }})
 		defer s.Close()
+		all := make(chan string, 10)
+		dirty := open(t, kafka.Config{Brokers: brokers, Topic: topic, Group: topic + "-all", Options: []kgo.Opt{kgo.FetchIsolationLevel(kgo.ReadUncommitted())}, Log: func(format string, args ...any) { all <- fmt.Sprintf(format, args...) }})
+		ackAll(t, dirty, "before", "in it", "behind")
+		dirty.Look(t.Context(), 70*time.Second)
+		dirty.Close()
+		if len(all) > 0 {
+			t.Errorf("who waits for no transaction is told: %s", <-all)
+		}
 		ackAll(t, s, "before")
 		s.Look(t.Context(), 50*time.Second)
 		if len(told) > 0 {
@@ -2416,52 +2602,71 @@ func TestDoneInARebalance(t *testing.T) {
 }
 
 func doneInARebalance(t *testing.T, ends bool, most time.Duration) {
-	each(t, func(t *testing.T, brokers []string) {
-		topic := name("closed")
-		c := admin(t, brokers)
-		create(t, c, topic, 1)
-		for range 2 {
-			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w := &wire{}
-		cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
-		cfg.Log = func(string, ...any) {} // what ends here goes on to when the test is over
-		dead, first := cfg, cfg
-		dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
-		var joined joins
-		first.Options = append(cfg.Options[:2:2], kgo.WithHooks(&joined))
-		a := open(t, first)
-		d := fetch(t, a)
-		b := open(t, dead)
-		waitForGroup(t, c, topic, "Stable", 2)
-		before := joined.Load()
-		w.crash()
-		go b.Close()
-		late := open(t, cfg)
-		defer func() { go late.Close() }()
-		for end := time.Now().Add(20 * time.Second); joined.Load() == before; time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("who is there takes no part in the rebalance")
-			}
-		}
-		if err := a.Ack(t.Context(), d); err != nil {
+	each(t, func(t *testing.T, brokers []string) { inARebalance(t, brokers, ends, most, func() {}) })
+}
+
+// So it is where the coordinator of the group is not known at once.
+func TestDoneInARebalanceWithoutACoordinator(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(1))
+	inARebalance(t, c.ListenAddrs(), true, 8*time.Second, func() {
+		c.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
+			rc := kmsg.NewFindCoordinatorResponseCoordinator()
+			rc.Key, rc.ErrorCode = req.(*kmsg.FindCoordinatorRequest).CoordinatorKeys[0], kerr.CoordinatorNotAvailable.Code
+			resp.Coordinators = append(resp.Coordinators, rc)
+			return resp, nil, true
+		})
+	})
+}
+
+// inARebalance ends a job in a rebalance, and calls then before.
+func inARebalance(t *testing.T, brokers []string, ends bool, most time.Duration, then func()) {
+	topic := name("closed")
+	c := admin(t, brokers)
+	create(t, c, topic, 1)
+	for range 2 {
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("{}")}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
-		if ends {
-			go a.Close()
-		} else {
-			defer func() { go a.Close() }()
+	}
+	w := &wire{}
+	cfg := kafka.Config{Brokers: brokers, Topic: topic, Group: topic, Options: []kgo.Opt{kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond)}}
+	cfg.Log = func(string, ...any) {} // what ends here goes on to when the test is over
+	dead, first := cfg, cfg
+	dead.Options = append(cfg.Options[:2:2], kgo.Dialer(w.dial))
+	var joined joins
+	first.Options = append(cfg.Options[:2:2], kgo.WithHooks(&joined))
+	a := open(t, first)
+	d := fetch(t, a)
+	b := open(t, dead)
+	waitForGroup(t, c, topic, "Stable", 2)
+	before := joined.Load()
+	w.crash()
+	go b.Close()
+	late := open(t, cfg)
+	defer func() { go late.Close() }()
+	for end := time.Now().Add(20 * time.Second); joined.Load() == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("who is there takes no part in the rebalance")
 		}
-		wait := time.Now().Add(most)
-		for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
-			time.Sleep(50 * time.Millisecond)
-		}
-		if n := committed(t, c, topic, topic); n != 1 {
-			t.Errorf("the offset %d is committed, want 1", n)
-		}
-	})
+	}
+	then()
+	if err := a.Ack(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if ends {
+		go a.Close()
+	} else {
+		defer func() { go a.Close() }()
+	}
+	wait := time.Now().Add(most)
+	for committed(t, c, topic, topic) != 1 && time.Now().Before(wait) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if n := committed(t, c, topic, topic); n != 1 {
+		t.Errorf("the offset %d is committed, want 1", n)
+	}
 }
 
 // What keeps a partition from being fetched and does not pass is told, although the client tries again and hears now this and now that.
@@ -2602,13 +2807,16 @@ func TestRepliesThatCannotGo(t *testing.T) {
 // That ACLs forbid what is needed for a job that has been paid for is told at once.
 func TestForbidden(t *testing.T) {
 	t.Parallel()
-	for _, forbidden := range []string{"", "jobs.retry", "jobs.dead", "replies"} {
+	needed := map[string][]kmsg.ACLOperation{
+		"jobs": {kmsg.ACLOperationRead}, "jobs.retry": {kmsg.ACLOperationRead, kmsg.ACLOperationWrite}, "jobs.dead": {kmsg.ACLOperationWrite}, "replies": {kmsg.ACLOperationWrite},
+	}
+	try := func(forbidden string, op kmsg.ACLOperation) error {
 		acls := []kfake.ACL{{Resource: kmsg.ACLResourceTypeGroup, Name: "jobs", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationAll, Allow: true}}
-		for _, topic := range []string{"jobs", "jobs.retry", "jobs.dead", "replies"} {
-			acl := kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: topic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationRead, Allow: true}
-			acls = append(acls, acl)
-			if acl.Operation = kmsg.ACLOperationWrite; topic != forbidden && topic != "jobs" {
-				acls = append(acls, acl)
+		for topic, ops := range needed {
+			for _, of := range append(ops, kmsg.ACLOperationDescribe) {
+				if topic != forbidden || of != op {
+					acls = append(acls, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: topic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: of, Allow: true})
+				}
 			}
 		}
 		c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "jobs", "jobs.retry", "jobs.dead", "replies"), kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "drain", "secret", acls...))
@@ -2621,8 +2829,17 @@ func TestForbidden(t *testing.T) {
 		if rerr == nil {
 			r.Close()
 		}
-		if err = errors.Join(err, rerr); (err != nil) != (forbidden != "") || err != nil && !strings.HasSuffix(err.Error(), forbidden+": allow the operation Write") {
-			t.Errorf("with %q forbidden opening returned %v", forbidden, err)
+		return errors.Join(err, rerr)
+	}
+	if err := try("", 0); err != nil {
+		t.Errorf("with all that is needed opening returned %v", err)
+	}
+	for topic, ops := range needed {
+		for _, op := range ops {
+			want := topic + ": allow the operation " + map[kmsg.ACLOperation]string{kmsg.ACLOperationRead: "Read", kmsg.ACLOperationWrite: "Write"}[op]
+			if err := try(topic, op); err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("opening returned %v, want %s", err, want)
+			}
 		}
 	}
 }

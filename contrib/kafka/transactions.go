@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -42,6 +43,9 @@ func (s *Source) watchTransactions(ctx context.Context) {
 // behind a transaction that its producer does not end is not handed out, as if there were no jobs. The brokers end it after the time that the
 // producer has asked for, 15 min at most by default, and never once they have lost count of it.
 func (s *Source) look(ctx context.Context, now time.Time, before map[place]stable) map[place]stable {
+	if level, ok := s.client.OptValue(kgo.FetchIsolationLevel).(int8); ok && level == 0 {
+		return nil // by Config.Options nothing waits
+	}
 	ends, err := s.lastOffsets(ctx, 0)
 	if err != nil {
 		return before
