@@ -1,6 +1,9 @@
 package admission
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // The order is that of shares as they are, and not as they are rounded; keys that have the same are asked by turns.
 func TestRankIsExact(t *testing.T) {
@@ -14,7 +17,7 @@ func TestRankIsExact(t *testing.T) {
 	keys = append(keys, key{9_999, 10_000}, key{10_000, 10_001}, key{99_999, 100_000}, key{100_000, 100_001})
 	for _, a := range keys {
 		for _, b := range keys {
-			x, y := a.inFlight*b.limit, b.inFlight*a.limit
+			x, y := int64(a.inFlight)*int64(b.limit), int64(b.inFlight)*int64(a.limit)
 			first, second := RankOf(5, a.inFlight, a.limit, false, false), RankOf(MaxRanked-1, b.inFlight, b.limit, false, false)
 			if first < second != (x <= y) {
 				t.Fatalf("%d of %d and %d of %d: %x and %x", a.inFlight, a.limit, b.inFlight, b.limit, first, second)
@@ -31,7 +34,7 @@ func TestRanks(t *testing.T) {
 		RankOf(2, 7, 4, false, false), // as where guards observe
 		RankOf(8, 0, 0, true, false),
 		RankOf(6, 1, 4, true, false),
-		RankOf(1, 1<<40, 1, true, false),
+		RankOf(1, math.MaxInt32, 1, true, false),
 		RankOf(0, 4, 4, false, true),
 		RankOf(MaxRanked-1, 4, 4, true, true),
 	}
