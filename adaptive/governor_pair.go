@@ -29,8 +29,8 @@ const (
 	pairOpen               // they have
 	pairFirst              // the first was refused
 	pairSecond             // the second was
-	pairOdd                // the first saw an odd number in flight
 	pairStarts             // and more: how many had started before, in two bits
+	pairLevel  = 1 << 6    // and more: how many were in flight before, in two bits
 )
 
 // inMS returns t in ms, as far as it can be told from another instant of the same minute.
@@ -69,22 +69,22 @@ func (g *Governor) pair(t time.Duration, w *Window, inFlight int) {
 		return
 	}
 	if ref := paceOf(f.Ref); s.Flow > 0 && s.Flow <= floorLow*ref && float64(age) > 1000*min(pairEvery/s.Flow, pairMost/ref) {
-		f.Run, f.Base = pairAsked|started*pairStarts, inMS(t)
-		if inFlight%2 == 0 {
-			f.Run |= pairOdd
-		}
+		f.Run, f.Base = pairAsked|started*pairStarts|uint8(inFlight)&3*pairLevel, inMS(t)
 	}
 }
 
 // refusedPair notes that c was refused, if it is one of a pair.
 func (g *Governor) refusedPair(c *Call) {
 	f := &g.s.Floor
-	switch {
-	case f.Run&pairOpen == 0 || inMS(c.SentAt)-f.Base > pairTogether:
-	case (c.InFlight%2 == 1) == (f.Run&pairOdd != 0):
+	if f.Run&pairOpen == 0 || inMS(c.SentAt)-f.Base > pairTogether {
+		return
+	}
+	switch (uint8(c.InFlight) - f.Run/pairLevel) & 3 {
+	case 1:
 		f.Run |= pairFirst
-	default:
+	case 2:
 		f.Run |= pairSecond
+	default: // it started just before them, or just after
 	}
 }
 

@@ -96,3 +96,30 @@ func TestGovernorPairApart(t *testing.T) {
 		t.Errorf("%+v, want no pair", d)
 	}
 }
+
+// busyPair tells g at now that one call ended well and others wait, and returns whether a pair is asked for.
+func busyPair(g *Governor, now time.Duration, inFlight int) (Decision, bool) {
+	d := g.Window(now, Window{Start: now, OK: 1, InFlight: inFlight, MaxInFlight: inFlight, Waiting: 9, Full: true})
+	return d, g.pairing()
+}
+
+// A call that started just before a pair, or just after it, is none of the two.
+func TestGovernorPairOthers(t *testing.T) {
+	for name, c := range map[string]Call{
+		"before": {InFlight: 1},
+		"after":  {SentAt: 2 * time.Millisecond, InFlight: 4},
+	} {
+		g := suspects()
+		now := time.Hour + time.Second
+		if _, asked := busyPair(g, now, 1); !asked {
+			t.Fatal("want a pair")
+		}
+		g.Window(now+time.Millisecond, Window{Start: now, InFlight: 3, Waiting: 7, Full: true})
+		c.SentAt += now
+		c.Episode = g.s.Episode
+		g.Ended(now+20*time.Millisecond, c, refused(feedback.ScopeUnknown))
+		if f := g.s.Floor; f.Run&pairOpen == 0 || f.Run&(pairFirst|pairSecond) != 0 {
+			t.Errorf("%s: %+v, want a pair of which none was refused", name, f)
+		}
+	}
+}
