@@ -65,7 +65,7 @@ func (g *Governor) pair(t time.Duration, w *Window, inFlight int) {
 			return
 		}
 	}
-	if w.Waiting <= 2 || t < s.HoldUntil || s.Hung > 0 || s.Lag.Hold > 0 || s.Pace[paceTokens].Rate > 0 || !g.noQuota() {
+	if w.Waiting <= 2 || t < s.HoldUntil || s.Hung > 0 || s.Lag.Hold > 0 || s.Pace[paceTokens].Rate > 0 || g.toldPace() > 0 || !g.noQuota() || inFlight+2 > int(g.ceiling()) {
 		return
 	}
 	if ref := paceOf(f.Ref); s.Flow > 0 && s.Flow <= floorLow*ref && float64(age) > 1000*min(pairEvery/s.Flow, pairMost/ref) {

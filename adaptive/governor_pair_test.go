@@ -103,6 +103,23 @@ func busyPair(g *Governor, now time.Duration, inFlight int) (Decision, bool) {
 	return d, g.pairing()
 }
 
+// Where no two may start, or headers tell a pace, none is asked for.
+func TestGovernorPairNone(t *testing.T) {
+	for name, set := range map[string]func(g *Governor){
+		"one place":   func(g *Governor) { g.cfg.Max = 2 },
+		"told tokens": func(g *Governor) { g.s.Told[toldInput] = ToldState{Rate: 1, End: 2 * time.Hour} },
+	} {
+		g := suspects()
+		set(g)
+		for now := time.Hour + time.Second; now < time.Hour+time.Minute; now += time.Second {
+			if d, asked := busyPair(g, now, 1); asked {
+				t.Errorf("%s: %+v, want no pair", name, d)
+				break
+			}
+		}
+	}
+}
+
 // A call that started just before a pair, or just after it, is none of the two.
 func TestGovernorPairOthers(t *testing.T) {
 	for name, c := range map[string]Call{
