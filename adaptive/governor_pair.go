@@ -17,6 +17,8 @@ const (
 	pairEvery, pairMost = 3.0, 60.0
 	// pairTogether is how long after it was asked for a pair may start, and pairLook how long it may take until it is known that it has.
 	pairTogether, pairLook = 2, 10 // ms
+	// pairAge is the longest time since a pair was asked for that is waited for anything: what is longer than a minute cannot be told.
+	pairAge = 60_000 // ms
 	// pairLate is how many times what a refusal takes, and pairKnown how long besides, passes until none of the pair comes any more.
 	pairLate, pairKnown = 4, 0.01 // , s
 	// pairMiddle is FloorState.Sum where nothing speaks for either.
@@ -58,7 +60,7 @@ func (g *Governor) pair(t time.Duration, w *Window, inFlight int) {
 		}
 	}
 	if f.Run&pairOpen != 0 {
-		if float64(age) < 1000*(pairLate*float64(s.RefusalTime)+pairKnown) {
+		if float64(age) < min(pairAge, 1000*(pairLate*float64(s.RefusalTime)+pairKnown)) {
 			return
 		}
 		if g.paired(); f.Stage != floorSuspect {
@@ -68,7 +70,7 @@ func (g *Governor) pair(t time.Duration, w *Window, inFlight int) {
 	if w.Waiting <= 2 || t < s.HoldUntil || s.Hung > 0 || s.Lag.Hold > 0 || s.Pace[paceTokens].Rate > 0 || g.toldPace() > 0 || !g.noQuota() || inFlight+2 > int(g.ceiling()) {
 		return
 	}
-	if ref := paceOf(f.Ref); s.Flow > 0 && s.Flow <= floorLow*ref && float64(age) > 1000*min(pairEvery/s.Flow, pairMost/ref) {
+	if ref := paceOf(f.Ref); s.Flow > 0 && s.Flow <= floorLow*ref && float64(age) > min(pairAge, 1000*min(pairEvery/s.Flow, pairMost/ref)) {
 		f.Run, f.Base = pairAsked|started*pairStarts|uint8(inFlight)&3*pairLevel, inMS(t)
 	}
 }

@@ -140,3 +140,26 @@ func TestGovernorPairOthers(t *testing.T) {
 		}
 	}
 }
+
+// Where little passes, or a refusal takes long, pairs are asked for and counted, too: no more than a minute since then can be told.
+func TestGovernorPairSlow(t *testing.T) {
+	g := suspects()
+	g.s.Flow, g.s.Floor.Ref = 0.02, paceCodeOf(0.5)
+	now, asked := time.Hour, false
+	for ; now < time.Hour+10*time.Minute && !asked; now += 7 * time.Second {
+		g.s.Flow = 0.02
+		_, asked = busyPair(g, now, 1)
+	}
+	if !asked {
+		t.Fatalf("no pair in ten minutes: %+v", g.s.Floor)
+	}
+	now -= 7 * time.Second
+	g.Window(now+time.Millisecond, Window{Start: now, InFlight: 3, Waiting: 7, Full: true})
+	g.s.RefusalTime = 20
+	for end := now + 10*time.Minute; now < end; now += time.Second {
+		if g.Window(now, Window{Start: now, InFlight: 3, Waiting: 7, Full: true}); g.s.Floor.Run&pairOpen == 0 {
+			return
+		}
+	}
+	t.Errorf("%+v, want that the pair is over", g.s.Floor)
+}
