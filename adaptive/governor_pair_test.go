@@ -141,6 +141,19 @@ func TestGovernorPairOthers(t *testing.T) {
 	}
 }
 
+// Where something else than places holds the two back, no call that ends makes room for a third: the law is asked first.
+func TestGovernorPairThird(t *testing.T) {
+	g := suspects()
+	now := time.Hour + time.Second
+	if d, asked := busyPair(g, now, 1); !asked || d.AskAgain > now+time.Millisecond {
+		t.Errorf("%+v, a pair %v, want to be asked at the next end", d, asked)
+	}
+	now += 10 * time.Millisecond
+	if d, _ := busyPair(g, now, 1); d.Limit > 3 || d.Pace == 0 && d.UntilFull || d.AskAgain < now+10*time.Millisecond {
+		t.Errorf("%+v, want that it is over", d)
+	}
+}
+
 // Where little passes, or a refusal takes long, pairs are asked for and counted, too: no more than a minute since then can be told.
 func TestGovernorPairSlow(t *testing.T) {
 	g := suspects()
