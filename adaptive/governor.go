@@ -44,10 +44,11 @@ func (g *Governor) Decision() Decision {
 		until = g.silentUntil()
 		full = until > 0
 	}
-	limit := min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling()))
+	limit, ask := min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling())), s.AskAgain
 	if g.pairing() {
 		limit, pace = min(s.InFlight+2, int(g.ceiling())), 0
 		until, full = after(s.At, time.Millisecond), true // whether they have started is asked then
+		ask = min(ask, until)                             // and where something else holds them back at the next end, before a third one starts
 	}
 	return Decision{
 		Limit:     limit,
@@ -59,7 +60,7 @@ func (g *Governor) Decision() Decision {
 		Cause:     s.Cause,
 		Quota:     g.quota(),
 		Episode:   s.Episode,
-		AskAgain:  s.AskAgain,
+		AskAgain:  ask,
 		Until:     until,
 		UntilFull: full,
 	}

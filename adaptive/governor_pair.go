@@ -17,6 +17,8 @@ const (
 	pairEvery, pairMost = 3.0, 60.0
 	// pairTogether is how long after it was asked for a pair may start, and pairLook how long it may take until it is known that it has.
 	pairTogether, pairLook = 2, 10 // ms
+	// pairAge is the longest time since a pair was asked for that is waited for anything: what is longer than a minute cannot be told.
+	pairAge = 60_000 // ms
 	// pairLate is how many times what a refusal takes, and pairKnown how long besides, passes until none of the pair comes any more.
 	pairLate, pairKnown = 4, 0.01 // , s
 	// pairMiddle is FloorState.Sum where nothing speaks for either.
@@ -29,8 +31,8 @@ const (
 	pairOpen               // they have
 	pairFirst              // the first was refused
 	pairSecond             // the second was
-	pairOdd                // the first saw an odd number in flight
 	pairStarts             // and more: how many had started before, in two bits
+	pairLevel  = 1 << 6    // and more: how many were in flight before, in two bits
 )
 
 // inMS returns t in ms, as far as it can be told from another instant of the same minute.
@@ -58,33 +60,33 @@ func (g *Governor) pair(t time.Duration, w *Window, inFlight int) {
 		}
 	}
 	if f.Run&pairOpen != 0 {
-		if float64(age) < 1000*(pairLate*float64(s.RefusalTime)+pairKnown) {
+		if float64(age) < min(pairAge, 1000*(pairLate*float64(s.RefusalTime)+pairKnown)) {
 			return
 		}
 		if g.paired(); f.Stage != floorSuspect {
 			return
 		}
 	}
-	if w.Waiting <= 2 || t < s.HoldUntil || s.Hung > 0 || s.Lag.Hold > 0 || s.Pace[paceTokens].Rate > 0 || !g.noQuota() {
+	if w.Waiting <= 2 || t < s.HoldUntil || s.Hung > 0 || s.Lag.Hold > 0 || s.Pace[paceTokens].Rate > 0 || g.toldPace() > 0 || !g.noQuota() || inFlight+2 > int(g.ceiling()) {
 		return
 	}
-	if ref := paceOf(f.Ref); s.Flow > 0 && s.Flow <= floorLow*ref && float64(age) > 1000*min(pairEvery/s.Flow, pairMost/ref) {
-		f.Run, f.Base = pairAsked|started*pairStarts, inMS(t)
-		if inFlight%2 == 0 {
-			f.Run |= pairOdd
-		}
+	if ref := paceOf(f.Ref); s.Flow > 0 && s.Flow <= floorLow*ref && float64(age) > min(pairAge, 1000*min(pairEvery/s.Flow, pairMost/ref)) {
+		f.Run, f.Base = pairAsked|started*pairStarts|uint8(inFlight)&3*pairLevel, inMS(t)
 	}
 }
 
 // refusedPair notes that c was refused, if it is one of a pair.
 func (g *Governor) refusedPair(c *Call) {
 	f := &g.s.Floor
-	switch {
-	case f.Run&pairOpen == 0 || inMS(c.SentAt)-f.Base > pairTogether:
-	case (c.InFlight%2 == 1) == (f.Run&pairOdd != 0):
+	if f.Run&pairOpen == 0 || inMS(c.SentAt)-f.Base > pairTogether {
+		return
+	}
+	switch (uint8(c.InFlight) - f.Run/pairLevel) & 3 {
+	case 1:
 		f.Run |= pairFirst
-	default:
+	case 2:
 		f.Run |= pairSecond
+	default: // it started just before them, or just after
 	}
 }
 

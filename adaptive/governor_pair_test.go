@@ -96,3 +96,83 @@ func TestGovernorPairApart(t *testing.T) {
 		t.Errorf("%+v, want no pair", d)
 	}
 }
+
+// busyPair tells g at now that one call ended well and others wait, and returns whether a pair is asked for.
+func busyPair(g *Governor, now time.Duration, inFlight int) (Decision, bool) {
+	d := g.Window(now, Window{Start: now, OK: 1, InFlight: inFlight, MaxInFlight: inFlight, Waiting: 9, Full: true})
+	return d, g.pairing()
+}
+
+// Where no two may start, or headers tell a pace, none is asked for.
+func TestGovernorPairNone(t *testing.T) {
+	for name, set := range map[string]func(g *Governor){
+		"one place":   func(g *Governor) { g.cfg.Max = 2 },
+		"told tokens": func(g *Governor) { g.s.Told[toldInput] = ToldState{Rate: 1, End: 2 * time.Hour} },
+	} {
+		g := suspects()
+		set(g)
+		for now := time.Hour + time.Second; now < time.Hour+time.Minute; now += time.Second {
+			if d, asked := busyPair(g, now, 1); asked {
+				t.Errorf("%s: %+v, want no pair", name, d)
+				break
+			}
+		}
+	}
+}
+
+// A call that started just before a pair, or just after it, is none of the two.
+func TestGovernorPairOthers(t *testing.T) {
+	for name, c := range map[string]Call{
+		"before": {InFlight: 1},
+		"after":  {SentAt: 2 * time.Millisecond, InFlight: 4},
+	} {
+		g := suspects()
+		now := time.Hour + time.Second
+		if _, asked := busyPair(g, now, 1); !asked {
+			t.Fatal("want a pair")
+		}
+		g.Window(now+time.Millisecond, Window{Start: now, InFlight: 3, Waiting: 7, Full: true})
+		c.SentAt += now
+		c.Episode = g.s.Episode
+		g.Ended(now+20*time.Millisecond, c, refused(feedback.ScopeUnknown))
+		if f := g.s.Floor; f.Run&pairOpen == 0 || f.Run&(pairFirst|pairSecond) != 0 {
+			t.Errorf("%s: %+v, want a pair of which none was refused", name, f)
+		}
+	}
+}
+
+// Where something else than places holds the two back, no call that ends makes room for a third: the law is asked first.
+func TestGovernorPairThird(t *testing.T) {
+	g := suspects()
+	now := time.Hour + time.Second
+	if d, asked := busyPair(g, now, 1); !asked || d.AskAgain > now+time.Millisecond {
+		t.Errorf("%+v, a pair %v, want to be asked at the next end", d, asked)
+	}
+	now += 10 * time.Millisecond
+	if d, _ := busyPair(g, now, 1); d.Limit > 3 || d.Pace == 0 && d.UntilFull || d.AskAgain < now+10*time.Millisecond {
+		t.Errorf("%+v, want that it is over", d)
+	}
+}
+
+// Where little passes, or a refusal takes long, pairs are asked for and counted, too: no more than a minute since then can be told.
+func TestGovernorPairSlow(t *testing.T) {
+	g := suspects()
+	g.s.Flow, g.s.Floor.Ref = 0.02, paceCodeOf(0.5)
+	now, asked := time.Hour, false
+	for ; now < time.Hour+10*time.Minute && !asked; now += 7 * time.Second {
+		g.s.Flow = 0.02
+		_, asked = busyPair(g, now, 1)
+	}
+	if !asked {
+		t.Fatalf("no pair in ten minutes: %+v", g.s.Floor)
+	}
+	now -= 7 * time.Second
+	g.Window(now+time.Millisecond, Window{Start: now, InFlight: 3, Waiting: 7, Full: true})
+	g.s.RefusalTime = 20
+	for end := now + 10*time.Minute; now < end; now += time.Second {
+		if g.Window(now, Window{Start: now, InFlight: 3, Waiting: 7, Full: true}); g.s.Floor.Run&pairOpen == 0 {
+			return
+		}
+	}
+	t.Errorf("%+v, want that the pair is over", g.s.Floor)
+}
