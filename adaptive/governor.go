@@ -44,9 +44,9 @@ func (g *Governor) Decision() Decision {
 		until = g.silentUntil()
 		full = until > 0
 	}
-	limit, ask := min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling())), s.AskAgain
+	limit, cause, ask := min(max(int(s.Limit+limitSlack), g.cfg.Min)+int(s.Hung), int(g.ceiling())), s.Cause, s.AskAgain
 	if g.pairing() {
-		limit, pace = min(s.InFlight+2, int(g.ceiling())), 0
+		limit, pace, cause = min(s.InFlight+2, int(g.ceiling())), 0, CauseProbe
 		until, full = after(s.At, time.Millisecond), true // whether they have started is asked then
 		ask = min(ask, until)                             // and where something else holds them back at the next end, before a third one starts
 	}
@@ -57,7 +57,7 @@ func (g *Governor) Decision() Decision {
 		NotBefore: s.HoldUntil,
 		FreeAfter: s.Lag.freeAfter(),
 		Binding:   s.Binding,
-		Cause:     s.Cause,
+		Cause:     cause,
 		Quota:     g.quota(),
 		Episode:   s.Episode,
 		AskAgain:  ask,

@@ -23,7 +23,7 @@ func playPairs(t *testing.T, g *Governor, n int, refuses func(i int) (first, sec
 			done++
 		}
 		now -= 100 * time.Millisecond
-		if d.Until != now+time.Millisecond || d.Pace != 0 || d.Limit != 3 {
+		if d.Until != now+time.Millisecond || d.Pace != 0 || d.Limit != 3 || d.Cause != CauseProbe {
 			t.Fatalf("%+v, want two starts and a look after 1 ms", d)
 		}
 		d = g.Window(now+time.Millisecond, Window{Start: now, InFlight: 3, Full: true, Waiting: 7})
