@@ -63,8 +63,8 @@ func (p *progress) count(n *atomic.Int64) { n.Add(1) }
 
 func (p *progress) begin(r *Runner) {
 	now := time.Now()
+	p.marks.Store(&[]mark{{now, 0}}) // before began: Progress may be called by now
 	p.began.Store(&now)
-	p.marks.Store(&[]mark{{now, 0}})
 }
 
 // spent counts a job that ended well, with what it used.
