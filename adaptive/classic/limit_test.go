@@ -227,12 +227,17 @@ func run(t *testing.T, limit func() core.Limit) (served, refused int64) {
 func TestInsideTheirDefaultLimiter(t *testing.T) {
 	const best = 10 * 200 // calls in 10 s
 	ours := func() core.Limit { return NewLimit(adaptive.New(adaptive.Config{}), 11) }
-	served, refused := run(t, ours)
-	t.Logf("ours: %.2f of the best, %.3f refused a success", float64(served)/best, float64(refused)/float64(served))
+	served, refused := int64(0), int64(0)
+	const runs = 3 // the order of callers who ask at the same instant is by chance
+	for range runs {
+		ok, bad := run(t, ours)
+		served, refused = served+ok, refused+bad
+	}
+	t.Logf("ours: %.2f of the best, %.3f refused a success", float64(served)/(runs*best), float64(refused)/float64(served))
 	// Their limiter tells of a drop only with the next 11 successes, 55 ms later: the
 	// refused are back ten times until then.
-	if served < best*75/100 || refused > served/3 {
-		t.Errorf("ours in DefaultLimiter: served %d of %d, refused %d", served, best, refused)
+	if served < runs*best*75/100 || refused > served/3 {
+		t.Errorf("ours in DefaultLimiter: served %d of %d, refused %d", served, runs*best, refused)
 	}
 	aimd := func() core.Limit { return limit.NewDefaultAIMDLimit("", nil) }
 	theirs, stormed := run(t, aimd)
