@@ -611,15 +611,20 @@ func TestBoundOfAPartOfAServer(t *testing.T) {
 	}
 }
 
-// A neighbour's calls are in the batch, too: others can have what is left.
-func TestBoundSharesABatch(t *testing.T) {
-	t.Parallel()
+// overloadedBatch is of twenty calls a second at a batch, more than it can do.
+func overloadedBatch(takes time.Duration) Config {
 	llm, _ := upstream.Profile("llama-8b-a100")
-	cfg := Config{
-		Seed: 1, Duration: 5 * time.Minute, Step: time.Second,
+	return Config{
+		Seed: 1, Duration: takes, Step: time.Second,
 		Workload: Workload{Kind: Poisson, Rate: 20, Patience: 20 * time.Second, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 200}, Retry: Retry{Attempts: 1}},
 		Upstream: upstream.Config{Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
 	}
+}
+
+// A neighbour's calls are in the batch, too: others can have what is left.
+func TestBoundSharesABatch(t *testing.T) {
+	t.Parallel()
+	cfg := overloadedBatch(5 * time.Minute)
 	for _, limit := range []int{0, 24} {
 		cfg.Upstream.Concurrency.Limit, cfg.Upstream.Neighbour = limit, upstream.Neighbour{}
 		alone := float64(boundOf(t, cfg).OK)
@@ -636,12 +641,8 @@ func TestBoundSharesABatch(t *testing.T) {
 // A lag of no time at all has no Pareto distribution: a batch under a cap that stops counting for longer is like one that never did.
 func TestBoundOfABatchWithoutLag(t *testing.T) {
 	t.Parallel()
-	llm, _ := upstream.Profile("llama-8b-a100")
-	cfg := Config{
-		Seed: 1, Duration: 4 * time.Minute, Step: time.Second,
-		Workload: Workload{Kind: Poisson, Rate: 20, Patience: 20 * time.Second, Input: draw.Dist{Mean: 1000}, Output: draw.Dist{Mean: 200}, Retry: Retry{Attempts: 1}},
-		Upstream: upstream.Config{Concurrency: upstream.Concurrency{Limit: 24}, Server: upstream.Server{Kind: upstream.Batch, LLM: llm}},
-	}
+	cfg := overloadedBatch(4 * time.Minute)
+	cfg.Upstream.Concurrency.Limit = 24
 	want := boundOf(t, cfg).Rate[200]
 	cfg.Upstream.Concurrency.Lag = draw.Dist{Shape: draw.Pareto, Mean: 1e9, Alpha: 1.5, Max: 10e9}
 	cfg.Changes = []Change{{At: 2 * time.Minute, Param: Param{Kind: upstream.ParamLag}}}

@@ -282,27 +282,33 @@ func TestRefusalInJSON(t *testing.T) {
 		{"cut", func(r *http.Request) *http.Response { return chunks(r, 0, refusedJSON[:60]) }, refusedJSON[:60], feedback.OK, 1},
 		{"nothing", func(r *http.Request) *http.Response { return chunks(r, 0) }, "", feedback.OK, 1},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			sent := 0
-			tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) {
-				sent++
-				return c.answer(req), nil
-			}), func(g *limiter.Config) { g.Retry.MaxAttempts = 3 })
-			tr.habits.inside.Store(true)
-			resp, err := send(t, tr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b, err := io.ReadAll(resp.Body); string(b) != c.body || err != nil || sent != c.sent {
-				t.Errorf("%s: sent %d times, want %d; the caller has %.200q, %v", c.name, sent, c.sent, b, err)
-			}
-			_ = resp.Body.Close()
-			if n := tr.Guard().Stats().Counts.Outcomes[c.class]; n != uint64(c.sent) {
-				t.Errorf("%s: %d calls of class %v counted, want %d", c.name, n, c.class, c.sent)
-			}
-			wantInFlight(t, tr, 0)
-		})
+		wantSent(t, c.name, c.answer, c.body, c.class, c.sent)
 	}
+}
+
+// wantSent sends a request to who answers with a 200 of JSON, where such refusals are known, and wants that it is sent so often, that the caller gets body, and that each is counted in class.
+func wantSent(t *testing.T, name string, answer func(*http.Request) *http.Response, body string, class feedback.Class, times int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent++
+			return answer(req), nil
+		}), func(g *limiter.Config) { g.Retry.MaxAttempts = 3 })
+		tr.habits.inside.Store(true)
+		resp, err := send(t, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); string(b) != body || err != nil || sent != times {
+			t.Errorf("%s: sent %d times, want %d; the caller has %.200q, %v", name, sent, times, b, err)
+		}
+		_ = resp.Body.Close()
+		if n := tr.Guard().Stats().Counts.Outcomes[class]; n != uint64(times) {
+			t.Errorf("%s: %d calls of class %v counted, want %d", name, n, class, times)
+		}
+		wantInFlight(t, tr, 0)
+	})
 }
 
 // What is more than a refusal is handed on at once: a result beside an error, what became of each of several things, the state of what was asked for
@@ -327,25 +333,7 @@ func TestMoreThanARefusalInJSON(t *testing.T) {
 		"a status alone":       {`{"status":"error","error":{"code":429,"message":"rate limit"}}`, 3},
 		"no results":           {`{"id":"","status":"","choices":[],"result":"","output":{},"error":{"code":429,"message":"rate limit"}}`, 3},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			sent := 0
-			tr := newTransport(t, 1, roundTripper(func(req *http.Request) (*http.Response, error) {
-				sent++
-				return whole(req, c.body), nil
-			}), func(g *limiter.Config) { g.Retry.MaxAttempts = 3 })
-			tr.habits.inside.Store(true)
-			resp, err := send(t, tr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b, err := io.ReadAll(resp.Body); string(b) != c.body || err != nil || sent != c.sent {
-				t.Errorf("%s: sent %d times, want %d; the caller has %q, %v", name, sent, c.sent, b, err)
-			}
-			_ = resp.Body.Close()
-			if n := tr.Guard().Stats().Counts.Outcomes[feedback.Throttled]; n != uint64(c.sent) {
-				t.Errorf("%s: counted %d times", name, n)
-			}
-		})
+		wantSent(t, name, func(r *http.Request) *http.Response { return whole(r, c.body) }, c.body, feedback.Throttled, c.sent)
 	}
 }
 
