@@ -703,23 +703,29 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
+// cutAfter returns what simulate prints that is interrupted after so many runs.
+func cutAfter(t *testing.T, after int, args ...string) (out, errs string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	watch = func(done, _ int) {
+		if done == after {
+			cancel()
+		}
+	}
+	defer func() { watch = nil }()
+	out, errs, code := simulate(ctx, "", args...)
+	if code != exitInterrupted {
+		t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
+	}
+	return out, errs
+}
+
 // A leaderboard that is interrupted has what everybody has finished, and says so.
 func TestLeaderboardInterrupted(t *testing.T) {
-	defer func() { watch = nil }()
 	run := func(after int) (string, string) {
 		t.Helper()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		watch = func(done, _ int) {
-			if done == after {
-				cancel()
-			}
-		}
-		out, errs, code := simulate(ctx, "", "leaderboard", "--controllers", "none,ours", "--seeds", "1", "--draws", "9", "--cpus", "1")
-		if code != exitInterrupted {
-			t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
-		}
-		return out, errs
+		return cutAfter(t, after, "leaderboard", "--controllers", "none,ours", "--seeds", "1", "--draws", "9", "--cpus", "1")
 	}
 	if out, errs := run(1); out != "" || errs != "simulate: interrupted before the first scenario was finished; nothing was written\n" {
 		t.Errorf("%q%q", out, errs)
@@ -1197,7 +1203,6 @@ func TestTuneInterrupted(t *testing.T) {
 func TestAssertInterrupted(t *testing.T) {
 	dir := workdir(t)
 	t.Chdir(dir)
-	defer func() { watch = nil }()
 	for name, text := range map[string]string{
 		"one.toml": "name = \"one\"\nseeds = 4\nbaseline = \"golden.json\"\nassert = [\"small.toml none: goodput >= 1%\", \"held.toml none: goodput >= 1%\", \"worst(small.toml,held.toml) none: goodput >= 1%\"]\n",
 		"two.toml": "name = \"two\"\nseeds = 4\nassert = [\"small.toml none: goodput >= 1%\"]\n",
@@ -1208,18 +1213,7 @@ func TestAssertInterrupted(t *testing.T) {
 	}
 	run := func(after int, args ...string) (string, string) {
 		t.Helper()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		watch = func(done, _ int) {
-			if done == after {
-				cancel()
-			}
-		}
-		out, errs, code := simulate(ctx, "", append([]string{"assert", "--cpus", "1"}, args...)...)
-		if code != exitInterrupted {
-			t.Errorf("exit code %d, want %d; %s", code, exitInterrupted, errs)
-		}
-		return out, errs
+		return cutAfter(t, after, append([]string{"assert", "--cpus", "1"}, args...)...)
 	}
 	out, errs := run(6, "--junit", "junit.xml", "--html", "page.html", "one.toml", "two.toml")
 	if got := strings.Count(out, "interrupted before its runs were finished"); got != 3 || !strings.Contains(out, "\n1 kept, 0 broken, 3 inconclusive\ninterrupted: ") {
